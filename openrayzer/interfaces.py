@@ -1,0 +1,355 @@
+"""The sockets: every interchangeable part's base class and its registry, on one screen.
+
+Implementations import this file; it imports none of them. The constructor of an implementation is its JSON
+schema: each parameter is named and typed, what has no default is required (or comes from ``shared``).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.types import Cameras, Prediction, Scene, Views
+from registry import Registry
+
+PLUGIN_GROUP = "openrayzer.plugins"
+"""Entry-point group in which installed packages announce their plugins."""
+
+
+class Tokenizer(nn.Module, ABC):
+    """Images to tokens, one token per square patch, row by row.
+
+    Attributes:
+        patch_size: side p of a patch in pixels; n = (h / p) * (w / p).
+    """
+
+    patch_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v n d"]: ...
+
+
+Rotation = Callable[[Float[Tensor, "b n heads e"]], Float[Tensor, "b n heads e"]]
+"""Turns queries and keys by what their tokens' positions say."""
+
+
+class PositionEncoding(nn.Module, ABC):
+    """Where a token is: added to tokens once, or turned into queries and keys of every block, or neither."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def embed_patches(self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int]) -> Float[Tensor, "b v n d"]:
+        """Patch tokens with their position added; ``grid`` is (rows, columns)."""
+        return tokens
+
+    def embed_cameras(self, tokens: Float[Tensor, "b v c d"]) -> Float[Tensor, "b v c d"]:
+        """Camera and register tokens with their position added."""
+        return tokens
+
+    def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
+        """What every block does to its queries and keys.
+
+        Args:
+            positions: (row, column) of each token in patches, counted from 1; (0, 0) for tokens that are no patch.
+            head_width: width e of one attention head.
+        """
+        return _unrotated
+
+
+def _unrotated(heads: Tensor) -> Tensor:
+    return heads
+
+
+class AttentionLayout(nn.Module, ABC):
+    """Which tokens see which, block by block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def groups(self, block: int) -> str:
+        """How block number ``block`` (from 0) gathers tokens (b, v, n, d) into sequences, in einops words.
+
+        ``"b (v n)"``: all tokens of all views see each other. ``"(b v) n"``: those of one view do.
+        """
+
+
+class AttentionBackend(ABC):
+    """A way to compute softmax(q k^T / sqrt(e)) v."""
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
+        """Why this backend cannot run a call with such queries; empty if it can."""
+
+    @abstractmethod
+    def attend(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> Float[Tensor, "b n heads e"]: ...
+
+
+class CameraHead(nn.Module, ABC):
+    """Cameras from tokens; each batch element by itself, in float32 whatever the autocast dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
+        """One camera per view.
+
+        Args:
+            tokens: each view's camera tokens where the model has some, else its patch tokens; n may be any
+                number from 1 on.
+            image_size: height and width in pixels, for the aspect ratio.
+        """
+
+
+class Fusion(nn.Module, ABC):
+    """Context images and their rays to tokens.
+
+    Attributes:
+        reads_tokens: whether the image tokens are used; if not, the pixels are.
+    """
+
+    reads_tokens: ClassVar[bool]
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        tokens: Float[Tensor, "b v n d"],
+        plucker: Float[Tensor, "b v 6 h w"],
+    ) -> Float[Tensor, "b v n d"]: ...
+
+
+class Model(nn.Module, ABC):
+    """Three maps: images -> cameras, images + cameras -> scene, scene + cameras -> images.
+
+    Attributes:
+        posed: whether true cameras must be given; such a model has no ``estimate``.
+        patch_size: image height and width must be multiples of it.
+    """
+
+    posed: ClassVar[bool]
+    patch_size: int
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
+        """Cameras of any number of views, in a frame of the model's own choice.
+
+        Raises:
+            UnposedInputError: this model cannot; it needs true cameras.
+        """
+
+    @abstractmethod
+    def reconstruct(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Scene:
+        """The scene that the context views show; once per scene."""
+
+    @abstractmethod
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        """The scene as the cameras see it; as often as wanted."""
+
+    def forward(self, views: Views) -> Prediction:
+        """Estimate, reconstruct from the context, render the targets: what training differentiates."""
+        cameras = self.cameras_of(views)
+        scene = self.reconstruct(views.context_images, cameras.select(views.context))
+        return Prediction(self.render(scene, cameras.select(views.target)), cameras)
+
+    def cameras_of(self, views: Views) -> Cameras:
+        """Cameras of all views: the given ones for a posed model, else estimated from all images jointly.
+
+        Raises:
+            UnposedInputError: the model is posed and ``views`` come without cameras.
+        """
+        if not self.posed:
+            return self.estimate(views.images)
+        if views.cameras is None:
+            raise UnposedInputError(f"{type(self).__name__} needs camera poses, and {views.scenes[0]!r} has none")
+        return views.cameras
+
+
+class UnposedInputError(ValueError):
+    """A posed model was given images without cameras."""
+
+
+class Loss(nn.Module, ABC):
+    """Prediction and target to one number, computed in float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
+    ) -> Float[Tensor, ""]: ...
+
+
+class BrokenSceneError(ValueError):
+    """A scene or frame that cannot be used; the message names file, scene, frame and fault."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Some frames of one scene as they are stored, in the order asked for.
+
+    Attributes:
+        images: one uint8 array (h, w, 3), RGB, per frame.
+        c2w: camera to world (f, 4, 4) float32, OpenCV axes; None where the source has no poses.
+        intrinsics: (f, 4) float32, normalised by image size; None where the source has no poses.
+    """
+
+    images: list[np.ndarray]
+    c2w: np.ndarray | None
+    intrinsics: np.ndarray | None
+
+
+class Dataset(ABC):
+    """A source of scenes. Frame numbers are positions in the original sequence, always.
+
+    Attributes:
+        posed: whether the scenes have cameras.
+        problems: scenes that were left out when the source was opened, one sentence each.
+    """
+
+    posed: bool
+    problems: tuple[str, ...] = ()
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def open(self) -> None:
+        """Find the scenes; cheap, done once before anything else.
+
+        Raises:
+            InputError: there is nothing usable; the message says what was looked for and where.
+        """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of usable scenes."""
+
+    @abstractmethod
+    def key(self, scene: int) -> str:
+        """The scene's name, unique in this source."""
+
+    @abstractmethod
+    def num_frames(self, scene: int) -> int:
+        """Length of the original sequence, broken frames included."""
+
+    @abstractmethod
+    def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        """Decode some frames.
+
+        Raises:
+            BrokenSceneError: a frame or camera among them cannot be used.
+        """
+
+
+@dataclass(frozen=True)
+class ViewChoice:
+    """Frame numbers of one clip; a frame may be in both."""
+
+    context: tuple[int, ...]
+    target: tuple[int, ...]
+
+
+class ViewSampler(ABC):
+    """Which frames of a scene, and which of them are context and which target."""
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+        """One choice; all randomness comes from ``generator``.
+
+        Raises:
+            UnusableSceneError: the scene has no valid choice, e.g. too few frames.
+        """
+
+
+class UnusableSceneError(ValueError):
+    """A scene from which a view sampler cannot choose; not a fault of the data."""
+
+
+class Optimizer(ABC):
+    """How gradients become steps."""
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def build(self, model: nn.Module) -> torch.optim.Optimizer: ...
+
+
+class Schedule(ABC):
+    """The learning rate over the run."""
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def factor(self, step: int, steps: int) -> float:
+        """What the optimizer's learning rate is multiplied by at ``step`` (from 0) of ``steps``."""
+
+
+class Logger(ABC):
+    """Where numbers and pictures of a run go; only rank 0 calls it. A failing logger never stops training."""
+
+    def __init__(self) -> None: ...
+
+    @abstractmethod
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
+        """Called once before the first record; ``experiment`` is the resolved JSON."""
+
+    @abstractmethod
+    def record(self, values: Mapping[str, Any]) -> None:
+        """One line of ``metrics.jsonl``: step, split, loss, psnr, ..."""
+
+    def picture(self, step: int, path: Path) -> None:
+        """A picture that was written to the run folder."""
+
+    def close(self) -> None:
+        """Called once at the end, also after a failure."""
+
+
+class InputError(ValueError):
+    """What the user gave cannot work; tools print the message without a traceback and exit with code 2."""
+
+
+TOKENIZERS = Registry("tokenizer", Tokenizer, home="openrayzer.tokenizers")
+POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openrayzer.positions")
+ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayzer.layouts")
+ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.attention")
+CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.cameras")
+FUSIONS = Registry("fusion", Fusion, home="openrayzer.fusion")
+MODELS = Registry("model", Model, home="openrayzer.models")
+LOSSES = Registry("loss", Loss, home="openrayzer.losses")
+DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
+VIEW_SAMPLERS = Registry("view_sampler", ViewSampler, home="openrayzer.data")
+OPTIMIZERS = Registry("optimizer", Optimizer, home="openrayzer.training")
+SCHEDULES = Registry("schedule", Schedule, home="openrayzer.training")
+LOGGERS = Registry("logger", Logger, home="openrayzer.training")
+
+REGISTRIES = (
+    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, MODELS,
+    LOSSES, DATASETS, VIEW_SAMPLERS, OPTIMIZERS, SCHEDULES, LOGGERS,
+)  # fmt: skip

@@ -1,0 +1,201 @@
+"""The sections of an experiment file, as frozen dataclasses: what a user may write, with every default.
+
+A field annotated with an interface is a component, written ``{"type": "<registered name>", ...}`` in JSON.
+"""
+
+from dataclasses import dataclass, field
+
+from openrayzer.interfaces import Dataset, InputError, Logger, Loss, Model, Optimizer, Schedule, ViewSampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of clips and how often it is drawn.
+
+    Args:
+        dataset: where the scenes come from.
+        weight: share of this source among all, relative to the other weights; above 0.
+    """
+
+    dataset: Dataset
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.weight > 0:
+            raise InputError(f"weight must be above 0, got {self.weight}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Which clips are seen, and how they are cut.
+
+    Args:
+        train: sources of training clips; mixed by weight.
+        test: sources of held-out clips for the evaluation while training; may be empty.
+        view_sampler: chooses frames of a training clip.
+        image_size: height and width in pixels; images are resized to cover it, then cropped at the centre.
+        normalise_poses: move and scale true cameras so that the mean camera is the origin and no coordinate
+            exceeds 1 / scene_scale; of no effect on sources without poses.
+        scene_scale: see ``normalise_poses``.
+        workers: loading processes per rank; 0 loads in the training process.
+        prefetch: batches that each worker prepares ahead.
+    """
+
+    train: tuple[Source, ...]
+    view_sampler: ViewSampler
+    image_size: tuple[int, int]
+    test: tuple[Source, ...] = ()
+    normalise_poses: bool = True
+    scene_scale: float = 1.35
+    workers: int = 2
+    prefetch: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise InputError("train must name at least one source")
+        if min(self.image_size) < 1:
+            raise InputError(f"image_size must be (height, width) in pixels, got {self.image_size}")
+        if self.workers < 0 or self.prefetch < 1 or not self.scene_scale > 0:
+            raise InputError("workers must be 0 or more, prefetch 1 or more, scene_scale above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossTerm:
+    """One term of the training loss.
+
+    Args:
+        loss: what is measured.
+        weight: factor of this term once it is fully on; 0 or more.
+        start_step: first optimizer step at which the term counts.
+        ramp_steps: steps over which the weight grows linearly from 0 to ``weight``; 0 switches it on at once.
+    """
+
+    loss: Loss
+    weight: float = 1.0
+    start_step: int = 0
+    ramp_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0 or self.start_step < 0 or self.ramp_steps < 0:
+            raise InputError("weight, start_step and ramp_steps must be 0 or more")
+
+    def weight_at(self, step: int) -> float:
+        """The weight at an optimizer step, counted from 0."""
+        if step < self.start_step:
+            return 0.0
+        return self.weight * min(1.0, (step - self.start_step + 1) / max(1, self.ramp_steps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadSteps:
+    """When an optimizer step is skipped; one decision for all ranks.
+
+    A step whose gradient is not finite is always skipped.
+
+    Args:
+        norm_factor: also skip when the gradient norm exceeds this many times ``clip_norm``; 0 never does.
+        grace_steps: first steps in which a large norm is clipped but not skipped.
+        max_in_a_row: training stops with exit code 3 after this many skipped steps without a good one.
+    """
+
+    norm_factor: float = 5.0
+    grace_steps: int = 100
+    max_in_a_row: int = 25
+
+    def __post_init__(self) -> None:
+        if self.norm_factor < 0 or self.grace_steps < 0 or self.max_in_a_row < 1:
+            raise InputError("norm_factor and grace_steps must be 0 or more, max_in_a_row 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How long, how much at once, how fast. All counts are optimizer steps.
+
+    Args:
+        steps: length of the run.
+        batch_size: scenes per optimizer step, over all ranks and accumulated micro-batches.
+        accumulation: micro-batches per optimizer step.
+        clip_norm: gradients are scaled down to this global 2-norm.
+        bad_steps: when a step is skipped.
+        seed: of weights, data order and view choice.
+        log_every: steps between lines of metrics.jsonl.
+        sample_every: steps between sample pictures; 0 makes none.
+        evaluate_every: steps between evaluations; 0 evaluates at the end only.
+        checkpoint_every: steps between checkpoints; 0 writes one at the end only.
+        keep_checkpoints: how many of the newest checkpoints stay on disk.
+    """
+
+    steps: int
+    batch_size: int
+    optimizer: Optimizer
+    schedule: Schedule
+    accumulation: int = 1
+    clip_norm: float = 1.0
+    bad_steps: BadSteps = field(default_factory=BadSteps)
+    seed: int = 0
+    log_every: int = 10
+    sample_every: int = 1000
+    evaluate_every: int = 1000
+    checkpoint_every: int = 1000
+    keep_checkpoints: int = 3
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation", "log_every", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        for name in ("sample_every", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not self.clip_norm > 0:
+            raise InputError(f"clip_norm must be above 0, got {self.clip_norm}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """What is measured on held-out clips while training.
+
+    Args:
+        view_sampler: chooses views of a test clip; the choice depends only on ``seed`` and the scene's name.
+        max_scenes: at most this many test scenes, in order; 0 takes all.
+        batch_size: scenes at once per rank.
+        seed: of the view choice.
+    """
+
+    view_sampler: ViewSampler
+    max_scenes: int = 0
+    batch_size: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_scenes < 0 or self.batch_size < 1:
+            raise InputError("max_scenes must be 0 or more, batch_size 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A whole experiment file: what to build, what to learn from, how to train.
+
+    Args:
+        model: the model.
+        data: the clips.
+        loss: the terms of the training loss.
+        train: the run.
+        evaluation: measured while training.
+        logging: where numbers go besides metrics.jsonl and train.log, which are always written.
+        deepspeed: a ds_configs/ file: ZeRO stage, precision, buckets, offload.
+    """
+
+    model: Model
+    data: DataSettings
+    loss: tuple[LossTerm, ...]
+    train: TrainSettings
+    evaluation: EvaluationSettings
+    logging: tuple[Logger, ...] = ()
+    deepspeed: str = "ds_configs/zero2.json"
+
+    def __post_init__(self) -> None:
+        if not self.loss:
+            raise InputError("loss must name at least one term")
+        patch, size = self.model.patch_size, self.data.image_size
+        if size[0] % patch or size[1] % patch:
+            raise InputError(f"data.image_size {size} must be a multiple of the patch size {patch} in both directions")

@@ -1,0 +1,123 @@
+"""What travels between the parts: cameras, views, scenes, predictions.
+
+Shape letters, used in every annotation of this package:
+
+    b  batch              v   views (vc context, vt target)     n  tokens per view
+    k  scene latents      d   token width                       p  patch size in pixels
+    h w  image height and width in pixels                       e  width of one attention head
+
+Conventions: images are float in [0, 1]. ``c2w`` maps camera to world with OpenCV axes (x right, y down,
+z forward). ``intrinsics`` are (fx, fy, cx, cy) divided by (w, h, w, h). Pixel centres lie at +0.5.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def select_views(values: Tensor, views: Int[Tensor, "b s"]) -> Tensor:
+    """``values`` (b, v, ...) at each batch element's own positions ``views`` on the view axis: (b, s, ...)."""
+    rows = torch.arange(values.shape[0], device=values.device)[:, None]
+    return values[rows, views]
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras without distortion.
+
+    Attributes:
+        c2w: camera to world, OpenCV axes; the last row is (0, 0, 0, 1).
+        intrinsics: fx, fy, cx, cy divided by image width, height, width, height.
+    """
+
+    c2w: Float[Tensor, "b v 4 4"]
+    intrinsics: Float[Tensor, "b v 4"]
+
+    @property
+    def num_views(self) -> int:
+        """Number of views v."""
+        return self.c2w.shape[1]
+
+    def select(self, views: Int[Tensor, "b s"]) -> "Cameras":
+        """The cameras at each batch element's own positions ``views``."""
+        return Cameras(select_views(self.c2w, views), select_views(self.intrinsics, views))
+
+    def to(self, device: torch.device | str) -> "Cameras":
+        """The same cameras on ``device``."""
+        return Cameras(self.c2w.to(device), self.intrinsics.to(device))
+
+
+@dataclass(frozen=True)
+class Views:
+    """A batch of clips: what the loader yields and a model's ``forward`` takes.
+
+    Attributes:
+        images: all chosen views, in [0, 1].
+        frames: position of each view in its original sequence.
+        context: positions on the view axis that are given to the model.
+        target: positions on the view axis that are rendered and judged.
+        scenes: name of each batch element's scene.
+        cameras: true cameras; None where the source has no poses.
+        problems: what was broken on the way to this batch, one sentence each, already worked around.
+    """
+
+    images: Float[Tensor, "b v 3 h w"]
+    frames: Int[Tensor, "b v"]
+    context: Int[Tensor, "b vc"]
+    target: Int[Tensor, "b vt"]
+    scenes: tuple[str, ...]
+    cameras: Cameras | None = None
+    problems: tuple[str, ...] = ()
+
+    @property
+    def context_images(self) -> Float[Tensor, "b vc 3 h w"]:
+        """Images of the context views."""
+        return select_views(self.images, self.context)
+
+    @property
+    def target_images(self) -> Float[Tensor, "b vt 3 h w"]:
+        """Images of the target views."""
+        return select_views(self.images, self.target)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same views on ``device``."""
+        cameras = None if self.cameras is None else self.cameras.to(device)
+        tensors = {name: getattr(self, name).to(device) for name in ("images", "frames", "context", "target")}
+        return replace(self, cameras=cameras, **tensors)
+
+    def pin_memory(self) -> Self:
+        """The same views in pinned memory, so that ``to`` a GPU does not wait; the data loader calls this."""
+        cameras = self.cameras
+        if cameras is not None:
+            cameras = Cameras(cameras.c2w.pin_memory(), cameras.intrinsics.pin_memory())
+        tensors = {name: getattr(self, name).pin_memory() for name in ("images", "frames", "context", "target")}
+        return replace(self, cameras=cameras, **tensors)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a model remembers of the context views.
+
+    Attributes:
+        tokens: the memory, whatever it means to the model that made it.
+        image_size: height and width in pixels at which views are rendered.
+    """
+
+    tokens: Float[Tensor, "b k d"]
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model's ``forward`` returns.
+
+    Attributes:
+        images: rendered target views, in [0, 1] or slightly beyond.
+        cameras: the cameras used, of all views in the order of ``Views.images``.
+    """
+
+    images: Float[Tensor, "b vt 3 h w"]
+    cameras: Cameras
