@@ -1,0 +1,101 @@
+"""Chunks, the ``.torch`` files of pixelSplat: what is in one, and how to write one.
+
+A chunk is ``torch.save(list[dict])``. One dict per scene: ``key`` str, ``url`` str, ``timestamps`` int64 (v,),
+``cameras`` float32 (v, 18), ``images`` a list of v uint8 tensors holding encoded files (JPEG or PNG).
+The 18 numbers of a camera are fx / w, fy / h, cx / w, cy / h, 0, 0, then the world-to-camera matrix, 3x4, row by
+row, OpenCV axes. A folder of chunks has an ``index.json`` that maps each key to its chunk's file name.
+
+Source of the format: github.com/dcharatan/pixelsplat and github.com/dcharatan/real_estate_10k_tools.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from openrayzer.interfaces import InputError
+
+CAMERA_COLUMNS = 18
+INDEX_NAME = "index.json"
+
+
+@dataclass(frozen=True)
+class ChunkScene:
+    """One scene, as it is stored.
+
+    Attributes:
+        key: the scene's name.
+        cameras: (v, 18) float32; see the module's description.
+        images: v encoded image files.
+        timestamps: (v,) int64, in microseconds by custom.
+        url: where the scene came from.
+    """
+
+    key: str
+    cameras: np.ndarray
+    images: list[bytes]
+    timestamps: np.ndarray
+    url: str = ""
+
+
+def cameras_to_rows(c2w: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
+    """The (v, 18) rows of cameras with ``c2w`` (v, 4, 4), OpenCV, and normalised ``intrinsics`` (v, 4)."""
+    w2c = np.linalg.inv(np.asarray(c2w, np.float64))[:, :3].reshape(len(c2w), 12)
+    unused = np.zeros((len(c2w), 2))  # the two distortion coefficients of RealEstate10K, always 0
+    return np.concatenate([intrinsics, unused, w2c], axis=1).astype(np.float32)
+
+
+def rows_to_cameras(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``c2w`` (v, 4, 4) and normalised ``intrinsics`` (v, 4), both float32, of (v, 18) rows whose rotations are valid."""
+    w2c = rows[:, 6:].astype(np.float64).reshape(-1, 3, 4)
+    c2w = np.tile(np.eye(4), (len(rows), 1, 1))
+    c2w[:, :3, :3] = w2c[:, :, :3].transpose(0, 2, 1)
+    c2w[:, :3, 3:] = -c2w[:, :3, :3] @ w2c[:, :, 3:]
+    return c2w.astype(np.float32), rows[:, :4].astype(np.float32)
+
+
+def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:
+    """Write one chunk; the file exists completely or not at all.
+
+    Raises:
+        InputError: a scene's cameras, images and timestamps do not match.
+    """
+    content = [_stored(scene) for scene in scenes]
+    _write_atomically(path, lambda temporary: torch.save(content, temporary))
+
+
+def write_index(folder: Path, index: Mapping[str, str]) -> None:
+    """Write ``index.json`` of a folder of chunks: scene key -> name of the chunk file in that folder."""
+    text = json.dumps(dict(index), ensure_ascii=False, indent=0)
+    _write_atomically(folder / INDEX_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _stored(scene: ChunkScene) -> dict[str, object]:
+    count = len(scene.images)
+    if scene.cameras.shape != (count, CAMERA_COLUMNS) or scene.timestamps.shape != (count,):
+        raise InputError(
+            f"scene {scene.key!r}: {count} images need cameras ({count}, {CAMERA_COLUMNS}) and timestamps ({count},), "
+            f"got {scene.cameras.shape} and {scene.timestamps.shape}"
+        )
+    return {
+        "url": scene.url,
+        # torch saves a tensor's whole storage, so each one gets a storage of its own size
+        "timestamps": torch.from_numpy(scene.timestamps.astype(np.int64)),
+        "cameras": torch.from_numpy(scene.cameras.astype(np.float32)),
+        "images": [torch.from_numpy(np.frombuffer(image, np.uint8).copy()) for image in scene.images],
+        "key": scene.key,
+    }
+
+
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
