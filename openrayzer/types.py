@@ -11,7 +11,6 @@ z forward). ``intrinsics`` are (fx, fy, cx, cy) divided by (w, h, w, h). Pixel c
 """
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Float, Int
@@ -82,13 +81,13 @@ class Views:
         """Images of the target views."""
         return select_views(self.images, self.target)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Views":
         """The same views on ``device``."""
         cameras = None if self.cameras is None else self.cameras.to(device)
         tensors = {name: getattr(self, name).to(device) for name in ("images", "frames", "context", "target")}
         return replace(self, cameras=cameras, **tensors)
 
-    def pin_memory(self) -> Self:
+    def pin_memory(self) -> "Views":
         """The same views in pinned memory, so that ``to`` a GPU does not wait; the data loader calls this."""
         cameras = self.cameras
         if cameras is not None:

@@ -1,0 +1,1 @@
+"""Rotations, poses, intrinsics and rays: pure functions on tensors."""

@@ -1,0 +1,83 @@
+"""Pixels to rays and back; the only place that decides pixel centres and the order within Plücker coordinates.
+
+Pixel centres lie at +0.5. A ray through a pixel is (o x d, d): moment first, |d| = 1, o the camera centre, both in
+world coordinates. Everything is computed without autocast in float32 (in float64 if the cameras are) and returned so.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.geometry.precision import full_precision, no_autocast, transform
+from openrayzer.types import Cameras
+
+
+def pixel_centres(count: int, *, like: Float[Tensor, "..."]) -> Float[Tensor, " count"]:
+    """Centres of ``count`` pixels in a row, as fractions of the image side; dtype and device of ``like``."""
+    return (torch.arange(count, dtype=like.dtype, device=like.device) + 0.5) / count
+
+
+def pixel_grid(image_size: tuple[int, int], *, like: Float[Tensor, "..."]) -> Float[Tensor, "h w 2"]:
+    """(x, y) of all pixel centres, as fractions of image width and height; dtype and device of ``like``."""
+    height, width = image_size
+    y, x = torch.meshgrid(pixel_centres(height, like=like), pixel_centres(width, like=like), indexing="ij")
+    return torch.stack([x, y], dim=-1)
+
+
+def plucker_rays(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v 6 h w"]:
+    """Plücker coordinates (o x d, d) of the rays through all pixel centres.
+
+    Args:
+        cameras: any number of views.
+        image_size: height and width in pixels.
+
+    Source: Plücker coordinates as used for cameras in Sitzmann et al., Light Field Networks, equation 1, with
+    the moment first.
+    """
+    with no_autocast(cameras.c2w):
+        origin = full_precision(cameras.c2w)[..., :3, 3, None]
+        # Before it is scaled, a ray is a term that depends on its column plus one that depends on its row, so
+        # that only one sum and one product are as large as the result.
+        column, row = (
+            torch.cat([torch.linalg.cross(origin.expand_as(part), part, dim=2), part], dim=2)
+            for part in _direction_parts(cameras, image_size)
+        )
+        rays = column[..., None, :] + row[..., :, None]
+        return rays * rays[:, :, 3:].square().sum(dim=2, keepdim=True).rsqrt()
+
+
+def ray_directions(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
+    """Unit directions in the world of the rays through all pixel centres."""
+    with no_autocast(cameras.c2w):
+        column, row = _direction_parts(cameras, image_size)
+        directions = column[..., None, :] + row[..., :, None]
+        return directions * directions.square().sum(dim=2, keepdim=True).rsqrt()
+
+
+def _direction_parts(
+    cameras: Cameras, image_size: tuple[int, int]
+) -> tuple[Float[Tensor, "b v 3 w"], Float[Tensor, "b v 3 h"]]:
+    """A term per column and one per row; their sum is R ((x - cx) / fx, (y - cy) / fy, 1)."""
+    height, width = image_size
+    rotation = full_precision(cameras.c2w)[..., :3, :3]
+    fx, fy, cx, cy = rearrange(full_precision(cameras.intrinsics), "b v k -> k b v 1").unbind(0)
+    x = (pixel_centres(width, like=fx) - cx) / fx  # (b, v, w)
+    y = (pixel_centres(height, like=fy) - cy) / fy  # (b, v, h)
+    right, down, forward = rearrange(rotation, "b v i j -> j b v i 1").unbind(0)
+    return right * x[:, :, None], down * y[:, :, None] + forward
+
+
+def project(points: Float[Tensor, "b v n 3"], cameras: Cameras) -> Float[Tensor, "b v n 2"]:
+    """Where each view sees its world points: (x, y) as fractions of image width and height.
+
+    Points that are not in front of the camera give NaN. Points outside the image are below 0 or above 1.
+    """
+    with no_autocast(cameras.c2w):
+        c2w = full_precision(cameras.c2w)[:, :, None]
+        x, y, z = transform(c2w[..., :3, :3].mT, full_precision(points) - c2w[..., :3, 3]).unbind(-1)
+        fx, fy, cx, cy = full_precision(cameras.intrinsics)[:, :, None].unbind(-1)
+        seen = z > 0
+        depth = torch.where(seen, z, 1.0)
+        image = torch.stack([fx * x / depth + cx, fy * y / depth + cy], dim=-1)
+        return torch.where(seen[..., None], image, torch.nan)

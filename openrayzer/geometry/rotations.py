@@ -1,0 +1,231 @@
+"""Rotations and their parametrisations: 6D, 9D, quaternions, so(3), se(3).
+
+Everything is computed without autocast in float32 (in float64 if that is given) and returned so. All results are
+proper rotations with finite gradients, whatever finite numbers come in.
+"""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from openrayzer.geometry.precision import full_precision, no_autocast, product
+
+SHORTEST = 1e-6
+"""Vectors shorter than this get a default direction before they are scaled to length 1; bounds that gradient."""
+
+SMALLEST_DENOMINATOR = 1e-5
+"""Sums of singular values are raised to this, so that the gradient of a projection without unique result is finite."""
+
+SERIES_BELOW = 0.5
+"""Below this angle in radians, quotients like sin(x) / x come from their power series."""
+
+SERIES_TERMS = 7
+"""With so many terms a series is exact to 1e-14 up to ``SERIES_BELOW``."""
+
+LOG_SERIES_BELOW = 1e-2
+"""Below this tangent of half the angle, atan(x) / x comes from its power series."""
+
+
+def rotation_from_6d(values: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 3 3"]:
+    """Gram-Schmidt on two columns: ``values[0:3]`` becomes the first column, ``values[3:6]`` guides the second.
+
+    Zeros give the identity; parallel columns give one of the possible rotations.
+
+    Source: Zhou et al., On the Continuity of Rotation Representations in Neural Networks, section 4.2.
+    """
+    with no_autocast(values):
+        axes = torch.eye(3, dtype=full_precision(values).dtype, device=values.device)
+        first, second = full_precision(values).split(3, dim=-1)
+        x = _unit(first, default=axes[0])
+        guide = _unit(second, default=axes[1])
+        # The axis farthest from x stands in for a guide that is parallel to x.
+        spare = F.one_hot(x.detach().abs().argmin(dim=-1), 3).to(x.dtype)
+        z = _unit(_cross(x, guide), default=F.normalize(_cross(x, spare), dim=-1))
+        # When x and guide are almost parallel, rounding leaves some x in z; these two products remove it.
+        y = F.normalize(_cross(z, x), dim=-1)
+        return torch.stack([x, y, _cross(x, y)], dim=-1)
+
+
+def rotation_from_9d(values: Float[Tensor, "*batch 9"], *, normalise_rows: bool = True) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation nearest to a 3x3 matrix, in the sense of least squares.
+
+    A matrix that is not finite gives a rotation full of NaN.
+
+    Args:
+        values: the matrix, row by row.
+        normalise_rows: scale each row to length 1 first; zero rows become rows of the identity.
+
+    Source: Levinson et al., An Analysis of SVD for Deep Rotation Estimation, equation 1; rows scaled as in
+    Wang et al., Pi3: Permutation-Equivariant Visual Geometry Learning.
+    """
+    with no_autocast(values):
+        matrix = rearrange(full_precision(values), "... (row column) -> ... row column", row=3)
+        if normalise_rows:
+            matrix = _unit(matrix, default=torch.eye(3, dtype=matrix.dtype, device=matrix.device))
+        return _NearestRotation.apply(matrix)
+
+
+class _NearestRotation(torch.autograd.Function):
+    """U diag(1, 1, det(U V^T)) V^T of M = U S V^T.
+
+    Differentiating through the SVD itself gives NaN where singular values coincide, as they do at every rotation.
+    The projection is smooth there: with R = U' V^T and M = U' S' V^T, where the last column of U' and the last
+    entry of S' carry the sign, dM = dR R^T M + R d(R^T M) and the symmetry of R^T M give
+    dM -> V^T R^T dR V = (X - X^T) / (s_i + s_j) for X = U'^T dM V. ``backward`` is its adjoint.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        # The SVD raises on NaN, but one bad sample must reach the loss, where training can skip the step.
+        finite = matrix.isfinite().all(dim=(-2, -1), keepdim=True)
+        eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
+        u, s, vt = torch.linalg.svd(torch.where(finite, matrix, eye))
+        sign = torch.linalg.det(product(u, vt)).sign()
+        signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
+        u, s = u * signs[..., None, :], s * signs
+        ctx.save_for_backward(u, s, vt)
+        return torch.where(finite, product(u, vt), torch.nan)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        u, s, vt = ctx.saved_tensors
+        inner = product(product(u.mT, gradient), vt.mT)
+        denominator = (s[..., :, None] + s[..., None, :]).clamp(min=SMALLEST_DENOMINATOR)
+        return product(product(u, (inner - inner.mT) / denominator), vt)
+
+
+def rotation_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation of a quaternion (w, x, y, z) of any length; zeros give the identity."""
+    with no_autocast(quaternion):
+        quaternion = full_precision(quaternion)
+        default = torch.eye(4, dtype=quaternion.dtype, device=quaternion.device)[0]
+        w, x, y, z = _unit(quaternion, default=default).unbind(-1)
+        entries = [
+            1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+            2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+            2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+        ]  # fmt: skip
+        return rearrange(torch.stack(entries, dim=-1), "... (row column) -> ... row column", row=3)
+
+
+def quaternion_from_rotation(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
+    """The unit quaternion (w, x, y, z) with w >= 0 of any rotation, half turns included.
+
+    The entries of a rotation are linear in the products q_i q_j. The row of the matrix 4 q q^T with the largest
+    diagonal entry is q itself up to scale, and never short.
+    """
+    with no_autocast(rotation):
+        a, b, c, d, e, f, g, h, i = rearrange(full_precision(rotation), "... row column -> (row column) ...").unbind(0)
+        entries = [
+            1 + a + e + i, h - f, c - g, d - b,
+            h - f, 1 + a - e - i, b + d, c + g,
+            c - g, b + d, 1 - a + e - i, f + h,
+            d - b, c + g, f + h, 1 - a - e + i,
+        ]  # fmt: skip
+        outer = rearrange(torch.stack(entries, dim=-1), "... (row column) -> ... row column", row=4)
+        best = outer.diagonal(dim1=-2, dim2=-1).argmax(dim=-1)
+        row = torch.take_along_dim(outer, best[..., None, None], dim=-2).squeeze(-2)
+        quaternion = F.normalize(row, dim=-1)
+        return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def so3_exp(omega: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
+    """The rotation about the axis ``omega`` by its length in radians.
+
+    Source: Rodrigues' formula, I + sin(a)/a K + (1 - cos(a))/a^2 K^2.
+    """
+    with no_autocast(omega):
+        omega = full_precision(omega)
+        sine, cosine, _ = _angle_quotients(omega)
+        cross = _cross_matrix(omega)
+        eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
+        return eye + sine[..., None] * cross + cosine[..., None] * product(cross, cross)
+
+
+def so3_log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
+    """Axis times angle of a rotation, angle in [0, pi]; of the two axes of a half turn, one."""
+    with no_autocast(rotation):
+        w, imaginary = quaternion_from_rotation(rotation).split([1, 3], dim=-1)
+        square = imaginary.square().sum(dim=-1, keepdim=True)
+        small = square < (LOG_SERIES_BELOW * w).square()
+        tangent = torch.where(small, square / torch.where(small, w, 1.0).square(), 0.0)
+        series = (1 - tangent * (1 / 3 - tangent * (1 / 5 - tangent / 7))) / torch.where(small, w, 1.0)
+        length = torch.where(small, 1.0, square).sqrt()
+        return imaginary * 2 * torch.where(small, series, torch.atan2(length, w) / length)
+
+
+def se3_exp(twist: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
+    """The rigid motion of a twist (omega, v): rotation exp(omega), translation J(omega) v.
+
+    J is the left Jacobian of SO(3), I + (1 - cos(a))/a^2 K + (a - sin(a))/a^3 K^2.
+
+    Source: Barfoot, State Estimation for Robotics, equations 7.85 and 7.86.
+    """
+    with no_autocast(twist):
+        omega, velocity = full_precision(twist).split(3, dim=-1)
+        _, cosine, rest = _angle_quotients(omega)
+        turned = _cross(omega, velocity)
+        return pose_from(so3_exp(omega), velocity + cosine * turned + rest * _cross(omega, turned))
+
+
+def geodesic_angle(first: Float[Tensor, "*batch 3 3"], second: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
+    """The angle in [0, pi] of the rotation between two rotations, in radians; exact for tiny angles too."""
+    with no_autocast(first):
+        between = quaternion_from_rotation(product(full_precision(first).mT, full_precision(second)))
+        return 2 * torch.atan2(between[..., 1:].norm(dim=-1), between[..., 0])
+
+
+def pose_from(
+    rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
+) -> Float[Tensor, "*batch 4 4"]:
+    """The rigid motion x -> rotation x + translation."""
+    top = torch.cat([full_precision(rotation), full_precision(translation)[..., None]], dim=-1)
+    last = torch.eye(4, dtype=top.dtype, device=top.device)[3:].expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, last], dim=-2)
+
+
+def _unit(vector: Tensor, *, default: Tensor) -> Tensor:
+    """``vector`` at length 1; the unit vector ``default`` is added to what is too short to have a direction."""
+    short = torch.linalg.vector_norm(vector.detach(), dim=-1, keepdim=True) < SHORTEST
+    return F.normalize(torch.where(short, vector + 2 * SHORTEST * default, vector), dim=-1)
+
+
+def _angle_quotients(omega: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """sin(a)/a, (1 - cos(a))/a^2 and (a - sin(a))/a^3 for a = |omega|, each (..., 1)."""
+    square = omega.square().sum(dim=-1, keepdim=True)
+    small = square < SERIES_BELOW**2
+    angle = torch.where(small, 1.0, square).sqrt()
+    sine = angle.sin() / angle
+    cosine = 0.5 * ((angle / 2).sin() / (angle / 2)).square()  # 1 - cos(a) would cancel
+    rest = (1 - sine) / angle.square()
+    near = torch.where(small, square, 0.0)
+    closed = (sine, cosine, rest)
+    first, second, third = (torch.where(small, _series(near, k), value) for k, value in enumerate(closed, start=1))
+    return first, second, third
+
+
+def _series(square: Tensor, start: int) -> Tensor:
+    """sum over k of (-1)^k square^k / (2 k + start)!."""
+    total = torch.zeros_like(square)
+    for k in reversed(range(SERIES_TERMS)):
+        total = (-1) ** k / math.factorial(2 * k + start) + square * total
+    return total
+
+
+def _cross(first: Tensor, second: Tensor) -> Tensor:
+    return torch.linalg.cross(first, second, dim=-1)
+
+
+def _cross_matrix(omega: Tensor) -> Tensor:
+    """K with K v = omega x v."""
+    x, y, z = omega.unbind(-1)
+    zero = torch.zeros_like(x)
+    entries = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1)
+    return rearrange(entries, "... (row column) -> ... row column", row=3)
