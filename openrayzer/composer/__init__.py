@@ -1,0 +1,9 @@
+"""From experiment files to objects: checked completely, built once."""
+
+from openrayzer.composer.build import ExperimentError as ExperimentError
+from openrayzer.composer.build import Plan as Plan
+from openrayzer.composer.build import construct as construct
+from openrayzer.composer.build import plan as plan
+from openrayzer.composer.build import resolved as resolved
+from openrayzer.composer.experiment import ExperimentPlan as ExperimentPlan
+from openrayzer.composer.experiment import load_experiment as load_experiment

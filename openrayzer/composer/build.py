@@ -1,0 +1,223 @@
+"""From JSON to objects in two steps: ``plan`` checks every key, ``construct`` builds.
+
+Nothing is allocated until the whole spec has been checked, and all problems are reported at once.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from openrayzer.composer.leaves import LeafError, parse_leaf, shown
+from openrayzer.composer.schema import REQUIRED, Schema, Slot, slots, without_none
+from openrayzer.interfaces import InputError
+from registry import Registry, RegistryError, did_you_mean
+
+
+class ExperimentError(InputError):
+    """An experiment that cannot be built; the message lists every problem with its JSON path.
+
+    Args:
+        problems: one sentence each, ``json.path: what``.
+        source: the file they are in, where there is one.
+    """
+
+    def __init__(self, problems: Sequence[str], *, source: Path | None = None) -> None:
+        self.problems = tuple(dict.fromkeys(problems))
+        place = f" in {source}" if source is not None else ""
+        super().__init__("\n".join([f"{len(self.problems)} problem(s){place}", *self.problems]))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked component or dataclass: its class and arguments; nested plans are not built yet.
+
+    Attributes:
+        name: registered name; None for a plain dataclass.
+        target: the class.
+        arguments: every argument, in signature order, so that JSON key order never changes the weights.
+        path: where it stands in the JSON; the empty string is the whole document.
+    """
+
+    name: str | None
+    target: type
+    arguments: dict[str, Any]
+    path: str = field(default="", compare=False)
+
+
+def plan(
+    spec: Any,
+    interface: Any,
+    *,
+    registries: Iterable[Registry],
+    shared: Mapping[str, Any] | None = None,
+    path: str = "",
+) -> Plan:
+    """Check ``spec``, e.g. ``{"type": "rayzer", "camera_head": {"type": "pi3"}}``, against constructors.
+
+    Args:
+        interface: an interface or a dataclass.
+        registries: one per interface; a parameter annotated with an interface is a component.
+        shared: values for required parameters of these names wherever a spec leaves them out.
+        path: JSON path of ``spec``, for messages.
+
+    Raises:
+        ExperimentError: lists every unknown name, unknown key, wrong type and missing value.
+    """
+    checker = _Checker(Schema(registries), dict(shared or {}))
+    result = checker.check(spec, interface, path)
+    checker.check_shared()
+    if checker.problems:
+        raise ExperimentError(list(checker.problems))
+    return result
+
+
+def construct(planned: Any) -> Any:
+    """Build a plan: children first, in signature order. Works under ``torch.device("meta")``.
+
+    Raises:
+        ExperimentError: lists every ValueError that a constructor raised, with its JSON path.
+    """
+    failures: list[tuple[str, ValueError]] = []
+    built = _construct(planned, failures)
+    if failures:
+        problems = [f"{path or 'experiment'}: {error}" for path, error in failures]
+        raise ExperimentError(problems) from failures[0][1]
+    return built
+
+
+def resolved(planned: Any) -> Any:
+    """The plan as plain JSON with every default written out; planning it again gives an equal plan."""
+    if isinstance(planned, list | tuple):
+        return [resolved(item) for item in planned]
+    if isinstance(planned, dict):
+        return {key: resolved(value) for key, value in planned.items()}
+    if isinstance(planned, Plan):
+        head = {"type": planned.name} if planned.name else {}
+        return head | resolved(planned.arguments)
+    if isinstance(planned, Path):
+        return str(planned)
+    return planned.name if isinstance(planned, Enum) else planned
+
+
+def join(path: str, key: str) -> str:
+    """JSON path of a key inside the object at ``path``."""
+    return f"{path}.{key}" if path else key
+
+
+def _construct(planned: Any, failures: list[tuple[str, ValueError]]) -> Any:
+    if isinstance(planned, list | tuple):
+        return type(planned)(_construct(item, failures) for item in planned)
+    if not isinstance(planned, Plan):
+        return planned
+    before = len(failures)
+    arguments = {key: _construct(value, failures) for key, value in planned.arguments.items()}
+    if len(failures) > before:  # a child is missing, so this one cannot be tried
+        return None
+    try:
+        return planned.target(**arguments)
+    except ValueError as error:
+        failures.append((planned.path, error))
+        return None
+
+
+class _Checker:
+    """One pass over a spec; collects problems instead of raising at the first."""
+
+    def __init__(self, schema: Schema, shared: dict[str, Any]) -> None:
+        self.schema, self.shared = schema, shared
+        self.used: set[str] = set()
+        self.known: set[str] = set()  # names of all parameters met, for messages about shared
+        self.complete = True  # False once an unknown component hides what it would have taken
+        self.problems: dict[str, None] = {}
+
+    def problem(self, path: str, message: str) -> None:
+        self.problems[f"{path}: {message}" if path else message] = None
+
+    def check(self, spec: Any, hint: Any, path: str) -> Any:
+        inner, optional = without_none(hint)
+        if optional and spec is None:
+            return None
+        registry, element = self.schema.registry(inner), self.schema.element(inner)
+        if registry is not None:
+            return self.check_component(spec, registry, path)
+        if element is not None:
+            return self.check_list(spec, inner, element, path)
+        if is_dataclass(inner):
+            return self.check_dataclass(spec, inner, path)
+        try:
+            return parse_leaf(spec, hint)
+        except LeafError as error:
+            return self.problem(path, str(error))
+
+    def check_list(self, spec: Any, hint: Any, element: Any, path: str) -> Any:
+        if not isinstance(spec, list):
+            self.complete = False
+            return self.problem(path, f"expected a list, got {shown(spec)}")
+        items = [self.check(item, element, f"{path}[{i}]") for i, item in enumerate(spec)]
+        return items if getattr(hint, "__origin__", list) is list else tuple(items)
+
+    def check_dataclass(self, spec: Any, target: Any, path: str) -> Plan | None:
+        if not isinstance(spec, Mapping):
+            self.complete = False
+            self.problem(path, f"expected an object {{...}} ({target.__name__}), got {shown(spec)}")
+            return None
+        return Plan(None, target, self.check_arguments(spec, target, target.__name__, path), path)
+
+    def check_component(self, spec: Any, registry: Registry, path: str) -> Plan | None:
+        if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
+            self.complete = False
+            self.problem(path, f'expected {{"type": <{registry.kind}>, ...}}, got {shown(spec)}')
+            return None
+        name = spec["type"]
+        try:
+            target = registry[name]
+        except RegistryError as error:
+            self.complete = False
+            self.problem(join(path, "type"), str(error))
+            return None
+        given = {key: value for key, value in spec.items() if key != "type"}
+        return Plan(name, target, self.check_arguments(given, target, name, path), path)
+
+    def check_arguments(self, spec: Mapping[str, Any], target: type, name: str, path: str) -> dict[str, Any]:
+        try:
+            takes = slots(target)
+        except NameError as error:
+            self.problem(path, f"{name!r} has an annotation that cannot be resolved: {error}")
+            return {}
+        self.known |= takes.keys()
+        for key in spec:
+            if key not in takes:
+                self.problem(join(path, key), f"{name!r} has no such parameter{did_you_mean(key, takes)}")
+        return {key: self.check_slot(slot, spec, name, path) for key, slot in takes.items()}
+
+    def check_slot(self, slot: Slot, spec: Mapping[str, Any], name: str, path: str) -> Any:
+        here = join(path, slot.name)
+        if slot.name in spec:
+            return self.check(spec[slot.name], slot.hint, here)
+        if slot.default is not REQUIRED:
+            return self.check(_as_json(slot.default), slot.hint, f"{here} (its default)")
+        if slot.name in self.shared:
+            self.used.add(slot.name)
+            return self.check(self.shared[slot.name], slot.hint, f"shared.{slot.name}")
+        return self.problem(here, f"required by {name!r} and missing")
+
+    def check_shared(self) -> None:
+        if not self.complete:  # what could not be read might have taken them
+            return
+        for key in self.shared.keys() - self.used:
+            if key in self.known:
+                message = f"nothing needs it: every {key!r} is given or has a default; remove it"
+            else:
+                message = f"no component takes this; remove it or fix its name{did_you_mean(key, self.known)}"
+            self.problem(f"shared.{key}", message)
+
+
+def _as_json(default: Any) -> Any:
+    """A default as the user could have written it; what has no JSON form stays, and is refused by the check."""
+    if is_dataclass(default) and not isinstance(default, type):
+        return {item.name: _as_json(getattr(default, item.name)) for item in fields(default) if item.init}
+    if isinstance(default, list | tuple):
+        return [_as_json(item) for item in default]
+    return resolved(default)

@@ -1,0 +1,132 @@
+"""An experiment file, read, merged, changed and checked; nothing is built until ``build`` is called."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from openrayzer.composer.build import ExperimentError, Plan, construct, plan, resolved
+from openrayzer.composer.files import Document, read_chain
+from openrayzer.composer.leaves import shown
+from openrayzer.composer.overrides import apply_overrides, merge, with_data_roots
+from openrayzer.composer.schema import Schema
+from openrayzer.interfaces import PLUGIN_GROUP, REGISTRIES
+from openrayzer.settings import Experiment
+from registry import PluginError, Registry, did_you_mean, load_plugin
+
+_HEAD = ("description", "extends", "plugins", "shared")
+"""Keys of a file that are not sections of the experiment."""
+
+
+@dataclass(frozen=True)
+class ExperimentPlan:
+    """A checked experiment.
+
+    Attributes:
+        path: the file.
+        plan: what would be built.
+        resolved: plain JSON with every default written out; loading it again gives an equal plan.
+    """
+
+    path: Path
+    plan: Plan
+    resolved: dict[str, Any]
+
+    def build(self) -> Experiment:
+        """Every object of the experiment; also under ``torch.device("meta")``, where no memory is taken.
+
+        Raises:
+            ExperimentError: a constructor refused its values.
+        """
+        try:
+            return construct(self.plan)
+        except ExperimentError as error:
+            raise ExperimentError(error.problems, source=self.path) from error.__cause__
+
+
+def load_experiment(
+    path: Path,
+    *,
+    overrides: Sequence[str] = (),
+    data_roots: Sequence[Path] = (),
+    registries: Iterable[Registry] = REGISTRIES,
+) -> ExperimentPlan:
+    """Read and check an experiment file.
+
+    Paths in ``extends`` and ``plugins`` are relative to the file that says them. All other paths are relative to the
+    current folder; ``deepspeed`` alone, if it is not there, is looked for beside the folder the file is in.
+
+    Args:
+        path: the JSON file.
+        overrides: ``train.steps=100``, applied in order to the merged JSON and checked like the rest.
+        data_roots: folders of chunks that replace all of ``data.train`` and ``data.test``.
+        registries: where components are looked up.
+
+    Raises:
+        ExperimentError: lists every problem with its JSON path.
+    """
+    path, schema = Path(path), Schema(registries := tuple(registries))
+    chain = read_chain(path)
+    plugins = _load_plugins(chain)
+    values: dict[str, Any] = {}
+    for document in chain:
+        values = merge(values, document.values, Experiment, schema)
+    values = with_data_roots(values, data_roots)
+    try:
+        values = apply_overrides(values, overrides, Experiment, schema)
+        planned = _plan(values, registries)
+    except ExperimentError as error:
+        raise ExperimentError(error.problems, source=path) from error.__cause__
+    planned = replace(planned, arguments=planned.arguments | {"deepspeed": _deepspeed(planned, path)})
+    head = {"description": values["description"]} if "description" in values else {}
+    head |= {"plugins": plugins} if plugins else {}
+    return ExperimentPlan(path, planned, head | resolved(planned))
+
+
+def _plan(values: dict[str, Any], registries: tuple[Registry, ...]) -> Plan:
+    """All problems of the head and of the sections, raised together."""
+    sections = [item.name for item in fields(Experiment)]
+    problems = []
+    for key in values:
+        if key not in sections and key not in _HEAD:
+            problems.append(f"{key}: an experiment has no such section{did_you_mean(key, [*sections, *_HEAD])}")
+    if not isinstance(values.get("description", ""), str):
+        problems.append(f"description: expected a string, got {shown(values['description'])}")
+    shared = values.get("shared", {})
+    if not isinstance(shared, dict):
+        problems.append(f"shared: expected an object {{...}}, got {shown(shared)}")
+        shared = {}
+    spec = {key: value for key, value in values.items() if key in sections}
+    try:
+        planned = plan(spec, Experiment, registries=registries, shared=shared)
+    except ExperimentError as error:
+        raise ExperimentError([*problems, *error.problems]) from error.__cause__
+    if problems:
+        raise ExperimentError(problems)
+    return planned
+
+
+def _load_plugins(chain: list[Document]) -> list[str]:
+    """Import what the files name under ``plugins``, bases first; returned with absolute paths of files."""
+    found: dict[str, None] = {}
+    for document in chain:
+        names = document.values.get("plugins", [])
+        if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise ExperimentError([f"plugins: expected a list of names, got {shown(names)}"], source=document.path)
+        problems, folder = [], document.path.resolve().parent
+        for name in names:
+            try:
+                load_plugin(name, group=PLUGIN_GROUP, root=folder)
+            except PluginError as error:
+                problems.append(f"plugins: {error}")
+            found[str((folder / name).resolve()) if name.endswith(".py") else name] = None
+        if problems:
+            raise ExperimentError(problems, source=document.path)
+    return list(found)
+
+
+def _deepspeed(planned: Plan, path: Path) -> str:
+    """The file from here, else from the folder that holds the experiments folder, so that tools run anywhere."""
+    given = planned.arguments["deepspeed"]
+    beside = path.resolve().parent.parent / given
+    return str(beside) if not Path(given).exists() and beside.exists() else given

@@ -1,0 +1,111 @@
+"""Experiment files as they are on disk: JSON with exact error places, and the chain of ``extends``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openrayzer.composer.build import ExperimentError, join
+from registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class Document:
+    """One parsed file."""
+
+    path: Path
+    values: dict[str, Any]
+
+
+def read_chain(path: Path) -> list[Document]:
+    """The file and all that it extends, the outermost base first.
+
+    ``extends`` is a path relative to the file that says it.
+
+    Raises:
+        ExperimentError: a file is missing or no JSON object, has a key twice in one object, or the chain is a cycle.
+    """
+    chain: list[Document] = []
+    while True:
+        document = Document(path, read_object(path))
+        chain.insert(0, document)
+        base = document.values.get("extends")
+        if base is None:
+            return chain
+        if not isinstance(base, str):
+            raise ExperimentError([f"extends: expected a path, got {base!r:.60}"], source=path)
+        path = path.parent / base
+        if any(path.resolve() == seen.path.resolve() for seen in chain):
+            names = " -> ".join([*(seen.path.name for seen in reversed(chain)), path.name])
+            raise ExperimentError([f"extends: goes in a circle: {names}"], source=document.path)
+        if not path.is_file():
+            raise ExperimentError([f"extends: {_missing(path)}"], source=document.path)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ExperimentError: see ``read_chain``; broken JSON is named as ``file:line:column``.
+    """
+    if not path.is_file():
+        raise ExperimentError([_missing(path)])
+    try:
+        values = parse_json(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ExperimentError([f"{path}:{error.lineno}:{error.colno}: {error.msg}"]) from error
+    except RecursionError as error:
+        raise ExperimentError([f"{path}: nested too deeply"]) from error
+    except (ExperimentError, OSError, ValueError) as error:
+        problems = error.problems if isinstance(error, ExperimentError) else [str(error)]
+        raise ExperimentError([f"{path}: {problem}" for problem in problems]) from error
+    if not isinstance(values, dict):
+        raise ExperimentError([f"{path}: an experiment is a JSON object {{...}}, got {values!r:.60}"])
+    return values
+
+
+def parse_json(text: str) -> Any:
+    """Strict JSON: no NaN, no Infinity, no key twice in one object.
+
+    Raises:
+        json.JSONDecodeError: not JSON.
+        ExperimentError: every key that appears twice, with its JSON path.
+        ValueError: NaN or Infinity.
+    """
+    twice: list[tuple[dict[str, Any], str]] = []
+
+    def as_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        names = [name for name, _ in pairs]
+        twice.extend((made, name) for name in made if names.count(name) > 1)
+        return made
+
+    values = json.loads(text, object_pairs_hook=as_object, parse_constant=_refuse_constant)
+    if twice:
+        raise ExperimentError([f"{join(_path_of(made, values), name)}: appears twice" for made, name in twice])
+    return values
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _path_of(wanted: Any, values: Any, path: str = "") -> str:
+    """JSON path of the very object ``wanted``; empty if an outer duplicate has hidden it."""
+    if wanted is values:
+        return path
+    items: list[tuple[str, Any]] = []
+    if isinstance(values, dict):
+        items = [(join(path, key), value) for key, value in values.items()]
+    elif isinstance(values, list):
+        items = [(f"{path}[{index}]", value) for index, value in enumerate(values)]
+    return next(filter(None, (_path_of(wanted, value, place) for place, value in items)), "")
+
+
+def _missing(path: Path) -> str:
+    if path.is_dir():
+        names = sorted(file.name for file in path.glob("*.json"))
+        return f"{path} is a folder; name a file in it: {', '.join(names) or '(it has no .json files)'}"
+    if not path.parent.is_dir():
+        return f"there is no file {path}, nor a folder {path.parent}"
+    return f"there is no file {path}{did_you_mean(path.name, (file.name for file in path.parent.glob('*.json')))}"

@@ -1,0 +1,136 @@
+"""Changing an experiment before it is checked: merging over a base, ``--set``, ``--data``.
+
+All three follow the types: a component is replaced whole when its ``"type"`` changes, because the old component's
+parameters mean nothing to the new one. A plain field that happens to be called ``type`` is only a field.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from openrayzer.composer.build import ExperimentError
+from openrayzer.composer.files import parse_json
+from openrayzer.composer.leaves import shown
+from openrayzer.composer.schema import Schema, without_none
+
+_STEP = re.compile(r"([^\[\]]*)((?:\[\d+\])*)")
+
+
+def merge(base: Any, over: Any, hint: Any, schema: Schema) -> Any:
+    """``over`` on top of ``base``: objects key by key, everything else (lists too) replaced.
+
+    Args:
+        hint: annotation of the place both stand in; None where it is not known, as in ``shared``.
+    """
+    if not (isinstance(base, dict) and isinstance(over, dict)):
+        return deepcopy(over)
+    if "type" in over and over["type"] != base.get("type") and _is_component(hint, base, schema):
+        return deepcopy(over)
+    merged = dict(base)
+    for key, value in over.items():
+        inner = schema.child(hint, base, key)
+        merged[key] = merge(base[key], value, inner, schema) if key in base else deepcopy(value)
+    return merged
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str], hint: Any, schema: Schema) -> dict[str, Any]:
+    """``values`` with ``a.b[0].c=value`` applied one after the other.
+
+    A value is JSON if it parses as JSON, else a string. Objects on the way are made where they are missing; whether
+    anybody takes them is for the plan to say.
+
+    Raises:
+        ExperimentError: every override that is malformed or leads through something that is no object or list.
+    """
+    values, problems = deepcopy(values), []
+    for override in overrides:
+        try:
+            _apply(values, override, hint, schema)
+        except _OverrideError as error:
+            problems.append(f"--set {override}: {error}")
+    if problems:
+        raise ExperimentError(problems)
+    return values
+
+
+def with_data_roots(values: dict[str, Any], roots: Sequence[Path]) -> dict[str, Any]:
+    """``values`` with all sources of clips replaced by chunk folders, train and test split of each root."""
+    data = values.get("data", {})
+    if not roots or not isinstance(data, dict):
+        return values
+    sources = {
+        split: [{"dataset": {"type": "chunks", "root": str(root), "split": split}} for root in roots]
+        for split in ("train", "test")
+    }
+    return values | {"data": data | sources}
+
+
+class _OverrideError(ValueError):
+    """One override that cannot be applied."""
+
+
+def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> None:
+    place, equals, text = override.partition("=")
+    if not equals:
+        raise _OverrideError("expected KEY=VALUE, e.g. --set train.steps=100")
+    keys, value = _keys(place), _value(text)
+    if keys[0] in ("plugins", "extends"):
+        raise _OverrideError(f"{keys[0]} can only be set in an experiment file")
+    node: Any = values
+    for position, key in enumerate(keys):
+        if isinstance(node, list):
+            key = _index(node, key, keys[:position])
+        elif not isinstance(node, dict) or isinstance(key, int):
+            raise _OverrideError(f"{_dotted(keys[:position])} is {shown(node)}, not {_wanted(key)}")
+        if position == len(keys) - 1:
+            if key == "type" and node.get("type") != value and _is_component(hint, node, schema):
+                node.clear()
+            node[key] = value
+            return
+        if isinstance(node, dict) and node.get(key) is None:
+            node[key] = {}
+        hint, node = schema.child(hint, node, key), node[key]
+
+
+def _is_component(hint: Any, spec: dict[str, Any], schema: Schema) -> bool:
+    inner, _ = without_none(hint)
+    return isinstance(spec.get("type"), str) if hint is None else schema.registry(inner) is not None
+
+
+def _keys(place: str) -> list[str | int]:
+    keys: list[str | int] = []
+    for step in place.strip().split("."):
+        match = _STEP.fullmatch(step)
+        if match is None or not step or (not match[1] and not keys):
+            raise _OverrideError(f"{place!r} is no path; write it like train.steps or data.train[0].weight")
+        keys += [match[1]] if match[1] else []
+        keys += [int(index) for index in re.findall(r"\d+", match[2])]
+    return keys
+
+
+def _value(text: str) -> Any:
+    try:
+        return parse_json(text)
+    except ExperimentError as error:
+        raise _OverrideError("; ".join(error.problems)) from error
+    except (json.JSONDecodeError, ValueError):
+        return text
+
+
+def _index(node: list[Any], key: str | int, before: list[str | int]) -> int:
+    if isinstance(key, str) and not key.isdecimal():
+        raise _OverrideError(f"{_dotted(before)} is a list; write {_dotted(before)}[0].{key}")
+    if int(key) >= len(node):
+        raise _OverrideError(f"{_dotted(before)} has {len(node)} entries, counted from 0; there is no [{key}]")
+    return int(key)
+
+
+def _wanted(key: str | int) -> str:
+    return "a list" if isinstance(key, int) else f"an object with a key {key!r}"
+
+
+def _dotted(keys: list[str | int]) -> str:
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys).lstrip(".")
