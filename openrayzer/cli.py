@@ -1,0 +1,59 @@
+"""What every command line tool does alike: exit codes, error messages, the arguments that name an experiment."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from openrayzer.interfaces import InputError
+from registry import RegistryError
+
+INPUT_WRONG = 2
+INTERRUPTED = 130
+
+
+def run_tool(main: Callable[[], int]) -> NoReturn:
+    """Run ``main`` and leave the process with its exit code.
+
+    What the user can mend (InputError, RegistryError) becomes ``error: ...`` on stderr and exit code 2, without a
+    traceback; of several processes on one machine only the first prints it. Ctrl-C becomes exit code 130. Any other
+    exception is a bug and keeps its traceback.
+    """
+    try:
+        sys.exit(main())
+    except (InputError, RegistryError) as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(INPUT_WRONG)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def add_experiment_arguments(parser: ArgumentParser) -> None:
+    """Add ``--exp FILE``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``; the last two may be repeated."""
+    parser.add_argument("--exp", type=Path, required=True, metavar="FILE", help="experiment file, e.g. experiments/x.json")
+    add_change_arguments(parser)
+
+
+def add_change_arguments(parser: ArgumentParser) -> None:
+    """Add ``--set`` and ``--data``, which change an experiment without touching its file."""
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a value: train.steps=100, model.camera_head.type=pi3, data.train[0].weight=2; VALUE is JSON if "
+        "it parses as JSON, else a string; a component is replaced whole when its type changes; applied in order",
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        action="extend",
+        type=Path,
+        default=[],
+        metavar="ROOT",
+        help="folders of chunks, each with a train and a test split, instead of all sources that the experiment names",
+    )
