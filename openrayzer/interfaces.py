@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openrayzer.types import Cameras, Prediction, Scene, Views
@@ -48,12 +48,20 @@ class PositionEncoding(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
 
-    def embed_patches(self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int]) -> Float[Tensor, "b v n d"]:
-        """Patch tokens with their position added; ``grid`` is (rows, columns)."""
+    def embed_patches(
+        self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]
+    ) -> Float[Tensor, "b v n d"]:
+        """Patch tokens with their position added.
+
+        Args:
+            tokens: row by row.
+            grid: rows and columns; n = rows * columns.
+            index: place of each view in the list of views that is seen together.
+        """
         return tokens
 
-    def embed_cameras(self, tokens: Float[Tensor, "b v c d"]) -> Float[Tensor, "b v c d"]:
-        """Camera and register tokens with their position added."""
+    def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
+        """Camera and register tokens with their view's position added."""
         return tokens
 
     def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
@@ -103,7 +111,14 @@ class AttentionBackend(ABC):
 
 
 class CameraHead(nn.Module, ABC):
-    """Cameras from tokens; each batch element by itself, in float32 whatever the autocast dtype."""
+    """Cameras from tokens; each batch element by itself, in float32 whatever the autocast dtype.
+
+    Attributes:
+        compares_views: whether a pose is read from two views' tokens together, so that it means something even
+            where the views have not seen each other before.
+    """
+
+    compares_views: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,9 +150,29 @@ class Fusion(nn.Module, ABC):
     def forward(
         self,
         images: Float[Tensor, "b v 3 h w"],
-        tokens: Float[Tensor, "b v n d"],
+        tokens: Float[Tensor, "b v t d"],
         plucker: Float[Tensor, "b v 6 h w"],
-    ) -> Float[Tensor, "b v n d"]: ...
+    ) -> Float[Tensor, "b v n d"]:
+        """One token per patch; ``tokens`` are the image tokens, or none (t = 0) where they are not read."""
+
+
+class Renderer(nn.Module, ABC):
+    """Ray tokens of target views and a scene's memory to tokens that hold the views; views never see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self,
+        rays: Float[Tensor, "b v n d"],
+        memory: Float[Tensor, "b k d"],
+        *,
+        positions: Float[Tensor, "n 2"],
+        position_encoding: PositionEncoding,
+        backend: AttentionBackend,
+    ) -> Float[Tensor, "b v n d"]:
+        """Tokens of the target views; ``positions`` are (row, column) of one view's patches, counted from 1."""
 
 
 class Model(nn.Module, ABC):
@@ -163,8 +198,17 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def reconstruct(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Scene:
-        """The scene that the context views show; once per scene."""
+    def reconstruct(
+        self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
+    ) -> Scene:
+        """The scene that the context views show; once per scene.
+
+        Args:
+            images: the context views.
+            cameras: their cameras.
+            index: their places in the list of views whose cameras were estimated together, for position
+                encodings that count views; 0, 1, 2, ... by default.
+        """
 
     @abstractmethod
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
@@ -173,7 +217,7 @@ class Model(nn.Module, ABC):
     def forward(self, views: Views) -> Prediction:
         """Estimate, reconstruct from the context, render the targets: what training differentiates."""
         cameras = self.cameras_of(views)
-        scene = self.reconstruct(views.context_images, cameras.select(views.context))
+        scene = self.reconstruct(views.context_images, cameras.select(views.context), views.context)
         return Prediction(self.render(scene, cameras.select(views.target)), cameras)
 
     def cameras_of(self, views: Views) -> Cameras:
@@ -341,6 +385,7 @@ ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayz
 ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.attention")
 CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.cameras")
 FUSIONS = Registry("fusion", Fusion, home="openrayzer.fusion")
+RENDERERS = Registry("renderer", Renderer, home="openrayzer.renderers")
 MODELS = Registry("model", Model, home="openrayzer.models")
 LOSSES = Registry("loss", Loss, home="openrayzer.losses")
 DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
@@ -350,6 +395,6 @@ SCHEDULES = Registry("schedule", Schedule, home="openrayzer.training")
 LOGGERS = Registry("logger", Logger, home="openrayzer.training")
 
 REGISTRIES = (
-    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, MODELS,
-    LOSSES, DATASETS, VIEW_SAMPLERS, OPTIMIZERS, SCHEDULES, LOGGERS,
+    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
+    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, OPTIMIZERS, SCHEDULES, LOGGERS,
 )  # fmt: skip

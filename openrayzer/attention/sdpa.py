@@ -1,0 +1,24 @@
+"""Attention backend: PyTorch's fused kernels."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
+
+
+@ATTENTION_BACKENDS.register("sdpa")
+class ScaledDotProductAttention(AttentionBackend):
+    """PyTorch's scaled_dot_product_attention: flash, memory-efficient or plain, whichever fits the call."""
+
+    def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
+        return ""
+
+    def attend(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> Float[Tensor, "b n heads e"]:
+        heads_first = [x.transpose(1, 2) for x in (query, key, value)]  # views, no copies
+        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)

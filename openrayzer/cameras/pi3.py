@@ -1,0 +1,73 @@
+"""Camera head: the nearest rotation to nine numbers, absolute poses, one field of view per scene."""
+
+import math
+
+import torch
+from einops import reduce, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.geometry.intrinsics import fov_to_focal, square_pixel_intrinsics
+from openrayzer.geometry.rotations import pose_from, rotation_from_9d
+from openrayzer.interfaces import CAMERA_HEADS, CameraHead
+from openrayzer.layers.float32 import Float32Linear
+from openrayzer.layers.init import init_linears
+from openrayzer.types import Cameras
+
+
+@CAMERA_HEADS.register("pi3")
+class Pi3Head(CameraHead):
+    """Each view's pose from its own tokens, by SVD of nine numbers; one field of view from all views' mean.
+
+    No view is special, so the cameras follow their views whatever the order. The field of view spans the shorter
+    image side and stays strictly inside (0, pi).
+
+    Args:
+        width: token width d.
+        initial_fov: field of view in radians at the start of training.
+
+    Source: Pi3, camera head, and Open-RayZer for the field of view (there softplus, without an upper bound).
+    """
+
+    def __init__(self, *, width: int, initial_fov: float = 0.7) -> None:
+        super().__init__()
+        if not 0 < initial_fov < math.pi:
+            raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
+        self.token_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
+        self.view_layers = _relu_layers(width, 2)
+        self.translation = Float32Linear(width, 3)
+        self.rotation = Float32Linear(width, 9)
+        self.fov_layers = _relu_layers(width, 2)
+        self.fov = Float32Linear(width, 1)
+        for last in (self.translation, self.rotation, self.fov):
+            init_linears(last, std=1e-3)
+        with torch.no_grad():
+            self.rotation.bias.copy_(torch.eye(3).flatten())  # all cameras start as the identity
+            self.fov.bias.fill_(math.log(initial_fov / (math.pi - initial_fov)))
+
+    def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
+        features = self.view_layers(reduce(self.token_blocks(tokens.float()), "b v n d -> b v d", "mean"))
+        c2w = pose_from(rotation_from_9d(self.rotation(features)), self.translation(features))
+        scene = reduce(features, "b v d -> b d", "mean")
+        # a little inside (0, 1), so that float32 rounding cannot reach a field of view of 0 or pi
+        share = self.fov(self.fov_layers(scene)).sigmoid() * (1 - 2e-3) + 1e-3
+        focal = repeat(fov_to_focal(share * math.pi), "b 1 -> b v", v=tokens.shape[1])
+        return Cameras(c2w, square_pixel_intrinsics(focal, image_size))
+
+
+class ResidualBlock(nn.Module):
+    """x + three linear layers with ReLU behind each, token by token."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = _relu_layers(width, 3)
+
+    def forward(self, tokens: Float[Tensor, "b v n d"]) -> Float[Tensor, "b v n d"]:
+        return tokens + self.layers(tokens)
+
+
+def _relu_layers(width: int, count: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(count):
+        layers += [Float32Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers)

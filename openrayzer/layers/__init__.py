@@ -1,0 +1,1 @@
+"""Parts of networks that are not swapped by name."""

@@ -1,0 +1,63 @@
+"""Multi-head attention with normalised queries and keys: within one sequence, and from one to another."""
+
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.interfaces import AttentionBackend, Rotation
+from openrayzer.layers.norm import HeadNorm
+
+
+class SelfAttention(nn.Module):
+    """Every token of a sequence attends to every token.
+
+    Queries and keys are RMS-normalised per head with learned gains, as in RayZer and LVSM; no biases.
+    """
+
+    def __init__(self, *, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_width = split_width(width, num_heads)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.query_norm, self.key_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], rotate: Rotation, backend: AttentionBackend
+    ) -> Float[Tensor, "b n d"]:
+        packed = rearrange(self.query_key_value(tokens), "b n (three h e) -> three b n h e", three=3, h=self.num_heads)
+        query, key, value = packed.unbind(0)
+        query, key = rotate(self.query_norm(query)), rotate(self.key_norm(key))
+        return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
+
+
+class CrossAttention(nn.Module):
+    """Tokens attend to a memory that several sequences share; its keys and values are computed once."""
+
+    def __init__(self, *, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        head_width = split_width(width, num_heads)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * width, bias=False)
+        self.query_norm, self.key_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, tokens: Float[Tensor, "b n d"], memory: Float[Tensor, "b k d"], backend: AttentionBackend
+    ) -> Float[Tensor, "b n d"]:
+        query = rearrange(self.query(tokens), "b n (h e) -> b n h e", h=self.num_heads)
+        key, value = rearrange(self.key_value(memory), "b k (two h e) -> two b k h e", two=2, h=self.num_heads)
+        attended = backend.attend(self.query_norm(query), self.key_norm(key), value)
+        return self.out(rearrange(attended, "b n h e -> b n (h e)"))
+
+
+def split_width(width: int, num_heads: int) -> int:
+    """Width of one head.
+
+    Raises:
+        ValueError: the heads do not share the width evenly.
+    """
+    if num_heads < 1 or width % num_heads:
+        raise ValueError(f"width {width} must be a multiple of num_heads {num_heads}")
+    return width // num_heads

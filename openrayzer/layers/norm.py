@@ -1,0 +1,27 @@
+"""Normalisation layers."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class HeadNorm(nn.Module):
+    """RMSNorm over the width of one attention head, in float32, returned in the dtype that came in.
+
+    Source: QK-norm of RayZer and LVSM; x / sqrt(mean(x^2) + eps) * gain, one gain vector for all heads.
+    """
+
+    def __init__(self, head_width: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(head_width))
+
+    def forward(self, heads: Float[Tensor, "b n h e"]) -> Float[Tensor, "b n h e"]:
+        values = heads.float()
+        scale = torch.rsqrt(values.square().mean(-1, keepdim=True) + self.eps)
+        return (values * scale * self.weight).to(heads.dtype)
+
+
+def layer_norm(width: int) -> nn.LayerNorm:
+    """LayerNorm with a gain and no bias, eps 1e-5, as in RayZer and LVSM."""
+    return nn.LayerNorm(width, bias=False)

@@ -1,0 +1,74 @@
+"""Images to patches and back."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.layers.init import init_linears
+
+
+def patchify(images: Float[Tensor, "b v c h w"], patch_size: int) -> Float[Tensor, "b v n values"]:
+    """Square patches row by row; within one, row, column, then channel (channel fastest), as RayZer and LVSM.
+
+    Raises:
+        ValueError: height or width is no multiple of ``patch_size``.
+    """
+    patch_grid(images.shape[-2:], patch_size)
+    return rearrange(images, "b v c (y p) (x q) -> b v (y x) (p q c)", p=patch_size, q=patch_size)
+
+
+def unpatchify(
+    values: Float[Tensor, "b v n values"], image_size: tuple[int, int], patch_size: int
+) -> Float[Tensor, "b v c h w"]:
+    """The inverse of ``patchify``."""
+    rows, _ = patch_grid(image_size, patch_size)
+    return rearrange(values, "b v (y x) (p q c) -> b v c (y p) (x q)", y=rows, p=patch_size, q=patch_size)
+
+
+def patch_grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
+    """Rows and columns of patches.
+
+    Raises:
+        ValueError: height or width is no multiple of ``patch_size``.
+    """
+    height, width = image_size
+    if height % patch_size or width % patch_size:
+        raise ValueError(f"image size {height} x {width} must be a multiple of the patch size {patch_size}")
+    return height // patch_size, width // patch_size
+
+
+def patch_positions(grid: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
+    """(row, column) of each patch, counted from 1; (0, 0) is left to tokens that are no patch."""
+    rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
+    columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)
+    return torch.stack([repeat(rows, "y -> (y x)", x=grid[1]), repeat(columns, "x -> (y x)", y=grid[0])], dim=-1)
+
+
+class PatchLinear(nn.Module):
+    """One linear map, without bias, from a patch's values to a token."""
+
+    def __init__(self, *, channels: int, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.linear = nn.Linear(channels * patch_size**2, width, bias=False)
+        init_linears(self)
+
+    def forward(self, images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v n d"]:
+        return self.linear(patchify(images, self.patch_size).to(self.linear.weight.dtype))
+
+
+class PatchPixels(nn.Module):
+    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid."""
+
+    def __init__(self, *, width: int, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.norm = nn.LayerNorm(width, bias=False)
+        self.linear = nn.Linear(width, 3 * patch_size**2, bias=False)
+        init_linears(self)
+
+    def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
+        """Images in [0, 1], in float32."""
+        values = self.linear(self.norm(tokens)).float().sigmoid()
+        return unpatchify(values, image_size, self.patch_size)

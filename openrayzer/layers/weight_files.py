@@ -1,0 +1,86 @@
+"""Pretrained weights from files that the user has: every fault is an ``InputError`` that names file and remedy."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+
+_TORCH_FAULTS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
+_SHOWN = 6
+"""Problems that one message lists; a wrong file has hundreds."""
+
+
+def built_without_memory() -> bool:
+    """Whether modules are being built under ``torch.device("meta")``, to be counted and not to be run.
+
+    An experiment is planned that way, also on machines without the weight files, so nothing is read then.
+    """
+    return torch.get_default_device().type == "meta"
+
+
+def require_file(path: Path, *, remedy: str) -> None:
+    """Does nothing if ``path`` is a file.
+
+    Raises:
+        InputError: it is not; the message ends with ``remedy``.
+    """
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise InputError(f"{path.absolute()} {what}; {remedy}")
+
+
+def read_state_dict(path: Path, *, remedy: str) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file or of a PyTorch file, by name, on the CPU.
+
+    Runs no code from the file. A dictionary under ``state_dict`` or ``model`` counts as the file's content.
+
+    Raises:
+        InputError: missing, damaged, or something else than named tensors.
+    """
+    require_file(path, remedy=remedy)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, *_TORCH_FAULTS) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path.absolute()} cannot be read as a file of weights ({reason}); {remedy}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"{path.absolute()} is no dictionary of tensors by name; {remedy}")
+    return dict(content)
+
+
+def select_weights(
+    state: Mapping[str, Tensor], *, shapes: Mapping[str, torch.Size], path: Path, remedy: str
+) -> dict[str, Tensor]:
+    """The tensors named in ``shapes``, in float32; others in ``state`` are left out.
+
+    Raises:
+        InputError: lists names that are missing, of another shape, or not finite.
+    """
+    problems = []
+    for name, shape in shapes.items():
+        if name not in state:
+            problems.append(f"{name} is missing")
+        elif state[name].shape != shape:
+            problems.append(f"{name} has shape {tuple(state[name].shape)} instead of {tuple(shape)}")
+        elif not state[name].isfinite().all():
+            problems.append(f"{name} has values that are not finite")
+    if problems:
+        raise InputError(f"{path.absolute()} does not fit: {listed(problems)}; {remedy}")
+    return {name: state[name].float() for name in shapes}
+
+
+def listed(items: list[str]) -> str:
+    """The first few items, and how many more there are."""
+    more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
+    return ", ".join(items[:_SHOWN]) + more

@@ -1,0 +1,4 @@
+"""Whole methods, assembled from interfaces; each file registers one model."""
+
+from openrayzer.models import lvsm_encoder_decoder as lvsm_encoder_decoder
+from openrayzer.models import rayzer as rayzer

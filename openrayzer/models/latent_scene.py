@@ -1,0 +1,82 @@
+"""What RayZer and LVSM's encoder-decoder share: posed views to a set of latents, latents to posed views."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.geometry.rays import plucker_rays
+from openrayzer.interfaces import AttentionBackend, InputError, PositionEncoding, Renderer, Tokenizer
+from openrayzer.layers.init import learned_tokens
+from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
+from openrayzer.layers.stack import SelfStack
+from openrayzer.types import Cameras, Scene
+
+
+class LatentScene(nn.Module):
+    """Fused context tokens to memory, and rays to pixels.
+
+    With ``num_latents`` above 0 the memory is that many learned latents, which attend to all context tokens together;
+    with 0 it is the context tokens themselves, as many as there are patches.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        patch_size: int,
+        num_latents: int,
+        depth: int,
+        mlp_ratio: float,
+        renderer: Renderer,
+        position_encoding: PositionEncoding,
+        backend: AttentionBackend,
+    ) -> None:
+        super().__init__()
+        if num_latents < 0:
+            raise InputError(f"num_latents must be 0 (remember the context tokens) or more, got {num_latents}")
+        self.patch_size, self.position_encoding, self.backend = patch_size, position_encoding, backend
+        self.latents = learned_tokens(num_latents, width)
+        self.encoder = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
+        self.target_rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
+        self.renderer = renderer
+        self.pixels = PatchPixels(width=width, patch_size=patch_size)
+
+    def encode(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Scene:
+        """The memory of context views whose tokens carry colours and rays."""
+        b, v = tokens.shape[:2]
+        num_latents = self.latents.shape[0]
+        patches = patch_positions(patch_grid(image_size, self.patch_size), tokens.device)
+        positions = torch.cat([patches.new_zeros(num_latents, 2), repeat(patches, "n two -> (v n) two", v=v)])
+        latents = repeat(self.latents, "k d -> b k d", b=b).to(tokens.dtype)
+        sequence = torch.cat([latents, rearrange(tokens, "b v n d -> b (v n) d")], dim=1)
+        sequence = self.encoder(
+            sequence, repeat(positions, "m two -> b m two", b=b), self.position_encoding, self.backend
+        )
+        return Scene(sequence[:, :num_latents] if num_latents else sequence, image_size)
+
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        """Views of a memory, in [0, 1], float32."""
+        patches = patch_positions(patch_grid(scene.image_size, self.patch_size), scene.tokens.device)
+        tokens = self.renderer(
+            self.target_rays(plucker_rays(cameras, scene.image_size)),
+            scene.tokens,
+            positions=patches,
+            position_encoding=self.position_encoding,
+            backend=self.backend,
+        )
+        return self.pixels(tokens, scene.image_size)
+
+
+def check_tokenizer(tokenizer: Tokenizer, patch_size: int) -> None:
+    """Refuse a tokenizer whose tokens do not lie on the model's patches.
+
+    Raises:
+        InputError: its patch size differs.
+    """
+    if tokenizer.patch_size != patch_size:
+        raise InputError(
+            f"tokenizer {type(tokenizer).__name__} makes patches of {tokenizer.patch_size} pixels, "
+            f"and the rays have patches of {patch_size}; give both the same patch_size"
+        )

@@ -1,0 +1,114 @@
+"""Model: LVSM's encoder-decoder, from posed images."""
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from openrayzer.geometry.rays import plucker_rays
+from openrayzer.interfaces import (
+    MODELS,
+    AttentionBackend,
+    Fusion,
+    InputError,
+    Model,
+    PositionEncoding,
+    Renderer,
+    Tokenizer,
+    UnposedInputError,
+)
+from openrayzer.layers.patches import patch_grid
+from openrayzer.layers.stack import checkpoint_activations
+from openrayzer.models.latent_scene import LatentScene, check_tokenizer
+from openrayzer.types import Cameras, Scene
+
+
+@MODELS.register("lvsm_encoder_decoder")
+class LVSMEncoderDecoder(Model):
+    """LVSM, encoder-decoder: posed context views to a latent scene, posed target rays to views.
+
+    Args:
+        width: token width d.
+        num_heads: attention heads of every block.
+        patch_size: side of a patch in pixels.
+        fusion: context images and rays to tokens.
+        renderer: target rays and memory to views.
+        attention: how attention is computed.
+        encoder_depth: blocks that build the scene.
+        num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
+        position_encoding: of image tokens and of queries and keys; LVSM has none.
+        tokenizer: images to tokens, where the fusion reads tokens; None where it reads pixels.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+
+    Source: Jin et al. 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
+    """
+
+    posed = True
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        patch_size: int,
+        fusion: Fusion,
+        renderer: Renderer,
+        attention: AttentionBackend,
+        encoder_depth: int,
+        num_latents: int,
+        position_encoding: PositionEncoding,
+        tokenizer: Tokenizer | None = None,
+        mlp_ratio: float = 4.0,
+        activation_checkpointing: int = 0,
+    ) -> None:
+        super().__init__()
+        _check_fusion(fusion, tokenizer, position_encoding)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, patch_size)
+        self.patch_size, self.width = patch_size, width
+        self.tokenizer, self.position_encoding, self.fusion = tokenizer, position_encoding, fusion
+        self.scene = LatentScene(
+            width=width,
+            num_heads=num_heads,
+            patch_size=patch_size,
+            num_latents=num_latents,
+            depth=encoder_depth,
+            mlp_ratio=mlp_ratio,
+            renderer=renderer,
+            position_encoding=position_encoding,
+            backend=attention,
+        )
+        checkpoint_activations(self, every=activation_checkpointing)
+
+    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
+        raise UnposedInputError("lvsm_encoder_decoder cannot estimate cameras; give it true ones, or train 'rayzer'")
+
+    def reconstruct(
+        self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
+    ) -> Scene:
+        b, v, _, height, width = images.shape
+        tokens = images.new_zeros(b, v, 0, self.width)
+        if self.tokenizer is not None:
+            if index is None:
+                index = repeat(torch.arange(v, device=images.device), "v -> b v", b=b)
+            grid = patch_grid((height, width), self.patch_size)
+            tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
+        fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
+        return self.scene.encode(fused, (height, width))
+
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        return self.scene.render(scene, cameras)
+
+
+def _check_fusion(fusion: Fusion, tokenizer: Tokenizer | None, position_encoding: PositionEncoding) -> None:
+    name = type(fusion).__name__
+    if fusion.reads_tokens and tokenizer is None:
+        raise InputError(f"fusion {name} reads image tokens; give the model a tokenizer, e.g. {{'type': 'linear'}}")
+    if not fusion.reads_tokens and tokenizer is not None:
+        raise InputError(f"fusion {name} reads pixels and would never use tokenizer {type(tokenizer).__name__}")
+    if not fusion.reads_tokens and any(True for _ in position_encoding.parameters()):
+        raise InputError(
+            f"position encoding {type(position_encoding).__name__} adds to image tokens, and fusion {name} reads "
+            "none; take 'none' or 'rope2d', or the fusion 'token_mlp'"
+        )

@@ -1,0 +1,157 @@
+"""Model: RayZer, self-supervised from unposed, uncalibrated images."""
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from openrayzer.geometry.rays import plucker_rays
+from openrayzer.interfaces import (
+    MODELS,
+    AttentionBackend,
+    AttentionLayout,
+    CameraHead,
+    Fusion,
+    InputError,
+    Model,
+    PositionEncoding,
+    Renderer,
+    Tokenizer,
+)
+from openrayzer.layers.init import learned_tokens
+from openrayzer.layers.patches import patch_grid, patch_positions
+from openrayzer.layers.stack import SelfStack, checkpoint_activations
+from openrayzer.models.latent_scene import LatentScene, check_tokenizer
+from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
+
+
+@MODELS.register("rayzer")
+class RayZer(Model):
+    """RayZer: predicts cameras, builds a latent scene, renders new views; trained by photometric loss alone.
+
+    Args:
+        width: token width d.
+        num_heads: attention heads of every block.
+        patch_size: side of a patch in pixels.
+        tokenizer: images to tokens.
+        position_encoding: of the image and camera tokens, and of queries and keys in all stacks.
+        layout: which tokens see which while cameras are estimated.
+        camera_head: tokens to cameras.
+        fusion: context images and rays to tokens.
+        renderer: target rays and memory to views.
+        attention: how attention is computed, in all stacks.
+        estimator_depth: blocks that look for cameras.
+        encoder_depth: blocks that build the scene.
+        num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
+        num_camera_tokens: learned tokens per view from which its camera is read; 0 reads its patch tokens.
+        num_register_tokens: further learned tokens per view, for the estimator's own use.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+
+    Source: Jiang et al. 2025, "RayZer: A Self-supervised Large View Synthesis Model".
+    """
+
+    posed = False
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        patch_size: int,
+        tokenizer: Tokenizer,
+        position_encoding: PositionEncoding,
+        layout: AttentionLayout,
+        camera_head: CameraHead,
+        fusion: Fusion,
+        renderer: Renderer,
+        attention: AttentionBackend,
+        estimator_depth: int,
+        encoder_depth: int,
+        num_latents: int,
+        num_camera_tokens: int = 1,
+        num_register_tokens: int = 0,
+        mlp_ratio: float = 4.0,
+        activation_checkpointing: int = 0,
+    ) -> None:
+        super().__init__()
+        check_tokenizer(tokenizer, patch_size)
+        _check_views_meet(layout, camera_head, estimator_depth)
+        if min(num_camera_tokens, num_register_tokens) < 0:
+            raise InputError("num_camera_tokens and num_register_tokens must be 0 or more")
+        self.patch_size, self.num_camera_tokens = patch_size, num_camera_tokens
+        self.tokenizer, self.position_encoding, self.layout = tokenizer, position_encoding, layout
+        self.camera_tokens = learned_tokens(num_camera_tokens + num_register_tokens, width)
+        self.estimator = SelfStack(width=width, num_heads=num_heads, depth=estimator_depth, mlp_ratio=mlp_ratio)
+        self.camera_head, self.fusion, self.backend = camera_head, fusion, attention
+        self.scene = LatentScene(
+            width=width,
+            num_heads=num_heads,
+            patch_size=patch_size,
+            num_latents=num_latents,
+            depth=encoder_depth,
+            mlp_ratio=mlp_ratio,
+            renderer=renderer,
+            position_encoding=position_encoding,
+            backend=attention,
+        )
+        checkpoint_activations(self, every=activation_checkpointing)
+
+    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
+        tokens = self._image_tokens(images, _view_index(images))
+        return self._cameras(tokens, _image_size(images))
+
+    def reconstruct(
+        self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
+    ) -> Scene:
+        tokens = self._image_tokens(images, _view_index(images) if index is None else index)
+        return self._scene(images, tokens, cameras)
+
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        return self.scene.render(scene, cameras)
+
+    def forward(self, views: Views) -> Prediction:
+        """The composition of the three maps; images become tokens once for all of them."""
+        tokens = self._image_tokens(views.images, _view_index(views.images))
+        cameras = self._cameras(tokens, _image_size(views.images))
+        context_tokens = select_views(tokens, views.context)
+        scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
+        return Prediction(self.render(scene, cameras.select(views.target)), cameras)
+
+    def _image_tokens(self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v n d"]:
+        grid = patch_grid(_image_size(images), self.patch_size)
+        return self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
+
+    def _cameras(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
+        b, v = tokens.shape[:2]
+        extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
+        index = repeat(torch.arange(v, device=tokens.device), "v -> b v", b=b)
+        sequence = torch.cat([self.position_encoding.embed_cameras(extra, index), tokens], dim=2)
+        patches = patch_positions(patch_grid(image_size, self.patch_size), tokens.device)
+        positions = torch.cat([patches.new_zeros(extra.shape[2], 2), patches])
+        positions = repeat(positions, "n two -> b v n two", b=b, v=v)
+        seen = self.estimator.over_views(sequence, positions, self.layout, self.position_encoding, self.backend)
+        read = seen[:, :, : self.num_camera_tokens] if self.num_camera_tokens else seen[:, :, extra.shape[2] :]
+        return self.camera_head(read, image_size)
+
+    def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
+        image_size = _image_size(images)
+        return self.scene.encode(self.fusion(images, tokens, plucker_rays(cameras, image_size)), image_size)
+
+
+def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: int) -> None:
+    alone = all(layout.groups(block) == "(b v) n" for block in range(depth))
+    if alone and not camera_head.compares_views:
+        raise InputError(
+            f"layout {type(layout).__name__} with estimator_depth {depth} never lets views see each other, and camera "
+            f"head {type(camera_head).__name__} reads each view alone: poses would be guessed from single images; "
+            "take the layout 'global' or 'vggt_alternating', more blocks, or the camera head 'rot6d'"
+        )
+
+
+def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
+
+
+def _view_index(images: Float[Tensor, "b v 3 h w"]) -> Int[Tensor, "b v"]:
+    return repeat(torch.arange(images.shape[1], device=images.device), "v -> b v", b=images.shape[0])

@@ -1,0 +1,5 @@
+"""Where a token is; each file registers one encoding."""
+
+from openrayzer.positions import none as none
+from openrayzer.positions import rope2d as rope2d
+from openrayzer.positions import sinusoidal as sinusoidal

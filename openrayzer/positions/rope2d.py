@@ -1,0 +1,43 @@
+"""Position encoding: rotary, over rows and columns."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
+
+
+@POSITION_ENCODINGS.register("rope2d")
+class RotaryEncoding2D(PositionEncoding):
+    """Queries and keys of every block turn with the patch's row (first half of a head) and column (second half).
+
+    The angle of frequency k is position * base^(-2k / (e/2)), k = 0 .. e/4 - 1; component k turns with component
+    k + e/4 of its half. Tokens at (0, 0) are not turned. Angles are float32 whatever the dtype of the heads.
+
+    Args:
+        base: the slowest frequency is about 1 / base radians per patch.
+
+    Source: Su et al. 2021 (RoFormer), equation 34, for each axis; layout of CroCo v2, Pi3 and Open-RayZer.
+    """
+
+    def __init__(self, *, base: float = 100.0) -> None:
+        super().__init__()
+        self.base = base
+
+    def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
+        if head_width % 4:
+            raise ValueError(f"rope2d needs a head width that is a multiple of 4, got {head_width}")
+        quarter = head_width // 4
+        exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
+        frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it
+        angles = positions.float()[..., None] * frequencies  # (b, n, 2, e/4)
+        cosine = repeat(angles.cos(), "b n plane k -> b n 1 (plane two k)", two=2)
+        sine = repeat(angles.sin(), "b n plane k -> b n 1 (plane two k)", two=2)
+
+        def rotate(heads: Tensor) -> Tensor:
+            halves = rearrange(heads, "b n h (plane two k) -> two b n h plane k", plane=2, two=2)
+            turned = rearrange(torch.stack([-halves[1], halves[0]]), "two b n h plane k -> b n h (plane two k)")
+            return (heads * cosine + turned * sine).to(heads.dtype)
+
+        return rotate

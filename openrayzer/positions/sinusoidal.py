@@ -1,0 +1,68 @@
+"""Position encoding: sines and cosines of patch and view, through a small network, added once."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
+from openrayzer.layers.init import init_linears
+
+
+@POSITION_ENCODINGS.register("sinusoidal")
+class SinusoidalEncoding(PositionEncoding):
+    """Sinusoids of row, column and, if wanted, the view's index, through a two-layer network, added to tokens.
+
+    With an image index the first half of the code is spatial and the second half temporal, and camera tokens get
+    their view's index through a network of their own. The index counts views in the list that is seen together.
+
+    Args:
+        width: token width d; a multiple of 8.
+        image_index: whether views are told apart by their index. RayZer needs it to read the order of a video;
+            a model trained with it works best at the view count it was trained with.
+
+    Source: RayZer, section 3; Vaswani et al. 2017 for the frequencies 10000^(-k / (D/2)).
+    """
+
+    def __init__(self, *, width: int, image_index: bool = True) -> None:
+        super().__init__()
+        if width % 8:
+            raise ValueError(f"sinusoidal needs a width that is a multiple of 8, got {width}")
+        self.width, self.image_index = width, image_index
+        self.patch_network = _network(width)
+        if image_index:
+            self.camera_network = _network(width)
+
+    def embed_patches(
+        self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]
+    ) -> Float[Tensor, "b v n d"]:
+        spatial_width = self.width // 2 if self.image_index else self.width
+        rows = sinusoid(torch.arange(grid[0], device=tokens.device), spatial_width // 2)
+        columns = sinusoid(torch.arange(grid[1], device=tokens.device), spatial_width // 2)
+        code = torch.cat([repeat(rows, "y d -> (y x) d", x=grid[1]), repeat(columns, "x d -> (y x) d", y=grid[0])], -1)
+        if self.image_index:
+            temporal = sinusoid(rearrange(index, "b v -> (b v)"), self.width // 2)
+            temporal = repeat(temporal, "(b v) d -> b v n d", b=index.shape[0], n=code.shape[0])
+            spatial = repeat(code, "n d -> b v n d", b=index.shape[0], v=index.shape[1])
+            code = torch.cat([spatial, temporal], -1)
+        return tokens + self.patch_network(code.to(self.patch_network[0].weight.dtype))
+
+    def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
+        if not self.image_index:
+            return tokens
+        code = sinusoid(rearrange(index, "b v -> (b v)"), self.width)
+        added = self.camera_network(code.to(self.camera_network[0].weight.dtype))
+        return tokens + rearrange(added, "(b v) d -> b v 1 d", b=index.shape[0])
+
+
+def sinusoid(positions: Int[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
+    """[sin(pos w_k) | cos(pos w_k)], w_k = 10000^(-k / (width/2)), in float32."""
+    exponents = torch.arange(width // 2, device=positions.device, dtype=torch.float32) / (width // 2)
+    angles = positions.float()[:, None] * 10000.0**-exponents
+    return torch.cat([angles.sin(), angles.cos()], -1)
+
+
+def _network(width: int) -> nn.Sequential:
+    network = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+    init_linears(network)
+    return network

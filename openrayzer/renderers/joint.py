@@ -1,0 +1,47 @@
+"""Renderer: target and memory tokens in one sequence."""
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, Renderer
+from openrayzer.layers.norm import layer_norm
+from openrayzer.layers.stack import SelfStack
+
+
+@RENDERERS.register("joint")
+class JointRenderer(Renderer):
+    """Self-attention over the tokens of one target view and the whole memory, as in LVSM and RayZer.
+
+    The memory is repeated for every target view and changes from block to block, so each view costs as much as
+    the memory is long.
+
+    Args:
+        width: token width d.
+        num_heads: attention heads.
+        depth: number of blocks.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+    """
+
+    def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm = layer_norm(width)
+        self.stack = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
+
+    def forward(
+        self,
+        rays: Float[Tensor, "b v n d"],
+        memory: Float[Tensor, "b k d"],
+        *,
+        positions: Float[Tensor, "n 2"],
+        position_encoding: PositionEncoding,
+        backend: AttentionBackend,
+    ) -> Float[Tensor, "b v n d"]:
+        b, v, n, _ = rays.shape
+        targets = rearrange(rays, "b v n d -> (b v) n d")
+        sequence = torch.cat([targets, repeat(memory, "b k d -> (b v) k d", v=v).to(rays.dtype)], dim=1)
+        nowhere = positions.new_zeros(memory.shape[1], 2)
+        everywhere = repeat(torch.cat([positions, nowhere]), "m two -> bv m two", bv=b * v)
+        rendered = self.stack(self.norm(sequence), everywhere, position_encoding, backend)
+        return rearrange(rendered[:, :n], "(b v) n d -> b v n d", v=v)

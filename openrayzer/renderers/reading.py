@@ -1,0 +1,50 @@
+"""Renderer: target tokens read a memory that stays as it is."""
+
+from einops import repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, Renderer
+from openrayzer.layers.block import ReadingBlock
+from openrayzer.layers.norm import layer_norm
+from openrayzer.layers.stack import Stack
+
+
+@RENDERERS.register("reading")
+class ReadingRenderer(Renderer):
+    """Each block attends within the target view, then from it to the memory, which no target changes.
+
+    The memory's keys and values are computed once for all target views, so a view costs its own tokens and
+    not the memory's.
+
+    Args:
+        width: token width d.
+        num_heads: attention heads.
+        depth: number of blocks.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+
+    Source: the decoder of Vaswani et al. 2017; for view synthesis, Efficient-LVSM's target stream.
+    """
+
+    def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm, self.memory_norm = layer_norm(width), layer_norm(width)
+        blocks = [ReadingBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
+        self.stack = Stack(blocks)
+        self.head_width = width // num_heads
+
+    def forward(
+        self,
+        rays: Float[Tensor, "b v n d"],
+        memory: Float[Tensor, "b k d"],
+        *,
+        positions: Float[Tensor, "n 2"],
+        position_encoding: PositionEncoding,
+        backend: AttentionBackend,
+    ) -> Float[Tensor, "b v n d"]:
+        b, v = rays.shape[:2]
+        rotate = position_encoding.rotation(repeat(positions, "n two -> bv n two", bv=b * v), self.head_width)
+        tokens, memory = self.norm(rays), self.memory_norm(memory)
+        for number in range(len(self.stack.blocks)):
+            tokens = self.stack.run(number, tokens, memory, rotate, backend)
+        return tokens

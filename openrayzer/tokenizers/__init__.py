@@ -1,0 +1,3 @@
+"""Images to tokens; each file registers one tokenizer."""
+
+from openrayzer.tokenizers import linear as linear
