@@ -24,16 +24,21 @@ def run_tool(main: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(main())
     except (InputError, RegistryError) as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(INPUT_WRONG)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 
 
+def print_error(error: Exception) -> None:
+    """``error: ...`` on stderr, from the first process of a machine only."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"error: {error}", file=sys.stderr)
+
+
 def add_experiment_arguments(parser: ArgumentParser) -> None:
     """Add ``--exp FILE``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``; the last two may be repeated."""
-    parser.add_argument("--exp", type=Path, required=True, metavar="FILE", help="experiment file, e.g. experiments/x.json")
+    parser.add_argument("--exp", type=Path, required=True, metavar="FILE", help="experiment file")
     add_change_arguments(parser)
 
 

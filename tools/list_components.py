@@ -1,13 +1,15 @@
 """The catalogue: every component, what it is, where it is written, and what it takes.
 
-    python tools/list_components.py                      everything
-    python tools/list_components.py camera_head loss     these kinds only
-    python tools/list_components.py --markdown           as Markdown tables
-    python tools/list_components.py --plugins my_head.py with a plugin's components
+python tools/list_components.py                      everything
+python tools/list_components.py camera_head loss     these kinds only
+python tools/list_components.py --markdown           as Markdown tables
+python tools/list_components.py --plugins my_head.py with a plugin's components
 """
 
 import argparse
 from pathlib import Path
+
+from jsonargparse import ArgumentParser
 
 from openrayzer.cli import run_tool
 from openrayzer.interfaces import PLUGIN_GROUP, REGISTRIES, InputError
@@ -16,7 +18,7 @@ from registry import as_markdown, as_text, did_you_mean, load_plugin
 
 def main() -> int:
     """Parse arguments, print the catalogue."""
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="kinds to list, e.g. camera_head; default: all")
