@@ -45,7 +45,7 @@ def rotation_from_6d(values: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch
         x = _unit(first, default=axes[0])
         guide = _unit(second, default=axes[1])
         # The axis farthest from x stands in for a guide that is parallel to x.
-        spare = F.one_hot(x.detach().abs().argmin(dim=-1), 3).to(x.dtype)
+        spare = axes[x.detach().abs().argmin(dim=-1)]
         z = _unit(_cross(x, guide), default=F.normalize(_cross(x, spare), dim=-1))
         # When x and guide are almost parallel, rounding leaves some x in z; these two products remove it.
         y = F.normalize(_cross(z, x), dim=-1)
