@@ -46,8 +46,8 @@ class Lpips(nn.Module):
         require_file(backbone, remedy=_remedy(net))
         self.network = _empty_network(net)
         if not built_without_memory():
-            _warn_of_other_weights(backbone, net)
             self.network.load_state_dict(_weights(self.network, net, backbone), strict=False, assign=True)
+            _warn_of_other_weights(backbone, net)
             self.network.to(torch.get_default_device())
         self.requires_grad_(False)
         self.eval()
@@ -64,10 +64,10 @@ class Lpips(nn.Module):
         Raises:
             InputError: the images are too small for the backbone.
         """
-        batch, smallest = prediction.shape[0], _SMALLEST[self.net]
-        if min(prediction.shape[-2:]) < smallest:
+        batch, _, _, height, width = prediction.shape
+        if min(height, width) < _SMALLEST[self.net]:
             raise InputError(
-                f"LPIPS ({self.net}) needs images of {smallest} pixels or more, got {prediction.shape[-2:]}"
+                f"LPIPS ({self.net}) needs images of {_SMALLEST[self.net]} pixels or more, got {height} x {width}"
             )
         first, second = (rearrange(images.float(), "b v c h w -> (b v) c h w") for images in (prediction, target))
         with no_autocast(prediction):

@@ -75,8 +75,8 @@ class DinoV3(Tokenizer):
         Raises:
             ValueError: height or width is no multiple of the patch size.
         """
-        patch_grid(images.shape[-2:], self.patch_size)
-        batch = images.shape[0]
+        batch, _, _, height, width = images.shape
+        patch_grid((height, width), self.patch_size)
         pixels = (rearrange(images, "b v c h w -> (b v) c h w").float() - self.mean.float()) / self.deviation.float()
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
             features = self.backbone.forward_features(pixels.to(self.backbone.patch_embed.proj.weight.dtype))
@@ -89,7 +89,7 @@ def _backbone(variant: str, checkpoint: Path | None) -> Any:
     import timm  # takes seconds, and only this tokenizer needs it
 
     _check_variant(variant, [*timm.list_models("*dinov3*"), *timm.list_pretrained("vit*dinov3*")])
-    remedy = _remedy(timm.get_pretrained_cfg(variant).hf_hub_id)
+    remedy = _remedy(variant)
     if built_without_memory():
         return timm.create_model(variant, pretrained=False, num_classes=0)
     if checkpoint is None:
@@ -111,7 +111,11 @@ def _check_variant(variant: str, known: list[str]) -> None:
         raise InputError(f"no DINOv3 variant {variant!r} in timm{hint} known: {', '.join(known)}")
 
 
-def _remedy(repository: str) -> str:
+def _remedy(variant: str) -> str:
+    from timm import get_pretrained_cfg
+
+    published = get_pretrained_cfg(variant)
+    repository = published.hf_hub_id if published else f"timm/{variant}"
     return f"get https://huggingface.co/{repository}/resolve/main/model.safetensors and give its path as 'checkpoint'"
 
 

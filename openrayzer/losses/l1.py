@@ -1,0 +1,16 @@
+"""Loss: mean absolute error."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.geometry.precision import no_autocast
+from openrayzer.interfaces import LOSSES, Loss
+
+
+@LOSSES.register("l1")
+class MeanAbsoluteError(Loss):
+    """Mean absolute difference of the pixels."""
+
+    def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
+        with no_autocast(prediction):
+            return (prediction.float() - target.float()).abs().mean()

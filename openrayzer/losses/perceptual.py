@@ -1,0 +1,103 @@
+"""Loss: distance of VGG-19 features."""
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.geometry.precision import no_autocast
+from openrayzer.interfaces import LOSSES, InputError, Loss
+from openrayzer.layers.weight_files import built_without_memory, require_file
+from openrayzer.losses.matconvnet import REMEDY, read_vgg19
+
+_STAGES = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28, 30))
+"""Convolutions between two poolings, up to conv5_2, by their index in torchvision's ``vgg19().features``."""
+_CHANNELS = (64, 128, 256, 512, 512)
+_MEAN_RGB = (123.68, 116.779, 103.939)
+"""What MatConvNet's VGG-19 expects to be taken from images in [0, 255]."""
+_TERMS = (1.0, 1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
+"""Weights of the pixels and of relu1_2 ... relu5_2; they bring the terms to one size."""
+_SMALLEST = 2 ** (len(_STAGES) - 1)
+
+
+class Vgg19Features(nn.Module):
+    """VGG-19 up to relu5_2 with average pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolutions, before = {}, 3
+        for stage, channels in zip(_STAGES, _CHANNELS, strict=True):
+            for index in stage:
+                convolutions[str(index)] = nn.Conv2d(before, channels, kernel_size=3, padding=1)
+                before = channels
+        self.features = nn.ModuleDict(convolutions)
+
+    def forward(self, pixels: Float[Tensor, "i 3 h w"]) -> list[Float[Tensor, "i c y x"]]:
+        """Features after the second convolution of each stage: relu1_2, relu2_2, relu3_2, relu4_2, relu5_2."""
+        taps, values = [], pixels
+        for number, stage in enumerate(_STAGES):
+            if number:
+                values = F.avg_pool2d(values, kernel_size=2)
+            for index in stage:
+                values = self.features[str(index)](values).relu()
+                if index == stage[1]:
+                    taps.append(values)
+        return taps
+
+
+@LOSSES.register("perceptual")
+class Perceptual(Loss):
+    """Distance of pixels and of VGG-19 features (MatConvNet weights), as RayZer and LVSM train with.
+
+    (|x - y| + sum of w |f(x) - f(y)|) / 255, each |.| a mean absolute difference, with x and y in [0, 255] and f the
+    features after relu1_2 ... relu5_2. The network is frozen; gradients reach the prediction only.
+
+    Args:
+        weights: imagenet-vgg-verydeep-19.mat from https://www.vlfeat.org/matconvnet/pretrained/, or the same
+            weights as features.N.weight and features.N.bias in a .pt, .pth or .safetensors file.
+
+    Raises:
+        InputError: the file is missing, damaged or of another network.
+
+    Source: Chen and Koltun, Photographic Image Synthesis with Cascaded Refinement Networks, 2017, eq. 1; the term
+    weights as in Li et al., Crowdsampling the Plenoptic Function, 2020, which RayZer and LVSM adopted.
+    """
+
+    mean_rgb: Tensor
+
+    def __init__(self, *, weights: Path) -> None:
+        super().__init__()
+        require_file(weights, remedy=REMEDY)
+        with torch.device("meta"):  # no random draws: the weights come from the file or not at all
+            self.network = Vgg19Features()
+        if not built_without_memory():
+            shapes = {name: value.shape for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(read_vgg19(weights, shapes=shapes), assign=True)
+            self.network.to(torch.get_default_device())
+        mean = rearrange(torch.tensor(_MEAN_RGB), "c -> 1 c 1 1")
+        self.register_buffer("mean_rgb", mean, persistent=False)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Perceptual":
+        """Stays in evaluation mode: the network is a fixed ruler."""
+        return super().train(False)
+
+    def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
+        if min(prediction.shape[-2:]) < _SMALLEST:
+            size = " x ".join(map(str, prediction.shape[-2:]))
+            raise InputError(f"the perceptual loss needs images of {_SMALLEST} pixels or more, got {size}")
+        with no_autocast(prediction):
+            with torch.no_grad():
+                wanted = self._measured(target)
+            pairs = zip(self._measured(prediction), wanted, strict=True)
+            terms = [(ours - theirs).abs().mean() for ours, theirs in pairs]
+            return torch.stack([weight * term for weight, term in zip(_TERMS, terms, strict=True)]).sum() / 255
+
+    def _measured(self, images: Float[Tensor, "b v 3 h w"]) -> list[Float[Tensor, "i c y x"]]:
+        """Pixels and features."""
+        pixels = rearrange(images.float(), "b v c h w -> (b v) c h w") * 255 - self.mean_rgb
+        return [pixels, *self.network(pixels)]

@@ -1,0 +1,15 @@
+"""Loss: structural dissimilarity."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import LOSSES, Loss
+from openrayzer.layers.ssim import structural_similarity
+
+
+@LOSSES.register("ssim")
+class StructuralDissimilarity(Loss):
+    """1 - SSIM, Gaussian window of 11 pixels with sigma 1.5; images must be 11 pixels or more on each side."""
+
+    def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
+        return 1 - structural_similarity(prediction, target).mean()
