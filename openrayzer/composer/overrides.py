@@ -27,7 +27,7 @@ def merge(base: Any, over: Any, hint: Any, schema: Schema) -> Any:
     """
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return deepcopy(over)
-    if "type" in over and over["type"] != base.get("type") and _is_component(hint, base, schema):
+    if "type" in over and _changes_type(base, over["type"], hint, schema):
         return deepcopy(over)
     merged = dict(base)
     for key, value in over.items():
@@ -86,7 +86,7 @@ def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> 
         elif not isinstance(node, dict) or isinstance(key, int):
             raise _OverrideError(f"{_dotted(keys[:position])} is {shown(node)}, not {_wanted(key)}")
         if position == len(keys) - 1:
-            if key == "type" and node.get("type") != value and _is_component(hint, node, schema):
+            if key == "type" and _changes_type(node, value, hint, schema):
                 node.clear()
             node[key] = value
             return
@@ -95,9 +95,12 @@ def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> 
         hint, node = schema.child(hint, node, key), node[key]
 
 
-def _is_component(hint: Any, spec: dict[str, Any], schema: Schema) -> bool:
+def _changes_type(spec: Any, name: Any, hint: Any, schema: Schema) -> bool:
+    """Whether ``spec`` is a component of another type; where the annotation is unknown it looks like one."""
+    if not isinstance(spec, dict) or spec.get("type", name) == name:
+        return False
     inner, _ = without_none(hint)
-    return isinstance(spec.get("type"), str) if hint is None else schema.registry(inner) is not None
+    return hint is None or schema.registry(inner) is not None
 
 
 def _keys(place: str) -> list[str | int]:

@@ -1,0 +1,69 @@
+"""Merging and overriding follow the types: only a component is replaced when its type changes."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import pytest
+
+from openrayzer.composer.overrides import apply_overrides, merge
+from openrayzer.composer.schema import Schema
+from openrayzer.interfaces import CameraHead
+
+
+@dataclass
+class Run:
+    type: str
+    steps: int
+    names: dict[str, int]
+
+
+@dataclass
+class Everything:
+    run: Run
+    head: CameraHead | None
+    heads: tuple[CameraHead, ...]
+
+
+BASE = {
+    "run": {"type": "long", "steps": 50000, "names": {"type": 1, "other": 2}},
+    "head": {"type": "pi3", "hidden_width": 2},
+    "heads": [{"type": "pi3", "hidden_width": 2}],
+    "shared": {"part": {"type": "a", "size": 1}},
+}
+
+
+@pytest.fixture
+def schema(toys):
+    return Schema(toys)
+
+
+def test_a_plain_field_called_type_is_only_a_field(schema):
+    merged = merge(BASE, {"run": {"type": "short", "names": {"type": 3}}}, Everything, schema)
+    assert merged["run"] == {"type": "short", "steps": 50000, "names": {"type": 3, "other": 2}}
+    changed = apply_overrides(BASE, ["run.type=short", "run.names.type=3"], Everything, schema)
+    assert changed["run"] == merged["run"]
+
+
+def test_a_component_is_replaced_when_its_type_changes_and_merged_when_not(schema):
+    assert merge(BASE, {"head": {"type": "rot6d"}}, Everything, schema)["head"] == {"type": "rot6d"}
+    assert merge(BASE, {"head": {"type": "pi3", "width": 3}}, Everything, schema)["head"] == BASE["head"] | {"width": 3}
+    assert merge(BASE, {"head": {"width": 3}}, Everything, schema)["head"] == BASE["head"] | {"width": 3}
+    assert merge(BASE, {"head": None}, Everything, schema)["head"] is None
+    assert merge({"head": {"width": 3}}, {"head": {"type": "pi3"}}, Everything, schema)["head"] == {
+        "type": "pi3",
+        "width": 3,
+    }
+
+
+def test_overrides_reach_into_lists_and_shared_components(schema):
+    changed = apply_overrides(BASE, ["heads[0].type=rot6d", "shared.part.type=b"], Everything, schema)
+    assert changed["heads"] == [{"type": "rot6d"}]
+    assert changed["shared"] == {"part": {"type": "b"}}
+
+
+def test_neither_changes_what_it_was_given(schema):
+    base, over = deepcopy(BASE), {"head": {"type": "rot6d"}, "heads": [{"type": "rot6d"}]}
+    merged = merge(base, over, Everything, schema)
+    apply_overrides(merged, ["heads[0].focal=2", "run.steps=1"], Everything, schema)["head"]["focal"] = 5
+    assert base == BASE
+    assert over == {"head": {"type": "rot6d"}, "heads": [{"type": "rot6d"}]}
