@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from openrayzer.geometry.poses import interpolate_cameras, interpolate_poses, invert, normalise_poses, relative_to
-from openrayzer.geometry.rotations import geodesic_angle, se3_exp, so3_exp
+from openrayzer.geometry.rotations import geodesic_angle, pose_from, se3_exp, so3_exp
 from openrayzer.types import Cameras
 
 EYE = torch.eye(4)
@@ -97,7 +97,7 @@ def looking_along_down(turn: torch.Tensor) -> torch.Tensor:
 DEGENERATE = {
     "one_view": random_poses(1, 1),
     "coinciding": random_poses(1, 1).expand(1, 4, 4, 4),
-    "coinciding_far_away": EYE.repeat(1, 4, 1, 1) + 1e3 * torch.eye(4)[3] * torch.tensor([[0.3], [0.7], [1.1], [0]]),
+    "coinciding_far_away": pose_from(torch.eye(3), torch.tensor([310.1, 770.3, 1130.7])).repeat(1, 7, 1, 1),
     "ring": ring(4),
     "large_ring": ring(12),
     "looking_along_down": looking_along_down(torch.eye(3)),
