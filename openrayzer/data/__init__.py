@@ -1,1 +1,5 @@
 """Clips: where they come from, which views are chosen, how they become batches."""
+
+from openrayzer.data import chunks as chunks
+from openrayzer.data import evaluation_index as evaluation_index
+from openrayzer.data import view_samplers as view_samplers

@@ -1,0 +1,213 @@
+"""What a chunk holds and where, without reading its images: ``read_chunk_table`` is the one way in.
+
+Everything a file claims is checked here once, so that a table that was kept for later is safe to use.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from openrayzer.data.chunk_format import CAMERA_COLUMNS
+from openrayzer.data.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
+from openrayzer.data.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
+from openrayzer.interfaces import BrokenSceneError
+
+ROTATION_TOLERANCE = 1e-2
+"""How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""
+
+_LOCATION = [
+    ("header", np.int64),
+    ("entry_size", np.int64),
+    ("crc", np.uint32),
+    ("start", np.int64),
+    ("size", np.int64),
+]
+
+
+@dataclass(frozen=True)
+class SceneTable:
+    """One scene of a chunk.
+
+    Attributes:
+        key: the scene's name.
+        images: where each frame's encoded image is: one row of zip entry and range in it per frame.
+        cameras: (v, 18) float32.
+        frame_faults: frames that are marked missing, and why.
+        fault: why the whole scene cannot be used; empty if it can.
+    """
+
+    key: str
+    images: np.ndarray = field(default_factory=lambda: np.zeros(0, _LOCATION))
+    cameras: np.ndarray = field(default_factory=lambda: np.zeros((0, CAMERA_COLUMNS), np.float32))
+    frame_faults: Mapping[int, str] = field(default_factory=dict)
+    fault: str = ""
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames, missing ones included."""
+        return len(self.images)
+
+
+@contextmanager
+def open_descriptor(path: Path) -> Iterator[int]:
+    """A file opened for reads at given places.
+
+    Raises:
+        BrokenSceneError: it cannot be opened or read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise BrokenSceneError(f"{path}: it cannot be read: {error.strerror or error}") from error
+
+
+def read_chunk_table(path: Path) -> list[SceneTable]:
+    """The scenes of one chunk, broken ones included, in stored order.
+
+    Raises:
+        BrokenSceneError: the whole file cannot be used; the message names it and says why.
+    """
+    with open_descriptor(path) as descriptor:
+        try:
+            _check_kind(descriptor)
+            entries = _tensor_entries(descriptor)
+            scenes = read_tree(read_entry(descriptor, entries.pop("data.pkl")))
+        except (ZipFormatError, PickleRefusedError) as error:
+            raise BrokenSceneError(f"{path}: {error}") from error
+        if not isinstance(scenes, list):
+            raise BrokenSceneError(f"{path}: a chunk is a list of scenes, this file holds a {type(scenes).__name__}")
+        return [_scene_table(descriptor, entries, scene, position) for position, scene in enumerate(scenes)]
+
+
+def read_image_bytes(descriptor: int, row: np.void) -> bytes:
+    """The encoded image at one row of ``SceneTable.images``.
+
+    Raises:
+        ZipFormatError: the file was damaged or changed.
+    """
+    entry = ZipEntry(int(row["header"]), int(row["entry_size"]), int(row["crc"]))
+    return read_entry(descriptor, entry, start=int(row["start"]), size=int(row["size"]))
+
+
+def _check_kind(descriptor: int) -> None:
+    start = os.pread(descriptor, 4, 0)
+    if not start:
+        raise ZipFormatError("the file is empty")
+    if start != b"PK\x03\x04":
+        raise ZipFormatError(
+            "it is no zip file, as torch.save has written since version 1.6; it is never unpickled, because that could "
+            "run code. If you trust it: torch.save(torch.load(path, weights_only=True), new_path)"
+        )
+
+
+def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
+    """``data.pkl`` and the storages ``data/<name>``, without the folder that torch puts around them."""
+    entries = read_directory(descriptor)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ZipFormatError(f"it is no torch file: it holds {len(pickles)} entries named data.pkl instead of 1")
+    folder = pickles[0].removesuffix("data.pkl")
+    inner = {name.removeprefix(folder): entry for name, entry in entries.items() if name.startswith(folder)}
+    if inner["data.pkl"].size > MAX_PICKLE_BYTES:
+        raise ZipFormatError(f"its object tree is larger than the {MAX_PICKLE_BYTES} bytes allowed")
+    order = inner.get("byteorder")
+    if order is not None and read_entry(descriptor, order) != b"little":
+        raise ZipFormatError("it was written on a big-endian machine; load and save it on this one")
+    return inner
+
+
+def _scene_table(descriptor: int, entries: Mapping[str, ZipEntry], scene: Any, position: int) -> SceneTable:
+    key = scene.get("key") if isinstance(scene, dict) else None
+    if not isinstance(key, str):
+        return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
+    try:
+        _check_key(key)
+        images = _image_rows(entries, scene.get("images"))
+        cameras = _read_cameras(descriptor, entries, scene.get("cameras"), len(images))
+    except (_SceneFaultError, ZipFormatError) as error:
+        return SceneTable(key, fault=str(error))
+    faults = camera_faults(cameras)
+    if len(faults) == len(images):
+        return SceneTable(key, fault=f"not one frame has a usable camera; frame 0: {faults[0]}")
+    return SceneTable(key, images, cameras, faults)
+
+
+class _SceneFaultError(ValueError):
+    pass
+
+
+def _check_key(key: str) -> None:
+    """A key becomes part of file names, which must stay inside their folder."""
+    parts = PurePosixPath(key.replace("\\", "/"))
+    if not key.strip() or not key.isprintable() or parts.is_absolute() or ".." in parts.parts:
+        raise _SceneFaultError(
+            "its key cannot be part of a file name: it is empty, leaves the folder or is not printable"
+        )
+
+
+def _image_rows(entries: Mapping[str, ZipEntry], images: Any) -> np.ndarray:
+    if not isinstance(images, list):
+        raise _SceneFaultError("it has no list of images")
+    if not images:
+        raise _SceneFaultError("it has no frames")
+    rows = []
+    for frame, image in enumerate(images):
+        if not isinstance(image, TensorRecord) or image.dtype != "uint8" or len(image.shape) != 1:
+            raise _SceneFaultError(f"image {frame} is not a uint8 tensor with one axis")
+        start, size = _byte_range(entries, image, f"image {frame}")
+        rows.append((*entries[f"data/{image.storage}"], start, size))
+    return np.array(rows, _LOCATION)
+
+
+def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str) -> tuple[int, int]:
+    """First byte and number of bytes of a tensor inside its storage, both within what the file has."""
+    entry = entries.get(f"data/{tensor.storage}")
+    if entry is None or not tensor.contiguous:
+        raise _SceneFaultError(f"{what} has no plain storage in the file")
+    width = np.dtype(tensor.dtype).itemsize
+    count = 1
+    for axis in tensor.shape:
+        count *= axis
+    if (tensor.offset + count) * width > entry.size:
+        raise _SceneFaultError(f"{what} says {count} numbers, its storage has {entry.size // width}")
+    return tensor.offset * width, count * width
+
+
+def _read_cameras(descriptor: int, entries: Mapping[str, ZipEntry], cameras: Any, frames: int) -> np.ndarray:
+    if not isinstance(cameras, TensorRecord) or cameras.dtype not in ("float32", "float64"):
+        raise _SceneFaultError("it has no tensor 'cameras' of float32")
+    if cameras.shape != (frames, CAMERA_COLUMNS):
+        raise _SceneFaultError(f"cameras have shape {cameras.shape}, {frames} images need ({frames}, {CAMERA_COLUMNS})")
+    start, size = _byte_range(entries, cameras, "cameras")
+    data = read_entry(descriptor, entries[f"data/{cameras.storage}"], start=start, size=size)
+    return np.frombuffer(data, cameras.dtype).reshape(cameras.shape).astype(np.float32)
+
+
+def camera_faults(cameras: np.ndarray) -> dict[int, str]:
+    """Which of (v, 18) rows are no cameras, and why."""
+    rotations = cameras[:, 6:].astype(np.float64).reshape(-1, 3, 4)[:, :, :3]
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = rotations @ rotations.transpose(0, 2, 1)
+        skew = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
+        mirrored = np.linalg.det(np.nan_to_num(rotations, posinf=0, neginf=0)) < 0
+    faults = {}
+    for frame in range(len(cameras)):
+        if not np.isfinite(cameras[frame]).all():
+            faults[frame] = "its camera has numbers that are not finite"
+        elif not skew[frame] <= ROTATION_TOLERANCE:
+            faults[frame] = f"its camera's rotation is off by {skew[frame]:.2g}, more than {ROTATION_TOLERANCE}"
+        elif mirrored[frame]:
+            faults[frame] = "its camera's rotation is a mirror image"
+        elif not (cameras[frame, :2] > 0).all():
+            fx, fy = cameras[frame, :2]
+            faults[frame] = f"its focal lengths {fx:.3g} and {fy:.3g} are not above 0"
+    return faults

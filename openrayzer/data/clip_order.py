@@ -1,0 +1,81 @@
+"""Which scene is seen when: a pure function of a seed and a position, so that a run resumes where it was."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import numpy as np
+
+_MIXED_EPOCH = 1000
+"""Shortest epoch of several sources, so that weights are kept to a tenth of a percent with few scenes, too."""
+
+_ARRANGEMENT, _PERMUTATION, _VIEWS, _KEY = range(4)  # branches of a seed
+
+
+class ClipOrder:
+    """An endless order of scenes from several sources.
+
+    An epoch of one source shows every scene once. An epoch of several has as many clips as there are scenes (1000 at
+    least), shared by weight, one clip per source at least, in random order; within each source, every scene is seen
+    before any is seen again. Epochs and passes are shuffled anew each time.
+
+    Args:
+        sizes: scenes of each source.
+        weights: share of each source, relative to the others.
+        seed: of all shuffles.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, weights: Sequence[float], seed: int) -> None:
+        self.sizes, self.seed = tuple(sizes), seed
+        total = sum(sizes) if len(sizes) == 1 else max(sum(sizes), _MIXED_EPOCH)
+        self.quotas = np.array([max(1, round(total * weight / sum(weights))) for weight in weights])
+        self._arrangements: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._permutations: dict[tuple[int, int], np.ndarray] = {}
+
+    @property
+    def epoch_size(self) -> int:
+        """Clips of one epoch."""
+        return int(self.quotas.sum())
+
+    def scene(self, position: int) -> tuple[int, int]:
+        """Source and scene of the clip at ``position``, counted from 0 over all ranks and epochs."""
+        epoch, slot = divmod(position, self.epoch_size)
+        sources, ranks = self._arrangement(epoch)
+        source = int(sources[slot])
+        cycle, place = divmod(epoch * int(self.quotas[source]) + int(ranks[slot]), self.sizes[source])
+        return source, int(self._permutation(source, cycle)[place])
+
+    def generator(self, position: int, attempt: int) -> np.random.Generator:
+        """Randomness for the choice of views at ``position``."""
+        return _generator(self.seed, _VIEWS, position, attempt)
+
+    def _arrangement(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The source of each slot of an epoch, and how many slots of the same source come before it."""
+        if epoch not in self._arrangements:
+            sources = np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.quotas)
+            sources = _generator(self.seed, _ARRANGEMENT, epoch).permutation(sources)
+            ranks = np.empty(len(sources), np.int32)
+            for source, quota in enumerate(self.quotas):
+                ranks[sources == source] = np.arange(quota)
+            self._arrangements = {**_newest(self._arrangements), epoch: (sources, ranks)}
+        return self._arrangements[epoch]
+
+    def _permutation(self, source: int, cycle: int) -> np.ndarray:
+        if (source, cycle) not in self._permutations:
+            drawn = _generator(self.seed, _PERMUTATION, source, cycle).permutation(self.sizes[source])
+            kept = {key: value for key, value in self._permutations.items() if key[0] != source or key[1] == cycle - 1}
+            self._permutations = {**kept, (source, cycle): drawn.astype(np.int32)}
+        return self._permutations[source, cycle]
+
+
+def scene_generator(seed: int, key: str) -> np.random.Generator:
+    """Randomness that depends on a seed and a scene's name only."""
+    digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
+    return _generator(seed, _KEY, int.from_bytes(digest[:16], "little"))
+
+
+def _generator(seed: int, branch: int, *path: int) -> np.random.Generator:
+    return np.random.default_rng([seed % 2**64, branch, *path])
+
+
+def _newest(arrangements: dict[int, tuple[np.ndarray, np.ndarray]]) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    return dict(list(arrangements.items())[-1:])

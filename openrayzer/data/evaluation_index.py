@@ -1,0 +1,81 @@
+"""View sampler ``evaluation_index``: the published choices of views, in pixelSplat's JSON form."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
+
+_NAMED = 5  # faults that one message spells out
+
+
+@VIEW_SAMPLERS.register("evaluation_index")
+class EvaluationIndex(ViewSampler):
+    """Views listed in a file: scene name -> {"context": [...], "target": [...]}, or null where there is no choice.
+
+    Args:
+        path: the JSON file; entries may hold more than the two lists.
+    """
+
+    def __init__(self, *, path: Path) -> None:
+        self.path = path
+        self.choices = _read_index(path)
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+        if key not in self.choices:
+            raise UnusableSceneError(f"scene {key!r} is not in {self.path}")
+        choice = self.choices[key]
+        if choice is None:
+            raise UnusableSceneError(f"scene {key!r} is null in {self.path}: no valid choice of views")
+        beyond = [frame for frame in (*choice.context, *choice.target) if frame >= num_frames]
+        if beyond:
+            raise UnusableSceneError(
+                f"scene {key!r} has {num_frames} frames, {self.path} asks for frame(s) {', '.join(map(str, beyond))}"
+            )
+        return choice
+
+
+def _read_index(path: Path) -> dict[str, ViewChoice | None]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
+        raise InputError(f"the evaluation index {path} cannot be read: {reason}") from error
+    if not isinstance(entries, dict):
+        raise InputError(f"the evaluation index {path} must be an object of scene names, it is {_kind(entries)}")
+    choices: dict[str, ViewChoice | None] = {}
+    faults = []
+    for key, entry in entries.items():
+        fault = _entry_fault(entry)
+        if fault:
+            faults.append(f"scene {key!r}: {fault}")
+        elif entry is None:
+            choices[key] = None
+        else:
+            choices[key] = ViewChoice(tuple(entry["context"]), tuple(entry["target"]))
+    if faults:
+        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        raise InputError(f"the evaluation index {path} is malformed: {'; '.join(faults[:_NAMED])}{more}")
+    return choices
+
+
+def _entry_fault(entry: Any) -> str:
+    if entry is None:
+        return ""
+    if not isinstance(entry, dict):
+        return f"expected null or an object with context and target, got {_kind(entry)}"
+    for name in ("context", "target"):
+        frames = entry.get(name)
+        if not isinstance(frames, list) or not frames:
+            return f"{name!r} must be a list of frame numbers, got {_kind(frames)}"
+        for frame in frames:
+            if type(frame) is not int or frame < 0:
+                return f"{name!r} holds {frame!r:.20}, a frame number is a whole number from 0 on"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", type(None): "nothing"}
+    return "an empty list" if value == [] else names.get(type(value), "a number")

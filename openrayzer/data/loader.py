@@ -1,0 +1,122 @@
+"""Training clips: an endless stream of batches that depends on the seed alone."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+
+from openrayzer.data.clip_order import ClipOrder
+from openrayzer.data.clips import Clip, collate, read_clip
+from openrayzer.data.loading import load_batches
+from openrayzer.interfaces import BrokenSceneError, InputError, UnusableSceneError
+from openrayzer.settings import DataSettings, Source
+from openrayzer.types import Views
+
+MAX_FAILURES_IN_A_ROW = 100
+"""So many scenes that fail one after another are no accident, and loading stops."""
+
+_NAMED = 3  # failures that the message then spells out
+
+
+class ClipLoader(Iterator[Views]):
+    """Batches of training clips, one per micro-batch, without end; ``build_loader`` makes it.
+
+    Attributes:
+        problems: what was wrong with the sources when they were opened, one sentence each.
+        epoch_size: clips of one epoch, over all ranks; see ``ClipOrder``.
+    """
+
+    def __init__(self, batches: Iterator[Views], *, problems: tuple[str, ...], epoch_size: int) -> None:
+        self._batches, self.problems, self.epoch_size = batches, problems, epoch_size
+
+    def __next__(self) -> Views:
+        return next(self._batches)
+
+
+def build_loader(
+    settings: DataSettings, *, batch_size_per_rank: int, rank: int, world_size: int, seed: int, start: int = 0
+) -> ClipLoader:
+    """Open the training sources and start loading.
+
+    The clip at position p of the stream is a function of ``seed`` and p only. Micro-batch i of rank r holds the
+    ``batch_size_per_rank`` positions from (i * world_size + r) * batch_size_per_rank on; so a number of ranks, of
+    micro-batches per step or of workers changes who loads a clip, never which clips a step sees. A scene that cannot
+    be used is replaced by the next one of the order, and the batch says so in ``problems``.
+
+    Args:
+        settings: sources, view sampler, image size, workers.
+        batch_size_per_rank: clips per micro-batch.
+        rank: this process among ``world_size``.
+        seed: of order and choice of views.
+        start: micro-batch to start from, to resume.
+
+    Raises:
+        InputError: a source cannot be opened, or, later, too many scenes in a row fail.
+    """
+    problems = open_sources(settings.train)
+    order = ClipOrder(
+        [len(source.dataset) for source in settings.train],
+        weights=[source.weight for source in settings.train],
+        seed=seed,
+    )
+    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size)
+    batches = load_batches(load, numbers=_From(start), workers=settings.workers, prefetch=settings.prefetch)
+    return ClipLoader(batches, problems=problems, epoch_size=order.epoch_size)
+
+
+def open_sources(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Open every source; what was left out, one sentence each.
+
+    Raises:
+        InputError: names every source that cannot be opened.
+    """
+    failures = []
+    for source in sources:
+        try:
+            source.dataset.open()
+            if not len(source.dataset):
+                failures.append(f"{type(source.dataset).__name__} found no scenes")
+        except InputError as error:
+            failures.append(str(error))
+    if failures:
+        raise InputError("\n".join(failures))
+    return tuple(problem for source in sources for problem in source.dataset.problems)
+
+
+class _From:
+    """Endless whole numbers from a start."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.start)
+
+
+class _TrainingBatch:
+    """Loads micro-batch number i of one rank."""
+
+    def __init__(self, settings: DataSettings, order: ClipOrder, batch_size: int, rank: int, world_size: int) -> None:
+        self.settings, self.order = settings, order
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+
+    def __call__(self, number: int) -> Views:
+        first = (number * self.world_size + self.rank) * self.batch_size
+        problems: list[str] = []
+        clips = [self._clip(position, problems) for position in range(first, first + self.batch_size)]
+        return collate(clips, settings=self.settings, problems=problems)
+
+    def _clip(self, position: int, problems: list[str]) -> Clip:
+        failures: list[str] = []
+        for attempt in range(MAX_FAILURES_IN_A_ROW):
+            source, scene = self.order.scene(position + attempt)
+            dataset = self.settings.train[source].dataset
+            try:
+                generator = self.order.generator(position, attempt)
+                choice = self.settings.view_sampler.sample(dataset.key(scene), dataset.num_frames(scene), generator)
+                clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size)
+            except (BrokenSceneError, UnusableSceneError) as error:
+                failures.append(str(error))
+                continue
+            problems += [f"{failure}; the next scene was used instead" for failure in failures]
+            return clip
+        last = "\n".join(failures[-_NAMED:])
+        raise InputError(f"{len(failures)} scenes in a row could not be used; the last ones:\n{last}")

@@ -1,0 +1,59 @@
+"""Batches by number, loaded in the calling process or in others; the result is the same."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from openrayzer.interfaces import InputError
+
+T = TypeVar("T")
+
+
+def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T]:
+    """The batches with the given numbers, in that order.
+
+    Args:
+        load: a pure function of the number, copied into every worker; its tensors get pinned where there is a GPU.
+        numbers: finite or endless.
+        workers: loading processes; 0 loads here.
+        prefetch: batches that each worker prepares ahead.
+
+    Raises:
+        InputError: raised by ``load``; passed on without the traceback of the process it happened in.
+    """
+    loader = DataLoader(
+        _Batches(load),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        worker_init_fn=_start_worker,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # the loader draws a number; not from the generator that weights come from
+    )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+class _Batches(Dataset[T | InputError], Generic[T]):
+    def __init__(self, load: Callable[[int], T]) -> None:
+        self.load = load
+
+    def __getitem__(self, number: int) -> T | InputError:
+        try:
+            return self.load(number)
+        except InputError as error:  # torch would wrap it, and its message would hold a traceback
+            return InputError(*error.args)
+
+
+def _start_worker(worker: int) -> None:
+    """One thread per process, and Ctrl-C is left to the process that waits for this one."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,52 @@
+"""Stored images to the size of a run, and the intrinsics that follow them exactly."""
+
+import cv2
+import numpy as np
+
+
+def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image resized to cover ``size``, then cropped at its centre.
+
+    Shrinking averages areas (antialiased), enlarging is bicubic, an image that fits is not resampled.
+
+    Args:
+        image: (h, w, 3) uint8.
+        size: height and width wanted, in pixels.
+
+    Returns:
+        (3, height, width) float32 in [0, 1].
+    """
+    height, width = covering_size(image.shape[:2], size)
+    if (height, width) != image.shape[:2]:
+        shrinking = height * width < image.shape[0] * image.shape[1]
+        method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
+        image = cv2.resize(image, (width, height), interpolation=method)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    image = image[top : top + size[0], left : left + size[1]]
+    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Intrinsics of ``fit_image``'s result.
+
+    Normalised intrinsics do not change when an image is resized, whatever the rounding of each side; cutting changes
+    what they are divided by, and moves the principal point by whole pixels.
+
+    Args:
+        intrinsics: (4,) fx, fy, cx, cy divided by (w, h, w, h) of the stored image.
+        stored: height and width of the stored image, in pixels.
+        size: height and width of the result, in pixels.
+    """
+    height, width = covering_size(stored, size)
+    resized = np.array([width, height, width, height], np.float64)
+    corner = np.array([0, 0, (width - size[1]) // 2, (height - size[0]) // 2])
+    result = (intrinsics * resized - corner) / np.array([size[1], size[0], size[1], size[0]])
+    return result.astype(np.float32)
+
+
+def covering_size(stored: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
+    """Smallest height and width of the stored shape, to the nearest pixel, that cover ``size``."""
+    (height, width), (wanted_height, wanted_width) = stored, size
+    if wanted_height * width >= wanted_width * height:  # height decides; the other side is rounded half up
+        return wanted_height, max(wanted_width, (2 * width * wanted_height + height) // (2 * height))
+    return max(wanted_height, (2 * height * wanted_width + width) // (2 * width)), wanted_width

@@ -1,0 +1,95 @@
+"""View samplers that need nothing but the length of a scene."""
+
+import numpy as np
+
+from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
+
+
+@VIEW_SAMPLERS.register("window")
+class Window(ViewSampler):
+    """A window of random length and place; its ends are context, the other views are random inside.
+
+    The distance from first to last frame is uniform among the whole numbers from ``min_frame_distance`` to
+    ``max_frame_distance`` that fit the scene, the place of the window is uniform, the views inside are drawn without
+    replacement, and which of them are context is random. With one context view, every view may be it.
+
+    Args:
+        num_context: context views, 1 or more.
+        num_target: target views, 1 or more; none of them is context.
+        min_frame_distance: shortest distance in frames; at least num_context + num_target - 1.
+        max_frame_distance: longest distance in frames.
+    """
+
+    def __init__(self, *, num_context: int, num_target: int, min_frame_distance: int, max_frame_distance: int) -> None:
+        _check_counts(num_context, num_target)
+        views = num_context + num_target
+        if min_frame_distance < views - 1:
+            raise InputError(
+                f"min_frame_distance {min_frame_distance} has room for {max(0, min_frame_distance) + 1} views, "
+                f"{num_context} context and {num_target} target views need at least {views - 1}"
+            )
+        if max_frame_distance < min_frame_distance:
+            raise InputError(
+                f"max_frame_distance {max_frame_distance} is below min_frame_distance {min_frame_distance}"
+            )
+        self.num_context, self.num_target = num_context, num_target
+        self.min_frame_distance, self.max_frame_distance = min_frame_distance, max_frame_distance
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+        if num_frames - 1 < self.min_frame_distance:
+            raise UnusableSceneError(
+                f"scene {key!r} has {num_frames} frames, a distance of at least {self.min_frame_distance} needs "
+                f"{self.min_frame_distance + 1}"
+            )
+        distance = int(generator.integers(self.min_frame_distance, min(self.max_frame_distance, num_frames - 1) + 1))
+        start = int(generator.integers(num_frames - distance))
+        inner = generator.choice(distance - 1, self.num_context + self.num_target - 2, replace=False) + start + 1
+        ends = np.array([start, start + distance])
+        if self.num_context >= 2:
+            inner = generator.permutation(inner)
+            context, target = np.append(ends, inner[: self.num_context - 2]), inner[self.num_context - 2 :]
+        else:
+            context, target = np.split(generator.permutation(np.append(ends, inner)), [self.num_context])
+        return ViewChoice(tuple(sorted(context.tolist())), tuple(sorted(target.tolist())))
+
+
+@VIEW_SAMPLERS.register("even")
+class Even(ViewSampler):
+    """Evenly spaced frames, always the same; context views are evenly spaced among them.
+
+    Args:
+        num_context: context views, 1 or more; the first and the last view are context if there are 2 or more.
+        num_target: target views, 1 or more.
+        span: distance in frames from the first to the last view, in the middle of the scene; None takes all of it.
+    """
+
+    def __init__(self, *, num_context: int, num_target: int, span: int | None = None) -> None:
+        _check_counts(num_context, num_target)
+        if span is not None and span < num_context + num_target - 1:
+            raise InputError(f"span {span} has room for {max(0, span) + 1} of {num_context + num_target} views")
+        self.num_context, self.num_target, self.span = num_context, num_target, span
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+        views = self.num_context + self.num_target
+        span = num_frames - 1 if self.span is None else self.span
+        if not views - 1 <= span <= num_frames - 1:
+            needed = max(span, views - 1) + 1
+            raise UnusableSceneError(f"scene {key!r} has {num_frames} frames, {views} evenly spaced need {needed}")
+        start = (num_frames - 1 - span) // 2
+        frames = [start + step for step in _even_steps(views, span)]
+        context = set(_even_steps(self.num_context, views - 1))
+        return ViewChoice(
+            tuple(frame for view, frame in enumerate(frames) if view in context),
+            tuple(frame for view, frame in enumerate(frames) if view not in context),
+        )
+
+
+def _even_steps(count: int, last: int) -> list[int]:
+    """``count`` different whole numbers from 0 to ``last``, evenly spaced, halves rounded up."""
+    gaps = max(1, count - 1)
+    return [(2 * step * last + gaps) // (2 * gaps) for step in range(count)]
+
+
+def _check_counts(num_context: int, num_target: int) -> None:
+    if num_context < 1 or num_target < 1:
+        raise InputError(f"num_context and num_target must be 1 or more, got {num_context} and {num_target}")

@@ -1,0 +1,66 @@
+"""Entries of a stored (uncompressed) zip file, each read by itself: one small table, then one read per entry."""
+
+import os
+import struct
+import zipfile
+import zlib
+from typing import NamedTuple
+
+_LOCAL = struct.Struct("<4s5H3I2H")
+_USUAL_PADDING = 256  # name and alignment of an entry's own header; one read gets both header and content
+
+
+class ZipFormatError(ValueError):
+    """A file that is no stored zip file, or is damaged."""
+
+
+class ZipEntry(NamedTuple):
+    """One entry: where its own header starts, how many bytes its content has, their CRC-32."""
+
+    header: int
+    size: int
+    crc: int
+
+
+def read_directory(descriptor: int) -> dict[str, ZipEntry]:
+    """The entries of an open file, by name; no size that a header states is believed beyond the file's end.
+
+    Raises:
+        ZipFormatError: the directory is missing or damaged, or an entry is compressed or cut off.
+    """
+    length = os.fstat(descriptor).st_size
+    try:
+        with open(descriptor, "rb", closefd=False) as file, zipfile.ZipFile(file) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, OverflowError, MemoryError) as error:
+        raise ZipFormatError(f"its table of entries cannot be read, was it cut short? {error}") from error
+    entries = {}
+    for info in infos:
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
+            raise ZipFormatError(f"entry {info.filename!r} is compressed or encrypted; torch.save writes neither")
+        if info.header_offset < 0 or info.header_offset + info.file_size > length:
+            raise ZipFormatError(f"entry {info.filename!r} lies beyond its end of {length} bytes")
+        entries[info.filename] = ZipEntry(info.header_offset, info.file_size, info.CRC)
+    return entries
+
+
+def read_entry(descriptor: int, entry: ZipEntry, *, start: int = 0, size: int | None = None) -> bytes:
+    """Content of an entry: all of it, checked by its CRC-32, or ``size`` bytes from ``start``.
+
+    Raises:
+        ZipFormatError: the file is cut short or the content is damaged.
+    """
+    size = entry.size if size is None else size
+    block = os.pread(descriptor, _LOCAL.size + _USUAL_PADDING + start + size, entry.header)
+    if len(block) < _LOCAL.size or block[:4] != b"PK\x03\x04":
+        raise ZipFormatError(f"there is no entry at byte {entry.header}")
+    name_length, extra_length = _LOCAL.unpack_from(block)[-2:]
+    begin = _LOCAL.size + name_length + extra_length + start
+    content = block[begin : begin + size]
+    if len(content) < size:  # a long name or much padding
+        content = os.pread(descriptor, size, entry.header + begin)
+    if len(content) < size:
+        raise ZipFormatError(f"the entry at byte {entry.header} is cut short")
+    if size == entry.size and zlib.crc32(content) != entry.crc:
+        raise ZipFormatError(f"the entry at byte {entry.header} does not match its checksum")
+    return content
