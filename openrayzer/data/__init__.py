@@ -2,4 +2,5 @@
 
 from openrayzer.data import chunks as chunks
 from openrayzer.data import evaluation_index as evaluation_index
+from openrayzer.data import synthetic as synthetic
 from openrayzer.data import view_samplers as view_samplers

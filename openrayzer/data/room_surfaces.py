@@ -1,0 +1,218 @@
+"""What a synthetic room is made of: flat, round and cylindrical surfaces, and the solids that throw shadows.
+
+World axes: x and y along the floor, z up, metres. Every surface is parametrised by (u, v) in [0, 1].
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, Int
+
+RECTANGLE, ELLIPSE, SPHERE, CYLINDER = range(4)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a surface is painted.
+
+    Attributes:
+        texture: number of the texture in the room's atlas.
+        tile: side of one texture tile in metres; 0 stretches the texture over the surface once.
+        glow: light the surface gives off, as a factor on its texture; 0 for ordinary surfaces, which are lit.
+    """
+
+    texture: int
+    tile: float = 0.0
+    glow: float = 0.0
+
+
+@dataclass(frozen=True)
+class Surfaces:
+    """All surfaces of a room, side by side.
+
+    Attributes:
+        kind: RECTANGLE, ELLIPSE, SPHERE or CYLINDER (without its ends).
+        centre: world position.
+        axes: three orthogonal half extents. Flat ones: right, down (as seen from outside) and a zero row. Spheres and
+            cylinders: two radii across, then the radius or half length along the polar axis.
+        normal: unit normal of flat surfaces, towards the outside.
+        texture: number of the texture in the atlas.
+        repeats: texture tiles along u and v.
+        offset: texture coordinates of u = v = 0, in tiles.
+        glow: see ``Look``.
+    """
+
+    kind: Int[np.ndarray, " n"]
+    centre: Float[np.ndarray, "n 3"]
+    axes: Float[np.ndarray, "n 3 3"]
+    normal: Float[np.ndarray, "n 3"]
+    texture: Int[np.ndarray, " n"]
+    repeats: Float[np.ndarray, "n 2"]
+    offset: Float[np.ndarray, "n 2"]
+    glow: Float[np.ndarray, " n"]
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def points(
+        self, surface: int, u: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]
+    ) -> tuple[Float[np.ndarray, "... 3"], Float[np.ndarray, "... 3"]]:
+        """World positions and unit normals of ``surface`` at ``u`` and ``v``."""
+        across, along = self.axes[surface, :2], self.axes[surface, 2]
+        turn = 2 * np.pi * (u[..., None] - 0.5)
+        ring = np.cos(turn) * across[0] + np.sin(turn) * across[1]
+        if self.kind[surface] == SPHERE:
+            polar = np.pi * v[..., None]
+            offset = np.sin(polar) * ring + np.cos(polar) * along
+            return self.centre[surface] + offset, offset / np.linalg.norm(along)
+        if self.kind[surface] == CYLINDER:
+            offset = ring + (1 - 2 * v[..., None]) * along
+            return self.centre[surface] + offset, ring / np.linalg.norm(across[0])
+        offset = (2 * u[..., None] - 1) * across[0] + (2 * v[..., None] - 1) * across[1]
+        return self.centre[surface] + offset, np.broadcast_to(self.normal[surface], offset.shape)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A local frame on the floor: furniture is described with x right, y to the back, z up.
+
+    Attributes:
+        origin: world position of the local origin.
+        yaw: turn about the upward axis in radians.
+    """
+
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    yaw: float = 0.0
+
+    @property
+    def rotation(self) -> Float[np.ndarray, "3 3"]:
+        """World directions of the local axes, one a row."""
+        cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
+        return np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
+
+    def place(self, point: tuple[float, float, float]) -> Float[np.ndarray, " 3"]:
+        """A local point in the world."""
+        return np.asarray(self.origin) + np.asarray(point) @ self.rotation
+
+
+_FACES = {  # normal, right and down of each face of a box, as axis number and sign
+    "front": ((1, -1), (0, 1), (2, -1)), "back": ((1, 1), (0, -1), (2, -1)),
+    "right": ((0, 1), (1, 1), (2, -1)), "left": ((0, -1), (1, -1), (2, -1)),
+    "top": ((2, 1), (0, 1), (1, -1)), "bottom": ((2, -1), (0, 1), (1, 1)),
+}  # fmt: skip
+
+
+@dataclass
+class Collector:
+    """Gathers surfaces and shadow casters while a room is furnished.
+
+    Attributes:
+        generator: gives texture offsets.
+        boxes: (centre, rotation with unit axes in rows, half extents) of each box that throws a shadow.
+        balls: (centre, radius) of each ball that does.
+    """
+
+    generator: np.random.Generator
+    boxes: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)
+    balls: list[tuple[np.ndarray, float]] = field(default_factory=list)
+    _rows: list[tuple] = field(default_factory=list)
+
+    def surfaces(self) -> Surfaces:
+        """Everything gathered so far."""
+        kinds, centres, axes, normals, textures, repeats, offsets, glows = (
+            np.array(column) for column in zip(*self._rows, strict=True)
+        )
+        return Surfaces(kinds, centres, axes, normals, textures, repeats, offsets, glows)
+
+    def box(
+        self,
+        frame: Frame,
+        centre: tuple[float, float, float],
+        size: tuple[float, float, float],
+        look: Look,
+        *,
+        front: Look | None = None,
+        inside: bool = False,
+        shadow: bool = True,
+        skip: tuple[str, ...] = ("bottom",),
+    ) -> None:
+        """A box of full extents ``size``; ``inside`` shows its walls to a camera within."""
+        rotation, half = frame.rotation, np.asarray(size) / 2
+        middle = frame.place(centre)
+        for name, ((axis, sign), (right, right_sign), (down, down_sign)) in _FACES.items():
+            if name in skip:
+                continue
+            normal = sign * rotation[axis]
+            across = right_sign * rotation[right] * half[right]
+            descent = down_sign * rotation[down] * half[down]
+            face_look = front if front is not None and name == "front" else look
+            turned = -1 if inside else 1
+            self.flat(RECTANGLE, middle + normal * half[axis], turned * across, descent, face_look)
+        if shadow and not inside:
+            self.boxes.append((middle, rotation, half))
+
+    def picture(self, frame: Frame, centre: tuple[float, float, float], size: tuple[float, float], look: Look) -> None:
+        """An upright rectangle that faces the local front (-y)."""
+        right, _, up = frame.rotation
+        self.flat(RECTANGLE, frame.place(centre), right * size[0] / 2, -up * size[1] / 2, look)
+
+    def lying(
+        self, frame: Frame, centre: tuple[float, float, float], size: tuple[float, float], look: Look, *, kind: int
+    ) -> None:
+        """A rectangle or ellipse that faces up, e.g. a rug."""
+        right, back, _ = frame.rotation
+        self.flat(kind, frame.place(centre), right * size[0] / 2, -back * size[1] / 2, look)
+
+    def cylinder(
+        self,
+        frame: Frame,
+        centre: tuple[float, float, float],
+        radius: float,
+        height: float,
+        look: Look,
+        *,
+        top: Look | None = None,
+        shadow: bool = True,
+    ) -> None:
+        """An upright cylinder with both ends."""
+        right, back, up = frame.rotation
+        middle, top = frame.place(centre), top or look
+        self._add(CYLINDER, middle, np.stack([right * radius, back * radius, up * height / 2]), look,
+                  (2 * np.pi * radius, height))  # fmt: skip
+        self.flat(ELLIPSE, middle + up * height / 2, right * radius, -back * radius, top)
+        self.flat(ELLIPSE, middle - up * height / 2, right * radius, back * radius, top)
+        if shadow:
+            self.boxes.append((middle, frame.rotation, np.array([radius * 0.85, radius * 0.85, height / 2])))
+
+    def sphere(
+        self, frame: Frame, centre: tuple[float, float, float], radius: float, look: Look, *, shadow: bool = True
+    ) -> None:
+        """A ball."""
+        middle = frame.place(centre)
+        self._add(SPHERE, middle, frame.rotation * radius, look, (2 * np.pi * radius, np.pi * radius))
+        if shadow:
+            self.balls.append((middle, radius))
+
+    def flat(
+        self,
+        kind: int,
+        centre: Float[np.ndarray, " 3"],
+        right: Float[np.ndarray, " 3"],
+        down: Float[np.ndarray, " 3"],
+        look: Look,
+    ) -> None:
+        """A rectangle or ellipse by its half extents; it is seen only from where ``right`` x ``down`` points away."""
+        size = (2 * float(np.linalg.norm(right)), 2 * float(np.linalg.norm(down)))
+        self._add(kind, centre, np.stack([right, down, np.zeros(3)]), look, size)
+
+    def _add(self, kind: int, centre: np.ndarray, axes: np.ndarray, look: Look, size: tuple[float, float]) -> None:
+        normal = np.cross(axes[1], axes[0]) if kind in (RECTANGLE, ELLIPSE) else axes[2]
+        normal = normal / np.linalg.norm(normal)
+        if look.tile:
+            repeats = np.maximum(np.asarray(size) / look.tile, 1e-3)
+            if kind in (SPHERE, CYLINDER):
+                repeats[0] = max(1, round(repeats[0]))  # no seam where u wraps
+            offset = self.generator.uniform(0, 1, 2)
+        else:
+            repeats, offset = np.ones(2), np.zeros(2)
+        self._rows.append((kind, centre, axes, normal, look.texture, repeats, offset, look.glow))
