@@ -169,10 +169,20 @@ class Renderer(nn.Module, ABC):
         memory: Float[Tensor, "b k d"],
         *,
         positions: Float[Tensor, "n 2"],
+        memory_positions: Float[Tensor, "k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
-        """Tokens of the target views; ``positions`` are (row, column) of one view's patches, counted from 1."""
+        """Tokens of the target views.
+
+        Args:
+            rays: one token per patch of each target view.
+            memory: what is known of the scene.
+            positions: (row, column) of the patches of one view, counted from 1.
+            memory_positions: the same of the memory's tokens; (0, 0) for what is no patch.
+            position_encoding: turns queries and keys.
+            backend: computes attention.
+        """
 
 
 class Model(nn.Module, ABC):

@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-import torch
 from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.geometry.intrinsics import square_pixel_intrinsics
+from openrayzer.geometry.precision import no_autocast
 from openrayzer.geometry.rotations import se3_exp
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead
 from openrayzer.layers.float32 import Float32Linear
@@ -48,7 +48,7 @@ class Se3Head(CameraHead):
         nn.init.zeros_(self.log_focal.bias)
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
-        with torch.autocast(tokens.device.type, enabled=False):
+        with no_autocast(tokens):
             features = self.norm(reduce(tokens.float(), "b v n d -> b v d", "mean"))
         log_focal = self.log_focal(features)
         if self.focal_per == "scene":

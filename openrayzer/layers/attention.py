@@ -44,12 +44,17 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, tokens: Float[Tensor, "b n d"], memory: Float[Tensor, "b k d"], backend: AttentionBackend
+        self,
+        tokens: Float[Tensor, "b n d"],
+        memory: Float[Tensor, "b k d"],
+        rotate: Rotation,
+        rotate_memory: Rotation,
+        backend: AttentionBackend,
     ) -> Float[Tensor, "b n d"]:
         query = rearrange(self.query(tokens), "b n (h e) -> b n h e", h=self.num_heads)
         key, value = rearrange(self.key_value(memory), "b k (two h e) -> two b k h e", two=2, h=self.num_heads)
-        attended = backend.attend(self.query_norm(query), self.key_norm(key), value)
-        return self.out(rearrange(attended, "b n h e -> b n (h e)"))
+        query, key = rotate(self.query_norm(query)), rotate_memory(self.key_norm(key))
+        return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
 
 
 def split_width(width: int, num_heads: int) -> int:

@@ -44,12 +44,15 @@ class ReadingBlock(nn.Module):
         tokens: Float[Tensor, "b v n d"],
         memory: Float[Tensor, "b k d"],
         rotate: Rotation,
+        rotate_targets: Rotation,
+        rotate_memory: Rotation,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
+        """``rotate`` turns one view's tokens, ``rotate_targets`` those of all views in one sequence."""
         b, v = tokens.shape[:2]
         tokens = rearrange(tokens, "b v n d -> (b v) n d")
         tokens = tokens + self.attention(self.attention_norm(tokens), rotate, backend)
         tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views read the same memory
-        tokens = tokens + self.reading(self.reading_norm(tokens), memory, backend)
+        tokens = tokens + self.reading(self.reading_norm(tokens), memory, rotate_targets, rotate_memory, backend)
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
         return rearrange(tokens, "b (v n) d -> b v n d", v=v)

@@ -2,10 +2,11 @@
 
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from openrayzer.geometry.precision import no_autocast
 
 
 class Float32Linear(nn.Linear):
@@ -16,7 +17,7 @@ class Float32Linear(nn.Linear):
     """
 
     def forward(self, values: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        with torch.autocast(values.device.type, enabled=False):
+        with no_autocast(values):
             bias = None if self.bias is None else self.bias.float()
             return F.linear(values.float(), self.weight.float(), bias)
 

@@ -18,7 +18,8 @@ class HeadNorm(nn.Module):
 
     def forward(self, heads: Float[Tensor, "b n h e"]) -> Float[Tensor, "b n h e"]:
         values = heads.float()
-        scale = torch.rsqrt(values.square().mean(-1, keepdim=True) + self.eps)
+        norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)  # one pass where square().mean() takes two
+        scale = torch.rsqrt(norm.square() / heads.shape[-1] + self.eps)
         return (values * scale * self.weight).to(heads.dtype)
 
 

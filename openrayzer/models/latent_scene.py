@@ -47,7 +47,7 @@ class LatentScene(nn.Module):
         """The memory of context views whose tokens carry colours and rays."""
         b, v = tokens.shape[:2]
         num_latents = self.latents.shape[0]
-        patches = patch_positions(patch_grid(image_size, self.patch_size), tokens.device)
+        patches = self._patch_positions(image_size, tokens.device)
         positions = torch.cat([patches.new_zeros(num_latents, 2), repeat(patches, "n two -> (v n) two", v=v)])
         latents = repeat(self.latents, "k d -> b k d", b=b).to(tokens.dtype)
         sequence = torch.cat([latents, rearrange(tokens, "b v n d -> b (v n) d")], dim=1)
@@ -58,15 +58,23 @@ class LatentScene(nn.Module):
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a memory, in [0, 1], float32."""
-        patches = patch_positions(patch_grid(scene.image_size, self.patch_size), scene.tokens.device)
+        patches = self._patch_positions(scene.image_size, scene.tokens.device)
+        if self.latents.shape[0]:
+            memory_positions = patches.new_zeros(scene.tokens.shape[1], 2)
+        else:
+            memory_positions = repeat(patches, "n two -> (v n) two", v=scene.tokens.shape[1] // patches.shape[0])
         tokens = self.renderer(
             self.target_rays(plucker_rays(cameras, scene.image_size)),
             scene.tokens,
             positions=patches,
+            memory_positions=memory_positions,
             position_encoding=self.position_encoding,
             backend=self.backend,
         )
         return self.pixels(tokens, scene.image_size)
+
+    def _patch_positions(self, image_size: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
+        return patch_positions(patch_grid(image_size, self.patch_size), device)
 
 
 def check_tokenizer(tokenizer: Tokenizer, patch_size: int) -> None:

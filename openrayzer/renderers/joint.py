@@ -35,13 +35,13 @@ class JointRenderer(Renderer):
         memory: Float[Tensor, "b k d"],
         *,
         positions: Float[Tensor, "n 2"],
+        memory_positions: Float[Tensor, "k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
         b, v, n, _ = rays.shape
         targets = rearrange(rays, "b v n d -> (b v) n d")
         sequence = torch.cat([targets, repeat(memory, "b k d -> (b v) k d", v=v).to(rays.dtype)], dim=1)
-        nowhere = positions.new_zeros(memory.shape[1], 2)
-        everywhere = repeat(torch.cat([positions, nowhere]), "m two -> bv m two", bv=b * v)
-        rendered = self.stack(self.norm(sequence), everywhere, position_encoding, backend)
+        sequence_positions = repeat(torch.cat([positions, memory_positions]), "m two -> bv m two", bv=b * v)
+        rendered = self.stack(self.norm(sequence), sequence_positions, position_encoding, backend)
         return rearrange(rendered[:, :n], "(b v) n d -> b v n d", v=v)

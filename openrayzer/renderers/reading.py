@@ -39,12 +39,17 @@ class ReadingRenderer(Renderer):
         memory: Float[Tensor, "b k d"],
         *,
         positions: Float[Tensor, "n 2"],
+        memory_positions: Float[Tensor, "k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
         b, v = rays.shape[:2]
-        rotate = position_encoding.rotation(repeat(positions, "n two -> bv n two", bv=b * v), self.head_width)
+        places = [(positions, b * v), (repeat(positions, "n two -> (v n) two", v=v), b), (memory_positions, b)]
+        rotations = [
+            position_encoding.rotation(repeat(place, "n two -> b n two", b=count), self.head_width)
+            for place, count in places
+        ]
         tokens, memory = self.norm(rays), self.memory_norm(memory)
         for number in range(len(self.stack.blocks)):
-            tokens = self.stack.run(number, tokens, memory, rotate, backend)
+            tokens = self.stack.run(number, tokens, memory, *rotations, backend)
         return tokens
