@@ -1,0 +1,66 @@
+"""What a person sees while training: train.log, the terminal, the progress bar."""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.distributed import Process
+
+
+@contextmanager
+def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
+    """Send what the package logs to train.log and the terminal; other ranks than the first only warn.
+
+    Raises:
+        InputError: train.log cannot be written.
+    """
+    logger = logging.getLogger("openrayzer")
+    handlers: list[logging.Handler] = [_TerminalHandler()]
+    handlers[0].setFormatter(
+        logging.Formatter("%(message)s" if process.is_first else f"rank {process.rank}: %(message)s")
+    )
+    handlers[0].setLevel(logging.INFO if process.is_first else logging.WARNING)
+    if process.is_first:
+        try:
+            file = logging.FileHandler(run_folder / "train.log", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{run_folder}: cannot write train.log there: {error}") from error
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handlers.append(file)
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+class _TerminalHandler(logging.Handler):
+    """Lines above the progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def progress_bar(process: Process, *, done: int, steps: int) -> "tqdm[Any]":
+    """A bar over optimizer steps; silent on other ranks than the first and where nobody watches."""
+    silent = not process.is_first or not sys.stderr.isatty()
+    return tqdm(total=steps, initial=done, disable=silent, unit="step", dynamic_ncols=True)
+
+
+def one_line(record: Mapping[str, Any], *, steps: int) -> str:
+    """A record of metrics.jsonl as a person reads it."""
+    numbers = {key: value for key, value in record.items() if isinstance(value, (int, float)) and key != "step"}
+    words = " ".join(f"{key} {value:.4g}" for key, value in numbers.items())
+    return f"{record['split']} step {record['step']}/{steps}: {words}"

@@ -1,0 +1,167 @@
+"""Start-up and agreement of the processes of a run: the only file that asks for rank, world size or device.
+
+Works under ``deepspeed``, ``torchrun`` and plain ``python``, on GPUs and on the CPU.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+
+T = TypeVar("T")
+PR_SET_PDEATHSIG = 1
+"""Of prctl(2): the signal that a process gets when its parent dies."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the run, and what it decides together with the others.
+
+    Attributes:
+        rank: number of this process among all.
+        local_rank: number of this process on its machine.
+        world_size: number of processes.
+        device: where this process computes.
+        messages: group for small agreements on the CPU, so that they never wait for a GPU; None when alone.
+    """
+
+    rank: int
+    local_rank: int
+    world_size: int
+    device: torch.device
+    messages: Any = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, the one that writes and speaks."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world_size > 1:
+            dist.barrier(group=self.messages)
+
+    def largest(self, value: int) -> int:
+        """The largest ``value`` over all processes."""
+        if self.world_size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.int64)
+        dist.all_reduce(box, op=dist.ReduceOp.MAX, group=self.messages)
+        return int(box)
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of ``values`` over all processes, on the CPU in float64."""
+        total = values.detach().to("cpu", torch.float64)
+        if self.world_size > 1:
+            dist.all_reduce(total, group=self.messages)
+        return total
+
+    def gather(self, value: Any) -> list[Any]:
+        """``value`` of every process, in rank order; plain picklable objects."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self.messages)
+        return values
+
+    def by_first(self, function: Callable[[], T]) -> T:
+        """What ``function`` returns on rank 0, given to all; an InputError there is raised on all."""
+        box: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                box[0] = function()
+            except InputError as error:
+                box[1] = str(error)
+        if self.world_size > 1:
+            dist.broadcast_object_list(box, src=0, group=self.messages)
+        if box[1] is not None:
+            raise InputError(box[1])
+        return box[0]
+
+
+@contextmanager
+def started() -> Iterator[Process]:
+    """This process among those of the run, for the length of a ``with`` block.
+
+    Raises:
+        InputError: more processes were started on this machine than it has GPUs.
+    """
+    _fill_environment()
+    rank, local_rank, world_size = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    _die_with_launcher()
+    device, backend = _choose_device(local_rank)
+    import deepspeed
+
+    deepspeed.init_distributed(backend, verbose=False)
+    alone = world_size == 1
+    messages = None if alone else dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
+    try:
+        yield Process(rank, local_rank, world_size, device, messages)
+    except Exception as error:
+        if isinstance(error, InputError):
+            dist.destroy_process_group()
+        raise  # after any other failure the rest may be gone, and saying goodbye could wait for them for ever
+    else:
+        # Without this one run in thirty aborts at interpreter exit, after its work is done.
+        dist.destroy_process_group()
+
+
+def _fill_environment() -> None:
+    """What a launcher would have set, for plain ``python``; otherwise DeepSpeed looks for MPI."""
+    if "RANK" in os.environ:
+        return
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"}
+    os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def _choose_device(local_rank: int) -> tuple[torch.device, str]:
+    """Device and communication backend of this process."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saves a warning that says the same
+    from deepspeed.accelerator import get_accelerator
+
+    accelerator = get_accelerator()
+    name = accelerator.device_name()
+    if name == "cpu":
+        _prepare_cpu()
+        return torch.device("cpu"), accelerator.communication_backend_name()
+    count = accelerator.device_count()
+    if local_rank >= count:
+        raise InputError(
+            f"this machine has {count} visible {name} device(s), but process {local_rank + 1} was started on it; "
+            f"start at most {count}, e.g. deepspeed --num_gpus {count} ..."
+        )
+    accelerator.set_device(local_rank)
+    return torch.device(name, local_rank), accelerator.communication_backend_name()
+
+
+def _prepare_cpu() -> None:
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)  # torchrun | deepspeed
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_size))
+    import deepspeed.ops
+
+    # Otherwise start-up compiles a communication kernel that only inference calls, and needs a C++ compiler for it.
+    deepspeed.ops.__compatible_ops__ = {}
+
+
+def _die_with_launcher() -> None:
+    """Ranks of the DeepSpeed launcher get SIGTERM when it dies, so that none trains on unseen."""
+    launched = any(argument.startswith("--local_rank") for argument in sys.argv)
+    if sys.platform == "linux" and launched:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

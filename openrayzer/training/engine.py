@@ -1,0 +1,187 @@
+"""DeepSpeed around a model: forward, backward, step, and the decision to skip a bad step."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from openrayzer.interfaces import Model
+from openrayzer.settings import BadSteps, TrainSettings
+from openrayzer.training.distributed import Process
+from openrayzer.types import Cameras, Prediction, Views
+
+LOG = logging.getLogger(__name__)
+
+
+class TrainingStopped(RuntimeError):  # noqa: N818
+    """Training cannot go on; the message says why and what to do. Tools exit with code 3."""
+
+
+class Trainee(nn.Module):
+    """The model as DeepSpeed sees it: its hooks follow tensors through tuples, not through our types.
+
+    Args:
+        model: what is trained.
+        autocast: dtype of an autocast of our own inside ``forward``; None leaves precision to DeepSpeed.
+    """
+
+    def __init__(self, model: Model, *, autocast: torch.dtype | None) -> None:
+        super().__init__()
+        self.model, self.autocast = model, autocast
+
+    def forward(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, c2w and intrinsics of the model's prediction."""
+        with autocast_to(views.images.device.type, self.autocast):
+            prediction = self.model(views)
+        return prediction.images, prediction.cameras.c2w, prediction.cameras.intrinsics
+
+
+def autocast_to(device: str, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """Autocast to ``dtype``, or nothing if that is None."""
+    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
+
+
+class Engine:
+    """A model in training.
+
+    Args:
+        model: what is trained; must be the same on all processes or is made so from rank 0.
+        settings: optimizer, schedule, batch, clipping and the skip rule.
+        config: from ``load_deepspeed_config``.
+        process: this process.
+
+    Attributes:
+        steps: optimizer steps so far, skipped ones included.
+        skipped: skipped steps so far.
+        skipped_in_a_row: skipped steps since the last good one.
+        last_applied: whether the last step changed the weights.
+        last_learning_rate: with which the last step was made.
+        last_norm: global gradient norm of the last step before clipping, on the device.
+    """
+
+    def __init__(self, model: Model, *, settings: TrainSettings, config: dict[str, Any], process: Process) -> None:
+        import deepspeed
+
+        quieten_deepspeed()
+        self.settings, self.process = settings, process
+        self.stage = int(config["zero_optimization"]["stage"])
+        self.steps = self.skipped = self.skipped_in_a_row = 0
+        self.last_applied, self.last_learning_rate, self.last_norm = True, 0.0, torch.zeros(())
+        pure_bf16 = bool(config.get("bf16", {}).get("enabled"))
+        autocast = bool(config.get("torch_autocast", {}).get("enabled"))
+        self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
+        trainee = Trainee(model, autocast=torch.bfloat16 if pure_bf16 else None)
+
+        self.deepspeed, _, _, _ = deepspeed.initialize(
+            model=trainee,
+            optimizer=settings.optimizer.build(trainee),
+            lr_scheduler=lambda optimizer: LambdaLR(optimizer, self._factor),
+            config=config,
+            dist_init_required=False,
+        )
+        self._install_skip_rule(settings.bad_steps)
+
+    @property
+    def model(self) -> Model:
+        """The model inside."""
+        return self.deepspeed.module.model
+
+    def __call__(self, views: Views) -> Prediction:
+        """The model's prediction, in the configured precision and with gradients."""
+        images, c2w, intrinsics = self.deepspeed(views)
+        return Prediction(images, Cameras(c2w, intrinsics))
+
+    def backward(self, loss: Tensor) -> None:
+        """Gradients of one micro-batch. A NaN must go through here too, or the other processes wait for ever."""
+        self.deepspeed.backward(loss)
+
+    def step(self) -> None:
+        """Called after every micro-batch; the last one of an optimizer step moves the weights or skips."""
+        boundary = self.deepspeed.is_gradient_accumulation_boundary()
+        if boundary:
+            self.last_learning_rate = float(self.deepspeed.get_lr()[0])
+        self.deepspeed.step()
+        if not boundary:
+            return
+        self.steps += 1
+        self.last_applied = bool(self.deepspeed.was_step_applied())
+        self.skipped += not self.last_applied
+        self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
+
+    def check_skips(self) -> None:
+        """Give up when nothing but skipped steps is left.
+
+        Raises:
+            TrainingStopped: ``max_in_a_row`` steps were skipped without a good one.
+        """
+        if self.skipped_in_a_row >= self.settings.bad_steps.max_in_a_row:
+            raise TrainingStopped(
+                f"{self.skipped_in_a_row} steps in a row were skipped, the last with gradient norm "
+                f"{float(self.last_norm):.3g} (clip_norm {self.settings.clip_norm:g}); the weights are those of the last "
+                "good step. Look at the data of these steps, lower the learning rate, lengthen its warm-up, or raise "
+                "train.bad_steps.norm_factor"
+            )
+
+    @contextmanager
+    def evaluating(self) -> Iterator[Model]:
+        """The model for calls outside of training: no gradients, evaluation mode, the same autocast as training.
+
+        Random generators are as before afterwards, so that evaluating more often changes no training step.
+        """
+        import deepspeed
+
+        model, device = self.model, self.process.device
+        devices = [device] if device.type == "cuda" else []
+        gathered: Any = nullcontext()
+        if self.stage == 3:
+            gathered = deepspeed.zero.GatheredParameters(list(model.parameters()))
+        model.eval()
+        try:
+            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices):
+                with autocast_to(device.type, self._evaluation_dtype):
+                    yield model
+        finally:
+            model.train()
+
+    def _factor(self, step: int) -> float:
+        return self.settings.schedule.factor(step, self.settings.steps)
+
+    def _install_skip_rule(self, rule: BadSteps) -> None:
+        """Turn a norm that is too large into infinity, which DeepSpeed skips: gradients cleared, schedule frozen.
+
+        The norm is already reduced over all processes, so that all of them decide alike.
+        """
+        zero: Any = self.deepspeed.optimizer
+        name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
+        measure = getattr(zero, name)
+
+        def guarded() -> Any:
+            from deepspeed.runtime.utils import combine_grad_norm_groups
+
+            measured = measure()
+            norm = combine_grad_norm_groups(measured) if self.stage == 3 else measured
+            self.last_norm = norm.detach()
+            if rule.norm_factor == 0 or self.steps < rule.grace_steps:
+                return measured
+            limit = rule.norm_factor * self.settings.clip_norm
+            guarded_norm = torch.where(norm > limit, torch.full_like(norm, float("inf")), norm)
+            return [guarded_norm] if self.stage == 3 else guarded_norm
+
+        setattr(zero, name, guarded)
+
+
+def quieten_deepspeed() -> None:
+    """Keep DeepSpeed's warnings; drop its progress lines, and its word on skipped steps, which we say better."""
+    logger = logging.getLogger("DeepSpeed")
+    logger.setLevel(logging.WARNING)
+    if not any(isinstance(entry, _NotOverflow) for entry in logger.filters):
+        logger.addFilter(_NotOverflow())
+
+
+class _NotOverflow(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "OVERFLOW" not in record.getMessage()

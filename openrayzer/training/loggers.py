@@ -1,0 +1,190 @@
+"""Where numbers and pictures go. None of them can stop a run."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from openrayzer.interfaces import LOGGERS, InputError, Logger
+
+LOG = logging.getLogger(__name__)
+
+
+@LOGGERS.register("jsonl")
+class Jsonl(Logger):
+    """One JSON object a line. Every run writes metrics.jsonl this way; list it to have a second file.
+
+    Lines that could not be written, e.g. on a full disk, are kept and written with the next one.
+
+    Args:
+        filename: name of the file inside the run folder.
+    """
+
+    def __init__(self, *, filename: str = "metrics.jsonl") -> None:
+        super().__init__()
+        if Path(filename).name != filename:
+            raise InputError(f"filename must be a plain file name, got {filename!r}")
+        self.filename = filename
+        self._path, self._pending = Path(filename), ""
+
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
+        """Lines of an earlier part of the run stay."""
+        self._path = run_folder / self.filename
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Append a line; what is not finite becomes null, as JSON has no word for it."""
+        self._pending += json.dumps({key: _finite(value) for key, value in values.items()}) + "\n"
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(self._pending)
+        except OSError as error:
+            LOG.warning("%s: cannot be written (%s); its lines are kept for the next attempt", self._path, error)
+        else:
+            self._pending = ""
+
+
+@LOGGERS.register("wandb")
+class WeightsAndBiases(Logger):
+    """Weights & Biases; offline unless asked, so that a run never waits for a server.
+
+    The key is taken from the environment (WANDB_API_KEY) or from ``wandb login``, never from a file of ours.
+    Upload an offline run with ``wandb sync``.
+
+    Args:
+        project: project on the server.
+        entity: user or team; empty takes the default of the account.
+        name: of the run; empty takes the name of the run folder.
+        mode: offline writes below the run folder, online needs a key and a server.
+    """
+
+    def __init__(
+        self,
+        *,
+        project: str = "openrayzer",
+        entity: str = "",
+        name: str = "",
+        mode: Literal["offline", "online"] = "offline",
+    ) -> None:
+        super().__init__()
+        self.project, self.entity, self.name, self.mode = project, entity, name, mode
+        self._run: Any = None
+
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
+        """Start a run, or go on with the one of this run folder."""
+        import wandb
+
+        self._run = wandb.init(
+            project=self.project,
+            entity=self.entity or None,
+            name=self.name or run_folder.name,
+            id=_stable_id(run_folder),
+            resume="allow" if self.mode == "online" else None,
+            dir=str(run_folder),
+            mode=self.mode,
+            config=dict(experiment),
+            settings=wandb.Settings(silent=True, init_timeout=60),
+        )
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Numbers as ``train/loss``, ``test/psnr``."""
+        self._run.log(_flat(values), step=values["step"])
+
+    def picture(self, step: int, path: Path) -> None:
+        """The picture under ``samples``."""
+        import wandb
+
+        self._run.log({"samples": wandb.Image(str(path))}, step=step)
+
+    def close(self) -> None:
+        """Finish the run."""
+        if self._run is not None:
+            self._run.finish()
+
+
+@LOGGERS.register("tensorboard")
+class TensorBoard(Logger):
+    """TensorBoard event files, in ``tensorboard/`` of the run folder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._writer: Any = None
+
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
+        """Start an event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(run_folder / "tensorboard"))
+        self._writer.add_text("experiment", "```json\n" + json.dumps(experiment, indent=2, default=str) + "\n```")
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """Numbers as ``train/loss``, ``test/psnr``."""
+        for name, value in _flat(values).items():
+            self._writer.add_scalar(name, value, values["step"])
+
+    def picture(self, step: int, path: Path) -> None:
+        """The picture under ``samples``."""
+        import numpy as np
+        from PIL import Image
+
+        self._writer.add_image("samples", np.asarray(Image.open(path).convert("RGB")), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class LoggerGroup:
+    """Several loggers as one; one that fails is named once and left out from then on.
+
+    Args:
+        loggers: called in this order. On other ranks than the first: none.
+    """
+
+    def __init__(self, loggers: Sequence[Logger]) -> None:
+        self._loggers = list(loggers)
+
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
+        """Open all."""
+        self._each("open", run_folder, experiment)
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        """One line of metrics to all."""
+        self._each("record", values)
+
+    def picture(self, step: int, path: Path) -> None:
+        """One picture to all."""
+        self._each("picture", step, path)
+
+    def close(self) -> None:
+        """Close all."""
+        self._each("close")
+
+    def _each(self, method: str, *arguments: Any) -> None:
+        for logger in tuple(self._loggers):
+            try:
+                getattr(logger, method)(*arguments)
+            except Exception as error:  # whatever a third party raises, training is worth more
+                self._loggers.remove(logger)
+                name = type(logger).__name__
+                LOG.warning("logger %s failed in %s and is left out: %s: %s", name, method, type(error).__name__, error)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {key: value for key, value in values.items() if isinstance(value, (int, float)) and key != "step"}
+    return {f"{values['split']}/{key}": float(value) for key, value in numbers.items()}
+
+
+def _stable_id(run_folder: Path) -> str:
+    """An identifier kept in the run folder, so that a resumed run goes on in the same place."""
+    file = run_folder / "wandb_id.txt"
+    if not file.exists():
+        file.write_text(os.urandom(8).hex(), encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()

@@ -1,0 +1,151 @@
+"""The training loop."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.settings import TrainSettings
+from openrayzer.training.console import one_line, progress_bar
+from openrayzer.training.distributed import Process
+from openrayzer.training.engine import Engine, TrainingStopped
+from openrayzer.training.interruption import Interruption
+from openrayzer.training.loggers import LoggerGroup
+from openrayzer.training.meter import Meter
+from openrayzer.training.objective import Objective
+from openrayzer.types import Views
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Occasions:
+    """What happens beside the steps; each gets the number of finished steps.
+
+    Attributes:
+        evaluate: measures held-out clips.
+        picture: draws sample predictions, of the given views if there are no held-out ones.
+        save: writes a checkpoint.
+    """
+
+    evaluate: Callable[[int], None]
+    picture: Callable[[int, Views], None]
+    save: Callable[[int], None]
+
+
+@dataclass
+class Tally:
+    """Counts of this process over the whole run; part of a checkpoint.
+
+    Attributes:
+        problems: broken scenes and frames that the data loader worked around.
+    """
+
+    problems: int = 0
+
+
+def train_loop(
+    engine: Engine,
+    batches: Iterator[Views],
+    *,
+    objective: Objective,
+    settings: TrainSettings,
+    process: Process,
+    loggers: LoggerGroup,
+    meter: Meter,
+    tally: Tally,
+    occasions: Occasions,
+) -> int:
+    """Train from ``engine.steps`` to ``settings.steps``.
+
+    Returns:
+        The signal that ended the run early, after its checkpoint was written; 0 if it is finished.
+
+    Raises:
+        TrainingStopped: it cannot go on; a checkpoint was written.
+    """
+    bar = progress_bar(process, done=engine.steps, steps=settings.steps)
+    with Interruption() as interruption, bar:
+        while engine.steps < settings.steps:
+            views = optimizer_step(engine, batches, objective=objective, settings=settings, meter=meter, tally=tally)
+            step, last = engine.steps, engine.steps == settings.steps
+            bar.update()
+            if last or _due(step, settings.log_every):
+                record = _record(engine, meter=meter, tally=tally, process=process)
+                loggers.record(record)
+                bar.set_postfix(loss=record.get("loss"), psnr=record.get("psnr"), refresh=False)
+                if process.is_first and bar.disable:
+                    LOG.info(one_line(record, steps=settings.steps))
+            if _due(step, settings.sample_every):
+                occasions.picture(step, views)
+            signal_number = interruption.agreed(process)
+            if last or (_due(step, settings.evaluate_every) and not signal_number):
+                occasions.evaluate(step)
+            try:
+                engine.check_skips()
+            except TrainingStopped:
+                occasions.save(step)
+                raise
+            if last or signal_number or _due(step, settings.checkpoint_every):
+                occasions.save(step)
+            if signal_number and not last:
+                return signal_number
+    return 0
+
+
+def optimizer_step(
+    engine: Engine,
+    batches: Iterator[Views],
+    *,
+    objective: Objective,
+    settings: TrainSettings,
+    meter: Meter,
+    tally: Tally,
+) -> Views:
+    """Accumulate gradients over the micro-batches and move the weights; returns the last micro-batch."""
+    micro, waited, seen = [], 0.0, 0
+    step = engine.steps
+    for _ in range(settings.accumulation):
+        asked = time.perf_counter()
+        views = next(batches)
+        waited += time.perf_counter() - asked
+        _report(views, step=step, tally=tally)
+        views = views.to(engine.process.device)
+        seen += views.images.shape[0] * views.images.shape[1]
+        prediction = engine(views)
+        target = views.target_images
+        terms = objective(prediction.images, target, step=step)
+        engine.backward(terms["loss"])
+        engine.step()
+        with torch.no_grad():
+            micro.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})
+    if engine.last_applied:
+        for values in micro:
+            meter.add(values)
+        meter.add({"grad_norm": engine.last_norm})
+    else:
+        LOG.warning(
+            "step %d skipped: gradient norm %.3g, scenes %s", engine.steps, float(engine.last_norm), views.scenes
+        )
+    meter.tick(views=seen, waited=waited)
+    return views
+
+
+def _record(engine: Engine, *, meter: Meter, tally: Tally, process: Process) -> dict[str, object]:
+    """One line of metrics.jsonl."""
+    counts = {"skipped": engine.skipped, "problems": int(process.total(torch.tensor([tally.problems])))}
+    head: dict[str, object] = {"step": engine.steps, "split": "train"}
+    return head | meter.line(process) | {"lr": engine.last_learning_rate} | counts
+
+
+def _report(views: Views, *, step: int, tally: Tally) -> None:
+    for problem in views.problems:
+        LOG.warning("step %d: %s", step + 1, problem)
+    tally.problems += len(views.problems)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

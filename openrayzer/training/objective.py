@@ -1,0 +1,56 @@
+"""The training loss: a weighted sum of terms, always in float32."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.interfaces import LOSSES
+from openrayzer.settings import LossTerm
+from registry import RegistryError
+
+
+class Objective(nn.Module):
+    """Terms by name, their weights at each step, and their sum; its own weights are never trained nor saved.
+
+    Args:
+        terms: as the experiment lists them.
+    """
+
+    def __init__(self, terms: Sequence[LossTerm]) -> None:
+        super().__init__()
+        self.terms = tuple(terms)
+        self.losses = nn.ModuleList(term.loss for term in terms)
+        self.names = _names(terms)
+        self.requires_grad_(False).eval()
+
+    def forward(
+        self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"], *, step: int
+    ) -> dict[str, Float[Tensor, ""]]:
+        """``loss``, the weighted sum that is differentiated, and each active term, unweighted and detached."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            prediction, target = prediction.float(), target.float()
+            total, values = prediction.sum() * 0.0, {}  # a graph through every weight even if no term is on yet
+            for name, term in zip(self.names, self.terms, strict=True):
+                weight = term.weight_at(step)
+                if weight > 0:
+                    value = term.loss(prediction, target)
+                    total = total + weight * value
+                    values[name] = value.detach()
+        return {"loss": total, **values}
+
+
+def _names(terms: Sequence[LossTerm]) -> list[str]:
+    """Registered names; the second term of a kind is ``mse_2``."""
+    seen: Counter[str] = Counter()
+    names = []
+    for term in terms:
+        try:
+            name = LOSSES.name_of(type(term.loss))
+        except RegistryError:  # a loss made in Python and never registered
+            name = type(term.loss).__name__.lower()
+        seen[name] += 1
+        names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return names

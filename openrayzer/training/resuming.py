@@ -1,0 +1,122 @@
+"""Where a run begins: from nothing, or from a checkpoint. Decided by rank 0 for all."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.training.run_record import differences, read_record
+
+LOG = logging.getLogger(__name__)
+AUTO, NONE = "auto", "none"
+CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+
+
+def prepare_folder(run_folder: Path) -> None:
+    """Make the folder of a run.
+
+    Raises:
+        InputError: it cannot be made or written.
+    """
+    probe = run_folder / ".writable"
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
+
+
+def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Path | None:
+    """The checkpoint to go on from; None to start from nothing. Also writes experiment.json.
+
+    Args:
+        run_folder: where the run is written.
+        resume: ``auto`` goes on with what the folder holds, ``none`` wants an empty folder, a path names a checkpoint
+            or a run folder.
+        record: of the run that is to start.
+
+    Raises:
+        InputError: the folder holds another experiment, holds a run that was not to be resumed, or nothing usable.
+    """
+    here = run_folder / CHECKPOINTS
+    if resume == NONE:
+        _refuse_existing(run_folder)
+        start = None
+    elif resume == AUTO:
+        start = newest_good(here)
+    else:
+        start = _named(Path(resume))
+        if start.parent.resolve() != here.resolve():
+            _refuse_existing(run_folder)
+    _refuse_other(start / EXPERIMENT if start else run_folder / EXPERIMENT, record)
+    step = int(read_manifest(start)["step"]) if start else 0
+    if start and start.parent.resolve() == here.resolve():
+        _abandon_later(here, step)
+    try:
+        (run_folder / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+        _forget_after(run_folder / METRICS, step)
+    except OSError as error:
+        raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
+    return start
+
+
+def _named(path: Path) -> Path:
+    if (path / MANIFEST).is_file():
+        damage = damage_of(path)
+        if damage:
+            raise InputError(f"--resume {path}: damaged: {damage}")
+        return path
+    good = newest_good(path / CHECKPOINTS)
+    if good is None:
+        raise InputError(f"--resume {path}: neither a checkpoint (no {MANIFEST}) nor a run folder with checkpoints")
+    return good
+
+
+def _refuse_existing(run_folder: Path) -> None:
+    if (run_folder / EXPERIMENT).exists() or (run_folder / CHECKPOINTS).exists():
+        raise InputError(
+            f"--output {run_folder} already holds a run, which is not overwritten: go on with it by --resume auto, "
+            "choose another --output, or remove the folder"
+        )
+
+
+def _refuse_other(before: Path, record: Mapping[str, Any]) -> None:
+    if not before.exists():
+        return
+    changed = differences(read_record(before), record)
+    if changed:
+        lines = "\n  ".join(changed)
+        raise InputError(
+            f"{before.parent} is of another experiment:\n  {lines}\nOnly train.steps, the logging cadence and the number "
+            "of workers may change on a resume; choose another --output for a new run"
+        )
+
+
+def _abandon_later(folder: Path, step: int) -> None:
+    """Checkpoints after the one a user went back to are kept under another name, or the next resume would take them."""
+    for path in folder.glob("step_*"):
+        later = (path / MANIFEST).is_file() and path.name.removeprefix("step_").isdigit()
+        if later and int(path.name.removeprefix("step_")) > step:
+            target = path.with_name(f"abandoned_{path.name}")
+            LOG.warning("%s lies after the checkpoint to go on from: kept as %s", path.name, target.name)
+            path.rename(target)
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drop lines of steps that are about to be made again, and a half line of a run that was killed."""
+    if not metrics.exists():
+        return
+    kept = []
+    for line in metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    unfinished = metrics.with_suffix(".tmp")
+    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.replace(metrics)

@@ -1,0 +1,222 @@
+"""One training run, from built objects to a finished run folder."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
+from openrayzer.data.loader import build_loader
+from openrayzer.interfaces import InputError
+from openrayzer.settings import Experiment
+from openrayzer.training import random_state
+from openrayzer.training.checkpoint import checkpoint_name, load_checkpoint, save_checkpoint
+from openrayzer.training.console import logging_to, one_line
+from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
+from openrayzer.training.distributed import Process, started
+from openrayzer.training.engine import Engine, TrainingStopped
+from openrayzer.training.evaluate import evaluate
+from openrayzer.training.loggers import Jsonl, LoggerGroup
+from openrayzer.training.loop import Occasions, Tally, train_loop
+from openrayzer.training.meter import Meter
+from openrayzer.training.objective import Objective
+from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder
+from openrayzer.training.run_record import run_record
+from openrayzer.training.samples import draw_samples
+from openrayzer.types import Views
+
+LOG = logging.getLogger(__name__)
+STOPPED = 3
+SIGNALLED = 128
+"""Added to the number of the signal, as shells do."""
+
+
+def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Path, resume: str = AUTO) -> int:
+    """Train, on all processes that the launcher started.
+
+    Args:
+        experiment: built; its weights must come from the same seed on all processes.
+        resolved: the same as JSON, every default written out.
+        run_folder: gets experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/, train.log.
+        resume: ``auto``, ``none``, or the path of a checkpoint or run folder.
+
+    Returns:
+        The exit code: 0 finished, 3 stopped because it could not go on, 130 or 143 interrupted after a checkpoint.
+
+    Raises:
+        InputError: something the user gave cannot work.
+    """
+    with started() as process:
+        process.by_first(lambda: prepare_folder(run_folder))
+        with logging_to(run_folder, process):
+            try:
+                return _train(experiment, process, resolved=resolved, run_folder=run_folder, resume=resume)
+            except TrainingStopped as error:
+                LOG.error("training stopped: %s", error)
+                return STOPPED
+            except InputError:
+                raise
+            except Exception as error:
+                LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
+                raise
+
+
+def _train(
+    experiment: Experiment, process: Process, *, resolved: Mapping[str, Any], run_folder: Path, resume: str
+) -> int:
+    settings = experiment.train
+    config = load_deepspeed_config(experiment.deepspeed, settings, world_size=process.world_size)
+    record = run_record(resolved, deepspeed=config, world_size=process.world_size)
+    start = process.by_first(lambda: choose_start(run_folder, resume, record))
+    engine = Engine(experiment.model, settings=settings, config=config, process=process)
+    run = Run(experiment, engine, record=record, folder=run_folder, meter=Meter(), tally=Tally())
+    random_state.seed_all(settings.seed + 1 + process.rank)
+    if start is not None:
+        run.load(start)
+    run.announce(start)
+    if engine.steps >= settings.steps:
+        return 0
+    run.loggers.open(run_folder, record)
+    try:
+        signal_number = train_loop(
+            engine,
+            run.batches(),
+            objective=Objective(experiment.loss).to(process.device),
+            settings=settings,
+            process=process,
+            loggers=run.loggers,
+            meter=run.meter,
+            tally=run.tally,
+            occasions=Occasions(evaluate=run.evaluate, picture=run.picture, save=run.save),
+        )
+    finally:
+        run.loggers.close()
+    return SIGNALLED + signal_number if signal_number else 0
+
+
+@dataclass
+class Run:
+    """The parts of a run that write to its folder, and what they share.
+
+    Attributes:
+        experiment: built.
+        engine: the model in training.
+        record: what experiment.json holds.
+        folder: the run folder.
+        meter: means since the last line of metrics.jsonl.
+        tally: counts over the run.
+    """
+
+    experiment: Experiment
+    engine: Engine
+    record: Mapping[str, Any]
+    folder: Path
+    meter: Meter
+    tally: Tally
+
+    @cached_property
+    def loggers(self) -> LoggerGroup:
+        """metrics.jsonl and what the experiment lists; none on other ranks than the first."""
+        if not self.engine.process.is_first:
+            return LoggerGroup(())
+        own = Jsonl()
+        others = [
+            logger
+            for logger in self.experiment.logging
+            if not (isinstance(logger, Jsonl) and logger.filename == own.filename)
+        ]
+        return LoggerGroup((own, *others))
+
+    def announce(self, start: Path | None) -> None:
+        """Say what begins where."""
+        process, settings = self.engine.process, self.experiment.train
+        if not process.is_first:
+            return
+        weights = sum(weight.numel() for weight in self.engine.model.parameters())
+        LOG.info("%s: %d process(es) on %s, %d weights", self.folder, process.world_size, process.device.type, weights)
+        if start is None:
+            LOG.info("starting from nothing, %d steps", settings.steps)
+        elif self.engine.steps >= settings.steps:
+            LOG.info("already finished: %s is at step %d of %d", start, self.engine.steps, settings.steps)
+        else:
+            LOG.info("going on from %s, step %d of %d", start, self.engine.steps, settings.steps)
+
+    def batches(self) -> Iterator[Views]:
+        """This process's micro-batches from the current step on."""
+        process, settings = self.engine.process, self.experiment.train
+        loader = build_loader(
+            self.experiment.data,
+            batch_size_per_rank=micro_batch_size(settings, world_size=process.world_size),
+            rank=process.rank,
+            world_size=process.world_size,
+            seed=settings.seed,
+            start=self.engine.steps * settings.accumulation,
+        )
+        self._report(loader.problems)
+        return loader
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint."""
+        state = {
+            "random": random_state.capture(),
+            "meter": self.meter.state(),
+            "problems": self.tally.problems,
+            "micro_batches": step * self.experiment.train.accumulation,
+        }
+        save_checkpoint(
+            self.engine,
+            self.folder / CHECKPOINTS,
+            state=state,
+            experiment=self.record,
+            keep=self.experiment.train.keep_checkpoints,
+        )
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint."""
+        state = load_checkpoint(self.engine, path)
+        random_state.restore(state["random"])
+        self.meter.load(state["meter"], self.engine.process.device)
+        self.tally.problems = state["problems"]
+
+    def evaluate(self, step: int) -> None:
+        """Measure the held-out clips, if there are any."""
+        if self.test_clips is None:
+            return
+        record = evaluate(self.engine, self.test_clips, folder=self.folder / "evaluation")
+        self.loggers.record(record)
+        if self.engine.process.is_first:
+            LOG.info(one_line(record, steps=self.experiment.train.steps))
+
+    def picture(self, step: int, views: Views) -> None:
+        """Draw sample predictions: of held-out clips, always the same, or else of ``views``."""
+        views = self._sample_views or views
+        with self.engine.evaluating() as model:
+            if not (self.engine.process.is_first or self.engine.stage == 3):
+                return
+            prediction = model(views).images.float()
+        if self.engine.process.is_first:
+            path = self.folder / "samples" / f"{checkpoint_name(step)}.png"
+            draw_samples(prediction, views, path, step=step)
+            self.loggers.picture(step, path)
+
+    @cached_property
+    def test_clips(self) -> EvaluationClips | None:
+        """This process's share of the held-out clips; all of them under ZeRO-3, whose processes must keep in step."""
+        if not self.experiment.data.test:
+            return None
+        process = self.engine.process
+        rank, world_size = (0, 1) if self.engine.stage == 3 else (process.rank, process.world_size)
+        clips = evaluation_views(self.experiment.data, self.experiment.evaluation, rank=rank, world_size=world_size)
+        self._report(clips.problems)
+        return clips
+
+    @cached_property
+    def _sample_views(self) -> Views | None:
+        views = next(iter(self.test_clips or ()), None)
+        return None if views is None else views.to(self.engine.process.device)
+
+    def _report(self, problems: tuple[str, ...]) -> None:
+        for problem in problems if self.engine.process.is_first else ():
+            LOG.warning("%s", problem)

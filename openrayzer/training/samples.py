@@ -1,0 +1,67 @@
+"""Pictures of what the model sees, should see and shows: context | target | prediction."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.types import Views
+
+MAX_SCENES, MAX_CONTEXT, MAX_TARGETS = 4, 4, 3
+GAP, LINE = 4, 14
+"""Pixels between pictures, and of a line of text."""
+
+
+def draw_samples(prediction: Float[Tensor, "b vt 3 h w"], views: Views, path: Path, *, step: int) -> None:
+    """Write a picture of the first scenes of ``views``, with what the model made of their targets, to ``path``.
+
+    Each scene is a row: some of its context views, then target and prediction side by side, with frame numbers and
+    PSNR above them.
+    """
+    quality = psnr(prediction, views.target_images)  # (b, vt)
+    rows = [_row(views, prediction, quality, scene) for scene in range(min(MAX_SCENES, len(views.scenes)))]
+    width = max(row.width for row in rows)
+    picture = Image.new("RGB", (width, LINE + GAP + sum(row.height + GAP for row in rows)), "white")
+    title = f"step {step}   mean PSNR {float(quality.mean()):.2f} dB   context | target | prediction"
+    ImageDraw.Draw(picture).text((GAP, 2), title, fill="black", font=ImageFont.load_default())
+    top = LINE + GAP
+    for row in rows:
+        picture.paste(row, (0, top))
+        top += row.height + GAP
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
+
+
+def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image.Image:
+    frames = views.frames[scene].tolist()
+    context, target = views.context[scene].tolist(), views.target[scene].tolist()
+    tiles = [(views.images[scene, view], f"context {frames[view]}") for view in _spread(context, MAX_CONTEXT)]
+    for place in _spread(list(range(len(target))), MAX_TARGETS):
+        tiles.append((views.images[scene, target[place]], f"target {frames[target[place]]}"))
+        tiles.append((prediction[scene, place], f"{float(quality[scene, place]):.1f} dB"))
+    height, width = views.images.shape[-2:]
+    row = Image.new("RGB", (GAP + len(tiles) * (width + GAP), 2 * LINE + height), "white")
+    draw, font = ImageDraw.Draw(row), ImageFont.load_default()
+    draw.text((GAP, 2), views.scenes[scene], fill="black", font=font)
+    for number, (image, caption) in enumerate(tiles):
+        left = GAP + number * (width + GAP)
+        draw.text((left, LINE), caption, fill="black", font=font)
+        row.paste(Image.fromarray(to_bytes(image).numpy()), (left, 2 * LINE))
+    return row
+
+
+def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "h w 3"]:
+    """An image in [0, 1] as bytes on the CPU; what lies outside is clipped."""
+    return rearrange((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu(), "c h w -> h w c")
+
+
+def _spread(values: list[int], count: int) -> list[int]:
+    """At most ``count`` of them, evenly, first and last included."""
+    if len(values) <= count:
+        return values
+    return [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
