@@ -68,12 +68,14 @@ class Piece:
         width: smallest and largest width in metres.
         depth: how far it reaches into the room.
         tall: whether it would cover a picture or window.
+        single: whether a room has at most one.
     """
 
     build: Callable[[Collector, Materials, Frame, float], None]
     width: tuple[float, float]
     depth: float
     tall: bool
+    single: bool = False
 
 
 def shelf(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
@@ -251,8 +253,8 @@ PIECES = (
     Piece(shelf, (0.8, 1.5), 0.35, True),
     Piece(cupboard, (0.9, 1.7), 0.5, False),
     Piece(wardrobe, (0.9, 1.6), 0.62, True),
-    Piece(sofa, (1.3, 2.2), 0.95, False),
+    Piece(sofa, (1.3, 2.2), 0.95, False, single=True),
     Piece(desk, (1.1, 1.6), 0.95, False),
     Piece(plant, (0.6, 0.6), 0.6, False),
-    Piece(floor_lamp, (0.45, 0.45), 0.45, False),
+    Piece(floor_lamp, (0.45, 0.45), 0.45, False, single=True),
 )

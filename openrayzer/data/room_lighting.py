@@ -78,9 +78,14 @@ def bake(
         exposure: mean display value of white walls and furniture in this light.
     """
     maps = _layout(surfaces)
-    samples = [_samples(surfaces, number, maps) for number in range(len(surfaces))]
-    points = np.concatenate([point for point, _ in samples]).astype(np.float32)
-    normals = np.concatenate([normal for _, normal in samples]).astype(np.float32)
+    owner, row, column = _samples(maps)
+    # Samples keep off the edges, where they would lie inside a neighbouring solid.
+    u, v = (
+        np.clip(place / np.maximum(count - 1, 1), 0.02, 0.98)
+        for place, count in ((column, maps.width[owner]), (row, maps.height[owner]))
+    )
+    points, normals = (values.astype(np.float32) for values in surfaces.points(owner, u, v))
+    points += np.float32(0.004) * normals
     local = _local(points, solids)
     total = ambient * _openness(points, normals, local, solids, room)[:, None]
     for light in lights:
@@ -88,7 +93,8 @@ def bake(
     # Display values are linear light to the power 1 / 2.2, so the factor may be applied to display values too.
     factor = total**_GAMMA
     factor = np.minimum(factor * (exposure / factor.mean()), 1.6)
-    _fill(maps, surfaces, factor.astype(np.float32))
+    glow = surfaces.glow[owner, None]
+    maps.picture[row + maps.top.astype(int)[owner], column] = np.where(glow > 0, glow, factor)
     return maps
 
 
@@ -107,25 +113,12 @@ def _layout(surfaces: Surfaces) -> Lightmap:
     return Lightmap(picture, np.zeros(len(surfaces), np.float32), top.astype(np.float32), width, height)
 
 
-def _samples(surfaces: Surfaces, number: int, maps: Lightmap) -> tuple[np.ndarray, np.ndarray]:
-    # Samples keep off the edges, where they would lie inside a neighbouring solid.
-    u, v = (
-        np.clip(np.linspace(0, 1, int(count[number])), 0.02, 0.98) if count[number] > 1 else np.array([0.5])
-        for count in (maps.width, maps.height)
-    )
-    grid_v, grid_u = np.meshgrid(v, u, indexing="ij")
-    points, normals = surfaces.points(number, grid_u.ravel(), grid_v.ravel())
-    return points + 0.004 * normals, normals
-
-
-def _fill(maps: Lightmap, surfaces: Surfaces, factor: np.ndarray) -> None:
-    start = 0
-    for number in range(len(surfaces)):
-        rows, columns, top = int(maps.height[number]), int(maps.width[number]), int(maps.top[number])
-        values = factor[start : start + rows * columns].reshape(rows, columns, 3)
-        start += rows * columns
-        glow = surfaces.glow[number]
-        maps.picture[top : top + rows, :columns] = glow if glow > 0 else values
+def _samples(maps: Lightmap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Surface, row and column (in that surface's own map) of every sample."""
+    width, counts = maps.width.astype(int), (maps.width * maps.height).astype(int)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return owner, place // width[owner], place % width[owner]
 
 
 @dataclass(frozen=True)
@@ -156,24 +149,28 @@ def _direct(
         facing = np.einsum("nc, nc -> n", towards, normals) / distance
         if light.normal.any():
             facing = facing * np.maximum(-(towards @ light.normal.astype(np.float32)) / distance, 0)
-        lit = np.flatnonzero(facing > 0)
-        clear = ~_blocked(points[lit], source, lit, local, solids)
-        total[lit] += clear * facing[lit] / (square[lit] + 0.3)  # a lamp has some size: no pole at its centre
+        lit = facing > 0
+        lit &= ~_blocked(points, source, lit, local, solids)
+        total += lit * facing / (square + 0.3)  # a lamp has some size: no pole at its centre
     return total / len(light.points)
 
 
 def _blocked(
     points: np.ndarray, source: np.ndarray, lit: np.ndarray, local: _Local, solids: Collector
 ) -> Bool[np.ndarray, " n"]:
-    """Whether a solid lies between each point and ``source``."""
+    """Whether a solid lies between each point and ``source``; only of interest where ``lit``."""
     blocked = np.zeros(len(points), bool)
-    for (centre, rotation, half), all_points in zip(solids.boxes, local.points, strict=True):
-        start = all_points[:, lit]
+    for (centre, rotation, half), start in zip(solids.boxes, local.points, strict=True):
         end = ((source - centre) @ rotation.T / half).astype(np.float32)
         if np.abs(end).max() < 1:
             continue  # a lamp's own shade
-        enter, leave = _span(start, end[:, None] - start)
-        blocked |= (leave > np.maximum(enter, 0)) & (enter < 1)
+        candidates = lit & ~blocked
+        for axis in np.flatnonzero(np.abs(end) >= 1):  # both ends beyond one face of the cube: a miss, as most are
+            candidates &= start[axis] * np.sign(end[axis]) < 1
+        rest = np.flatnonzero(candidates)
+        begin = start[:, rest]
+        enter, leave = _span(begin, end[:, None] - begin)
+        blocked[rest] = (leave > np.maximum(enter, 0)) & (enter < 1)
     for centre, radius in solids.balls:
         towards, offset = source - points, points - centre.astype(np.float32)
         along = np.clip(-np.sum(offset * towards, -1) / np.sum(towards * towards, -1), 0, 1)
@@ -195,20 +192,20 @@ def _openness(
     points: np.ndarray, normals: np.ndarray, local: _Local, solids: Collector, room: np.ndarray
 ) -> Float[np.ndarray, " n"]:
     """Share of the sky that a point sees, where obstacles count less the farther they are."""
-    seen, weight = np.zeros(len(points), np.float32), np.zeros(len(points), np.float32)
+    directions = _sphere_directions()
     centre, half = room.mean(axis=0), np.diff(room, axis=0)[0] / 2
     inside = ((points - centre) / half).astype(np.float32).T
-    for direction in _sphere_directions():
-        facing = np.maximum(normals @ direction, 0)
-        # what stands in a wall counts as closed in
-        free = np.clip(_span(inside, (direction / half).astype(np.float32)[:, None])[1], 0, _REACH)
-        for (_, rotation, extent), start in zip(solids.boxes, local.points, strict=True):
-            enter, leave = _span(start, (rotation @ direction / extent).astype(np.float32)[:, None])
-            hit = (leave > np.maximum(enter, 0)) & (enter < free)
-            free = np.where(hit, np.maximum(enter, 0), free)
-        seen += facing * free / _REACH
-        weight += facing
-    return seen / np.maximum(weight, 1e-6)
+    towards = (directions / half).astype(np.float32).T
+    # what stands in a wall counts as closed in
+    free = np.clip(_span(inside[:, None], towards[..., None])[1], 0, _REACH)  # (directions, points)
+    for (_, rotation, extent), start in zip(solids.boxes, local.points, strict=True):
+        near = np.flatnonzero((np.abs(start) < (1 + _REACH / extent)[:, None]).all(axis=0))
+        towards = (rotation @ directions.T / extent[:, None]).astype(np.float32)
+        enter, leave = _span(start[:, None, near], towards[..., None])
+        enter = np.maximum(enter, 0)
+        free[:, near] = np.where(leave > enter, np.minimum(free[:, near], enter), free[:, near])
+    facing = np.maximum(directions @ normals.T, 0)
+    return np.sum(facing * free, axis=0) / _REACH / np.maximum(facing.sum(axis=0), 1e-6)
 
 
 def _sphere_directions() -> Float[np.ndarray, "d 3"]:

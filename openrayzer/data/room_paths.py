@@ -5,6 +5,8 @@ from jaxtyping import Float
 
 _CLEARANCE = 0.4
 """Metres kept between the camera and furniture or walls."""
+_VIEW = 2.0
+"""Metres from the camera to the wall or tall piece of furniture in the middle of a picture, at least."""
 _TRIES = 400
 
 
@@ -33,7 +35,7 @@ def camera_path(
     time = np.arange(num_frames)
     shake = 0.012 * min(1.0, motion)
     yaw = yaw + _wobble(generator, time, shake)
-    pitch = generator.uniform(0.02, 0.32) + _wobble(generator, time, 2.5 * shake)
+    pitch = generator.uniform(0.05, 0.35) + _wobble(generator, time, 2.5 * shake)
     roll = _wobble(generator, time, 1.5 * shake)
     poses = np.tile(np.eye(4), (num_frames, 1, 1))
     poses[:, :3, :3], poses[:, :3, 3] = _rotations(yaw, pitch, roll), positions
@@ -53,7 +55,7 @@ def _walk(
     speed = generator.uniform(0.025, 0.08) * scale * (1 + _wobble(generator, time, 0.25))
     steps = speed[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
     floor = np.cumsum(steps, axis=0)
-    middle = room_size[:2] * generator.uniform(0.15, 0.85, 2)
+    middle = room_size[:2] * generator.uniform(0.1, 0.9, 2)
     floor += middle - floor.mean(axis=0)
     height = generator.uniform(1.05, 1.65) + _wobble(generator, time, 0.06 * min(1.0, scale))
     return np.concatenate([floor, height[:, None]], axis=-1), yaw
@@ -76,12 +78,16 @@ def _is_free(positions: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray
 
 
 def _looks_inside(positions: np.ndarray, yaw: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray) -> bool:
-    """Whether the centre of every picture is at least 1.3 m away from walls and tall furniture."""
-    ahead = positions[:, :2] + 1.3 * np.stack([np.cos(yaw), np.sin(yaw)], axis=-1)
-    if (ahead < 0).any() or (ahead > room_size[:2]).any():
-        return False
-    tall = obstacles[(obstacles[:, 1, 2] > 1.5) & (obstacles[:, 0, 2] < 1.0)]
-    return not ((ahead[:, None] > tall[:, 0, :2]) & (ahead[:, None] < tall[:, 1, :2])).all(axis=-1).any()
+    """Whether walls and tall furniture stay away from the middle of every picture: far enough to show a room."""
+    tall = obstacles[(obstacles[:, 1, 2] > 1.5) & (obstacles[:, 0, 2] < 1.0), :, :2]
+    for distance, sideways in ((0.6, -0.4), (0.6, 0.4), (1.3, 0.0), (_VIEW, 0.0)):
+        angle = yaw + sideways
+        ahead = positions[:, :2] + distance * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        if (ahead < 0).any() or (ahead > room_size[:2]).any():
+            return False
+        if ((ahead[:, None] > tall[:, 0]) & (ahead[:, None] < tall[:, 1])).all(axis=-1).any():
+            return False
+    return True
 
 
 def _rotations(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> Float[np.ndarray, "f 3 3"]:

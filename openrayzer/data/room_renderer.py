@@ -17,6 +17,8 @@ from openrayzer.data.room_textures import LEVELS, SIZE, Atlas
 
 NEAR = 0.02
 """Metres in front of the camera before which nothing is drawn; paths keep much farther away."""
+_TINY = np.float32(1e-6)
+"""Smallest inverse depth that is inverted; prevents division by 0 for rays that meet a plane far away or behind."""
 _SLACK = 1.0005
 """Rectangles are drawn this much larger, so that no ray slips between two faces that share an edge."""
 
@@ -41,7 +43,10 @@ class Hits:
 
 @dataclass(frozen=True)
 class _Buffers:
-    """The pixels of one picture while surfaces are drawn into it; ``x``, ``y`` are ray directions with z = 1."""
+    """The pixels of one picture while surfaces are drawn into it.
+
+    ``x`` and ``y`` are ray directions with z = 1; ``u`` and ``v`` lie in [-1, 1] here, and may exceed it by a little.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -93,7 +98,8 @@ def trace(
         draw[int(surfaces.kind[number])](window, int(number), surfaces.kind[number] == ELLIPSE,
                                          centres[number], axes[number], normals[number])  # fmt: skip
     slant = _slant(buffers, np.where(flat, -plane, 0.0).astype(np.float32))
-    return Hits(buffers.inverse_depth, buffers.surface, buffers.u, buffers.v, slant)
+    u, v = (np.clip(values / 2 + np.float32(0.5), 0, 1) for values in (buffers.u, buffers.v))
+    return Hits(buffers.inverse_depth, buffers.surface, u, v, slant)
 
 
 def shade(
@@ -151,10 +157,11 @@ def _rectangles(centres: np.ndarray, axes: np.ndarray, x: np.ndarray, y: np.ndar
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8)
     corners = centres[:, None] + np.einsum("sc, nsx -> ncx", signs, axes) * _SLACK
     depth = corners[..., 2]
-    behind, partly = (depth < NEAR).all(axis=-1), (depth < NEAR).any(axis=-1)
+    behind = depth < NEAR
+    partly = behind.any(axis=-1) & ~behind.all(axis=-1)
     projected = corners[..., :2] / np.maximum(depth, NEAR)[..., None]
     low, high = projected.min(axis=1), projected.max(axis=1)
-    low[partly], high[partly] = -np.inf, np.inf
+    low[partly], high[partly] = _clipped(corners[partly])
     bounds = np.stack(
         [
             np.searchsorted(y[:, 0], low[:, 1]), np.searchsorted(y[:, 0], high[:, 1], side="right"),
@@ -162,8 +169,20 @@ def _rectangles(centres: np.ndarray, axes: np.ndarray, x: np.ndarray, y: np.ndar
         ],
         axis=-1,
     )  # fmt: skip
-    bounds[behind] = 0
+    bounds[behind.all(axis=-1)] = 0
     return bounds
+
+
+def _clipped(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest projection of the parts of boxes (m, 8, 3) that lie in front of the camera."""
+    first, second = np.triu_indices(8, 1)
+    start, end = corners[:, first], corners[:, second]
+    rise = end[..., 2:] - start[..., 2:]
+    share = np.clip((NEAR - start[..., 2:]) / np.where(rise == 0, 1, rise), 0, 1)
+    points = np.concatenate([corners, start + share * (end - start)], axis=1)
+    in_front = points[..., 2:] >= NEAR * 0.999
+    projected = points[..., :2] / np.maximum(points[..., 2:], NEAR)
+    return np.where(in_front, projected, np.inf).min(axis=1), np.where(in_front, projected, -np.inf).max(axis=1)
 
 
 def _along(window: _Buffers, vector: np.ndarray) -> np.ndarray:
@@ -176,10 +195,10 @@ def _draw_flat(
     window: _Buffers, number: int, rounded: bool, centre: np.ndarray, axes: np.ndarray, normal: np.ndarray
 ) -> None:
     inverse_depth = _along(window, normal / (normal @ centre))
-    nearer = inverse_depth > np.maximum(window.inverse_depth, 0)
+    nearer = inverse_depth > window.inverse_depth
     if not nearer.any():
         return
-    depth = np.divide(1, inverse_depth, out=np.zeros_like(inverse_depth), where=nearer)
+    depth = 1 / np.maximum(inverse_depth, _TINY)
     right, down = axes[0] / (axes[0] @ axes[0]), axes[1] / (axes[1] @ axes[1])
     u = depth * _along(window, right) - np.float32(right @ centre)  # -1 .. 1
     v = depth * _along(window, down) - np.float32(down @ centre)
@@ -187,8 +206,7 @@ def _draw_flat(
         nearer &= u * u + v * v <= 1
     else:
         nearer &= np.maximum(np.abs(u), np.abs(v)) <= _SLACK
-    half = np.float32(0.5)
-    window.keep(nearer, number, inverse_depth, np.clip(u * half + half, 0, 1), np.clip(v * half + half, 0, 1))
+    window.keep(nearer, number, inverse_depth, u, v)
 
 
 def _draw_sphere(
@@ -201,11 +219,10 @@ def _draw_sphere(
     nearest = ahead - np.sqrt(np.maximum(rest, 0))
     inverse_depth = square / np.where(nearest > 0, nearest, np.inf)
     nearer = (rest > 0) & (inverse_depth > window.inverse_depth)
-    depth = np.divide(1, inverse_depth, out=np.zeros_like(inverse_depth), where=nearer)
+    depth = 1 / np.maximum(inverse_depth, _TINY)
     x, y, z = (depth * _along(window, axis) - np.float32(axis @ centre) for axis in axes / radius**2)
-    u = np.arctan2(y, x) / np.float32(2 * np.pi) + np.float32(0.5)
-    v = np.arccos(np.clip(z, -1, 1)) / np.float32(np.pi)
-    window.keep(nearer, number, inverse_depth, u, v)
+    v = np.arccos(np.clip(z, -1, 1)) / np.float32(np.pi / 2) - 1
+    window.keep(nearer, number, inverse_depth, np.arctan2(y, x) / np.float32(np.pi), v)
 
 
 def _draw_cylinder(
@@ -220,11 +237,11 @@ def _draw_cylinder(
     nearest = ahead - np.sqrt(np.maximum(rest, 0))
     inverse_depth = square / np.where(nearest > 0, nearest, np.inf)
     nearer = (rest > 0) & (inverse_depth > window.inverse_depth)
-    depth = np.divide(1, inverse_depth, out=np.zeros_like(inverse_depth), where=nearer)
+    depth = 1 / np.maximum(inverse_depth, _TINY)
     height = depth * z - shift[2]
     nearer &= np.abs(height) <= 1
-    u = np.arctan2(depth * y - shift[1], depth * x - shift[0]) / np.float32(2 * np.pi) + np.float32(0.5)
-    window.keep(nearer, number, inverse_depth, u, np.clip((1 - height) / 2, 0, 1))
+    u = np.arctan2(depth * y - shift[1], depth * x - shift[0]) / np.float32(np.pi)
+    window.keep(nearer, number, inverse_depth, u, -height)
 
 
 def _slant(buffers: _Buffers, plane: np.ndarray) -> np.ndarray:

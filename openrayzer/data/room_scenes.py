@@ -106,7 +106,8 @@ def write_rooms(folder: Path, settings: FilmSettings, *, processes: int) -> None
     quiet = not sys.stderr.isatty()
     scenes = iter(tqdm(_filmed(settings, numbers, processes), total=len(numbers), unit="room", disable=quiet))
     for split in SPLITS:
-        index, count = {}, len(settings.rooms(split))
+        index: dict[str, str] = {}
+        count = len(settings.rooms(split))
         (folder / split).mkdir(parents=True, exist_ok=True)
         for chunk, first in enumerate(range(0, count, SCENES_PER_CHUNK)):
             content = [next(scenes) for _ in range(min(SCENES_PER_CHUNK, count - first))]

@@ -35,7 +35,7 @@ class Surfaces:
         centre: world position.
         axes: three orthogonal half extents. Flat ones: right, down (as seen from outside) and a zero row. Spheres and
             cylinders: two radii across, then the radius or half length along the polar axis.
-        normal: unit normal of flat surfaces, towards the outside.
+        normal: unit normal of flat surfaces, towards the outside; the polar axis of others.
         texture: number of the texture in the atlas.
         repeats: texture tiles along u and v.
         offset: texture coordinates of u = v = 0, in tiles.
@@ -55,21 +55,20 @@ class Surfaces:
         return len(self.kind)
 
     def points(
-        self, surface: int, u: Float[np.ndarray, "..."], v: Float[np.ndarray, "..."]
-    ) -> tuple[Float[np.ndarray, "... 3"], Float[np.ndarray, "... 3"]]:
-        """World positions and unit normals of ``surface`` at ``u`` and ``v``."""
-        across, along = self.axes[surface, :2], self.axes[surface, 2]
-        turn = 2 * np.pi * (u[..., None] - 0.5)
-        ring = np.cos(turn) * across[0] + np.sin(turn) * across[1]
-        if self.kind[surface] == SPHERE:
-            polar = np.pi * v[..., None]
-            offset = np.sin(polar) * ring + np.cos(polar) * along
-            return self.centre[surface] + offset, offset / np.linalg.norm(along)
-        if self.kind[surface] == CYLINDER:
-            offset = ring + (1 - 2 * v[..., None]) * along
-            return self.centre[surface] + offset, ring / np.linalg.norm(across[0])
-        offset = (2 * u[..., None] - 1) * across[0] + (2 * v[..., None] - 1) * across[1]
-        return self.centre[surface] + offset, np.broadcast_to(self.normal[surface], offset.shape)
+        self, surface: Int[np.ndarray, " m"], u: Float[np.ndarray, " m"], v: Float[np.ndarray, " m"]
+    ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 3"]]:
+        """World positions and unit normals of points on surfaces, by the surfaces' numbers."""
+        kind, axes = self.kind[surface], self.axes[surface]
+        across, a, b = 2 * np.pi * (u - 0.5), 2 * u - 1, 2 * v - 1
+        polar = np.where(kind == SPHERE, np.pi * v, np.pi / 2)
+        weights = np.stack([np.sin(polar) * np.cos(across), np.sin(polar) * np.sin(across), np.cos(polar)], axis=-1)
+        weights[kind == CYLINDER, 2] = -b[kind == CYLINDER]
+        flat = kind <= ELLIPSE
+        weights[flat] = np.stack([a, b, np.zeros_like(a)], axis=-1)[flat]
+        offset = np.einsum("mi, mix -> mx", weights, axes)
+        outward = np.where((kind == CYLINDER)[:, None], np.einsum("mi, mix -> mx", weights[:, :2], axes[:, :2]), offset)
+        outward = np.where(flat[:, None], self.normal[surface], outward)
+        return self.centre[surface] + offset, outward / np.linalg.norm(outward, axis=-1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,11 @@ class Collector:
 
     def surfaces(self) -> Surfaces:
         """Everything gathered so far."""
-        kinds, centres, axes, normals, textures, repeats, offsets, glows = (
+        kinds, centres, axes, textures, repeats, offsets, glows = (
             np.array(column) for column in zip(*self._rows, strict=True)
         )
+        normals = np.where((kinds <= ELLIPSE)[:, None], np.cross(axes[:, 1], axes[:, 0]), axes[:, 2])
+        normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
         return Surfaces(kinds, centres, axes, normals, textures, repeats, offsets, glows)
 
     def box(
@@ -182,7 +183,8 @@ class Collector:
         self.flat(ELLIPSE, middle + up * height / 2, right * radius, -back * radius, top)
         self.flat(ELLIPSE, middle - up * height / 2, right * radius, back * radius, top)
         if shadow:
-            self.boxes.append((middle, frame.rotation, np.array([radius * 0.85, radius * 0.85, height / 2])))
+            inner = 0.68 * radius  # a box inside the cylinder, so that it does not shade its own surface
+            self.boxes.append((middle, frame.rotation, np.array([inner, inner, height / 2])))
 
     def sphere(
         self, frame: Frame, centre: tuple[float, float, float], radius: float, look: Look, *, shadow: bool = True
@@ -206,8 +208,6 @@ class Collector:
         self._add(kind, centre, np.stack([right, down, np.zeros(3)]), look, size)
 
     def _add(self, kind: int, centre: np.ndarray, axes: np.ndarray, look: Look, size: tuple[float, float]) -> None:
-        normal = np.cross(axes[1], axes[0]) if kind in (RECTANGLE, ELLIPSE) else axes[2]
-        normal = normal / np.linalg.norm(normal)
         if look.tile:
             repeats = np.maximum(np.asarray(size) / look.tile, 1e-3)
             if kind in (SPHERE, CYLINDER):
@@ -215,4 +215,4 @@ class Collector:
             offset = self.generator.uniform(0, 1, 2)
         else:
             repeats, offset = np.ones(2), np.zeros(2)
-        self._rows.append((kind, centre, axes, normal, look.texture, repeats, offset, look.glow))
+        self._rows.append((kind, centre, axes, look.texture, repeats, offset, look.glow))

@@ -44,7 +44,7 @@ def noise(generator: np.random.Generator, cells: tuple[int, int] = (4, 4), octav
 def _enlarge(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A tileable field resized smoothly to a multiple of its size, still tileable."""
     rows, columns = size[0] // field.shape[0], size[1] // field.shape[1]
-    padded = np.pad(field, 2, mode="wrap")
+    padded = cv2.copyMakeBorder(field, 2, 2, 2, 2, cv2.BORDER_WRAP)
     large = cv2.resize(padded, (padded.shape[1] * columns, padded.shape[0] * rows), interpolation=cv2.INTER_CUBIC)
     return large[2 * rows : 2 * rows + size[0], 2 * columns : 2 * columns + size[1]]
 
@@ -61,12 +61,12 @@ def _mix(first: Texture | Colour, second: Texture | Colour, share: Field) -> Tex
 def _cells(rows: int, columns: int, *, stagger: float = 0.0) -> tuple[np.ndarray, np.ndarray, Field]:
     """Row and column number of a grid of cells at each texel, and the distance in texels to the nearest cell edge."""
     height, width = SIZE / rows, SIZE / columns
-    row = (_Y // height).astype(int)
-    shifted = (_X + stagger * width * (row % 2)) % SIZE
-    column = (shifted // width).astype(int)
-    down, across = _Y % height, shifted % width
-    edge = np.minimum(np.minimum(down, height - down), np.minimum(across, width - across))
-    return row, column, edge.astype(np.float32)
+    y = np.arange(SIZE, dtype=np.float32)
+    row = (y / height).astype(int)
+    down, shifts = y % height, np.stack([y, (y + stagger * width) % SIZE])
+    column, across = (shifts / width).astype(int)[row % 2], (shifts % width)[row % 2]
+    edge = np.minimum(np.minimum(down, height - down)[:, None], np.minimum(across, width - across))
+    return np.repeat(row[:, None], SIZE, axis=1), column, edge.astype(np.float32)
 
 
 def plaster(generator: np.random.Generator, colour: Colour) -> Texture:
@@ -335,10 +335,11 @@ def build_atlas(textures: Sequence[Texture], tiled: Sequence[bool]) -> Atlas:
     tops = 1 + np.concatenate([[0], np.cumsum(_SIZES + 2)[:-1]]).astype(np.float32)
     picture = np.zeros((int(tops[-1] + _SIZES[-1] + 1), pitch * len(textures), 3), np.uint8)
     for number, (texture, wraps) in enumerate(zip(textures, tiled, strict=True)):
-        level_texture = cv2.convertScaleAbs(np.clip(texture, 0, 1), alpha=255)
+        level_texture = np.clip(texture * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
         for top in tops.astype(int):
             size = len(level_texture)
-            padded = np.pad(level_texture, ((1, 1), (1, 1), (0, 0)), mode="wrap" if wraps else "edge")
+            border = cv2.BORDER_WRAP if wraps else cv2.BORDER_REPLICATE
+            padded = cv2.copyMakeBorder(level_texture, 1, 1, 1, 1, border)
             picture[top - 1 : top + size + 1, number * pitch : number * pitch + size + 2] = padded
             level_texture = cv2.resize(level_texture, (size // 2, size // 2), interpolation=cv2.INTER_AREA)
     return Atlas(picture, (1 + pitch * np.arange(len(textures))).astype(np.float32), tops)

@@ -50,6 +50,7 @@ class _Furnisher:
         self.obstacles: list[np.ndarray] = []
         self.lights: list[Light] = []
         self.pictures = 0
+        self.pieces = list(PIECES)
         width, depth, _ = self.size
         self.walls = (  # frame with its front into the room, and length of the wall
             (Frame((width / 2, depth, 0), 0.0), width),
@@ -74,8 +75,8 @@ class _Furnisher:
             self.room,
             self.lights,
             room=np.stack([np.zeros(3), self.size]),
-            ambient=warm * self.generator.uniform(0.18, 0.35),
-            exposure=self.generator.uniform(0.72, 0.95),
+            ambient=warm * self.generator.uniform(0.12, 0.3),
+            exposure=self.generator.uniform(0.62, 0.82),
         )
         atlas = build_atlas(self.materials.textures, self.materials.tiled)
         return Room(self.size, surfaces, atlas, lightmap, np.array(self.obstacles).reshape(-1, 2, 3))
@@ -113,10 +114,12 @@ class _Furnisher:
             self._window(frame, (left + end) / 2, min(1.6, end - left - 0.3))
         while left < end - 0.5:
             left += generator.uniform(0.02, 0.35)
-            pieces = [piece for piece in PIECES if piece.width[0] <= end - left and not (windowed and piece.tall)]
+            pieces = [piece for piece in self.pieces if piece.width[0] <= end - left and not (windowed and piece.tall)]
             if not pieces:
                 break
             piece = pieces[generator.integers(len(pieces))]
+            if piece.single:
+                self.pieces.remove(piece)
             width = min(generator.uniform(*piece.width), end - left)
             if generator.uniform() < 0.85:
                 self._set(piece, Frame(tuple(frame.place((left + width / 2, -0.03, 0))), frame.yaw), width)

@@ -65,7 +65,7 @@ class SyntheticRooms(Dataset):
         if not 0 <= motion <= 10 or seed < 0:
             raise InputError(f"synthetic rooms: motion must be 0 to 10 and seed 0 or more, got {motion} and {seed}")
         self.root = Path(root)
-        self.settings = FilmSettings(num_train, num_test, num_frames, tuple(image_size), float(motion), seed)
+        self.settings = FilmSettings(num_train, num_test, num_frames, image_size, float(motion), seed)
         self._chunks = Chunks(root=self.root, split=split)
 
     def open(self) -> None:
