@@ -131,7 +131,7 @@ class Registry(Generic[T]):
         entry = Entry(name, target)
         where = f"{self.kind} {name!r} ({entry.location})"
         if inspect.isabstract(target):
-            missing = ", ".join(sorted(target.__abstractmethods__))
+            missing = ", ".join(sorted(getattr(target, "__abstractmethods__", ())))
             raise ContractError(f"{where} must implement: {missing}")
         if not entry.summary:
             raise ContractError(f"{where} needs a docstring; its first line is shown in the catalogue")

@@ -142,9 +142,9 @@ def flop_lines(experiment: Experiment) -> list[str]:
     step = clip * (1 + BACKWARD_COST) * experiment.train.batch_size
     return [
         "computation, without losses and recomputed activations",
-        f"  one clip forward        {clip / 1e9:>12,.1f} GFLOP  "
+        f"  one clip forward        {_flops(clip)}  "
         f"({views.context.shape[1]} context views, {views.target.shape[1]} target views)",
-        f"  one optimizer step      {step / 1e12:>12,.3f} TFLOP  ({experiment.train.batch_size} clips, 3 x forward)",
+        f"  one optimizer step      {_flops(step)}  ({experiment.train.batch_size} clips, 3 x forward)",
     ]
 
 
@@ -186,6 +186,11 @@ def data_notes(experiment: Experiment) -> list[str]:
 
 def _bytes(count: float) -> str:
     return f"{count / 2**30:>12,.2f} GiB"
+
+
+def _flops(count: float) -> str:
+    power = min(max(len(str(int(count))) - 1, 0) // 3, 5)
+    return f"{count / 1000**power:>12,.1f} {' kMGTP'[power].strip()}FLOP"
 
 
 def _offloaded(device: str | None) -> str:
