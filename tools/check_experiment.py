@@ -24,7 +24,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_tool
-from openrayzer.composer import load_experiment
+from openrayzer.composer import Plan, load_experiment
 from openrayzer.interfaces import InputError, Model, ViewChoice
 from openrayzer.settings import Experiment
 from openrayzer.types import Cameras, Views
@@ -79,7 +79,7 @@ def check(file: Path, *, overrides: list[str], data_roots: list[Path], ranks: in
         *parameter_lines(experiment.model),
         *memory_lines(experiment.model, settings, ranks=ranks),
         *flop_lines(experiment),
-        *data_notes(experiment),
+        *data_notes(planned.plan),
     ]
     print("\n".join(lines), flush=True)
 
@@ -172,15 +172,15 @@ def empty_views(experiment: Experiment) -> Views:
         )
 
 
-def data_notes(experiment: Experiment) -> list[str]:
-    """What is wrong with the data on this machine; the experiment itself may still be right."""
+def data_notes(planned: Plan) -> list[str]:
+    """Paths of data sources that are not on this machine. Nothing is opened: a source may create its clips then."""
     notes = []
     for split in ("train", "test"):
-        for index, source in enumerate(getattr(experiment.data, split)):
-            try:
-                source.dataset.open()
-            except (InputError, OSError) as error:
-                notes.append(f"note: data.{split}[{index}].dataset: {error}")
+        for source in planned.arguments["data"].arguments[split]:
+            dataset: Plan = source.arguments["dataset"]
+            for key, value in dataset.arguments.items():
+                if isinstance(value, Path) and not value.exists():
+                    notes.append(f"note: {dataset.path}.{key}: there is no {value} on this machine")
     return notes
 
 

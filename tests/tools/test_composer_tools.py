@@ -24,7 +24,7 @@ from torch import nn
 
 from openrayzer.interfaces import (
     DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, VIEW_SAMPLERS,
-    Dataset, InputError, Loss, Model, Optimizer, Schedule, ViewChoice, ViewSampler,
+    Dataset, Loss, Model, Optimizer, Schedule, ViewChoice, ViewSampler,
 )
 from openrayzer.types import Cameras, Prediction, Scene
 
@@ -60,7 +60,7 @@ class Nowhere(Dataset):
         self.root = root
 
     def open(self):
-        raise InputError(f"nothing in {self.root}")
+        raise RuntimeError("opened by a check")
 
     def __len__(self): ...
     def key(self, scene): ...
@@ -176,7 +176,7 @@ def test_memory_and_computation_are_estimated(right):
 
 
 def test_data_that_is_not_here_is_a_note(right):
-    assert "note: data.train[0].dataset: nothing in no/such/folder" in right.stdout
+    assert "note: data.train[0].dataset.root: there is no no/such/folder on this machine" in right.stdout
 
 
 def test_every_wrong_file_is_explained_without_a_traceback(checked):
