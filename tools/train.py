@@ -31,8 +31,8 @@ def main() -> int:
         "--resume",
         default="auto",
         metavar="auto|none|PATH",
-        help="auto (default): go on with the run in the output folder, if there is one; none: refuse to touch an existing "
-        "run; PATH: go on from this checkpoint or run folder",
+        help="auto (default): go on with the run in the output folder, if there is one; none: refuse to touch an "
+        "existing run; PATH: go on from this checkpoint or run folder",
     )
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     arguments = parser.parse_args()

@@ -97,9 +97,8 @@ def newest_good(folder: Path) -> Path | None:
         LOG.error("CHECKPOINT %s IS DAMAGED (%s); falling back to the one before", path, damage)
     if found:
         raise InputError(
-            f"{folder}: all {len(found)} checkpoint(s) are damaged, the newest: {damage_of(found[0])}. Training does not "
-            "start again from scratch unasked: restore a checkpoint, or use another --output, or --resume none on an "
-            "empty folder"
+            f"{folder}: all {len(found)} checkpoint(s) are damaged, the newest: {damage_of(found[0])}. Training does "
+            "not start again from nothing unasked: restore a checkpoint, or choose another --output"
         )
     return None
 
@@ -158,8 +157,9 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     if loaded is None:
         raise InputError(f"{path}: DeepSpeed could not load it")
     state = torch.load(path / _rank_file(process.rank), map_location="cpu", weights_only=True)
-    engine.steps = int(manifest["step"])
-    engine.skipped, engine.skipped_in_a_row = int(manifest["skipped"]), int(manifest["skipped_in_a_row"])
+    engine.go_on_from(
+        steps=manifest["step"], skipped=manifest["skipped"], skipped_in_a_row=manifest["skipped_in_a_row"]
+    )
     return state
 
 

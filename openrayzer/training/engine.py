@@ -112,6 +112,13 @@ class Engine:
         self.skipped += not self.last_applied
         self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
 
+    def go_on_from(self, *, steps: int, skipped: int, skipped_in_a_row: int) -> None:
+        """Set the counts after a checkpoint was loaded, and the learning rate to what this run's length asks for."""
+        self.steps, self.skipped, self.skipped_in_a_row = steps, skipped, skipped_in_a_row
+        scheduler = self.deepspeed.lr_scheduler
+        for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
+            group["lr"] = base * self._factor(scheduler.last_epoch)
+
     def check_skips(self) -> None:
         """Give up when nothing but skipped steps is left.
 
@@ -121,9 +128,9 @@ class Engine:
         if self.skipped_in_a_row >= self.settings.bad_steps.max_in_a_row:
             raise TrainingStopped(
                 f"{self.skipped_in_a_row} steps in a row were skipped, the last with gradient norm "
-                f"{float(self.last_norm):.3g} (clip_norm {self.settings.clip_norm:g}); the weights are those of the last "
-                "good step. Look at the data of these steps, lower the learning rate, lengthen its warm-up, or raise "
-                "train.bad_steps.norm_factor"
+                f"{float(self.last_norm):.3g} (clip_norm {self.settings.clip_norm:g}); the weights are those of the "
+                "last good step. Look at the data of these steps, lower the learning rate, lengthen its warm-up, or "
+                "raise train.bad_steps.norm_factor"
             )
 
     @contextmanager
@@ -141,9 +148,9 @@ class Engine:
             gathered = deepspeed.zero.GatheredParameters(list(model.parameters()))
         model.eval()
         try:
-            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices):
-                with autocast_to(device.type, self._evaluation_dtype):
-                    yield model
+            precision = autocast_to(device.type, self._evaluation_dtype)
+            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision:
+                yield model
         finally:
             model.train()
 

@@ -55,7 +55,7 @@ class AdamW(Optimizer):
         return torch.optim.AdamW(
             [group for group in groups if group["params"]],
             lr=self.learning_rate,
-            betas=tuple(self.betas),
+            betas=(self.betas[0], self.betas[1]),
             eps=self.eps,
             fused=True,  # on the CPU too: about seven times as fast as the default there
         )
