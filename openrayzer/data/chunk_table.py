@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -173,10 +174,8 @@ def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str
     entry = entries.get(f"data/{tensor.storage}")
     if entry is None or not tensor.contiguous:
         raise _SceneFaultError(f"{what} has no plain storage in the file")
-    width = np.dtype(tensor.dtype).itemsize
-    count = 1
-    for axis in tensor.shape:
-        count *= axis
+    width = 1 if tensor.dtype == "uint8" else np.dtype(tensor.dtype).itemsize
+    count = prod(tensor.shape)
     if (tensor.offset + count) * width > entry.size:
         raise _SceneFaultError(f"{what} says {count} numbers, its storage has {entry.size // width}")
     return tensor.offset * width, count * width
@@ -198,16 +197,18 @@ def camera_faults(cameras: np.ndarray) -> dict[int, str]:
     with np.errstate(invalid="ignore", over="ignore"):
         product = rotations @ rotations.transpose(0, 2, 1)
         skew = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
+        finite = np.isfinite(cameras).all(axis=1)
         mirrored = np.linalg.det(np.nan_to_num(rotations, posinf=0, neginf=0)) < 0
+        usable = finite & (skew <= ROTATION_TOLERANCE) & ~mirrored & (cameras[:, :2] > 0).all(axis=1)
     faults = {}
-    for frame in range(len(cameras)):
-        if not np.isfinite(cameras[frame]).all():
+    for frame in np.flatnonzero(~usable).tolist():
+        if not finite[frame]:
             faults[frame] = "its camera has numbers that are not finite"
         elif not skew[frame] <= ROTATION_TOLERANCE:
             faults[frame] = f"its camera's rotation is off by {skew[frame]:.2g}, more than {ROTATION_TOLERANCE}"
         elif mirrored[frame]:
             faults[frame] = "its camera's rotation is a mirror image"
-        elif not (cameras[frame, :2] > 0).all():
+        else:
             fx, fy = cameras[frame, :2]
             faults[frame] = f"its focal lengths {fx:.3g} and {fy:.3g} are not above 0"
     return faults

@@ -37,12 +37,12 @@ class Chunks(Dataset):
     Args:
         root: folder with the folders train and test.
         split: which of the two.
-        scan_limit: number of chunks up to which opening checks them all; some 10 ms each.
+        scan_limit: number of chunks up to which opening checks them all; some 20 ms each per 100 MB.
     """
 
     posed = True
 
-    def __init__(self, *, root: Path, split: Literal["train", "test"] = "train", scan_limit: int = 256) -> None:
+    def __init__(self, *, root: Path, split: Literal["train", "test"] = "train", scan_limit: int = 64) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
         self.root, self.split, self.scan_limit = root, split, scan_limit

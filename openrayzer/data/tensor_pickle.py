@@ -45,6 +45,8 @@ class TensorRecord(NamedTuple):
     @property
     def contiguous(self) -> bool:
         """Whether the numbers follow each other in order."""
+        if 0 in self.shape:  # no numbers; torch gives such tensors any strides
+            return True
         step = 1
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
             if size != 1 and stride != step:
@@ -90,7 +92,9 @@ class _Machine:
     def __init__(self, data: bytes) -> None:
         self.data, self.position = data, 0
         self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.memo: dict[
+            int | bytes, Any
+        ] = {}  # the two widths of names do not meet: torch uses the narrow one below 256
 
     def run(self) -> Any:
         data, operations = self.data, {code: getattr(self, name) for code, name in _OPERATIONS.items()}
@@ -98,11 +102,21 @@ class _Machine:
         while True:
             code = data[self.position]
             self.position += 1
-            if code == 0x71:  # BINPUT, every other opcode of a chunk: kept out of the table for speed
+            # the most frequent opcodes, kept out of the table for speed: LONG_BINPUT, BINPUT, BINGET, MARK, BININT1
+            if code == 0x72:
+                memo[data[self.position : self.position + 4]] = stack[-1]
+                self.position += 4
+            elif code == 0x71:
                 memo[data[self.position]] = stack[-1]
                 self.position += 1
-            elif code == 0x72:  # LONG_BINPUT
-                memo[int.from_bytes(self.take(4), "little")] = stack[-1]
+            elif code == 0x68:
+                stack.append(memo[data[self.position]])
+                self.position += 1
+            elif code == 0x28:
+                stack.append(_MARK)
+            elif code == 0x4B:
+                stack.append(data[self.position])
+                self.position += 1
             elif code == 0x2E:  # STOP
                 return stack.pop()
             else:
@@ -121,19 +135,16 @@ class _Machine:
         return piece
 
     def pop_mark(self) -> list[Any]:
-        for start in range(len(self.stack) - 1, -1, -1):
-            if self.stack[start] is _MARK:
-                items = self.stack[start + 1 :]
-                del self.stack[start:]
-                return items
-        raise IndexError
+        stack, start = self.stack, len(self.stack) - 1
+        while stack[start] is not _MARK:  # without a mark this ends in an IndexError
+            start -= 1
+        items = stack[start + 1 :]
+        del stack[start:]
+        return items
 
     def proto(self) -> None:
         if self.take(1) != b"\x02":
             raise PickleRefusedError("it was saved with an unusual pickle protocol; torch.save writes protocol 2")
-
-    def mark(self) -> None:
-        self.stack.append(_MARK)
 
     def empty_list(self) -> None:
         self.stack.append([])
@@ -152,10 +163,6 @@ class _Machine:
 
     def false(self) -> None:
         self.stack.append(False)
-
-    def int1(self) -> None:
-        self.stack.append(self.data[self.position])
-        self.position += 1
 
     def int2(self) -> None:
         self.stack.append(int.from_bytes(self.take(2), "little"))
@@ -207,12 +214,8 @@ class _Machine:
             raise TypeError
         return self.stack[-1]
 
-    def get1(self) -> None:
-        self.stack.append(self.memo[self.data[self.position]])
-        self.position += 1
-
     def get4(self) -> None:
-        self.stack.append(self.memo[int.from_bytes(self.take(4), "little")])
+        self.stack.append(self.memo[self.take(4)])
 
     def global_name(self) -> None:
         names = []
@@ -241,16 +244,18 @@ class _Machine:
         if name != _REBUILD:
             raise TypeError
         (storage, dtype), offset, shape, strides = arguments[:4]
-        counts = (offset, *shape, *strides)
-        if len(shape) != len(strides) or any(type(count) is not int or count < 0 for count in counts):
+        if len(shape) != len(strides):
             raise TypeError
+        for count in (offset, *shape, *strides):
+            if type(count) is not int or count < 0:
+                raise TypeError
         self.stack.append(TensorRecord(storage, dtype, offset, shape, strides))
 
 
 _OPERATIONS = {
-    0x80: "proto", 0x28: "mark", 0x5D: "empty_list", 0x7D: "empty_dict", 0x29: "empty_tuple", 0x4E: "none",
-    0x88: "true", 0x89: "false", 0x4B: "int1", 0x4D: "int2", 0x4A: "int4", 0x8A: "long1", 0x47: "float8",
+    0x80: "proto", 0x5D: "empty_list", 0x7D: "empty_dict", 0x29: "empty_tuple", 0x4E: "none",
+    0x88: "true", 0x89: "false", 0x4D: "int2", 0x4A: "int4", 0x8A: "long1", 0x47: "float8",
     0x58: "text", 0x85: "tuple1", 0x86: "tuple2", 0x87: "tuple3", 0x74: "tuple_marked", 0x61: "append",
-    0x65: "appends", 0x73: "set_item", 0x75: "set_items", 0x68: "get1", 0x6A: "get4", 0x63: "global_name",
+    0x65: "appends", 0x73: "set_item", 0x75: "set_items", 0x6A: "get4", 0x63: "global_name",
     0x51: "persistent", 0x52: "call",
 }  # fmt: skip

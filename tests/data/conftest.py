@@ -1,0 +1,68 @@
+"""Tiny chunks, written here, so that nothing need be downloaded."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
+
+
+def picture(value: int, *, size: tuple[int, int] = (24, 32), form: str = ".png") -> bytes:
+    """An encoded image of one colour (value, 255 - value, 7), RGB."""
+    image = np.empty((*size, 3), np.uint8)
+    image[:] = (7, 255 - value, value)  # OpenCV's order is blue, green, red
+    return cv2.imencode(form, image)[1].tobytes()
+
+
+def camera_rows(count: int) -> np.ndarray:
+    """Cameras in a row along x, one unit apart, each turned a little more about y."""
+    c2w = np.tile(np.eye(4), (count, 1, 1))
+    angle = np.arange(count) * 0.05
+    c2w[:, 0, 0] = c2w[:, 2, 2] = np.cos(angle)
+    c2w[:, 0, 2] = np.sin(angle)
+    c2w[:, 2, 0] = -np.sin(angle)
+    c2w[:, 0, 3] = np.arange(count)
+    return cameras_to_rows(c2w, np.tile([0.8, 1.1, 0.5, 0.5], (count, 1)))
+
+
+def chunk_scene(key: str, *, frames: int = 8) -> ChunkScene:
+    """A scene whose frame i has red i and green 255 - i."""
+    return ChunkScene(key, camera_rows(frames), [picture(i) for i in range(frames)], np.arange(frames) * 1000)
+
+
+@pytest.fixture
+def write_root(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a root with one chunk per list of scenes, and an index unless told otherwise."""
+
+    def write(*chunks: Sequence[ChunkScene], split: str = "train", name: str = "root", index: bool = True) -> Path:
+        folder = tmp_path / name / split
+        names = {}
+        for number, scenes in enumerate(chunks):
+            write_chunk(folder / f"{number:06}.torch", scenes)
+            names.update({scene.key: f"{number:06}.torch" for scene in scenes})
+        if index:
+            write_index(folder, names)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def make_scene() -> Callable[..., ChunkScene]:
+    """Makes a scene whose frame i has red i and green 255 - i."""
+    return chunk_scene
+
+
+@pytest.fixture
+def make_picture() -> Callable[..., bytes]:
+    """Makes an encoded image of one colour."""
+    return picture
+
+
+@pytest.fixture
+def make_cameras() -> Callable[[int], np.ndarray]:
+    """Makes camera rows."""
+    return camera_rows

@@ -1,0 +1,150 @@
+"""Choices of views: in range, distinct, ordered, seeded; and the message where there is none."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from openrayzer.data.evaluation_index import EvaluationIndex
+from openrayzer.data.view_samplers import Even, Window
+from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice
+
+COUNTS = st.integers(1, 6)
+
+
+def random(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+@given(context=COUNTS, target=COUNTS, more=st.integers(0, 20), frames=st.integers(2, 60), seed=st.integers(0, 9))
+def test_window_keeps_its_promises(context, target, more, frames, seed):
+    shortest = context + target - 1
+    assume(frames > shortest)
+    sampler = Window(
+        num_context=context, num_target=target, min_frame_distance=shortest, max_frame_distance=shortest + more
+    )
+    choice = sampler.sample("a", frames, random(seed))
+    chosen = sorted([*choice.context, *choice.target])
+    assert (len(choice.context), len(choice.target)) == (context, target)
+    assert len(set(chosen)) == context + target
+    assert list(choice.context) == sorted(choice.context)
+    assert list(choice.target) == sorted(choice.target)
+    assert 0 <= chosen[0] < chosen[-1] < frames
+    assert shortest <= chosen[-1] - chosen[0] <= shortest + more
+    if context >= 2:
+        assert {chosen[0], chosen[-1]} <= set(choice.context)
+    assert all(type(frame) is int for frame in chosen)
+    assert choice == sampler.sample("b", frames, random(seed))
+
+
+def test_window_distances_and_places_are_uniform():
+    sampler = Window(num_context=2, num_target=1, min_frame_distance=4, max_frame_distance=9)
+    generator = random()
+    choices = [sampler.sample("a", 9, generator) for _ in range(3000)]
+    distances = np.bincount([choice.context[1] - choice.context[0] for choice in choices], minlength=10)
+    assert list(np.flatnonzero(distances)) == [4, 5, 6, 7, 8]  # 9 does not fit nine frames
+    assert distances[4:9].min() > 500
+    starts = np.bincount([choice.context[0] for choice in choices if choice.context[1] - choice.context[0] == 4])
+    assert starts.min() > 80
+    targets = {choice.target[0] - choice.context[0] for choice in choices}
+    assert targets == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_window_says_what_a_short_scene_lacks():
+    sampler = Window(num_context=2, num_target=6, min_frame_distance=25, max_frame_distance=192)
+    with pytest.raises(UnusableSceneError, match=r"'kitchen' has 20 frames, a distance of at least 25 needs 26"):
+        sampler.sample("kitchen", 20, random())
+
+
+@pytest.mark.parametrize("frames", [0, 1])
+def test_no_sampler_chooses_from_next_to_nothing(frames):
+    for sampler in (Window(num_context=1, num_target=1, min_frame_distance=1, max_frame_distance=1),
+                    Even(num_context=1, num_target=1)):  # fmt: skip
+        with pytest.raises(UnusableSceneError, match=f"has {frames} frames"):
+            sampler.sample("a", frames, random())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((0, 6, 25, 192), "must be 1 or more, got 0 and 6"),
+        ((2, 0, 25, 192), "must be 1 or more, got 2 and 0"),
+        ((2, 6, 6, 192), "min_frame_distance 6 has room for 7 views, 2 context and 6 target views need at least 7"),
+        ((2, 6, 25, 24), "max_frame_distance 24 is below min_frame_distance 25"),
+    ],
+)
+def test_impossible_windows_are_refused_when_built(settings, message):
+    names = ("num_context", "num_target", "min_frame_distance", "max_frame_distance")
+    with pytest.raises(InputError, match=message):
+        Window(**dict(zip(names, settings, strict=True)))
+
+
+@given(context=COUNTS, target=COUNTS, frames=st.integers(2, 60))
+def test_even_is_even(context, target, frames):
+    assume(frames >= context + target)
+    choice = Even(num_context=context, num_target=target).sample("a", frames, random())
+    chosen = sorted([*choice.context, *choice.target])
+    assert (len(choice.context), len(choice.target)) == (context, target)
+    assert (chosen[0], chosen[-1]) == (0, frames - 1)
+    assert np.ptp(np.diff(chosen)) <= 1
+    if context >= 2:
+        assert {0, frames - 1} <= set(choice.context)
+
+
+def test_even_takes_the_middle():
+    assert Even(num_context=2, num_target=3, span=8).sample("a", 21, random()) == ViewChoice((6, 14), (8, 10, 12))
+
+
+def test_even_refuses_too_many_views():
+    with pytest.raises(InputError, match="span 3 has room for 4 of 5 views"):
+        Even(num_context=2, num_target=3, span=3)
+    with pytest.raises(UnusableSceneError, match=r"'a' has 8 frames, 5 evenly spaced need 9"):
+        Even(num_context=2, num_target=3, span=8).sample("a", 8, random())
+
+
+def index(tmp_path, content) -> EvaluationIndex:
+    path = tmp_path / "index.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return EvaluationIndex(path=path)
+
+
+def test_index_gives_what_it_lists(tmp_path):
+    entries = {"a": {"context": [58, 13], "target": [84, 58], "overlap": 0.5}, "b": None}
+    assert index(tmp_path, entries).sample("a", 100, random()) == ViewChoice((58, 13), (84, 58))
+
+
+def test_index_says_why_a_scene_has_no_views(tmp_path):
+    sampler = index(tmp_path, {"a": {"context": [0, 99], "target": [3, 200]}, "b": None})
+    with pytest.raises(UnusableSceneError, match=r"'a' has 99 frames, .*index\.json asks for frame\(s\) 99, 200"):
+        sampler.sample("a", 99, random())
+    with pytest.raises(UnusableSceneError, match=r"'b' is null in .*index\.json"):
+        sampler.sample("b", 99, random())
+    with pytest.raises(UnusableSceneError, match=r"'c' is not in .*index\.json"):
+        sampler.sample("c", 99, random())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"a": {"context": [0, 5', r"index\.json cannot be read: "),
+        ("[" * 100_000, "cannot be read: "),
+        ("[1]", "must be an object of scene names, it is a list"),
+        ({"a": 3}, "'a': expected null or an object with context and target, got a number"),
+        ({"a": {"context": [0]}}, "'a': 'target' must be a list of frame numbers, got nothing"),
+        ({"a": {"context": [], "target": [1]}}, "'context' must be a list of frame numbers, got an empty list"),
+        ({"a": {"context": [0, -3], "target": [1]}}, "'context' holds -3, a frame number is a whole number"),
+        ({"a": {"context": [0, 1.5], "target": [1]}}, "holds 1.5"),
+        ({"a": {"context": [0, True], "target": [1]}}, "holds True"),
+        ({str(i): 3 for i in range(9)}, "and 4 more"),
+    ],
+)
+def test_malformed_index_is_named_when_read(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        index(tmp_path, content)
+
+
+def test_missing_index_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.json cannot be read: it does not exist"):
+        EvaluationIndex(path=tmp_path / "nowhere.json")
