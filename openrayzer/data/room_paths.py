@@ -7,7 +7,11 @@ _CLEARANCE = 0.4
 """Metres kept between the camera and furniture or walls."""
 _VIEW = 2.0
 """Metres from the camera to the wall or tall piece of furniture in the middle of a picture, at least."""
-_TRIES = 400
+_TRIES = 500
+
+
+class NoPathError(RuntimeError):
+    """A room in which no camera path was found."""
 
 
 def camera_path(
@@ -25,6 +29,9 @@ def camera_path(
 
     Args:
         obstacles: boxes (lowest corner, highest corner) to keep away from.
+
+    Raises:
+        NoPathError: the room is too full.
     """
     scale = motion
     for attempt in range(_TRIES):
@@ -32,6 +39,8 @@ def camera_path(
         if _is_free(positions, room_size, obstacles) and _looks_inside(positions, yaw, room_size, obstacles):
             break
         scale *= 0.9 if attempt % 20 == 19 else 1.0
+    else:
+        raise NoPathError(f"no free path in a room of {room_size} m with {len(obstacles)} obstacles")
     time = np.arange(num_frames)
     shake = 0.012 * min(1.0, motion)
     yaw = yaw + _wobble(generator, time, shake)

@@ -16,12 +16,13 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
-from openrayzer.data.room_paths import camera_path
+from openrayzer.data.room_paths import NoPathError, camera_path
 from openrayzer.data.rooms import Room, make_room
 
 SPLITS = ("train", "test")
 SCENES_PER_CHUNK = 16
 _FIELD_OF_VIEW = (50.0, 75.0)  # degrees, along the longer side of the image
+_ROOM_TRIES = 20
 _JPEG_QUALITY = 95
 _MICROSECONDS = 100_000  # between frames: 10 frames a second
 
@@ -69,17 +70,23 @@ class Clip:
 def make_clip(settings: FilmSettings, number: int) -> Clip:
     """Room ``number`` and its cameras; depends on the seed and the number only, not on how many rooms there are."""
     generator = np.random.default_rng((settings.seed, number))
-    room = make_room(generator)
     height, width = settings.image_size
     focal = max(height, width) / 2 / np.tan(np.deg2rad(generator.uniform(*_FIELD_OF_VIEW)) / 2)
-    c2w = camera_path(
-        generator,
-        room_size=room.size,
-        obstacles=room.obstacles,
-        num_frames=settings.num_frames,
-        motion=settings.motion,
-    )
-    return Clip(room, c2w, np.array([focal / width, focal / height, 0.5, 0.5]))
+    intrinsics = np.array([focal / width, focal / height, 0.5, 0.5])
+    for _ in range(_ROOM_TRIES):
+        room = make_room(generator)
+        try:
+            c2w = camera_path(
+                generator,
+                room_size=room.size,
+                obstacles=room.obstacles,
+                num_frames=settings.num_frames,
+                motion=settings.motion,
+            )
+            return Clip(room, c2w, intrinsics)
+        except NoPathError:
+            logger.debug("synthetic rooms: room %d is too full, furnishing another", number)
+    raise NoPathError(f"no room with a free path of {settings.num_frames} frames at motion {settings.motion}")
 
 
 def film(settings: FilmSettings, number: int) -> ChunkScene:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from openrayzer.data.room_atlas import Atlas, build_atlas
 from openrayzer.data.room_furniture import PIECES, Materials, Piece, chair, ornament, round_table, table
 from openrayzer.data.room_lighting import Light, Lightmap, bake
 from openrayzer.data.room_renderer import render
 from openrayzer.data.room_surfaces import ELLIPSE, RECTANGLE, Collector, Frame, Surfaces
-from openrayzer.data.room_textures import Atlas, build_atlas, hsv
+from openrayzer.data.room_textures import hsv
 
 
 @dataclass(frozen=True)
