@@ -14,8 +14,8 @@ from openrayzer.interfaces import PLUGIN_GROUP, REGISTRIES
 from openrayzer.settings import Experiment
 from registry import PluginError, Registry, did_you_mean, load_plugin
 
-_HEAD = ("description", "extends", "plugins", "shared")
-"""Keys of a file that are not sections of the experiment."""
+_HEAD = ("description", "extends", "plugins", "shared", "run")
+"""Keys of a file that are not sections of the experiment; ``run`` is what a run folder's file says of its run."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOCKETS = {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.layers"}
 MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "registry": set(),
-    "openrayzer": set(),
+    "openrayzer": {"openrayzer.run_folder"},  # only when ``openrayzer.load_model`` is asked for
     "openrayzer.types": set(),
     "openrayzer.geometry": {"openrayzer.types"},
     "openrayzer.interfaces": {"registry", "openrayzer.types"},
