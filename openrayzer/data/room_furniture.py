@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openrayzer.data.room_surfaces import ELLIPSE, Collector, Frame, Look
+from openrayzer.data.room_surfaces import ELLIPSE, Collector, Extent, Frame, Look, Point
 from openrayzer.data.room_textures import TEXTURES, TILED, Texture, hsv
 
 
@@ -29,7 +29,7 @@ class Materials:
     tiled: list[bool] = field(default_factory=list)
     _known: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def look(self, recipe: str, variant: int = 0, *, tile: float = 0.0, glow: float = 0.0) -> Look:
+    def look(self, recipe: str, variant: int = 0, *, tile: float | int = 0.0, glow: float = 0.0) -> Look:
         """The texture of a recipe; each ``variant`` has colours of its own."""
         if (recipe, variant) not in self._known:
             self._known[recipe, variant] = len(self.textures)
@@ -37,7 +37,7 @@ class Materials:
             self.tiled.append(recipe in TILED)
         return Look(self._known[recipe, variant], tile, glow)
 
-    def any_of(self, *recipes: str, variant: int = 0, tile: float = 0.0) -> Look:
+    def any_of(self, *recipes: str, variant: int = 0, tile: float | int = 0.0) -> Look:
         """The texture of one of several recipes."""
         return self.look(str(self.generator.choice(recipes)), variant, tile=tile)
 
@@ -152,7 +152,7 @@ def desk(room: Collector, materials: Materials, frame: Frame, width: float) -> N
         chair(room, materials, Frame(tuple(frame.place((0.1, -depth - 0.1, 0))), frame.yaw + np.pi))
 
 
-def table(room: Collector, materials: Materials, frame: Frame, size: tuple[float, float], height: float) -> None:
+def table(room: Collector, materials: Materials, frame: Frame, size: Extent, height: float) -> None:
     """A rectangular table about the local origin."""
     top = materials.any_of("wood", "marble", "wood", variant=3, tile=0.9)
     room.box(frame, (0, 0, height - 0.02), (*size, 0.04), top, skip=())
@@ -191,9 +191,7 @@ def plant(room: Collector, materials: Materials, frame: Frame, width: float) -> 
     _leaves(room, materials, middle, (0, 0, pot), generator.uniform(0.35, 0.6), int(generator.integers(9, 15)))
 
 
-def _leaves(
-    room: Collector, materials: Materials, frame: Frame, base: tuple[float, float, float], length: float, count: int
-) -> None:
+def _leaves(room: Collector, materials: Materials, frame: Frame, base: Point, length: float, count: int) -> None:
     generator, look = room.generator, materials.look("leaf")
     for number in range(count):
         turn, lean = 2.4 * number, generator.uniform(0.15, 1.1)

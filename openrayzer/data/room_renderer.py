@@ -96,7 +96,7 @@ def trace(
         top, bottom, left, right = rectangles[number]
         window = buffers.window(slice(top, bottom), slice(left, right))
         draw = {RECTANGLE: _draw_flat, ELLIPSE: _draw_flat, SPHERE: _draw_sphere, CYLINDER: _draw_cylinder}
-        draw[int(surfaces.kind[number])](window, int(number), surfaces.kind[number] == ELLIPSE,
+        draw[int(surfaces.kind[number])](window, int(number), bool(surfaces.kind[number] == ELLIPSE),
                                          centres[number], axes[number], normals[number])  # fmt: skip
     slant = _slant(buffers, np.where(flat, -plane, 0.0).astype(np.float32))
     u, v = (np.clip(values / 2 + np.float32(0.5), 0, 1) for values in (buffers.u, buffers.v))

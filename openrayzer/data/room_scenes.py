@@ -99,7 +99,6 @@ def film(settings: FilmSettings, number: int) -> ChunkScene:
         cameras=cameras_to_rows(clip.c2w, np.tile(clip.intrinsics, (count, 1))),
         images=images,
         timestamps=np.arange(count, dtype=np.int64) * _MICROSECONDS,
-        url="synthetic",
     )
 
 

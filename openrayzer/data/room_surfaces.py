@@ -10,6 +10,11 @@ from jaxtyping import Float, Int
 
 RECTANGLE, ELLIPSE, SPHERE, CYLINDER = range(4)
 
+Point = tuple[float | int, float | int, float | int]
+"""x, y, z in metres."""
+Extent = tuple[float | int, float | int]
+"""Width and height in metres."""
+
 
 @dataclass(frozen=True)
 class Look:
@@ -22,7 +27,7 @@ class Look:
     """
 
     texture: int
-    tile: float = 0.0
+    tile: float | int = 0.0
     glow: float = 0.0
 
 
@@ -80,7 +85,7 @@ class Frame:
         yaw: turn about the upward axis in radians.
     """
 
-    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    origin: Point = (0.0, 0.0, 0.0)
     yaw: float = 0.0
 
     @property
@@ -89,7 +94,7 @@ class Frame:
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
         return np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
 
-    def place(self, point: tuple[float, float, float]) -> Float[np.ndarray, " 3"]:
+    def place(self, point: Point) -> Float[np.ndarray, " 3"]:
         """A local point in the world."""
         return np.asarray(self.origin) + np.asarray(point) @ self.rotation
 
@@ -128,8 +133,8 @@ class Collector:
     def box(
         self,
         frame: Frame,
-        centre: tuple[float, float, float],
-        size: tuple[float, float, float],
+        centre: Point,
+        size: Point,
         look: Look,
         *,
         front: Look | None = None,
@@ -152,14 +157,12 @@ class Collector:
         if shadow and not inside:
             self.boxes.append((middle, rotation, half))
 
-    def picture(self, frame: Frame, centre: tuple[float, float, float], size: tuple[float, float], look: Look) -> None:
+    def picture(self, frame: Frame, centre: Point, size: Extent, look: Look) -> None:
         """An upright rectangle that faces the local front (-y)."""
         right, _, up = frame.rotation
         self.flat(RECTANGLE, frame.place(centre), right * size[0] / 2, -up * size[1] / 2, look)
 
-    def lying(
-        self, frame: Frame, centre: tuple[float, float, float], size: tuple[float, float], look: Look, *, kind: int
-    ) -> None:
+    def lying(self, frame: Frame, centre: Point, size: Extent, look: Look, *, kind: int) -> None:
         """A rectangle or ellipse that faces up, e.g. a rug."""
         right, back, _ = frame.rotation
         self.flat(kind, frame.place(centre), right * size[0] / 2, -back * size[1] / 2, look)
@@ -167,7 +170,7 @@ class Collector:
     def cylinder(
         self,
         frame: Frame,
-        centre: tuple[float, float, float],
+        centre: Point,
         radius: float,
         height: float,
         look: Look,
@@ -186,9 +189,7 @@ class Collector:
             inner = 0.68 * radius  # a box inside the cylinder, so that it does not shade its own surface
             self.boxes.append((middle, frame.rotation, np.array([inner, inner, height / 2])))
 
-    def sphere(
-        self, frame: Frame, centre: tuple[float, float, float], radius: float, look: Look, *, shadow: bool = True
-    ) -> None:
+    def sphere(self, frame: Frame, centre: Point, radius: float, look: Look, *, shadow: bool = True) -> None:
         """A ball."""
         middle = frame.place(centre)
         self._add(SPHERE, middle, frame.rotation * radius, look, (2 * np.pi * radius, np.pi * radius))
@@ -207,7 +208,7 @@ class Collector:
         size = (2 * float(np.linalg.norm(right)), 2 * float(np.linalg.norm(down)))
         self._add(kind, centre, np.stack([right, down, np.zeros(3)]), look, size)
 
-    def _add(self, kind: int, centre: np.ndarray, axes: np.ndarray, look: Look, size: tuple[float, float]) -> None:
+    def _add(self, kind: int, centre: np.ndarray, axes: np.ndarray, look: Look, size: Extent) -> None:
         if look.tile:
             repeats = np.maximum(np.asarray(size) / look.tile, 1e-3)
             if kind in (SPHERE, CYLINDER):

@@ -66,7 +66,7 @@ class _Furnisher:
         windows = self.generator.permutation(4)[: int(self.generator.integers(1, 3))]
         doors = self.generator.integers(4)
         for number, (frame, length) in enumerate(self.walls):
-            self._wall(frame, length, number in windows, number == doors, corner=0.1 if number < 2 else 0.95)
+            self._wall(frame, length, number in windows, bool(number == doors), corner=0.1 if number < 2 else 0.95)
         self._middle()
         self._lamp()
         surfaces = self.room.surfaces()
