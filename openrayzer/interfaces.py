@@ -168,8 +168,8 @@ class Renderer(nn.Module, ABC):
         rays: Float[Tensor, "b v n d"],
         memory: Float[Tensor, "b k d"],
         *,
-        positions: Float[Tensor, "n 2"],
-        memory_positions: Float[Tensor, "k 2"],
+        positions: Float[Tensor, "b v n 2"],
+        memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
@@ -178,7 +178,7 @@ class Renderer(nn.Module, ABC):
         Args:
             rays: one token per patch of each target view.
             memory: what is known of the scene.
-            positions: (row, column) of the patches of one view, counted from 1.
+            positions: (row, column) of each patch, or where its ray points, in patches.
             memory_positions: the same of the memory's tokens; (0, 0) for what is no patch.
             position_encoding: turns queries and keys.
             backend: computes attention.

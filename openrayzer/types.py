@@ -102,10 +102,12 @@ class Scene:
 
     Attributes:
         tokens: the memory, whatever it means to the model that made it.
+        positions: where each token of the memory lies, as the model's position encoding counts; (0, 0) for nowhere.
         image_size: height and width in pixels at which views are rendered.
     """
 
     tokens: Float[Tensor, "b k d"]
+    positions: Float[Tensor, "b k 2"]
     image_size: tuple[int, int]
 
 

@@ -12,6 +12,9 @@ from torch import Tensor
 from openrayzer.geometry.precision import full_precision, no_autocast, transform
 from openrayzer.types import Cameras
 
+POLE = 1e-6
+"""Keeps the gradient of an elevation finite for a ray straight up or down."""
+
 
 def pixel_centres(count: int, *, like: Float[Tensor, "..."]) -> Float[Tensor, " count"]:
     """Centres of ``count`` pixels in a row, as fractions of the image side; dtype and device of ``like``."""
@@ -53,6 +56,21 @@ def ray_directions(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tenso
         column, row = _direction_parts(cameras, image_size)
         directions = column[..., None, :] + row[..., :, None]
         return directions * directions.square().sum(dim=2, keepdim=True).rsqrt()
+
+
+def patch_angles(cameras: Cameras, grid: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
+    """(elevation, azimuth) in radians of the rays through the centres of patches, row by row, in the world.
+
+    Elevation grows downwards and azimuth to the right, like rows and columns; (0, 0) is the world's z axis.
+
+    Args:
+        cameras: any number of views.
+        grid: rows and columns of patches; n = rows * columns.
+    """
+    with no_autocast(cameras.c2w):
+        x, y, z = rearrange(ray_directions(cameras, grid), "b v xyz y x -> xyz b v (y x)").unbind(0)
+        horizontal = (x.square() + z.square() + POLE**2).sqrt()
+        return torch.stack([torch.atan2(y, horizontal), torch.atan2(x, z)], dim=-1)
 
 
 def _direction_parts(

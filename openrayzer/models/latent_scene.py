@@ -1,11 +1,13 @@
 """What RayZer and LVSM's encoder-decoder share: posed views to a set of latents, latents to posed views."""
 
+from typing import Literal
+
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.geometry.rays import plucker_rays
+from openrayzer.geometry.rays import patch_angles, plucker_rays
 from openrayzer.interfaces import AttentionBackend, InputError, PositionEncoding, Renderer, Tokenizer
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
@@ -29,6 +31,7 @@ class LatentScene(nn.Module):
         num_latents: int,
         depth: int,
         mlp_ratio: float,
+        patch_positions: Literal["grid", "rays"],
         renderer: Renderer,
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
@@ -36,45 +39,43 @@ class LatentScene(nn.Module):
         super().__init__()
         if num_latents < 0:
             raise InputError(f"num_latents must be 0 (remember the context tokens) or more, got {num_latents}")
-        self.patch_size, self.position_encoding, self.backend = patch_size, position_encoding, backend
+        self.patch_size, self.patch_positions = patch_size, patch_positions
+        self.position_encoding, self.backend = position_encoding, backend
         self.latents = learned_tokens(num_latents, width)
         self.encoder = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
         self.target_rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
         self.renderer = renderer
         self.pixels = PatchPixels(width=width, patch_size=patch_size)
 
-    def encode(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Scene:
+    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Scene:
         """The memory of context views whose tokens carry colours and rays."""
-        b, v = tokens.shape[:2]
         num_latents = self.latents.shape[0]
-        patches = self._patch_positions(image_size, tokens.device)
-        positions = torch.cat([patches.new_zeros(num_latents, 2), repeat(patches, "n two -> (v n) two", v=v)])
-        latents = repeat(self.latents, "k d -> b k d", b=b).to(tokens.dtype)
+        patches = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
+        positions = torch.cat([patches.new_zeros(patches.shape[0], num_latents, 2), patches], dim=1)
+        latents = repeat(self.latents, "k d -> b k d", b=tokens.shape[0]).to(tokens.dtype)
         sequence = torch.cat([latents, rearrange(tokens, "b v n d -> b (v n) d")], dim=1)
-        sequence = self.encoder(
-            sequence, repeat(positions, "m two -> b m two", b=b), self.position_encoding, self.backend
-        )
-        return Scene(sequence[:, :num_latents] if num_latents else sequence, image_size)
+        sequence = self.encoder(sequence, positions, self.position_encoding, self.backend)
+        kept = num_latents or sequence.shape[1]
+        return Scene(sequence[:, :kept], positions[:, :kept], image_size)
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a memory, in [0, 1], float32."""
-        patches = self._patch_positions(scene.image_size, scene.tokens.device)
-        if self.latents.shape[0]:
-            memory_positions = patches.new_zeros(scene.tokens.shape[1], 2)
-        else:
-            memory_positions = repeat(patches, "n two -> (v n) two", v=scene.tokens.shape[1] // patches.shape[0])
         tokens = self.renderer(
             self.target_rays(plucker_rays(cameras, scene.image_size)),
             scene.tokens,
-            positions=patches,
-            memory_positions=memory_positions,
+            positions=self._positions(cameras, scene.image_size),
+            memory_positions=scene.positions,
             position_encoding=self.position_encoding,
             backend=self.backend,
         )
         return self.pixels(tokens, scene.image_size)
 
-    def _patch_positions(self, image_size: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
-        return patch_positions(patch_grid(image_size, self.patch_size), device)
+    def _positions(self, cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
+        grid = patch_grid(image_size, self.patch_size)
+        if self.patch_positions == "rays":  # as far apart as patches are where the focal length is the image side
+            return patch_angles(cameras, grid) * min(grid)
+        patches = patch_positions(grid, cameras.c2w.device)
+        return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
 
 
 def check_tokenizer(tokenizer: Tokenizer, patch_size: int) -> None:

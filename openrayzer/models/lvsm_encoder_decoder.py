@@ -1,5 +1,7 @@
 """Model: LVSM's encoder-decoder, from posed images."""
 
+from typing import Literal
+
 import torch
 from einops import repeat
 from jaxtyping import Float, Int
@@ -38,6 +40,9 @@ class LVSMEncoderDecoder(Model):
         num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
         position_encoding: of image tokens and of queries and keys; LVSM has none.
         tokenizer: images to tokens, where the fusion reads tokens; None where it reads pixels.
+        patch_positions: what a rotary position encoding turns by in the scene and the renderer: the patch's row and
+            column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
+            and the photometric loss moves a pose as it moves what is attended to.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
@@ -59,6 +64,7 @@ class LVSMEncoderDecoder(Model):
         num_latents: int,
         position_encoding: PositionEncoding,
         tokenizer: Tokenizer | None = None,
+        patch_positions: Literal["grid", "rays"] = "grid",
         mlp_ratio: float = 4.0,
         activation_checkpointing: int = 0,
     ) -> None:
@@ -75,6 +81,7 @@ class LVSMEncoderDecoder(Model):
             num_latents=num_latents,
             depth=encoder_depth,
             mlp_ratio=mlp_ratio,
+            patch_positions=patch_positions,
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
@@ -95,7 +102,7 @@ class LVSMEncoderDecoder(Model):
             grid = patch_grid((height, width), self.patch_size)
             tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
-        return self.scene.encode(fused, (height, width))
+        return self.scene.encode(fused, cameras, (height, width))
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)

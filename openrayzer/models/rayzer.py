@@ -1,5 +1,7 @@
 """Model: RayZer, self-supervised from unposed, uncalibrated images."""
 
+from typing import Literal
+
 import torch
 from einops import repeat
 from jaxtyping import Float, Int
@@ -45,6 +47,9 @@ class RayZer(Model):
         num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
         num_camera_tokens: learned tokens per view from which its camera is read; 0 reads its patch tokens.
         num_register_tokens: further learned tokens per view, for the estimator's own use.
+        patch_positions: what a rotary position encoding turns by in the scene and the renderer: the patch's row and
+            column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
+            and the photometric loss moves a pose as it moves what is attended to.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
@@ -71,6 +76,7 @@ class RayZer(Model):
         num_latents: int,
         num_camera_tokens: int = 1,
         num_register_tokens: int = 0,
+        patch_positions: Literal["grid", "rays"] = "grid",
         mlp_ratio: float = 4.0,
         activation_checkpointing: int = 0,
     ) -> None:
@@ -91,6 +97,7 @@ class RayZer(Model):
             num_latents=num_latents,
             depth=encoder_depth,
             mlp_ratio=mlp_ratio,
+            patch_positions=patch_positions,
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
@@ -136,7 +143,8 @@ class RayZer(Model):
 
     def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
         image_size = _image_size(images)
-        return self.scene.encode(self.fusion(images, tokens, plucker_rays(cameras, image_size)), image_size)
+        fused = self.fusion(images, tokens, plucker_rays(cameras, image_size))
+        return self.scene.encode(fused, cameras, image_size)
 
 
 def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: int) -> None:

@@ -34,14 +34,15 @@ class JointRenderer(Renderer):
         rays: Float[Tensor, "b v n d"],
         memory: Float[Tensor, "b k d"],
         *,
-        positions: Float[Tensor, "n 2"],
-        memory_positions: Float[Tensor, "k 2"],
+        positions: Float[Tensor, "b v n 2"],
+        memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
-        b, v, n, _ = rays.shape
+        v, n = rays.shape[1:3]
         targets = rearrange(rays, "b v n d -> (b v) n d")
         sequence = torch.cat([targets, repeat(memory, "b k d -> (b v) k d", v=v).to(rays.dtype)], dim=1)
-        sequence_positions = repeat(torch.cat([positions, memory_positions]), "m two -> bv m two", bv=b * v)
+        memory_positions = repeat(memory_positions, "b k two -> (b v) k two", v=v)
+        sequence_positions = torch.cat([rearrange(positions, "b v n two -> (b v) n two"), memory_positions], dim=1)
         rendered = self.stack(self.norm(sequence), sequence_positions, position_encoding, backend)
         return rearrange(rendered[:, :n], "(b v) n d -> b v n d", v=v)

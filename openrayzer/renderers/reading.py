@@ -1,6 +1,6 @@
 """Renderer: target tokens read a memory that stays as it is."""
 
-from einops import repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -38,17 +38,17 @@ class ReadingRenderer(Renderer):
         rays: Float[Tensor, "b v n d"],
         memory: Float[Tensor, "b k d"],
         *,
-        positions: Float[Tensor, "n 2"],
-        memory_positions: Float[Tensor, "k 2"],
+        positions: Float[Tensor, "b v n 2"],
+        memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
-        b, v = rays.shape[:2]
-        places = [(positions, b * v), (repeat(positions, "n two -> (v n) two", v=v), b), (memory_positions, b)]
-        rotations = [
-            position_encoding.rotation(repeat(place, "n two -> b n two", b=count), self.head_width)
-            for place, count in places
+        places = [
+            rearrange(positions, "b v n two -> (b v) n two"),
+            rearrange(positions, "b v n two -> b (v n) two"),
+            memory_positions,
         ]
+        rotations = [position_encoding.rotation(place, self.head_width) for place in places]
         tokens, memory = self.norm(rays), self.memory_norm(memory)
         for number in range(len(self.stack.blocks)):
             tokens = self.stack.run(number, tokens, memory, *rotations, backend)
