@@ -1,6 +1,7 @@
 """DeepSpeed around a model: forward, backward, step, and the decision to skip a bad step."""
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -79,11 +80,17 @@ class Engine:
         self.deepspeed, _, _, _ = deepspeed.initialize(
             model=trainee,
             optimizer=settings.optimizer.build(trainee),
-            lr_scheduler=lambda optimizer: LambdaLR(optimizer, self._factor),
+            # A plain function, because LambdaLR saves the attributes of anything else in every checkpoint.
+            lr_scheduler=lambda optimizer: LambdaLR(optimizer, lambda step: self._factor(step)),
             config=config,
             dist_init_required=False,
         )
         self._install_skip_rule(settings.bad_steps)
+
+    @property
+    def num_weights(self) -> int:
+        """Number of weights of the model, over all processes."""
+        return sum(getattr(weight, "ds_numel", weight.numel()) for weight in self.model.parameters())
 
     @property
     def model(self) -> Model:
@@ -182,7 +189,10 @@ class Engine:
 
 
 def quieten_deepspeed() -> None:
-    """Keep DeepSpeed's warnings; drop its progress lines, and its word on skipped steps, which we say better."""
+    """Keep DeepSpeed's warnings; drop its progress lines, its word on skipped steps, which we say better, and what
+    torch says to DeepSpeed's authors.
+    """
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
     logger = logging.getLogger("DeepSpeed")
     logger.setLevel(logging.WARNING)
     if not any(isinstance(entry, _NotOverflow) for entry in logger.filters):

@@ -134,7 +134,7 @@ class Run:
         process, settings = self.engine.process, self.experiment.train
         if not process.is_first:
             return
-        weights = sum(weight.numel() for weight in self.engine.model.parameters())
+        weights = self.engine.num_weights
         LOG.info("%s: %d process(es) on %s, %d weights", self.folder, process.world_size, process.device.type, weights)
         if start is None:
             LOG.info("starting from nothing, %d steps", settings.steps)

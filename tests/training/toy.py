@@ -38,10 +38,10 @@ class ToyModel(Model):
 
     def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> Scene:
         tokens = self.inner(images.mean(dim=(1, 3, 4)))[:, None]
-        return Scene(tokens, (images.shape[3], images.shape[4]))
+        return Scene(tokens, torch.zeros(tokens.shape[0], 1, 2), (images.shape[3], images.shape[4]))
 
     def render(self, scene: Scene, cameras: Cameras) -> Tensor:
-        colour = scene.tokens + self.camera(cameras.c2w[:, :, :3, 3]) + self.offset
+        colour = scene.tokens + self.camera(cameras.c2w[:, :, :3, 3]) * (1 + self.offset)
         return colour[..., None, None].expand(*colour.shape, *scene.image_size)
 
 
@@ -107,7 +107,7 @@ def settings(**changes: object) -> TrainSettings:
     """A short run; ``changes`` replace single values."""
     values: dict[str, object] = {
         "steps": 6, "batch_size": 4, "accumulation": 2, "log_every": 1, "sample_every": 0, "evaluate_every": 0,
-        "checkpoint_every": 0, "bad_steps": BadSteps(grace_steps=0, norm_factor=0),
+        "checkpoint_every": 0, "bad_steps": BadSteps(grace_steps=0, norm_factor=0.0),
         "optimizer": AdamW(learning_rate=1e-2), "schedule": WarmupCosine(warmup_steps=2),
     }  # fmt: skip
     return TrainSettings(**(values | changes))  # type: ignore[arg-type]

@@ -1,0 +1,56 @@
+"""Fixtures of the training tests: one process group for all of them, toy runs in it."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # toy.py is no test module
+
+from openrayzer.training import run
+from openrayzer.training.distributed import Process, started
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[Process]:
+    """This process, alone; DeepSpeed cannot start twice in one interpreter."""
+    launched = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE")}
+    with ExitStack() as stack:
+        yield stack.enter_context(started())
+    for name, value in launched.items():
+        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@pytest.fixture
+def train(process: Process, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """``training.run.train`` on a toy experiment, in this process."""
+    import toy
+    from deepspeed.runtime import torch_autocast
+
+    @contextmanager
+    def again() -> Iterator[Process]:
+        yield process
+
+    monkeypatch.setattr(run, "started", again)
+
+    def one(folder: Path, *, resume: str = "auto", **changes: object) -> int:
+        monkeypatch.setattr(torch_autocast, "TORCH_AUTOCAST_INITIALIZED", False)  # else later engines see it
+        experiment = toy.experiment(**changes)
+        resolved = {"train": {"steps": experiment.train.steps, "batch_size": experiment.train.batch_size}}
+        return run.train(experiment, resolved=resolved, run_folder=folder, resume=resume)
+
+    return one
+
+
+@pytest.fixture(autouse=True)
+def _quiet_package() -> Iterator[None]:
+    """Whatever a run does to the logger of the package is undone."""
+    logger = logging.getLogger("openrayzer")
+    before = logger.level, list(logger.handlers)
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]

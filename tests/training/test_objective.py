@@ -1,0 +1,37 @@
+"""The training loss."""
+
+import torch
+import toy
+
+from openrayzer.losses.mse import MeanSquaredError
+from openrayzer.settings import LossTerm
+from openrayzer.training.objective import Objective
+
+PREDICTION, TARGET = torch.rand(2, 1, 3, 4, 4), torch.rand(2, 1, 3, 4, 4)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms_and_same_kinds_get_their_own_names():
+    objective = Objective(
+        [LossTerm(loss=MeanSquaredError(), weight=0.5), LossTerm(loss=MeanSquaredError(), weight=2.0)]
+    )
+    terms = objective(PREDICTION, TARGET, step=0)
+    mse = (PREDICTION - TARGET).square().mean()
+    assert set(terms) == {"loss", "mse", "mse_2"}
+    torch.testing.assert_close(terms["loss"], 2.5 * mse)
+    torch.testing.assert_close(terms["mse"], mse)
+
+
+def test_a_term_waits_for_its_step_and_ramps_up():
+    objective = Objective([LossTerm(loss=MeanSquaredError(), weight=1.0, start_step=2, ramp_steps=2)])
+    prediction = PREDICTION.clone().requires_grad_()
+    first = objective(prediction, TARGET, step=1)
+    assert set(first) == {"loss"}
+    first["loss"].backward()  # there is a graph, or DeepSpeed would wait for gradients
+    ramp = [float(objective(PREDICTION, TARGET, step=step)["loss"]) for step in (2, 3, 4)]
+    torch.testing.assert_close(torch.tensor(ramp[1:]), torch.tensor([2 * ramp[0]] * 2))
+
+
+def test_losses_are_in_float32_inside_autocast_and_from_bfloat16():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = Objective([LossTerm(loss=toy.ToyLoss())])(PREDICTION.bfloat16(), TARGET, step=0)
+    assert {value.dtype for value in terms.values()} == {torch.float32}
