@@ -88,7 +88,7 @@ def test_a_full_disk_is_a_message_and_harms_nothing(train: Train, run_folder: Pa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_publish", full)
-    with pytest.raises(InputError, match="No space left on device.*free some space"):
+    with pytest.raises(InputError, match=r"No space left on device.*free some space"):
         train(run_folder, steps=4)
     assert not damage_of(run_folder / "checkpoints/step_00000003")
 
@@ -125,6 +125,6 @@ def test_no_file_of_a_checkpoint_can_run_code(train: Train, run_folder: Path, na
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = [(folder / name).stat().st_size, checkpoint._checksum(folder / name)]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(Exception, match="[Ww]eights.only|Unsupported"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only|Unsupported"):
         train(run_folder, steps=4)
     assert not (run_folder / "harmed").exists()

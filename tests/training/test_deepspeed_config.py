@@ -75,5 +75,5 @@ def test_a_batch_that_cannot_be_split_says_which_numbers_work():
 
 
 def test_a_missing_file_lists_those_we_ship():
-    with pytest.raises(InputError, match="ds_configs/ has: zero1.json"):
+    with pytest.raises(InputError, match=r"ds_configs/ has: zero1\.json"):
         load_deepspeed_config("ds_configs/zero9.json", toy.settings(), world_size=1)

@@ -1,0 +1,183 @@
+"""tools/train.py as a person types it: one process and two, stopped, killed, resumed."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import openrayzer
+from openrayzer.interfaces import InputError
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENT = Path(__file__).with_name("tiny_rayzer.json")
+ONE = [sys.executable, str(ROOT / "tools/train.py")]
+PATIENCE = 300  # seconds; a shared machine can be slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all commands run; the rooms are made once."""
+    return tmp_path_factory.mktemp("launched")
+
+
+@pytest.fixture
+def started(folder: Path) -> Iterator[list[subprocess.Popen]]:
+    """Processes that a test started; whatever is left of their groups is ended."""
+    processes: list[subprocess.Popen] = []
+    yield processes
+    for process in processes:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def two() -> list[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = "from deepspeed.launcher.runner import main; main()"
+    return [sys.executable, "-c", launcher, "--num_accelerators", "2", "--master_port", str(port), ONE[1]]
+
+
+def start(started: list[subprocess.Popen], command: list[str], folder: Path, *arguments: str) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        environment.pop(name, None)
+    full = [*command, "--exp", str(EXPERIMENT), *arguments]
+    process = subprocess.Popen(
+        full, cwd=folder, env=environment, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    started.append(process)
+    return process
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=PATIENCE)
+    return process.returncode, output
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    end = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, finish(process)
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.05)
+
+
+def losses(run: Path) -> list[float]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if line["split"] == "train"]
+
+
+def same_weights(one: Path, other: Path, step: int) -> bool:
+    name = f"checkpoints/step_{step:08d}/mp_rank_00_model_states.pt"
+    first, second = (torch.load(run / name, weights_only=True)["module"] for run in (one, other))
+    return all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_one_process_trains_and_its_model_loads(folder: Path, started: list[subprocess.Popen]):
+    code, output = finish(start(started, ONE, folder))
+    assert code == 0, output
+    run = folder / "runs/tiny_rayzer"
+    assert len(losses(run)) == 8
+    assert (run / "samples/step_00000008.png").stat().st_size > 1000
+    model = openrayzer.load_model(run)
+    assert not model.training
+    cameras = model.estimate(torch.rand(1, 4, 3, 24, 32))
+    assert cameras.c2w.shape == (1, 4, 4, 4)
+    again = openrayzer.load_model(run, checkpoint="step_00000004")
+    assert not all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    with pytest.raises(InputError, match=r"checkpoint 'step_00000005'.*step_00000004, step_00000008"):
+        openrayzer.load_model(run, checkpoint="step_00000005")
+
+
+def test_what_is_wrong_is_said_without_a_traceback(folder: Path, started: list[subprocess.Popen]):
+    code, output = finish(start(started, ONE, folder, "--set", "train.batch_size=3", "--output", "runs/wrong"))
+    assert code == 2
+    assert "Traceback" not in output
+    assert output.count("error: ") == 1
+    assert "2 or 4 would work" in output
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does_and_resume_exactly(folder: Path, started: list[subprocess.Popen]):
+    fp32 = ("--set", f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}")
+    for command, output in ((ONE, "runs/one"), (two(), "runs/two")):
+        code, text = finish(start(started, command, folder, *fp32, "--output", output))
+        assert code == 0, text
+    assert losses(folder / "runs/one") == pytest.approx(losses(folder / "runs/two"), rel=1e-4)
+    run = folder / "runs/two_again"
+    process = start(started, two(), folder, *fp32, "--output", str(run))
+    wait_for(run / "checkpoints/step_00000004/manifest.json", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    code, text = finish(start(started, two(), folder, *fp32, "--output", str(run)))
+    assert code == 0, text
+    assert losses(run) == losses(folder / "runs/two")
+    assert same_weights(run, folder / "runs/two", 8)
+    code, text = finish(start(started, ONE, folder, *fp32, "--set", "train.steps=9", "--output", str(run)))
+    assert code == 2
+    assert "was written by 2 process(es), this run has 1" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_after_a_checkpoint(
+    folder: Path, started: list[subprocess.Popen], number: signal.Signals, code: int
+):
+    run = folder / f"runs/{number.name}"
+    process = start(started, ONE, folder, "--set", "train.steps=100000", "train.checkpoint_every=0", "--output", str(run))
+    wait_for(run / "samples/step_00000004.png", process)
+    process.send_signal(number)
+    returned, output = finish(process)
+    assert returned == code, output
+    assert "Traceback" not in output
+    assert len(list((run / "checkpoints").glob("step_*"))) == 1
+
+
+@pytest.mark.slow
+def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(
+    folder: Path, started: list[subprocess.Popen]
+):
+    run = folder / "runs/ctrl_c"
+    settings = ("--set", "train.steps=100000", "train.checkpoint_every=0")
+    process = start(started, two(), folder, *settings, "--output", str(run))
+    wait_for(run / "samples/step_00000004.png", process)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    wait_for_end(process.pid)
+    assert (run / "checkpoints/latest").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_the_run_and_the_last_checkpoint_stays(folder: Path, started: list[subprocess.Popen]):
+    run = folder / "runs/killed"
+    process = start(started, two(), folder, "--set", "train.steps=100000", "--output", str(run))
+    wait_for(run / "checkpoints/step_00000004/manifest.json", process)
+    ranks = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--sid", str(process.pid)], capture_output=True, text=True, check=True
+    )
+    victim = next(line.split()[0] for line in ranks.stdout.splitlines() if "--local_rank=1" in line)
+    os.kill(int(victim), signal.SIGKILL)
+    code, _ = finish(process)
+    assert code != 0
+    wait_for_end(process.pid)
+    assert (run / "checkpoints/latest").exists()
+
+
+def wait_for_end(session: int) -> None:
+    end = time.monotonic() + 60
+    while subprocess.run(["ps", "--sid", str(session)], capture_output=True).returncode == 0:
+        assert time.monotonic() < end, "processes were left behind"
+        time.sleep(0.2)
