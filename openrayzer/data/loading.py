@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from types import FrameType
 from typing import Generic, TypeVar
 
 import cv2
@@ -53,7 +54,16 @@ class _Batches(Dataset[T | InputError], Generic[T]):
 
 
 def _start_worker(worker: int) -> None:
-    """One thread per process, and Ctrl-C is left to the process that waits for this one."""
+    """One thread per process, and signals are left to the process that waits for this one.
+
+    Launchers send SIGTERM to every process; the batches must still come until the step is finished. A second one ends
+    this process, which is how the waiting process ends it in an emergency.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ignore_once)
+
+
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

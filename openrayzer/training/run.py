@@ -153,6 +153,7 @@ class Run:
             world_size=process.world_size,
             seed=settings.seed,
             start=self.engine.steps * settings.accumulation,
+            accumulation=settings.accumulation,
         )
         self._report(loader.problems)
         return loader

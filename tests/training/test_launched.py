@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,9 @@ def started(folder: Path) -> Iterator[list[subprocess.Popen]]:
     processes: list[subprocess.Popen] = []
     yield processes
     for process in processes:
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        process.wait()
+        process.communicate()
 
 
 def two() -> list[str]:
@@ -121,7 +120,7 @@ def test_two_processes_learn_what_one_does_and_resume_exactly(folder: Path, star
     process = start(started, two(), folder, *fp32, "--output", str(run))
     wait_for(run / "checkpoints/step_00000004/manifest.json", process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.communicate()
     code, text = finish(start(started, two(), folder, *fp32, "--output", str(run)))
     assert code == 0, text
     assert losses(run) == losses(folder / "runs/two")
@@ -137,7 +136,9 @@ def test_a_signal_ends_the_run_after_a_checkpoint(
     folder: Path, started: list[subprocess.Popen], number: signal.Signals, code: int
 ):
     run = folder / f"runs/{number.name}"
-    process = start(started, ONE, folder, "--set", "train.steps=100000", "train.checkpoint_every=0", "--output", str(run))
+    process = start(
+        started, ONE, folder, "--set", "train.steps=100000", "train.checkpoint_every=0", "--output", str(run)
+    )
     wait_for(run / "samples/step_00000004.png", process)
     process.send_signal(number)
     returned, output = finish(process)
@@ -147,9 +148,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint(
 
 
 @pytest.mark.slow
-def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(
-    folder: Path, started: list[subprocess.Popen]
-):
+def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(folder: Path, started: list[subprocess.Popen]):
     run = folder / "runs/ctrl_c"
     settings = ("--set", "train.steps=100000", "train.checkpoint_every=0")
     process = start(started, two(), folder, *settings, "--output", str(run))
