@@ -309,7 +309,11 @@ class Dataset(ABC):
 
     @abstractmethod
     def num_frames(self, scene: int) -> int:
-        """Length of the original sequence, broken frames included."""
+        """Length of the original sequence, broken frames included.
+
+        Raises:
+            BrokenSceneError: the scene turns out unusable only now.
+        """
 
     @abstractmethod
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
@@ -334,8 +338,14 @@ class ViewSampler(ABC):
     def __init__(self) -> None: ...
 
     @abstractmethod
-    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         """One choice; all randomness comes from ``generator``.
+
+        Args:
+            key: the scene's name.
+            num_frames: its length, broken frames included.
+            generator: of random numbers.
+            step: optimizer step for which the clip is loaded, for choices that grow harder.
 
         Raises:
             UnusableSceneError: the scene has no valid choice, e.g. too few frames.

@@ -23,7 +23,7 @@ class EvaluationIndex(ViewSampler):
         self.path = path
         self.choices = _read_index(path)
 
-    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         if key not in self.choices:
             raise UnusableSceneError(f"scene {key!r} is not in {self.path}")
         choice = self.choices[key]

@@ -32,7 +32,14 @@ class ClipLoader(Iterator[Views]):
 
 
 def build_loader(
-    settings: DataSettings, *, batch_size_per_rank: int, rank: int, world_size: int, seed: int, start: int = 0
+    settings: DataSettings,
+    *,
+    batch_size_per_rank: int,
+    rank: int,
+    world_size: int,
+    seed: int,
+    start: int = 0,
+    accumulation: int = 1,
 ) -> ClipLoader:
     """Open the training sources and start loading.
 
@@ -47,6 +54,7 @@ def build_loader(
         rank: this process among ``world_size``.
         seed: of order and choice of views.
         start: micro-batch to start from, to resume.
+        accumulation: micro-batches per optimizer step, from which the step of a clip follows.
 
     Raises:
         InputError: a source cannot be opened, or, later, too many scenes in a row fail.
@@ -57,7 +65,7 @@ def build_loader(
         weights=[source.weight for source in settings.train],
         seed=seed,
     )
-    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size)
+    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation)
     batches = load_batches(load, numbers=_From(start), workers=settings.workers, prefetch=settings.prefetch)
     return ClipLoader(batches, problems=problems, epoch_size=order.epoch_size)
 
@@ -94,9 +102,18 @@ class _From:
 class _TrainingBatch:
     """Loads micro-batch number i of one rank."""
 
-    def __init__(self, settings: DataSettings, order: ClipOrder, batch_size: int, rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        settings: DataSettings,
+        order: ClipOrder,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        accumulation: int,
+    ) -> None:
         self.settings, self.order = settings, order
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.clips_per_step = batch_size * world_size * accumulation
 
     def __call__(self, number: int) -> Views:
         first = (number * self.world_size + self.rank) * self.batch_size
@@ -106,12 +123,14 @@ class _TrainingBatch:
 
     def _clip(self, position: int, problems: list[str]) -> Clip:
         failures: list[str] = []
+        step = position // self.clips_per_step
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             source, scene = self.order.scene(position + attempt)
             dataset = self.settings.train[source].dataset
             try:
                 generator = self.order.generator(position, attempt)
-                choice = self.settings.view_sampler.sample(dataset.key(scene), dataset.num_frames(scene), generator)
+                num_frames = dataset.num_frames(scene)
+                choice = self.settings.view_sampler.sample(dataset.key(scene), num_frames, generator, step)
                 clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size)
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))

@@ -35,13 +35,17 @@ class Window(ViewSampler):
         self.num_context, self.num_target = num_context, num_target
         self.min_frame_distance, self.max_frame_distance = min_frame_distance, max_frame_distance
 
-    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
-        if num_frames - 1 < self.min_frame_distance:
+    def distances(self, step: int) -> tuple[int, int]:
+        """Shortest and longest distance in frames at an optimizer step."""
+        return self.min_frame_distance, self.max_frame_distance
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
+        shortest, longest = self.distances(step)
+        if num_frames - 1 < shortest:
             raise UnusableSceneError(
-                f"scene {key!r} has {num_frames} frames, a distance of at least {self.min_frame_distance} needs "
-                f"{self.min_frame_distance + 1}"
+                f"scene {key!r} has {num_frames} frames, a distance of at least {shortest} needs {shortest + 1}"
             )
-        distance = int(generator.integers(self.min_frame_distance, min(self.max_frame_distance, num_frames - 1) + 1))
+        distance = int(generator.integers(shortest, min(longest, num_frames - 1) + 1))
         start = int(generator.integers(num_frames - distance))
         inner = generator.choice(distance - 1, self.num_context + self.num_target - 2, replace=False) + start + 1
         ends = np.array([start, start + distance])
@@ -51,6 +55,50 @@ class Window(ViewSampler):
         else:
             context, target = np.split(generator.permutation(np.append(ends, inner)), [self.num_context])
         return ViewChoice(tuple(sorted(context.tolist())), tuple(sorted(target.tolist())))
+
+
+@VIEW_SAMPLERS.register("window_curriculum")
+class WindowCurriculum(Window):
+    """A window whose distances grow linearly with the optimizer step, then stay.
+
+    Args:
+        num_context: context views, 1 or more.
+        num_target: target views, 1 or more; none of them is context.
+        start_min_frame_distance: shortest distance in frames at step 0; at least num_context + num_target - 1.
+        start_max_frame_distance: longest distance in frames at step 0.
+        min_frame_distance: shortest distance from ``curriculum_steps`` on; not below that at step 0.
+        max_frame_distance: longest distance from ``curriculum_steps`` on; not below that at step 0.
+        curriculum_steps: optimizer steps until the distances stop growing.
+
+    Source: RayZer's released configuration, which goes from 48..64 to 64..96 in 30,000 steps on DL3DV.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_context: int,
+        num_target: int,
+        start_min_frame_distance: int,
+        start_max_frame_distance: int,
+        min_frame_distance: int,
+        max_frame_distance: int,
+        curriculum_steps: int,
+    ) -> None:
+        first = {"min_frame_distance": start_min_frame_distance, "max_frame_distance": start_max_frame_distance}
+        self.start = Window(num_context=num_context, num_target=num_target, **first)
+        last = {"min_frame_distance": min_frame_distance, "max_frame_distance": max_frame_distance}
+        super().__init__(num_context=num_context, num_target=num_target, **last)
+        if min_frame_distance < start_min_frame_distance or max_frame_distance < start_max_frame_distance:
+            raise InputError("the distances must not shrink: min_ and max_frame_distance start at start_min_ and start_max_")
+        if curriculum_steps < 1:
+            raise InputError(f"curriculum_steps must be 1 or more, got {curriculum_steps}")
+        self.curriculum_steps = curriculum_steps
+
+    def distances(self, step: int) -> tuple[int, int]:
+        progress = min(1.0, step / self.curriculum_steps)
+        pairs = zip(self.start.distances(step), super().distances(step), strict=True)
+        shortest, longest = (int(begin + progress * (end - begin)) for begin, end in pairs)
+        return shortest, longest
 
 
 @VIEW_SAMPLERS.register("even")
@@ -69,7 +117,7 @@ class Even(ViewSampler):
             raise InputError(f"span {span} has room for {max(0, span) + 1} of {num_context + num_target} views")
         self.num_context, self.num_target, self.span = num_context, num_target, span
 
-    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         views = self.num_context + self.num_target
         span = num_frames - 1 if self.span is None else self.span
         if not views - 1 <= span <= num_frames - 1:

@@ -25,12 +25,12 @@ def built_without_memory() -> bool:
 
 
 def require_file(path: Path, *, remedy: str) -> None:
-    """Does nothing if ``path`` is a file.
+    """Does nothing if ``path`` is a file, or if nothing will be read from it (see ``built_without_memory``).
 
     Raises:
         InputError: it is not; the message ends with ``remedy``.
     """
-    if not path.is_file():
+    if not built_without_memory() and not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"{path.absolute()} {what}; {remedy}")
 

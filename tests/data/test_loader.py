@@ -46,14 +46,14 @@ class Colours(Dataset):
 class Overlap(ViewSampler):
     """Frame 2 is both context and target."""
 
-    def sample(self, key, num_frames, generator) -> ViewChoice:
+    def sample(self, key, num_frames, generator, step=0) -> ViewChoice:
         return ViewChoice((7, 2), (2, 5))
 
 
 class Uneven(ViewSampler):
     """More targets in scene 1."""
 
-    def sample(self, key, num_frames, generator) -> ViewChoice:
+    def sample(self, key, num_frames, generator, step=0) -> ViewChoice:
         return ViewChoice((0,), (1, 2) if key.endswith("1") else (1,))
 
 

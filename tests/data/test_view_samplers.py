@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.view_samplers import Even, Window
+from openrayzer.data.view_samplers import Even, Window, WindowCurriculum
 from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice
 
 COUNTS = st.integers(1, 6)
@@ -50,6 +50,27 @@ def test_window_distances_and_places_are_uniform():
     assert starts.min() > 80
     targets = {choice.target[0] - choice.context[0] for choice in choices}
     assert targets == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_curriculum_widens_the_window_with_the_step():
+    """RayZer's released values: 48..64 at first, 56..80 half way, 64..96 from step 30,000 on."""
+    sampler = WindowCurriculum(
+        num_context=16, num_target=8, start_min_frame_distance=48, start_max_frame_distance=64,
+        min_frame_distance=64, max_frame_distance=96, curriculum_steps=30_000,
+    )  # fmt: skip
+    assert [sampler.distances(step) for step in (0, 15_000, 30_000, 90_000)] == [(48, 64), (56, 80), (64, 96), (64, 96)]
+    generator = random()
+    for step, longest in ((0, 64), (15_000, 80), (30_000, 96)):
+        choices = [sampler.sample("a", 300, generator, step) for _ in range(300)]
+        assert max(choice.context[-1] - choice.context[0] for choice in choices) == longest
+
+
+def test_curriculum_refuses_to_shrink():
+    with pytest.raises(InputError, match="must not shrink"):
+        WindowCurriculum(
+            num_context=2, num_target=2, start_min_frame_distance=9, start_max_frame_distance=9,
+            min_frame_distance=5, max_frame_distance=9, curriculum_steps=10,
+        )  # fmt: skip
 
 
 def test_window_says_what_a_short_scene_lacks():

@@ -1,0 +1,132 @@
+"""What every camera head promises, and what each one's formula says."""
+
+import math
+
+import pytest
+import torch
+
+from openrayzer.geometry.intrinsics import focal_to_fov
+from openrayzer.interfaces import CAMERA_HEADS
+
+HEADS = [entry.name for entry in CAMERA_HEADS]
+EVERY_HEAD = pytest.mark.parametrize("name", HEADS)
+
+
+def tokens(*shape: int, scale: float = 1.0) -> torch.Tensor:
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@EVERY_HEAD
+@pytest.mark.parametrize(("num_views", "count"), [(1, 1), (2, 1), (5, 6)])
+def test_cameras_are_rigid_and_of_the_asked_shape(small, name, num_views, count):
+    cameras = small(CAMERA_HEADS, name)(tokens(3, num_views, count, 32, scale=30), (48, 80))
+    assert cameras.c2w.shape == (3, num_views, 4, 4)
+    assert cameras.intrinsics.shape == (3, num_views, 4)
+    rotation = cameras.c2w[..., :3, :3]
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(3, num_views), atol=1e-5, rtol=0)
+    assert (cameras.intrinsics > 0).all()
+
+
+@EVERY_HEAD
+def test_pixels_are_square_on_an_image_that_is_not(small, name):
+    fx, fy, cx, cy = small(CAMERA_HEADS, name)(tokens(1, 3, 4, 32), (48, 80)).intrinsics.unbind(-1)
+    torch.testing.assert_close(fx * 80, fy * 48)
+    assert torch.equal(cx, torch.full_like(cx, 0.5))
+    assert torch.equal(cy, torch.full_like(cy, 0.5))
+
+
+@EVERY_HEAD
+def test_batch_elements_are_independent(small, name):
+    head, values = small(CAMERA_HEADS, name), tokens(3, 4, 2, 32, scale=10)
+    together, alone = head(values, (32, 32)), head(values[1:2], (32, 32))
+    torch.testing.assert_close(together.c2w[1:2], alone.c2w)
+    torch.testing.assert_close(together.intrinsics[1:2], alone.intrinsics)
+
+
+@EVERY_HEAD
+def test_cameras_are_float32_and_the_same_under_autocast(small, name):
+    head, values = small(CAMERA_HEADS, name), tokens(2, 3, 2, 32, scale=10)
+    exact = head(values, (32, 32))
+    with torch.autocast("cpu", torch.bfloat16):
+        under = head(values, (32, 32))
+    assert under.c2w.dtype == under.intrinsics.dtype == torch.float32
+    torch.testing.assert_close(under.c2w, exact.c2w, atol=1e-5, rtol=0)
+    torch.testing.assert_close(under.intrinsics, exact.intrinsics)
+
+
+@EVERY_HEAD
+@pytest.mark.parametrize("scale", [0.0, 1.0, 100.0])
+def test_gradients_are_finite_and_reach_tokens_and_weights(small, name, scale):
+    head, values = small(CAMERA_HEADS, name), tokens(2, 4, 3, 32, scale=scale).requires_grad_()
+    cameras = head(values, (32, 32))
+    wanted = torch.randn(cameras.c2w.shape, generator=torch.Generator().manual_seed(2))
+    ((cameras.c2w * wanted).sum() + cameras.intrinsics.sum()).backward()
+    assert torch.isfinite(values.grad).all()
+    for weight_name, weight in head.named_parameters():
+        assert torch.isfinite(weight.grad).all(), weight_name
+        assert scale == 0 or weight.grad.abs().sum() > 0 or name == "se3", weight_name
+    assert scale == 0 or values.grad.abs().sum() > 0
+
+
+@EVERY_HEAD
+def test_training_starts_from_nearly_equal_cameras(small, name):
+    c2w = small(CAMERA_HEADS, name)(tokens(2, 5, 3, 32), (32, 32)).c2w
+    torch.testing.assert_close(c2w, torch.eye(4).expand_as(c2w), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["pi3", "se3"])
+def test_cameras_follow_their_views_where_no_view_is_special(small, name):
+    head, values = small(CAMERA_HEADS, name), tokens(2, 4, 3, 32, scale=10)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(head(values[:, order], (32, 32)).c2w, head(values, (32, 32)).c2w[:, order])
+
+
+@pytest.mark.parametrize(("canonical", "chosen"), [("first", 0), ("middle", 2)])
+def test_rot6d_keeps_the_canonical_view_at_the_origin(small, canonical, chosen):
+    head = small(CAMERA_HEADS, "rot6d", canonical=canonical)
+    c2w = head(tokens(2, 5, 1, 32, scale=1000), (32, 32)).c2w
+    assert torch.equal(c2w[:, chosen], torch.eye(4).expand(2, 4, 4))
+    moved = (c2w - torch.eye(4)).abs().amax((0, 2, 3))
+    assert [view for view in range(5) if moved[view] > 0] == [view for view in range(5) if view != chosen]
+
+
+def test_rot6d_focal_starts_at_its_offset_and_stays_positive(small):
+    head = small(CAMERA_HEADS, "rot6d")
+    torch.testing.assert_close(
+        head(tokens(1, 3, 1, 32), (32, 32)).intrinsics[..., 0], torch.full((1, 3), 1.25), atol=1e-2, rtol=0
+    )
+    with torch.no_grad():
+        head.focal[-1].bias.fill_(-50.0)
+    assert head(tokens(1, 3, 1, 32), (32, 32)).intrinsics[0, 0, 0].item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("bias", [-1e4, -20.0, 0.0, 20.0, 1e4])
+def test_pi3_field_of_view_stays_inside_0_and_pi(small, bias):
+    head = small(CAMERA_HEADS, "pi3")
+    with torch.no_grad():
+        head.fov.bias.fill_(bias)
+    focal = head(tokens(2, 3, 4, 32), (32, 48)).intrinsics[..., 1]
+    fov = focal_to_fov(focal)
+    assert ((fov > 0) & (fov < math.pi)).all()
+    assert torch.isfinite(focal).all()
+    assert (focal > 0).all()
+    assert (focal == focal[:, :1]).all()  # one per scene
+
+
+def test_pi3_starts_at_the_asked_field_of_view_and_refuses_an_impossible_one(small):
+    focal = small(CAMERA_HEADS, "pi3", initial_fov=1.0)(tokens(1, 2, 3, 32), (32, 32)).intrinsics[0, 0, 0]
+    assert focal_to_fov(focal).item() == pytest.approx(1.0, abs=0.02)
+    with pytest.raises(ValueError, match=r"\(0, pi\) radians, got 4"):
+        small(CAMERA_HEADS, "pi3", initial_fov=4.0)
+
+
+def test_se3_focal_is_exponential_and_per_view_or_per_scene(small):
+    values = tokens(1, 3, 1, 32)
+    for focal_per, different in (("view", True), ("scene", False)):
+        head = small(CAMERA_HEADS, "se3", focal_per=focal_per, initial_focal=0.5)
+        assert head(values, (32, 32)).intrinsics[0, :, 0].tolist() == [0.5] * 3  # zero at the start
+        with torch.no_grad():
+            head.log_focal.weight.normal_(generator=torch.Generator().manual_seed(0))
+        focal = head(values, (32, 32)).intrinsics[0, :, 0]
+        assert (focal.std() > 1e-3) == different

@@ -1,0 +1,252 @@
+"""Every combination of components builds and trains; one that makes no sense is refused by name."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from openrayzer.interfaces import (
+    ATTENTION_BACKENDS,
+    ATTENTION_LAYOUTS,
+    CAMERA_HEADS,
+    FUSIONS,
+    MODELS,
+    POSITION_ENCODINGS,
+    RENDERERS,
+    TOKENIZERS,
+    InputError,
+    UnposedInputError,
+)
+from openrayzer.layers.stack import Stack
+from openrayzer.types import Cameras, Views
+
+
+def parts(small, *, position_encoding="rope2d", fusion="pixel", renderer="joint", **given):
+    """Arguments that both models take."""
+    return {
+        "position_encoding": small(POSITION_ENCODINGS, position_encoding),
+        "fusion": small(FUSIONS, fusion),
+        "renderer": small(RENDERERS, renderer),
+        "attention": ATTENTION_BACKENDS["auto"](),
+    } | given
+
+
+def rayzer(small, *, layout="vggt_alternating", camera_head="rot6d", tokenizer=None, **given):
+    return small(
+        MODELS,
+        "rayzer",
+        tokenizer=tokenizer or small(TOKENIZERS, "linear"),
+        layout=small(ATTENTION_LAYOUTS, layout),
+        camera_head=small(CAMERA_HEADS, camera_head),
+        **parts(small, **given),
+    )
+
+
+def lvsm(small, *, fusion="pixel", position_encoding="none", **given):
+    given.setdefault("tokenizer", small(TOKENIZERS, "linear") if fusion == "token_mlp" else None)
+    return small(
+        MODELS, "lvsm_encoder_decoder", **parts(small, fusion=fusion, position_encoding=position_encoding, **given)
+    )
+
+
+def loss_of(model, views: Views) -> torch.Tensor:
+    return (model(views).images - views.target_images).square().mean()
+
+
+def assert_trains(model, views: Views) -> None:
+    """Every weight gets a finite gradient, and two steps lower the loss."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    first = loss_of(model, views)
+    first.backward()
+    for name, weight in model.named_parameters():
+        assert weight.grad is not None, f"{name} gets no gradient"
+        assert torch.isfinite(weight.grad).all(), name
+    for _ in range(2):
+        optimizer.step()
+        optimizer.zero_grad()
+        last = loss_of(model, views)
+        last.backward()
+    assert last < first
+
+
+NAMES = [[entry.name for entry in r] for r in (CAMERA_HEADS, ATTENTION_LAYOUTS, POSITION_ENCODINGS, FUSIONS, RENDERERS)]
+
+
+@pytest.mark.parametrize(("camera_head", "layout", "position_encoding", "fusion", "renderer"), list(product(*NAMES)))
+def test_every_rayzer_combination_trains_or_is_refused(
+    small, views, camera_head, layout, position_encoding, fusion, renderer
+):
+    named = {
+        "camera_head": camera_head, "layout": layout, "position_encoding": position_encoding, "fusion": fusion,
+        "renderer": renderer,
+    }  # fmt: skip
+    if layout == "frame" and not CAMERA_HEADS[camera_head].compares_views:
+        with pytest.raises(InputError, match=r"never lets views see each other.*poses would be guessed"):
+            rayzer(small, **named)
+        return
+    assert_trains(rayzer(small, **named), views)
+
+
+@pytest.mark.parametrize("given", [
+    {"num_camera_tokens": 0}, {"num_camera_tokens": 2, "num_register_tokens": 3}, {"num_latents": 0},
+    {"estimator_depth": 3}, {"num_latents": 0, "patch_positions": "rays"}, {"patch_positions": "rays"},
+    {"num_camera_tokens": 0, "camera_head": "pi3", "num_register_tokens": 1},
+])  # fmt: skip
+def test_every_other_rayzer_option_trains(small, views, given):
+    model = rayzer(small, **given)
+    if given.get("num_latents") == 0:
+        model.scene.latents.requires_grad_(False)  # there are none
+        assert model.scene.latents.numel() == 0
+        prediction = model(views)
+        prediction.images.sum().backward()
+        assert prediction.images.shape == views.target_images.shape
+    else:
+        assert_trains(model, views)
+
+
+@pytest.mark.parametrize(("fusion", "renderer", "position_encoding"), [
+    ("pixel", "joint", "none"), ("pixel", "reading", "rope2d"), ("token_mlp", "joint", "sinusoidal"),
+    ("token_mlp", "reading", "none"), ("token_mlp", "joint", "rope2d"),
+])  # fmt: skip
+def test_every_lvsm_combination_trains(small, views, fusion, renderer, position_encoding):
+    if position_encoding == "sinusoidal":  # LVSM has no camera tokens for a view's index to be added to
+        encoding = small(POSITION_ENCODINGS, "sinusoidal", image_index=False)
+        model = lvsm(small, fusion=fusion, renderer=renderer)
+        model.position_encoding = model.scene.position_encoding = encoding
+    else:
+        model = lvsm(small, fusion=fusion, renderer=renderer, position_encoding=position_encoding)
+    assert_trains(model, views)
+
+
+@pytest.mark.parametrize("build", [rayzer, lvsm])
+@pytest.mark.parametrize("every", [1, 2])
+def test_activation_checkpointing_changes_no_gradient(small, views, build, every):
+    gradients = []
+    for checkpointing in (0, every):
+        model = build(small, renderer="reading", position_encoding="rope2d", activation_checkpointing=checkpointing)
+        assert {m.checkpoint_every for m in model.modules() if isinstance(m, Stack)} == {checkpointing}
+        loss_of(model, views).backward()
+        gradients.append([weight.grad for weight in model.parameters()])
+    for kept, recomputed in zip(*gradients, strict=True):
+        torch.testing.assert_close(kept, recomputed)
+
+
+@pytest.mark.parametrize("build", [rayzer, lvsm])
+def test_forward_is_the_composition_of_the_three_maps(small, views, build):
+    model = build(small, fusion="token_mlp", position_encoding="rope2d")
+    prediction = model(views)
+    cameras = model.cameras_of(views)
+    torch.testing.assert_close(cameras.c2w, prediction.cameras.c2w)
+    scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
+    torch.testing.assert_close(model.render(scene, cameras.select(views.target)), prediction.images)
+
+
+def test_image_index_counts_views_in_the_list_that_was_estimated_together(small, views):
+    model = rayzer(small, fusion="token_mlp", position_encoding="sinusoidal")
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(5)  # at the start of training every part whispers
+    cameras = model.cameras_of(views)
+    context = cameras.select(views.context)
+    right = model.render(model.reconstruct(views.context_images, context, views.context), cameras.select(views.target))
+    torch.testing.assert_close(right, model(views).images, atol=1e-5, rtol=0)
+    wrong = model.render(model.reconstruct(views.context_images, context), cameras.select(views.target))
+    assert (wrong - right).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 7])
+@pytest.mark.parametrize("size", [(16, 16), (24, 8)])
+def test_any_number_of_views_and_any_image_size_at_any_call(small, num_views, size):
+    model = rayzer(small).eval()
+    images = torch.rand(1, num_views, 3, *size, generator=torch.Generator().manual_seed(0))
+    cameras = model.estimate(images)
+    assert cameras.num_views == num_views
+    rendered = model.render(model.reconstruct(images, cameras), cameras)
+    assert rendered.shape == images.shape
+    assert ((rendered >= 0) & (rendered <= 1)).all()
+
+
+@pytest.mark.parametrize("camera_head", ["pi3", "se3"])
+def test_view_order_does_not_matter_where_nothing_counts_views(small, camera_head):
+    model = rayzer(small, camera_head=camera_head).eval()
+    images = torch.rand(1, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([2, 0, 3, 1])
+    cameras, shuffled = model.estimate(images), model.estimate(images[:, order])
+    torch.testing.assert_close(shuffled.c2w, cameras.c2w[:, order])
+    scene, other = model.reconstruct(images, cameras), model.reconstruct(images[:, order], shuffled)
+    torch.testing.assert_close(model.render(other, cameras), model.render(scene, cameras))
+
+
+def test_target_pixels_reach_the_renderer_by_their_cameras_alone(small, views):
+    """With cameras held fixed, no target pixel changes the prediction."""
+    model = rayzer(small, fusion="token_mlp").eval()
+    cameras = model.cameras_of(views)
+    model.cameras_of = model._cameras = lambda *_: cameras
+    before = model(views).images
+    views.images[:, 1] = views.images[:, 3] = 0.5
+    torch.testing.assert_close(model(views).images, before)
+    views.images[:, 0] = 0.5
+    assert not torch.allclose(model(views).images, before)
+
+
+def test_rays_as_positions_follow_the_cameras_and_give_them_gradients(small, views):
+    model = lvsm(small, position_encoding="rope2d", patch_positions="rays", renderer="reading", num_latents=0)
+    c2w = views.cameras.c2w.clone().requires_grad_()
+    scene = model.reconstruct(views.images, Cameras(c2w, views.cameras.intrinsics))
+    assert scene.positions.shape == (2, 5 * 6, 2)
+    (gradient,) = torch.autograd.grad(scene.positions.square().sum(), c2w)
+    assert gradient[..., :3, :3].abs().sum() > 0
+
+
+def test_models_run_in_bfloat16_with_cameras_in_float32(small, views):
+    for model in (rayzer(small), rayzer(small, fusion="token_mlp", position_encoding="sinusoidal")):
+        with torch.autocast("cpu", torch.bfloat16):
+            prediction = model(views)
+        assert prediction.cameras.c2w.dtype == prediction.images.dtype == torch.float32
+        exact = model(views)
+        torch.testing.assert_close(prediction.images, exact.images, atol=0.02, rtol=0)
+        pure = model.to(torch.bfloat16)(views)
+        torch.testing.assert_close(pure.images.float(), exact.images, atol=0.02, rtol=0)
+
+
+def test_same_seed_same_weights(small):
+    first, second = rayzer(small).state_dict(), rayzer(small).state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_posed_model_refuses_views_without_cameras(small, views):
+    model = lvsm(small)
+    unposed = Views(views.images, views.frames, views.context, views.target, views.scenes)
+    with pytest.raises(UnposedInputError, match="needs camera poses, and 'attic' has none"):
+        model(unposed)
+    with pytest.raises(UnposedInputError, match="cannot estimate cameras"):
+        model.estimate(views.images)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fusion": "token_mlp", "tokenizer": None}, "TokenFusion reads image tokens; give the model a tokenizer"),
+        ({"position_encoding": "sinusoidal"}, "adds to image tokens, and fusion PixelFusion reads none"),
+        ({"num_latents": -1}, "num_latents must be 0"),
+        ({"activation_checkpointing": -1}, "activation_checkpointing must be 0"),
+    ],
+)
+def test_lvsm_refuses_what_makes_no_sense(small, given, message):
+    with pytest.raises(ValueError, match=message):
+        lvsm(small, **given)
+
+
+def test_tokenizer_that_would_never_be_used_is_refused(small):
+    with pytest.raises(InputError, match="reads pixels and would never use tokenizer LinearTokenizer"):
+        lvsm(small, tokenizer=small(TOKENIZERS, "linear"))
+
+
+def test_tokenizer_with_other_patches_is_refused(small):
+    with pytest.raises(InputError, match="patches of 4 pixels, and the rays have patches of 8"):
+        rayzer(small, tokenizer=small(TOKENIZERS, "linear", patch_size=4))
+
+
+def test_heads_that_do_not_divide_the_width_are_refused(small):
+    with pytest.raises(ValueError, match="width 32 must be a multiple of num_heads 5"):
+        rayzer(small, num_heads=5)
