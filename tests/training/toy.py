@@ -81,7 +81,7 @@ class ToyDataset(Dataset):
 class ToySampler(ViewSampler):
     """Three context views and two target views, drawn."""
 
-    def sample(self, key: str, num_frames: int, generator: np.random.Generator) -> ViewChoice:
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         order = [int(frame) for frame in generator.permutation(num_frames)]
         return ViewChoice(tuple(sorted(order[:3])), tuple(sorted(order[3:5])))
 
