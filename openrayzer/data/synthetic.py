@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.data.chunks import Chunks
-from openrayzer.data.room_scenes import FilmSettings, usable_cores, write_rooms
+from openrayzer.data.rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
 
 MANIFEST_NAME = "rooms.json"

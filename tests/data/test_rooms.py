@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.room_atlas import build_atlas
-from openrayzer.data.room_lighting import Light, bake
-from openrayzer.data.room_paths import NoPathError, camera_path
-from openrayzer.data.room_renderer import Hits, trace
-from openrayzer.data.room_scenes import Clip, FilmSettings, make_clip
-from openrayzer.data.room_surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
-from openrayzer.data.room_textures import SIZE, TEXTURES, TILED, hsv
+from openrayzer.data.rooms.atlas import build_atlas
+from openrayzer.data.rooms.lighting import Light, bake
+from openrayzer.data.rooms.paths import NoPathError, camera_path
+from openrayzer.data.rooms.renderer import Hits, trace
+from openrayzer.data.rooms.scenes import Clip, FilmSettings, make_clip
+from openrayzer.data.rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
+from openrayzer.data.rooms.textures import SIZE, TEXTURES, TILED, hsv
 from openrayzer.geometry.rays import project, ray_directions
 from openrayzer.types import Cameras
 

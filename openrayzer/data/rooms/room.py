@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from openrayzer.data.room_atlas import Atlas, build_atlas
-from openrayzer.data.room_furniture import PIECES, Materials, Piece, chair, ornament, round_table, table
-from openrayzer.data.room_lighting import Light, Lightmap, bake
-from openrayzer.data.room_renderer import render
-from openrayzer.data.room_surfaces import ELLIPSE, RECTANGLE, Collector, Frame, Surfaces
-from openrayzer.data.room_textures import hsv
+from openrayzer.data.rooms.atlas import Atlas, build_atlas
+from openrayzer.data.rooms.furniture import PIECES, Materials, Piece, chair, ornament, round_table, table
+from openrayzer.data.rooms.lighting import Light, Lightmap, bake
+from openrayzer.data.rooms.renderer import render
+from openrayzer.data.rooms.surfaces import ELLIPSE, RECTANGLE, Collector, Frame, Surfaces
+from openrayzer.data.rooms.textures import hsv
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from openrayzer.data.room_atlas import LEVELS, Atlas
-from openrayzer.data.room_lighting import Lightmap
-from openrayzer.data.room_surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Surfaces
-from openrayzer.data.room_textures import SIZE
+from openrayzer.data.rooms.atlas import LEVELS, Atlas
+from openrayzer.data.rooms.lighting import Lightmap
+from openrayzer.data.rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Surfaces
+from openrayzer.data.rooms.textures import SIZE
 
 NEAR = 0.02
 """Metres in front of the camera before which nothing is drawn; paths keep much farther away."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from openrayzer.data.room_surfaces import CYLINDER, SPHERE, Collector, Surfaces
+from openrayzer.data.rooms.surfaces import CYLINDER, SPHERE, Collector, Surfaces
 
 TEXEL = 0.17
 """Metres between light samples."""

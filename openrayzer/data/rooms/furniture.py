@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from openrayzer.data.room_surfaces import ELLIPSE, Collector, Extent, Frame, Look, Point
-from openrayzer.data.room_textures import TEXTURES, TILED, Texture, hsv
+from openrayzer.data.rooms.surfaces import ELLIPSE, Collector, Extent, Frame, Look, Point
+from openrayzer.data.rooms.textures import TEXTURES, TILED, Texture, hsv
 
 
 @dataclass

@@ -16,8 +16,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
-from openrayzer.data.room_paths import NoPathError, camera_path
-from openrayzer.data.rooms import Room, make_room
+from openrayzer.data.rooms.paths import NoPathError, camera_path
+from openrayzer.data.rooms.room import Room, make_room
 
 SPLITS = ("train", "test")
 SCENES_PER_CHUNK = 16

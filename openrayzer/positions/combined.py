@@ -1,0 +1,44 @@
+"""Position encoding: several at once."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
+
+
+@POSITION_ENCODINGS.register("combined")
+class CombinedEncoding(PositionEncoding):
+    """Several encodings one after another, e.g. "sinusoidal" added to tokens and "rope2d" turning queries and keys.
+
+    Attention that turns by position carries no position in what it gathers; an added code does. An estimator that
+    matches patches between views needs to know where the match was.
+
+    Args:
+        parts: the encodings, applied in this order.
+    """
+
+    def __init__(self, *, parts: list[PositionEncoding]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def embed_patches(
+        self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]
+    ) -> Float[Tensor, "b v n d"]:
+        for part in self.parts:
+            tokens = part.embed_patches(tokens, grid, index)
+        return tokens
+
+    def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
+        for part in self.parts:
+            tokens = part.embed_cameras(tokens, index)
+        return tokens
+
+    def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
+        rotations = [part.rotation(positions, head_width) for part in self.parts]
+
+        def rotate(heads: Tensor) -> Tensor:
+            for rotation in rotations:
+                heads = rotation(heads)
+            return heads
+
+        return rotate
