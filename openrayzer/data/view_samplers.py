@@ -90,7 +90,7 @@ class WindowCurriculum(Window):
         super().__init__(num_context=num_context, num_target=num_target, **last)
         if min_frame_distance < start_min_frame_distance or max_frame_distance < start_max_frame_distance:
             raise InputError(
-                "the distances must not shrink: min_ and max_frame_distance start at start_min_ and start_max_"
+                "the distances must not shrink: min_frame_distance and max_frame_distance are those at the end"
             )
         if curriculum_steps < 1:
             raise InputError(f"curriculum_steps must be 1 or more, got {curriculum_steps}")

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.rooms import synthetic
+from openrayzer.data import synthetic
+from openrayzer.data.rooms import scenes as room_scenes
 from openrayzer.data.rooms.scenes import FilmSettings, film, make_clip, write_rooms
 from openrayzer.data.synthetic import MANIFEST_NAME, SyntheticRooms
 from openrayzer.interfaces import DATASETS, InputError
