@@ -2,22 +2,34 @@
 
 import logging
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.attention.reference import ReferenceAttention
 from openrayzer.attention.sdpa import ScaledDotProductAttention
 from openrayzer.attention.xformers import XformersAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
 
 logger = logging.getLogger(__name__)
 
+SHORT = 2**25
+"""Scores b * heads * n * m up to which keeping them is faster on a CPU in bfloat16 than the fused kernel."""
+
 
 @ATTENTION_BACKENDS.register("auto")
 class AutoAttention(AttentionBackend):
-    """The fastest backend that can run the call: xformers, else sdpa; says once which and why."""
+    """The fastest backend that can run the call; says once which and why.
+
+    xformers on CUDA, where it can; else sdpa; on a CPU in bfloat16 and for short sequences the formula itself.
+    """
 
     def __init__(self) -> None:
-        self._candidates = {"xformers": XformersAttention(), "sdpa": ScaledDotProductAttention()}
+        self._backends = {
+            "xformers": XformersAttention(),
+            "reference": ReferenceAttention(),
+            "sdpa": ScaledDotProductAttention(),
+        }
         self._chosen: dict[tuple, AttentionBackend] = {}
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
@@ -29,15 +41,26 @@ class AutoAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        return self.choose(query).attend(query, key, value)
+        return self.choose(query, key).attend(query, key, value)
 
-    def choose(self, query: Float[Tensor, "b n heads e"]) -> AttentionBackend:
-        """The backend for such queries; decided once per device, dtype and head width."""
-        situation = (query.device, query.dtype, query.shape[-1])
+    def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
+        """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
+        short = query.numel() // query.shape[-1] * key.shape[1] <= SHORT
+        situation = (query.device, query.dtype, query.shape[-1], short)
         if situation not in self._chosen:
-            refusals = {name: backend.refusal(query) for name, backend in self._candidates.items()}
+            refusals = {
+                "xformers": self._backends["xformers"].refusal(query),
+                "reference": _reference_refusal(query, short=short),
+                "sdpa": "",
+            }
             name = next(name for name, refusal in refusals.items() if not refusal)
             passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items() if why)
             logger.info("attention on %s in %s: %s%s", query.device, query.dtype, name, passed_over)
-            self._chosen[situation] = self._candidates[name]
+            self._chosen[situation] = self._backends[name]
         return self._chosen[situation]
+
+
+def _reference_refusal(query: Tensor, *, short: bool) -> str:
+    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return "slower than sdpa except on a CPU in bfloat16"
+    return "" if short else "the sequences are long"

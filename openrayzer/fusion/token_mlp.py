@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import FUSIONS, Fusion
-from openrayzer.layers.init import init_linears
+from openrayzer.layers.init import init_linears, init_std
 from openrayzer.layers.patches import PatchLinear
 
 
@@ -26,7 +26,7 @@ class TokenFusion(Fusion):
         self.network = nn.Sequential(
             nn.LayerNorm(2 * width, bias=False), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)
         )
-        init_linears(self.network)
+        init_linears(self.network, std=init_std(width))
 
     def forward(
         self,

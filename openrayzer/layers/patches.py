@@ -5,7 +5,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.layers.init import init_linears
+from openrayzer.layers.init import init_linears, init_std
 
 
 def patchify(images: Float[Tensor, "b v c h w"], patch_size: int) -> Float[Tensor, "b v n values"]:
@@ -52,7 +52,7 @@ class PatchLinear(nn.Module):
         super().__init__()
         self.patch_size = patch_size
         self.linear = nn.Linear(channels * patch_size**2, width, bias=False)
-        init_linears(self)
+        init_linears(self, std=init_std(width))
 
     def forward(self, images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v n d"]:
         return self.linear(patchify(images, self.patch_size).to(self.linear.weight.dtype))
@@ -66,7 +66,7 @@ class PatchPixels(nn.Module):
         self.patch_size = patch_size
         self.norm = nn.LayerNorm(width, bias=False)
         self.linear = nn.Linear(width, 3 * patch_size**2, bias=False)
-        init_linears(self)
+        init_linears(self, std=init_std(width))
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
         """Images in [0, 1], in float32."""

@@ -20,11 +20,11 @@ class Stack(nn.Module):
             backward pass; 0 keeps all. Set for a whole model by ``checkpoint_activations``.
     """
 
-    def __init__(self, blocks: list[nn.Module]) -> None:
+    def __init__(self, blocks: list[nn.Module], *, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.checkpoint_every = 0
-        init_blocks(self.blocks)
+        init_blocks(self.blocks, width=width)
 
     def run(self, number: int, *inputs: Tensor | Rotation | AttentionBackend) -> Tensor:
         """Block ``number`` on its inputs."""
@@ -38,7 +38,9 @@ class SelfStack(Stack):
     """Self-attention blocks over sequences, or over views in groups that change from block to block."""
 
     def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
-        super().__init__([Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)])
+        super().__init__(
+            [Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)], width=width
+        )
         self.head_width = width // num_heads
 
     def forward(

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
-from openrayzer.layers.init import init_linears
+from openrayzer.layers.init import init_linears, init_std
 
 
 @POSITION_ENCODINGS.register("sinusoidal")
@@ -64,5 +64,5 @@ def sinusoid(positions: Int[Tensor, " n"], width: int) -> Float[Tensor, "n width
 
 def _network(width: int) -> nn.Sequential:
     network = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-    init_linears(network)
+    init_linears(network, std=init_std(width))
     return network

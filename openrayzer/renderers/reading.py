@@ -30,7 +30,7 @@ class ReadingRenderer(Renderer):
         super().__init__()
         self.norm, self.memory_norm = layer_norm(width), layer_norm(width)
         blocks = [ReadingBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
-        self.stack = Stack(blocks)
+        self.stack = Stack(blocks, width=width)
         self.head_width = width // num_heads
 
     def forward(

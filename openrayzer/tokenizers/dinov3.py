@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import TOKENIZERS, InputError, Tokenizer
-from openrayzer.layers.init import init_linears
+from openrayzer.layers.init import init_linears, init_std
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.weight_files import (
     built_without_memory,
@@ -56,7 +56,7 @@ class DinoV3(Tokenizer):
         self.backbone = _backbone(variant, checkpoint).requires_grad_(trainable)
         self.patch_size = self.backbone.patch_embed.patch_size[0]
         self.projection = nn.Linear(self.backbone.embed_dim, width)
-        init_linears(self.projection)
+        init_linears(self.projection, std=init_std(width))
         for name, key in (("mean", "mean"), ("deviation", "std")):
             values = torch.tensor(self.backbone.pretrained_cfg[key])
             self.register_buffer(name, rearrange(values, "c -> 1 c 1 1"), persistent=False)
