@@ -20,5 +20,5 @@ class ScaledDotProductAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        heads_first = [x.transpose(1, 2) for x in (query, key, value)]  # views, no copies
-        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # heads first; views, no copies
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)

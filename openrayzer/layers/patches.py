@@ -14,7 +14,7 @@ def patchify(images: Float[Tensor, "b v c h w"], patch_size: int) -> Float[Tenso
     Raises:
         ValueError: height or width is no multiple of ``patch_size``.
     """
-    patch_grid(images.shape[-2:], patch_size)
+    patch_grid((images.shape[-2], images.shape[-1]), patch_size)
     return rearrange(images, "b v c (y p) (x q) -> b v (y x) (p q c)", p=patch_size, q=patch_size)
 
 

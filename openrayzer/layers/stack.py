@@ -1,6 +1,6 @@
 """Runs of blocks, with optional activation checkpointing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from einops import rearrange
 from jaxtyping import Float
@@ -20,7 +20,7 @@ class Stack(nn.Module):
             backward pass; 0 keeps all. Set for a whole model by ``checkpoint_activations``.
     """
 
-    def __init__(self, blocks: list[nn.Module], *, width: int) -> None:
+    def __init__(self, blocks: Sequence[nn.Module], *, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.checkpoint_every = 0

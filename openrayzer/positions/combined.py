@@ -1,5 +1,8 @@
 """Position encoding: several at once."""
 
+from collections.abc import Iterator
+from typing import cast
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -24,17 +27,17 @@ class CombinedEncoding(PositionEncoding):
     def embed_patches(
         self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]
     ) -> Float[Tensor, "b v n d"]:
-        for part in self.parts:
+        for part in self._encodings():
             tokens = part.embed_patches(tokens, grid, index)
         return tokens
 
     def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
-        for part in self.parts:
+        for part in self._encodings():
             tokens = part.embed_cameras(tokens, index)
         return tokens
 
     def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
-        rotations = [part.rotation(positions, head_width) for part in self.parts]
+        rotations = [part.rotation(positions, head_width) for part in self._encodings()]
 
         def rotate(heads: Tensor) -> Tensor:
             for rotation in rotations:
@@ -42,3 +45,6 @@ class CombinedEncoding(PositionEncoding):
             return heads
 
         return rotate
+
+    def _encodings(self) -> Iterator[PositionEncoding]:
+        return cast(Iterator[PositionEncoding], iter(self.parts))

@@ -45,13 +45,13 @@ class SinusoidalEncoding(PositionEncoding):
             temporal = repeat(temporal, "(b v) d -> b v n d", b=index.shape[0], n=code.shape[0])
             spatial = repeat(code, "n d -> b v n d", b=index.shape[0], v=index.shape[1])
             code = torch.cat([spatial, temporal], -1)
-        return tokens + self.patch_network(code.to(self.patch_network[0].weight.dtype))
+        return tokens + self.patch_network(code.to(next(self.patch_network.parameters()).dtype))
 
     def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
         if not self.image_index:
             return tokens
         code = sinusoid(rearrange(index, "b v -> (b v)"), self.width)
-        added = self.camera_network(code.to(self.camera_network[0].weight.dtype))
+        added = self.camera_network(code.to(next(self.camera_network.parameters()).dtype))
         return tokens + rearrange(added, "(b v) d -> b v 1 d", b=index.shape[0])
 
 
