@@ -20,6 +20,9 @@ def small_component(registry: Registry, name: str, **given: Any) -> Any:
     torch.manual_seed(0)
     entry = next(entry for entry in registry if entry.name == name)
     required = {p.name for p in entry.parameters if p.default is p.empty}
+    if "parts" in required - given.keys():  # a combination of others of its kind
+        others = [other.name for other in registry if other.name != name]
+        given |= {"parts": [small_component(registry, other) for other in others]}
     return entry.target(**{key: value for key, value in SMALL.items() if key in required} | given)
 
 

@@ -108,3 +108,12 @@ def test_sinusoidal_without_image_index_treats_views_alike(small):
 def test_sinusoidal_says_which_widths_work(small):
     with pytest.raises(ValueError, match="multiple of 8, got 12"):
         small(POSITION_ENCODINGS, "sinusoidal", width=12)
+
+
+def test_combined_adds_and_turns_as_its_parts_do(small):
+    encoding = small(POSITION_ENCODINGS, "combined")
+    tokens, index = torch.zeros(1, 2, 6, 32), torch.tensor([[0, 1]])
+    added = small(POSITION_ENCODINGS, "sinusoidal").embed_patches(tokens, (2, 3), index)
+    torch.testing.assert_close(encoding.embed_patches(tokens, (2, 3), index), added)
+    turned = small(POSITION_ENCODINGS, "rope2d").rotation(grid_positions(), 16)(heads())
+    torch.testing.assert_close(encoding.rotation(grid_positions(), 16)(heads()), turned)
