@@ -1,7 +1,7 @@
 """Position encoding: rotary, over rows and columns."""
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -32,12 +32,11 @@ class RotaryEncoding2D(PositionEncoding):
         exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
         frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it
         angles = positions.float()[..., None] * frequencies  # (b, n, 2, e/4)
-        cosine = repeat(angles.cos(), "b n plane k -> b n 1 (plane two k)", two=2)
-        sine = repeat(angles.sin(), "b n plane k -> b n 1 (plane two k)", two=2)
+        cosine, sine = rearrange(torch.stack([angles.cos(), angles.sin()]), "two b n plane k -> two b n 1 plane k")
 
         def rotate(heads: Tensor) -> Tensor:
-            halves = rearrange(heads, "b n h (plane two k) -> two b n h plane k", plane=2, two=2)
-            turned = rearrange(torch.stack([-halves[1], halves[0]]), "two b n h plane k -> b n h (plane two k)")
-            return (heads * cosine + turned * sine).to(heads.dtype)
+            first, second = rearrange(heads, "b n h (plane two k) -> two b n h plane k", plane=2, two=2)
+            turned = torch.stack([first * cosine - second * sine, second * cosine + first * sine])
+            return rearrange(turned, "two b n h plane k -> b n h (plane two k)").to(heads.dtype)
 
         return rotate

@@ -28,6 +28,8 @@ LATEST = "latest"
 FORMAT = 1
 _NAME = re.compile(r"step_(\d{8,})")
 _CHUNK = 1 << 24
+_TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")
+"""What torch's RuntimeError says when a write fails; it drops the operating system's reason."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -71,11 +73,13 @@ def save_checkpoint(
             _write(unfinished / EXPERIMENT, json.dumps(experiment, indent=2, default=str))
             _publish(unfinished, folder / name, engine)
             _prune(folder, keep=keep)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-        if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in _TORCH_CANNOT_WRITE):
             raise
+        reason = error if isinstance(error, OSError) else f"{shutil.disk_usage(folder).free >> 20} MiB are free there"
+        shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(
-            f"checkpoint {name} could not be written to {folder}: {error}. The checkpoints before it are untouched: "
+            f"checkpoint {name} could not be written to {folder}: {reason}. The checkpoints before it are untouched: "
             "free some space, or make the folder writable, and start the same command again"
         ) from error
     process.barrier()

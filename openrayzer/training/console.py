@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from openrayzer.interfaces import InputError
 from openrayzer.training.distributed import Process
 
 
@@ -17,8 +16,7 @@ from openrayzer.training.distributed import Process
 def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
     """Send what the package logs to train.log and the terminal; other ranks than the first only warn.
 
-    Raises:
-        InputError: train.log cannot be written.
+    train.log begins with the first line, so that a run that never starts leaves none.
     """
     logger = logging.getLogger("openrayzer")
     handlers: list[logging.Handler] = [_TerminalHandler()]
@@ -27,10 +25,7 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
     )
     handlers[0].setLevel(logging.INFO if process.is_first else logging.WARNING)
     if process.is_first:
-        try:
-            file = logging.FileHandler(run_folder / "train.log", encoding="utf-8")
-        except OSError as error:
-            raise InputError(f"{run_folder}: cannot write train.log there: {error}") from error
+        file = _LogFile(run_folder / "train.log", encoding="utf-8", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     before = logger.level
@@ -44,6 +39,13 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
         for handler in handlers:
             logger.removeHandler(handler)
             handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves without some lines; they are on the terminal all the same."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Nothing, where the standard library prints a traceback for every line."""
 
 
 class _TerminalHandler(logging.Handler):

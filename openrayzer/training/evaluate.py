@@ -17,6 +17,7 @@ from openrayzer.evaluation.baselines import mean_context, nearest_context, shuff
 from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.interfaces import Model
 from openrayzer.training.engine import Engine
+from openrayzer.training.loggers import written_whole
 from openrayzer.types import Views
 
 PERFECT = 100.0
@@ -54,7 +55,6 @@ def evaluate(engine: Engine, clips: EvaluationClips, *, folder: Path) -> dict[st
     record["target_pixels_used_for_cameras"] = not engine.model.posed
     if engine.process.is_first:
         details = record | {"problems": [problem for part in parts for problem in part[1]], "skipped": skipped}
-        folder.mkdir(parents=True, exist_ok=True)
         _write(folder / "metrics.json", details | {"scenes": dict(sorted(metrics.items()))})
         _write(folder / "index.json", {**clips.index(), **dict.fromkeys(skipped)})
     return record
@@ -88,4 +88,5 @@ def _means(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def _write(file: Path, content: Any) -> None:
-    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    with written_whole(file) as unfinished:
+        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")

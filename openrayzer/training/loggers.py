@@ -4,7 +4,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -171,6 +172,23 @@ class LoggerGroup:
                 self._loggers.remove(logger)
                 name = type(logger).__name__
                 LOG.warning("logger %s failed in %s and is left out: %s: %s", name, method, type(error).__name__, error)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A name to write to, in a folder that exists; what was written there becomes ``path`` at the end.
+
+    What cannot be written, e.g. on a full disk, is a warning, and ``path`` stays as it was.
+    """
+    unfinished = path.with_name(f"unfinished_{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        LOG.warning("%s: cannot be written (%s); training goes on without it", path, error.strerror or error)
 
 
 def _finite(value: Any) -> Any:

@@ -1,4 +1,8 @@
-"""Where a run begins: from nothing, or from a checkpoint. Decided by rank 0 for all."""
+"""Where a run begins: from nothing, or from a checkpoint. Decided by rank 0 for all.
+
+Nothing is written before everything the user gave has been looked at: a mistake leaves no trace that a second try, with
+the mistake mended, would stumble over.
+"""
 
 import json
 import logging
@@ -31,7 +35,7 @@ def prepare_folder(run_folder: Path) -> None:
 
 
 def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to go on from; None to start from nothing. Also writes experiment.json.
+    """The checkpoint to go on from; None to start from nothing. Changes nothing.
 
     Args:
         run_folder: where the run is written.
@@ -52,16 +56,27 @@ def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Pa
         start = _named(Path(resume))
         if start.parent.resolve() != here.resolve():
             _refuse_existing(run_folder)
-    _refuse_other(start / EXPERIMENT if start else run_folder / EXPERIMENT, record)
-    step = int(read_manifest(start)["step"]) if start else 0
-    if start and start.parent.resolve() == here.resolve():
-        _abandon_later(here, step)
+    if start:
+        _refuse_other(start / EXPERIMENT, record)
+    elif (run_folder / METRICS).exists():  # else that run never made a step
+        _refuse_other(run_folder / EXPERIMENT, record)
+    return start
+
+
+def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any]) -> None:
+    """Write experiment.json, and put aside what the folder holds of steps after ``start``.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    here, step = run_folder / CHECKPOINTS, int(read_manifest(start)["step"]) if start else 0
     try:
-        (run_folder / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+        if start and start.parent.resolve() == here.resolve():
+            _abandon_later(here, step)
+        _replace(run_folder / EXPERIMENT, json.dumps(record, indent=2, default=str))
         _forget_after(run_folder / METRICS, step)
     except OSError as error:
         raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
-    return start
 
 
 def _named(path: Path) -> Path:
@@ -117,6 +132,15 @@ def _forget_after(metrics: Path, step: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError, TypeError):
             continue
-    unfinished = metrics.with_suffix(".tmp")
-    unfinished.write_text("".join(kept), encoding="utf-8")
-    unfinished.replace(metrics)
+    _replace(metrics, "".join(kept))
+
+
+def _replace(file: Path, text: str) -> None:
+    """All of it or nothing: what cannot be written leaves the file as it was."""
+    unfinished = file.with_suffix(".tmp")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(file)
+    except OSError:
+        unfinished.unlink(missing_ok=True)
+        raise

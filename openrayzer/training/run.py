@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,11 @@ from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_ba
 from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.evaluate import evaluate
-from openrayzer.training.loggers import Jsonl, LoggerGroup
+from openrayzer.training.loggers import Jsonl, LoggerGroup, written_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
-from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder
+from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder, take_over
 from openrayzer.training.run_record import run_record
 from openrayzer.training.samples import draw_samples
 from openrayzer.types import Views
@@ -57,6 +58,8 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
                 LOG.error("training stopped: %s", error)
                 return STOPPED
             except InputError:
+                with suppress(OSError):
+                    run_folder.rmdir()  # only if nothing was written to it
                 raise
             except Exception as error:
                 LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
@@ -75,15 +78,19 @@ def _train(
     random_state.seed_all(settings.seed + 1 + process.rank)
     if start is not None:
         run.load(start)
-    run.announce(start)
     if engine.steps >= settings.steps:
+        run.announce(start)
         return 0
+    batches, objective = run.batches(), Objective(experiment.loss).to(process.device)
+    run.find_test_clips()
+    process.by_first(lambda: take_over(run_folder, start, record))
+    run.announce(start)
     run.loggers.open(run_folder, record)
     try:
         signal_number = train_loop(
             engine,
-            run.batches(),
-            objective=Objective(experiment.loss).to(process.device),
+            batches,
+            objective=objective,
             settings=settings,
             process=process,
             loggers=run.loggers,
@@ -199,8 +206,18 @@ class Run:
             prediction = model(views).images.float()
         if self.engine.process.is_first:
             path = self.folder / "samples" / f"{checkpoint_name(step)}.png"
-            draw_samples(prediction, views, path, step=step)
-            self.loggers.picture(step, path)
+            with written_whole(path) as unfinished:
+                draw_samples(prediction, views, unfinished, step=step)
+            if path.exists():
+                self.loggers.picture(step, path)
+
+    def find_test_clips(self) -> None:
+        """Open the held-out clips now, so that a mistake there costs no training.
+
+        Raises:
+            InputError: a source cannot be opened, or none of its scenes can be used.
+        """
+        _ = self.test_clips
 
     @cached_property
     def test_clips(self) -> EvaluationClips | None:

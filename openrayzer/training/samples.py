@@ -36,7 +36,6 @@ def draw_samples(prediction: Float[Tensor, "b vt 3 h w"], views: Views, path: Pa
     for row in rows:
         picture.paste(row, (0, top))
         top += row.height + GAP
-    path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
 
 
