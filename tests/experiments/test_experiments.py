@@ -1,0 +1,143 @@
+"""Every experiment file plans, builds and splits its batch; its numbers are those of the published recipe."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from openrayzer.composer import ExperimentPlan, load_experiment
+from openrayzer.models.lvsm_encoder_decoder import LVSMEncoderDecoder
+from openrayzer.models.rayzer import RayZer
+from openrayzer.settings import Experiment
+from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("*.json"))
+CONFIGS = sorted(path.name for path in (ROOT / "ds_configs").glob("*.json"))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was published of one experiment; ``ranks`` GPUs hold ``scenes_per_rank`` scenes at once."""
+
+    parameters: int
+    blocks: tuple[int, ...]
+    latents: int
+    views: tuple[int, int]
+    distances: tuple[int, int]
+    steps: int
+    ranks: int
+    scenes_per_rank: int
+    accumulation: int
+    norm_factor: float = 5.0
+    batch_size: int = 256
+    learning_rate: float = 4e-4
+    warmup_steps: int = 3000
+
+
+RECIPES = {
+    "rayzer_dl3dv": Recipe(180_348_685, (8, 8, 8), 512, (16, 8), (48, 96), 50_000, 8, 8, 4),
+    "rayzer_re10k": Recipe(180_348_685, (8, 8, 8), 512, (5, 5), (128, 192), 50_000, 8, 16, 2),
+    "lvsm_dl3dv": Recipe(173_842_944, (12, 12), 512, (16, 8), (48, 96), 50_000, 8, 32, 1),
+    "lvsm_re10k": Recipe(173_842_944, (12, 12), 512, (5, 5), (128, 192), 50_000, 8, 32, 1),
+    "rayzer_paper_dl3dv": Recipe(238_359_818, (8, 12, 12), 3072, (16, 8), (64, 96), 100_000, 32, 8, 1, norm_factor=2.0),
+}
+
+
+@cache
+def planned(name: str) -> ExperimentPlan:
+    return load_experiment(ROOT / f"experiments/{name}.json")
+
+
+@cache
+def built(name: str) -> Experiment:
+    """Without memory; nobody may change it."""
+    with torch.device("meta"):
+        return planned(name).build()
+
+
+def blocks(experiment: Experiment) -> tuple[int, ...]:
+    model = experiment.model
+    stacks = [model.estimator] if isinstance(model, RayZer) else []
+    return tuple(len(stack.blocks) for stack in [*stacks, model.scene.encoder, model.scene.renderer.stack])
+
+
+def test_every_full_size_experiment_has_a_recipe_to_be_held_against():
+    assert set(NAMES) == set(RECIPES) | {"rayzer_demo"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_resolved_is_an_experiment_file_of_the_same_plan(name: str, tmp_path: Path):
+    assert built(name).model.posed == name.startswith("lvsm")
+    path = tmp_path / "resolved.json"
+    path.write_text(json.dumps(planned(name).resolved), encoding="utf-8")
+    again = load_experiment(path)
+    assert again.plan == planned(name).plan
+    assert again.resolved == planned(name).resolved
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_parameter_counts(name: str):
+    """The paper's RayZer and LVSM's encoder-decoder have exactly the published counts.
+
+    Open-RayZer has 180,349,453, which is 768 more: it scales the input of the estimator and of the encoder
+    (2 x 768 weights of a LayerNorm), which are not normalised here, as in the paper's RayZer, and does not scale the
+    normalised tokens before the pixels (768 weights), which are scaled here, as in the paper's.
+    """
+    assert sum(weight.numel() for weight in built(name).model.parameters()) == RECIPES[name].parameters
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_model_and_views_of_the_published_recipe(name: str):
+    recipe, experiment = RECIPES[name], built(name)
+    model = experiment.model
+    assert isinstance(model, RayZer | LVSMEncoderDecoder)
+    assert blocks(experiment) == recipe.blocks
+    assert model.scene.latents.shape == (recipe.latents, 768)
+    assert planned(name).resolved["model"]["num_heads"] == 12
+    assert (model.patch_size, experiment.data.image_size) == (16, (256, 256))
+    for sampler in (experiment.data.view_sampler, experiment.evaluation.view_sampler):
+        assert (sampler.num_context, sampler.num_target) == recipe.views
+        assert sampler.distances(recipe.steps) == recipe.distances
+    assert experiment.data.scene_scale == 1.35
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_optimisation_of_the_published_recipe(name: str):
+    recipe, experiment = RECIPES[name], built(name)
+    train = planned(name).resolved["train"]
+    assert (train["steps"], train["batch_size"]) == (recipe.steps, recipe.batch_size)
+    assert train["optimizer"] == {
+        "type": "adamw", "learning_rate": recipe.learning_rate, "betas": [0.9, 0.95], "weight_decay": 0.05,
+        "eps": 1e-8,
+    }  # fmt: skip
+    assert train["schedule"] == {
+        "type": "warmup_cosine", "warmup_steps": recipe.warmup_steps, "final_fraction": 0.0,
+    }  # fmt: skip
+    assert (train["clip_norm"], train["bad_steps"]["norm_factor"]) == (1.0, recipe.norm_factor)
+    assert train["bad_steps"]["grace_steps"] == 100
+    assert [(type(term.loss).__name__, term.weight_at(0)) for term in experiment.loss] == [
+        ("MeanSquaredError", 1.0), ("Perceptual", 0.2),
+    ]  # fmt: skip
+    assert micro_batch_size(experiment.train, world_size=recipe.ranks) == recipe.scenes_per_rank
+    assert experiment.train.accumulation == recipe.accumulation
+
+
+def test_curriculum_of_the_paper():
+    sampler = built("rayzer_paper_dl3dv").data.view_sampler
+    steps = {0: (48, 64), 5_000: (50, 69), 10_000: (53, 74), 20_000: (58, 85), 30_000: (64, 96), 90_000: (64, 96)}
+    assert {step: sampler.distances(step) for step in steps} == steps
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_deepspeed_configuration_goes_with_every_experiment(name: str, config: str):
+    settings = built(name).train
+    most = settings.batch_size // settings.accumulation
+    for world_size in (1, 2, 8, most):
+        made = load_deepspeed_config(ROOT / "ds_configs" / config, settings, world_size=world_size)
+        assert made["train_micro_batch_size_per_gpu"] * world_size * settings.accumulation == settings.batch_size
+        assert made["train_batch_size"] == settings.batch_size

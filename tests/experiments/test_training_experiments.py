@@ -1,0 +1,113 @@
+"""Experiments train: the demo for twenty steps, and those of full size for one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import savemat
+
+import openrayzer
+from openrayzer.composer import construct, load_experiment
+from openrayzer.training.random_state import seed_all
+
+ROOT = Path(__file__).parents[2]
+FULL_SIZE = sorted({path.stem for path in (ROOT / "experiments").glob("*.json")} - {"rayzer_demo"})
+VGG19 = {
+    0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
+    16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512), 30: (512, 512),
+}  # fmt: skip
+"""Channels in and out of the convolutions, by their place among the layers."""
+
+
+def train(name: str, folder: Path, changes: list[str], *, timeout: float) -> Path:
+    """Run tools/train.py in ``folder``; returns the run folder."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    command = [sys.executable, str(ROOT / "tools/train.py"), "--exp", str(ROOT / f"experiments/{name}.json")]
+    done = subprocess.run(
+        [*command, "--set", *changes, "--output", "run"],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def records(run: Path, split: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line["split"] == split]
+
+
+def test_the_demo_learns_within_twenty_steps(tmp_path: Path):
+    small = ("num_train=3", "num_test=2", "num_frames=10")
+    changes = [f"data.{split}[0].dataset.{change}" for split in ("train", "test") for change in small]
+    changes += ["train.steps=20", "train.batch_size=2", "train.schedule.warmup_steps=4", "train.log_every=1"]
+    run = train("rayzer_demo", tmp_path, [*changes, "data.workers=0"], timeout=300)
+    losses = [line["loss"] for line in records(run, "train")]
+    assert len(losses) == 20
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    (test,) = records(run, "test")
+    assert test["evaluated"] == test["expected"] == 2
+    assert (run / "checkpoints/latest").read_text() == "step_00000020"
+
+
+@pytest.fixture(scope="module")
+def matconvnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file like MatConvNet's VGG-19, with random weights."""
+    generator = np.random.default_rng(0)
+    layers = np.empty((1, 43), dtype=object)
+    for index in range(43):
+        weights = np.empty((1, 2), dtype=object)
+        if index in VGG19:
+            inputs, outputs = VGG19[index]
+            weights[0, 0] = generator.normal(scale=(2 / (9 * inputs)) ** 0.5, size=(3, 3, inputs, outputs))
+            weights[0, 1] = np.zeros((1, outputs))
+        layers[0, index] = {"name": f"layer{index}", "weights": weights}
+    path = tmp_path_factory.mktemp("weights") / "imagenet-vgg-verydeep-19.mat"
+    savemat(path, {"layers": layers})
+    return path
+
+
+def few_small_views(name: str) -> list[str]:
+    """One scene of 3 + 2 views at 64 x 64 from a tiny room; the model stays as it is."""
+    room = {
+        "type": "synthetic",
+        "root": "rooms",
+        "num_train": 1,
+        "num_test": 1,
+        "num_frames": 9,
+        "image_size": [32, 32],
+    }
+    changes = [f"data.train={json.dumps([{'dataset': room}])}", "data.test=[]", "data.workers=0"]
+    changes += ["data.image_size=[64, 64]", "train.steps=1", "train.batch_size=1", "train.accumulation=1"]
+    values = {"num_context": 3, "num_target": 2, "min_frame_distance": 4, "max_frame_distance": 8}
+    if "paper" in name:
+        values = {"start_min_frame_distance": 4, "start_max_frame_distance": 8} | values
+    return [*changes, *(f"data.view_sampler.{key}={value}" for key, value in values.items())]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_one_step_at_full_size_moves_every_weight(name: str, tmp_path: Path, matconvnet: Path):
+    """Perceptual loss for one of them; its network is the same for all."""
+    changes = few_small_views(name)
+    mse = 'loss=[{"loss": {"type": "mse"}}]'
+    changes.append(f"loss[1].loss.weights={matconvnet}" if name == "rayzer_re10k" else mse)
+    run = train(name, tmp_path, changes, timeout=1800)
+    try:
+        (line,) = records(run, "train")
+        assert line["skipped"] == 0
+        assert np.isfinite([line["loss"], line["grad_norm"], line["psnr"]]).all()
+        assert ("perceptual" in line) == (name == "rayzer_re10k")
+        trained = openrayzer.load_model(run).state_dict()
+        plan = load_experiment(run / "experiment.json")
+        seed_all(plan.resolved["train"]["seed"])
+        untouched = construct(plan.plan.arguments["model"]).state_dict()
+        still = [key for key, value in untouched.items() if value.numel() and torch.equal(value, trained[key])]
+        assert still == []
+    finally:
+        shutil.rmtree(run)  # gigabytes of optimizer state
