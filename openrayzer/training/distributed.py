@@ -91,6 +91,24 @@ class Process:
         return box[0]
 
 
+def check_local_processes() -> None:
+    """Refuse a launch that would only exhaust a machine without GPUs; cheap, to be called before anything is built.
+
+    Two processes are fine even on one core, which is how code for several is tried out.
+
+    Raises:
+        InputError: more processes were started on this machine than it has cores.
+    """
+    if torch.cuda.is_available():
+        return  # one process per GPU is checked when each takes its own
+    started_here, cores = _local_size(), len(os.sched_getaffinity(0))
+    if started_here > max(2, cores):
+        raise InputError(
+            f"{started_here} processes were started on this machine, which has {cores} core(s) for them and no GPU; "
+            f"start at most {max(2, cores)}, e.g. deepspeed --num_accelerators {max(2, cores)} ..."
+        )
+
+
 @contextmanager
 def started() -> Iterator[Process]:
     """This process among those of the run, for the length of a ``with`` block.
@@ -150,10 +168,14 @@ def _choose_device(local_rank: int) -> tuple[torch.device, str]:
     return torch.device(name, local_rank), accelerator.communication_backend_name()
 
 
+def _local_size() -> int:
+    """Number of processes that the launcher started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)  # torchrun | deepspeed
+
+
 def _prepare_cpu() -> None:
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)  # torchrun | deepspeed
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_size))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // _local_size()))
     import deepspeed.ops
 
     # Otherwise start-up compiles a communication kernel that only inference calls, and needs a C++ compiler for it.

@@ -68,6 +68,7 @@ def train_loop(
         TrainingStopped: it cannot go on; a checkpoint was written.
     """
     bar = progress_bar(process, done=engine.steps, steps=settings.steps)
+    meter.start()
     with Interruption() as interruption, bar:
         while engine.steps < settings.steps:
             views = optimizer_step(engine, batches, objective=objective, settings=settings, meter=meter, tally=tally)
@@ -79,18 +80,19 @@ def train_loop(
                 bar.set_postfix(loss=record.get("loss"), psnr=record.get("psnr"), refresh=False)
                 if process.is_first and bar.disable:
                     LOG.info(one_line(record, steps=settings.steps))
-            if _due(step, settings.sample_every):
-                occasions.picture(step, views)
-            signal_number = interruption.agreed(process)
-            if last or (_due(step, settings.evaluate_every) and not signal_number):
-                occasions.evaluate(step)
-            try:
-                engine.check_skips()
-            except TrainingStopped:
-                occasions.save(step)
-                raise
-            if last or signal_number or _due(step, settings.checkpoint_every):
-                occasions.save(step)
+            with meter.paused():
+                if _due(step, settings.sample_every):
+                    occasions.picture(step, views)
+                signal_number = interruption.agreed(process)
+                if last or (_due(step, settings.evaluate_every) and not signal_number):
+                    occasions.evaluate(step)
+                try:
+                    engine.check_skips()
+                except TrainingStopped:
+                    occasions.save(step)
+                    raise
+                if last or signal_number or _due(step, settings.checkpoint_every):
+                    occasions.save(step)
             if signal_number and not last:
                 return signal_number
     return 0

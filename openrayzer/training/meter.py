@@ -1,7 +1,8 @@
 """Means since the last line of metrics.jsonl, kept on the device until a line is due."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,19 @@ class Meter:
         self._counts: dict[str, int] = {}
         self._views = self._steps = 0
         self._waited, self._since = 0.0, time.perf_counter()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside is nobody's: evaluations, pictures, checkpoints are not training."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - begin
+
+    def start(self) -> None:
+        """Time counts from now on."""
+        self._since = time.perf_counter()
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Add one micro-batch's values; nothing waits for the device here."""
@@ -54,6 +68,6 @@ class Meter:
         return {"sums": {name: value.cpu() for name, value in self._sums.items()}, "counts": dict(self._counts)}
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state``; time starts anew."""
+        """Go on from ``state``, which holds no time."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
