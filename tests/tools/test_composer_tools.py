@@ -45,7 +45,8 @@ class ToolToy(Model):
         return Cameras(images.new_zeros(*images.shape[:2], 4, 4), images.new_zeros(*images.shape[:2], 4))
 
     def reconstruct(self, images, cameras, index=None):
-        return Scene(images.flatten(1, 2).flatten(2), tuple(images.shape[-2:]))
+        tokens = images.flatten(1, 2).flatten(2)
+        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2), tuple(images.shape[-2:]))
 
     def render(self, scene, cameras):
         tokens = scene.tokens.new_zeros(1, cameras.num_views, *scene.image_size, 3)
@@ -72,7 +73,7 @@ class Nowhere(Dataset):
 class Fixed(ViewSampler):
     """Two context views, three target views."""
 
-    def sample(self, key, num_frames, generator):
+    def sample(self, key, num_frames, generator, step=0):
         return ViewChoice((0, 1), (2, 3, 4))
 
 
