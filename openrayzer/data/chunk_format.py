@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -63,9 +64,11 @@ def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:
 
     Raises:
         InputError: a scene's cameras, images and timestamps do not match.
+        OSError: the disk is full or cannot be written to.
     """
-    content = [_stored(scene) for scene in scenes]
-    _write_atomically(path, lambda temporary: torch.save(content, temporary))
+    buffer = BytesIO()  # torch itself reports a full disk without the system's reason
+    torch.save([_stored(scene) for scene in scenes], buffer)
+    _write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def write_index(folder: Path, index: Mapping[str, str]) -> None:

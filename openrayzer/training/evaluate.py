@@ -17,7 +17,7 @@ from openrayzer.evaluation.baselines import mean_context, nearest_context, shuff
 from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.interfaces import Model
 from openrayzer.training.engine import Engine
-from openrayzer.training.loggers import written_whole
+from openrayzer.training.loggers import write_whole
 from openrayzer.types import Views
 
 PERFECT = 100.0
@@ -88,5 +88,5 @@ def _means(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 
 
 def _write(file: Path, content: Any) -> None:
-    with written_whole(file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    text = json.dumps(content, indent=1)
+    write_whole(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))

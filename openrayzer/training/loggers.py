@@ -4,8 +4,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,21 +174,24 @@ class LoggerGroup:
                 LOG.warning("logger %s failed in %s and is left out: %s: %s", name, method, type(error).__name__, error)
 
 
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A name to write to, in a folder that exists; what was written there becomes ``path`` at the end.
+def write_whole(path: Path, write: Callable[[Path], object]) -> bool:
+    """Whether ``write`` could make the file at ``path``, all of it; if not, that is a warning.
 
-    What cannot be written, e.g. on a full disk, is a warning, and ``path`` stays as it was.
+    Args:
+        path: where the file is wanted; what was there stays if the new one cannot be written, e.g. on a full disk.
+        write: gets another name in the same folder.
     """
     unfinished = path.with_name(f"unfinished_{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        yield unfinished
+        write(unfinished)
         unfinished.replace(path)
     except OSError as error:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
         LOG.warning("%s: cannot be written (%s); training goes on without it", path, error.strerror or error)
+        return False
+    return True
 
 
 def _finite(value: Any) -> Any:

@@ -18,7 +18,7 @@ def capture() -> dict[str, Any]:
     """The state of every generator, as tensors and plain values only, so that it loads without running code."""
     version, words, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=False)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []  # of this process's own device
     return {
         "python": [version, list(words), gauss],
         "numpy": {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}},
@@ -36,4 +36,4 @@ def restore(state: dict[str, Any]) -> None:
     np.random.set_state({**state["numpy"], "state": {**inner, "key": key}})
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])

@@ -63,13 +63,18 @@ def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Pa
     return start
 
 
+def step_of(start: Path | None) -> int:
+    """Optimizer steps that were made before a checkpoint; 0 without one."""
+    return int(read_manifest(start)["step"]) if start else 0
+
+
 def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any]) -> None:
     """Write experiment.json, and put aside what the folder holds of steps after ``start``.
 
     Raises:
         InputError: the folder cannot be written.
     """
-    here, step = run_folder / CHECKPOINTS, int(read_manifest(start)["step"]) if start else 0
+    here, step = run_folder / CHECKPOINTS, step_of(start)
     try:
         if start and start.parent.resolve() == here.resolve():
             _abandon_later(here, step)

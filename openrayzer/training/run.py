@@ -19,11 +19,11 @@ from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_ba
 from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.evaluate import evaluate
-from openrayzer.training.loggers import Jsonl, LoggerGroup, written_whole
+from openrayzer.training.loggers import Jsonl, LoggerGroup, write_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
-from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder, take_over
+from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder, step_of, take_over
 from openrayzer.training.run_record import run_record
 from openrayzer.training.samples import draw_samples
 from openrayzer.types import Views
@@ -73,16 +73,17 @@ def _train(
     config = load_deepspeed_config(experiment.deepspeed, settings, world_size=process.world_size)
     record = run_record(resolved, deepspeed=config, world_size=process.world_size)
     start = process.by_first(lambda: choose_start(run_folder, resume, record))
+    step = step_of(start)
+    if step >= settings.steps:
+        LOG.info("already finished: %s is at step %d of %d", start, step, settings.steps)
+        return 0
+    batches = open_training_clips(experiment, process, step=step)  # before the engine: a mistake shows soonest here
+    test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
-    run = Run(experiment, engine, record=record, folder=run_folder, meter=Meter(), tally=Tally())
+    run = Run(experiment, engine, test_clips, record=record, folder=run_folder, meter=Meter(), tally=Tally())
     random_state.seed_all(settings.seed + 1 + process.rank)
     if start is not None:
         run.load(start)
-    if engine.steps >= settings.steps:
-        run.announce(start)
-        return 0
-    batches, objective = run.batches(), Objective(experiment.loss).to(process.device)
-    run.find_test_clips()
     process.by_first(lambda: take_over(run_folder, start, record))
     run.announce(start)
     run.loggers.open(run_folder, record)
@@ -90,7 +91,7 @@ def _train(
         signal_number = train_loop(
             engine,
             batches,
-            objective=objective,
+            objective=Objective(experiment.loss).to(process.device),
             settings=settings,
             process=process,
             loggers=run.loggers,
@@ -103,6 +104,45 @@ def _train(
     return SIGNALLED + signal_number if signal_number else 0
 
 
+def open_training_clips(experiment: Experiment, process: Process, *, step: int) -> Iterator[Views]:
+    """This process's micro-batches from optimizer step ``step`` on.
+
+    Raises:
+        InputError: a source cannot be opened.
+    """
+    settings = experiment.train
+    loader = build_loader(
+        experiment.data,
+        batch_size_per_rank=micro_batch_size(settings, world_size=process.world_size),
+        rank=process.rank,
+        world_size=process.world_size,
+        seed=settings.seed,
+        start=step * settings.accumulation,
+        accumulation=settings.accumulation,
+    )
+    _report(loader.problems, process)
+    return loader
+
+
+def open_test_clips(experiment: Experiment, process: Process, *, stage: int) -> EvaluationClips | None:
+    """This process's share of the held-out clips; all of them under ZeRO-3, whose processes must keep in step.
+
+    Raises:
+        InputError: a source cannot be opened, or none of its scenes can be used.
+    """
+    if not experiment.data.test:
+        return None
+    rank, world_size = (0, 1) if stage == 3 else (process.rank, process.world_size)
+    clips = evaluation_views(experiment.data, experiment.evaluation, rank=rank, world_size=world_size)
+    _report(clips.problems, process)
+    return clips
+
+
+def _report(problems: tuple[str, ...], process: Process) -> None:
+    for problem in problems if process.is_first else ():
+        LOG.warning("%s", problem)
+
+
 @dataclass
 class Run:
     """The parts of a run that write to its folder, and what they share.
@@ -110,6 +150,7 @@ class Run:
     Attributes:
         experiment: built.
         engine: the model in training.
+        test_clips: what is evaluated, if anything.
         record: what experiment.json holds.
         folder: the run folder.
         meter: means since the last line of metrics.jsonl.
@@ -118,6 +159,7 @@ class Run:
 
     experiment: Experiment
     engine: Engine
+    test_clips: EvaluationClips | None
     record: Mapping[str, Any]
     folder: Path
     meter: Meter
@@ -145,25 +187,8 @@ class Run:
         LOG.info("%s: %d process(es) on %s, %d weights", self.folder, process.world_size, process.device.type, weights)
         if start is None:
             LOG.info("starting from nothing, %d steps", settings.steps)
-        elif self.engine.steps >= settings.steps:
-            LOG.info("already finished: %s is at step %d of %d", start, self.engine.steps, settings.steps)
         else:
             LOG.info("going on from %s, step %d of %d", start, self.engine.steps, settings.steps)
-
-    def batches(self) -> Iterator[Views]:
-        """This process's micro-batches from the current step on."""
-        process, settings = self.engine.process, self.experiment.train
-        loader = build_loader(
-            self.experiment.data,
-            batch_size_per_rank=micro_batch_size(settings, world_size=process.world_size),
-            rank=process.rank,
-            world_size=process.world_size,
-            seed=settings.seed,
-            start=self.engine.steps * settings.accumulation,
-            accumulation=settings.accumulation,
-        )
-        self._report(loader.problems)
-        return loader
 
     def save(self, step: int) -> None:
         """Write a checkpoint."""
@@ -206,35 +231,10 @@ class Run:
             prediction = model(views).images.float()
         if self.engine.process.is_first:
             path = self.folder / "samples" / f"{checkpoint_name(step)}.png"
-            with written_whole(path) as unfinished:
-                draw_samples(prediction, views, unfinished, step=step)
-            if path.exists():
+            if write_whole(path, lambda unfinished: draw_samples(prediction, views, unfinished, step=step)):
                 self.loggers.picture(step, path)
-
-    def find_test_clips(self) -> None:
-        """Open the held-out clips now, so that a mistake there costs no training.
-
-        Raises:
-            InputError: a source cannot be opened, or none of its scenes can be used.
-        """
-        _ = self.test_clips
-
-    @cached_property
-    def test_clips(self) -> EvaluationClips | None:
-        """This process's share of the held-out clips; all of them under ZeRO-3, whose processes must keep in step."""
-        if not self.experiment.data.test:
-            return None
-        process = self.engine.process
-        rank, world_size = (0, 1) if self.engine.stage == 3 else (process.rank, process.world_size)
-        clips = evaluation_views(self.experiment.data, self.experiment.evaluation, rank=rank, world_size=world_size)
-        self._report(clips.problems)
-        return clips
 
     @cached_property
     def _sample_views(self) -> Views | None:
         views = next(iter(self.test_clips or ()), None)
         return None if views is None else views.to(self.engine.process.device)
-
-    def _report(self, problems: tuple[str, ...]) -> None:
-        for problem in problems if self.engine.process.is_first else ():
-            LOG.warning("%s", problem)

@@ -1,6 +1,7 @@
 """What is written is what torch reads, and nothing half-written is left."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,11 +49,11 @@ def test_failed_write_leaves_the_old_file(tmp_path, make_scene, monkeypatch):
     write_chunk(path, [make_scene("old")])
     before = path.read_bytes()
 
-    def fail(content, temporary):
-        temporary.write_bytes(b"half")
+    def fail(temporary, content):
+        temporary.write_text("half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(torch, "save", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="disk full"):
         write_chunk(path, [make_scene("new")])
     assert path.read_bytes() == before

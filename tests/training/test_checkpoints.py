@@ -91,6 +91,16 @@ def test_a_full_disk_is_a_message_and_harms_nothing(train: Train, run_folder: Pa
     with pytest.raises(InputError, match=r"No space left on device.*free some space"):
         train(run_folder, steps=4)
     assert not damage_of(run_folder / "checkpoints/step_00000003")
+    assert not list((run_folder / "checkpoints").glob("*.tmp"))
+
+
+def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folder: Path, monkeypatch):
+    def full(*arguments: object) -> None:
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 38016 vs 37910")
+
+    monkeypatch.setattr(checkpoint, "_publish", full)
+    with pytest.raises(InputError, match=r"\d+ MiB are free there.*free some space"):
+        train(run_folder, steps=4)
 
 
 def test_another_number_of_processes_is_refused(train: Train, run_folder: Path):

@@ -10,6 +10,9 @@ import torch
 
 from openrayzer.interfaces import InputError
 from openrayzer.settings import BadSteps
+from openrayzer.training import run
+from openrayzer.training.distributed import Process
+from openrayzer.training.meter import Meter
 
 # What DeepSpeed and torch say to each other, not to us.
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -170,3 +173,35 @@ def test_a_folder_that_cannot_be_written_is_a_message(train: Train, tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         train(tmp_path / "file" / "run")
+
+
+def test_a_try_that_failed_before_its_first_step_does_not_stand_in_the_way(train: Train, tmp_path: Path, monkeypatch):
+    def fail(*arguments: object, **more: object) -> None:
+        raise InputError("no step was made")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "train_loop", fail)
+        with pytest.raises(InputError, match="no step was made"):
+            train(tmp_path, steps=1)
+    assert (tmp_path / "experiment.json").exists()
+    assert train(tmp_path, steps=1, batch_size=8) == 0
+
+
+def test_what_cannot_be_written_beside_the_checkpoints_does_not_stop_the_run(train: Train, tmp_path: Path, caplog):
+    for name in ("samples", "evaluation"):
+        (tmp_path / name).write_text("no folder")
+    assert train(tmp_path, steps=1, sample_every=1, test=True) == 0
+    assert "metrics.json: cannot be written" in caplog.text
+    assert "step_00000001.png: cannot be written" in caplog.text
+
+
+def test_time_between_steps_is_not_training(monkeypatch):
+    now = iter([0.0, 1.0, 1.0, 101.0, 102.0, 103.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(now))
+    meter = Meter()
+    meter.start()
+    with meter.paused():
+        pass
+    meter.tick(views=4, waited=0.0)
+    line = meter.line(Process(0, 0, 1, torch.device("cpu")))
+    assert (line["seconds"], line["views_per_second"]) == (1.0, 4.0)

@@ -1,0 +1,161 @@
+"""What wrong input gets from tools/train.py: what was given, where, what would work; exit code 2; nothing is left.
+
+One interpreter imports everything once and forks a child for every command: importing takes longer than failing.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.distributed import check_local_processes
+
+ROOT = Path(__file__).parents[2]
+SERVER = """
+import json, os, sys, torch, deepspeed
+torch.set_num_threads(1)
+from openrayzer.cli import run_tool
+import openrayzer.training.run
+sys.path.insert(0, sys.argv[1])
+import train
+finished = []
+for place, (arguments, environment) in enumerate(json.load(sys.stdin)):
+    child = os.fork()
+    if child == 0:
+        file = os.open(f"{place}.txt", os.O_WRONLY | os.O_CREAT)
+        os.dup2(file, 1), os.dup2(file, 2)
+        sys.argv = ["train.py", *arguments]
+        os.environ.update(environment)
+        run_tool(train.main)
+    finished.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(finished))
+"""
+DATA = ["--data", "clips"]
+CASES = {
+    "experiment": (
+        ["--exp", "tinny.json"],
+        ["there is no file tinny.json; did you mean 'tiny.json'"],
+    ),
+    "key": (
+        ["--set", "train.stepz=3", "modle={}"],
+        ["train.stepz: 'TrainSettings' has no such parameter; did you mean 'steps'", "modle: an experiment has no"],
+    ),
+    "component": (
+        ["--set", "model.camera_head.type=pi4"],
+        ["model.camera_head.type: no camera_head named 'pi4'; did you mean 'pi3'? known: pi3, rot6d, se3"],
+    ),
+    "type": (["--set", "train.steps=many"], ["train.steps: expected int, got 'many'"]),
+    "missing_root": (["--data", "nowhere"], ["there is no folder nowhere; the nearest that exists is"]),
+    "empty_root": (["--data", "empty"], ["empty has no folder 'train'; it has no folders"]),
+    "empty_split": (["--data", "bare"], ["no chunks: looked for bare/train/*.torch, found nothing"]),
+    "no_chunk": (["--data", "broken"], ["no usable scene in broken/train: broken/train/000000.torch: it is no zip"]),
+    "missing_test_root": (
+        ["--set", 'data.test=[{"dataset":{"type":"chunks","root":"nowhere"}}]'],
+        ["there is no folder nowhere"],
+    ),
+    "few_frames": (
+        ["--set", "evaluation.view_sampler.num_target=9"],
+        ["none of 1 test scenes can be evaluated: scene 'room_00001' has 6 frames, 12 evenly spaced need 12"],
+    ),
+    "image_size": (
+        ["--set", "data.image_size=[20, 32]"],
+        ["data.image_size (20, 32) must be a multiple of the patch size 8 in both directions"],
+    ),
+    "two_owners": (
+        ["--set", "deepspeed=owners.json"],
+        ["owners.json: 1 problem(s)", "train_batch_size: belongs to the experiment (train.batch_size); remove it here"],
+    ),
+    "deepspeed_key": (
+        ["--set", "deepspeed=unknown.json"],
+        ["zero_optimisation: unknown, and DeepSpeed would ignore it in silence; did you mean 'zero_optimization'"],
+    ),
+    "deepspeed_nested_key": (
+        ["--set", "deepspeed=nested.json"],
+        ["nested.json: DeepSpeed refuses (DeepSpeedZeroConfig)", "reduce_buckt_size: Extra inputs"],
+    ),
+    "batch": (["--set", "train.batch_size=3"], ["batch_size 3 cannot be split evenly over 1", "2 or 4 would work"]),
+    "no_folder": (["--output", "file/run"], ["--output file/run: cannot be written: Not a directory"]),
+    "no_resume": (["--resume", "nowhere"], ["--resume nowhere: neither a checkpoint", "nor a run folder"]),
+    "full_disk": (["--output", "/dev/full/run"], ["--output /dev/full/run: cannot be written"]),
+}
+
+
+def chunks(root: Path) -> None:
+    """One room of six frames in each split."""
+    from openrayzer.data.rooms.scenes import FilmSettings, write_rooms
+
+    write_rooms(root, FilmSettings(1, 1, 6, (24, 32), 1.0, 0), processes=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with one right experiment and everything wrong that the cases name."""
+    root = tmp_path_factory.mktemp("wrong_input")
+    shutil.copy(ROOT / "tests/training/tiny_rayzer.json", root / "tiny.json")
+    chunks(root / "clips")
+    for name in ("empty", "bare/train", "bare/test", "broken/train", "broken/test"):
+        (root / name).mkdir(parents=True)
+    (root / "broken/train/000000.torch").write_text("no chunk")
+    (root / "broken/test/000000.torch").write_text("no chunk")
+    (root / "file").write_text("")
+    stage = {"zero_optimization": {"stage": 2}}
+    (root / "owners.json").write_text(json.dumps(stage | {"train_batch_size": 8}))
+    (root / "unknown.json").write_text(json.dumps(stage | {"zero_optimisation": {"stage": 2}}))
+    (root / "nested.json").write_text(json.dumps({"zero_optimization": {"stage": 2, "reduce_buckt_size": 5}}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> dict[str, tuple[int, str]]:
+    """Exit code and output of every case, and of too many processes."""
+    commands = [
+        (["--exp", "tiny.json", *DATA, "--output", f"runs/{name}", *arguments], {})
+        for name, (arguments, _) in CASES.items()
+    ]
+    commands.append((commands[0][0], {"LOCAL_SIZE": "1000", "LOCAL_RANK": "0"}))
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "LOCAL_RANK")}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER, str(ROOT / "tools")], input=json.dumps(commands), capture_output=True, text=True,
+        cwd=folder, check=False, env=environment | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    outputs = [(folder / f"{place}.txt").read_text() for place in range(len(codes))]
+    return dict(zip([*CASES, "processes"], zip(codes, outputs, strict=True), strict=True))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_one_message_and_leaves_nothing(case: str, folder: Path, answers: dict[str, tuple[int, str]]):
+    code, output = answers[case]
+    assert code == 2, output
+    assert "Traceback" not in output
+    assert output.count("error: ") == 1
+    for part in CASES[case][1]:
+        assert part in output
+    assert not (folder / "runs" / case).exists()
+
+
+def test_more_processes_than_cores_are_refused_before_anything_is_built(answers: dict[str, tuple[int, str]]):
+    code, output = answers["processes"]
+    assert code == 2
+    assert "1000 processes were started on this machine, which has" in output
+    assert "start at most" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize("name", ["LOCAL_SIZE", "LOCAL_WORLD_SIZE"])
+def test_two_processes_are_never_too_many(name: str, monkeypatch: pytest.MonkeyPatch):
+    for variable in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setenv(name, "2")
+    check_local_processes()
+    monkeypatch.setenv(name, "3")
+    with pytest.raises(InputError, match=r"3 processes.*1 core\(s\) for them and no GPU; start at most 2"):
+        check_local_processes()
