@@ -44,6 +44,7 @@ class LatentScene(nn.Module):
         self.latents = learned_tokens(num_latents, width)
         self.encoder = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
         self.target_rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
+        position_encoding.rotation(torch.zeros(1, 1, 2), self.encoder.head_width)  # refuses a head width now, not later
         self.renderer = renderer
         self.pixels = PatchPixels(width=width, patch_size=patch_size)
 

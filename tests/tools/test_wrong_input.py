@@ -66,6 +66,10 @@ CASES = {
         ["--set", "data.image_size=[20, 32]"],
         ["data.image_size (20, 32) must be a multiple of the patch size 8 in both directions"],
     ),
+    "head_width": (
+        ["--set", 'model.position_encoding={"type":"rope2d"}', "shared.num_heads=16"],
+        ["model: rope2d needs a head width that is a multiple of 4, got 2"],
+    ),
     "two_owners": (
         ["--set", "deepspeed=owners.json"],
         ["owners.json: 1 problem(s)", "train_batch_size: belongs to the experiment (train.batch_size); remove it here"],
