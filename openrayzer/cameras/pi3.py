@@ -31,6 +31,7 @@ class Pi3Head(CameraHead):
 
     def __init__(self, *, width: int, initial_fov: float = 0.7) -> None:
         super().__init__()
+        self.width = width
         if not 0 < initial_fov < math.pi:
             raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
         self.token_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))

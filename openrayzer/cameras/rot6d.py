@@ -46,6 +46,9 @@ class Rot6dHead(CameraHead):
         min_focal: float = 0.1,
     ) -> None:
         super().__init__()
+        self.width = width
+        if not 0 < min_focal <= initial_focal:
+            raise ValueError(f"min_focal {min_focal} must be above 0 and at most initial_focal {initial_focal}")
         self.canonical, self.initial_focal, self.min_focal = canonical, initial_focal, min_focal
         self.relative = float32_mlp(2 * width, width, 9)
         self.focal = float32_mlp(width, width, 1)

@@ -39,6 +39,9 @@ class Se3Head(CameraHead):
         max_log_focal: float = 3.0,
     ) -> None:
         super().__init__()
+        self.width = width
+        if not initial_focal > 0 or not max_log_focal > 0:
+            raise ValueError(f"initial_focal and max_log_focal must be above 0, got {initial_focal}, {max_log_focal}")
         self.initial_focal, self.focal_per, self.max_log_focal = initial_focal, focal_per, max_log_focal
         self.norm = nn.RMSNorm(width, eps=1e-6)
         self.twist = Float32Linear(width, 6)

@@ -21,6 +21,7 @@ class PixelFusion(Fusion):
 
     def __init__(self, *, width: int, patch_size: int) -> None:
         super().__init__()
+        self.width, self.patch_size = width, patch_size
         self.patches = PatchLinear(channels=9, patch_size=patch_size, width=width)
 
     def forward(

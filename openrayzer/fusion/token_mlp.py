@@ -22,6 +22,7 @@ class TokenFusion(Fusion):
 
     def __init__(self, *, width: int, patch_size: int) -> None:
         super().__init__()
+        self.width, self.patch_size = width, patch_size
         self.rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
         self.network = nn.Sequential(
             nn.LayerNorm(2 * width, bias=False), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width)

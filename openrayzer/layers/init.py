@@ -1,11 +1,11 @@
 """All weight initialisation rules.
 
-| what                                | weight                                          | bias |
-|-------------------------------------|-------------------------------------------------|------|
-| linear layers of block l (from 0)   | N(0, s / sqrt(2 (l + 1)))                       | 0    |
-| other linear layers                 | N(0, s)                                         | 0    |
-| learned tokens                      | N(0, s)                                         |      |
-| last layers of camera heads         | N(0, 1e-3): cameras start as nearly equal       | 0    |
+| what                                 | weight                                          | bias |
+|--------------------------------------|-------------------------------------------------|------|
+| linear layers of block l (from 0)    | N(0, s / sqrt(2 (l + 1)))                       | 0    |
+| other linear layers                  | N(0, s)                                         | 0    |
+| learned tokens                       | N(0, s)                                         |      |
+| camera heads: rot6d, and last layers | N(0, 1e-3): cameras start as nearly equal       | 0    |
 
 s = 0.02 sqrt(768 / width): 0.02 at the published width, and the same size of activations at any other.
 

@@ -8,7 +8,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.geometry.rays import patch_angles, plucker_rays
-from openrayzer.interfaces import AttentionBackend, InputError, PositionEncoding, Renderer, Tokenizer
+from openrayzer.interfaces import (
+    AttentionBackend,
+    CameraHead,
+    Fusion,
+    InputError,
+    PositionEncoding,
+    Renderer,
+    Tokenizer,
+)
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
@@ -79,14 +87,19 @@ class LatentScene(nn.Module):
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
 
 
-def check_tokenizer(tokenizer: Tokenizer, patch_size: int) -> None:
-    """Refuse a tokenizer whose tokens do not lie on the model's patches.
+def check_sizes(model: nn.Module, *, width: int, patch_size: int) -> None:
+    """Refuse parts whose tokens or patches are not the model's, by the sizes they say they were built with.
 
     Raises:
-        InputError: its patch size differs.
+        InputError: names every part whose ``width`` or ``patch_size`` differs.
     """
-    if tokenizer.patch_size != patch_size:
-        raise InputError(
-            f"tokenizer {type(tokenizer).__name__} makes patches of {tokenizer.patch_size} pixels, "
-            f"and the rays have patches of {patch_size}; give both the same patch_size"
-        )
+    wanted = {"width": width, "patch_size": patch_size}
+    problems = [
+        f"{type(part).__name__} was built with {size} {getattr(part, size)}, the model has {value}"
+        for part in model.modules()
+        if isinstance(part, Tokenizer | PositionEncoding | CameraHead | Fusion | Renderer)
+        for size, value in wanted.items()
+        if getattr(part, size, value) != value
+    ]
+    if problems:
+        raise InputError("; ".join(problems) + "; give all parts the same, e.g. once under 'shared'")

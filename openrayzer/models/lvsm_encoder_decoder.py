@@ -21,7 +21,7 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_tokenizer
+from openrayzer.models.latent_scene import LatentScene, check_sizes
 from openrayzer.types import Cameras, Scene
 
 
@@ -70,8 +70,6 @@ class LVSMEncoderDecoder(Model):
     ) -> None:
         super().__init__()
         _check_fusion(fusion, tokenizer, position_encoding)
-        if tokenizer is not None:
-            check_tokenizer(tokenizer, patch_size)
         self.patch_size, self.width = patch_size, width
         self.tokenizer, self.position_encoding, self.fusion = tokenizer, position_encoding, fusion
         self.scene = LatentScene(
@@ -86,6 +84,7 @@ class LVSMEncoderDecoder(Model):
             position_encoding=position_encoding,
             backend=attention,
         )
+        check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:

@@ -23,7 +23,7 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_tokenizer
+from openrayzer.models.latent_scene import LatentScene, check_sizes
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 
@@ -81,7 +81,6 @@ class RayZer(Model):
         activation_checkpointing: int = 0,
     ) -> None:
         super().__init__()
-        check_tokenizer(tokenizer, patch_size)
         _check_views_meet(layout, camera_head, estimator_depth)
         if min(num_camera_tokens, num_register_tokens) < 0:
             raise InputError("num_camera_tokens and num_register_tokens must be 0 or more")
@@ -102,6 +101,7 @@ class RayZer(Model):
             position_encoding=position_encoding,
             backend=attention,
         )
+        check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:

@@ -26,6 +26,7 @@ class JointRenderer(Renderer):
 
     def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        self.width = width
         self.norm = layer_norm(width)
         self.stack = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
 

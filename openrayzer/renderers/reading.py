@@ -28,6 +28,7 @@ class ReadingRenderer(Renderer):
 
     def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
         super().__init__()
+        self.width = width
         self.norm, self.memory_norm = layer_norm(width), layer_norm(width)
         blocks = [ReadingBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
         self.stack = Stack(blocks, width=width)

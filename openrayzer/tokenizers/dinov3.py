@@ -52,6 +52,7 @@ class DinoV3(Tokenizer):
         checkpoint: Path | None = None,
     ) -> None:
         super().__init__()
+        self.width = width
         self.trainable = trainable
         self.backbone = _backbone(variant, checkpoint).requires_grad_(trainable)
         self.patch_size = self.backbone.patch_embed.patch_size[0]

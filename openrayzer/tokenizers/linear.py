@@ -18,7 +18,7 @@ class LinearTokenizer(Tokenizer):
 
     def __init__(self, *, width: int, patch_size: int) -> None:
         super().__init__()
-        self.patch_size = patch_size
+        self.width, self.patch_size = width, patch_size
         self.patches = PatchLinear(channels=3, patch_size=patch_size, width=width)
 
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v n d"]:

@@ -243,8 +243,28 @@ def test_tokenizer_that_would_never_be_used_is_refused(small):
 
 
 def test_tokenizer_with_other_patches_is_refused(small):
-    with pytest.raises(InputError, match="patches of 4 pixels, and the rays have patches of 8"):
+    with pytest.raises(InputError, match="LinearTokenizer was built with patch_size 4, the model has 8"):
         rayzer(small, tokenizer=small(TOKENIZERS, "linear", patch_size=4))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"fusion": (FUSIONS, "pixel", {"patch_size": 16})}, "PixelFusion was built with patch_size 16"),
+        ({"fusion": (FUSIONS, "token_mlp", {"width": 64})}, "TokenFusion was built with width 64, the model has 32"),
+        ({"renderer": (RENDERERS, "joint", {"width": 48})}, "JointRenderer was built with width 48"),
+        ({"camera_head": (CAMERA_HEADS, "se3", {"width": 16})}, "Se3Head was built with width 16"),
+    ],
+)
+def test_parts_of_other_sizes_are_refused_by_name(small, given, message):
+    ((name, (registry, kind, sizes)),) = given.items()
+    parts_of_rayzer = parts(small) | {
+        "tokenizer": small(TOKENIZERS, "linear"),
+        "layout": small(ATTENTION_LAYOUTS, "global"),
+        "camera_head": small(CAMERA_HEADS, "rot6d"),
+    }
+    with pytest.raises(InputError, match=message):
+        small(MODELS, "rayzer", **parts_of_rayzer | {name: small(registry, kind, **sizes)})
 
 
 def test_heads_that_do_not_divide_the_width_are_refused(small):
