@@ -37,7 +37,8 @@ def started(folder: Path) -> Iterator[list[subprocess.Popen]]:
     for process in processes:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        if process.stdout is not None and not process.stdout.closed:
+            process.communicate()
 
 
 def two() -> list[str]:
@@ -165,7 +166,7 @@ def test_a_killed_rank_ends_the_run_and_the_last_checkpoint_stays(folder: Path, 
     process = start(started, two(), folder, "--set", "train.steps=100000", "--output", str(run))
     wait_for(run / "checkpoints/step_00000004/manifest.json", process)
     ranks = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--sid", str(process.pid)], capture_output=True, text=True, check=True
+        ["ps", "-ww", "-o", "pid=,args=", "--sid", str(process.pid)], capture_output=True, text=True, check=True
     )
     victim = next(line.split()[0] for line in ranks.stdout.splitlines() if "--local_rank=1" in line)
     os.kill(int(victim), signal.SIGKILL)
