@@ -1,6 +1,7 @@
 """Batches by number, loaded in the calling process or in others; the result is the same."""
 
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 from typing import Generic, TypeVar
@@ -12,6 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from openrayzer.interfaces import InputError
 
 T = TypeVar("T")
+
+PATIENCE = 3.0
+"""Seconds after a first SIGTERM in which a loading process takes another for the same request."""
 
 
 def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T]:
@@ -56,14 +60,26 @@ class _Batches(Dataset[T | InputError], Generic[T]):
 def _start_worker(worker: int) -> None:
     """One thread per process, and signals are left to the process that waits for this one.
 
-    Launchers send SIGTERM to every process; the batches must still come until the step is finished. A second one ends
-    this process, which is how the waiting process ends it in an emergency.
+    Launchers send SIGTERM to every process, and a Ctrl-C makes DeepSpeed's send it twice within moments; the batches
+    must still come until the step is finished. One that comes later ends this process, which is how the waiting
+    process ends it in an emergency.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    signal.signal(signal.SIGTERM, _Patience())
 
 
-def _ignore_once(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)
+class _Patience:
+    """Handler that ignores a signal and its repetitions for ``PATIENCE`` seconds; after that the next one ends."""
+
+    def __init__(self) -> None:
+        self.until: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if self.until is None:
+            self.until = now + PATIENCE
+        elif now > self.until:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
