@@ -4,7 +4,7 @@ from typing import Literal
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openrayzer.geometry.rays import patch_angles, plucker_rays
@@ -85,6 +85,11 @@ class LatentScene(nn.Module):
             return patch_angles(cameras, grid) * min(grid)
         patches = patch_positions(grid, cameras.c2w.device)
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
+
+
+def view_index(values: Float[Tensor, "b v ..."]) -> Int[Tensor, "b v"]:
+    """0, 1, 2, ... for the views of each batch element: their places where they are seen on their own."""
+    return repeat(torch.arange(values.shape[1], device=values.device), "v -> b v", b=values.shape[0])
 
 
 def check_sizes(model: nn.Module, *, width: int, patch_size: int) -> None:

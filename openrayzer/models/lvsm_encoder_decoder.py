@@ -2,8 +2,6 @@
 
 from typing import Literal
 
-import torch
-from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -21,7 +19,7 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_sizes
+from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
 from openrayzer.types import Cameras, Scene
 
 
@@ -96,10 +94,9 @@ class LVSMEncoderDecoder(Model):
         b, v, _, height, width = images.shape
         tokens = images.new_zeros(b, v, 0, self.width)
         if self.tokenizer is not None:
-            if index is None:
-                index = repeat(torch.arange(v, device=images.device), "v -> b v", b=b)
+            places = view_index(images) if index is None else index
             grid = patch_grid((height, width), self.patch_size)
-            tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
+            tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, places)
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
         return self.scene.encode(fused, cameras, (height, width))
 

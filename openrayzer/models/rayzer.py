@@ -23,7 +23,7 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_sizes
+from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 
@@ -105,13 +105,13 @@ class RayZer(Model):
         checkpoint_activations(self, every=activation_checkpointing)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
-        tokens = self._image_tokens(images, _view_index(images))
+        tokens = self._image_tokens(images, view_index(images))
         return self._cameras(tokens, _image_size(images))
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> Scene:
-        tokens = self._image_tokens(images, _view_index(images) if index is None else index)
+        tokens = self._image_tokens(images, view_index(images) if index is None else index)
         return self._scene(images, tokens, cameras)
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
@@ -119,7 +119,7 @@ class RayZer(Model):
 
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; images become tokens once for all of them."""
-        tokens = self._image_tokens(views.images, _view_index(views.images))
+        tokens = self._image_tokens(views.images, view_index(views.images))
         cameras = self._cameras(tokens, _image_size(views.images))
         context_tokens = select_views(tokens, views.context)
         scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
@@ -132,8 +132,7 @@ class RayZer(Model):
     def _cameras(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         b, v = tokens.shape[:2]
         extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
-        index = repeat(torch.arange(v, device=tokens.device), "v -> b v", b=b)
-        sequence = torch.cat([self.position_encoding.embed_cameras(extra, index), tokens], dim=2)
+        sequence = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
         patches = patch_positions(patch_grid(image_size, self.patch_size), tokens.device)
         positions = torch.cat([patches.new_zeros(extra.shape[2], 2), patches])
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
@@ -159,7 +158,3 @@ def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: i
 
 def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:
     return images.shape[-2], images.shape[-1]
-
-
-def _view_index(images: Float[Tensor, "b v 3 h w"]) -> Int[Tensor, "b v"]:
-    return repeat(torch.arange(images.shape[1], device=images.device), "v -> b v", b=images.shape[0])
