@@ -1,0 +1,88 @@
+"""A published configuration, asked key by key; what is missing or contradicts the weights is collected."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from openrayzer.interfaces import InputError
+
+T = TypeVar("T")
+_ABSENT = object()
+
+
+class Configuration:
+    """Values by dotted key, e.g. ``model.transformer.d``, under the names of the published code.
+
+    Args:
+        values: nested; empty if there is no configuration file.
+        source: where they come from, for messages.
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, source: str) -> None:
+        self.values, self.source = values, source
+        self._problems: list[str] = []
+        self._questions: list[str] = []
+
+    def agree(self, key: str, seen: T) -> T:
+        """``seen``, which the weights show; a problem if the configuration says otherwise."""
+        said = self._find(key)
+        if said is not _ABSENT and said != seen:
+            self._problems.append(f"{key}: {self.source} says {said!r}, the weights say {seen!r}")
+        return seen
+
+    def ask(self, key: str, choices: Sequence[T], meaning: str) -> T:
+        """What no weight shows; must be configured, as one of ``choices``."""
+        said = self._find(key)
+        if said is _ABSENT:
+            self._questions.append(f"{key} ({meaning}): one of {', '.join(map(_shown, choices))}")
+        elif not any(type(said) is type(choice) and said == choice for choice in choices):
+            known = ", ".join(map(_shown, choices))
+            self._problems.append(f"{key}: {self.source} says {said!r}, known are {known}")
+        else:
+            return said  # type: ignore[return-value]
+        return choices[0]
+
+    def number(self, key: str, meaning: str, *, default: float | None = None) -> float:
+        """A number above 0 that no weight shows; must be configured where there is no default."""
+        said = self._find(key)
+        if said is _ABSENT:
+            if default is None:
+                self._questions.append(f"{key} ({meaning}): a number")
+            return 1.0 if default is None else default
+        if isinstance(said, bool) or not isinstance(said, int | float) or not said > 0:
+            self._problems.append(f"{key}: {self.source} says {said!r}, which is no number above 0")
+            return 1.0
+        return said
+
+    def get(self, key: str, default: T) -> T:
+        """What is configured, or what the published code takes where it is not."""
+        said = self._find(key)
+        return default if said is _ABSENT else said  # type: ignore[return-value]
+
+    def problem(self, message: str) -> None:
+        """Something else that is wrong."""
+        self._problems.append(message)
+
+    def check(self) -> None:
+        """Ends the questioning.
+
+        Raises:
+            InputError: lists all problems and open questions so far.
+        """
+        lines = list(self._problems)
+        if self._questions:
+            lines.append("the weights do not say, so please do, in --config FILE or by --given KEY=VALUE:")
+            lines += [f"  {question}" for question in self._questions]
+        if lines:
+            raise InputError("\n".join(lines))
+
+    def _find(self, key: str) -> Any:
+        value: Any = self.values
+        for part in key.split("."):
+            if not isinstance(value, Mapping) or part not in value:
+                return _ABSENT
+            value = value[part]
+        return value
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
