@@ -19,6 +19,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.settings": {"openrayzer.interfaces"},
     "openrayzer.cli": {"registry", "openrayzer.interfaces"},
     "openrayzer.layers": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry"},
+    "openrayzer.weight_folder": {"openrayzer.interfaces", "openrayzer.layers"},
     "openrayzer.attention": SOCKETS,
     "openrayzer.tokenizers": SOCKETS,
     "openrayzer.positions": SOCKETS,
@@ -39,6 +40,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.data",
         "openrayzer.evaluation",
     },
+    "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer"},
     "openrayzer.run_folder": {
         "registry",
         "openrayzer.types",
