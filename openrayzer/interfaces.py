@@ -116,9 +116,12 @@ class CameraHead(nn.Module, ABC):
     Attributes:
         compares_views: whether a pose is read from two views' tokens together, so that it means something even
             where the views have not seen each other before.
+        predicts_intrinsics: whether the intrinsics are read from the tokens; if not, they are only a guess, and the
+            model should be given the true ones.
     """
 
     compares_views: ClassVar[bool] = False
+    predicts_intrinsics: bool = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,21 +193,27 @@ class Model(nn.Module, ABC):
 
     Attributes:
         posed: whether true cameras must be given; such a model has no ``estimate``.
+        needs_intrinsics: whether ``estimate`` must be given the true intrinsics.
         patch_size: image height and width must be multiples of it.
     """
 
     posed: ClassVar[bool]
+    needs_intrinsics: bool = False
     patch_size: int
 
     def __init__(self) -> None:
         super().__init__()
 
     @abstractmethod
-    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
+    def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         """Cameras of any number of views, in a frame of the model's own choice.
 
+        Args:
+            images: the views.
+            intrinsics: the true ones, where they are known: they take the place of estimated ones.
+
         Raises:
-            UnposedInputError: this model cannot; it needs true cameras.
+            UnposedInputError: this model cannot; it needs true cameras, or true intrinsics that were not given.
         """
 
     @abstractmethod
@@ -234,17 +243,22 @@ class Model(nn.Module, ABC):
         """Cameras of all views: the given ones for a posed model, else estimated from all images jointly.
 
         Raises:
-            UnposedInputError: the model is posed and ``views`` come without cameras.
+            UnposedInputError: the model needs poses or intrinsics and ``views`` come without cameras.
         """
-        if not self.posed:
-            return self.estimate(views.images)
+        if self.posed:
+            return self._known_cameras(views, "camera poses")
+        if self.needs_intrinsics:
+            return self.estimate(views.images, self._known_cameras(views, "intrinsics").intrinsics)
+        return self.estimate(views.images)
+
+    def _known_cameras(self, views: Views, what: str) -> Cameras:
         if views.cameras is None:
-            raise UnposedInputError(f"{type(self).__name__} needs camera poses, and {views.scenes[0]!r} has none")
+            raise UnposedInputError(f"{type(self).__name__} needs {what}, and {views.scenes[0]!r} has none")
         return views.cameras
 
 
 class UnposedInputError(ValueError):
-    """A posed model was given images without cameras."""
+    """A model that needs cameras was given images without them."""
 
 
 class Loss(nn.Module, ABC):

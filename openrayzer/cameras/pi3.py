@@ -1,8 +1,10 @@
 """Camera head: the nearest rotation to nine numbers, absolute poses, one field of view per scene."""
 
 import math
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,46 +16,74 @@ from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.init import init_linears
 from openrayzer.types import Cameras
 
+SMALLEST_FOV = 1e-6
+"""Radians; keeps the focal length finite where softplus underflows."""
+
+_BIAS = {
+    "bounded": lambda fov: math.log(fov / (math.pi - fov)),
+    "softplus": lambda fov: math.log(math.expm1(fov)),
+}
+"""What the last layer must give for a field of view."""
+
 
 @CAMERA_HEADS.register("pi3")
 class Pi3Head(CameraHead):
     """Each view's pose from its own tokens, by SVD of nine numbers; one field of view from all views' mean.
 
     No view is special, so the cameras follow their views whatever the order. The field of view spans the shorter
-    image side and stays strictly inside (0, pi).
+    image side.
 
     Args:
         width: token width d.
         initial_fov: field of view in radians at the start of training.
+        field_of_view: how it is found: "bounded" stays strictly inside (0, pi); "softplus", as in Open-RayZer, has no
+            upper bound and gives no camera beyond pi; "fixed" is ``initial_fov`` always, for models that are given
+            the true intrinsics.
 
-    Source: Pi3, camera head, and Open-RayZer for the field of view (there softplus, without an upper bound).
+    Source: Pi3, camera head, and Open-RayZer for the field of view.
     """
 
-    def __init__(self, *, width: int, initial_fov: float = 0.7) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        initial_fov: float = 0.7,
+        field_of_view: Literal["bounded", "softplus", "fixed"] = "bounded",
+    ) -> None:
         super().__init__()
-        self.width = width
         if not 0 < initial_fov < math.pi:
             raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
+        self.width, self.initial_fov, self.field_of_view = width, initial_fov, field_of_view
+        self.predicts_intrinsics = field_of_view != "fixed"
         self.token_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
         self.view_layers = _relu_layers(width, 2)
         self.translation = Float32Linear(width, 3)
         self.rotation = Float32Linear(width, 9)
-        self.fov_layers = _relu_layers(width, 2)
-        self.fov = Float32Linear(width, 1)
-        for last in (self.translation, self.rotation, self.fov):
+        for last in (self.translation, self.rotation):
             init_linears(last, std=1e-3)
         with torch.no_grad():
             self.rotation.bias.copy_(torch.eye(3).flatten())  # all cameras start as the identity
-            self.fov.bias.fill_(math.log(initial_fov / (math.pi - initial_fov)))
+        if self.predicts_intrinsics:
+            self.fov_layers = _relu_layers(width, 2)
+            self.fov = Float32Linear(width, 1)
+            init_linears(self.fov, std=1e-3)
+            nn.init.constant_(self.fov.bias, _BIAS[field_of_view](initial_fov))
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         features = self.view_layers(reduce(self.token_blocks(tokens.float()), "b v n d -> b v d", "mean"))
         c2w = pose_from(rotation_from_9d(self.rotation(features)), self.translation(features))
-        scene = reduce(features, "b v d -> b d", "mean")
-        # a little inside (0, 1), so that float32 rounding cannot reach a field of view of 0 or pi
-        share = self.fov(self.fov_layers(scene)).sigmoid() * (1 - 2e-3) + 1e-3
-        focal = repeat(fov_to_focal(share * math.pi), "b 1 -> b v", v=tokens.shape[1])
+        focal = repeat(fov_to_focal(self._fov(features)), "b 1 -> b v", v=tokens.shape[1])
         return Cameras(c2w, square_pixel_intrinsics(focal, image_size))
+
+    def _fov(self, features: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
+        """Radians across the shorter image side; one per scene."""
+        if self.field_of_view == "fixed":
+            return features.new_full((features.shape[0], 1), self.initial_fov)
+        value = self.fov(self.fov_layers(reduce(features, "b v d -> b d", "mean")))
+        if self.field_of_view == "softplus":
+            return F.softplus(value).clamp(min=SMALLEST_FOV)
+        # a little inside (0, 1), so that float32 rounding cannot reach a field of view of 0 or pi
+        return (value.sigmoid() * (1 - 2e-3) + 1e-3) * math.pi
 
 
 class ResidualBlock(nn.Module):

@@ -5,23 +5,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces import FUSIONS, Fusion
-from openrayzer.layers.patches import PatchLinear
+from openrayzer.layers.patches import PatchLinear, scale_pixels
 
 
 @FUSIONS.register("pixel")
 class PixelFusion(Fusion):
-    """Colours in [-1, 1] and Plücker rays of each pixel, one linear map per patch, as in LVSM.
+    """Colours and Plücker rays of each pixel, one linear map per patch, as in LVSM.
 
     Args:
         width: token width d.
         patch_size: side of a patch in pixels.
+        pixel_range: what black and white become; (-1, 1) in LVSM, (0, 1) in Open-RayZer.
     """
 
     reads_tokens = False
 
-    def __init__(self, *, width: int, patch_size: int) -> None:
+    def __init__(self, *, width: int, patch_size: int, pixel_range: tuple[float, float] = (-1.0, 1.0)) -> None:
         super().__init__()
-        self.width, self.patch_size = width, patch_size
+        self.width, self.patch_size, self.pixel_range = width, patch_size, pixel_range
         self.patches = PatchLinear(channels=9, patch_size=patch_size, width=width)
 
     def forward(
@@ -30,4 +31,4 @@ class PixelFusion(Fusion):
         tokens: Float[Tensor, "b v t d"],
         plucker: Float[Tensor, "b v 6 h w"],
     ) -> Float[Tensor, "b v n d"]:
-        return self.patches(torch.cat([images * 2 - 1, plucker.to(images.dtype)], dim=2))
+        return self.patches(torch.cat([scale_pixels(images, self.pixel_range), plucker.to(images.dtype)], dim=2))

@@ -63,3 +63,17 @@ def square_pixel_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[in
     centre = torch.full_like(focal, 0.5)
     shorter = min(image_size)
     return torch.stack([focal * (shorter / width), focal * (shorter / height), centre, centre], dim=-1)
+
+
+def equal_share_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
+    """Intrinsics of a camera that sees the same angle across the width as across the height.
+
+    Pixels are square on square images only, so this is for models that were trained so.
+
+    Args:
+        focal: focal length in x divided by the image width, and in y by the height.
+        image_size: of no effect; here so that both ways are called alike.
+    """
+    focal = full_precision(focal)
+    centre = torch.full_like(focal, 0.5)
+    return torch.stack([focal, focal, centre, centre], dim=-1)

@@ -57,9 +57,7 @@ class System(ABC):
         """
 
     @abstractmethod
-    def reproduce(
-        self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration
-    ) -> dict[str, Tensor]:
+    def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """What the published system returns for recorded inputs, in its own units, as ``model`` computes it.
 
         Differentiable, so that a gradient can be compared too; ``loss`` is the mean squared error over target views.

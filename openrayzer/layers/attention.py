@@ -5,21 +5,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend, Rotation
-from openrayzer.layers.norm import HeadNorm
+from openrayzer.layers.norm import head_norm
 
 
 class SelfAttention(nn.Module):
     """Every token of a sequence attends to every token.
 
-    Queries and keys are RMS-normalised per head with learned gains, as in RayZer and LVSM; no biases.
+    Queries and keys are RMS-normalised per head with learned gains, as in RayZer and LVSM; no biases. With
+    ``qk_norm_eps`` None they are left as they are.
     """
 
-    def __init__(self, *, width: int, num_heads: int) -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
         self.num_heads = num_heads
         head_width = split_width(width, num_heads)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
-        self.query_norm, self.key_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.query_norm, self.key_norm = head_norm(head_width, qk_norm_eps), head_norm(head_width, qk_norm_eps)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
@@ -34,13 +35,13 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Tokens attend to a memory that several sequences share; its keys and values are computed once."""
 
-    def __init__(self, *, width: int, num_heads: int) -> None:
+    def __init__(self, *, width: int, num_heads: int, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
         self.num_heads = num_heads
         head_width = split_width(width, num_heads)
         self.query = nn.Linear(width, width, bias=False)
         self.key_value = nn.Linear(width, 2 * width, bias=False)
-        self.query_norm, self.key_norm = HeadNorm(head_width), HeadNorm(head_width)
+        self.query_norm, self.key_norm = head_norm(head_width, qk_norm_eps), head_norm(head_width, qk_norm_eps)
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(

@@ -13,10 +13,10 @@ from openrayzer.layers.norm import layer_norm
 class Block(nn.Module):
     """Self-attention, then feed-forward, each behind a LayerNorm and beside a residual path."""
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
         self.attention_norm = layer_norm(width)
-        self.attention = SelfAttention(width=width, num_heads=num_heads)
+        self.attention = SelfAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
         self.mlp_norm = layer_norm(width)
         self.mlp = MLP(width=width, ratio=mlp_ratio)
 
@@ -30,12 +30,12 @@ class Block(nn.Module):
 class ReadingBlock(nn.Module):
     """Self-attention within a view, attention to a memory that all views of a scene share, feed-forward."""
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
         self.attention_norm = layer_norm(width)
-        self.attention = SelfAttention(width=width, num_heads=num_heads)
+        self.attention = SelfAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
         self.reading_norm = layer_norm(width)
-        self.reading = CrossAttention(width=width, num_heads=num_heads)
+        self.reading = CrossAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
         self.mlp_norm = layer_norm(width)
         self.mlp = MLP(width=width, ratio=mlp_ratio)
 

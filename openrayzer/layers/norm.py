@@ -23,6 +23,19 @@ class HeadNorm(nn.Module):
         return (values * scale * self.weight).to(heads.dtype)
 
 
+def head_norm(head_width: int, eps: float | None) -> nn.Module:
+    """RMSNorm of one head's queries or keys; nothing at all where ``eps`` is None.
+
+    Raises:
+        ValueError: ``eps`` is not above 0.
+    """
+    if eps is None:
+        return nn.Identity()
+    if not eps > 0:
+        raise ValueError(f"qk_norm_eps must be above 0, or null for no norm, got {eps}")
+    return HeadNorm(head_width, eps=eps)
+
+
 def layer_norm(width: int) -> nn.LayerNorm:
     """LayerNorm with a gain and no bias, eps 1e-5, as in RayZer and LVSM."""
     return nn.LayerNorm(width, bias=False)

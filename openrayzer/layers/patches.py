@@ -26,6 +26,12 @@ def unpatchify(
     return rearrange(values, "b v (y x) (p q c) -> b v c (y p) (x q)", y=rows, p=patch_size, q=patch_size)
 
 
+def scale_pixels(images: Float[Tensor, "b v 3 h w"], pixel_range: tuple[float, float]) -> Float[Tensor, "b v 3 h w"]:
+    """Images in [0, 1] with black at ``pixel_range[0]`` and white at ``pixel_range[1]``."""
+    black, white = pixel_range
+    return images * (white - black) + black
+
+
 def patch_grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches.
 
@@ -59,12 +65,18 @@ class PatchLinear(nn.Module):
 
 
 class PatchPixels(nn.Module):
-    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid."""
+    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid.
 
-    def __init__(self, *, width: int, patch_size: int) -> None:
+    Args:
+        width: token width d.
+        patch_size: side of a patch in pixels.
+        norm_gain: whether the norm has a learned gain, as in RayZer and LVSM; Open-RayZer has none.
+    """
+
+    def __init__(self, *, width: int, patch_size: int, norm_gain: bool = True) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.norm = nn.LayerNorm(width, bias=False)
+        self.norm = nn.LayerNorm(width, elementwise_affine=norm_gain, bias=False)
         self.linear = nn.Linear(width, 3 * patch_size**2, bias=False)
         init_linears(self, std=init_std(width))
 

@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from openrayzer.interfaces import AttentionBackend, AttentionLayout, PositionEncoding, Rotation
 from openrayzer.layers.block import Block
 from openrayzer.layers.init import init_blocks
+from openrayzer.layers.norm import layer_norm
 
 
 class Stack(nn.Module):
@@ -35,13 +36,33 @@ class Stack(nn.Module):
 
 
 class SelfStack(Stack):
-    """Self-attention blocks over sequences, or over views in groups that change from block to block."""
+    """Self-attention blocks over sequences, or over views in groups that change from block to block.
 
-    def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
-        super().__init__(
-            [Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)], width=width
-        )
+    Args:
+        width: token width d.
+        num_heads: attention heads of every block.
+        depth: number of blocks.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        qk_norm_eps: epsilon of the norm of queries and keys; None leaves them as they are.
+        input_norm: whether a LayerNorm stands before the first block.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        depth: int,
+        mlp_ratio: float = 4.0,
+        qk_norm_eps: float | None = 1e-5,
+        input_norm: bool = False,
+    ) -> None:
+        blocks = [
+            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, qk_norm_eps=qk_norm_eps) for _ in range(depth)
+        ]
+        super().__init__(blocks, width=width)
         self.head_width = width // num_heads
+        self.input_norm = layer_norm(width) if input_norm else nn.Identity()
 
     def forward(
         self,
@@ -52,6 +73,7 @@ class SelfStack(Stack):
     ) -> Float[Tensor, "b n d"]:
         """All blocks on sequences; ``positions`` are (row, column) in patches from 1, (0, 0) for no patch."""
         rotate = position_encoding.rotation(positions, self.head_width)
+        tokens = self.input_norm(tokens)
         for number in range(len(self.blocks)):
             tokens = self.run(number, tokens, rotate, backend)
         return tokens
@@ -67,6 +89,7 @@ class SelfStack(Stack):
         """All blocks on views; ``layout`` says which tokens see which in each block."""
         sizes = {"b": tokens.shape[0], "v": tokens.shape[1], "n": tokens.shape[2]}
         rotations: dict[str, Rotation] = {}
+        tokens = self.input_norm(tokens)
         for number in range(len(self.blocks)):
             groups = layout.groups(number)
             if groups not in rotations:

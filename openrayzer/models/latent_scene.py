@@ -43,28 +43,40 @@ class LatentScene(nn.Module):
         renderer: Renderer,
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
+        qk_norm_eps: float | None = 1e-5,
+        input_norm: bool = False,
+        pixel_norm_gain: bool = True,
     ) -> None:
         super().__init__()
         if num_latents < 0:
             raise InputError(f"num_latents must be 0 (remember the context tokens) or more, got {num_latents}")
         self.patch_size, self.patch_positions = patch_size, patch_positions
         self.position_encoding, self.backend = position_encoding, backend
-        self.latents = learned_tokens(num_latents, width)
-        self.encoder = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
+        self.latents = learned_tokens(num_latents, width) if num_latents else None
+        self.encoder = SelfStack(
+            width=width,
+            num_heads=num_heads,
+            depth=depth,
+            mlp_ratio=mlp_ratio,
+            qk_norm_eps=qk_norm_eps,
+            input_norm=input_norm,
+        )
         self.target_rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
         position_encoding.rotation(torch.zeros(1, 1, 2), self.encoder.head_width)  # refuses a head width now, not later
         self.renderer = renderer
-        self.pixels = PatchPixels(width=width, patch_size=patch_size)
+        self.pixels = PatchPixels(width=width, patch_size=patch_size, norm_gain=pixel_norm_gain)
 
     def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Scene:
         """The memory of context views whose tokens carry colours and rays."""
-        num_latents = self.latents.shape[0]
-        patches = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
-        positions = torch.cat([patches.new_zeros(patches.shape[0], num_latents, 2), patches], dim=1)
-        latents = repeat(self.latents, "k d -> b k d", b=tokens.shape[0]).to(tokens.dtype)
-        sequence = torch.cat([latents, rearrange(tokens, "b v n d -> b (v n) d")], dim=1)
+        positions = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
+        sequence = rearrange(tokens, "b v n d -> b (v n) d")
+        kept = sequence.shape[1]
+        if self.latents is not None:
+            kept = self.latents.shape[0]
+            latents = repeat(self.latents, "k d -> b k d", b=tokens.shape[0]).to(tokens.dtype)
+            sequence = torch.cat([latents, sequence], dim=1)
+            positions = torch.cat([positions.new_zeros(positions.shape[0], kept, 2), positions], dim=1)
         sequence = self.encoder(sequence, positions, self.position_encoding, self.backend)
-        kept = num_latents or sequence.shape[1]
         return Scene(sequence[:, :kept], positions[:, :kept], image_size)
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:

@@ -42,6 +42,8 @@ class LVSMEncoderDecoder(Model):
             column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
             and the photometric loss moves a pose as it moves what is attended to.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        qk_norm_eps: epsilon of the RMS norm of queries and keys in the encoder: 1e-5 as published, 1e-3 in
+            Open-RayZer without rotary encoding; null leaves them as they are. The renderer has its own.
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
     Source: Jin et al. 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
@@ -64,6 +66,7 @@ class LVSMEncoderDecoder(Model):
         tokenizer: Tokenizer | None = None,
         patch_positions: Literal["grid", "rays"] = "grid",
         mlp_ratio: float = 4.0,
+        qk_norm_eps: float | None = 1e-5,
         activation_checkpointing: int = 0,
     ) -> None:
         super().__init__()
@@ -81,12 +84,13 @@ class LVSMEncoderDecoder(Model):
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
+            qk_norm_eps=qk_norm_eps,
         )
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
-    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
-        raise UnposedInputError("lvsm_encoder_decoder cannot estimate cameras; give it true ones, or train 'rayzer'")
+    def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
+        raise UnposedInputError("LVSM cannot estimate cameras; give it true ones, or train 'rayzer'")
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None

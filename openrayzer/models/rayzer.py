@@ -1,5 +1,6 @@
 """Model: RayZer, self-supervised from unposed, uncalibrated images."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -7,6 +8,7 @@ from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from openrayzer.geometry.precision import full_precision
 from openrayzer.geometry.rays import plucker_rays
 from openrayzer.interfaces import (
     MODELS,
@@ -19,9 +21,10 @@ from openrayzer.interfaces import (
     PositionEncoding,
     Renderer,
     Tokenizer,
+    UnposedInputError,
 )
 from openrayzer.layers.init import learned_tokens
-from openrayzer.layers.patches import patch_grid, patch_positions
+from openrayzer.layers.patches import PatchLinear, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
 from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
@@ -51,6 +54,16 @@ class RayZer(Model):
             column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
             and the photometric loss moves a pose as it moves what is attended to.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        qk_norm_eps: epsilon of the RMS norm of queries and keys in the estimator and the scene encoder: 1e-5 as
+            published, 1e-3 in Open-RayZer without rotary encoding; null leaves them as they are. The renderer has its own.
+        input_norms: whether a LayerNorm stands before the estimator and before the scene encoder, as in Open-RayZer.
+        pixel_norm_gain: whether the norm before the pixels has a learned gain; Open-RayZer has none.
+        intrinsics: "given" takes those that come with the images and needs a camera head that predicts none, as
+            Open-RayZer without "predict_fov".
+        share_ray_tokens: whether context and target rays become tokens by the same weights, as in Open-RayZer with
+            "decoder_as_canonical"; for fusions that make tokens of rays.
+        poses_from_single_images: accept that every pose is guessed from its own image, because neither layout nor
+            camera head lets views meet. Open-RayZer does so without "rope" or "vggstyle".
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
     Source: Jiang et al. 2025, "RayZer: A Self-supervised Large View Synthesis Model".
@@ -78,16 +91,32 @@ class RayZer(Model):
         num_register_tokens: int = 0,
         patch_positions: Literal["grid", "rays"] = "grid",
         mlp_ratio: float = 4.0,
+        qk_norm_eps: float | None = 1e-5,
+        input_norms: bool = False,
+        pixel_norm_gain: bool = True,
+        intrinsics: Literal["predicted", "given"] = "predicted",
+        share_ray_tokens: bool = False,
+        poses_from_single_images: bool = False,
         activation_checkpointing: int = 0,
     ) -> None:
         super().__init__()
-        _check_views_meet(layout, camera_head, estimator_depth)
+        if not poses_from_single_images:
+            _check_views_meet(layout, camera_head, estimator_depth)
+        _check_intrinsics(intrinsics, camera_head)
         if min(num_camera_tokens, num_register_tokens) < 0:
             raise InputError("num_camera_tokens and num_register_tokens must be 0 or more")
         self.patch_size, self.num_camera_tokens = patch_size, num_camera_tokens
         self.tokenizer, self.position_encoding, self.layout = tokenizer, position_encoding, layout
         self.camera_tokens = learned_tokens(num_camera_tokens + num_register_tokens, width)
-        self.estimator = SelfStack(width=width, num_heads=num_heads, depth=estimator_depth, mlp_ratio=mlp_ratio)
+        self.estimator = SelfStack(
+            width=width,
+            num_heads=num_heads,
+            depth=estimator_depth,
+            mlp_ratio=mlp_ratio,
+            qk_norm_eps=qk_norm_eps,
+            input_norm=input_norms,
+        )
+        self.needs_intrinsics = intrinsics == "given"
         self.camera_head, self.fusion, self.backend = camera_head, fusion, attention
         self.scene = LatentScene(
             width=width,
@@ -100,13 +129,20 @@ class RayZer(Model):
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
+            qk_norm_eps=qk_norm_eps,
+            input_norm=input_norms,
+            pixel_norm_gain=pixel_norm_gain,
         )
+        if share_ray_tokens:
+            self.scene.target_rays = _ray_tokenizer_of(fusion)
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
-    def estimate(self, images: Float[Tensor, "b v 3 h w"]) -> Cameras:
+    def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
+        if self.needs_intrinsics and intrinsics is None:
+            raise UnposedInputError("this RayZer was built with intrinsics 'given'; give estimate(images, intrinsics)")
         tokens = self._image_tokens(images, view_index(images))
-        return self._cameras(tokens, _image_size(images))
+        return self._cameras(tokens, _image_size(images), intrinsics)
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
@@ -119,8 +155,9 @@ class RayZer(Model):
 
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; images become tokens once for all of them."""
+        intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
         tokens = self._image_tokens(views.images, view_index(views.images))
-        cameras = self._cameras(tokens, _image_size(views.images))
+        cameras = self._cameras(tokens, _image_size(views.images), intrinsics)
         context_tokens = select_views(tokens, views.context)
         scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
         return Prediction(self.render(scene, cameras.select(views.target)), cameras)
@@ -129,7 +166,12 @@ class RayZer(Model):
         grid = patch_grid(_image_size(images), self.patch_size)
         return self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
 
-    def _cameras(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
+    def _cameras(
+        self,
+        tokens: Float[Tensor, "b v n d"],
+        image_size: tuple[int, int],
+        intrinsics: Float[Tensor, "b v 4"] | None,
+    ) -> Cameras:
         b, v = tokens.shape[:2]
         extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
         sequence = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
@@ -138,7 +180,8 @@ class RayZer(Model):
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
         seen = self.estimator.over_views(sequence, positions, self.layout, self.position_encoding, self.backend)
         read = seen[:, :, : self.num_camera_tokens] if self.num_camera_tokens else seen[:, :, extra.shape[2] :]
-        return self.camera_head(read, image_size)
+        cameras = self.camera_head(read, image_size)
+        return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
     def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
         image_size = _image_size(images)
@@ -154,6 +197,25 @@ def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: i
             f"head {type(camera_head).__name__} reads each view alone: poses would be guessed from single images; "
             "take the layout 'global' or 'vggt_alternating', more blocks, or the camera head 'rot6d'"
         )
+
+
+def _check_intrinsics(intrinsics: str, camera_head: CameraHead) -> None:
+    name = type(camera_head).__name__
+    if intrinsics == "given" and camera_head.predicts_intrinsics:
+        raise InputError(
+            f"with intrinsics 'given' what camera head {name} predicts would never be used nor learnt; take one that "
+            'predicts none, e.g. {"type": "pi3", "field_of_view": "fixed"}'
+        )
+
+
+def _ray_tokenizer_of(fusion: Fusion) -> PatchLinear:
+    rays = getattr(fusion, "rays", None)
+    if not isinstance(rays, PatchLinear):
+        raise InputError(
+            f"share_ray_tokens: fusion {type(fusion).__name__} makes no tokens of rays alone that could be shared; "
+            "take 'token_mlp' or 'residual_mlp'"
+        )
+    return rays
 
 
 def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:

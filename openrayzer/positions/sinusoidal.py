@@ -1,5 +1,7 @@
 """Position encoding: sines and cosines of patch and view, through a small network, added once."""
 
+from typing import Literal
+
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float, Int
@@ -20,15 +22,19 @@ class SinusoidalEncoding(PositionEncoding):
         width: token width d; a multiple of 8.
         image_index: whether views are told apart by their index. RayZer needs it to read the order of a video;
             a model trained with it works best at the view count it was trained with.
+        counting: how a patch's row and column are counted: "row_major" is right for every image; "square", as in
+            RayZer's released code, is the same on square images and mixes rows with columns on others.
 
     Source: RayZer, section 3; Vaswani et al. 2017 for the frequencies 10000^(-k / (D/2)).
     """
 
-    def __init__(self, *, width: int, image_index: bool = True) -> None:
+    def __init__(
+        self, *, width: int, image_index: bool = True, counting: Literal["row_major", "square"] = "row_major"
+    ) -> None:
         super().__init__()
         if width % 8:
             raise ValueError(f"sinusoidal needs a width that is a multiple of 8, got {width}")
-        self.width, self.image_index = width, image_index
+        self.width, self.image_index, self.counting = width, image_index, counting
         self.patch_network = _network(width)
         if image_index:
             self.camera_network = _network(width)
@@ -37,9 +43,9 @@ class SinusoidalEncoding(PositionEncoding):
         self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]
     ) -> Float[Tensor, "b v n d"]:
         spatial_width = self.width // 2 if self.image_index else self.width
-        rows = sinusoid(torch.arange(grid[0], device=tokens.device), spatial_width // 2)
-        columns = sinusoid(torch.arange(grid[1], device=tokens.device), spatial_width // 2)
-        code = torch.cat([repeat(rows, "y d -> (y x) d", x=grid[1]), repeat(columns, "x d -> (y x) d", y=grid[0])], -1)
+        patches = torch.arange(grid[0] * grid[1], device=tokens.device)
+        line = grid[1] if self.counting == "row_major" else grid[0]
+        code = torch.cat([sinusoid(place, spatial_width // 2) for place in (patches // line, patches % line)], -1)
         if self.image_index:
             temporal = sinusoid(rearrange(index, "b v -> (b v)"), self.width // 2)
             temporal = repeat(temporal, "(b v) d -> b v n d", b=index.shape[0], n=code.shape[0])

@@ -22,13 +22,19 @@ class JointRenderer(Renderer):
         num_heads: attention heads.
         depth: number of blocks.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        qk_norm_eps: epsilon of the RMS norm of queries and keys: 1e-5 as in RayZer and LVSM; null leaves them
+            as they are.
     """
 
-    def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(
+        self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5
+    ) -> None:
         super().__init__()
         self.width = width
         self.norm = layer_norm(width)
-        self.stack = SelfStack(width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio)
+        self.stack = SelfStack(
+            width=width, num_heads=num_heads, depth=depth, mlp_ratio=mlp_ratio, qk_norm_eps=qk_norm_eps
+        )
 
     def forward(
         self,

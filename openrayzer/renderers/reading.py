@@ -22,15 +22,22 @@ class ReadingRenderer(Renderer):
         num_heads: attention heads.
         depth: number of blocks.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        qk_norm_eps: epsilon of the RMS norm of queries and keys: 1e-5 as in RayZer and LVSM; null leaves them
+            as they are.
 
     Source: the decoder of Vaswani et al. 2017; for view synthesis, Efficient-LVSM's target stream.
     """
 
-    def __init__(self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(
+        self, *, width: int, num_heads: int, depth: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5
+    ) -> None:
         super().__init__()
         self.width = width
         self.norm, self.memory_norm = layer_norm(width), layer_norm(width)
-        blocks = [ReadingBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio) for _ in range(depth)]
+        blocks = [
+            ReadingBlock(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, qk_norm_eps=qk_norm_eps)
+            for _ in range(depth)
+        ]
         self.stack = Stack(blocks, width=width)
         self.head_width = width // num_heads
 

@@ -39,15 +39,27 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.settings",
         "openrayzer.data",
         "openrayzer.evaluation",
+        "openrayzer.weight_folder",
     },
     "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer"},
+    "openrayzer.hub": {"openrayzer.interfaces"},
     "openrayzer.run_folder": {
         "registry",
         "openrayzer.types",
         "openrayzer.interfaces",
+        "openrayzer.layers",
+        "openrayzer.weight_folder",
+        "openrayzer.hub",
         "openrayzer.settings",
         "openrayzer.composer",
         "openrayzer.training",
+    },
+    "openrayzer.export": {
+        "openrayzer.interfaces",
+        "openrayzer.weight_folder",
+        "openrayzer.composer",
+        "openrayzer.training",
+        "openrayzer.run_folder",
     },
 }
 ONLY_THERE = {  # third-party package -> the only first-party packages that may import it
@@ -55,6 +67,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jsonargparse": {"openrayzer.composer"},
     "xformers": {"openrayzer.attention"},
     "timm": {"openrayzer.tokenizers"},
+    "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},
 }
 FILES = sorted([*ROOT.glob("registry/**/*.py"), *ROOT.glob("openrayzer/**/*.py")])
 
