@@ -7,11 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.geometry.intrinsics import square_pixel_intrinsics
-from openrayzer.geometry.precision import no_autocast
 from openrayzer.geometry.rotations import se3_exp
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead
 from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.init import init_linears
+from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.types import Cameras
 
 
@@ -23,11 +23,14 @@ class Se3Head(CameraHead):
 
     Args:
         width: token width d.
-        initial_focal: focal length at the start of training, in units of the shorter image side.
+        initial_focal: focal length at the start of training, in ``focal_unit``.
         focal_per: whether every view has a focal length of its own or all views of a scene share one.
-        max_log_focal: the focal length stays within initial_focal * exp(+-max_log_focal).
+        max_log_focal: the focal length stays within initial_focal * exp(+-max_log_focal); None does not bound it.
+        focal_unit: what the focal length is measured in: the shorter image side, or half the way from the centre of
+            its first pixel to that of its last.
+        focal_offset: added to the focal length, in ``focal_unit``.
 
-    Source: RayDer, camera head (there without the bound, and 0.5 as the initial focal length).
+    Source: RayDer, camera head (there initial_focal 1 in half_span, no bound, offset 1e-6).
     """
 
     def __init__(
@@ -36,14 +39,20 @@ class Se3Head(CameraHead):
         width: int,
         initial_focal: float = 1.0,
         focal_per: Literal["view", "scene"] = "view",
-        max_log_focal: float = 3.0,
+        max_log_focal: float | None = 3.0,
+        focal_unit: Literal["shorter_side", "half_span"] = "shorter_side",
+        focal_offset: float = 0.0,
     ) -> None:
         super().__init__()
         self.width = width
-        if not initial_focal > 0 or not max_log_focal > 0:
-            raise ValueError(f"initial_focal and max_log_focal must be above 0, got {initial_focal}, {max_log_focal}")
+        if not initial_focal > 0 or (max_log_focal is not None and not max_log_focal > 0) or not focal_offset >= 0:
+            raise ValueError(
+                f"initial_focal and max_log_focal must be above 0 and focal_offset not below, got {initial_focal}, "
+                f"{max_log_focal}, {focal_offset}"
+            )
         self.initial_focal, self.focal_per, self.max_log_focal = initial_focal, focal_per, max_log_focal
-        self.norm = nn.RMSNorm(width, eps=1e-6)
+        self.focal_unit, self.focal_offset = focal_unit, focal_offset
+        self.norm = RMSNorm(width)
         self.twist = Float32Linear(width, 6)
         self.log_focal = Float32Linear(width, 1)
         init_linears(self.twist, std=1e-3)
@@ -51,11 +60,13 @@ class Se3Head(CameraHead):
         nn.init.zeros_(self.log_focal.bias)
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
-        with no_autocast(tokens):
-            features = self.norm(reduce(tokens.float(), "b v n d -> b v d", "mean"))
+        features = self.norm(reduce(tokens.float(), "b v n d -> b v d", "mean"))
         log_focal = self.log_focal(features)
         if self.focal_per == "scene":
             log_focal = repeat(reduce(log_focal, "b v 1 -> b 1 1", "mean"), "b 1 1 -> b v 1", v=tokens.shape[1])
-        bounded = self.max_log_focal * (log_focal / self.max_log_focal).tanh()  # the identity near 0
-        focal = self.initial_focal * bounded[..., 0].exp()
+        if self.max_log_focal is not None:
+            log_focal = self.max_log_focal * (log_focal / self.max_log_focal).tanh()  # the identity near 0
+        focal = self.initial_focal * log_focal[..., 0].exp() + self.focal_offset
+        if self.focal_unit == "half_span":
+            focal = focal * ((min(image_size) - 1) / (2 * min(image_size)))
         return Cameras(se3_exp(self.twist(features)), square_pixel_intrinsics(focal, image_size))

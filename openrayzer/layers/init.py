@@ -6,6 +6,8 @@
 | other linear layers                  | N(0, s)                                         | 0    |
 | learned tokens                       | N(0, s)                                         |      |
 | camera heads: rot6d, and last layers | N(0, 1e-3): cameras start as nearly equal       | 0    |
+| RayDer: linear layers                | N(0, 1 / sqrt(inputs))                          |      |
+| RayDer: ends of residual branches, and the last layer | 0: blocks start as the identity |     |
 
 s = 0.02 sqrt(768 / width): 0.02 at the published width, and the same size of activations at any other.
 
@@ -32,6 +34,13 @@ def init_linears(module: nn.Module, *, std: float) -> None:
             nn.init.normal_(part.weight, std=std)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+
+
+def init_by_inputs(module: nn.Module) -> None:
+    """Every linear layer inside: outputs as large as inputs are, bias 0."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            init_linears(part, std=part.in_features**-0.5)
 
 
 def init_blocks(blocks: Iterable[nn.Module], *, width: int) -> None:

@@ -2,4 +2,5 @@
 
 from openrayzer.models import lvsm_decoder_only as lvsm_decoder_only
 from openrayzer.models import lvsm_encoder_decoder as lvsm_encoder_decoder
+from openrayzer.models import rayder as rayder
 from openrayzer.models import rayzer as rayzer

@@ -1,0 +1,249 @@
+"""RayDer as its authors released it."""
+
+from collections.abc import Mapping
+from typing import Protocol, get_args, runtime_checkable
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from openrayzer.interfaces import InputError, Model
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.naming import depth_of, linear, paired, rename, shape_of
+from openrayzer.interop.system import Imported, System
+from openrayzer.layers.axial_rotary import Spread, axial_frequencies
+from openrayzer.layers.weight_files import listed
+from openrayzer.types import Cameras, Scene, select_views
+
+PIXELS = "backbone.merges.0.proj.weight"
+"""From the pixels of a patch, each (red, green, blue, direction, moment), to the first token."""
+SPATIAL, TEMPORAL = "pos_emb.spatial_freqs", "pos_emb.temporal_freqs"
+"""Stored constants: frequencies of rows and columns, and of time, which turns nothing inside a view."""
+POSE, FOCAL = "camera_pose_head", "intrinsics_head"
+
+
+@runtime_checkable
+class _RayDer(Protocol):
+    """What our ``rayder`` can do beyond a model; this package takes models as they come and imports none."""
+
+    def observe(self, images: Tensor) -> tuple[Cameras, Tensor]: ...
+
+    def reconstruct(self, images: Tensor, cameras: Cameras) -> Scene: ...
+
+    def render(self, scene: Scene, cameras: Cameras, state: Tensor | None = None) -> Tensor: ...
+
+
+class RayDerWeights(System):
+    """RayDer, the authors' release: projected role gains, absolute poses, a focal length per view."""
+
+    name = "rayder"
+    experiment = "rayder_dl3dv.json"
+    fingerprint = "view_type_embedding.weight"
+    title = "RayDer (arXiv 2605.31535), the released code"
+    license = "other"
+
+    def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
+        width = configuration.agree("width", shape_of(state, "camera_tokens.weight")[1])
+        depth = configuration.agree("depth", depth_of(state, "backbone.mid_level"))
+        state_width = configuration.agree("d_dynamic_state", shape_of(state, "dynamic_state_in_proj.weight")[1])
+        levels = _levels(state)
+        published = [[level["width"], level["depth"], [1, level["patch"], level["patch"]]] for level in levels]
+        configuration.agree("down_up_configs", published)
+        (num_heads,) = shape_of(state, "backbone.mid_level.0.global_attn.scale", rank=1)
+        head_width = width // num_heads
+        model = {
+            "type": "rayder",
+            "width": width,
+            "depth": depth,
+            "levels": levels,
+            "camera_head": {
+                "type": "se3",
+                "width": width,
+                "initial_focal": 1.0,
+                "max_log_focal": None,
+                "focal_unit": "half_span",
+                "focal_offset": 1e-6,
+            },
+            "attention": {"type": "auto"},
+            "head_width": head_width,
+            "middle_patch": _patch(state, "backbone.mid_merge.proj.weight", levels[-1]["width"]),
+            "mlp_ratio": shape_of(state, "backbone.mid_level.0.ff.down_proj.weight")[1] / width,
+            "state_width": state_width,
+            "gains": "projection",
+            "window_borders": "swapped",
+            "frequency_spread": _spread(state, head_width),
+        }
+        configuration.check()
+        return Imported(model, _weights(state, depth, levels))
+
+    def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+        """R, t and f of all views and their states; targets rendered without and with states, and as in training.
+
+        ``n_in`` views are contexts, the ``n_target`` views behind them targets. ``render_train_ar`` is what training
+        predicts of all views but the first, each from those before it.
+        """
+        shape_of(inputs, "image", rank=5)
+        images = (rearrange(inputs["image"], "b t h w c -> b t c h w") + 1) / 2
+        height, width = images.shape[-2:]
+        n_in, n_target = _counts(configuration, images.shape[1])
+        if not isinstance(model, _RayDer):
+            raise InputError(f"only our model 'rayder' returns what RayDer does, this is a {type(model).__name__}")
+        cameras, states = model.observe(images)
+
+        def render(contexts: int, targets: range, *, with_state: bool) -> Tensor:
+            first = _views(range(contexts), images)
+            scene = model.reconstruct(select_views(images, first), cameras.select(first))
+            rendered = _views(targets, images)
+            given = select_views(states, rendered) if with_state else None
+            return rearrange(2 * model.render(scene, cameras.select(rendered), given) - 1, "b t c h w -> b t h w c")
+
+        targets = range(n_in, n_in + n_target)
+        later = [render(view, range(view, view + 1), with_state=True) for view in range(1, images.shape[1])]
+        return {
+            "R": cameras.c2w[..., :3, :3],
+            "t": cameras.c2w[..., :3, 3],
+            "f": cameras.intrinsics[..., 0] * (2 * width / (min(height, width) - 1)),
+            "state": states,
+            "render_nostate": render(n_in, targets, with_state=False),
+            "render_state": render(n_in, targets, with_state=True),
+            "render_train_ar": torch.cat(later, dim=1),
+        }
+
+
+def _counts(configuration: Configuration, num_views: int) -> tuple[int, int]:
+    """Contexts and targets of a recording.
+
+    Raises:
+        InputError: the configuration does not say, or there are not so many views.
+    """
+    n_target = configuration.get("n_target", 0)
+    n_in = configuration.get("n_in", num_views - n_target)
+    n_target = n_target or num_views - n_in
+    if min(n_in, n_target) < 1 or n_in + n_target > num_views:
+        raise InputError(
+            f"n_in {n_in} and n_target {n_target} do not go with the {num_views} views that are recorded; say n_target"
+        )
+    return n_in, n_target
+
+
+def _views(chosen: range, images: Tensor) -> Tensor:
+    return repeat(torch.tensor(chosen, device=images.device), "v -> b v", b=images.shape[0])
+
+
+def _levels(state: Mapping[str, Tensor]) -> list[dict[str, int]]:
+    """Width, depth and patch of each fine grid."""
+    levels: list[dict[str, int]] = []
+    for number in range(depth_of(state, "backbone.down_levels")):
+        name = f"backbone.merges.{number}.proj.weight"
+        channels = levels[-1]["width"] if levels else 9
+        depth = depth_of(state, f"backbone.down_levels.{number}")
+        levels.append({"width": shape_of(state, name)[0], "depth": depth, "patch": _patch(state, name, channels)})
+    if not levels:
+        raise InputError("there is no weight backbone.down_levels.0...: the model has no fine grid")
+    return levels
+
+
+def _patch(state: Mapping[str, Tensor], name: str, channels: int) -> int:
+    columns = shape_of(state, name)[1]
+    side = round((columns / channels) ** 0.5)
+    if side < 1 or channels * side**2 != columns:
+        raise InputError(f"weight {name} has {columns} columns, which are no square of cells of {channels} channels")
+    return side
+
+
+def _spread(state: Mapping[str, Tensor], head_width: int) -> Spread:
+    """The layout of rotary frequencies over heads that all stored ones agree with.
+
+    Raises:
+        InputError: no known layout gives them.
+    """
+    stored = {name: value for name, value in state.items() if name.endswith(SPATIAL)}
+    wrong: dict[Spread, list[str]] = {
+        spread: [name for name, value in stored.items() if not _agrees(value, head_width, spread)]
+        for spread in get_args(Spread)
+    }
+    for spread, names in wrong.items():
+        if not names:
+            return spread
+    raise InputError(
+        "the rotary frequencies are not those of RayDer, however they are spread over heads: "
+        + "; ".join(f"{spread!r} is not {listed(names)}" for spread, names in wrong.items())
+    )
+
+
+def _agrees(stored: Tensor, head_width: int, spread: Spread) -> bool:
+    expected = axial_frequencies(stored.shape[1], head_width, spread, stored.device)
+    return stored.shape == (2, *expected.shape) and torch.allclose(stored, expected.expand_as(stored), rtol=1e-5)
+
+
+def _weights(state: Mapping[str, Tensor], depth: int, levels: list[dict[str, int]]) -> dict[str, Tensor]:
+    """All weights by our names.
+
+    Raises:
+        InputError: lists what is missing and what is unknown.
+    """
+    constants = {name for name in state if name.endswith((SPATIAL, TEMPORAL))}
+    names = _names(depth, levels)
+    weights = rename({name: value for name, value in state.items() if name not in constants}, names)
+    pixels = rearrange(weights.pop(PIXELS), "d (cells c) -> d cells c", c=9)
+    colours, direction, moment = pixels.split(3, dim=-1)
+    patches = {"image": colours, "ray": torch.cat([moment, direction], dim=-1)}
+    weights |= {f"backbone.{kind}_patches.linear.weight": value.flatten(1) for kind, value in patches.items()}
+    gains = {kind: weights.pop(f"{kind}.norm.scale") for kind in (POSE, FOCAL)}  # we have one norm for both
+    weights["camera_head.norm.weight"] = torch.ones_like(gains[POSE])
+    weights["camera_head.twist.weight"] = weights["camera_head.twist.weight"] * gains[POSE]
+    weights["camera_head.log_focal.weight"] = weights["camera_head.log_focal.weight"] * gains[FOCAL]
+    for token in ("camera_token", "view_token"):
+        weights[token] = weights[token][0]
+    return weights
+
+
+def _names(depth: int, levels: list[dict[str, int]]) -> dict[str, str]:
+    """Our name of each published weight; what has no equal keeps its own."""
+    names = {
+        "camera_tokens.weight": "camera_token",
+        "nvs_tokens.weight": "view_token",
+        "view_type_embedding.weight": "codes.roles",
+        "token_type_embedding.weight": "codes.kinds",
+        "dynamic_state_head.norm.scale": "state_norm.weight",
+        "dynamic_state_in_proj.weight": "state_token.weight",
+        "backbone.splits.0.norm.scale": "backbone.colours.norm.weight",
+        "backbone.splits.0.proj.weight": "backbone.colours.linear.weight",
+        **{name: name for name in (PIXELS, f"{POSE}.norm.scale", f"{FOCAL}.norm.scale")},
+        **linear("dynamic_state_head.out_proj", "state"),
+        **linear(f"{POSE}.out_proj", "camera_head.twist"),
+        **linear(f"{FOCAL}.out_proj", "camera_head.log_focal"),
+    }
+    for number in range(len(levels)):
+        last = number == len(levels) - 1
+        for kind, extra in (("merge", {}), ("split", {"fac": "share"})):
+            published = f"backbone.mid_{kind}" if last else f"backbone.{kind}s.{number + 1}"
+            names |= paired(published, f"backbone.{kind}s.{number}", {"proj.weight": "linear.weight", **extra})
+        for way in ("down", "up"):
+            for block in range(levels[number]["depth"]):
+                published, ours = f"backbone.{way}_levels.{number}.{block}", f"backbone.{way}.{number}.blocks.{block}"
+                names |= _attention(f"{published}.self_attn", f"{ours}.attention")
+                names |= _feed_forward(f"{published}.ff", f"{ours}.mlp")
+                norms = {
+                    "self_attn.norm.linear.weight": "attention_norm.weight",
+                    "ff.norm.linear.weight": "mlp_norm.weight",
+                }
+                names |= paired(published, ours, norms)
+    for block in range(depth):
+        published, ours = f"backbone.mid_level.{block}", f"backbone.middle.blocks.{block}"
+        names |= _feed_forward(f"{published}.ff", f"{ours}.mlp")
+        for part, own in (("global_attn", "global"), ("local_attn", "local"), ("ff", "mlp")):
+            norms = {"norm.linear.weight": "patches.weight", "register_norm.linear.weight": "register.weight"}
+            names |= paired(f"{published}.{part}", f"{ours}.{own}_norm", norms)
+            if part != "ff":
+                names |= _attention(f"{published}.{part}", f"{ours}.{own}_attention")
+    return names
+
+
+def _attention(published: str, ours: str) -> dict[str, str]:
+    leaves = {"qkv_proj.weight": "query_key_value.weight", "scale": "scale", "out_proj.weight": "out.weight"}
+    return paired(published, ours, leaves)
+
+
+def _feed_forward(published: str, ours: str) -> dict[str, str]:
+    return paired(published, ours, {"up_proj.weight": "values_gates.weight", "down_proj.weight": "out.weight"})

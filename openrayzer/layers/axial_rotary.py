@@ -1,0 +1,65 @@
+"""Rotary positions inside an image that turn a part of each head, with frequencies that differ between heads."""
+
+import math
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.layers.cosine_attention import Heads, Turn
+
+LOWEST, HIGHEST = math.pi, 10 * math.pi
+"""Frequencies in radians per half of the longer image side; the highest itself is left out."""
+
+Spread = Literal["interleaved", "blocked"]
+"""Of heads * k frequencies in rising order, head h has every heads-th from h on, or those from h * k on."""
+
+
+def axial_frequencies(
+    num_heads: int, head_width: int, spread: Spread, device: torch.device
+) -> Float[Tensor, "heads k"]:
+    """Frequencies of each head, the same for rows and columns; k is an eighth of the head width.
+
+    Raises:
+        ValueError: the head width is no multiple of 8.
+
+    Source: RayDer, after HDiT (Crowson et al. 2024), section 4.3.
+    """
+    if head_width % 8:
+        raise ValueError(f"rotary positions need a head width that is a multiple of 8, got {head_width}")
+    count = num_heads * (head_width // 8)
+    exponents = torch.arange(count, dtype=torch.float32, device=device) / count
+    frequencies = LOWEST * (HIGHEST / LOWEST) ** exponents
+    layout = "(k h) -> h k" if spread == "interleaved" else "(h k) -> h k"
+    return rearrange(frequencies, layout, h=num_heads)
+
+
+def grid_coordinates(grid: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
+    """(y, x) of the centres of a grid's cells, row by row; the longer image side spans -1 to 1, the centre is 0."""
+    y, x = ((2 * torch.arange(count, device=device) + 1 - count) / max(grid) for count in grid)
+    return torch.stack([repeat(y, "y -> (y x)", x=grid[1]), repeat(x, "x -> (y x)", y=grid[0])], dim=-1)
+
+
+def axial_turn(coordinates: Float[Tensor, "n 2"], *, num_heads: int, head_width: int, spread: Spread) -> Turn:
+    """Turns heads by the (y, x) of their tokens; tokens at (0, 0) are not turned.
+
+    With k an eighth of the head width, component i turns with component i + 3k: those from k to 2k by y, those from
+    2k to 3k by x. Components 0 to k belong to the time axis, which is the same for all tokens of a view and so turns
+    nothing, and the last quarter has no position. Angles are float32 whatever the dtype of the heads.
+
+    Source: RayDer; Su et al. 2021 (RoFormer), equation 34.
+    """
+    frequencies = axial_frequencies(num_heads, head_width, spread, coordinates.device)
+    angles = rearrange(coordinates[..., None, None] * frequencies, "n yx h k -> n h (yx k)")  # (n, h, 2k)
+    cosine, sine = angles.cos(), angles.sin()
+    k = head_width // 8
+    sizes = [k, 2 * k, k, 2 * k, head_width - 6 * k]
+
+    def turn(heads: Heads) -> Heads:
+        time, first, time_too, second, rest = heads.split(sizes, dim=-1)
+        turned = first * cosine - second * sine, second * cosine + first * sine
+        return torch.cat([time, turned[0].to(heads.dtype), time_too, turned[1].to(heads.dtype), rest], dim=-1)
+
+    return turn

@@ -1,0 +1,88 @@
+"""Attention by the angle between queries and keys; who sees whom is handed in."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from openrayzer.geometry.precision import full_precision
+
+SHORTEST_SQUARE = 1e-6
+"""Added to the squared length of queries and keys, so that a vector of zeros has a gradient. Source: RayDer."""
+
+SMALLEST_SCALE = 1e-3
+"""The learned scale counts as this where it falls below, because its root is taken."""
+
+Heads = Float[Tensor, "b v n heads e"]
+
+
+@dataclass(frozen=True)
+class KeyValue:
+    """What tokens show to those who look at them."""
+
+    key: Heads
+    value: Heads
+
+
+Look = Callable[[Heads, KeyValue], Heads]
+"""What queries read, given also what their own views show."""
+
+Turn = Callable[[Heads], Heads]
+"""Turns queries and keys by their tokens' positions."""
+
+
+class CosineAttention(nn.Module):
+    """softmax(s cos(q, k)) v with one learned s per head; no biases.
+
+    Queries and keys are scaled to length sqrt(s). As ``Look`` divides scores by sqrt(e), queries are longer by that.
+
+    Args:
+        width: token width d.
+        head_width: width e of one head.
+
+    Source: RayDer, after Swin v2 and HDiT.
+    """
+
+    def __init__(self, *, width: int, head_width: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads_of(width, head_width)
+        self.query_key_value = nn.Linear(width, 3 * width, bias=False)
+        self.scale = nn.Parameter(torch.full((self.num_heads,), 10.0))
+        self.out = nn.Linear(width, width, bias=False)
+
+    def forward(
+        self, tokens: Float[Tensor, "b v n d"], look: Look, turn: Turn
+    ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
+        """What the tokens read, and what they show."""
+        packed = self.query_key_value(tokens)
+        packed = rearrange(packed, "b v n (three h e) -> three b v n h e", three=3, h=self.num_heads)
+        query, key, value = packed.unbind(0)
+        scale = full_precision(self.scale).clamp(min=SMALLEST_SCALE)[:, None]  # (h, 1)
+        query = turn(_with_length(query, (scale * query.shape[-1]).sqrt()))
+        shown = KeyValue(turn(_with_length(key, scale.sqrt())), value)
+        return self.out(rearrange(look(query, shown), "b v n h e -> b v n (h e)")), shown
+
+
+def num_heads_of(width: int, head_width: int) -> int:
+    """How many heads share a width.
+
+    Raises:
+        ValueError: they do not share it evenly.
+    """
+    if head_width < 1 or width % head_width:
+        raise ValueError(f"width {width} must be a multiple of head_width {head_width}")
+    return width // head_width
+
+
+def unturned(heads: Heads) -> Heads:
+    """A ``Turn`` for tokens that have no position."""
+    return heads
+
+
+def _with_length(heads: Heads, length: Float[Tensor, "heads 1"]) -> Heads:
+    values = full_precision(heads)
+    square = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square()
+    return (values * (torch.rsqrt(square + SHORTEST_SQUARE) * length)).to(heads.dtype)

@@ -1,0 +1,134 @@
+"""Blocks whose norms know the role of their tokens, and runs of them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from openrayzer.interfaces import AttentionBackend
+from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_coordinates
+from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of, unturned
+from openrayzer.layers.init import init_by_inputs
+from openrayzer.layers.roles import RegisterNorm, RoleCode, RoleNorm
+from openrayzer.layers.sights import own_view
+from openrayzer.layers.stack import Stack
+from openrayzer.layers.swiglu import SwiGLU
+
+
+class LocalBlock(nn.Module):
+    """Attention inside a view, then feed-forward."""
+
+    def __init__(self, *, width: int, head_width: int, code_width: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.attention_norm = RoleNorm(width, code_width)
+        self.attention = CosineAttention(width=width, head_width=head_width)
+        self.mlp_norm = RoleNorm(width, code_width)
+        self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
+
+    def forward(
+        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, look: Look, turn: Turn
+    ) -> Float[Tensor, "b v n d"]:
+        tokens = tokens + self.attention(self.attention_norm(tokens, code), look, turn)[0]
+        return tokens + self.mlp(self.mlp_norm(tokens, code))
+
+
+class GlobalLocalBlock(nn.Module):
+    """Attention among views without positions, attention inside each view with positions, feed-forward.
+
+    The last token of each view is its register, which has norms of its own and everything else in common.
+
+    Source: RayDer, middle layers.
+    """
+
+    def __init__(self, *, width: int, head_width: int, code_width: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.global_norm = RegisterNorm(width, code_width)
+        self.global_attention = CosineAttention(width=width, head_width=head_width)
+        self.local_norm = RegisterNorm(width, code_width)
+        self.local_attention = CosineAttention(width=width, head_width=head_width)
+        self.mlp_norm = RegisterNorm(width, code_width)
+        self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
+
+    def forward(
+        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, look_around: Look, look_inside: Look, turn: Turn
+    ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
+        """The tokens, and what they showed to other views."""
+        read, shown = self.global_attention(self.global_norm(tokens, code), look_around, unturned)
+        tokens = tokens + read
+        tokens = tokens + self.local_attention(self.local_norm(tokens, code), look_inside, turn)[0]
+        return tokens + self.mlp(self.mlp_norm(tokens, code)), shown
+
+
+class RoleStack(Stack):
+    """Blocks that start as the identity: what ends a residual branch is zero.
+
+    Args:
+        blocks: of one width.
+        width: token width d.
+        head_width: width of one head.
+        spread: see ``axial_frequencies``.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], *, width: int, head_width: int, spread: Spread) -> None:
+        super().__init__(blocks, width=width)
+        init_by_inputs(self)
+        for part in self.modules():
+            if isinstance(part, CosineAttention | SwiGLU):
+                nn.init.zeros_(part.out.weight)
+        self.num_heads, self.head_width, self.spread = num_heads_of(width, head_width), head_width, spread
+        axial_frequencies(
+            self.num_heads, head_width, spread, torch.device("cpu")
+        )  # refuses a head width now, not later
+
+    def turn(self, coordinates: Float[Tensor, "n 2"]) -> Turn:
+        """What attention inside a view does to queries and keys."""
+        return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
+
+    def _block(self, number: int, *inputs: object) -> Any:
+        if self.checkpoint_every and self.training and number % self.checkpoint_every == 0:
+            return checkpoint(self.blocks[number], *inputs, use_reentrant=False)
+        return self.blocks[number](*inputs)
+
+
+class LocalStack(RoleStack):
+    """Local blocks on the patch tokens of views, each token seeing its neighbours."""
+
+    def forward(
+        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, grid: tuple[int, int], look: Look
+    ) -> Float[Tensor, "b v n d"]:
+        turn = self.turn(grid_coordinates(grid, tokens.device))
+        for number in range(len(self.blocks)):
+            tokens = self._block(number, tokens, code, look, turn)
+        return tokens
+
+
+class GlobalLocalStack(RoleStack):
+    """Global-local blocks on the patch tokens and the register of views."""
+
+    def forward(
+        self,
+        tokens: Float[Tensor, "b v n d"],
+        code: RoleCode,
+        grid: tuple[int, int],
+        looks: Sequence[Look],
+        backend: AttentionBackend,
+    ) -> tuple[Float[Tensor, "b v n d"], list[KeyValue]]:
+        """The tokens, and what they showed to other views in each block.
+
+        Args:
+            tokens: patch tokens row by row, then the register, which lies at the centre of the image.
+            code: of the role that the views play.
+            grid: rows and columns of patches.
+            looks: whom each block's global attention sees.
+            backend: computes the attention inside a view.
+        """
+        turn = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
+        shown: list[KeyValue] = []
+        for number, look in enumerate(looks):
+            tokens, here = self._block(number, tokens, code, look, own_view(backend), turn)
+            shown.append(here)
+        return tokens, shown

@@ -1,0 +1,253 @@
+"""Model: RayDer, one network that estimates cameras, remembers contexts and renders targets."""
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from openrayzer.geometry.precision import full_precision
+from openrayzer.geometry.rays import plucker_rays
+from openrayzer.interfaces import MODELS, AttentionBackend, CameraHead, InputError, Model
+from openrayzer.layers.axial_rotary import Spread
+from openrayzer.layers.cosine_attention import KeyValue, Look, num_heads_of
+from openrayzer.layers.float32 import Float32Linear
+from openrayzer.layers.hourglass import Crossing, Hourglass, Level
+from openrayzer.layers.neighbourhood import Borders
+from openrayzer.layers.rms_norm import RMSNorm
+from openrayzer.layers.roles import LearnedCodes, Role, TableCodes
+from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view
+from openrayzer.layers.stack import checkpoint_activations
+from openrayzer.models.latent_scene import check_sizes
+from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
+
+TOKEN_STD = 1e-4
+"""Of learned registers at the start: the norms shrink them, so that all cameras start as nearly equal. As RayDer."""
+
+
+@MODELS.register("rayder")
+class RayDer(Model):
+    """RayDer: one hourglass transformer finds cameras, remembers context views and renders target views.
+
+    Images alone give a camera and a dynamic state per view. Images with rays give the memory: the keys and values that
+    context views show in each middle layer, each context having seen those before it. Rays alone, and that memory,
+    give images. Every view has one register token, from which its camera is read and into which its state is put.
+
+    While it trains, targets are all views but the first of a list and see the views before them (``targets_see``), so
+    take the view sampler ``autoregressive``. The state of a target is read from its own image and says what cameras
+    cannot, such as how things moved; it is dropped for some views in training and always zero after it.
+
+    Args:
+        width: token width d in the middle.
+        depth: blocks in the middle.
+        levels: finer grids around the middle, finest first.
+        camera_head: register tokens to cameras.
+        attention: how attention in the middle is computed.
+        head_width: width of one attention head, everywhere.
+        middle_patch: side of the square of cells of the last level that make one token of the middle.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        state_width: numbers in the dynamic state of a view.
+        state_dropout: share of target views whose state is dropped in training; 1 never uses it.
+        gains: where norms have the gains of a role from: a table, or, as published, a projection of learned codes,
+            which can express no more and has 1.6 times as many weights in all.
+        targets_see: what targets see in training: "prefix", target i sees contexts 0 to i; "all", all contexts.
+        window: side of the neighbourhood that a token sees on a finer level.
+        window_borders: how windows stay inside images that are not square. "swapped" is a quirk of the released code,
+            which bounds rows by the number of columns and columns by that of rows; imported weights need it.
+        frequency_spread: which frequencies of the rotary positions each head has, see ``axial_frequencies``.
+        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+
+    Source: RayDer, arXiv 2605.31535. Its joint pass over contexts and targets with a mask is here two passes without,
+    because contexts never see targets; and what its code computes and throws away is not computed.
+    """
+
+    posed = False
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        depth: int,
+        levels: tuple[Level, ...],
+        camera_head: CameraHead,
+        attention: AttentionBackend,
+        head_width: int = 64,
+        middle_patch: int = 2,
+        mlp_ratio: float = 3.0,
+        state_width: int = 256,
+        state_dropout: float = 0.5,
+        gains: Literal["table", "projection"] = "table",
+        targets_see: Literal["prefix", "all"] = "prefix",
+        window: int = 7,
+        window_borders: Borders = "own",
+        frequency_spread: Spread = "interleaved",
+        activation_checkpointing: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= state_dropout <= 1:
+            raise InputError(f"state_dropout must be a share from 0 to 1, got {state_dropout}")
+        if min(depth, state_width) < 1:
+            raise InputError(f"depth and state_width must be 1 or more, got {depth} and {state_width}")
+        self.backend, self.state_dropout, self.targets_see = attention, state_dropout, targets_see
+        self.depth, self.num_heads = depth, num_heads_of(width, head_width)
+        self.codes = TableCodes() if gains == "table" else LearnedCodes(width=width)
+        self.backbone = Hourglass(
+            levels=levels,
+            width=width,
+            depth=depth,
+            patch=middle_patch,
+            head_width=head_width,
+            code_width=self.codes.code_width,
+            mlp_ratio=mlp_ratio,
+            window=window,
+            borders=window_borders,
+            spread=frequency_spread,
+        )
+        self.patch_size = self.backbone.strides[-1]
+        self.camera_token, self.view_token = _register(width), _register(width)
+        self.camera_head = camera_head
+        self.state_norm, self.state = RMSNorm(width), Float32Linear(width, state_width)
+        self.state_token = nn.Linear(state_width, width, bias=False)
+        check_sizes(self, width=width, patch_size=self.patch_size)
+        checkpoint_activations(self, every=activation_checkpointing)
+
+    def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
+        cameras, _ = self.observe(images)
+        return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
+
+    def observe(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Cameras, Float[Tensor, "b v s"]]:
+        """Cameras of any number of views, and what else their images say: their dynamic states."""
+        size = _image_size(images)
+        self._check_size(size)
+        tokens = self.backbone.image_patches(_colours(images))
+        looks = [all_views(self.backend)] * self.depth
+        seen = self._cross("camera", tokens, _each(self.camera_token, tokens), size, looks)
+        return self.camera_head(seen.registers[:, :, None], size), self.state(self.state_norm(seen.registers))
+
+    def reconstruct(
+        self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
+    ) -> Scene:
+        memory = self._remember(images, cameras)
+        stacked = torch.stack([torch.stack([block.key, block.value]) for block in memory])
+        tokens = rearrange(stacked, "block two b v n h e -> b (v n) (block two h e)")
+        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), _image_size(images))
+
+    def render(
+        self, scene: Scene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
+    ) -> Float[Tensor, "b v 3 h w"]:
+        """The scene as the cameras see it.
+
+        Args:
+            scene: every view sees all of it.
+            cameras: of the views to render, which never see each other.
+            state: their dynamic states, as ``observe`` reads them from images; zero by default.
+        """
+        rows, columns = self.backbone.grids(scene.image_size)[-1]
+        blocks = rearrange(
+            scene.tokens, "b (v n) (block two h e) -> block two b v n h e",
+            n=rows * columns + 1, block=self.depth, two=2, h=self.num_heads,
+        )  # fmt: skip
+        memory = [KeyValue(key, value) for key, value in blocks]
+        added = None if state is None else self.state_token(state.to(self.state_token.weight.dtype))
+        return self._show(memory, cameras, scene.image_size, added, prefix=False)
+
+    def forward(self, views: Views) -> Prediction:
+        """The composition of the three maps; in training the targets see what ``targets_see`` says, and states.
+
+        Raises:
+            InputError: in training with "prefix", a target is among the contexts that it sees.
+        """
+        cameras, states = self.observe(views.images)
+        prefix = self.training and self.targets_see == "prefix"
+        if prefix:
+            _check_order(views)
+        memory = self._remember(views.context_images, cameras.select(views.context))
+        added = self._dropped(select_views(states, views.target)) if self.training else None
+        size = _image_size(views.images)
+        images = self._show(memory, cameras.select(views.target), size, added, prefix=prefix)
+        return Prediction(images, cameras)
+
+    def _remember(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> list[KeyValue]:
+        """What contexts show to targets in each middle block; each context has seen those before it."""
+        size = _image_size(images)
+        self._check_size(size)
+        tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
+        looks = [earlier_views(self.backend)] * self.depth
+        return self._cross("context", tokens, _each(self.view_token, tokens), size, looks).shown
+
+    def _show(
+        self,
+        memory: list[KeyValue],
+        cameras: Cameras,
+        image_size: tuple[int, int],
+        added: Float[Tensor, "b v d"] | None,
+        *,
+        prefix: bool,
+    ) -> Float[Tensor, "b v 3 h w"]:
+        """Targets' images; ``added`` to their registers is what their states say."""
+        tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
+        registers = _each(self.view_token, tokens)
+        looks = [memory_and_own_view(block, prefix=prefix, backend=self.backend) for block in memory]
+        registers = registers if added is None else registers + added
+        seen = self._cross("target", tokens, registers, image_size, looks)
+        colours = self.backbone.ascend(seen, image_size, self.codes("target", tokens.device))
+        return (colours + 1) / 2
+
+    def _cross(
+        self,
+        role: Role,
+        tokens: Float[Tensor, "b v n fine"],
+        registers: Float[Tensor, "b v d"],
+        image_size: tuple[int, int],
+        looks: list[Look],
+    ) -> Crossing:
+        return self.backbone.cross(tokens, registers, image_size, self.codes(role, tokens.device), looks, self.backend)
+
+    def _dropped(self, states: Float[Tensor, "b v s"]) -> Float[Tensor, "b v d"]:
+        """What states add to registers, multiplied by 0 for some views, so that every weight has a gradient."""
+        added = self.state_token(states.to(self.state_token.weight.dtype))
+        kept = torch.rand(states.shape[:2], device=states.device) >= self.state_dropout
+        return added * kept[..., None]
+
+    def _check_size(self, image_size: tuple[int, int]) -> None:
+        try:
+            self.backbone.grids(image_size)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+
+
+def _check_order(views: Views) -> None:
+    """Refuse targets that would see themselves; for the sampler, not the data, is to blame."""
+    advice = "with targets_see 'prefix' take the view sampler 'autoregressive', or set targets_see to 'all'"
+    if views.context.shape != views.target.shape:
+        raise InputError(
+            f"target i sees contexts 0 to i, and there are {views.context.shape[1]} contexts and "
+            f"{views.target.shape[1]} targets; {advice}"
+        )
+    same = (views.target[:, :, None] == views.context[:, None, :]).tril()  # (b, target, context)
+    if not same.is_meta and same.any():
+        scene, target, context = same.nonzero()[0].tolist()
+        raise InputError(
+            f"target {target} of scene {views.scenes[scene]!r} sees contexts 0 to {target}, and context {context} is "
+            f"the same view; {advice}"
+        )
+
+
+def _register(width: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=TOKEN_STD, a=-2 * TOKEN_STD, b=2 * TOKEN_STD))
+
+
+def _each(register: Float[Tensor, " d"], tokens: Float[Tensor, "b v n fine"]) -> Float[Tensor, "b v d"]:
+    """The learned token, once for each view."""
+    return repeat(register, "d -> b v d", b=tokens.shape[0], v=tokens.shape[1])
+
+
+def _colours(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:
+    """-1 for black and 1 for white, so that the grey of a target that is not seen yet is 0."""
+    return 2 * images - 1
+
+
+def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:
+    return images.shape[-2], images.shape[-1]
