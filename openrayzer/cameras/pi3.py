@@ -70,16 +70,17 @@ class Pi3Head(CameraHead):
             nn.init.constant_(self.fov.bias, _BIAS[field_of_view](initial_fov))
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
-        features = self.view_layers(reduce(self.token_blocks(tokens.float()), "b v n d -> b v d", "mean"))
+        pooled = reduce(self.token_blocks(tokens.float()), "b v n d -> b v d", "mean")
+        features = self.view_layers(pooled)
         c2w = pose_from(rotation_from_9d(self.rotation(features)), self.translation(features))
-        focal = repeat(fov_to_focal(self._fov(features)), "b 1 -> b v", v=tokens.shape[1])
+        focal = repeat(fov_to_focal(self._fov(pooled)), "b 1 -> b v", v=tokens.shape[1])
         return Cameras(c2w, square_pixel_intrinsics(focal, image_size))
 
-    def _fov(self, features: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
+    def _fov(self, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
         """Radians across the shorter image side; one per scene."""
         if self.field_of_view == "fixed":
-            return features.new_full((features.shape[0], 1), self.initial_fov)
-        value = self.fov(self.fov_layers(reduce(features, "b v d -> b d", "mean")))
+            return pooled.new_full((pooled.shape[0], 1), self.initial_fov)
+        value = self.fov(self.fov_layers(reduce(pooled, "b v d -> b d", "mean")))
         if self.field_of_view == "softplus":
             return F.softplus(value).clamp(min=SMALLEST_FOV)
         # a little inside (0, 1), so that float32 rounding cannot reach a field of view of 0 or pi

@@ -15,10 +15,11 @@ class Configuration:
     Args:
         values: nested; empty if there is no configuration file.
         source: where they come from, for messages.
+        whole: whether this is all of a configuration, so that what it leaves out takes the published code's default.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, source: str) -> None:
-        self.values, self.source = values, source
+    def __init__(self, values: Mapping[str, Any], *, source: str, whole: bool) -> None:
+        self.values, self.source, self.whole = values, source, whole
         self._problems: list[str] = []
         self._questions: list[str] = []
 
@@ -29,9 +30,18 @@ class Configuration:
             self._problems.append(f"{key}: {self.source} says {said!r}, the weights say {seen!r}")
         return seen
 
-    def ask(self, key: str, choices: Sequence[T], meaning: str) -> T:
-        """What no weight shows; must be configured, as one of ``choices``."""
+    def ask(self, key: str, choices: Sequence[T], meaning: str, *, otherwise: T | None = None) -> T:
+        """What no weight shows; must be configured, as one of ``choices``.
+
+        Args:
+            key: where it stands.
+            choices: what is known.
+            meaning: what a user should understand by it.
+            otherwise: what the published code takes where its configuration leaves the key out, if it does.
+        """
         said = self._find(key)
+        if said is _ABSENT and self.whole and otherwise is not None:
+            return otherwise
         if said is _ABSENT:
             self._questions.append(f"{key} ({meaning}): one of {', '.join(map(_shown, choices))}")
         elif not any(type(said) is type(choice) and said == choice for choice in choices):
@@ -41,13 +51,14 @@ class Configuration:
             return said  # type: ignore[return-value]
         return choices[0]
 
-    def number(self, key: str, meaning: str, *, default: float | None = None) -> float:
-        """A number above 0 that no weight shows; must be configured where there is no default."""
+    def number(self, key: str, meaning: str, *, otherwise: float | None = None) -> float:
+        """A number above 0 that no weight shows; must be configured, see ``ask``."""
         said = self._find(key)
         if said is _ABSENT:
-            if default is None:
-                self._questions.append(f"{key} ({meaning}): a number")
-            return 1.0 if default is None else default
+            if self.whole and otherwise is not None:
+                return otherwise
+            self._questions.append(f"{key} ({meaning}): a number")
+            return 1.0
         if isinstance(said, bool) or not isinstance(said, int | float) or not said > 0:
             self._problems.append(f"{key}: {self.source} says {said!r}, which is no number above 0")
             return 1.0

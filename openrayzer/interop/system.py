@@ -35,13 +35,15 @@ class System(ABC):
         name: what ``--arch`` takes.
         experiment: file in ``experiments/`` that says how such a model is trained on.
         fingerprint: a weight that every file of this system has and no other system's.
-        titles: title of the paper, and where the code is published.
+        title: method, paper and which code.
+        license: of the published code and weights, as the Hugging Face hub names it.
     """
 
     name: ClassVar[str]
     experiment: ClassVar[str]
     fingerprint: ClassVar[str]
     title: ClassVar[str]
+    license: ClassVar[str]
 
     @abstractmethod
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:

@@ -107,7 +107,8 @@ class RayZer(Model):
             raise InputError("num_camera_tokens and num_register_tokens must be 0 or more")
         self.patch_size, self.num_camera_tokens = patch_size, num_camera_tokens
         self.tokenizer, self.position_encoding, self.layout = tokenizer, position_encoding, layout
-        self.camera_tokens = learned_tokens(num_camera_tokens + num_register_tokens, width)
+        num_learned = num_camera_tokens + num_register_tokens
+        self.camera_tokens = learned_tokens(num_learned, width) if num_learned else None
         self.estimator = SelfStack(
             width=width,
             num_heads=num_heads,
@@ -173,13 +174,15 @@ class RayZer(Model):
         intrinsics: Float[Tensor, "b v 4"] | None,
     ) -> Cameras:
         b, v = tokens.shape[:2]
-        extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
-        sequence = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
-        patches = patch_positions(patch_grid(image_size, self.patch_size), tokens.device)
-        positions = torch.cat([patches.new_zeros(extra.shape[2], 2), patches])
+        positions, learned = patch_positions(patch_grid(image_size, self.patch_size), tokens.device), 0
+        if self.camera_tokens is not None:
+            learned = self.camera_tokens.shape[0]
+            extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
+            tokens = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
+            positions = torch.cat([positions.new_zeros(learned, 2), positions])
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
-        seen = self.estimator.over_views(sequence, positions, self.layout, self.position_encoding, self.backend)
-        read = seen[:, :, : self.num_camera_tokens] if self.num_camera_tokens else seen[:, :, extra.shape[2] :]
+        seen = self.estimator.over_views(tokens, positions, self.layout, self.position_encoding, self.backend)
+        read = seen[:, :, : self.num_camera_tokens] if self.num_camera_tokens else seen[:, :, learned:]
         cameras = self.camera_head(read, image_size)
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 

@@ -1,0 +1,135 @@
+"""Recorded outputs of published systems beside what our models make of the same inputs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.composer import construct, plan
+from openrayzer.interfaces import REGISTRIES, InputError, Model
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.files import REMEDY, read_metadata, read_weights_file
+from openrayzer.interop.system import Imported, System
+from openrayzer.interop.systems import check_belongs, system_named
+from openrayzer.layers.stack import Stack
+from openrayzer.layers.weight_files import read_content
+from openrayzer.weight_folder import fill
+
+INPUT, OUTPUT = "in/", "out/"
+ABSOLUTE, RELATIVE = 1e-4, 1e-3
+"""Tolerances: of images, poses and intrinsics; of what is in ``BY_RATIO``."""
+BY_RATIO = ("loss", "grad_norm")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One recorded output.
+
+    Attributes:
+        name: of the output.
+        difference: largest absolute difference, or the relative one of what is in ``BY_RATIO``; NaN if there is
+            nothing to compare with or the shapes differ.
+        tolerance: what it may be.
+        remark: why there is no difference; empty if there is one.
+    """
+
+    name: str
+    difference: float
+    tolerance: float
+    remark: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance; NaN never is."""
+        return self.difference <= self.tolerance
+
+
+def build_imported(imported: Imported, *, source: Path) -> Model:
+    """Our model with the published weights, in evaluation mode.
+
+    Raises:
+        InputError: the model cannot be built, or the weights do not fit it.
+    """
+    model: Model = construct(plan(imported.model, Model, registries=REGISTRIES, path="model"))
+    fill(model, imported.weights, source=source)
+    return model.eval()
+
+
+def compare(file: Path, *, attention: str = "auto", activation_checkpointing: int = 0) -> tuple[str, list[Comparison]]:
+    """A golden file's system, and each of its outputs beside ours. Nothing is fitted: weights, inputs and
+    configuration are the file's.
+
+    Args:
+        file: see ``shared/golden/README.md`` of the format: ``state/``, ``in/``, ``out/``, and ``config`` in the metadata.
+        attention: backend to compute with.
+        activation_checkpointing: as of a model; a gradient is then taken through recomputed blocks.
+
+    Raises:
+        InputError: the file is damaged, of an unknown system, or contradicts itself.
+    """
+    system, configuration = read_setting(file)
+    published = read_weights_file(file)
+    check_belongs(published.state, system)
+    imported = system.read(published.state, configuration)
+    backend: dict[str, Any] = {"attention": {"type": attention}, "activation_checkpointing": activation_checkpointing}
+    model = build_imported(Imported(imported.model | backend, imported.weights), source=file)
+    for stack in model.modules() if activation_checkpointing else ():
+        if isinstance(stack, Stack):
+            stack.train()  # blocks are recomputed in training only
+    tensors = read_content(file, remedy=REMEDY)
+    inputs, recorded = _part(tensors, INPUT), _part(tensors, OUTPUT)
+    if not recorded:
+        raise InputError(f"{file} has no {OUTPUT}* to compare with")
+    computed = dict(_computed(system, model, inputs, configuration, names=recorded))
+    return system.name, [_compared(name, value, computed) for name, value in recorded.items()]
+
+
+def read_setting(file: Path) -> tuple[System, Configuration]:
+    """System and configuration that a golden file names.
+
+    Raises:
+        InputError: it names none, or an unknown one.
+    """
+    read_content(file, remedy="give a golden file in safetensors form")
+    metadata = read_metadata(file)
+    return system_named(metadata["arch"]), Configuration(metadata["config"], source="the file's config", whole=True)
+
+
+def _computed(
+    system: System,
+    model: Model,
+    inputs: Mapping[str, Tensor],
+    configuration: Configuration,
+    *,
+    names: Mapping[str, Any],
+) -> Iterator[tuple[str, Tensor]]:
+    with torch.set_grad_enabled("grad_norm" in names):
+        outputs = system.reproduce(model, inputs, configuration)
+    yield from outputs.items()
+    if "grad_norm" in names and "loss" in outputs:
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        gradients = torch.autograd.grad(outputs["loss"], weights, allow_unused=True)
+        squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
+        yield "grad_norm", torch.stack(squares).sum().sqrt()
+
+
+def _compared(name: str, recorded: Tensor, computed: Mapping[str, Tensor]) -> Comparison:
+    tolerance = RELATIVE if name in BY_RATIO else ABSOLUTE
+    if name not in computed:
+        return Comparison(name, torch.nan, tolerance, "nothing here computes it")
+    ours, theirs = computed[name].detach().double(), recorded.double()
+    if name in BY_RATIO:
+        ours, theirs = ours.flatten(), theirs.flatten()
+    if ours.shape != theirs.shape:
+        return Comparison(name, torch.nan, tolerance, f"shape {tuple(ours.shape)}, recorded {tuple(theirs.shape)}")
+    difference = (ours - theirs).abs()
+    if name in BY_RATIO:
+        difference = difference / theirs.abs()
+    return Comparison(name, float(difference.max()), tolerance)
+
+
+def _part(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

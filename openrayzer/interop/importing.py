@@ -1,0 +1,111 @@
+"""Published weights to a run folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from openrayzer import __version__
+from openrayzer.composer import ExperimentPlan, load_experiment
+from openrayzer.interfaces import InputError
+from openrayzer.interop.files import read_configuration, read_weights_file
+from openrayzer.interop.golden import build_imported
+from openrayzer.interop.system import Imported, System
+from openrayzer.interop.systems import check_belongs
+from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, write_weights
+
+EXPERIMENT = EXPERIMENT_FILES[0]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an import did.
+
+    Attributes:
+        num_weights: numbers in the model.
+        notes: what a user should know, one sentence each.
+    """
+
+    num_weights: int
+    notes: tuple[str, ...]
+
+
+def import_weights(
+    system: System,
+    weights: Path,
+    output: Path,
+    *,
+    base: Path,
+    config: Path | None = None,
+    given: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    data_roots: Sequence[Path] = (),
+) -> Report:
+    """Write a run folder: experiment.json and model.safetensors, checked by building the model and filling it.
+
+    Args:
+        system: whose weights they are.
+        weights: ``.pt`` or ``.safetensors``.
+        output: the run folder; must not exist, or be empty.
+        base: experiment whose data, loss and training settings the run gets.
+        config: configuration file of the published code.
+        given: single values of it, ``model.transformer.vggstyle=true``.
+        overrides: changes of the resulting experiment, as ``--set`` takes them.
+        data_roots: folders of clips instead of the base's.
+
+    Raises:
+        InputError: anything the user gave is wrong; nothing is written then.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+    published = read_weights_file(weights)
+    check_belongs(published.state, system)
+    configuration = read_configuration(config, given, known=published.configuration)
+    try:
+        imported = system.read(published.state, configuration)
+    except InputError as error:
+        raise InputError(f"{weights} as {system.name}:\n{error}") from error
+    model = build_imported(imported, source=weights)
+    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=data_roots)
+    notes = (*published.notes, *imported.notes)
+    record = planned.resolved | {
+        "run": {
+            IMPORTED: {
+                "system": system.name,
+                "title": system.title,
+                "source": weights.name,
+                "license": system.license,
+                "notes": list(notes),
+                "openrayzer": __version__,
+            }
+        }
+    }
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_weights(model, output / WEIGHTS)
+        (output / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    return Report(sum(weight.numel() for weight in model.parameters()), notes)
+
+
+def _plan(
+    system: System,
+    imported: Imported,
+    output: Path,
+    *,
+    base: Path,
+    overrides: Sequence[str],
+    data_roots: Sequence[Path],
+) -> ExperimentPlan:
+    """The base experiment with the published model in it."""
+    description = f"Weights of {system.title}, imported; data, loss and training settings from {base.name}."
+    changes = [
+        "shared={}",
+        f"description={json.dumps(description)}",
+        f"model={json.dumps(imported.model)}",
+        f"train.initial_weights={json.dumps(str(output / WEIGHTS))}",
+        *imported.experiment,
+        *overrides,
+    ]
+    return load_experiment(base, overrides=changes, data_roots=data_roots)

@@ -1,0 +1,88 @@
+"""What both variants of LVSM share."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from openrayzer.interfaces import Model
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.naming import depth_of, rename, shape_of
+from openrayzer.interop.system import Imported, System
+from openrayzer.interop.trunk import Trunk, first_and_last, judged, patch_size_of, read_trunk, view_counts, views_of
+
+
+class LVSM(System):
+    """LVSM: posed, no position encoding, colours and rays of a pixel side by side."""
+
+    title = "LVSM (Jin et al. 2025, github.com/Haian-Jin/LVSM)"
+    license = "cc-by-nc-sa-4.0"
+    stacks: Mapping[str, str]
+    """Our name of each published run of blocks; the last is the renderer's."""
+    depth_keys: Mapping[str, str]
+    """Where the configuration says how many blocks there are."""
+    input_norm: str
+    """Published name of the norm in front of the renderer."""
+
+    def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
+        *_, last = self.stacks
+        trunk = read_trunk(state, f"{last}.0", configuration)
+        depths = {
+            stack: configuration.agree(f"model.transformer.{self.depth_keys[stack]}", depth_of(state, stack))
+            for stack in self.stacks
+        }
+        patch_size = self._patch_size(state, configuration)
+        model: dict[str, Any] = {
+            "width": trunk.width,
+            "num_heads": trunk.num_heads,
+            "patch_size": patch_size,
+            "position_encoding": {"type": "none"},
+            "fusion": {"type": "pixel", "width": trunk.width, "patch_size": patch_size},
+            "renderer": {
+                "type": "joint",
+                "width": trunk.width,
+                "num_heads": trunk.num_heads,
+                "depth": depths[last],
+                "mlp_ratio": trunk.mlp_ratio,
+                "qk_norm_eps": trunk.qk_norm_eps(1e-5),
+            },
+            "attention": {"type": "auto"},
+            **self.model(state, trunk, depths, configuration),
+        }
+        configuration.check()
+        names = self.names() | {
+            "image_tokenizer.1.weight": "fusion.patches.linear.weight",
+            "target_pose_tokenizer.1.weight": "scene.target_rays.linear.weight",
+            f"{self.input_norm}.weight": "scene.renderer.norm.weight",
+            "image_token_decoder.0.weight": "scene.pixels.norm.weight",
+            "image_token_decoder.1.weight": "scene.pixels.linear.weight",
+        }
+        for stack, ours in self.stacks.items():
+            names |= trunk.names(stack, ours, depths[stack])
+        side = configuration.get("model.image_tokenizer.image_size", 0)
+        size = (f"data.image_size=[{side}, {side}]",) if side else ()
+        return Imported(model, rename(state, names), (*size, *view_counts(configuration)))
+
+    def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+        """render, loss."""
+        num_views = shape_of(inputs, "image", rank=5)[1]
+        views = views_of(inputs, *first_and_last(configuration, num_views), posed=True)
+        return judged(model, views)[1]
+
+    @abstractmethod
+    def model(
+        self, state: Mapping[str, Tensor], trunk: Trunk, depths: Mapping[str, int], configuration: Configuration
+    ) -> dict[str, Any]:
+        """Type and remaining arguments of our model."""
+
+    def names(self) -> dict[str, str]:
+        """Our names of weights that only one variant has."""
+        return {}
+
+    @staticmethod
+    def _patch_size(state: Mapping[str, Tensor], configuration: Configuration) -> int:
+        patch_size = patch_size_of(state, "image_tokenizer.1.weight", channels=9)
+        for section in ("image_tokenizer", "target_pose_tokenizer"):
+            configuration.agree(f"model.{section}.patch_size", patch_size)
+        return patch_size

@@ -1,0 +1,26 @@
+"""LVSM's decoder-only variant."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.lvsm import LVSM
+from openrayzer.interop.trunk import Trunk
+
+
+class LVSMDecoderOnlyWeights(LVSM):
+    """LVSM, decoder-only."""
+
+    name = "lvsm-d"
+    experiment = "lvsm_re10k.json"
+    fingerprint = "transformer_input_layernorm.weight"
+    stacks = {"transformer_blocks": "scene.renderer.stack.blocks"}
+    depth_keys = {"transformer_blocks": "n_layer"}
+    input_norm = "transformer_input_layernorm"
+
+    def model(
+        self, state: Mapping[str, Tensor], trunk: Trunk, depths: Mapping[str, int], configuration: Configuration
+    ) -> dict[str, Any]:
+        return {"type": "lvsm_decoder_only"}

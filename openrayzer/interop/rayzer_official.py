@@ -1,0 +1,153 @@
+"""RayZer as its authors released it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from openrayzer.interfaces import InputError, Model
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.naming import depth_of, linear, rename, shape_of
+from openrayzer.interop.system import Imported, System
+from openrayzer.interop.trunk import Trunk, judged, patch_size_of, read_trunk, view_counts, views_of
+
+ROTATIONS = {6: "rot6d", 4: "quaternion"}
+"""Camera head by the numbers of a rotation."""
+QUATERNION = "quat"
+"""What the published configuration calls it."""
+
+
+class RayZerOfficial(System):
+    """RayZer, the authors' release: one joint sequence, sinusoids with image index, cameras relative to one view."""
+
+    name = "rayzer-official"
+    experiment = "rayzer_paper_dl3dv.json"
+    fingerprint = "scene_code"
+    title = "RayZer (Jiang et al. 2025), the released code"
+    license = "cc-by-nc-sa-4.0"
+
+    def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
+        trunk = read_trunk(state, "transformer_encoder.0", configuration)
+        depths = self._depths(state, configuration)
+        patch_size = self._patch_size(state, configuration)
+        num_latents = configuration.agree("model.scene_latent.length", shape_of(state, "scene_code")[0])
+        num_tokens = configuration.agree("model.pose_latent.length", shape_of(state, "cam_code")[0])
+        embedded = configuration.agree("model.input_with_pe", any(name.startswith("pe_embedder.") for name in state))
+        model: dict[str, Any] = {
+            "type": "rayzer",
+            "width": trunk.width,
+            "num_heads": trunk.num_heads,
+            "patch_size": patch_size,
+            "tokenizer": {"type": "linear", "width": trunk.width, "patch_size": patch_size},
+            "position_encoding": self._position_encoding(trunk, embedded=embedded),
+            "layout": {"type": "global"},
+            "camera_head": self._camera_head(state, trunk, configuration),
+            "fusion": {"type": "token_mlp", "width": trunk.width, "patch_size": patch_size},
+            "renderer": {
+                "type": "joint",
+                "width": trunk.width,
+                "num_heads": trunk.num_heads,
+                "depth": depths["transformer_decoder"],
+                "mlp_ratio": trunk.mlp_ratio,
+                "qk_norm_eps": trunk.qk_norm_eps(1e-5),
+            },
+            "attention": {"type": "auto"},
+            "estimator_depth": depths["transformer_encoder"],
+            "encoder_depth": depths["transformer_encoder_geom"],
+            "num_latents": num_latents,
+            "num_camera_tokens": num_tokens,
+            "mlp_ratio": trunk.mlp_ratio,
+            "qk_norm_eps": trunk.qk_norm_eps(1e-5),
+        }
+        configuration.check()
+        weights = rename(state, self._names(trunk, depths, embedded=embedded))
+        return Imported(model, weights, (*self._image_size(configuration), *view_counts(configuration)))
+
+    def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
+        """render, c2w, fxfycxcy (divided by the image sides), loss."""
+        missing = [f"in/{name}" for name in ("input_idx", "target_idx") if name not in inputs]
+        if missing:
+            raise InputError(f"the recording has no {' nor '.join(missing)}: which views are context and target")
+        views = views_of(inputs, inputs["input_idx"], inputs["target_idx"], posed=False)
+        prediction, outputs = judged(model, views)
+        return outputs | {"c2w": prediction.cameras.c2w, "fxfycxcy": prediction.cameras.intrinsics}
+
+    @staticmethod
+    def _depths(state: Mapping[str, Tensor], configuration: Configuration) -> dict[str, int]:
+        keys = {
+            "transformer_encoder": "encoder_n_layer",
+            "transformer_encoder_geom": "encoder_geom_n_layer",
+            "transformer_decoder": "decoder_n_layer",
+        }
+        return {
+            stack: configuration.agree(f"model.transformer.{key}", depth_of(state, stack))
+            for stack, key in keys.items()
+        }
+
+    @staticmethod
+    def _patch_size(state: Mapping[str, Tensor], configuration: Configuration) -> int:
+        patch_size = patch_size_of(state, "image_tokenizer.1.weight", channels=3)
+        for section in ("image_tokenizer", "target_image"):
+            configuration.agree(f"model.{section}.patch_size", patch_size)
+        return patch_size
+
+    @staticmethod
+    def _position_encoding(trunk: Trunk, *, embedded: bool) -> dict[str, Any]:
+        if not embedded:
+            return {"type": "camera_index"}
+        return {"type": "sinusoidal", "width": trunk.width, "image_index": True, "counting": "square"}
+
+    @staticmethod
+    def _camera_head(state: Mapping[str, Tensor], trunk: Trunk, configuration: Configuration) -> dict[str, Any]:
+        numbers = shape_of(state, "pose_predictor.rel_head.2.weight")[0] - 3
+        if numbers not in ROTATIONS:
+            raise InputError(f"pose_predictor.rel_head.2.weight gives {numbers + 3} numbers a view, known are 9 and 7")
+        said = configuration.get("model.pose_latent.representation", None)
+        if said is not None and (said == QUATERNION) != (numbers == 4):
+            configuration.problem(f"model.pose_latent.representation is {said!r}, the weights are of {numbers} numbers")
+        canonical = configuration.ask(
+            "model.pose_latent.canonical", ("first", "middle"), "the view that all cameras are relative to; "
+            "'middle' in the released configuration", otherwise="first",
+        )  # fmt: skip
+        return {
+            "type": ROTATIONS[numbers],
+            "width": trunk.width,
+            "canonical": canonical,
+            "min_focal": None,
+            "focal_unit": "own_side",
+        }
+
+    @staticmethod
+    def _image_size(configuration: Configuration) -> tuple[str, ...]:
+        sides = [configuration.get(f"model.target_image.{side}", 0) for side in ("height", "width")]
+        return (f"data.image_size={sides}",) if all(sides) else ()
+
+    @staticmethod
+    def _names(trunk: Trunk, depths: Mapping[str, int], *, embedded: bool) -> dict[str, str]:
+        names = {
+            "scene_code": "scene.latents",
+            "cam_code": "camera_tokens",
+            "image_tokenizer.1.weight": "tokenizer.patches.linear.weight",
+            "target_pose_tokenizer.1.weight": "fusion.rays.linear.weight",  # of the input views, whatever its name
+            "target_pose_tokenizer2.1.weight": "scene.target_rays.linear.weight",
+            "decoder_ln.weight": "scene.renderer.norm.weight",
+            "mlp_fuse.0.weight": "fusion.network.0.weight",
+            "image_token_decoder.0.weight": "scene.pixels.norm.weight",
+            "image_token_decoder.1.weight": "scene.pixels.linear.weight",
+        }
+        for layer in (1, 3):
+            names |= linear(f"mlp_fuse.{layer}", f"fusion.network.{layer}")
+        for layer in (0, 2):
+            names |= linear(f"pose_predictor.rel_head.{layer}", f"camera_head.relative.{layer}")
+            names |= linear(f"pose_predictor.canonical_k_head.{layer}", f"camera_head.focal.{layer}")
+            if embedded:
+                names |= linear(f"pe_embedder.{layer}", f"position_encoding.patch_network.{layer}")
+                names |= linear(f"temporal_pe_embedder.{layer}", f"position_encoding.camera_network.{layer}")
+        stacks = {
+            "transformer_encoder": "estimator.blocks",
+            "transformer_encoder_geom": "scene.encoder.blocks",
+            "transformer_decoder": "scene.renderer.stack.blocks",
+        }
+        for published, ours in stacks.items():
+            names |= trunk.names(published, ours, depths[published])
+        return names

@@ -1,0 +1,153 @@
+"""What LVSM, RayZer and Open-RayZer share: the names and sizes of their transformer blocks, and how they are judged."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from einops import repeat
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from openrayzer.geometry.intrinsics import from_pixels
+from openrayzer.interfaces import InputError, Model
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.naming import paired, shape_of
+from openrayzer.types import Cameras, Prediction, Views
+
+PACKED, OUT = "to_qkv", "fc"
+"""Published names of the attention's linear maps in LVSM and RayZer."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Sizes that all blocks have in common.
+
+    Attributes:
+        width: token width d.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        normed: whether queries and keys are normalised.
+        packed: published name of the linear map to queries, keys and values.
+        out: published name of the one behind the attention.
+    """
+
+    width: int
+    num_heads: int
+    mlp_ratio: float
+    normed: bool
+    packed: str = PACKED
+    out: str = OUT
+
+    def names(self, published: str, ours: str, depth: int) -> dict[str, str]:
+        """Our names of ``depth`` blocks of a stack."""
+        leaves = {
+            "norm1.weight": "attention_norm.weight",
+            f"attn.{self.packed}.weight": "attention.query_key_value.weight",
+            f"attn.{self.out}.weight": "attention.out.weight",
+            "norm2.weight": "mlp_norm.weight",
+            "mlp.mlp.0.weight": "mlp.layers.0.weight",
+            "mlp.mlp.2.weight": "mlp.layers.2.weight",
+        }
+        if self.normed:
+            leaves |= {f"attn.{kind[0]}_norm.weight": f"attention.{kind}_norm.weight" for kind in ("query", "key")}
+        blocks = [paired(f"{published}.{number}", f"{ours}.{number}", leaves) for number in range(depth)]
+        return {name: own for block in blocks for name, own in block.items()}
+
+    def qk_norm_eps(self, eps: float) -> float | None:
+        """As our components take it."""
+        return eps if self.normed else None
+
+
+def read_trunk(
+    state: Mapping[str, Tensor], block: str, configuration: Configuration, *, packed: str = PACKED, out: str = OUT
+) -> Trunk:
+    """Sizes read off one block, e.g. ``transformer_encoder.0``.
+
+    Raises:
+        InputError: the block is not there.
+    """
+    hidden, width = shape_of(state, f"{block}.mlp.mlp.0.weight")
+    normed = f"{block}.attn.q_norm.weight" in state
+    configuration.agree("model.transformer.use_qk_norm", normed)
+    if normed:
+        (head,) = shape_of(state, f"{block}.attn.q_norm.weight", rank=1)
+        configuration.agree("model.transformer.d_head", head)
+    else:
+        head = int(configuration.number("model.transformer.d_head", "width of one attention head"))
+    configuration.agree("model.transformer.d", width)
+    if width % head:
+        configuration.problem(f"model.transformer.d_head: {head} does not divide the width {width} of the weights")
+        head = width
+    return Trunk(width, width // head, hidden / width, normed, packed, out)
+
+
+def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> int:
+    """Side of the square patches that a tokenizer's columns stand for.
+
+    Raises:
+        InputError: they are no such patches.
+    """
+    columns = shape_of(state, name)[1]
+    side = round((columns / channels) ** 0.5)
+    if channels * side**2 != columns:
+        raise InputError(f"weight {name} has {columns} columns, which are no square patches of {channels} channels")
+    return side
+
+
+def views_of(
+    inputs: Mapping[str, Tensor], context: Int[Tensor, " vc"], target: Int[Tensor, " vt"], *, posed: bool
+) -> Views:
+    """Recorded ``image``, and ``c2w`` and ``fxfycxcy`` (pixels) where they are needed, as our views.
+
+    Raises:
+        InputError: one of them is not recorded.
+    """
+    needed = ["image", *(("c2w", "fxfycxcy") if posed else ())]
+    missing = [f"in/{name}" for name in needed if name not in inputs]
+    if missing:
+        raise InputError(f"the recording has no {' nor '.join(missing)}")
+    images = inputs["image"]
+    batch, num_views, _, height, width = images.shape
+    cameras = None
+    if posed:
+        cameras = Cameras(inputs["c2w"], from_pixels(inputs["fxfycxcy"], (height, width)))
+    return Views(
+        images=images,
+        frames=repeat(torch.arange(num_views), "v -> b v", b=batch),
+        context=_for_all(context, batch),
+        target=_for_all(target, batch),
+        scenes=tuple(f"recording {row}" for row in range(batch)),
+        cameras=cameras,
+    )
+
+
+def first_and_last(configuration: Configuration, num_views: int) -> tuple[Int[Tensor, " vc"], Int[Tensor, " vt"]]:
+    """The first configured views are context, the last ones target."""
+    num_context = int(configuration.number("training.num_input_views", "number of context views"))
+    num_target = int(configuration.number("training.num_target_views", "number of target views"))
+    if max(num_context, num_target) > num_views:
+        configuration.problem(f"{num_context} context and {num_target} target views, but {num_views} are recorded")
+    configuration.check()
+    return torch.arange(num_context), torch.arange(num_views - num_target, num_views)
+
+
+def judged(model: Model, views: Views) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
+    """The prediction, and what every one of these systems returns of it."""
+    prediction = model(views)
+    loss = (prediction.images - views.target_images).square().mean()
+    return prediction, {"render": prediction.images, "loss": loss}
+
+
+def view_counts(configuration: Configuration) -> tuple[str, ...]:
+    """Overrides of the base experiment: the numbers of views, where they are configured."""
+    counts = {"num_context": "training.num_input_views", "num_target": "training.num_target_views"}
+    found = {ours: configuration.get(key, 0) for ours, key in counts.items()}
+    sections = ("data", "evaluation")
+    return tuple(
+        f"{section}.view_sampler.{ours}={count}" for section in sections for ours, count in found.items() if count
+    )
+
+
+def _for_all(index: Tensor, batch: int) -> Tensor:
+    """One row of places for each batch element; a recording may hold one for all."""
+    return index if index.ndim == 2 and index.shape[0] == batch else repeat(index.flatten(), "s -> b s", b=batch)
