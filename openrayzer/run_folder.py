@@ -1,70 +1,62 @@
-"""A finished or running run folder, from outside: its experiment and its model."""
+"""A run folder, or a folder of weights, from outside: its experiment and its model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from openrayzer.composer.build import construct
 from openrayzer.composer.experiment import load_experiment
-from openrayzer.interfaces import InputError, Model
-from openrayzer.training.checkpoint import damage_of, newest_good, read_manifest
-from openrayzer.training.resuming import CHECKPOINTS
+from openrayzer.composer.files import read_object
+from openrayzer.hub import download, is_hub_name
+from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model
+from openrayzer.layers.weight_files import filled_later
+from openrayzer.training.weights import LATEST, find_weights, load_weights
+from openrayzer.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
+from registry import available_plugins
 
-_WEIGHTS = "mp_rank_00_model_states.pt"
-_PREFIX = "model."  # DeepSpeed saw the model as a part of something
 
-
-def load_model(path: str | Path, *, checkpoint: str = "latest") -> Model:
-    """The model of a run, with its weights, in evaluation mode, on the CPU in float32.
+def load_model(path: str | Path, *, checkpoint: str = LATEST) -> Model:
+    """The model of a run or of published weights, in evaluation mode, on the CPU in float32.
 
     Args:
-        path: a run folder.
+        path: a run folder; a folder with a model.safetensors, imported or exported; or, where there is no such folder,
+            the name of a model on the Hugging Face hub, ``owner/name``. A run's checkpoints come before a
+            model.safetensors.
         checkpoint: ``latest``, or the name of one below ``checkpoints/``, e.g. ``step_00001000``.
 
     Raises:
-        InputError: the folder holds no run, no such checkpoint, a damaged one, or weights of another model.
+        InputError: the folder holds neither, no such checkpoint, a damaged one, or weights of another model; or the
+            hub does not give it.
     """
-    folder = Path(path)
-    experiment = folder / "experiment.json"
-    if not experiment.is_file():
-        raise InputError(f"{folder} is no run folder: it has no experiment.json")
-    weights = _read_weights(_choose(folder, checkpoint))
-    plan = load_experiment(experiment)
-    model: Model = construct(plan.plan.arguments["model"])
-    _fill(model, weights, folder)
+    folder = _local(str(path))
+    experiment = find_experiment(folder)
+    weights = load_weights(place := find_weights(folder, checkpoint=checkpoint))
+    planned = load_experiment(experiment).plan.arguments["model"]
+    with filled_later():
+        model: Model = construct(planned)
+    fill(model, weights, source=place)
     return model.float().eval()
 
 
-def _choose(folder: Path, checkpoint: str) -> Path:
-    checkpoints = folder / CHECKPOINTS
-    if checkpoint == "latest":
-        newest = newest_good(checkpoints)
-        if newest is None:
-            raise InputError(f"{folder} has no checkpoint yet")
-        return newest
-    chosen = checkpoints / checkpoint
-    damage = damage_of(chosen)
-    if damage:
-        known = ", ".join(sorted(found.name for found in checkpoints.glob("step_*"))) or "(none)"
-        raise InputError(f"checkpoint {checkpoint!r}: {damage}; {checkpoints} has: {known}")
-    return chosen
+def _local(path: str) -> Path:
+    if Path(path).exists() or not is_hub_name(path):
+        return Path(path)
+    folder = download(path, files=(CONFIG, WEIGHTS))
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise InputError(f"{path} on the Hugging Face hub has no {name}, so it is no model of openrayzer's")
+    _refuse_more_than_weights(path, read_object(folder / CONFIG))
+    return folder
 
 
-def _read_weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Weights by name, read without running code from the file."""
-    if read_manifest(checkpoint)["zero_stage"] == 3:
+def _refuse_more_than_weights(name: str, config: Mapping[str, Any]) -> None:
+    """A configuration of a stranger may name plugins that are installed here, but no file and no other module."""
+    plugins = config.get("plugins") or []
+    announced = available_plugins(PLUGIN_GROUP)
+    more = [f"plugin {plugin!r}" for plugin in plugins if plugin not in announced]
+    more += [f"extends {config['extends']!r}"] if config.get("extends") else []
+    if more:
         raise InputError(
-            f"{checkpoint} was written with ZeRO stage 3, so its weights lie in pieces; resume the run, or gather them "
-            f"with the zero_to_fp32.py that DeepSpeed put into {checkpoint.parent}"
+            f"{name} needs more than its weights ({', '.join(more)}), and code from the hub is not run unseen: get it "
+            f"with hf download {name} --local-dir FOLDER, look at its files, and load FOLDER"
         )
-    states: dict[str, Any] = torch.load(checkpoint / _WEIGHTS, map_location="cpu", weights_only=True)
-    return {name.removeprefix(_PREFIX): value for name, value in states["module"].items()}
-
-
-def _fill(model: Model, weights: dict[str, Tensor], folder: Path) -> None:
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(f"{folder}: the weights do not fit its experiment.json: {error}") from error

@@ -4,6 +4,7 @@ A field annotated with an interface is a component, written ``{"type": "<registe
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from openrayzer.interfaces import Dataset, InputError, Logger, Loss, Model, Optimizer, Schedule, ViewSampler
 
@@ -123,6 +124,8 @@ class TrainSettings:
         evaluate_every: steps between evaluations; 0 evaluates at the end only.
         checkpoint_every: steps between checkpoints; 0 writes one at the end only.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
+        initial_weights: what a run that starts from nothing begins with: a weight folder, a run folder (its newest
+            good checkpoint), a checkpoint, or a .safetensors file; of no effect once the run has a checkpoint.
     """
 
     steps: int
@@ -138,6 +141,7 @@ class TrainSettings:
     evaluate_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    initial_weights: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "log_every", "keep_checkpoints"):

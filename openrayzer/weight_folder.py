@@ -1,8 +1,8 @@
 """Weight folders, the form in which weights travel: ``model.safetensors`` beside an experiment file.
 
-The experiment file is ``experiment.json`` in a run folder and in an imported one, ``config.json`` in an exported one, as
-the Hugging Face hub expects it. Either is complete: every default is written out, so that what is loaded in years is
-what was written today.
+The experiment file is ``experiment.json`` in a run folder and in an imported one, ``config.json`` in an exported one,
+as the Hugging Face hub expects it. Either is complete: every default is written out, so that what is loaded in years
+is what was written today.
 """
 
 import json
@@ -21,7 +21,8 @@ from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed, read_state_dict
 
 WEIGHTS = "model.safetensors"
-EXPERIMENT_FILES = ("experiment.json", "config.json")
+CONFIG = "config.json"
+EXPERIMENT_FILES = ("experiment.json", CONFIG)
 """What an experiment file is called in a weight folder; where both are, the first counts."""
 IMPORTED = "imported"
 """Key under ``run`` in the experiment file: what an import says of its origin, kept in every run and export that starts
@@ -82,17 +83,13 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> No
     """
     own = model.state_dict()
     given = dict(weights)
-    problems = _supply_shared(own, given)
-    problems += [f"{name} is missing" for name in own if name not in given]
-    problems += [f"{name} is unknown to the model" for name in sorted(given.keys() - own.keys())]
-    for name in own.keys() & given.keys():
-        wanted, found = tuple(own[name].shape), tuple(given[name].shape)
-        if wanted != found:
-            problems.append(f"{name} has shape {found} instead of {wanted}")
-        elif not given[name].isfinite().all():
-            problems.append(f"{name} has values that are not finite")
+    differing = _supply_shared(own, given)
+    missing = [f"{name} is missing" for name in own if name not in given]
+    unknown = [f"{name} is unknown to the model" for name in sorted(given.keys() - own.keys())]
+    unfit = [problem for name in own if name in given and (problem := _unfit(given[name], own[name].shape, name))]
+    problems = [listed(kind) for kind in (missing, unknown, unfit, differing) if kind]
     if problems:
-        raise InputError(f"the weights in {source} do not fit the model: {listed(problems)}")
+        raise InputError(f"the weights in {source} do not fit the model: {'; '.join(problems)}")
     model.load_state_dict(given)
 
 
@@ -115,6 +112,12 @@ def origin_of(record: Mapping[str, Any]) -> dict[str, Any]:
     run = record.get("run")
     imported = run.get(IMPORTED) if isinstance(run, Mapping) else None
     return json.loads(json.dumps(imported)) if isinstance(imported, Mapping) else {}
+
+
+def _unfit(value: Tensor, shape: torch.Size, name: str) -> str:
+    if value.shape != shape:
+        return f"{name} has shape {tuple(value.shape)} instead of {tuple(shape)}"
+    return "" if value.isfinite().all() else f"{name} has values that are not finite"
 
 
 def _stored_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,8 +1,12 @@
 """Pretrained weights from files that the user has: every fault is an ``InputError`` that names file and remedy."""
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,8 +16,26 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 
 _TORCH_FAULTS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
+_CODE = re.compile(r"GLOBAL (\S+)")
+"""Where torch names the first class or function that a file asks for."""
 _SHOWN = 6
 """Problems that one message lists; a wrong file has hundreds."""
+_FILLED_LATER = ContextVar("filled_later", default=False)
+
+
+@contextmanager
+def filled_later() -> Iterator[None]:
+    """Within this block a model is built whose weights are all set afterwards, so that it needs no pretrained ones."""
+    token = _FILLED_LATER.set(True)
+    try:
+        yield
+    finally:
+        _FILLED_LATER.reset(token)
+
+
+def is_filled_later() -> bool:
+    """Whether modules are being built within ``filled_later``."""
+    return _FILLED_LATER.get()
 
 
 def built_without_memory() -> bool:
@@ -43,20 +65,40 @@ def read_state_dict(path: Path, *, remedy: str) -> dict[str, Tensor]:
     Raises:
         InputError: missing, damaged, or something else than named tensors.
     """
-    require_file(path, remedy=remedy)
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, *_TORCH_FAULTS) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path.absolute()} cannot be read as a file of weights ({reason}); {remedy}") from error
+    content = read_content(path, remedy=remedy)
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise InputError(f"{path.absolute()} is no dictionary of tensors by name; {remedy}")
     return dict(content)
+
+
+def read_content(path: Path, *, remedy: str) -> Any:
+    """What a ``.safetensors`` or PyTorch file holds, tensors and plain values, on the CPU. Runs no code from it.
+
+    Raises:
+        InputError: missing, damaged, or made of objects that only code could bring back.
+    """
+    require_file(path, remedy=remedy)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, *_TORCH_FAULTS) as error:
+        raise InputError(
+            f"{path.absolute()} cannot be read as a file of weights ({_reason(error)}); {remedy}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """What a loader says, in short; torch's own advice, to trust the file and load it with code, is left out."""
+    named = _CODE.search(str(error))
+    if named:
+        return f"it holds {named[1]}, which is code, and code from a file is never run"
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is damaged, or a pickle of something else than tensors and plain values"
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def select_weights(

@@ -14,6 +14,7 @@ from openrayzer.layers.init import init_linears, init_std
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.weight_files import (
     built_without_memory,
+    is_filled_later,
     listed,
     read_state_dict,
     require_file,
@@ -86,12 +87,12 @@ class DinoV3(Tokenizer):
 
 
 def _backbone(variant: str, checkpoint: Path | None) -> Any:
-    """The timm model with pretrained weights; without any where nothing will be run (see ``built_without_memory``)."""
+    """The timm model with pretrained weights; without any where they would not be used, see ``weight_files``."""
     import timm  # takes seconds, and only this tokenizer needs it
 
     _check_variant(variant, [*timm.list_models("*dinov3*"), *timm.list_pretrained("vit*dinov3*")])
     remedy = _remedy(variant)
-    if built_without_memory():
+    if built_without_memory() or is_filled_later():
         return timm.create_model(variant, pretrained=False, num_classes=0)
     if checkpoint is None:
         try:

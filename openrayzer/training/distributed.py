@@ -90,6 +90,17 @@ class Process:
             raise InputError(box[1])
         return box[0]
 
+    def by_all(self, function: Callable[[], object]) -> None:
+        """Call ``function`` on every process; an InputError on one of them is raised on all."""
+        problem = ""
+        try:
+            function()
+        except InputError as error:
+            problem = str(error)
+        problems = [text for text in self.gather(problem) if text]
+        if problems:
+            raise InputError(problems[0])
+
 
 def check_local_processes() -> None:
     """Refuse a launch that would only exhaust a machine without GPUs; cheap, to be called before anything is built.

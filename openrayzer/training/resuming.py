@@ -7,6 +7,7 @@ the mistake mended, would stumble over.
 import json
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from openrayzer.training.run_record import differences, read_record
 
 LOG = logging.getLogger(__name__)
 AUTO, NONE = "auto", "none"
-CHECKPOINTS, METRICS = "checkpoints", "metrics.jsonl"
+CHECKPOINTS, METRICS, LOG_FILE = "checkpoints", "metrics.jsonl", "train.log"
 
 
-def prepare_folder(run_folder: Path) -> None:
-    """Make the folder of a run.
+def prepare_folder(run_folder: Path) -> bool:
+    """Make the folder of a run; returns whether it is empty.
 
     Raises:
         InputError: it cannot be made or written.
@@ -30,8 +31,17 @@ def prepare_folder(run_folder: Path) -> None:
         run_folder.mkdir(parents=True, exist_ok=True)
         probe.write_text("")
         probe.unlink()
+        return not any(run_folder.iterdir())
     except OSError as error:
         raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
+
+
+def leave_no_trace(run_folder: Path) -> None:
+    """Remove the folder of a run that did not begin, if nothing but its log is in it."""
+    with suppress(OSError):
+        if [path.name for path in run_folder.iterdir()] == [LOG_FILE]:
+            (run_folder / LOG_FILE).unlink()
+        run_folder.rmdir()
 
 
 def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Path | None:

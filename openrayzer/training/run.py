@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +22,18 @@ from openrayzer.training.loggers import Jsonl, LoggerGroup, write_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
-from openrayzer.training.resuming import AUTO, CHECKPOINTS, choose_start, prepare_folder, step_of, take_over
+from openrayzer.training.resuming import (
+    AUTO,
+    CHECKPOINTS,
+    choose_start,
+    leave_no_trace,
+    prepare_folder,
+    step_of,
+    take_over,
+)
 from openrayzer.training.run_record import run_record
 from openrayzer.training.samples import draw_samples
+from openrayzer.training.weights import take_initial_weights, warn_of_other_model, with_origin
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
@@ -50,7 +58,7 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
         InputError: something the user gave cannot work.
     """
     with started() as process:
-        process.by_first(lambda: prepare_folder(run_folder))
+        empty = process.by_first(lambda: prepare_folder(run_folder))
         with logging_to(run_folder, process):
             try:
                 return _train(experiment, process, resolved=resolved, run_folder=run_folder, resume=resume)
@@ -58,8 +66,8 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
                 LOG.error("training stopped: %s", error)
                 return STOPPED
             except InputError:
-                with suppress(OSError):
-                    run_folder.rmdir()  # only if nothing was written to it
+                if empty and process.is_first:
+                    leave_no_trace(run_folder)
                 raise
             except Exception as error:
                 LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
@@ -77,6 +85,8 @@ def _train(
     if step >= settings.steps:
         LOG.info("already finished: %s is at step %d of %d", start, step, settings.steps)
         return 0
+    weights = take_initial_weights(experiment, run_folder=run_folder, process=process) if start is None else None
+    record = process.by_first(lambda: with_origin(record, start=start, weights=weights))
     batches = open_training_clips(experiment, process, step=step)  # before the engine: a mistake shows soonest here
     test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
@@ -84,8 +94,8 @@ def _train(
     random_state.seed_all(settings.seed + 1 + process.rank)
     if start is not None:
         run.load(start)
+    run.announce(start, weights)
     process.by_first(lambda: take_over(run_folder, start, record))
-    run.announce(start)
     run.loggers.open(run_folder, record)
     try:
         signal_number = train_loop(
@@ -178,17 +188,20 @@ class Run:
         ]
         return LoggerGroup((own, *others))
 
-    def announce(self, start: Path | None) -> None:
+    def announce(self, start: Path | None, initial_weights: Path | None) -> None:
         """Say what begins where."""
         process, settings = self.engine.process, self.experiment.train
         if not process.is_first:
             return
-        weights = self.engine.num_weights
-        LOG.info("%s: %d process(es) on %s, %d weights", self.folder, process.world_size, process.device.type, weights)
-        if start is None:
-            LOG.info("starting from nothing, %d steps", settings.steps)
-        else:
+        count = self.engine.num_weights
+        LOG.info("%s: %d process(es) on %s, %d weights", self.folder, process.world_size, process.device.type, count)
+        if start is not None:
             LOG.info("going on from %s, step %d of %d", start, self.engine.steps, settings.steps)
+        elif initial_weights is not None:
+            LOG.info("starting from the weights of %s, %d steps", initial_weights, settings.steps)
+            warn_of_other_model(initial_weights, self.record)
+        else:
+            LOG.info("starting from nothing, %d steps", settings.steps)
 
     def save(self, step: int) -> None:
         """Write a checkpoint."""

@@ -14,9 +14,11 @@ RUN = "run"
 """Key of what is not part of the experiment."""
 MAY_CHANGE = (
     "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.checkpoint_every",
-    "train.evaluate_every", "train.keep_checkpoints", "train.log_every", "train.sample_every", "train.steps",
+    "train.evaluate_every", "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
+    "train.steps",
 )  # fmt: skip
-"""What a resumed run may set differently; the DeepSpeed file is compared by content."""
+"""What a resumed run may set differently. The DeepSpeed file is compared by content; initial weights are in the
+checkpoint long since, wherever their folder has gone."""
 
 
 def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], world_size: int) -> dict[str, Any]:

@@ -11,8 +11,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # toy.py is no test module
 
+from openrayzer.composer import load_experiment
 from openrayzer.training import run
 from openrayzer.training.distributed import Process, started
+from openrayzer.training.random_state import seed_all
 
 
 @pytest.fixture(scope="session")
@@ -36,12 +38,27 @@ def train(process: Process, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
         yield process
 
     monkeypatch.setattr(run, "started", again)
+    monkeypatch.setattr(torch_autocast, "TORCH_AUTOCAST_INITIALIZED", False)
 
     def one(folder: Path, *, resume: str = "auto", **changes: object) -> int:
         monkeypatch.setattr(torch_autocast, "TORCH_AUTOCAST_INITIALIZED", False)  # else later engines see it
         experiment = toy.experiment(**changes)
         resolved = {"train": {"steps": experiment.train.steps, "batch_size": experiment.train.batch_size}}
         return run.train(experiment, resolved=resolved, run_folder=folder, resume=resume)
+
+    return one
+
+
+@pytest.fixture
+def train_file(train: Callable[..., int]) -> Callable[..., int]:
+    """What tools/train.py does with an experiment file, in this process."""
+    from deepspeed.runtime import torch_autocast
+
+    def one(file: Path, output: Path, *overrides: str, resume: str = "auto") -> int:
+        torch_autocast.TORCH_AUTOCAST_INITIALIZED = False  # put back by the monkeypatch of ``train``
+        plan = load_experiment(file, overrides=overrides)
+        seed_all(plan.resolved["train"]["seed"])
+        return run.train(plan.build(), resolved=plan.resolved, run_folder=output, resume=resume)
 
     return one
 

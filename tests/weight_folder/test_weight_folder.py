@@ -130,8 +130,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         write_weights({"a": torch.zeros(1)}, file)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
     assert read_weights(file)["a"] == 1
+    monkeypatch.undo()
     with pytest.raises(InputError, match=r"nowhere/model.safetensors could not be written"):
-        monkeypatch.undo()
         write_weights({"a": torch.zeros(1)}, tmp_path / "nowhere" / WEIGHTS)
 
 

@@ -1,0 +1,161 @@
+"""Where weights can be taken from: a run folder, one of its checkpoints, a weight folder, a file.
+
+Runs no code from any of them. How they are chosen when a run starts, and what is remembered of it.
+"""
+
+import logging
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+from openrayzer.settings import Experiment
+from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.training.distributed import Process
+from openrayzer.training.resuming import CHECKPOINTS
+from openrayzer.training.run_record import RUN, differences, read_record
+from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, fill, origin_of, read_weights
+
+LOG = logging.getLogger(__name__)
+LATEST = "latest"
+STARTED_FROM = "started_from"
+"""Key under ``run`` in experiment.json: the weights that a run began with, if it did not begin with random ones."""
+_STATES = "mp_rank_00_model_states.pt"
+_PREFIX = "model."  # DeepSpeed saw the model as a part of something
+_NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError)
+
+
+def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
+    """The checkpoint or the ``.safetensors`` file that a path stands for. Checkpoints come before model.safetensors.
+
+    Args:
+        path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file.
+        checkpoint: of a run folder: ``latest`` for the newest good one, or a name such as ``step_00001000``.
+
+    Raises:
+        InputError: there are no weights, no such checkpoint, or only damaged ones.
+    """
+    if checkpoint != LATEST:
+        return _named_checkpoint(path / CHECKPOINTS, checkpoint)
+    if path.is_file():
+        return path
+    if (path / MANIFEST).is_file():
+        damage = damage_of(path)
+        if damage:
+            raise InputError(f"{path} is a damaged checkpoint: {damage}")
+        return path
+    newest = newest_good(path / CHECKPOINTS)
+    if newest is not None:
+        return newest
+    if not (path / WEIGHTS).is_file():
+        what = f"has no checkpoint yet and no {WEIGHTS}" if path.is_dir() else "does not exist"
+        raise InputError(f"there are no weights in {path}: it {what}")
+    return path / WEIGHTS
+
+
+def load_weights(place: Path) -> dict[str, Tensor]:
+    """The weights of what ``find_weights`` found, by the model's names, on the CPU.
+
+    Raises:
+        InputError: they cannot be read, or were written in pieces by ZeRO stage 3.
+    """
+    if not place.is_dir():
+        return read_weights(place)
+    if read_manifest(place)["zero_stage"] == 3:
+        raise InputError(
+            f"{place} was written with ZeRO stage 3, so its weights lie in pieces; resume the run, or gather them "
+            f"with the zero_to_fp32.py that DeepSpeed put into {place.parent}"
+        )
+    try:
+        states: dict[str, Any] = torch.load(place / _STATES, map_location="cpu", weights_only=True)
+        return {name.removeprefix(_PREFIX): value for name, value in states["module"].items()}
+    except _NO_WEIGHTS as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{place / _STATES} cannot be read as weights: {reason}") from error
+
+
+def record_beside(place: Path) -> dict[str, Any]:
+    """The experiment of the weights that ``find_weights`` found; empty for a file that lies alone.
+
+    Raises:
+        InputError: it is broken.
+    """
+    names = (EXPERIMENT,) if place.is_dir() else EXPERIMENT_FILES
+    folder = place if place.is_dir() else place.parent
+    file = next((folder / name for name in names if (folder / name).is_file()), None)
+    record = read_record(file) if file else {}
+    return record if isinstance(record, dict) else {}
+
+
+def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: Process) -> Path | None:
+    """Fill the model of a run that starts from nothing; on all processes alike, and before anything is written.
+
+    Args:
+        experiment: its model is filled with ``train.initial_weights``. Where it names none, the model.safetensors of
+            the run folder is taken, which an import left there; without one the model stays as it is.
+        run_folder: where the run is going to be written; it holds no checkpoint.
+        process: this process.
+
+    Returns:
+        The checkpoint or file; None if there is none.
+
+    Raises:
+        InputError: there are no such weights, or they are of another model.
+    """
+    model, wanted = experiment.model, experiment.train.initial_weights
+    if wanted is None and not process.by_first((run_folder / WEIGHTS).is_file):
+        return None
+    with _named("train.initial_weights" if wanted else f"--output {run_folder}"):
+        place = process.by_first(lambda: find_weights(wanted or run_folder))
+        process.by_all(lambda: fill(model, load_weights(place), source=place))
+    return place
+
+
+def with_origin(record: Mapping[str, Any], *, start: Path | None, weights: Path | None) -> dict[str, Any]:
+    """The record of a run with what is known of the weights it began with: kept in every resume and every descendant.
+
+    Args:
+        record: of the run.
+        start: the checkpoint it goes on from, if any.
+        weights: what it starts with otherwise, if not with random weights.
+    """
+    place = start or weights
+    if place is None:
+        return dict(record)
+    before = record_beside(place)
+    imported = origin_of(before)
+    first = before.get(RUN, {}).get(STARTED_FROM) if start else str(weights)
+    known = ({IMPORTED: imported} if imported else {}) | ({STARTED_FROM: first} if first else {})
+    return {**record, RUN: record[RUN] | known}
+
+
+def warn_of_other_model(place: Path, record: Mapping[str, Any]) -> None:
+    """Log how the model that the weights were trained in differs from that of a run, although they fit."""
+    before = record_beside(place)
+    if "model" in before:
+        changed = differences({"model": before["model"]}, {"model": record.get("model")})
+        if changed:
+            lines = "\n  ".join(changed)
+            LOG.warning("these weights fit, but were trained in a model that differs:\n  %s", lines)
+
+
+def _named_checkpoint(checkpoints: Path, name: str) -> Path:
+    damage = damage_of(checkpoints / name)
+    if damage:
+        known = ", ".join(sorted(found.name for found in checkpoints.glob("step_*"))) or "(none)"
+        raise InputError(f"checkpoint {name!r}: {damage}; {checkpoints} has: {known}")
+    return checkpoints / name
+
+
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Begin the message of an InputError with what the user gave."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
