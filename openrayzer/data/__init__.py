@@ -1,5 +1,6 @@
 """Clips: where they come from, which views are chosen, how they become batches."""
 
+from openrayzer.data import autoregressive as autoregressive
 from openrayzer.data import chunks as chunks
 from openrayzer.data import evaluation_index as evaluation_index
 from openrayzer.data import synthetic as synthetic
