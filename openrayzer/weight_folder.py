@@ -47,7 +47,10 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
     stored, metadata = _stored_once(state)
     unfinished = file.with_name(f"unfinished_{file.name}")
     try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # as any file here; safetensors would let its owner alone read it
         save_file(stored, unfinished, metadata=metadata)
+        unfinished.chmod(mode)
         with unfinished.open("rb") as stream:
             os.fsync(stream.fileno())
         unfinished.replace(file)

@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 LATEST = "latest"
 STARTED_FROM = "started_from"
 """Key under ``run`` in experiment.json: the weights that a run began with, if it did not begin with random ones."""
+STEPS = "steps"
+"""Key under ``run`` in an exported config.json: optimizer steps that its weights were trained for."""
 _STATES = "mp_rank_00_model_states.pt"
 _PREFIX = "model."  # DeepSpeed saw the model as a part of something
 _NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError)
@@ -90,6 +92,14 @@ def record_beside(place: Path) -> dict[str, Any]:
     file = next((folder / name for name in names if (folder / name).is_file()), None)
     record = read_record(file) if file else {}
     return record if isinstance(record, dict) else {}
+
+
+def step_of_weights(place: Path, record: Mapping[str, Any]) -> int:
+    """Optimizer steps that the weights ``find_weights`` found were trained for here; ``record`` lies beside them."""
+    if place.is_dir():
+        return int(read_manifest(place)["step"])
+    steps = record.get(RUN, {}).get(STEPS, 0)
+    return steps if isinstance(steps, int) else 0
 
 
 def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: Process) -> Path | None:

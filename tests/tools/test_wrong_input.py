@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from openrayzer.interfaces import InputError
 from openrayzer.training.distributed import check_local_processes
@@ -47,7 +49,7 @@ CASES = {
     ),
     "component": (
         ["--set", "model.camera_head.type=pi4"],
-        ["model.camera_head.type: no camera_head named 'pi4'; did you mean 'pi3'? known: pi3, rot6d, se3"],
+        ["model.camera_head.type: no camera_head named 'pi4'; did you mean 'pi3'? known: pi3, quaternion, rot6d, se3"],
     ),
     "type": (["--set", "train.steps=many"], ["train.steps: expected int, got 'many'"]),
     "missing_root": (["--data", "nowhere"], ["there is no folder nowhere; the nearest that exists is"]),
@@ -85,6 +87,18 @@ CASES = {
     "batch": (["--set", "train.batch_size=3"], ["batch_size 3 cannot be split evenly over 1", "2 or 4 would work"]),
     "no_folder": (["--output", "file/run"], ["--output file/run: cannot be written: Not a directory"]),
     "no_resume": (["--resume", "nowhere"], ["--resume nowhere: neither a checkpoint", "nor a run folder"]),
+    "no_weights": (
+        ["--set", "train.initial_weights=nowhere"],
+        ["error: train.initial_weights: there are no weights in nowhere: it does not exist"],
+    ),
+    "other_weights": (
+        ["--set", "train.initial_weights=other.safetensors"],
+        [
+            "error: train.initial_weights: the weights in other.safetensors do not fit the model: ",
+            "is missing, ",
+            " more; something is unknown to the model",
+        ],
+    ),
     "full_disk": (["--output", "/dev/full/run"], ["--output /dev/full/run: cannot be written"]),
 }
 
@@ -107,6 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "broken/train/000000.torch").write_text("no chunk")
     (root / "broken/test/000000.torch").write_text("no chunk")
     (root / "file").write_text("")
+    save_file({"something": torch.zeros(1)}, root / "other.safetensors")
     stage = {"zero_optimization": {"stage": 2}}
     (root / "owners.json").write_text(json.dumps(stage | {"train_batch_size": 8}))
     (root / "unknown.json").write_text(json.dumps(stage | {"zero_optimisation": {"stage": 2}}))

@@ -39,6 +39,8 @@ def test_what_is_written_comes_back_and_a_shared_weight_is_stored_once(tmp_path:
     assert equal(model, again)
     assert again.first.weight is again.second.weight
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+    (tmp_path / "other").touch()
+    assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 def test_safetensors_own_helpers_read_and_write_the_same_form(tmp_path: Path):

@@ -1,0 +1,175 @@
+"""An exported folder: model.safetensors, config.json and README.md, which are complete or absent."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from openrayzer.composer.experiment import load_experiment
+from openrayzer.export.card import Facts, model_card
+from openrayzer.interfaces import InputError
+from openrayzer.run_folder import load_model
+from openrayzer.training.resuming import CHECKPOINTS, METRICS
+from openrayzer.training.run_record import RUN
+from openrayzer.training.weights import LATEST, STARTED_FROM, STEPS, find_weights, record_beside, step_of_weights
+from openrayzer.weight_folder import CONFIG, IMPORTED, WEIGHTS, find_experiment, origin_of, write_weights
+
+README = "README.md"
+_KEPT = (IMPORTED, "git_commit", "versions", "world_size")
+_DS_CONFIGS, _DEFAULT_DEEPSPEED = "ds_configs", "ds_configs/zero2.json"
+_LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_NAME = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was exported.
+
+    Attributes:
+        name: under which the model card speaks of the model, with its owner or ``owner`` in his place.
+        num_weights: numbers in the model.
+        steps: optimizer steps that it was trained for here.
+        notes: what a user should know before publishing, one sentence each.
+    """
+
+    name: str
+    num_weights: int
+    steps: int
+    notes: tuple[str, ...]
+
+
+def export_weights(
+    run: Path, output: Path, *, checkpoint: str = LATEST, license: str | None = None, name: str | None = None
+) -> Exported:
+    """Write the weights of a run to a folder of their own, with what is needed to use, train and publish them.
+
+    Plugins that are files go with them. What is true of this machine or user alone is left out: loggers, DeepSpeed
+    files outside of ``ds_configs/``, the place of initial weights. Data roots stay as they were written.
+
+    Args:
+        run: a run folder, also an imported one that was never trained, or another weight folder.
+        output: must not exist, or be empty.
+        checkpoint: ``latest`` or the name of one, e.g. ``step_00001000``.
+        license: identifier as the hub knows it, e.g. ``apache-2.0``; imported weights have that of their import.
+        name: ``name`` or ``owner/name`` on the hub; the folder's own by default.
+
+    Raises:
+        InputError: no such weights, or the folder is not empty or cannot be written; nothing is left then.
+    """
+    name = name or output.resolve().name
+    _check(output, license=license, name=name)
+    place = find_weights(run, checkpoint=checkpoint)
+    folder = place if place.is_dir() else place.parent
+    resolved, record = load_experiment(find_experiment(folder)).resolved, record_beside(place)
+    model = load_model(folder)
+    steps = step_of_weights(place, record)
+    facts = Facts(
+        name=name if "/" in name else f"owner/{name}",
+        resolved=resolved,
+        model=model,
+        steps=steps,
+        test=_last_test(place.parents[1] if place.is_dir() else place.parent, steps),
+        origin=origin_of(record),
+        started_from=_without_path(record.get(RUN, {}).get(STARTED_FROM)),
+        license=license or origin_of(record).get("license"),
+    )
+    unfinished = output.with_name(f"unfinished_{output.name}")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_weights(model, unfinished / WEIGHTS)
+        config = _portable(resolved, record, facts) | _copy_plugins(resolved.get("plugins", []), unfinished)
+        (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (unfinished / README).write_text(model_card(facts), encoding="utf-8")
+        unfinished.rename(output)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return Exported(facts.name, facts.num_weights, steps, _notes(facts, given=license))
+
+
+def _check(output: Path, *, license: str | None, name: str) -> None:
+    if license is not None and not _LICENSE.fullmatch(license):
+        raise InputError(
+            f"--license {license!r}: give an identifier of https://huggingface.co/docs/hub/repositories-licenses, "
+            "e.g. apache-2.0, cc-by-nc-sa-4.0 or other"
+        )
+    if not _NAME.fullmatch(name):
+        raise InputError(f"--name {name!r}: a name on the hub is NAME or OWNER/NAME of letters, digits, '.', '_', '-'")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+
+
+def _last_test(run: Path, steps: int) -> dict[str, Any]:
+    """The last evaluation that was made up to these steps; empty if there is none."""
+    found: dict[str, Any] = {}
+    with suppress(OSError):
+        for line in (run / METRICS).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):
+                record = json.loads(line)
+                if record.get("split") == "test" and record.get("step", 0) <= steps:
+                    found = record
+    return found
+
+
+def _portable(resolved: Mapping[str, Any], record: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    """The experiment for another machine."""
+    run = record.get(RUN, {})
+    kept = {key: run[key] for key in _KEPT if key in run} | {STEPS: facts.steps}
+    if facts.started_from:
+        kept[STARTED_FROM] = facts.started_from
+    changes = {
+        "train": resolved["train"] | {"initial_weights": None},
+        "logging": [],
+        "deepspeed": _portable_deepspeed(Path(resolved["deepspeed"])),
+        RUN: kept,
+    }
+    return {**resolved, **changes}
+
+
+def _portable_deepspeed(file: Path) -> str:
+    """As it is written if it does not name a place on this machine; else the one of that name that everybody has."""
+    if not file.is_absolute():
+        return str(file)
+    return f"{_DS_CONFIGS}/{file.name}" if file.parent.name == _DS_CONFIGS else _DEFAULT_DEEPSPEED
+
+
+def _copy_plugins(plugins: list[str], folder: Path) -> dict[str, Any]:
+    """Copy plugins that are files; what the configuration then says."""
+    names = [Path(plugin).name if plugin.endswith(".py") else plugin for plugin in plugins]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"plugins: {', '.join(twice)} stands for two files, which one folder cannot hold; rename one")
+    for plugin, name in zip(plugins, names, strict=True):
+        if plugin.endswith(".py"):
+            shutil.copyfile(plugin, folder / name)
+    return {"plugins": names} if names else {}
+
+
+def _without_path(place: str | None) -> str:
+    """A place of weights as one can speak of it elsewhere: ``my_run, step_00001000``."""
+    if not place:
+        return ""
+    path = Path(place)
+    if path.parent.name == CHECKPOINTS:
+        return f"{path.parents[1].name}, {path.name}"
+    return path.parent.name if path.name == WEIGHTS else path.name
+
+
+def _notes(facts: Facts, *, given: str | None) -> tuple[str, ...]:
+    notes = []
+    published = facts.origin.get("license")
+    if not facts.license:
+        notes.append("no license: nobody may use what is published without one; give --license")
+    elif given and published and given != published:
+        notes.append(f"the weights that these began with were published under {published}, not {given}")
+    if not facts.test:
+        notes.append("no metrics: the run holds no evaluation")
+    elif facts.test["step"] != facts.steps:
+        notes.append(f"the last metrics are of step {facts.test['step']}, the weights of step {facts.steps}")
+    return tuple(notes)
