@@ -53,16 +53,11 @@ class Configuration:
 
     def number(self, key: str, meaning: str, *, otherwise: float | None = None) -> float:
         """A number above 0 that no weight shows; must be configured, see ``ask``."""
-        said = self._find(key)
-        if said is _ABSENT:
-            if self.whole and otherwise is not None:
-                return otherwise
-            self._questions.append(f"{key} ({meaning}): a number")
-            return 1.0
-        if isinstance(said, bool) or not isinstance(said, int | float) or not said > 0:
-            self._problems.append(f"{key}: {self.source} says {said!r}, which is no number above 0")
-            return 1.0
-        return said
+        return float(self._above_0(key, f"{meaning}): a number above 0", (int, float), otherwise))
+
+    def count(self, key: str, meaning: str) -> int:
+        """A whole number above 0 that no weight shows; must be configured."""
+        return int(self._above_0(key, f"{meaning}): a whole number above 0", (int,), None))
 
     def get(self, key: str, default: T) -> T:
         """What is configured, or what the published code takes where it is not."""
@@ -85,6 +80,18 @@ class Configuration:
             lines += [f"  {question}" for question in self._questions]
         if lines:
             raise InputError("\n".join(lines))
+
+    def _above_0(self, key: str, question: str, kinds: tuple[type, ...], otherwise: float | None) -> int | float:
+        said = self._find(key)
+        if said is _ABSENT and self.whole and otherwise is not None:
+            return otherwise
+        if said is _ABSENT:
+            self._questions.append(f"{key} ({question}")
+        elif isinstance(said, kinds) and not isinstance(said, bool) and said > 0:
+            return said
+        else:
+            self._problems.append(f"{key}: {self.source} says {said!r}, expected {question.partition(': ')[2]}")
+        return 1
 
     def _find(self, key: str) -> Any:
         value: Any = self.values

@@ -63,7 +63,7 @@ def compare(file: Path, *, attention: str = "auto", activation_checkpointing: in
     configuration are the file's.
 
     Args:
-        file: see ``shared/golden/README.md`` of the format: ``state/``, ``in/``, ``out/``, and ``config`` in the metadata.
+        file: safetensors with ``state/``, ``in/`` and ``out/``, and the ``config`` in its metadata.
         attention: backend to compute with.
         activation_checkpointing: as of a model; a gradient is then taken through recomputed blocks.
 

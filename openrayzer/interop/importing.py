@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from openrayzer import __version__
 from openrayzer.composer import ExperimentPlan, load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.interop.files import read_configuration, read_weights_file
@@ -76,7 +75,6 @@ def import_weights(
                 "source": weights.name,
                 "license": system.license,
                 "notes": list(notes),
-                "openrayzer": __version__,
             }
         }
     }

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -18,11 +18,11 @@ class LVSM(System):
 
     title = "LVSM (Jin et al. 2025, github.com/Haian-Jin/LVSM)"
     license = "cc-by-nc-sa-4.0"
-    stacks: Mapping[str, str]
+    stacks: ClassVar[Mapping[str, str]]
     """Our name of each published run of blocks; the last is the renderer's."""
-    depth_keys: Mapping[str, str]
+    depth_keys: ClassVar[Mapping[str, str]]
     """Where the configuration says how many blocks there are."""
-    input_norm: str
+    input_norm: ClassVar[str]
     """Published name of the norm in front of the renderer."""
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:

@@ -1,7 +1,7 @@
 """LVSM's decoder-only variant."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -16,8 +16,8 @@ class LVSMDecoderOnlyWeights(LVSM):
     name = "lvsm-d"
     experiment = "lvsm_re10k.json"
     fingerprint = "transformer_input_layernorm.weight"
-    stacks = {"transformer_blocks": "scene.renderer.stack.blocks"}
-    depth_keys = {"transformer_blocks": "n_layer"}
+    stacks: ClassVar[Mapping[str, str]] = {"transformer_blocks": "scene.renderer.stack.blocks"}
+    depth_keys: ClassVar[Mapping[str, str]] = {"transformer_blocks": "n_layer"}
     input_norm = "transformer_input_layernorm"
 
     def model(

@@ -1,7 +1,7 @@
 """LVSM's encoder-decoder."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,8 +17,14 @@ class LVSMEncoderDecoderWeights(LVSM):
     name = "lvsm-ed"
     experiment = "lvsm_re10k.json"
     fingerprint = "n_light_field_latent"
-    stacks = {"transformer_encoder": "scene.encoder.blocks", "transformer_decoder": "scene.renderer.stack.blocks"}
-    depth_keys = {"transformer_encoder": "encoder_n_layer", "transformer_decoder": "decoder_n_layer"}
+    stacks: ClassVar[Mapping[str, str]] = {
+        "transformer_encoder": "scene.encoder.blocks",
+        "transformer_decoder": "scene.renderer.stack.blocks",
+    }
+    depth_keys: ClassVar[Mapping[str, str]] = {
+        "transformer_encoder": "encoder_n_layer",
+        "transformer_decoder": "decoder_n_layer",
+    }
     input_norm = "transformer_input_layernorm_decoder"
 
     def model(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
@@ -68,7 +69,8 @@ class RayZerOfficial(System):
         missing = [f"in/{name}" for name in ("input_idx", "target_idx") if name not in inputs]
         if missing:
             raise InputError(f"the recording has no {' nor '.join(missing)}: which views are context and target")
-        views = views_of(inputs, inputs["input_idx"], inputs["target_idx"], posed=False)
+        context, target = (torch.atleast_2d(inputs[name]) for name in ("input_idx", "target_idx"))
+        views = views_of(inputs, context, target, posed=False)
         prediction, outputs = judged(model, views)
         return outputs | {"c2w": prediction.cameras.c2w, "fxfycxcy": prediction.cameras.intrinsics}
 

@@ -73,7 +73,7 @@ def read_trunk(
         (head,) = shape_of(state, f"{block}.attn.q_norm.weight", rank=1)
         configuration.agree("model.transformer.d_head", head)
     else:
-        head = int(configuration.number("model.transformer.d_head", "width of one attention head"))
+        head = configuration.count("model.transformer.d_head", "width of one attention head")
     configuration.agree("model.transformer.d", width)
     if width % head:
         configuration.problem(f"model.transformer.d_head: {head} does not divide the width {width} of the weights")
@@ -95,12 +95,18 @@ def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> i
 
 
 def views_of(
-    inputs: Mapping[str, Tensor], context: Int[Tensor, " vc"], target: Int[Tensor, " vt"], *, posed: bool
+    inputs: Mapping[str, Tensor], context: Int[Tensor, "rows vc"], target: Int[Tensor, "rows vt"], *, posed: bool
 ) -> Views:
     """Recorded ``image``, and ``c2w`` and ``fxfycxcy`` (pixels) where they are needed, as our views.
 
+    Args:
+        inputs: as they were recorded.
+        context: places on the view axis, one row for all batch elements or one for each.
+        target: likewise.
+        posed: whether cameras are needed.
+
     Raises:
-        InputError: one of them is not recorded.
+        InputError: one of them is not recorded, or a place is none.
     """
     needed = ["image", *(("c2w", "fxfycxcy") if posed else ())]
     missing = [f"in/{name}" for name in needed if name not in inputs]
@@ -108,27 +114,30 @@ def views_of(
         raise InputError(f"the recording has no {' nor '.join(missing)}")
     images = inputs["image"]
     batch, num_views, _, height, width = images.shape
+    for places in (context, target):
+        if places.shape[0] not in (1, batch) or not ((places >= 0) & (places < num_views)).all():
+            raise InputError(f"{places.tolist()} are no places of views for {batch} clip(s) of {num_views} views")
     cameras = None
     if posed:
         cameras = Cameras(inputs["c2w"], from_pixels(inputs["fxfycxcy"], (height, width)))
     return Views(
         images=images,
         frames=repeat(torch.arange(num_views), "v -> b v", b=batch),
-        context=_for_all(context, batch),
-        target=_for_all(target, batch),
+        context=context.expand(batch, -1),
+        target=target.expand(batch, -1),
         scenes=tuple(f"recording {row}" for row in range(batch)),
         cameras=cameras,
     )
 
 
-def first_and_last(configuration: Configuration, num_views: int) -> tuple[Int[Tensor, " vc"], Int[Tensor, " vt"]]:
+def first_and_last(configuration: Configuration, num_views: int) -> tuple[Int[Tensor, "1 vc"], Int[Tensor, "1 vt"]]:
     """The first configured views are context, the last ones target."""
-    num_context = int(configuration.number("training.num_input_views", "number of context views"))
-    num_target = int(configuration.number("training.num_target_views", "number of target views"))
+    num_context = configuration.count("training.num_input_views", "number of context views")
+    num_target = configuration.count("training.num_target_views", "number of target views")
     if max(num_context, num_target) > num_views:
         configuration.problem(f"{num_context} context and {num_target} target views, but {num_views} are recorded")
     configuration.check()
-    return torch.arange(num_context), torch.arange(num_views - num_target, num_views)
+    return torch.arange(num_context)[None], torch.arange(num_views - num_target, num_views)[None]
 
 
 def judged(model: Model, views: Views) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
@@ -146,8 +155,3 @@ def view_counts(configuration: Configuration) -> tuple[str, ...]:
     return tuple(
         f"{section}.view_sampler.{ours}={count}" for section in sections for ours, count in found.items() if count
     )
-
-
-def _for_all(index: Tensor, batch: int) -> Tensor:
-    """One row of places for each batch element; a recording may hold one for all."""
-    return index if index.ndim == 2 and index.shape[0] == batch else repeat(index.flatten(), "s -> b s", b=batch)

@@ -121,6 +121,36 @@ def test_pi3_starts_at_the_asked_field_of_view_and_refuses_an_impossible_one(sma
         small(CAMERA_HEADS, "pi3", initial_fov=4.0)
 
 
+@pytest.mark.parametrize("field_of_view", ["bounded", "softplus", "fixed"])
+def test_pi3_starts_at_its_field_of_view_however_it_is_found(small, field_of_view):
+    head = small(CAMERA_HEADS, "pi3", initial_fov=1.0, field_of_view=field_of_view)
+    intrinsics = head(tokens(2, 3, 4, 32), (32, 32)).intrinsics
+    torch.testing.assert_close(focal_to_fov(intrinsics[..., 0]), torch.ones(2, 3), atol=0.02, rtol=0)
+    assert head.predicts_intrinsics == (field_of_view != "fixed")
+    assert any("fov" in name for name, _ in head.named_parameters()) == head.predicts_intrinsics
+
+
+def test_pi3_softplus_has_no_upper_bound_as_published(small):
+    head = small(CAMERA_HEADS, "pi3", field_of_view="softplus")
+    with torch.no_grad():
+        head.fov.weight.zero_()
+        head.fov.bias.fill_(3.5)
+    assert head(tokens(1, 2, 3, 32), (32, 32)).intrinsics[0, 0, 0].item() * 512 == pytest.approx(-50, abs=1)
+
+
+@pytest.mark.parametrize("name", ["rot6d", "quaternion"])
+def test_relative_heads_measure_the_focal_length_as_asked(small, name):
+    values = tokens(1, 3, 1, 32)
+    fx, fy, *_ = small(CAMERA_HEADS, name, focal_unit="own_side")(values, (32, 64)).intrinsics[0, 0].tolist()
+    assert fx == fy == pytest.approx(1.25, abs=1e-2)
+    head = small(CAMERA_HEADS, name, min_focal=None)
+    with torch.no_grad():
+        head.focal[-1].bias.fill_(-5.0)
+    assert head(values, (32, 32)).intrinsics[0, 0, 0].item() == pytest.approx(-3.75, abs=1e-2)
+    with pytest.raises(ValueError, match=r"min_focal 2.0 must be above 0 and at most initial_focal 1.25"):
+        small(CAMERA_HEADS, name, min_focal=2.0)
+
+
 def test_se3_focal_is_exponential_and_per_view_or_per_scene(small):
     values = tokens(1, 3, 1, 32)
     for focal_per, different in (("view", True), ("scene", False)):

@@ -91,11 +91,53 @@ def test_every_rayzer_combination_trains_or_is_refused(
     {"num_camera_tokens": 0}, {"num_camera_tokens": 2, "num_register_tokens": 3}, {"num_latents": 0},
     {"estimator_depth": 3}, {"num_latents": 0, "patch_positions": "rays"}, {"patch_positions": "rays"},
     {"num_camera_tokens": 0, "camera_head": "pi3", "num_register_tokens": 1},
+    {"input_norms": True, "pixel_norm_gain": False, "qk_norm_eps": None}, {"qk_norm_eps": 1e-3},
+    {"share_ray_tokens": True, "fusion": "residual_mlp"}, {"poses_from_single_images": True, "layout": "frame"},
 ])  # fmt: skip
 def test_every_other_rayzer_option_trains(small, views, given):
     model = rayzer(small, **given)
     assert (model.scene.latents is None) == (given.get("num_latents") == 0)
     assert_trains(model, views)
+
+
+def test_true_intrinsics_take_the_place_of_predicted_ones(small, views):
+    assert views.cameras is not None
+    model = rayzer(small, camera_head="pi3")
+    given = views.cameras.intrinsics
+    assert torch.equal(model.estimate(views.images, given).intrinsics, given)
+    assert torch.equal(model.estimate(views.images, given).c2w, model.estimate(views.images).c2w)
+    assert not torch.equal(model(views).cameras.intrinsics, given)
+
+
+def test_a_model_of_given_intrinsics_trains_on_them_and_refuses_images_without(small, views):
+    head = small(CAMERA_HEADS, "pi3", field_of_view="fixed")
+    model = small(
+        MODELS, "rayzer", tokenizer=small(TOKENIZERS, "linear"), layout=small(ATTENTION_LAYOUTS, "global"),
+        camera_head=head, intrinsics="given", **parts(small),
+    )  # fmt: skip
+    assert_trains(model, views)
+    assert torch.equal(model(views).cameras.intrinsics, views.cameras.intrinsics)
+    assert torch.equal(model.cameras_of(views).intrinsics, views.cameras.intrinsics)
+    unposed = Views(views.images, views.frames, views.context, views.target, views.scenes)
+    for call in (model, model.cameras_of):
+        with pytest.raises(UnposedInputError, match="RayZer needs intrinsics, and 'attic' has none"):
+            call(unposed)
+    with pytest.raises(UnposedInputError, match=r"give estimate\(images, intrinsics\)"):
+        model.estimate(views.images)
+
+
+def test_decoder_only_sees_every_context_view_and_nothing_is_kept_of_their_order(small, views):
+    model = small(MODELS, "lvsm_decoder_only", **parts(small, position_encoding="none"))
+    assert_trains(model, views)
+    cameras, order = views.cameras, torch.tensor([[2, 0, 4]] * 2)
+    scene = model.reconstruct(views.context_images, cameras.select(views.context))
+    assert scene.tokens.shape == (2, 3 * 6, 32)  # one token per context patch
+    shuffled = Views(views.images, views.frames, order, views.target, views.scenes, cameras)
+    torch.testing.assert_close(model(shuffled).images, model(views).images)
+    changed = views.images.clone()
+    changed[:, 2] = 0.5
+    other = Views(changed, views.frames, views.context, views.target, views.scenes, cameras)
+    assert not torch.allclose(model(other).images, model(views).images, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(("fusion", "renderer", "position_encoding"), [
@@ -229,6 +271,19 @@ def test_a_posed_model_refuses_views_without_cameras(small, views):
 def test_lvsm_refuses_what_makes_no_sense(small, given, message):
     with pytest.raises(ValueError, match=message):
         lvsm(small, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"share_ray_tokens": True}, "PixelFusion makes no tokens of rays alone that could be shared"),
+        ({"intrinsics": "given"}, "what camera head Rot6dHead predicts would never be used nor learnt"),
+        ({"qk_norm_eps": 0.0}, "qk_norm_eps must be above 0, or null for no norm, got 0.0"),
+    ],
+)
+def test_rayzer_refuses_what_makes_no_sense(small, given, message):
+    with pytest.raises(ValueError, match=message):
+        rayzer(small, **given)
 
 
 def test_tokenizer_that_would_never_be_used_is_refused(small):

@@ -13,6 +13,19 @@ def heads(n: int = 6) -> torch.Tensor:
     return torch.randn(1, n, 2, 16, generator=torch.Generator().manual_seed(0))
 
 
+def test_sinusoidal_counts_rows_and_columns_and_the_published_way_is_the_same_on_squares(small):
+    tokens, index = torch.zeros(1, 1, 6, 32), torch.zeros(1, 1, dtype=torch.long)
+
+    def codes(counting: str, grid: tuple[int, int]) -> torch.Tensor:
+        n = grid[0] * grid[1]
+        encoding = small(POSITION_ENCODINGS, "sinusoidal", counting=counting)
+        return encoding.embed_patches(tokens.new_zeros(1, 1, n, 32), grid, index)[0, 0]
+
+    assert torch.equal(codes("square", (3, 3)), codes("row_major", (3, 3)))
+    # on 2 rows of 3 the published code pairs tokens (0, 1), (2, 3), (4, 5) as rows, so token 2 is where token 3 belongs
+    torch.testing.assert_close(codes("square", (2, 3)), codes("row_major", (3, 2)))
+
+
 def grid_positions(rows: int = 2, columns: int = 3) -> torch.Tensor:
     return torch.tensor([[[y + 1.0, x + 1.0] for y in range(rows) for x in range(columns)]])
 

@@ -40,6 +40,18 @@ def test_tokenizer_refuses_images_that_patches_do_not_tile(small, name):
         small(TOKENIZERS, name)(images(1, 1, 3, 17, 24))
 
 
+@pytest.mark.parametrize(("registry", "name"), [(TOKENIZERS, "linear"), (FUSIONS, "pixel")])
+def test_pixel_range_is_what_black_and_white_become(small, registry, name):
+    pixels, rays = images(1, 1, 3, 8, 8), torch.zeros(1, 1, 6, 8, 8)
+
+    def tokens_of(part, pixels):
+        return part(pixels) if registry is TOKENIZERS else part(pixels, torch.zeros(1, 1, 0, 32), rays)
+
+    both, plain = small(registry, name), small(registry, name, pixel_range=(0.0, 1.0))
+    torch.testing.assert_close(tokens_of(both, (pixels + 1) / 2), tokens_of(plain, pixels))
+    assert tokens_of(plain, torch.zeros_like(pixels)).abs().max() == 0
+
+
 @pytest.mark.parametrize("name", FUSION_NAMES)
 def test_fusion_reads_rays_and_what_it_says_it_reads(small, name):
     fusion = small(FUSIONS, name)

@@ -1,0 +1,164 @@
+"""Files as people have them: wrapped, prefixed, in half precision; and what is no such file."""
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from published import lvsm
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from openrayzer.interfaces import InputError
+from openrayzer.interop.files import read_configuration, read_weights_file
+
+
+class Payload:
+    """Would write a file if it were ever unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.target),)
+
+
+def saved(folder: Path, content: Any) -> Path:
+    torch.save(content, folder / "weights.pt")
+    return folder / "weights.pt"
+
+
+def assert_equal(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert state.keys() == expected.keys()
+    for name, value in state.items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, expected[name].float()), name
+
+
+WRAPPINGS = {
+    "alone": lambda state: state,
+    "training checkpoint": lambda state: {"model": state, "optimizer": {"step": 3}, "fwdbwd_pass_step": 7},
+    "DeepSpeed": lambda state: {"module": state, "dp_world_size": 2, "ds_version": "0.19"},
+    "DDP": lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+    "compiled": lambda state: {f"_orig_mod.{name}": value for name, value in state.items()},
+    "compiled under DDP": lambda state: {f"module._orig_mod.{name}": value for name, value in state.items()},
+    "Lightning": lambda state: {"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 1},
+    "blocks compiled": lambda state: {
+        name.replace("coder.0.", "coder.0._orig_mod."): value for name, value in state.items()
+    },
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrappings_come_off(tmp_path: Path, wrapping: str):
+    state = lvsm()
+    found = read_weights_file(saved(tmp_path, WRAPPINGS[wrapping](state)))
+    assert_equal(found.state, state)
+    beside = wrapping in ("training checkpoint", "DeepSpeed", "Lightning")
+    assert any("only the weights are taken, not" in note for note in found.notes) == beside
+
+
+def test_a_training_checkpoint_names_what_is_not_taken(tmp_path: Path):
+    found = read_weights_file(saved(tmp_path, WRAPPINGS["training checkpoint"](lvsm())))
+    assert found.notes == ("a training checkpoint: only the weights are taken, not fwdbwd_pass_step, optimizer",)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_precisions_become_float32_and_are_named(tmp_path: Path, dtype: torch.dtype):
+    state = {name: value.to(dtype) for name, value in lvsm().items()}
+    found = read_weights_file(saved(tmp_path, state))
+    assert_equal(found.state, state)
+    assert found.notes == (f"weights in {str(dtype).removeprefix('torch.')} become float32",)
+
+
+def test_safetensors_are_read(tmp_path: Path):
+    save_file(lvsm(), tmp_path / "weights.safetensors")
+    assert_equal(read_weights_file(tmp_path / "weights.safetensors").state, lvsm())
+
+
+def test_the_loss_network_is_dropped_and_counted(tmp_path: Path):
+    network = {f"loss_computer.perceptual_loss_module.vgg.features.{i}.weight": torch.zeros(2) for i in range(3)}
+    found = read_weights_file(saved(tmp_path, {"model": lvsm() | network}))
+    assert_equal(found.state, lvsm())
+    assert found.notes == ("3 weights of the perceptual loss (loss_computer.*) are left out; they are not the model's",)
+
+
+def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
+    target = tmp_path / "made by the pickle"
+    for file in (saved(tmp_path, {"model": Payload(target)}), tmp_path / "plain.pt"):
+        if not file.exists():
+            file.write_bytes(pickle.dumps({"model": Payload(target)}, protocol=2))
+        with pytest.raises(InputError, match=r"holds posix.mkdir, which is code, and code from a file is never run"):
+            read_weights_file(file)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (SimpleNamespace(a=1), "holds types.SimpleNamespace, which is code"),
+        (nn.Linear(1, 1), "holds torch.nn.modules.linear.Linear, which is code"),
+        ({"model": lvsm(), "args": SimpleNamespace(a=1)}, "holds types.SimpleNamespace"),
+        ([torch.zeros(1)], "holds no tensors by name"),
+        ({}, "holds no tensors by name"),
+        ({"model": {"a": torch.zeros(1), "b": 3}}, "these are no tensors: b"),
+        ({"a": torch.zeros(2, dtype=torch.long)}, r"1 weight\(s\) cannot be used: a is torch.int64"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "a has values that are not finite"),
+    ],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, message: str):
+    with pytest.raises(InputError, match=message):
+        read_weights_file(saved(tmp_path, content))
+
+
+@pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_truncated_files_are_refused(tmp_path: Path, name: str, kept: float):
+    file = tmp_path / name
+    torch.save(lvsm(), file) if name.endswith(".pt") else save_file(lvsm(), file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * kept)])
+    with pytest.raises(InputError, match="cannot be read as a file of weights"):
+        read_weights_file(file)
+
+
+def test_folders_and_missing_files_are_refused(tmp_path: Path):
+    saved(tmp_path, lvsm())
+    with pytest.raises(InputError, match=r"is a folder; name the file in it that holds the weights: weights.pt"):
+        read_weights_file(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        read_weights_file(tmp_path / "other.pt")
+
+
+def test_yaml_with_and_without_the_root_of_open_rayzer(tmp_path: Path):
+    for number, text in enumerate(("model: {d: 3}", "parameters:\n  model: {d: 3}", '{"model": {"d": 3}}')):
+        file = tmp_path / f"{number}.yaml"
+        file.write_text(text)
+        configuration = read_configuration(file, ["model.e=true", "training.views=[1, 2]"])
+        assert configuration.values == {"model": {"d": 3, "e": True}, "training": {"views": [1, 2]}}
+        assert configuration.whole
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [", "cannot be read"),
+        ("- 1", "expected keys and values"),
+        ("!!python/object/apply:os.mkdir [x]", "cannot be read"),
+    ],
+)
+def test_broken_configurations_are_refused(tmp_path: Path, text: str, message: str):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_configuration(tmp_path / "c.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_configuration(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize("given", ["model", "=1", "a..b=1", "a=["])
+def test_malformed_given_values_are_refused(given: str):
+    with pytest.raises(InputError, match="--given"):
+        read_configuration(None, [given])
