@@ -162,6 +162,12 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
+    empty = [name for name, value in state.items() if not value.numel()]
+    if empty:
+        raise InputError(
+            f"{path}: {len(empty)} weight(s) have no values: {listed(empty)}; if DeepSpeed wrote it with ZeRO stage 3, "
+            "gather the weights first with the zero_to_fp32.py beside it"
+        )
     wrong = [f"{name} is {value.dtype}" for name, value in state.items() if not value.is_floating_point()]
     wrong += [
         f"{name} has values that are not finite"

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from openrayzer.composer import ExperimentPlan, load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.interop.files import read_configuration, read_weights_file
@@ -96,7 +98,7 @@ def _plan(
     overrides: Sequence[str],
     data_roots: Sequence[Path],
 ) -> ExperimentPlan:
-    """The base experiment with the published model in it."""
+    """The base experiment with the published model in it, tried out without memory."""
     description = f"Weights of {system.title}, imported; data, loss and training settings from {base.name}."
     changes = [
         "shared={}",
@@ -106,4 +108,7 @@ def _plan(
         *imported.experiment,
         *overrides,
     ]
-    return load_experiment(base, overrides=changes, data_roots=data_roots)
+    planned = load_experiment(base, overrides=changes, data_roots=data_roots)
+    with torch.device("meta"):
+        planned.build()
+    return planned

@@ -48,6 +48,7 @@ class LVSM(System):
                 "qk_norm_eps": trunk.qk_norm_eps(1e-5),
             },
             "attention": {"type": "auto"},
+            "activation_checkpointing": 1,
             **self.model(state, trunk, depths, configuration),
         }
         configuration.check()

@@ -56,6 +56,7 @@ class OpenRayZer(System):
             "share_ray_tokens": shared,
             "input_norms": True,
             "pixel_norm_gain": False,
+            "activation_checkpointing": 1,
         }
         configuration.check()
         names = _names(trunk, depths, fusion, predicts_fov=predicts_fov, shared=shared)

@@ -59,6 +59,7 @@ class RayZerOfficial(System):
             "num_camera_tokens": num_tokens,
             "mlp_ratio": trunk.mlp_ratio,
             "qk_norm_eps": trunk.qk_norm_eps(1e-5),
+            "activation_checkpointing": 1,
         }
         configuration.check()
         weights = rename(state, self._names(trunk, depths, embedded=embedded))

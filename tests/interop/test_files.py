@@ -107,6 +107,10 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
         ({"model": {"a": torch.zeros(1), "b": 3}}, "these are no tensors: b"),
         ({"a": torch.zeros(2, dtype=torch.long)}, r"1 weight\(s\) cannot be used: a is torch.int64"),
         ({"a": torch.tensor([1.0, float("nan")])}, "a has values that are not finite"),
+        (
+            {"module": {"a": torch.zeros(0)}},
+            r"1 weight\(s\) have no values: a; if DeepSpeed wrote it with ZeRO stage 3",
+        ),
     ],
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, message: str):

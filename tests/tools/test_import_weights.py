@@ -1,0 +1,233 @@
+"""tools/import_weights.py as it is typed: a run folder that the Python API and training take, or a word on why not."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import openrayzer
+from openrayzer.cli import run_tool
+from openrayzer.interop.golden import compare
+from openrayzer.interop.trunk import views_of
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT.parent / "shared/golden"
+NEEDS_GOLDEN = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden files beside the project")
+RECORDED = {
+    "rayzer-official": "rayzer_official_tiny", "open-rayzer": "open_rayzer_tiny", "rayder": "rayder_tiny",
+    "lvsm-ed": "lvsm_encoder_decoder_tiny", "lvsm-d": "lvsm_decoder_only_tiny",
+}  # fmt: skip
+LVSM = {
+    "image_tokenizer.1.weight": (16, 36), "target_pose_tokenizer.1.weight": (16, 24),
+    "image_token_decoder.0.weight": (16,), "image_token_decoder.1.weight": (12, 16),
+    "transformer_blocks.0.norm1.weight": (16,), "transformer_blocks.0.attn.to_qkv.weight": (48, 16),
+    "transformer_blocks.0.attn.fc.weight": (16, 16), "transformer_blocks.0.attn.q_norm.weight": (8,),
+    "transformer_blocks.0.attn.k_norm.weight": (8,), "transformer_blocks.0.norm2.weight": (16,),
+    "transformer_blocks.0.mlp.mlp.0.weight": (64, 16), "transformer_blocks.0.mlp.mlp.2.weight": (16, 64),
+    "transformer_input_layernorm.weight": (16,),
+}  # fmt: skip
+"""A decoder-only LVSM of one block."""
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the tool with arguments; returns exit code, stdout, stderr."""
+    spec = spec_from_file_location("import_weights", ROOT / "tools/import_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["import_weights.py", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            run_tool(module.main)
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(shape, generator=generator) for name, shape in LVSM.items()}
+    network = {"loss_computer.perceptual_loss_module.vgg.features.0.weight": torch.zeros(1)}
+    torch.save({"model": state | network, "optimizer": {}, "param_update_step": 3}, tmp_path / "ckpt.pt")
+    return tmp_path / "ckpt.pt"
+
+
+def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path, tmp_path: Path):
+    run = tmp_path / "runs/lvsm"
+    (tmp_path / "config.yaml").write_text(
+        "model:\n  image_tokenizer: {image_size: 64, patch_size: 2}\n"
+        "training: {num_input_views: 2, num_target_views: 6}\n"
+    )
+    code, said, errors = tool(
+        "--arch", "lvsm-d", "--weights", weights, "--config", tmp_path / "config.yaml", "--output", run,
+        "--set", "train.steps=20", "--data", "/data/re10k",
+    )  # fmt: skip
+    assert (code, errors) == (0, "")
+    assert "note: a training checkpoint: only the weights are taken, not optimizer, param_update_step" in said
+    assert "note: 1 weights of the perceptual loss" in said
+    assert f"--exp {run}/experiment.json" in said
+    record = json.loads((run / "experiment.json").read_text())
+    assert record["model"]["type"] == "lvsm_decoder_only"
+    assert record["data"]["image_size"] == [64, 64]
+    sampler = record["data"]["view_sampler"]
+    assert (sampler["num_context"], sampler["num_target"]) == (2, 6)
+    assert record["data"]["train"][0]["dataset"]["root"] == "/data/re10k"
+    assert record["train"]["steps"] == 20
+    assert record["train"]["initial_weights"] == str(run / "model.safetensors")
+    origin = record["run"]["imported"]
+    assert (origin["system"], origin["source"], origin["license"]) == ("lvsm-d", "ckpt.pt", "cc-by-nc-sa-4.0")
+    assert len(origin["notes"]) == 2
+    published = torch.load(weights, weights_only=True)["model"]
+    model = openrayzer.load_model(run)
+    assert torch.equal(model.scene.target_rays.linear.weight, published["target_pose_tokenizer.1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--arch, --weights, --output must be given to import weights; or --check FILE"),
+        (["--arch", "lvsm-d", "--weights", "ckpt.pt"], "--output must be given"),
+        (["--check", "x.safetensors", "--arch", "lvsm-d"], "--check takes golden files alone, not --arch"),
+        (
+            ["--arch", "lvsm", "--weights", "ckpt.pt", "--output", "run"],
+            "no published system named 'lvsm'; did you mean",
+        ),
+        (["--arch", "lvsm-ed", "--weights", "ckpt.pt", "--output", "run"], "these are weights of 'lvsm-d'"),
+        (["--arch", "lvsm-d", "--weights", "no.pt", "--output", "run"], "no.pt does not exist; give a .pt or"),
+        (["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "full"], "full exists and is not empty"),
+        (
+            ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--given", "model.transformer.d=8"],
+            "ckpt.pt as lvsm-d:\nmodel.transformer.d: --given says 8, the weights say 16",
+        ),
+        (
+            ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "train.stepz=3"],
+            "train.stepz: 'TrainSettings' has no such parameter",
+        ),
+        (
+            ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "data.image_size=[63, 64]"],
+            "data.image_size (63, 64) must be a multiple of the patch size 2",
+        ),
+    ],
+)
+def test_wrong_input_is_answered_and_leaves_nothing(
+    tool: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = tool(*arguments)
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert message in errors
+    assert not (tmp_path / "run").exists()
+
+
+@NEEDS_GOLDEN
+def test_check_prints_every_output_and_fails_beyond_the_tolerance(tool: Command, tmp_path: Path):
+    good = GOLDEN / "lvsm_encoder_decoder_tiny.safetensors"
+    code, said, _ = tool("--check", good, "--attention", "reference", "--checkpointing", "2")
+    assert code == 0
+    assert [line.split()[0] for line in said.splitlines()[1:4]] == ["grad_norm", "loss", "render"]
+    tensors = load_file(good)
+    tensors["out/loss"] *= 1.01
+    _, metadata = _metadata(good)
+    bad = tmp_path / "bad.safetensors"
+    save_file(tensors, bad, metadata=metadata)
+    code, said, _ = tool("--check", bad)
+    assert code == 1
+    assert "FAILED" in next(line for line in said.splitlines() if line.split()[0] == "loss")
+    assert "1 output(s) beyond their tolerance, 0 file(s) refused" in said
+    bad.write_bytes(b"")
+    code, said, errors = tool("--check", bad, good)
+    assert code == 2
+    assert f"error: {bad}: " in errors
+    assert "0 output(s) beyond their tolerance, 1 file(s) refused" in said
+
+
+def _metadata(file: Path) -> tuple[Path, dict[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as opened:
+        return file, opened.metadata()
+
+
+@NEEDS_GOLDEN
+@pytest.mark.parametrize("arch", RECORDED)
+def test_an_imported_run_renders_what_was_recorded(tool: Command, tmp_path: Path, arch: str):
+    file = GOLDEN / f"{RECORDED[arch]}.safetensors"
+    code, _, errors = tool("--arch", arch, "--weights", file, "--output", tmp_path / "run")
+    assert (code, errors) == (0, "")
+    model, tensors = openrayzer.load_model(tmp_path / "run"), load_file(file)
+    if arch == "rayder":
+        images = (tensors["in/image"].movedim(-1, 2) + 1) / 2
+        recorded = (tensors["out/render_nostate"].movedim(-1, 2) + 1) / 2
+        context, target = torch.tensor([[0, 1, 2]]), torch.tensor([[3, 4]])
+    else:
+        images, recorded = tensors["in/image"], tensors["out/render"]
+        num_views, num_target = images.shape[1], recorded.shape[1]
+        context = torch.arange(num_views - num_target)[None]
+        target = torch.arange(num_views - num_target, num_views)[None]
+    views = views_of({"image": images} | _known(tensors), context, target, posed="in/c2w" in tensors)
+    cameras = model.cameras_of(views)
+    scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
+    rendered = model.render(scene, cameras.select(views.target))
+    torch.testing.assert_close(rendered, recorded, atol=1e-4, rtol=0)
+
+
+def _known(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensors[f"in/{name}"] for name in ("c2w", "fxfycxcy") if f"in/{name}" in tensors}
+
+
+SMALL = [
+    'loss=[{"loss": {"type": "mse"}}]', "train.batch_size=2", "train.accumulation=1", "train.log_every=1",
+    "train.schedule.warmup_steps=1", "data.workers=0", "data.test=[]",
+    'data.train=[{"dataset": {"type": "synthetic", "root": "rooms", "num_train": 2, "num_test": 1, "num_frames": 9, '
+    '"image_size": [64, 64]}}]',
+    "data.view_sampler.min_frame_distance=5", "data.view_sampler.max_frame_distance=8",
+]  # fmt: skip
+OWN = {
+    "rayder": ["data.view_sampler.num_views=4"],
+    "rayzer-official": ["data.view_sampler.start_min_frame_distance=5", "data.view_sampler.start_max_frame_distance=8"],
+    "lvsm-ed": [], "lvsm-d": [], "open-rayzer": [],
+}  # fmt: skip
+
+
+@NEEDS_GOLDEN
+@pytest.mark.parametrize(
+    "arch", [pytest.param(arch, marks=[] if arch == "lvsm-d" else pytest.mark.slow) for arch in OWN]
+)
+def test_an_imported_run_continues_training(tool: Command, tmp_path: Path, arch: str):
+    """Twenty steps in the imported folder itself, from the imported weights."""
+    file = GOLDEN / f"{RECORDED[arch]}.safetensors"
+    run = tmp_path / "run"
+    assert tool("--arch", arch, "--weights", file, "--output", run)[0] == 0
+    changes = [*SMALL, *OWN[arch], "train.steps=20", "train.optimizer.learning_rate=0.001"]
+    command = [sys.executable, ROOT / "tools/train.py", "--exp", run / "experiment.json", "--output", run]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "LOCAL_RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        [*map(str, command), "--set", *changes],
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "starting from the weights of" in done.stderr
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    trained = openrayzer.load_model(run).state_dict()
+    imported = load_file(run / "model.safetensors")
+    assert any(not torch.equal(trained[name], value) for name, value in imported.items())
+    assert compare(file)[0] == arch  # the file itself is as it was
