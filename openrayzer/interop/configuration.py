@@ -53,11 +53,11 @@ class Configuration:
 
     def number(self, key: str, meaning: str, *, otherwise: float | None = None) -> float:
         """A number above 0 that no weight shows; must be configured, see ``ask``."""
-        return float(self._above_0(key, f"{meaning}): a number above 0", (int, float), otherwise))
+        return float(self._above_0(key, meaning, (int, float), "a number above 0", otherwise))
 
     def count(self, key: str, meaning: str) -> int:
         """A whole number above 0 that no weight shows; must be configured."""
-        return int(self._above_0(key, f"{meaning}): a whole number above 0", (int,), None))
+        return int(self._above_0(key, meaning, (int,), "a whole number above 0", None))
 
     def get(self, key: str, default: T) -> T:
         """What is configured, or what the published code takes where it is not."""
@@ -81,16 +81,23 @@ class Configuration:
         if lines:
             raise InputError("\n".join(lines))
 
-    def _above_0(self, key: str, question: str, kinds: tuple[type, ...], otherwise: float | None) -> int | float:
-        said = self._find(key)
+    def _above_0(
+        self,
+        key: str,
+        meaning: str,
+        kinds: tuple[type[int] | type[float], ...],
+        expected: str,
+        otherwise: float | None,
+    ) -> int | float:
+        said: Any = self._find(key)
         if said is _ABSENT and self.whole and otherwise is not None:
             return otherwise
         if said is _ABSENT:
-            self._questions.append(f"{key} ({question}")
+            self._questions.append(f"{key} ({meaning}): {expected}")
         elif isinstance(said, kinds) and not isinstance(said, bool) and said > 0:
             return said
         else:
-            self._problems.append(f"{key}: {self.source} says {said!r}, expected {question.partition(': ')[2]}")
+            self._problems.append(f"{key}: {self.source} says {said!r}, expected {expected}")
         return 1
 
     def _find(self, key: str) -> Any:
