@@ -1,0 +1,197 @@
+"""RayDer's weights: every name accounted for, sizes read from shapes, rotary layouts told apart, outputs met."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+from openrayzer.interop.configuration import Configuration
+from openrayzer.interop.golden import ABSOLUTE, build_imported, read_setting
+from openrayzer.interop.rayder import RayDerWeights
+from openrayzer.interop.system import Imported
+from openrayzer.layers.axial_rotary import axial_frequencies
+from openrayzer.layers.roles import ROLES, LearnedCodes
+
+WIDTH, HEAD, DEPTH, STATE = 32, 16, 2, 6
+LEVELS = ((16, 1, 2), (32, 2, 2))  # width, depth, patch
+CONFIG = {
+    "width": WIDTH, "depth": DEPTH, "d_dynamic_state": STATE,
+    "down_up_configs": [[width, depth, [1, patch, patch]] for width, depth, patch in LEVELS],
+}  # fmt: skip
+
+
+def attention(name: str, width: int, *, register: bool = False) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{name}.qkv_proj.weight": (3 * width, width),
+        f"{name}.out_proj.weight": (width, width),
+        f"{name}.scale": (width // HEAD,),
+        f"{name}.norm.linear.weight": (width, 2 * WIDTH),
+    }
+    return shapes | ({f"{name}.register_norm.linear.weight": (width, 2 * WIDTH)} if register else {})
+
+
+def feed_forward(name: str, width: int, *, register: bool = False) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"{name}.up_proj.weight": (6 * width, width),
+        f"{name}.down_proj.weight": (width, 3 * width),
+        f"{name}.norm.linear.weight": (width, 2 * WIDTH),
+    }
+    return shapes | ({f"{name}.register_norm.linear.weight": (width, 2 * WIDTH)} if register else {})
+
+
+def frequencies(name: str, width: int, spread: str) -> dict[str, Tensor]:
+    spatial = axial_frequencies(width // HEAD, HEAD, spread, torch.device("cpu"))
+    temporal = torch.rand(width // HEAD, HEAD // 8, generator=torch.Generator().manual_seed(9))
+    return {
+        f"{name}.pos_emb.spatial_freqs": torch.stack([spatial, spatial]),
+        f"{name}.pos_emb.temporal_freqs": temporal,
+    }
+
+
+def published(*, spread: str = "interleaved") -> dict[str, Tensor]:
+    """A small RayDer of two levels and several heads, under the names that the published code uses."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "camera_tokens.weight": (1, WIDTH),
+        "nvs_tokens.weight": (1, WIDTH),
+        "view_type_embedding.weight": (3, 2 * WIDTH),
+        "token_type_embedding.weight": (3, 2 * WIDTH),
+        "dynamic_state_in_proj.weight": (WIDTH, STATE),
+        "backbone.merges.0.proj.weight": (16, 9 * 4),
+        "backbone.merges.1.proj.weight": (32, 16 * 4),
+        "backbone.mid_merge.proj.weight": (WIDTH, 32 * 4),
+        "backbone.mid_split.proj.weight": (32 * 4, WIDTH),
+        "backbone.mid_split.fac": (1,),
+        "backbone.splits.1.proj.weight": (16 * 4, 32),
+        "backbone.splits.1.fac": (1,),
+        "backbone.splits.0.proj.weight": (3 * 4, 16),
+        "backbone.splits.0.norm.scale": (16,),
+    }
+    constants: dict[str, Tensor] = {}
+    for head, numbers in (("camera_pose_head", 6), ("intrinsics_head", 1), ("dynamic_state_head", STATE)):
+        shapes |= {f"{head}.norm.scale": (WIDTH,), f"{head}.out_proj.weight": (numbers, WIDTH)}
+        shapes[f"{head}.out_proj.bias"] = (numbers,)
+    for number, (width, depth, _) in enumerate(LEVELS):
+        for block in range(depth):
+            for way in ("down", "up"):
+                name = f"backbone.{way}_levels.{number}.{block}"
+                shapes |= attention(f"{name}.self_attn", width) | feed_forward(f"{name}.ff", width)
+                constants |= frequencies(f"{name}.self_attn", width, spread)
+    for block in range(DEPTH):
+        name = f"backbone.mid_level.{block}"
+        for part in ("global_attn", "local_attn"):
+            shapes |= attention(f"{name}.{part}", WIDTH, register=True)
+        shapes |= feed_forward(f"{name}.ff", WIDTH, register=True)
+        constants |= frequencies(f"{name}.local_attn", WIDTH, spread)
+    generator = torch.Generator().manual_seed(0)
+    state = {name: torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
+    state |= {name: value.abs() + 1 for name, value in state.items() if name.endswith(("scale", ".fac"))}
+    return state | constants
+
+
+def configuration(**changes: Any) -> Configuration:
+    return Configuration(CONFIG | changes, source="config", whole=True)
+
+
+def read(state: dict[str, Tensor], **changes: Any) -> Imported:
+    return RayDerWeights().read(state, configuration(**changes))
+
+
+def test_sizes_come_from_shapes_and_no_configuration_is_needed():
+    imported = RayDerWeights().read(published(), Configuration({}, source="nothing", whole=False))
+    assert imported.model == read(published()).model
+    model = imported.model
+    assert (model["width"], model["depth"], model["head_width"], model["state_width"]) == (WIDTH, DEPTH, HEAD, STATE)
+    assert model["levels"] == [{"width": 16, "depth": 1, "patch": 2}, {"width": 32, "depth": 2, "patch": 2}]
+    assert (model["middle_patch"], model["mlp_ratio"]) == (2, 3.0)
+    assert (model["gains"], model["window_borders"]) == ("projection", "swapped")
+    built = build_imported(imported, source=Path("published"))
+    assert built.patch_size == 8
+    count = sum(value.numel() for name, value in published().items() if "pos_emb" not in name)
+    assert sum(weight.numel() for weight in built.parameters()) == count - WIDTH  # one norm of the head less
+
+
+@pytest.mark.parametrize("spread", ["interleaved", "blocked"])
+def test_the_layout_of_rotary_frequencies_is_read_off_the_stored_ones(spread):
+    assert read(published(spread=spread)).model["frequency_spread"] == spread
+
+
+def test_frequencies_of_no_known_layout_are_refused():
+    state = published()
+    state["backbone.mid_level.1.local_attn.pos_emb.spatial_freqs"] *= 1.1
+    with pytest.raises(InputError, match=r"'interleaved' is not backbone\.mid_level\.1\.local_attn\.pos_emb"):
+        read(state)
+
+
+def test_what_is_missing_or_unknown_is_listed():
+    state = published()
+    del state["backbone.mid_level.1.ff.register_norm.linear.weight"], state["intrinsics_head.norm.scale"]
+    state["backbone.extra"] = torch.zeros(1)
+    with pytest.raises(InputError, match=r"(?s)2 weight\(s\) are missing: .*register_norm.*unknown: backbone\.extra"):
+        read(state)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 48}, "width: config says 48, the weights say 32"),
+        ({"depth": 3}, "depth: config says 3, the weights say 2"),
+        ({"d_dynamic_state": 256}, "d_dynamic_state: config says 256, the weights say 6"),
+        ({"down_up_configs": [[16, 1, [1, 4, 4]]]}, "down_up_configs: config says"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_weights_is_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        read(published(), **changes)
+
+
+@pytest.mark.parametrize(
+    ("views", "counts", "rendered"), [(5, {"n_in": 3, "n_target": 2}, 2), (4, {"n_target": 3}, 3), (6, {"n_in": 1}, 5)]
+)
+def test_outputs_of_any_batch_size_view_count_and_image_size(views, counts, rendered):
+    model = build_imported(read(published()), source=Path("published"))
+    image = torch.rand(2, views, 24, 40, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        outputs = RayDerWeights().reproduce(model, {"image": image}, configuration(**counts))
+    shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+    assert shapes == {
+        "R": (2, views, 3, 3), "t": (2, views, 3), "f": (2, views), "state": (2, views, STATE),
+        "render_nostate": (2, rendered, 24, 40, 3), "render_state": (2, rendered, 24, 40, 3),
+        "render_train_ar": (2, views - 1, 24, 40, 3),
+    }  # fmt: skip
+    assert all(torch.isfinite(value).all() for value in outputs.values())
+    assert not torch.allclose(outputs["render_state"], outputs["render_nostate"])
+
+
+def test_views_that_are_not_there_are_asked_for():
+    model = build_imported(read(published()), source=Path("published"))
+    for counts in ({}, {"n_in": 3, "n_target": 4}):
+        with pytest.raises(InputError, match="do not go with the 5 views"):
+            RayDerWeights().reproduce(model, {"image": torch.zeros(1, 5, 8, 8, 3)}, configuration(**counts))
+
+
+def test_a_table_of_gains_meets_the_recorded_outputs_too(shared: Path):
+    """The published weights with 3 gains a norm in place of projections; test_golden.py has the weights as they are."""
+    file = shared / "golden/rayder_tiny.safetensors"
+    content = load_file(file)
+    system, settings = read_setting(file)
+    state = {key.removeprefix("state/"): value for key, value in content.items() if key.startswith("state/")}
+    imported = system.read(state, settings)
+    codes = LearnedCodes(width=imported.model["width"])
+    codes.load_state_dict({name: imported.weights[f"codes.{name}"] for name in ("roles", "kinds")})
+    weights = {name: value for name, value in imported.weights.items() if not name.startswith("codes.")}
+    of_roles = [codes(role, torch.device("cpu")) for role in ROLES]
+    for name, value in weights.items():
+        if name.startswith("backbone") and name.split(".")[-2].endswith(("norm", "patches", "register")):
+            chosen = [code.register if name.endswith("register.weight") else code.patches for code in of_roles]
+            if value.shape[-1] == chosen[0].shape[0]:
+                weights[name] = torch.stack([value @ code for code in chosen], dim=1).detach()
+    model = build_imported(Imported(imported.model | {"gains": "table"}, weights), source=file)
+    inputs = {key.removeprefix("in/"): value for key, value in content.items() if key.startswith("in/")}
+    with torch.no_grad():
+        outputs = system.reproduce(model, inputs, settings)
+    for name, value in outputs.items():
+        torch.testing.assert_close(value, content[f"out/{name}"], atol=ABSOLUTE, rtol=0)
