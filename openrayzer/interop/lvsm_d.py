@@ -14,7 +14,7 @@ class LVSMDecoderOnlyWeights(LVSM):
     """LVSM, decoder-only."""
 
     name = "lvsm-d"
-    experiment = "lvsm_re10k.json"
+    experiment = "lvsm_decoder_re10k.json"
     fingerprint = "transformer_input_layernorm.weight"
     stacks: ClassVar[Mapping[str, str]] = {"transformer_blocks": "scene.renderer.stack.blocks"}
     depth_keys: ClassVar[Mapping[str, str]] = {"transformer_blocks": "n_layer"}
