@@ -42,7 +42,7 @@ def grid_coordinates(grid: tuple[int, int], device: torch.device) -> Float[Tenso
     return torch.stack([repeat(y, "y -> (y x)", x=grid[1]), repeat(x, "x -> (y x)", y=grid[0])], dim=-1)
 
 
-def axial_turn(coordinates: Float[Tensor, "n 2"], *, num_heads: int, head_width: int, spread: Spread) -> Turn:
+def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head_width: int, spread: Spread) -> Turn:
     """Turns heads by the (y, x) of their tokens; tokens at (0, 0) are not turned.
 
     With k an eighth of the head width, component i turns with component i + 3k: those from k to 2k by y, those from
@@ -52,7 +52,7 @@ def axial_turn(coordinates: Float[Tensor, "n 2"], *, num_heads: int, head_width:
     Source: RayDer; Su et al. 2021 (RoFormer), equation 34.
     """
     frequencies = axial_frequencies(num_heads, head_width, spread, coordinates.device)
-    angles = rearrange(coordinates[..., None, None] * frequencies, "n yx h k -> n h (yx k)")  # (n, h, 2k)
+    angles = rearrange(coordinates[..., None, None] * frequencies, "... n yx h k -> ... n h (yx k)")
     cosine, sine = angles.cos(), angles.sin()
     k = head_width // 8
     sizes = [k, 2 * k, k, 2 * k, head_width - 6 * k]

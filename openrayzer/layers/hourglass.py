@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.axial_rotary import Spread
-from openrayzer.layers.cosine_attention import KeyValue, Look
+from openrayzer.layers.cosine_attention import KeyValue, Look, Turn
 from openrayzer.layers.init import init_by_inputs
 from openrayzer.layers.merge import PatchColours, TokenMerge, TokenSplit
 from openrayzer.layers.neighbourhood import Borders, neighbourhood
@@ -132,6 +132,7 @@ class Hourglass(nn.Module):
         image_size: tuple[int, int],
         code: RoleCode,
         looks: Sequence[Look],
+        turn_around: Turn,
         backend: AttentionBackend,
     ) -> Crossing:
         """Down to the middle and through it.
@@ -141,7 +142,8 @@ class Hourglass(nn.Module):
             registers: one further token of the middle per view.
             image_size: height and width in pixels.
             code: of the role that the views play.
-            looks: whom each middle block's global attention sees.
+            looks: whom each middle block's attention among views sees.
+            turn_around: what it does to queries and keys.
             backend: computes the attention inside a view.
         """
         *grids, middle = self.grids(image_size)
@@ -151,7 +153,7 @@ class Hourglass(nn.Module):
             fine.append(tokens)
             tokens = merge(tokens, grid)
         tokens = torch.cat([tokens, registers.to(tokens.dtype)[:, :, None]], dim=2)
-        tokens, shown = self.middle(tokens, code, middle, looks, backend)
+        tokens, shown = self.middle(tokens, code, middle, looks, turn_around, backend)
         return Crossing(tokens[:, :, :-1], tokens[:, :, -1], fine, shown)
 
     def ascend(self, crossing: Crossing, image_size: tuple[int, int], code: RoleCode) -> Float[Tensor, "b v 3 h w"]:

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_coordinates
-from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of, unturned
+from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of
 from openrayzer.layers.init import init_by_inputs
 from openrayzer.layers.roles import RegisterNorm, RoleCode, RoleNorm
 from openrayzer.layers.sights import own_view
@@ -37,7 +37,7 @@ class LocalBlock(nn.Module):
 
 
 class GlobalLocalBlock(nn.Module):
-    """Attention among views without positions, attention inside each view with positions, feed-forward.
+    """Attention among views, attention inside each view, feed-forward.
 
     The last token of each view is its register, which has norms of its own and everything else in common.
 
@@ -54,12 +54,18 @@ class GlobalLocalBlock(nn.Module):
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
     def forward(
-        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, look_around: Look, look_inside: Look, turn: Turn
+        self,
+        tokens: Float[Tensor, "b v n d"],
+        code: RoleCode,
+        look_around: Look,
+        turn_around: Turn,
+        look_inside: Look,
+        turn_inside: Turn,
     ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
         """The tokens, and what they showed to other views."""
-        read, shown = self.global_attention(self.global_norm(tokens, code), look_around, unturned)
+        read, shown = self.global_attention(self.global_norm(tokens, code), look_around, turn_around)
         tokens = tokens + read
-        tokens = tokens + self.local_attention(self.local_norm(tokens, code), look_inside, turn)[0]
+        tokens = tokens + self.local_attention(self.local_norm(tokens, code), look_inside, turn_inside)[0]
         return tokens + self.mlp(self.mlp_norm(tokens, code)), shown
 
 
@@ -84,8 +90,8 @@ class RoleStack(Stack):
             self.num_heads, head_width, spread, torch.device("cpu")
         )  # refuses a head width now, not later
 
-    def turn(self, coordinates: Float[Tensor, "n 2"]) -> Turn:
-        """What attention inside a view does to queries and keys."""
+    def turn(self, coordinates: Float[Tensor, "*batch n 2"]) -> Turn:
+        """What attention of these blocks does to queries and keys of tokens at (y, x)."""
         return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
     def _block(self, number: int, *inputs: object) -> Any:
@@ -115,6 +121,7 @@ class GlobalLocalStack(RoleStack):
         code: RoleCode,
         grid: tuple[int, int],
         looks: Sequence[Look],
+        turn_around: Turn,
         backend: AttentionBackend,
     ) -> tuple[Float[Tensor, "b v n d"], list[KeyValue]]:
         """The tokens, and what they showed to other views in each block.
@@ -123,12 +130,13 @@ class GlobalLocalStack(RoleStack):
             tokens: patch tokens row by row, then the register, which lies at the centre of the image.
             code: of the role that the views play.
             grid: rows and columns of patches.
-            looks: whom each block's global attention sees.
+            looks: whom each block's attention among views sees.
+            turn_around: what it does to queries and keys.
             backend: computes the attention inside a view.
         """
-        turn = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
+        turn_inside = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
         shown: list[KeyValue] = []
         for number, look in enumerate(looks):
-            tokens, here = self._block(number, tokens, code, look, own_view(backend), turn)
+            tokens, here = self._block(number, tokens, code, look, turn_around, own_view(backend), turn_inside)
             shown.append(here)
         return tokens, shown

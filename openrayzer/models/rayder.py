@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from openrayzer.geometry.precision import full_precision
-from openrayzer.geometry.rays import plucker_rays
+from openrayzer.geometry.rays import patch_angles, plucker_rays
 from openrayzer.interfaces import MODELS, AttentionBackend, CameraHead, InputError, Model
 from openrayzer.layers.axial_rotary import Spread
-from openrayzer.layers.cosine_attention import KeyValue, Look, num_heads_of
+from openrayzer.layers.cosine_attention import KeyValue, Look, Turn, num_heads_of, unturned
 from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.hourglass import Crossing, Hourglass, Level
 from openrayzer.layers.neighbourhood import Borders
@@ -57,6 +57,9 @@ class RayDer(Model):
         window_borders: how windows stay inside images that are not square. "swapped" is a quirk of the released code,
             which bounds rows by the number of columns and columns by that of rows; imported weights need it.
         frequency_spread: which frequencies of the rotary positions each head has, see ``axial_frequencies``.
+        global_positions: what attention among views turns by where cameras are known: nothing, as published, or where
+            a patch's ray points in the world. With "rays" attention follows the cameras from the first step on, which
+            short trainings need to find cameras at all.
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
     Source: RayDer, arXiv 2605.31535. Its joint pass over contexts and targets with a mask is here two passes without,
@@ -83,6 +86,7 @@ class RayDer(Model):
         window: int = 7,
         window_borders: Borders = "own",
         frequency_spread: Spread = "interleaved",
+        global_positions: Literal["none", "rays"] = "none",
         activation_checkpointing: int = 0,
     ) -> None:
         super().__init__()
@@ -90,7 +94,8 @@ class RayDer(Model):
             raise InputError(f"state_dropout must be a share from 0 to 1, got {state_dropout}")
         if min(depth, state_width) < 1:
             raise InputError(f"depth and state_width must be 1 or more, got {depth} and {state_width}")
-        self.backend, self.state_dropout, self.targets_see = attention, state_dropout, targets_see
+        self.backend, self.state_dropout = attention, state_dropout
+        self.targets_see, self.global_positions = targets_see, global_positions
         self.depth, self.num_heads = depth, num_heads_of(width, head_width)
         self.codes = TableCodes() if gains == "table" else LearnedCodes(width=width)
         self.backbone = Hourglass(
@@ -123,7 +128,7 @@ class RayDer(Model):
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
         looks = [all_views(self.backend)] * self.depth
-        seen = self._cross("camera", tokens, _each(self.camera_token, tokens), size, looks)
+        seen = self._cross("camera", tokens, _each(self.camera_token, tokens), size, looks, unturned)
         return self.camera_head(seen.registers[:, :, None], size), self.state(self.state_norm(seen.registers))
 
     def reconstruct(
@@ -175,7 +180,9 @@ class RayDer(Model):
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
         looks = [earlier_views(self.backend)] * self.depth
-        return self._cross("context", tokens, _each(self.view_token, tokens), size, looks).shown
+        return self._cross(
+            "context", tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)
+        ).shown
 
     def _show(
         self,
@@ -191,7 +198,7 @@ class RayDer(Model):
         registers = _each(self.view_token, tokens)
         looks = [memory_and_own_view(block, prefix=prefix, backend=self.backend) for block in memory]
         registers = registers if added is None else registers + added
-        seen = self._cross("target", tokens, registers, image_size, looks)
+        seen = self._cross("target", tokens, registers, image_size, looks, self._turn(cameras, image_size))
         colours = self.backbone.ascend(seen, image_size, self.codes("target", tokens.device))
         return (colours + 1) / 2
 
@@ -202,8 +209,17 @@ class RayDer(Model):
         registers: Float[Tensor, "b v d"],
         image_size: tuple[int, int],
         looks: list[Look],
+        turn: Turn,
     ) -> Crossing:
-        return self.backbone.cross(tokens, registers, image_size, self.codes(role, tokens.device), looks, self.backend)
+        code = self.codes(role, tokens.device)
+        return self.backbone.cross(tokens, registers, image_size, code, looks, turn, self.backend)
+
+    def _turn(self, cameras: Cameras, image_size: tuple[int, int]) -> Turn:
+        """What attention among views of known cameras turns by; a register lies where its view's middle points."""
+        if self.global_positions == "none":
+            return unturned
+        grids = (self.backbone.grids(image_size)[-1], (1, 1))
+        return self.backbone.middle.turn(torch.cat([patch_angles(cameras, grid) for grid in grids], dim=2))
 
     def _dropped(self, states: Float[Tensor, "b v s"]) -> Float[Tensor, "b v d"]:
         """What states add to registers, multiplied by 0 for some views, so that every weight has a gradient."""

@@ -90,6 +90,7 @@ def test_it_trains_with_every_camera_head(small, listed, camera_head, gains):
         {"levels": (), "middle_patch": 8},
         {"levels": (Level(width=8, depth=2, patch=4),)},
         {"targets_see": "all"},
+        {"global_positions": "rays"},
         {"state_dropout": 1.0},
         {"state_dropout": 0.0, "window": 3, "window_borders": "swapped", "frequency_spread": "blocked"},
     ],
@@ -161,6 +162,21 @@ def test_prefix_training_is_separate_calls(small, listed):
 def test_targets_that_see_all_contexts_train_as_they_are_rendered(small, views):
     model = awake(rayder(small, targets_see="all", state_dropout=1.0))
     torch.testing.assert_close(model.train()(views).images, model.eval()(views).images)
+
+
+def test_rays_as_positions_follow_the_cameras_and_give_them_gradients(small, listed):
+    """Without a single ray in the tokens, cameras still say where to look."""
+    for positions, matter in (("none", False), ("rays", True)):
+        model = awake(rayder(small, global_positions=positions, state_dropout=1.0)).eval()
+        with torch.no_grad():
+            model.backbone.ray_patches.linear.weight.zero_()
+        cameras = model.estimate(listed.images)
+        c2w = cameras.c2w.detach().requires_grad_()
+        cameras = replace(cameras, c2w=c2w)
+        scene = model.reconstruct(listed.context_images, cameras.select(listed.context))
+        images = model.render(scene, cameras.select(listed.target))
+        (gradient,) = torch.autograd.grad(images.square().sum() + 0 * c2w.sum(), c2w)
+        assert bool(gradient.abs().sum() > 0) == matter
 
 
 def test_state_is_dropped_for_some_views_in_training_and_zero_after_it(small, listed):
