@@ -17,7 +17,7 @@ from openrayzer.types import Cameras
 
 @CAMERA_HEADS.register("se3")
 class Se3Head(CameraHead):
-    """Each view's pose as the exponential of six numbers, its focal length as that of one; a norm and linear maps.
+    """Each view's pose as the exponential of six numbers, its focal length as that of one; a norm and a map for each.
 
     No view is special, so the cameras follow their views whatever the order.
 
@@ -52,7 +52,7 @@ class Se3Head(CameraHead):
             )
         self.initial_focal, self.focal_per, self.max_log_focal = initial_focal, focal_per, max_log_focal
         self.focal_unit, self.focal_offset = focal_unit, focal_offset
-        self.norm = RMSNorm(width)
+        self.pose_norm, self.focal_norm = RMSNorm(width), RMSNorm(width)
         self.twist = Float32Linear(width, 6)
         self.log_focal = Float32Linear(width, 1)
         init_linears(self.twist, std=1e-3)
@@ -60,8 +60,8 @@ class Se3Head(CameraHead):
         nn.init.zeros_(self.log_focal.bias)
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
-        features = self.norm(reduce(tokens.float(), "b v n d -> b v d", "mean"))
-        log_focal = self.log_focal(features)
+        features = reduce(tokens.float(), "b v n d -> b v d", "mean")
+        log_focal = self.log_focal(self.focal_norm(features))
         if self.focal_per == "scene":
             log_focal = repeat(reduce(log_focal, "b v 1 -> b 1 1", "mean"), "b 1 1 -> b v 1", v=tokens.shape[1])
         if self.max_log_focal is not None:
@@ -69,4 +69,4 @@ class Se3Head(CameraHead):
         focal = self.initial_focal * log_focal[..., 0].exp() + self.focal_offset
         if self.focal_unit == "half_span":
             focal = focal * ((min(image_size) - 1) / (2 * min(image_size)))
-        return Cameras(se3_exp(self.twist(features)), square_pixel_intrinsics(focal, image_size))
+        return Cameras(se3_exp(self.twist(self.pose_norm(features))), square_pixel_intrinsics(focal, image_size))

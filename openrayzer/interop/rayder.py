@@ -189,10 +189,6 @@ def _weights(state: Mapping[str, Tensor], depth: int, levels: list[dict[str, int
     colours, direction, moment = pixels.split(3, dim=-1)
     patches = {"image": colours, "ray": torch.cat([moment, direction], dim=-1)}
     weights |= {f"backbone.{kind}_patches.linear.weight": value.flatten(1) for kind, value in patches.items()}
-    gains = {kind: weights.pop(f"{kind}.norm.scale") for kind in (POSE, FOCAL)}  # we have one norm for both
-    weights["camera_head.norm.weight"] = torch.ones_like(gains[POSE])
-    weights["camera_head.twist.weight"] = weights["camera_head.twist.weight"] * gains[POSE]
-    weights["camera_head.log_focal.weight"] = weights["camera_head.log_focal.weight"] * gains[FOCAL]
     for token in ("camera_token", "view_token"):
         weights[token] = weights[token][0]
     return weights
@@ -209,7 +205,9 @@ def _names(depth: int, levels: list[dict[str, int]]) -> dict[str, str]:
         "dynamic_state_in_proj.weight": "state_token.weight",
         "backbone.splits.0.norm.scale": "backbone.colours.norm.weight",
         "backbone.splits.0.proj.weight": "backbone.colours.linear.weight",
-        **{name: name for name in (PIXELS, f"{POSE}.norm.scale", f"{FOCAL}.norm.scale")},
+        f"{POSE}.norm.scale": "camera_head.pose_norm.weight",
+        f"{FOCAL}.norm.scale": "camera_head.focal_norm.weight",
+        PIXELS: PIXELS,
         **linear("dynamic_state_head.out_proj", "state"),
         **linear(f"{POSE}.out_proj", "camera_head.twist"),
         **linear(f"{FOCAL}.out_proj", "camera_head.log_focal"),

@@ -55,7 +55,8 @@ class RayZer(Model):
             and the photometric loss moves a pose as it moves what is attended to.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         qk_norm_eps: epsilon of the RMS norm of queries and keys in the estimator and the scene encoder: 1e-5 as
-            published, 1e-3 in Open-RayZer without rotary encoding; null leaves them as they are. The renderer has its own.
+            published, 1e-3 in Open-RayZer without rotary encoding; null leaves them as they are. The renderer has
+            its own.
         input_norms: whether a LayerNorm stands before the estimator and before the scene encoder, as in Open-RayZer.
         pixel_norm_gain: whether the norm before the pixels has a learned gain; Open-RayZer has none.
         intrinsics: "given" takes those that come with the images and needs a camera head that predicts none, as
