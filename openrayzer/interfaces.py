@@ -340,10 +340,22 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """Frame numbers of one clip; a frame may be in both."""
+    """Frame numbers of one clip; a frame may be in both.
+
+    Attributes:
+        context: frames that are given to the model.
+        target: frames that are rendered and judged.
+        order: all of them, each once, as they follow each other on the view axis; empty for rising numbers.
+    """
 
     context: tuple[int, ...]
     target: tuple[int, ...]
+    order: tuple[int, ...] = ()
+
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """All frames of the clip, each once, as they follow each other on the view axis."""
+        return self.order or tuple(sorted({*self.context, *self.target}))
 
 
 class ViewSampler(ABC):
@@ -364,6 +376,21 @@ class ViewSampler(ABC):
         Raises:
             UnusableSceneError: the scene has no valid choice, e.g. too few frames.
         """
+
+    def for_step(self, step: int, generator: np.random.Generator) -> "ViewSampler":
+        """What samples all training clips of one optimizer step, on all ranks: what they must share is drawn here.
+
+        A sampler whose numbers of views vary returns one with fixed numbers, since a batch needs equal ones.
+
+        Args:
+            step: the optimizer step.
+            generator: of random numbers that are the same for all clips of the step, and for them only.
+        """
+        return self
+
+    def difficulty(self, step: int) -> Mapping[str, float]:
+        """Named numbers that say how hard the choices of an optimizer step are; logged beside the loss."""
+        return {}
 
 
 class UnusableSceneError(ValueError):

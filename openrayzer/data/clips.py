@@ -16,13 +16,14 @@ from openrayzer.types import Cameras, Views
 
 @dataclass(frozen=True)
 class Clip:
-    """The chosen views of one scene, in the order of their frames; a frame that is context and target is there once.
+    """The chosen views of one scene; a frame that is context and target is there once.
 
     Attributes:
         scene: the scene's name.
         images: (v, 3, h, w) float32 in [0, 1].
-        frames: (v,) frame numbers, rising.
-        choice: which frames are context and which target.
+        frames: (v,) frame numbers, in the order of the view axis.
+        context: (vc,) positions on the view axis that are given to the model.
+        target: (vt,) positions on the view axis that are rendered and judged.
         c2w: (v, 4, 4) float32 as the source has them; None without poses.
         intrinsics: (v, 4) float32 of the images as they are here; None without poses.
     """
@@ -30,13 +31,10 @@ class Clip:
     scene: str
     images: np.ndarray
     frames: np.ndarray
-    choice: ViewChoice
+    context: np.ndarray
+    target: np.ndarray
     c2w: np.ndarray | None
     intrinsics: np.ndarray | None
-
-    def positions(self, frames: Sequence[int]) -> np.ndarray:
-        """Where frame numbers are on the view axis."""
-        return np.searchsorted(self.frames, frames)
 
 
 def read_clip(dataset: Dataset, scene: int, choice: ViewChoice, *, image_size: tuple[int, int]) -> Clip:
@@ -45,14 +43,15 @@ def read_clip(dataset: Dataset, scene: int, choice: ViewChoice, *, image_size: t
     Raises:
         BrokenSceneError: one of them cannot be used.
     """
-    frames = sorted({*choice.context, *choice.target})
-    stored = dataset.read(scene, frames)
+    stored = dataset.read(scene, choice.frames)
     images = np.stack([fit_image(image, image_size) for image in stored.images])
     intrinsics = None
     if stored.intrinsics is not None:
         pairs = zip(stored.intrinsics, stored.images, strict=True)
         intrinsics = np.stack([fit_intrinsics(row, image.shape[:2], image_size) for row, image in pairs])
-    return Clip(dataset.key(scene), images, np.array(frames), choice, stored.c2w, intrinsics)
+    place = {frame: position for position, frame in enumerate(choice.frames)}
+    context, target = (np.array([place[frame] for frame in frames]) for frames in (choice.context, choice.target))
+    return Clip(dataset.key(scene), images, np.array(choice.frames), context, target, stored.c2w, intrinsics)
 
 
 def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence[str] = ()) -> Views:
@@ -61,15 +60,15 @@ def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence
     Raises:
         InputError: the numbers of views differ.
     """
-    counts = {(len(clip.frames), len(clip.choice.context), len(clip.choice.target)): clip.scene for clip in clips}
+    counts = {(len(clip.frames), len(clip.context), len(clip.target)): clip.scene for clip in clips}
     if len(counts) > 1:
         some = "; ".join(f"{scene!r} has {v} ({vc} and {vt})" for (v, vc, vt), scene in counts.items())
         raise InputError(f"clips of one batch need equal numbers of views (context and target): {some}")
     return Views(
         images=_stack([clip.images for clip in clips]),
         frames=_stack([clip.frames for clip in clips]),
-        context=_stack([clip.positions(clip.choice.context) for clip in clips]),
-        target=_stack([clip.positions(clip.choice.target) for clip in clips]),
+        context=_stack([clip.context for clip in clips]),
+        target=_stack([clip.target for clip in clips]),
         scenes=tuple(clip.scene for clip in clips),
         cameras=_cameras(clips, settings),
         problems=tuple(problems),

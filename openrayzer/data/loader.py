@@ -6,7 +6,7 @@ from itertools import count
 from openrayzer.data.clip_order import ClipOrder
 from openrayzer.data.clips import Clip, collate, read_clip
 from openrayzer.data.loading import load_batches
-from openrayzer.interfaces import BrokenSceneError, InputError, UnusableSceneError
+from openrayzer.interfaces import BrokenSceneError, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
@@ -43,10 +43,11 @@ def build_loader(
 ) -> ClipLoader:
     """Open the training sources and start loading.
 
-    The clip at position p of the stream is a function of ``seed`` and p only. Micro-batch i of rank r holds the
-    ``batch_size_per_rank`` positions from (i * world_size + r) * batch_size_per_rank on; so a number of ranks, of
-    micro-batches per step or of workers changes who loads a clip, never which clips a step sees. A scene that cannot
-    be used is replaced by the next one of the order, and the batch says so in ``problems``.
+    The clip at position p of the stream is a function of ``seed``, p and the optimizer step that it belongs to.
+    Micro-batch i of rank r holds the ``batch_size_per_rank`` positions from (i * world_size + r) * batch_size_per_rank
+    on; so a number of ranks, of micro-batches per step or of workers changes who loads a clip, never which clips a
+    step sees. A scene that cannot be used is replaced by the next one of the order, and the batch says so in
+    ``problems``.
 
     Args:
         settings: sources, view sampler, image size, workers.
@@ -117,20 +118,21 @@ class _TrainingBatch:
 
     def __call__(self, number: int) -> Views:
         first = (number * self.world_size + self.rank) * self.batch_size
+        step = first // self.clips_per_step
+        sampler = self.settings.view_sampler.for_step(step, self.order.step_generator(step))
         problems: list[str] = []
-        clips = [self._clip(position, problems) for position in range(first, first + self.batch_size)]
+        clips = [self._clip(position, sampler, step, problems) for position in range(first, first + self.batch_size)]
         return collate(clips, settings=self.settings, problems=problems)
 
-    def _clip(self, position: int, problems: list[str]) -> Clip:
+    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str]) -> Clip:
         failures: list[str] = []
-        step = position // self.clips_per_step
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             source, scene = self.order.scene(position + attempt)
             dataset = self.settings.train[source].dataset
             try:
                 generator = self.order.generator(position, attempt)
                 num_frames = dataset.num_frames(scene)
-                choice = self.settings.view_sampler.sample(dataset.key(scene), num_frames, generator, step)
+                choice = sampler.sample(dataset.key(scene), num_frames, generator, step)
                 clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size)
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -58,8 +58,11 @@ def train_loop(
     meter: Meter,
     tally: Tally,
     occasions: Occasions,
+    difficulty: Callable[[int], Mapping[str, float]],
 ) -> int:
     """Train from ``engine.steps`` to ``settings.steps``.
+
+    ``difficulty`` says how hard the clips of a step, counted from 0, are, in numbers that stand beside the loss.
 
     Returns:
         The signal that ended the run early, after its checkpoint was written; 0 if it is finished.
@@ -75,7 +78,7 @@ def train_loop(
             step, last = engine.steps, engine.steps == settings.steps
             bar.update()
             if last or _due(step, settings.log_every):
-                record = _record(engine, meter=meter, tally=tally, process=process)
+                record = _record(engine, meter=meter, tally=tally, process=process) | dict(difficulty(step - 1))
                 loggers.record(record)
                 bar.set_postfix(loss=record.get("loss"), psnr=record.get("psnr"), refresh=False)
                 if process.is_first and bar.disable:

@@ -108,6 +108,7 @@ def _train(
             meter=run.meter,
             tally=run.tally,
             occasions=Occasions(evaluate=run.evaluate, picture=run.picture, save=run.save),
+            difficulty=experiment.data.view_sampler.difficulty,
         )
     finally:
         run.loggers.close()

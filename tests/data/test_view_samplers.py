@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.view_samplers import Even, Window, WindowCurriculum
+from openrayzer.data.view_samplers import AllFrames, Even, Random, Window, WindowCurriculum
 from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice
 
 COUNTS = st.integers(1, 6)
@@ -65,6 +65,15 @@ def test_curriculum_widens_the_window_with_the_step():
         assert max(choice.context[-1] - choice.context[0] for choice in choices) == longest
 
 
+def test_curriculum_says_how_hard_a_step_is():
+    sampler = WindowCurriculum(
+        num_context=2, num_target=2, start_min_frame_distance=4, start_max_frame_distance=8,
+        min_frame_distance=10, max_frame_distance=28, curriculum_steps=10,
+    )  # fmt: skip
+    assert sampler.difficulty(5) == {"min_frame_distance": 7, "max_frame_distance": 18}
+    assert Window(num_context=1, num_target=1, min_frame_distance=1, max_frame_distance=1).difficulty(5) == {}
+
+
 def test_curriculum_refuses_to_shrink():
     with pytest.raises(InputError, match="must not shrink"):
         WindowCurriculum(
@@ -100,6 +109,49 @@ def test_impossible_windows_are_refused_when_built(settings, message):
     names = ("num_context", "num_target", "min_frame_distance", "max_frame_distance")
     with pytest.raises(InputError, match=message):
         Window(**dict(zip(names, settings, strict=True)))
+
+
+@given(spare=st.integers(0, 9), context=COUNTS, target=COUNTS, frames=st.integers(2, 60), seed=st.integers(0, 9))
+def test_random_frames_are_different_and_lie_in_the_span(spare, context, target, frames, seed):
+    span = context + target - 1 + spare
+    assume(frames > span)
+    choice = Random(num_context=context, num_target=target, span=span).sample("a", frames, random(seed))
+    chosen = sorted([*choice.context, *choice.target])
+    assert (len(choice.context), len(choice.target)) == (context, target)
+    assert len(set(chosen)) == context + target
+    assert 0 <= chosen[0] <= chosen[-1] < frames
+    assert chosen[-1] - chosen[0] <= span
+    assert all(type(frame) is int for frame in chosen)
+
+
+def test_random_frames_are_uniform():
+    sampler, generator = Random(num_context=1, num_target=1), random()
+    choices = [sampler.sample("a", 5, generator) for _ in range(2000)]
+    pairs = np.bincount([5 * choice.context[0] + choice.target[0] for choice in choices], minlength=25)
+    assert pairs.reshape(5, 5).diagonal().sum() == 0
+    assert pairs[pairs > 0].min() > 60  # of 100
+
+
+def test_random_says_what_does_not_fit():
+    with pytest.raises(InputError, match="span 2 has room for 3 of 4 views"):
+        Random(num_context=2, num_target=2, span=2)
+    with pytest.raises(UnusableSceneError, match=r"'a' has 3 frames, 4 random ones need 4"):
+        Random(num_context=2, num_target=2).sample("a", 3, random())
+
+
+@given(context=COUNTS, frames=st.integers(2, 60))
+def test_all_takes_every_frame(context, frames):
+    assume(frames > context)
+    choice = AllFrames(num_context=context).sample("a", frames, random())
+    assert sorted([*choice.context, *choice.target]) == list(range(frames))
+    assert (
+        choice.context == Even(num_context=context, num_target=frames - context).sample("a", frames, random()).context
+    )
+
+
+def test_all_needs_a_target():
+    with pytest.raises(UnusableSceneError, match="'a' has 2 frames, 2 context views and a target need 3"):
+        AllFrames(num_context=2).sample("a", 2, random())
 
 
 @given(context=COUNTS, target=COUNTS, frames=st.integers(2, 60))

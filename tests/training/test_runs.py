@@ -51,6 +51,7 @@ def test_a_run_writes_what_the_run_folder_promises_and_its_loss_falls(train: Tra
     assert [line["step"] for line in lines] == [5, 10, 15, 20, 25, 30]
     assert lines[-1]["loss"] < 0.7 * lines[0]["loss"]
     assert set(TIMES) | {"toyloss", "psnr", "lr", "grad_norm", "skipped", "problems"} <= set(lines[0])
+    assert [line["toy_difficulty"] for line in lines] == [40, 90, 140, 190, 240, 290]  # of the step just made
     facts = json.loads((tmp_path / "experiment.json").read_text())["run"]
     assert facts["world_size"] == 1
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]

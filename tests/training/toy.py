@@ -85,6 +85,9 @@ class ToySampler(ViewSampler):
         order = [int(frame) for frame in generator.permutation(num_frames)]
         return ViewChoice(tuple(sorted(order[:3])), tuple(sorted(order[3:5])))
 
+    def difficulty(self, step: int) -> dict[str, float]:
+        return {"toy_difficulty": 10 * step}
+
 
 class ToyLoss(Loss):
     """Mean squared error that turns into NaN on some calls.

@@ -1,0 +1,135 @@
+"""Roles of views: how many are context and how many target, which are, and in which order they stand."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from openrayzer.interfaces import InputError, ViewChoice
+
+NumViews = int | tuple[int, int]
+"""A number of views, or the smallest and the largest of which one is drawn for each optimizer step."""
+
+Split = Literal["rayzer", "lvsm", "random"]
+Order = Literal["temporal", "shuffled"]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of context views, of target views, and of those that are both."""
+
+    context: int
+    target: int
+    shared: int = 0
+
+    @property
+    def views(self) -> int:
+        """Different views of the clip."""
+        return self.context + self.target - self.shared
+
+
+@dataclass(frozen=True)
+class Roles:
+    """A rule that makes some of a clip's frames context and some target.
+
+    Splits:
+        rayzer: the first and the last frame are context, the others' roles are random, no target is context. With one
+            context view, every frame may be it.
+        lvsm: the first and the last frame are context; the targets are random among all num_context + num_target views,
+            so that some are context, too, and the clip has as many views fewer. How many is one draw for all clips
+            of an optimizer step.
+        random: which frames are context is random, the ends included; no target is context.
+
+    Orders: ``temporal``, or ``shuffled``: random on the view axis, for models that must not learn from it.
+
+    Args:
+        num_context: context views, 1 or more; or a range.
+        num_target: target views, 1 or more; or a range.
+        split: see above.
+        order: see above.
+        shared: targets that are context; None to draw them where the split allows any.
+    """
+
+    num_context: NumViews
+    num_target: NumViews
+    split: Split = "rayzer"
+    order: Order = "temporal"
+    shared: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.smallest.context < 1 or self.smallest.target < 1:
+            raise InputError(
+                f"num_context and num_target must be 1 or more, got {self.num_context} and {self.num_target}"
+            )
+        for name in ("num_context", "num_target"):
+            first, last = bounds(getattr(self, name))
+            if first > last:
+                raise InputError(f"{name} must be a number or (smallest, largest), got ({first}, {last})")
+        if self.split == "lvsm" and self.smallest.context < 2:
+            raise InputError("split 'lvsm' makes both ends context, so num_context must be 2 or more")
+
+    @property
+    def smallest(self) -> Counts:
+        """The least numbers that may be drawn."""
+        return Counts(bounds(self.num_context)[0], bounds(self.num_target)[0])
+
+    @property
+    def largest(self) -> Counts:
+        """The greatest numbers that may be drawn."""
+        return Counts(bounds(self.num_context)[1], bounds(self.num_target)[1])
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is nothing to draw."""
+        return self.smallest == self.largest and (self.split != "lvsm" or self.shared is not None)
+
+    def draw(self, generator: np.random.Generator) -> Counts:
+        """Numbers for one clip; draws nothing where they are fixed."""
+        if self.fixed:
+            return replace(self.smallest, shared=self.shared or 0)
+        context, target = (_draw(numbers, generator) for numbers in (self.num_context, self.num_target))
+        shared = int(generator.hypergeometric(context, target, target)) if self.split == "lvsm" else 0
+        return Counts(context, target, shared)
+
+    def for_step(self, generator: np.random.Generator) -> "Roles":
+        """The same rule with numbers fixed; itself where they are."""
+        if self.fixed:
+            return self
+        counts = self.draw(generator)
+        return replace(self, num_context=counts.context, num_target=counts.target, shared=counts.shared)
+
+    def assign(
+        self, ends: Sequence[int] | np.ndarray, inner: np.ndarray, counts: Counts, generator: np.random.Generator
+    ) -> ViewChoice:
+        """A clip of ``counts.views`` frames.
+
+        Args:
+            ends: the first and the last frame.
+            inner: the others, in any order.
+            counts: how many there are of each role.
+            generator: of random numbers.
+        """
+        if counts.context >= 2 and self.split != "random":
+            inner = generator.permutation(inner)
+            context, target = np.append(ends, inner[: counts.context - 2]), inner[counts.context - 2 :]
+        else:
+            context, target = np.split(generator.permutation(np.append(ends, inner)), [counts.context])
+        if counts.shared:
+            target = np.append(target, generator.choice(context, counts.shared, replace=False))
+        if self.order == "temporal":
+            return ViewChoice(tuple(sorted(context.tolist())), tuple(sorted(target.tolist())))
+        order = generator.permutation(np.union1d(context, target)).tolist()
+        parts = (tuple(frame for frame in order if frame in frames) for frames in (context, target))
+        return ViewChoice(*parts, order=tuple(order))
+
+
+def bounds(numbers: NumViews) -> tuple[int, int]:
+    """Smallest and largest number."""
+    return (numbers, numbers) if isinstance(numbers, int) else numbers
+
+
+def _draw(numbers: NumViews, generator: np.random.Generator) -> int:
+    if isinstance(numbers, int):
+        return numbers
+    return int(generator.integers(numbers[0], numbers[1] + 1))
