@@ -2,6 +2,8 @@
 
 from openrayzer.data import autoregressive as autoregressive
 from openrayzer.data import chunks as chunks
+from openrayzer.data import dl3dv as dl3dv
 from openrayzer.data import evaluation_index as evaluation_index
+from openrayzer.data import images as images
 from openrayzer.data import synthetic as synthetic
 from openrayzer.data import view_samplers as view_samplers

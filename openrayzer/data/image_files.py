@@ -15,28 +15,33 @@ class ImageError(ValueError):
     """Bytes that are no usable image; the message says what is wrong with them."""
 
 
-def decode_image(data: bytes) -> np.ndarray:
-    """The image in a JPEG or PNG file, as uint8 (h, w, 3), RGB.
+def decode_image(data: bytes, *, upright: bool = False) -> np.ndarray:
+    """The image in a JPEG, PNG or WebP file, as uint8 (h, w, 3), RGB.
 
-    Grey images get three equal channels, transparency is dropped, 16 bits become 8, a stored rotation is ignored.
+    Grey images get three equal channels, transparency is dropped, 16 bits become 8.
+
+    Args:
+        data: the whole file.
+        upright: turn it as its EXIF orientation says; cameras are calibrated for images as they are stored.
 
     Raises:
-        ImageError: empty, neither JPEG nor PNG, cut short, larger than ``MAX_PIXELS``, or damaged.
+        ImageError: empty, of another format, cut short, larger than ``MAX_PIXELS``, or damaged.
     """
     height, width = image_size(data)
     if height * width > MAX_PIXELS:
         raise ImageError(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
+    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"it cannot be decoded: {error}") from error
-    if image is None or image.shape != (height, width, 3):
+    if image is None or image.shape[:2] not in [(height, width), (width, height)[: 2 * upright]]:
         raise ImageError("it cannot be decoded: the file is damaged")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width that the header of a whole JPEG or PNG file states.
+    """Height and width that the header of a whole JPEG, PNG or WebP file states.
 
     Raises:
         ImageError: see ``decode_image``.
@@ -47,8 +52,10 @@ def image_size(data: bytes) -> tuple[int, int]:
         height, width = _jpeg_size(data)
     elif data.startswith(_PNG):
         height, width = _png_size(data)
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        height, width = _webp_size(data)
     else:
-        raise ImageError(f"it is neither JPEG nor PNG, it starts with {data[:8].hex(' ')}")
+        raise ImageError(f"it is neither JPEG nor PNG nor WebP, it starts with {data[:8].hex(' ')}")
     if height < 1 or width < 1:
         raise ImageError(f"its header says {width} x {height} pixels")
     return height, width
@@ -58,6 +65,22 @@ def _png_size(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR" or len(data) < 24 or b"IEND" not in data[-64:]:
         raise ImageError("the PNG file is cut short")
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Source: RFC 9649."""
+    if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data):
+        raise ImageError("the WebP file is cut short")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
+    if kind == b"VP8L":
+        sides = int.from_bytes(data[21:25], "little")
+        return 1 + (sides >> 14 & 0x3FFF), 1 + (sides & 0x3FFF)
+    if kind == b"VP8 ":
+        sides = int.from_bytes(data[26:30], "little")
+        return sides >> 16 & 0x3FFF, sides & 0x3FFF
+    raise ImageError(f"the WebP file starts with an unknown part {kind!r}")
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:

@@ -1,0 +1,210 @@
+"""Scenes found by name when a source is opened; what is in one is read when it is needed, and soon forgotten."""
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Generic, TypeVar
+
+from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+
+_CACHED_TABLES = 16
+_SCAN_THREADS = 8
+_NAMED = 5  # faults that one message spells out
+
+
+class SceneTable(ABC):
+    """What is known of one scene.
+
+    Attributes:
+        frame_faults: frames that are marked missing, and why.
+    """
+
+    frame_faults: Mapping[int, str]
+
+    @property
+    @abstractmethod
+    def num_frames(self) -> int:
+        """Length of the original sequence, missing frames included."""
+
+
+Table = TypeVar("Table", bound=SceneTable)
+
+
+class LazyScenes(Dataset, Generic[Table]):
+    """A source whose scenes are files or folders below one root.
+
+    Opening looks for the scenes, then into each, unless there are more than ``scan_limit``: then a scene is looked
+    into when it is first used (``num_frames`` and ``read`` raise ``BrokenSceneError``). Memory holds the scenes' names
+    and the tables of a few. Subclasses set the attributes and say how to find and to load.
+
+    Attributes:
+        root: where the scenes are.
+        scenes: text file that names the scenes to use, one a line; None for all.
+        scan_limit: number of scenes up to which opening looks into them all.
+        follow_links: whether links may lead out of ``root``.
+    """
+
+    root: Path
+    scenes: Path | None = None
+    scan_limit: int
+    follow_links: bool = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._keys: list[str] = []
+        self._places: list[str] = []
+        self._num_frames: list[int] = []  # -1 until the scene has been looked into
+        self._tables: OrderedDict[int, Table] = OrderedDict()
+
+    @abstractmethod
+    def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        """Key and place of every scene; what is left out goes to ``problems``.
+
+        Raises:
+            InputError: there is nothing to look into.
+        """
+
+    @abstractmethod
+    def load(self, place: Path) -> Table:
+        """What is in a scene.
+
+        Raises:
+            FileError: the whole scene cannot be used; the message says why.
+            InputError: something on this machine is missing.
+        """
+
+    def open(self) -> None:
+        if self.scan_limit < 0:
+            raise InputError(f"scan_limit must be 0 or more, got {self.scan_limit}")
+        problems: list[str] = []
+        found: dict[str, Path] = {}
+        for key, place in self.find(problems):
+            if not is_usable_key(key):
+                problems.append(f"{place}: scene {key!r} is left out: its name is not printable or leaves the folder")
+            elif key in found:
+                problems.append(f"{place}: scene {key!r} is left out, its name is taken by {found[key]}")
+            else:
+                found[key] = place
+        if self.scenes is not None:
+            found = _chosen(found, self.scenes, problems)
+        faults = self._look_into(found, problems) if len(found) <= self.scan_limit else dict.fromkeys(found, -1)
+        self._keys = [key for key in found if faults[key]]
+        self._places = [str(found[key]) for key in self._keys]
+        self._num_frames = [faults[key] for key in self._keys]
+        self._tables.clear()
+        self.problems = tuple(problems)
+        if not self._keys:
+            some = [*problems[:_NAMED], *([f"and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else [])]
+            raise InputError(f"no usable scene in {self.root}: {'; '.join(some) or 'it is empty'}")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, scene: int) -> str:
+        return self._keys[scene]
+
+    def num_frames(self, scene: int) -> int:
+        if self._num_frames[scene] < 0:
+            self._num_frames[scene] = self.table(scene).num_frames
+        return self._num_frames[scene]
+
+    def table(self, scene: int) -> Table:
+        """What is in a scene, read now unless it was read lately.
+
+        Raises:
+            BrokenSceneError: it cannot be used.
+        """
+        if scene not in self._tables:
+            place = Path(self._places[scene])
+            try:
+                table = self.load(place)
+            except FileError as error:
+                raise BrokenSceneError(f"{place}: scene {self._keys[scene]!r} is left out: {error}") from error
+            self._tables[scene] = table
+            while len(self._tables) > _CACHED_TABLES:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(scene)
+        return self._tables[scene]
+
+    def broken(self, scene: int, frame: int, fault: object) -> BrokenSceneError:
+        """The error that names a scene, a frame and what is wrong with it."""
+        return BrokenSceneError(f"{self._places[scene]}: scene {self._keys[scene]!r}, frame {frame}: {fault}")
+
+    def check_frame(self, scene: int, frame: int) -> None:
+        """Raise BrokenSceneError if there is no such frame, or it is marked missing."""
+        table = self.table(scene)
+        if not 0 <= frame < table.num_frames:
+            raise self.broken(scene, frame, f"the scene has {table.num_frames} frames")
+        if frame in table.frame_faults:
+            raise self.broken(scene, frame, table.frame_faults[frame])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_tables": OrderedDict()}
+
+    def _look_into(self, found: Mapping[str, Path], problems: list[str]) -> dict[str, int]:
+        """Number of frames of every scene, 0 for those that cannot be used."""
+        with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+            looked = dict(zip(found, pool.map(self._num_frames_and_problem, found, found.values()), strict=True))
+        problems += [problem for _, problem in looked.values() if problem]
+        return {key: num_frames for key, (num_frames, _) in looked.items()}
+
+    def _num_frames_and_problem(self, key: str, place: Path) -> tuple[int, str]:
+        try:
+            table = self.load(place)
+        except FileError as error:
+            return 0, f"{place}: scene {key!r} is left out: {error}"
+        if not table.frame_faults:
+            return table.num_frames, "" if table.num_frames else f"{place}: scene {key!r} is left out: it has no frames"
+        frame, fault = next(iter(sorted(table.frame_faults.items())))
+        if len(table.frame_faults) == table.num_frames:
+            return 0, f"{place}: scene {key!r} is left out: not one frame can be used; frame {frame}: {fault}"
+        count = len(table.frame_faults)
+        problem = f"{place}: scene {key!r}: {count} frame(s) marked missing, the first is frame {frame}: {fault}"
+        return table.num_frames, problem
+
+
+def is_usable_key(key: str) -> bool:
+    """Whether a scene's name can be part of file names that stay inside their folder."""
+    parts = PurePosixPath(key.replace("\\", "/"))
+    return bool(key.strip()) and key.isprintable() and not parts.is_absolute() and ".." not in parts.parts
+
+
+def relative_key(place: Path, root: Path) -> str:
+    """A scene's name: where it is below the root; the root's own name where it is the root.
+
+    DL3DV's scenes are named by 64 hexadecimal digits, which are their name wherever they are.
+    """
+    parts = place.relative_to(root).parts
+    hashes = [part for part in parts if len(part) == 64 and not set(part) - set("0123456789abcdef")]
+    return hashes[-1] if hashes else "/".join(parts) or root.absolute().name
+
+
+def read_lines(path: Path) -> dict[str, int]:
+    """Lines of a list and where they first are; blank lines, repetitions, and what follows a ``#`` at a line's start
+    are left out.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        text = read_plain_file(path, root=None).decode("utf-8")
+    except (FileError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    lines: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if (stripped := line.strip()) and not stripped.startswith("#"):
+            lines.setdefault(stripped, number)
+    return lines
+
+
+def _chosen(found: Mapping[str, Path], names: Path, problems: list[str]) -> dict[str, Path]:
+    lines = read_lines(names)
+    absent = [key for key in lines if key not in found]
+    problems += [f"{names}, line {lines[key]}: there is no scene {key!r}" for key in islice(absent, _NAMED)]
+    if len(absent) > _NAMED:
+        problems.append(f"{names}: {len(absent) - _NAMED} more scenes are not there")
+    return {key: place for key, place in found.items() if key in lines}

@@ -1,0 +1,187 @@
+"""Files and folders of a data set, looked through and read without trusting them."""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from openrayzer.interfaces import InputError
+
+MAX_FILE_BYTES = 1 << 28
+"""Larger files are refused before they are read; no image or table of one scene comes near 256 MB."""
+
+MAX_DEPTH = 6
+"""How deep below the root scenes are looked for."""
+
+_NAMED = 5  # folders that a message spells out
+
+
+class FileError(ValueError):
+    """A file that cannot be used; the message says what is wrong with it, without naming it."""
+
+
+def read_plain_file(path: Path, *, root: Path | None) -> bytes:
+    """Content of a regular file of sane size.
+
+    Args:
+        path: the file.
+        root: folder that the file must not leave by links; None lets it.
+
+    Raises:
+        FileError: it is missing, no regular file, too large, outside of ``root``, or cannot be read.
+    """
+    try:
+        if root is not None and not within(path, root):
+            raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
+        # a pipe would block for ever without O_NONBLOCK
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FileError("it is no regular file")
+            if status.st_size > MAX_FILE_BYTES:
+                raise FileError(f"it has {status.st_size} bytes, more than the {MAX_FILE_BYTES} allowed")
+            return file.read(MAX_FILE_BYTES + 1)
+    except FileNotFoundError as error:
+        raise FileError("there is no such file") from error
+    except OSError as error:
+        raise FileError(f"it cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a zero byte in the name
+        raise error if isinstance(error, FileError) else FileError(f"it cannot be read: {error}") from error
+
+
+def read_json_object(path: Path, *, root: Path | None) -> dict[str, Any]:
+    """The object in a JSON file; NaN and infinities are let through, so that their place can be named.
+
+    Raises:
+        FileError: see ``read_plain_file``; or it is no JSON, or no object.
+    """
+    try:
+        content = json.loads(read_plain_file(path, root=root))
+    except FileError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise FileError(f"it is no JSON, was it cut short? {error}") from error
+    if not isinstance(content, dict):
+        raise FileError(f"it holds a {type(content).__name__}, not an object")
+    return content
+
+
+def within(path: Path, root: Path) -> bool:
+    """Whether a path lies in a folder once links are followed on both sides."""
+    real, folder = os.path.realpath(path), os.path.realpath(root)
+    return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def inner_name(name: Any, folder: Path) -> str:
+    """A file name that a scene's table states, relative to the scene's folder.
+
+    Raises:
+        FileError: it is no text, or leaves the folder.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise FileError(f"{name!r:.60} is no file name")
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if parts.is_absolute() and parts.is_relative_to(base := folder.absolute().as_posix()):
+        parts = parts.relative_to(base)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise FileError(f"its file name {name!r:.120} leaves the scene's folder")
+    return parts.as_posix()
+
+
+def find_folders(
+    root: Path, is_scene: Callable[[list[str]], bool], *, follow_links: bool, problems: list[str]
+) -> Iterator[Path]:
+    """Folders whose file names say that they are a scene, at ``root`` or below, in natural order.
+
+    No scene is looked for inside another, nor in hidden folders. Each folder is listed once.
+
+    Args:
+        root: where to begin.
+        is_scene: told the names of the files of one folder.
+        follow_links: whether links to folders outside of ``root`` are followed.
+        problems: gets a sentence for each link that is not, and each folder that cannot be listed.
+    """
+    waiting, seen = [(root, 0)], {os.path.realpath(root)}
+    while waiting:
+        folder, depth = waiting.pop()
+        try:
+            files, folders = list_folder(folder)
+        except OSError as error:
+            problems.append(f"{folder} cannot be listed: {error.strerror or error}")
+            continue
+        if is_scene(files):
+            yield folder
+        elif depth < MAX_DEPTH:
+            for name in reversed(folders):
+                below = folder / name
+                if below.is_symlink():
+                    if not follow_links and not within(below, root):
+                        problems.append(f"{below} is left out: a link to {os.path.realpath(below)}, outside of {root} "
+                                        "(follow_links allows that)")  # fmt: skip
+                    if not follow_links or (real := os.path.realpath(below)) in seen:
+                        continue
+                    seen.add(real)
+                waiting.append((below, depth + 1))
+
+
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of files and of folders, hidden ones left out, each in natural order; links count as what they lead to.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    files: list[str] = []
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith("."):
+                (folders if entry.is_dir() else files).append(entry.name)
+    return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+class Listing:
+    """Which files the folders of one scene have; each folder is listed once, when it is first asked for."""
+
+    def __init__(self, scene: Path) -> None:
+        self.scene = scene
+        self._files: dict[str, frozenset[str]] = {}
+
+    def files(self, folder: str) -> frozenset[str]:
+        """Names of the files in a folder, relative to the scene; none where it is not there."""
+        if folder not in self._files:
+            try:
+                self._files[folder] = frozenset(list_folder(self.scene / folder)[0])
+            except OSError:
+                self._files[folder] = frozenset()
+        return self._files[folder]
+
+    def __contains__(self, name: str) -> bool:
+        path = PurePosixPath(name)
+        return path.name in self.files(path.parent.as_posix())
+
+
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key in which frame_9 comes before frame_10."""
+    parts = re.split(r"([0-9]+)", name)
+    key = [(int(part), "") if place % 2 else (-1, part.casefold()) for place, part in enumerate(parts)]
+    return key, name
+
+
+def require_folder(root: Path) -> None:
+    """Raise InputError unless ``root`` is a folder; the message says what is there instead."""
+    if root.is_dir():
+        return
+    if root.exists():
+        raise InputError(f"{root} is a file, not a folder")
+    near = next(parent for parent in root.absolute().parents if parent.exists())
+    raise InputError(f"there is no folder {root}; the nearest that exists is {near}, with {_folders(near)}")
+
+
+def _folders(folder: Path) -> str:
+    names = list_folder(folder)[1]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"the folders {', '.join(names[:_NAMED])}{more}" if names else "no folders"
