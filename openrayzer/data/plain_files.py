@@ -23,12 +23,13 @@ class FileError(ValueError):
     """A file that cannot be used; the message says what is wrong with it, without naming it."""
 
 
-def read_plain_file(path: Path, *, root: Path | None) -> bytes:
+def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTES) -> bytes:
     """Content of a regular file of sane size.
 
     Args:
         path: the file.
         root: folder that the file must not leave by links; None lets it.
+        limit: bytes above which it is refused unread.
 
     Raises:
         FileError: it is missing, no regular file, too large, outside of ``root``, or cannot be read.
@@ -42,9 +43,9 @@ def read_plain_file(path: Path, *, root: Path | None) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FileError("it is no regular file")
-            if status.st_size > MAX_FILE_BYTES:
-                raise FileError(f"it has {status.st_size} bytes, more than the {MAX_FILE_BYTES} allowed")
-            return file.read(MAX_FILE_BYTES + 1)
+            if status.st_size > limit:
+                raise FileError(f"it has {status.st_size} bytes, more than the {limit} allowed")
+            return file.read(limit)
     except FileNotFoundError as error:
         raise FileError("there is no such file") from error
     except OSError as error:

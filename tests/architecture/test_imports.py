@@ -67,6 +67,8 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jsonargparse": {"openrayzer.composer"},
     "xformers": {"openrayzer.attention"},
     "timm": {"openrayzer.tokenizers"},
+    "av": {"openrayzer.data"},
+    "pycolmap": {"openrayzer.data"},
     "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},
 }
 FILES = sorted([*ROOT.glob("registry/**/*.py"), *ROOT.glob("openrayzer/**/*.py")])
@@ -163,7 +165,7 @@ def test_importing_the_interfaces_starts_nothing():
 import sys, warnings
 import openrayzer.interfaces, openrayzer.settings, openrayzer.composer, openrayzer.cli
 import torch
-names = ("deepspeed", "xformers", "timm", "wandb", "cv2", "openrayzer.models", "openrayzer.data", "openrayzer.training")
+names = ("deepspeed", "xformers", "timm", "wandb", "cv2", "av", "pycolmap", "openrayzer.models", "openrayzer.data", "openrayzer.training")
 print([name for name in names if name in sys.modules])
 print(torch.cuda.is_initialized(), torch.distributed.is_initialized())
 """
