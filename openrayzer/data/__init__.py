@@ -7,6 +7,7 @@ from openrayzer.data import dl3dv as dl3dv
 from openrayzer.data import evaluation_index as evaluation_index
 from openrayzer.data import images as images
 from openrayzer.data import opencv_cameras as opencv_cameras
+from openrayzer.data import overlap_curriculum as overlap_curriculum
 from openrayzer.data import processed as processed
 from openrayzer.data import overlap_curriculum as overlap_curriculum
 from openrayzer.data import synthetic as synthetic

@@ -120,8 +120,8 @@ class Roles:
         if self.order == "temporal":
             return ViewChoice(tuple(sorted(context.tolist())), tuple(sorted(target.tolist())))
         order = generator.permutation(np.union1d(context, target)).tolist()
-        parts = (tuple(frame for frame in order if frame in frames) for frames in (context, target))
-        return ViewChoice(*parts, order=tuple(order))
+        given = tuple(frame for frame in order if frame in context)
+        return ViewChoice(given, tuple(frame for frame in order if frame in target), tuple(order))
 
 
 def bounds(numbers: NumViews) -> tuple[int, int]:
