@@ -4,6 +4,7 @@ from itertools import product
 
 import pytest
 import torch
+from learning import assert_trains, loss_of
 
 from openrayzer.interfaces import (
     ATTENTION_BACKENDS,
@@ -47,26 +48,6 @@ def lvsm(small, *, fusion="pixel", position_encoding="none", **given):
     return small(
         MODELS, "lvsm_encoder_decoder", **parts(small, fusion=fusion, position_encoding=position_encoding, **given)
     )
-
-
-def loss_of(model, views: Views) -> torch.Tensor:
-    return (model(views).images - views.target_images).square().mean()
-
-
-def assert_trains(model, views: Views) -> None:
-    """Every weight gets a finite gradient, and two steps lower the loss."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    first = loss_of(model, views)
-    first.backward()
-    for name, weight in model.named_parameters():
-        assert weight.grad is not None, f"{name} gets no gradient"
-        assert torch.isfinite(weight.grad).all(), name
-    for _ in range(2):
-        optimizer.step()
-        optimizer.zero_grad()
-        last = loss_of(model, views)
-        last.backward()
-    assert last < first
 
 
 NAMES = [[entry.name for entry in r] for r in (CAMERA_HEADS, ATTENTION_LAYOUTS, POSITION_ENCODINGS, FUSIONS, RENDERERS)]

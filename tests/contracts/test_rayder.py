@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from learning import assert_trains, loss_of
 from torch import nn
 
 from openrayzer.attention.xformers import XformersAttention
@@ -52,27 +53,6 @@ def listed(views: Views) -> Views:
     """The clips as a list in random order, each view seen from those before it."""
     order = torch.tensor([[3, 0, 4, 1, 2], [2, 4, 1, 0, 3]])
     return replace(views, context=order[:, :-1], target=order[:, 1:])
-
-
-def loss_of(model, views: Views) -> torch.Tensor:
-    torch.manual_seed(3)  # of the dropped states
-    return (model(views).images - views.target_images).square().mean()
-
-
-def assert_trains(model, views: Views) -> None:
-    """Every weight gets a finite gradient, and two steps lower the loss."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    first = loss_of(model, views)
-    first.backward()
-    for name, weight in model.named_parameters():
-        assert weight.grad is not None, f"{name} gets no gradient"
-        assert torch.isfinite(weight.grad).all(), name
-    for _ in range(2):
-        optimizer.step()
-        optimizer.zero_grad()
-        last = loss_of(model, views)
-        last.backward()
-    assert last < first
 
 
 @pytest.mark.parametrize("camera_head", [entry.name for entry in CAMERA_HEADS])
