@@ -6,7 +6,7 @@ schema: each parameter is named and typed, what has no default is required (or c
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -393,6 +393,53 @@ class ViewSampler(ABC):
         return {}
 
 
+@dataclass(frozen=True)
+class Clip:
+    """The chosen views of one scene; a frame that is context and target is there once.
+
+    Attributes:
+        scene: the scene's name.
+        images: (v, 3, h, w) float32 in [0, 1]: what the model sees.
+        frames: (v,) frame numbers, in the order of the view axis.
+        context: (vc,) positions on the view axis that are given to the model.
+        target: (vt,) positions on the view axis that are rendered and judged.
+        c2w: (v, 4, 4) float32 as the source has them; None without poses.
+        intrinsics: (v, 4) float32 of the images as they are here; None without poses.
+        clean: (v, 3, h, w), what targets are compared with, where it is not what the model sees; else None.
+    """
+
+    scene: str
+    images: np.ndarray
+    frames: np.ndarray
+    context: np.ndarray
+    target: np.ndarray
+    c2w: np.ndarray | None
+    intrinsics: np.ndarray | None
+    clean: np.ndarray | None = None
+
+    def with_images(self, change: Callable[[np.ndarray], np.ndarray]) -> "Clip":
+        """The clip with all its images changed alike, the clean ones, too."""
+        clean = None if self.clean is None else change(self.clean)
+        return replace(self, images=change(self.images), clean=clean)
+
+
+class Augmentation:
+    """A change of training clips that keeps images and cameras consistent; an implementation overrides either method.
+
+    A clip's decisions are a function of the generator alone: whoever loads the clip, and whenever, it is the same.
+    """
+
+    def __init__(self) -> None: ...
+
+    def cut(self, frames: Frames, image_size: tuple[int, int], generator: np.random.Generator) -> Frames:
+        """Change the views as they are stored, before they are resized and cropped to ``image_size``."""
+        return frames
+
+    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
+        """Change the finished clip; its arrays may be shared and are not to be written to."""
+        return clip
+
+
 class UnusableSceneError(ValueError):
     """A scene from which a view sampler cannot choose; not a fault of the data."""
 
@@ -451,11 +498,12 @@ MODELS = Registry("model", Model, home="openrayzer.models")
 LOSSES = Registry("loss", Loss, home="openrayzer.losses")
 DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
 VIEW_SAMPLERS = Registry("view_sampler", ViewSampler, home="openrayzer.data")
+AUGMENTATIONS = Registry("augmentation", Augmentation, home="openrayzer.data.augmentations")
 OPTIMIZERS = Registry("optimizer", Optimizer, home="openrayzer.training")
 SCHEDULES = Registry("schedule", Schedule, home="openrayzer.training")
 LOGGERS = Registry("logger", Logger, home="openrayzer.training")
 
 REGISTRIES = (
     TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
-    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, OPTIMIZERS, SCHEDULES, LOGGERS,
+    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS,
 )  # fmt: skip

@@ -6,7 +6,17 @@ A field annotated with an interface is a component, written ``{"type": "<registe
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from openrayzer.interfaces import Dataset, InputError, Logger, Loss, Model, Optimizer, Schedule, ViewSampler
+from openrayzer.interfaces import (
+    Augmentation,
+    Dataset,
+    InputError,
+    Logger,
+    Loss,
+    Model,
+    Optimizer,
+    Schedule,
+    ViewSampler,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +44,7 @@ class DataSettings:
         train: sources of training clips; mixed by weight.
         test: sources of held-out clips for the evaluation while training; may be empty.
         view_sampler: chooses frames of a training clip.
+        augmentations: changes of training clips, one after the other; held-out clips stay as they are.
         image_size: height and width in pixels; images are resized to cover it, then cropped at the centre.
         normalise_poses: move and scale true cameras so that the mean camera is the origin and no coordinate
             exceeds 1 / scene_scale; of no effect on sources without poses.
@@ -46,6 +57,7 @@ class DataSettings:
     view_sampler: ViewSampler
     image_size: tuple[int, int]
     test: tuple[Source, ...] = ()
+    augmentations: tuple[Augmentation, ...] = ()
     normalise_poses: bool = True
     scene_scale: float = 1.35
     workers: int = 2

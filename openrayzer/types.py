@@ -54,13 +54,14 @@ class Views:
     """A batch of clips: what the loader yields and a model's ``forward`` takes.
 
     Attributes:
-        images: all chosen views, in [0, 1].
+        images: all chosen views as the model sees them, in [0, 1].
         frames: position of each view in its original sequence.
         context: positions on the view axis that are given to the model.
         target: positions on the view axis that are rendered and judged.
         scenes: name of each batch element's scene.
         cameras: true cameras; None where the source has no poses.
         problems: what was broken on the way to this batch, one sentence each, already worked around.
+        clean: what targets are compared with, where it is not what the model sees; None where it is.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -70,6 +71,7 @@ class Views:
     scenes: tuple[str, ...]
     cameras: Cameras | None = None
     problems: tuple[str, ...] = ()
+    clean: Float[Tensor, "b v 3 h w"] | None = None
 
     @property
     def context_images(self) -> Float[Tensor, "b vc 3 h w"]:
@@ -78,22 +80,24 @@ class Views:
 
     @property
     def target_images(self) -> Float[Tensor, "b vt 3 h w"]:
-        """Images of the target views."""
-        return select_views(self.images, self.target)
+        """Images of the target views as they should be rendered."""
+        return select_views(self.images if self.clean is None else self.clean, self.target)
 
     def to(self, device: torch.device | str) -> "Views":
         """The same views on ``device``."""
         cameras = None if self.cameras is None else self.cameras.to(device)
+        clean = None if self.clean is None else self.clean.to(device)
         tensors = {name: getattr(self, name).to(device) for name in ("images", "frames", "context", "target")}
-        return replace(self, cameras=cameras, **tensors)
+        return replace(self, cameras=cameras, clean=clean, **tensors)
 
     def pin_memory(self) -> "Views":
         """The same views in pinned memory, so that ``to`` a GPU does not wait; the data loader calls this."""
         cameras = self.cameras
         if cameras is not None:
             cameras = Cameras(cameras.c2w.pin_memory(), cameras.intrinsics.pin_memory())
+        clean = None if self.clean is None else self.clean.pin_memory()
         tensors = {name: getattr(self, name).pin_memory() for name in ("images", "frames", "context", "target")}
-        return replace(self, cameras=cameras, **tensors)
+        return replace(self, cameras=cameras, clean=clean, **tensors)
 
 
 @dataclass(frozen=True)

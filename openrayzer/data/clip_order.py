@@ -8,7 +8,7 @@ import numpy as np
 _MIXED_EPOCH = 1000
 """Shortest epoch of several sources, so that weights are kept to a tenth of a percent with few scenes, too."""
 
-_ARRANGEMENT, _PERMUTATION, _VIEWS, _KEY, _STEP = range(5)  # branches of a seed
+_ARRANGEMENT, _PERMUTATION, _VIEWS, _KEY, _STEP, _AUGMENTATION = range(6)  # branches of a seed
 
 
 class ClipOrder:
@@ -47,6 +47,10 @@ class ClipOrder:
     def generator(self, position: int, attempt: int) -> np.random.Generator:
         """Randomness for the choice of views at ``position``."""
         return _generator(self.seed, _VIEWS, position, attempt)
+
+    def augmentation_generator(self, position: int, attempt: int, number: int) -> np.random.Generator:
+        """Randomness for augmentation ``number`` of the list at ``position``."""
+        return _generator(self.seed, _AUGMENTATION, position, attempt, number)
 
     def step_generator(self, step: int) -> np.random.Generator:
         """Randomness that all clips of one optimizer step share."""

@@ -1,7 +1,6 @@
 """One clip from a scene, and a batch from clips."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,41 +8,25 @@ from torch import Tensor
 
 from openrayzer.data.transforms import fit_image, fit_intrinsics
 from openrayzer.geometry.poses import normalise_poses
-from openrayzer.interfaces import Dataset, InputError, ViewChoice
+from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
 from openrayzer.settings import DataSettings
 from openrayzer.types import Cameras, Views
 
-
-@dataclass(frozen=True)
-class Clip:
-    """The chosen views of one scene; a frame that is context and target is there once.
-
-    Attributes:
-        scene: the scene's name.
-        images: (v, 3, h, w) float32 in [0, 1].
-        frames: (v,) frame numbers, in the order of the view axis.
-        context: (vc,) positions on the view axis that are given to the model.
-        target: (vt,) positions on the view axis that are rendered and judged.
-        c2w: (v, 4, 4) float32 as the source has them; None without poses.
-        intrinsics: (v, 4) float32 of the images as they are here; None without poses.
-    """
-
-    scene: str
-    images: np.ndarray
-    frames: np.ndarray
-    context: np.ndarray
-    target: np.ndarray
-    c2w: np.ndarray | None
-    intrinsics: np.ndarray | None
+Change = tuple[Augmentation, np.random.Generator]
+"""An augmentation, and the randomness of one clip's decisions."""
 
 
-def read_clip(dataset: Dataset, scene: int, choice: ViewChoice, *, image_size: tuple[int, int]) -> Clip:
-    """The chosen views, decoded and cut to ``image_size`` (height, width).
+def read_clip(
+    dataset: Dataset, scene: int, choice: ViewChoice, *, image_size: tuple[int, int], changes: Sequence[Change] = ()
+) -> Clip:
+    """The chosen views, decoded, cut to ``image_size`` (height, width) and augmented.
 
     Raises:
         BrokenSceneError: one of them cannot be used.
     """
     stored = dataset.read(scene, choice.frames)
+    for augmentation, generator in changes:
+        stored = augmentation.cut(stored, image_size, generator)
     images = np.stack([fit_image(image, image_size) for image in stored.images])
     intrinsics = None
     if stored.intrinsics is not None:
@@ -51,7 +34,10 @@ def read_clip(dataset: Dataset, scene: int, choice: ViewChoice, *, image_size: t
         intrinsics = np.stack([fit_intrinsics(row, image.shape[:2], image_size) for row, image in pairs])
     place = {frame: position for position, frame in enumerate(choice.frames)}
     context, target = (np.array([place[frame] for frame in frames]) for frames in (choice.context, choice.target))
-    return Clip(dataset.key(scene), images, np.array(choice.frames), context, target, stored.c2w, intrinsics)
+    clip = Clip(dataset.key(scene), images, np.array(choice.frames), context, target, stored.c2w, intrinsics)
+    for augmentation, generator in changes:
+        clip = augmentation.apply(clip, generator)
+    return clip
 
 
 def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence[str] = ()) -> Views:
@@ -71,6 +57,7 @@ def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence
         target=_stack([clip.target for clip in clips]),
         scenes=tuple(clip.scene for clip in clips),
         cameras=_cameras(clips, settings),
+        clean=_clean(clips),
         problems=tuple(problems),
     )
 
@@ -84,6 +71,12 @@ def _cameras(clips: Sequence[Clip], settings: DataSettings) -> Cameras | None:
     if settings.normalise_poses:
         c2w = normalise_poses(c2w, scene_scale=settings.scene_scale)
     return Cameras(c2w, _stack(intrinsics))
+
+
+def _clean(clips: Sequence[Clip]) -> Tensor | None:
+    if all(clip.clean is None for clip in clips):
+        return None
+    return _stack([clip.images if clip.clean is None else clip.clean for clip in clips])
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from openrayzer.data.clip_order import scene_generator
-from openrayzer.data.clips import Clip, collate, read_clip
+from openrayzer.data.clips import collate, read_clip
 from openrayzer.data.evaluation_index import EvaluationIndex
 from openrayzer.data.loader import open_sources
 from openrayzer.data.loading import load_batches
-from openrayzer.interfaces import BrokenSceneError, Dataset, InputError, UnusableSceneError, ViewChoice
+from openrayzer.interfaces import BrokenSceneError, Clip, Dataset, InputError, UnusableSceneError, ViewChoice
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.types import Views
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from openrayzer.data.clip_order import ClipOrder
-from openrayzer.data.clips import Clip, collate, read_clip
+from openrayzer.data.clips import collate, read_clip
 from openrayzer.data.loading import load_batches
-from openrayzer.interfaces import BrokenSceneError, InputError, UnusableSceneError, ViewSampler
+from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
@@ -133,7 +133,11 @@ class _TrainingBatch:
                 generator = self.order.generator(position, attempt)
                 num_frames = dataset.num_frames(scene)
                 choice = sampler.sample(dataset.key(scene), num_frames, generator, step)
-                clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size)
+                changes = [
+                    (augmentation, self.order.augmentation_generator(position, attempt, number))
+                    for number, augmentation in enumerate(self.settings.augmentations)
+                ]
+                clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size, changes=changes)
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))
                 continue

@@ -44,7 +44,7 @@ def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image
     context, target = views.context[scene].tolist(), views.target[scene].tolist()
     tiles = [(views.images[scene, view], f"context {frames[view]}") for view in _spread(context, MAX_CONTEXT)]
     for place in _spread(list(range(len(target))), MAX_TARGETS):
-        tiles.append((views.images[scene, target[place]], f"target {frames[target[place]]}"))
+        tiles.append((views.target_images[scene, place], f"target {frames[target[place]]}"))
         tiles.append((prediction[scene, place], f"{float(quality[scene, place]):.1f} dB"))
     height, width = views.images.shape[-2:]
     factor = -(-TILE // width)

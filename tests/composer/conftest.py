@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 
 from openrayzer.interfaces import (
+    Augmentation,
     CameraHead,
     Dataset,
     InputError,
@@ -113,6 +114,13 @@ class Window(ViewSampler):
     def sample(self, key, num_frames, generator): ...
 
 
+class Flip(Augmentation):
+    """Toy."""
+
+    def __init__(self, *, probability: float = 0.5) -> None:
+        self.probability = probability
+
+
 class Mse(Loss):
     """Toy."""
 
@@ -157,6 +165,7 @@ def toys() -> tuple[Registry, ...]:
         _registry("model", Model, toy=ToyModel),
         _registry("dataset", Dataset, chunks=Chunks),
         _registry("view_sampler", ViewSampler, window=Window),
+        _registry("augmentation", Augmentation, flip=Flip),
         _registry("loss", Loss, mse=Mse),
         _registry("optimizer", Optimizer, adamw=AdamW),
         _registry("schedule", Schedule, constant=Constant),
