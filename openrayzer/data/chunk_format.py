@@ -3,7 +3,8 @@
 A chunk is ``torch.save(list[dict])``. One dict per scene: ``key`` str, ``url`` str, ``timestamps`` int64 (v,),
 ``cameras`` float32 (v, 18), ``images`` a list of v uint8 tensors holding encoded files (JPEG or PNG).
 The 18 numbers of a camera are fx / w, fy / h, cx / w, cy / h, 0, 0, then the world-to-camera matrix, 3x4, row by
-row, OpenCV axes. A folder of chunks has an ``index.json`` that maps each key to its chunk's file name.
+row, OpenCV axes. Scenes whose cameras are not known have no ``cameras``, an addition of ours. A folder of chunks has an
+``index.json`` that maps each key to its chunk's file name.
 
 Source of the format: github.com/dcharatan/pixelsplat and github.com/dcharatan/real_estate_10k_tools.
 """
@@ -30,14 +31,14 @@ class ChunkScene:
 
     Attributes:
         key: the scene's name.
-        cameras: (v, 18) float32; see the module's description.
-        images: v encoded image files.
+        cameras: (v, 18) float32; see the module's description; None where they are not known.
+        images: v encoded image files; a missing frame has no bytes, and a camera of NaN.
         timestamps: (v,) int64, in microseconds by custom.
         url: where the scene came from.
     """
 
     key: str
-    cameras: np.ndarray
+    cameras: np.ndarray | None
     images: list[bytes]
     timestamps: np.ndarray
     url: str = ""
@@ -68,33 +69,40 @@ def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:
     """
     buffer = BytesIO()  # torch itself reports a full disk without the system's reason
     torch.save([_stored(scene) for scene in scenes], buffer)
-    _write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def write_index(folder: Path, index: Mapping[str, str]) -> None:
     """Write ``index.json`` of a folder of chunks: scene key -> name of the chunk file in that folder."""
     text = json.dumps(dict(index), ensure_ascii=False, indent=0)
-    _write_atomically(folder / INDEX_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(folder / INDEX_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _stored(scene: ChunkScene) -> dict[str, object]:
     count = len(scene.images)
-    if scene.cameras.shape != (count, CAMERA_COLUMNS) or scene.timestamps.shape != (count,):
+    cameras = np.zeros((count, CAMERA_COLUMNS)) if scene.cameras is None else scene.cameras
+    if cameras.shape != (count, CAMERA_COLUMNS) or scene.timestamps.shape != (count,):
         raise InputError(
             f"scene {scene.key!r}: {count} images need cameras ({count}, {CAMERA_COLUMNS}) and timestamps ({count},), "
-            f"got {scene.cameras.shape} and {scene.timestamps.shape}"
+            f"got {cameras.shape} and {scene.timestamps.shape}"
         )
+    known = {} if scene.cameras is None else {"cameras": torch.from_numpy(cameras.astype(np.float32))}
     return {
         "url": scene.url,
         # torch saves a tensor's whole storage, so each one gets a storage of its own size
         "timestamps": torch.from_numpy(scene.timestamps.astype(np.int64)),
-        "cameras": torch.from_numpy(scene.cameras.astype(np.float32)),
+        **known,
         "images": [torch.from_numpy(np.frombuffer(image, np.uint8).copy()) for image in scene.images],
         "key": scene.key,
     }
 
 
-def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have ``write`` make a file beside ``path``, then give it its name; it exists completely or not at all.
+
+    Raises:
+        OSError: the disk is full or cannot be written to.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -53,6 +53,15 @@ class SceneTable:
         """Number of frames, missing ones included."""
         return len(self.images)
 
+    def image_bytes(self, descriptor: int, frame: int) -> bytes:
+        """The encoded image of a frame, from its opened chunk.
+
+        Raises:
+            ZipFormatError: the file was damaged or changed.
+        """
+        header, entry_size, crc, start, size = self.images[frame].tolist()
+        return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
+
 
 @contextmanager
 def open_descriptor(path: Path) -> Iterator[int]:
@@ -71,8 +80,12 @@ def open_descriptor(path: Path) -> Iterator[int]:
         raise BrokenSceneError(f"{path}: it cannot be read: {error.strerror or error}") from error
 
 
-def read_chunk_table(path: Path) -> list[SceneTable]:
+def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
     """The scenes of one chunk, broken ones included, in stored order.
+
+    Args:
+        path: the chunk.
+        posed: whether the scenes must have cameras; if not, those that are there are not looked at.
 
     Raises:
         BrokenSceneError: the whole file cannot be used; the message names it and says why.
@@ -86,17 +99,7 @@ def read_chunk_table(path: Path) -> list[SceneTable]:
             raise BrokenSceneError(f"{path}: {error}") from error
         if not isinstance(scenes, list):
             raise BrokenSceneError(f"{path}: a chunk is a list of scenes, this file holds a {type(scenes).__name__}")
-        return [_scene_table(descriptor, entries, scene, position) for position, scene in enumerate(scenes)]
-
-
-def read_image_bytes(descriptor: int, row: np.void) -> bytes:
-    """The encoded image at one row of ``SceneTable.images``.
-
-    Raises:
-        ZipFormatError: the file was damaged or changed.
-    """
-    entry = ZipEntry(int(row["header"]), int(row["entry_size"]), int(row["crc"]))
-    return read_entry(descriptor, entry, start=int(row["start"]), size=int(row["size"]))
+        return [_scene_table(descriptor, entries, scene, place, posed=posed) for place, scene in enumerate(scenes)]
 
 
 def _check_kind(descriptor: int) -> None:
@@ -126,13 +129,17 @@ def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
     return inner
 
 
-def _scene_table(descriptor: int, entries: Mapping[str, ZipEntry], scene: Any, position: int) -> SceneTable:
+def _scene_table(
+    descriptor: int, entries: Mapping[str, ZipEntry], scene: Any, position: int, *, posed: bool
+) -> SceneTable:
     key = scene.get("key") if isinstance(scene, dict) else None
     if not isinstance(key, str):
         return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
     try:
         _check_key(key)
         images = _image_rows(entries, scene.get("images"))
+        if not posed:
+            return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32))
         cameras = _read_cameras(descriptor, entries, scene.get("cameras"), len(images))
     except (_SceneFaultError, ZipFormatError) as error:
         return SceneTable(key, fault=str(error))

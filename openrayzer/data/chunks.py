@@ -1,29 +1,30 @@
 """Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
 
-import json
-from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from openrayzer.data.chunk_format import INDEX_NAME, rows_to_cameras
-from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table, read_image_bytes
+from openrayzer.data.chunk_scan import (
+    NoUsableSceneError,
+    SceneNames,
+    check_tables,
+    chunk_folder,
+    find_chunks,
+    read_names,
+    scene_problem,
+    shortened,
+)
+from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table
+from openrayzer.data.frame_index import FRAME_INDEX_NAME, REMEDY, FrameIndex, FrameIndexError, read_frame_index
 from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
 _CACHED_TABLES = 8
 _SCAN_THREADS = 8
-_NAMED = 5  # faults that one message spells out
-
-
-class _Checked(NamedTuple):
-    """What opening remembers of a scene: ``num_frames`` is 0 where it is left out."""
-
-    key: str
-    num_frames: int
-    problem: str
 
 
 @DATASETS.register("chunks")
@@ -32,20 +33,31 @@ class Chunks(Dataset):
 
     Opening checks every scene of every chunk, unless there are more than ``scan_limit`` chunks and ``index.json``
     names their scenes: then it is believed, and a scene is checked when it is first used (``num_frames`` and ``read``
-    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of a few chunks.
+    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of a few chunks. A side index,
+    which ``tools/prepare_data.py index`` makes, spares looking through chunks; one that does not fit is not used.
 
     Args:
         root: folder with the folders train and test.
-        split: which of the two.
+        split: which of its folders.
         scan_limit: number of chunks up to which opening checks them all; some 20 ms each per 100 MB.
+        frame_index: the side index; None for frame_index.bin beside the chunks, where there is one.
+        posed: whether the scenes have cameras; false reads any scene without them.
     """
 
-    posed = True
-
-    def __init__(self, *, root: Path, split: Literal["train", "test"] = "train", scan_limit: int = 64) -> None:
+    def __init__(
+        self,
+        *,
+        root: Path,
+        split: str = "train",
+        scan_limit: int = 64,
+        frame_index: Path | None = None,
+        posed: bool = True,
+    ) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
         self.root, self.split, self.scan_limit = root, split, scan_limit
+        self.frame_index, self.posed = frame_index, posed
+        self._index: FrameIndex | None = None
         self._keys: list[str] = []
         self._chunk_of: list[int] = []
         self._num_frames: list[int] = []  # -1 until the scene's chunk has been looked at
@@ -53,30 +65,21 @@ class Chunks(Dataset):
         self._tables: OrderedDict[int, dict[str, SceneTable]] = OrderedDict()
 
     def open(self) -> None:
-        folder = _chunk_folder(self.root, self.split)
-        self._chunks = sorted(folder.glob("*.torch"))
-        if not self._chunks:
-            there = ", ".join(sorted(path.name for path in folder.iterdir())[:_NAMED]) or "nothing"
-            raise InputError(f"no chunks: looked for {folder / '*.torch'}, found {there}")
+        folder = chunk_folder(self.root, self.split)
+        self._chunks = find_chunks(folder)
         self._keys, self._chunk_of, self._num_frames = [], [], []
         self._tables.clear()
         problems: list[str] = []
-        index = _read_index(folder, problems)
-        numbers = {path.name: number for number, path in enumerate(self._chunks)}
-        for key, name in index.items():
-            if name not in numbers:
-                problems.append(f"{folder / INDEX_NAME}: scene {key!r} is said to be in {name!r}, which is not there")
-        listed = {key: numbers[name] for key, name in index.items() if name in numbers}
-        if len(self._chunks) > self.scan_limit:
-            for key, chunk in listed.items():
-                self._add(key, chunk, -1)
-        trusted = set(self._chunk_of)
-        self._scan([number for number in range(len(self._chunks)) if number not in trusted], listed, problems)
+        self._index = self._read_index(folder, problems)
+        if self._index is None:
+            self._look_through(folder, problems)
+        else:
+            self._keys, self._chunk_of = self._index.keys, self._index.chunk_of
+            self._num_frames = self._index.num_frames
+            problems += self._index.problems
         self.problems = tuple(problems)
         if not self._keys:
-            raise InputError(
-                f"no usable scene in {folder}: {'; '.join(_shortened(problems)) or 'its chunks are empty'}"
-            )
+            raise NoUsableSceneError(f"no usable scene in {folder}: {shortened(problems) or 'its chunks are empty'}")
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -104,20 +107,24 @@ class Chunks(Dataset):
                     fault = f"the scene has {table.num_frames} frames"
                 try:
                     if not fault:
-                        images.append(decode_image(read_image_bytes(descriptor, table.images[frame])))
+                        images.append(decode_image(table.image_bytes(descriptor, frame)))
                 except (ImageError, ZipFormatError) as error:
                     fault = str(error)
                 if fault:
                     raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {fault}")
+        if not self.posed:
+            return Frames(images, None, None)
         c2w, intrinsics = rows_to_cameras(table.cameras[list(frames)])
         return Frames(images, c2w, intrinsics)
 
     def _table(self, scene: int) -> SceneTable:
+        if self._index is not None:
+            return self._index.table(scene)
         chunk, key = self._chunk_of[scene], self._keys[scene]
         path = self._chunks[chunk]
         if chunk not in self._tables:
             tables: dict[str, SceneTable] = {}
-            for table in read_chunk_table(path):
+            for table in read_chunk_table(path, posed=self.posed):
                 if table.key not in tables or tables[table.key].fault:
                     tables[table.key] = table
             self._tables[chunk] = tables
@@ -128,117 +135,38 @@ class Chunks(Dataset):
         if found is None:
             raise BrokenSceneError(f"{path}: it has no scene {key!r}, although {INDEX_NAME} says so")
         if found.fault:
-            raise BrokenSceneError(_scene_problem(path, found))
+            raise BrokenSceneError(scene_problem(path, found))
         return found
+
+    def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
+        """The side index where there is one that fits; else None, and a sentence in ``problems``."""
+        path = self.frame_index or folder / FRAME_INDEX_NAME
+        if self.frame_index is None and not path.exists():
+            return None
+        try:
+            return read_frame_index(path, self._chunks, posed=self.posed)
+        except FrameIndexError as error:
+            problems.append(f"{path} is not used: {error}; {REMEDY}")
+            return None
+
+    def _look_through(self, folder: Path, problems: list[str]) -> None:
+        """Find the scenes without a side index."""
+        listed = read_names(folder, self._chunks, problems)
+        names = SceneNames(self._chunks, listed, problems)
+        if len(self._chunks) > self.scan_limit:
+            for key, chunk in listed.items():
+                names.take(key, chunk)
+                self._add(key, chunk, -1)
+        trusted = set(self._chunk_of)
+        unknown = [chunk for chunk in range(len(self._chunks)) if chunk not in trusted]
+        read = partial(read_chunk_table, posed=self.posed)
+        with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+            looked = pool.map(lambda chunk: check_tables(self._chunks[chunk], read), unknown)
+            for chunk, checked in zip(unknown, looked, strict=True):
+                for place in names.choose(chunk, checked):
+                    self._add(checked.scenes[place].key, chunk, checked.scenes[place].num_frames)
 
     def _add(self, key: str, chunk: int, num_frames: int) -> None:
         self._keys.append(key)
         self._chunk_of.append(chunk)
         self._num_frames.append(num_frames)
-
-    def _scan(self, chunks: Sequence[int], listed: Mapping[str, int], problems: list[str]) -> None:
-        """Check chunks completely; what is wrong goes to ``problems``, what is usable is added."""
-        taken = {key: self._chunk_of[scene] for scene, key in enumerate(self._keys)}
-        expected: defaultdict[int, set[str]] = defaultdict(set)
-        for key, chunk in listed.items():
-            expected[chunk].add(key)
-        with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            checked = pool.map(_check_chunk, [self._chunks[chunk] for chunk in chunks])
-            for chunk, scenes in zip(chunks, checked, strict=True):
-                if isinstance(scenes, str):
-                    problems.append(scenes)
-                else:
-                    self._take(chunk, scenes, taken, problems)
-                    problems += _index_problems(self._chunks[chunk], scenes, expected[chunk] if listed else None)
-
-    def _take(self, chunk: int, scenes: Sequence[_Checked], taken: dict[str, int], problems: list[str]) -> None:
-        path = self._chunks[chunk]
-        for scene in scenes:
-            if scene.problem:
-                problems.append(scene.problem)
-            if scene.num_frames and scene.key in taken:
-                first = self._chunks[taken[scene.key]].name
-                problems.append(f"{path}: scene {scene.key!r} is left out, its name is taken by one in {first}")
-            elif scene.num_frames:
-                taken[scene.key] = chunk
-                self._add(scene.key, chunk, scene.num_frames)
-
-
-def _check_chunk(path: Path) -> list[_Checked] | str:
-    """What is worth remembering of a chunk, or why it cannot be used; tables are read again when needed."""
-    try:
-        tables = read_chunk_table(path)
-    except BrokenSceneError as error:
-        return str(error)
-    checked = []
-    for table in tables:
-        problem = _scene_problem(path, table) if table.fault else ""
-        if table.frame_faults:
-            frame, fault = next(iter(table.frame_faults.items()))
-            count = len(table.frame_faults)
-            problem = (
-                f"{path}: scene {table.key!r}: {count} frame(s) marked missing, the first is frame {frame}: {fault}"
-            )
-        checked.append(_Checked(table.key, 0 if table.fault else table.num_frames, problem))
-    return checked
-
-
-def _index_problems(path: Path, scenes: Sequence[_Checked], expected: set[str] | None) -> list[str]:
-    """How a chunk differs from what ``index.json`` says of it; ``expected`` is None where there is no index."""
-    if expected is None:
-        return []
-    problems = []
-    found, index = {scene.key for scene in scenes}, path.parent / INDEX_NAME
-    for key in sorted(expected - found):
-        problems.append(f"{index}: scene {key!r} is said to be in {path.name}, which has no such scene")
-    if found - expected:
-        some = ", ".join(map(repr, sorted(found - expected)[:_NAMED]))
-        problems.append(f"{index}: {len(found - expected)} scene(s) of {path.name} are not named: {some}")
-    return problems
-
-
-def _scene_problem(path: Path, table: SceneTable) -> str:
-    return f"{path}: scene {table.key!r} is left out: {table.fault}"
-
-
-def _chunk_folder(root: Path, split: str) -> Path:
-    """``root/split``, or an error that says which part is not there and what is."""
-    if not root.exists():
-        near = next(parent for parent in root.absolute().parents if parent.exists())
-        raise InputError(f"there is no folder {root}; the nearest that exists is {near}, with {_folders(near)}")
-    if not root.is_dir():
-        raise InputError(f"{root} is a file; root must be the folder that holds the folders train and test")
-    folder = root / split
-    if folder.is_dir():
-        return folder
-    hint = ""
-    if any(root.glob("*.torch")):
-        hint = f"; {root} itself holds chunks, so root should be {root.absolute().parent} if its name is train or test"
-    raise InputError(f"{root} has no folder {split!r}; it has {_folders(root)}{hint}")
-
-
-def _folders(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"the folders {', '.join(names[:_NAMED])}{more}" if names else "no folders"
-
-
-def _read_index(folder: Path, problems: list[str]) -> dict[str, str]:
-    """Scene key -> chunk name; empty, with a sentence in ``problems``, where the file is damaged."""
-    path = folder / INDEX_NAME
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path} cannot be read ({error}); all chunks were looked through instead")
-        return {}
-    if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
-        problems.append(f"{path} is no object of scene names and file names; all chunks were looked through instead")
-        return {}
-    return index
-
-
-def _shortened(problems: Sequence[str]) -> list[str]:
-    rest = len(problems) - _NAMED
-    return [*problems[:_NAMED], *([f"and {rest} more"] if rest > 0 else [])]

@@ -1,5 +1,7 @@
 """Encoded images to arrays: what is decoded is known to be an image, whole, and of a sane size."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -8,6 +10,7 @@ MAX_PIXELS = 1 << 26
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # in the range of JPEG's frame headers without being one
+_START_OF_SCAN = 0xDA
 _STANDALONE = (0x01, *range(0xD0, 0xD8))  # JPEG markers without a length
 
 
@@ -61,6 +64,22 @@ def image_size(data: bytes) -> tuple[int, int]:
     return height, width
 
 
+def stated_size(start: bytes) -> tuple[int, int]:
+    """Height and width in the header of a file of which only the start is at hand; (0, 0) where it states none."""
+    if start.startswith(_PNG) and len(start) >= 24:
+        return int.from_bytes(start[20:24], "big"), int.from_bytes(start[16:20], "big")
+    try:
+        if start.startswith(_JPEG):
+            for marker, position in _jpeg_segments(start):
+                if _is_frame_header(marker) and len(start) >= position + 9:
+                    return _frame_size(start, position)
+        if start.startswith(b"RIFF") and start[8:12] == b"WEBP" and len(start) >= 30:
+            return _webp_stated_size(start)
+    except ImageError:
+        pass
+    return 0, 0
+
+
 def _png_size(data: bytes) -> tuple[int, int]:
     if data[12:16] != b"IHDR" or len(data) < 24 or b"IEND" not in data[-64:]:
         raise ImageError("the PNG file is cut short")
@@ -71,6 +90,10 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     """Source: RFC 9649."""
     if len(data) < 30 or int.from_bytes(data[4:8], "little") + 8 > len(data):
         raise ImageError("the WebP file is cut short")
+    return _webp_stated_size(data)
+
+
+def _webp_stated_size(data: bytes) -> tuple[int, int]:
     kind = data[12:16]
     if kind == b"VP8X":
         return 1 + int.from_bytes(data[27:30], "little"), 1 + int.from_bytes(data[24:27], "little")
@@ -84,8 +107,20 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """Walk the markers. Source: ITU-T T.81, annex B."""
-    size, position = None, 2
+    size = None
+    for marker, position in _jpeg_segments(data):
+        if marker == _START_OF_SCAN:  # compressed data follows, in which the end marker cannot occur
+            if size is None or data.find(b"\xff\xd9", position) < 0:
+                break
+            return size
+        if _is_frame_header(marker):
+            size = _frame_size(data, position)
+    raise ImageError("the JPEG file is cut short")
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and place of each segment up to the start of the compressed data. Source: ITU-T T.81, annex B."""
+    position = 2
     while position + 4 <= len(data):
         marker = data[position + 1]
         if data[position] != 0xFF:
@@ -94,15 +129,17 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             position += 1
         elif marker in _STANDALONE:
             position += 2
-        elif marker == 0xDA:  # start of scan: compressed data, in which the end marker cannot occur
-            if size is None or data.find(b"\xff\xd9", position) < 0:
-                raise ImageError("the JPEG file is cut short")
-            return size
         else:
-            if 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER:
-                size = (
-                    int.from_bytes(data[position + 5 : position + 7], "big"),
-                    int.from_bytes(data[position + 7 : position + 9], "big"),
-                )
+            yield marker, position
+            if marker == _START_OF_SCAN:
+                return
             position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    raise ImageError("the JPEG file is cut short")
+
+
+def _is_frame_header(marker: int) -> bool:
+    return 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER
+
+
+def _frame_size(data: bytes, position: int) -> tuple[int, int]:
+    height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+    return int.from_bytes(height, "big"), int.from_bytes(width, "big")

@@ -64,3 +64,20 @@ def read_entry(descriptor: int, entry: ZipEntry, *, start: int = 0, size: int | 
     if size == entry.size and zlib.crc32(content) != entry.crc:
         raise ZipFormatError(f"the entry at byte {entry.header} does not match its checksum")
     return content
+
+
+def content_offset(descriptor: int, header: int, *, start: int, size: int) -> tuple[int, bytes]:
+    """First byte of an entry's content in the file, and ``size`` bytes of the content from ``start``; fewer at its end.
+
+    Raises:
+        ZipFormatError: there is no entry at that place.
+    """
+    block = os.pread(descriptor, _LOCAL.size + _USUAL_PADDING + size, header)
+    if len(block) < _LOCAL.size or block[:4] != b"PK\x03\x04":
+        raise ZipFormatError(f"there is no entry at byte {header}")
+    name_length, extra_length = _LOCAL.unpack_from(block)[-2:]
+    begin = _LOCAL.size + name_length + extra_length
+    content = block[begin + start : begin + start + size]
+    if len(content) < size:
+        content = os.pread(descriptor, size, header + begin + start)
+    return header + begin, content

@@ -30,6 +30,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.losses": SOCKETS,
     "openrayzer.models": SOCKETS,
     "openrayzer.data": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.settings"},
+    "openrayzer.preparing": {"openrayzer.interfaces", "openrayzer.data"},
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},
     "openrayzer.composer": {"registry", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.training": {
@@ -165,7 +166,8 @@ def test_importing_the_interfaces_starts_nothing():
 import sys, warnings
 import openrayzer.interfaces, openrayzer.settings, openrayzer.composer, openrayzer.cli
 import torch
-names = ("deepspeed", "xformers", "timm", "wandb", "cv2", "av", "pycolmap", "openrayzer.models", "openrayzer.data", "openrayzer.training")
+names = ("deepspeed", "xformers", "timm", "wandb", "cv2", "av", "pycolmap")
+names += ("openrayzer.models", "openrayzer.data", "openrayzer.training")
 print([name for name in names if name in sys.modules])
 print(torch.cuda.is_initialized(), torch.distributed.is_initialized())
 """

@@ -83,7 +83,11 @@ def test_large_folder_is_opened_without_reading_its_chunks(write_root, make_scen
     root = write_root([make_scene("a")], [make_scene("b")])
     looked_at = []
     read = chunks_module.read_chunk_table
-    monkeypatch.setattr(chunks_module, "read_chunk_table", lambda path: looked_at.append(path.name) or read(path))
+    monkeypatch.setattr(
+        chunks_module,
+        "read_chunk_table",
+        lambda path, **settings: looked_at.append(path.name) or read(path, **settings),
+    )
     dataset = opened(root, scan_limit=1)
     assert looked_at == []
     assert dataset.num_frames(1) == 8

@@ -1,0 +1,1 @@
+"""Data sets made ready: indexed, checked, converted, split, paired, counted."""

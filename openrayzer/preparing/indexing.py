@@ -1,0 +1,143 @@
+"""The side index of a folder of chunks, made from the tables that the files have; no image is decoded."""
+
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from openrayzer.data.chunk_scan import (
+    CheckedChunk,
+    NoUsableSceneError,
+    SceneNames,
+    check_tables,
+    find_chunks,
+    read_names,
+    shortened,
+)
+from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table
+from openrayzer.data.frame_index import FRAME, ChunkState, chunk_state, image_faults, writing_frame_index
+from openrayzer.data.image_files import stated_size
+from openrayzer.data.plain_files import MAX_FILE_BYTES
+from openrayzer.data.zip_entries import ZipFormatError, content_offset
+from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.preparing.processes import bar, spread
+
+_BEGINNING = 2048
+"""Bytes of an image in which its header usually states its size; the camera's notes may push it further back."""
+
+_LONG_BEGINNING = 1 << 17
+_BYTES_PER_PROCESS = 1 << 28
+"""Less work than that is done before a process has started."""
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an index holds.
+
+    Attributes:
+        problems: what is wrong with the folder, one sentence each.
+        num_bytes: size of the index.
+        chunk_bytes: size of all chunks.
+    """
+
+    num_chunks: int
+    num_scenes: int
+    num_frames: int
+    num_bytes: int
+    chunk_bytes: int
+    problems: tuple[str, ...]
+
+
+def index_chunks(folder: Path, output: Path, *, processes: int, posed: bool = True) -> IndexReport:
+    """Write the side index of the chunks in ``folder`` to the file ``output``.
+
+    Raises:
+        NoUsableSceneError: there is not one usable scene; nothing is written.
+        InputError: there are no chunks, or the index cannot be written.
+    """
+    chunks, problems = find_chunks(folder), list[str]()
+    names = SceneNames(chunks, read_names(folder, chunks, problems), problems)
+    sizes = [path.stat().st_size for path in chunks]
+    processes = min(processes, 1 + sum(sizes) // _BYTES_PER_PROCESS)
+    num_scenes = num_frames = 0
+    try:
+        with writing_frame_index(output, posed=posed) as writer:
+            looked = spread(partial(_look_at, chunks, posed), range(len(chunks)), processes=processes)
+            with_bar = bar(looked, total=sum(sizes), unit="B", title=f"index {folder.name}")
+            for number, chunk in with_bar:
+                writer.chunks.append(chunk.state)
+                for place in names.choose(number, chunk.checked):
+                    rows, cameras = chunk.scenes[place]
+                    key = chunk.checked.scenes[place].key
+                    writer.add(key, number, rows, cameras)
+                    problems += _image_problems(chunks[number], key, rows)
+                    num_scenes, num_frames = num_scenes + 1, num_frames + len(rows)
+                with_bar.advance(sizes[number])
+            if not num_scenes:
+                raise NoUsableSceneError(
+                    f"no usable scene in {folder}: {shortened(problems) or 'its chunks are empty'}"
+                )
+            writer.problems += [problem.replace(f"{folder}{os.sep}", "") for problem in problems]
+    except OSError as error:
+        raise InputError(f"{output} cannot be written: {error.strerror or error}") from error
+    return IndexReport(len(chunks), num_scenes, num_frames, output.stat().st_size, sum(sizes), tuple(problems))
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """One chunk: ``scenes`` has rows and cameras for each scene, empty ones where it is left out."""
+
+    state: ChunkState
+    checked: CheckedChunk
+    scenes: Sequence[tuple[np.ndarray, np.ndarray]] = ()
+
+
+def _look_at(chunks: Sequence[Path], posed: bool, number: int) -> _Looked:
+    path = chunks[number]
+    try:
+        state = chunk_state(path)  # before the tables: a change in between makes the index stale, not wrong
+        tables = read_chunk_table(path, posed=posed)
+        checked = check_tables(path, lambda _: tables)
+        with open_descriptor(path) as descriptor:
+            return _Looked(state, checked, [(_rows(descriptor, table), table.cameras) for table in tables])
+    except (BrokenSceneError, ZipFormatError) as error:
+        fault = str(error) if isinstance(error, BrokenSceneError) else f"{path}: {error}"
+        return _Looked(_state_or_none(path), CheckedChunk(fault=fault))
+
+
+def _image_problems(path: Path, key: str, rows: np.ndarray) -> list[str]:
+    faults = image_faults(rows)
+    for frame in np.flatnonzero(rows["height"] == 0).tolist():
+        faults.setdefault(frame, "its header states no size, it may be no image")
+    if not faults:
+        return []
+    frame = min(faults)
+    return [f"{path}: scene {key!r}: {len(faults)} frame(s) look broken, the first is frame {frame}: {faults[frame]}"]
+
+
+def _state_or_none(path: Path) -> ChunkState:
+    try:
+        return chunk_state(path)
+    except BrokenSceneError:
+        return ChunkState(path.name, -1, 0, "")  # never found unchanged
+
+
+def _rows(descriptor: int, table: SceneTable) -> np.ndarray:
+    rows = np.zeros(table.num_frames, FRAME)
+    for frame, (header, entry_size, crc, start, size) in enumerate(table.images.tolist()):
+        content, begin = content_offset(descriptor, header, start=start, size=min(size, _BEGINNING))
+        height, width = stated_size(begin)
+        if not height and size > _BEGINNING:
+            height, width = stated_size(os.pread(descriptor, min(size, _LONG_BEGINNING), content + start))
+        if size != entry_size:  # several images share an entry, whose checksum is of all of them
+            crc = _checksum(descriptor, content + start, size)
+        rows[frame] = (content + start, min(size, 0xFFFFFFFF), crc, height, width)
+    return rows
+
+
+def _checksum(descriptor: int, offset: int, size: int) -> int:
+    return zlib.crc32(os.pread(descriptor, size, offset)) if size <= MAX_FILE_BYTES else 0
