@@ -21,9 +21,11 @@ class SceneTable(ABC):
 
     Attributes:
         frame_faults: frames that are marked missing, and why.
+        remark: what is wrong besides; empty if nothing is.
     """
 
     frame_faults: Mapping[int, str]
+    remark: str = ""
 
     @property
     @abstractmethod
@@ -130,6 +132,10 @@ class LazyScenes(Dataset, Generic[Table]):
         self._tables.move_to_end(scene)
         return self._tables[scene]
 
+    def place(self, scene: int) -> Path:
+        """Where a scene is."""
+        return Path(self._places[scene])
+
     def broken(self, scene: int, frame: int, fault: object) -> BrokenSceneError:
         """The error that names a scene, a frame and what is wrong with it."""
         return BrokenSceneError(f"{self._places[scene]}: scene {self._keys[scene]!r}, frame {frame}: {fault}")
@@ -157,8 +163,10 @@ class LazyScenes(Dataset, Generic[Table]):
             table = self.load(place)
         except FileError as error:
             return 0, f"{place}: scene {key!r} is left out: {error}"
+        if not table.num_frames:
+            return 0, f"{place}: scene {key!r} is left out: it has no frames"
         if not table.frame_faults:
-            return table.num_frames, "" if table.num_frames else f"{place}: scene {key!r} is left out: it has no frames"
+            return table.num_frames, f"{place}: scene {key!r}: {table.remark}" if table.remark else ""
         frame, fault = next(iter(sorted(table.frame_faults.items())))
         if len(table.frame_faults) == table.num_frames:
             return 0, f"{place}: scene {key!r} is left out: not one frame can be used; frame {frame}: {fault}"

@@ -54,6 +54,17 @@ def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTE
         raise error if isinstance(error, FileError) else FileError(f"it cannot be read: {error}") from error
 
 
+def check_plain_file(path: Path, *, root: Path | None) -> None:
+    """Raise FileError unless it is a regular file, inside ``root`` unless that is None."""
+    try:
+        if root is not None and not within(path, root):
+            raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileError("it is no regular file")
+    except OSError as error:
+        raise FileError(f"it cannot be read: {error.strerror or error}") from error
+
+
 def read_json_object(path: Path, *, root: Path | None) -> dict[str, Any]:
     """The object in a JSON file; NaN and infinities are let through, so that their place can be named.
 
@@ -94,17 +105,23 @@ def inner_name(name: Any, folder: Path) -> str:
 
 
 def find_folders(
-    root: Path, is_scene: Callable[[list[str]], bool], *, follow_links: bool, problems: list[str]
+    root: Path,
+    is_scene: Callable[[list[str]], bool],
+    *,
+    follow_links: bool,
+    problems: list[str],
+    nested: bool = False,
 ) -> Iterator[Path]:
     """Folders whose file names say that they are a scene, at ``root`` or below, in natural order.
 
-    No scene is looked for inside another, nor in hidden folders. Each folder is listed once.
+    Nothing is looked for in hidden folders. Each folder is listed once.
 
     Args:
         root: where to begin.
         is_scene: told the names of the files of one folder.
         follow_links: whether links to folders outside of ``root`` are followed.
         problems: gets a sentence for each link that is not, and each folder that cannot be listed.
+        nested: whether scenes are looked for inside others, too.
     """
     waiting, seen = [(root, 0)], {os.path.realpath(root)}
     while waiting:
@@ -116,7 +133,7 @@ def find_folders(
             continue
         if is_scene(files):
             yield folder
-        elif depth < MAX_DEPTH:
+        if depth < MAX_DEPTH and (nested or not is_scene(files)):
             for name in reversed(folders):
                 below = folder / name
                 if below.is_symlink():
