@@ -18,6 +18,7 @@ from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_ba
 from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.evaluate import evaluate
+from openrayzer.training.known_cameras import require_known_cameras
 from openrayzer.training.loggers import Jsonl, LoggerGroup, write_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
@@ -57,6 +58,7 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
     Raises:
         InputError: something the user gave cannot work.
     """
+    require_known_cameras(experiment)
     with started() as process:
         empty = process.by_first(lambda: prepare_folder(run_folder))
         with logging_to(run_folder, process):

@@ -38,6 +38,12 @@ for place, (arguments, environment) in enumerate(json.load(sys.stdin)):
 print(json.dumps(finished))
 """
 DATA = ["--data", "clips"]
+LVSM = json.dumps(
+    {
+        "type": "lvsm_encoder_decoder", "position_encoding": {"type": "none"}, "fusion": {"type": "pixel"},
+        "renderer": {"type": "joint", "depth": 1}, "encoder_depth": 1, "num_latents": 4,
+    }
+)  # fmt: skip
 CASES = {
     "experiment": (
         ["--exp", "tinny.json"],
@@ -98,6 +104,21 @@ CASES = {
             "is missing, ",
             " more; something is unknown to the model",
         ],
+    ),
+    "unposed_source": (
+        ["--set", f"model={LVSM}", 'data.train=[{"dataset":{"type":"images","root":"nowhere"}}]'],
+        ["data.train[0]: 'images' has no cameras, and the model 'lvsm_encoder_decoder' needs camera poses"],
+    ),
+    "unposed_test_source": (
+        ["--set", f"model={LVSM}", 'data.test=[{"dataset":{"type":"video","root":"nowhere"}}]'],
+        ["data.test[0]: 'video' has no cameras, and the model 'lvsm_encoder_decoder' needs camera poses"],
+    ),
+    "unknown_intrinsics": (
+        [
+            *["--set", "model.intrinsics=given", 'model.camera_head={"type": "pi3", "field_of_view": "fixed"}'],
+            'data.train=[{"dataset":{"type":"images","root":"nowhere"}}]',
+        ],
+        ["data.train[0]: 'images' has no cameras, and the model 'rayzer' needs intrinsics"],
     ),
     "full_disk": (["--output", "/dev/full/run"], ["--output /dev/full/run: cannot be written"]),
 }
