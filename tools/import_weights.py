@@ -23,6 +23,7 @@ from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_t
 from openrayzer.interfaces import InputError
 
 DIFFERENT = 1
+IMPORT_ONLY = ("arch", "weights", "config", "given", "output", "exp", "set", "data")
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
@@ -30,9 +31,11 @@ def main() -> int:
     """Parse arguments; check or import."""
     arguments = _parser().parse_args()
     if arguments.check:
-        refused = [name for name in ("arch", "weights", "output") if getattr(arguments, name)]
+        refused = [f"--{name}" for name in IMPORT_ONLY if getattr(arguments, name)]
         if refused:
-            raise InputError(f"--check takes golden files alone, not --{refused[0]}: they say themselves what they are")
+            raise InputError(
+                f"--check takes golden files alone, not {', '.join(refused)}: they say themselves what they are"
+            )
         return check(arguments.check, attention=arguments.attention, activation_checkpointing=arguments.checkpointing)
     missing = [f"--{name}" for name in ("arch", "weights", "output") if not getattr(arguments, name)]
     if missing:

@@ -9,7 +9,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.geometry.intrinsics import fov_to_focal, square_pixel_intrinsics
+from openrayzer.geometry.intrinsics import fov_to_focal, height_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, rotation_from_9d
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead
 from openrayzer.layers.float32 import Float32Linear
@@ -30,8 +30,7 @@ _BIAS = {
 class Pi3Head(CameraHead):
     """Each view's pose from its own tokens, by SVD of nine numbers; one field of view from all views' mean.
 
-    No view is special, so the cameras follow their views whatever the order. The field of view spans the shorter
-    image side.
+    No view is special, so the cameras follow their views whatever the order.
 
     Args:
         width: token width d.
@@ -39,6 +38,8 @@ class Pi3Head(CameraHead):
         field_of_view: how it is found: "bounded" stays strictly inside (0, pi); "softplus", as in Open-RayZer, has no
             upper bound and gives no camera beyond pi; "fixed" is ``initial_fov`` always, for models that are given
             the true intrinsics.
+        fov_spans: the image side that the field of view is measured across. "height" is Open-RayZer's, which also puts
+            the principal point half the height from the left; on square images the same.
 
     Source: Pi3, camera head, and Open-RayZer for the field of view.
     """
@@ -49,12 +50,14 @@ class Pi3Head(CameraHead):
         width: int,
         initial_fov: float = 0.7,
         field_of_view: Literal["bounded", "softplus", "fixed"] = "bounded",
+        fov_spans: Literal["shorter_side", "height"] = "shorter_side",
     ) -> None:
         super().__init__()
         if not 0 < initial_fov < math.pi:
             raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
         self.width, self.initial_fov, self.field_of_view = width, initial_fov, field_of_view
         self.predicts_intrinsics = field_of_view != "fixed"
+        self.intrinsics = square_pixel_intrinsics if fov_spans == "shorter_side" else height_intrinsics
         self.token_blocks = nn.Sequential(ResidualBlock(width), ResidualBlock(width))
         self.view_layers = _relu_layers(width, 2)
         self.translation = Float32Linear(width, 3)
@@ -74,10 +77,10 @@ class Pi3Head(CameraHead):
         features = self.view_layers(pooled)
         c2w = pose_from(rotation_from_9d(self.rotation(features)), self.translation(features))
         focal = repeat(fov_to_focal(self._fov(pooled)), "b 1 -> b v", v=tokens.shape[1])
-        return Cameras(c2w, square_pixel_intrinsics(focal, image_size))
+        return Cameras(c2w, self.intrinsics(focal, image_size))
 
     def _fov(self, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
-        """Radians across the shorter image side; one per scene."""
+        """Radians across the image side that it spans; one per scene."""
         if self.field_of_view == "fixed":
             return pooled.new_full((pooled.shape[0], 1), self.initial_fov)
         value = self.fov(self.fov_layers(reduce(pooled, "b v d -> b d", "mean")))

@@ -77,3 +77,18 @@ def equal_share_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int
     focal = full_precision(focal)
     centre = torch.full_like(focal, 0.5)
     return torch.stack([focal, focal, centre, centre], dim=-1)
+
+
+def height_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
+    """Intrinsics of a camera with square pixels and the principal point (h / 2, h / 2) pixels from the upper left.
+
+    That is the centre of square images only, so this is for models that were trained so.
+
+    Args:
+        focal: focal length divided by the image height.
+        image_size: only the aspect ratio matters.
+    """
+    height, width = image_size
+    focal = full_precision(focal)
+    centre = torch.full_like(focal, 0.5)
+    return torch.stack([focal * (height / width), focal, centre * (height / width), centre], dim=-1)

@@ -16,10 +16,16 @@ class Configuration:
         values: nested; empty if there is no configuration file.
         source: where they come from, for messages.
         whole: whether this is all of a configuration, so that what it leaves out takes the published code's default.
+        given: keys in ``values`` that a user gave one by one, so that each must be of use.
+
+    Attributes:
+        notes: defaults that were taken, one sentence each.
     """
 
-    def __init__(self, values: Mapping[str, Any], *, source: str, whole: bool) -> None:
-        self.values, self.source, self.whole = values, source, whole
+    def __init__(self, values: Mapping[str, Any], *, source: str, whole: bool, given: Sequence[str] = ()) -> None:
+        self.values, self.source, self.whole, self.given = values, source, whole, tuple(given)
+        self.notes: list[str] = []
+        self._asked: dict[str, bool] = {}  # every key that was looked for, and whether it was there
         self._problems: list[str] = []
         self._questions: list[str] = []
 
@@ -41,7 +47,7 @@ class Configuration:
         """
         said = self._find(key)
         if said is _ABSENT and self.whole and otherwise is not None:
-            return otherwise
+            return self._default(key, otherwise)
         if said is _ABSENT:
             self._questions.append(f"{key} ({meaning}): one of {', '.join(map(_shown, choices))}")
         elif not any(type(said) is type(choice) and said == choice for choice in choices):
@@ -81,6 +87,24 @@ class Configuration:
         if lines:
             raise InputError("\n".join(lines))
 
+    def check_used(self) -> None:
+        """To be called when everything was asked.
+
+        Raises:
+            InputError: something was given one by one that nobody asks for, or nothing of it all is what was asked for,
+                as in the configuration of another system.
+        """
+        known = ", ".join(self._asked)
+        stray = [key for key in self.given if key not in self._asked]
+        if stray:
+            raise InputError(f"--given {', '.join(stray)}: nothing asks for it; known are {known}")
+        if self.whole and not any(self._asked.values()):
+            raise InputError(f"{self.source} says nothing of what is asked: {known}; is it of another system?")
+
+    def _default(self, key: str, otherwise: T) -> T:
+        self.notes.append(f"{key} is not configured: {_shown(otherwise)} is taken, as the published code does")
+        return otherwise
+
     def _above_0(
         self,
         key: str,
@@ -91,7 +115,7 @@ class Configuration:
     ) -> int | float:
         said: Any = self._find(key)
         if said is _ABSENT and self.whole and otherwise is not None:
-            return otherwise
+            return self._default(key, otherwise)
         if said is _ABSENT:
             self._questions.append(f"{key} ({meaning}): {expected}")
         elif isinstance(said, kinds) and not isinstance(said, bool) and said > 0:
@@ -103,9 +127,8 @@ class Configuration:
     def _find(self, key: str) -> Any:
         value: Any = self.values
         for part in key.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                return _ABSENT
-            value = value[part]
+            value = value[part] if isinstance(value, Mapping) and part in value else _ABSENT
+        self._asked[key] = value is not _ABSENT
         return value
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import safe_open
-from torch import Tensor, float32
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, bfloat16, float16, float32, float64, strided
 
 from openrayzer.interfaces import InputError
 from openrayzer.interop.configuration import Configuration
@@ -24,6 +24,8 @@ LOSS_NETWORK = "loss_computer."
 ROOT = "parameters"
 """Key that Open-RayZer puts around its whole configuration."""
 REMEDY = "give a .pt or .safetensors file with a state dict of one of the published systems"
+DTYPES = (float16, bfloat16, float32, float64)
+"""What weights may be stored in."""
 RECORDED = "state/"
 """Start of the names of weights in a golden file."""
 
@@ -83,7 +85,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
             values = json.loads((file.metadata() or {})["config"])
         if not isinstance(values["arch"], str) or not isinstance(values["config"], dict):
             raise TypeError
-    except (KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: its metadata has no 'config' of the form {{'arch': ..., 'config': ...}}") from error
     return values
 
@@ -101,13 +103,10 @@ def read_configuration(
     Raises:
         InputError: the file cannot be read, or something given is malformed.
     """
-    values: dict[str, Any] = dict(known or {})
-    if file is not None:
-        values = _read_yaml(file)
+    values: dict[str, Any] = _merged(known or {}, {} if file is None else _read_yaml(file))
     source = str(file) if file is not None else "the file of weights" if known else "--given"
-    for assignment in given:
-        _assign(values, assignment)
-    return Configuration(values, source=source, whole=file is not None or bool(known))
+    keys = [_assign(values, assignment) for assignment in given]
+    return Configuration(values, source=source, whole=file is not None or bool(known), given=keys)
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
@@ -120,7 +119,16 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values[ROOT] if isinstance(values.get(ROOT), dict) else values
 
 
-def _assign(values: dict[str, Any], assignment: str) -> None:
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, section by section; ``above`` wins."""
+    both = {
+        key: value for key, value in above.items() if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+    }
+    return {**below, **above, **{key: _merged(below[key], value) for key, value in both.items()}}
+
+
+def _assign(values: dict[str, Any], assignment: str) -> str:
+    """Set one value; returns its key."""
     key, equals, text = assignment.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"--given {assignment}: expected KEY=VALUE, e.g. model.transformer.vggstyle=true")
@@ -133,6 +141,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise InputError(f"--given {assignment}: {text!r} is no YAML value") from error
+    return key
 
 
 def _unwrap(content: Any, path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -158,6 +167,11 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = {name: name.replace(COMPILED, "") for name in state}
     while prefix := next((start for start in PREFIXES if all(n.startswith(start) for n in names.values())), ""):
         names = {name: short.removeprefix(prefix) for name, short in names.items()}
+    if len(set(names.values())) < len(names):
+        twice = sorted({short for short in names.values() if list(names.values()).count(short) > 1})
+        raise InputError(
+            f"without prefixes such as {COMPILED!r} these names stand for two weights each: {listed(twice)}"
+        )
     return {short: state[name] for name, short in names.items()}
 
 
@@ -168,11 +182,13 @@ def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
             f"{path}: {len(empty)} weight(s) have no values: {listed(empty)}; if DeepSpeed wrote it with ZeRO stage 3, "
             "gather the weights first with the zero_to_fp32.py beside it"
         )
-    wrong = [f"{name} is {value.dtype}" for name, value in state.items() if not value.is_floating_point()]
-    wrong += [
-        f"{name} has values that are not finite"
-        for name, value in state.items()
-        if value.is_floating_point() and not value.isfinite().all()
-    ]
+    wrong = []
+    for name, value in state.items():
+        if value.dtype not in DTYPES:
+            wrong.append(f"{name} is {value.dtype}")
+        elif value.is_meta or value.layout != strided:
+            wrong.append(f"{name} is {'a placeholder without values' if value.is_meta else value.layout}")
+        elif not value.isfinite().all():
+            wrong.append(f"{name} has values that are not finite")
     if wrong:
         raise InputError(f"{path}: {len(wrong)} weight(s) cannot be used: {listed(wrong)}")

@@ -1,7 +1,7 @@
 """Recorded outputs of published systems beside what our models make of the same inputs."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from openrayzer.interop.files import REMEDY, read_metadata, read_weights_file
 from openrayzer.interop.system import Imported, System
 from openrayzer.interop.systems import check_belongs, system_named
 from openrayzer.layers.stack import Stack
-from openrayzer.layers.weight_files import read_content
+from openrayzer.layers.weight_files import listed, read_content
 from openrayzer.weight_folder import fill
 
 INPUT, OUTPUT = "in/", "out/"
@@ -54,8 +54,26 @@ def build_imported(imported: Imported, *, source: Path) -> Model:
         InputError: the model cannot be built, or the weights do not fit it.
     """
     model: Model = construct(plan(imported.model, Model, registries=REGISTRIES, path="model"))
-    fill(model, imported.weights, source=source)
+    fill_imported(model, imported, source=source)
     return model.eval()
+
+
+def fill_imported(model: Model, imported: Imported, *, source: Path) -> None:
+    """Set every weight of ``model``; what does not fit is called by its published name.
+
+    Raises:
+        InputError: lists every weight of another shape than the model's, or what else is wrong.
+    """
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in imported.weights.items()}
+    wrong = [
+        f"{imported.published.get(name, name)} has shape {shape} instead of {wanted[name]}"
+        for name, shape in found.items()
+        if wanted.get(name, shape) != shape
+    ]
+    if wrong:
+        raise InputError(f"{len(wrong)} weight(s) in {source} do not fit the model: {listed(wrong)}")
+    fill(model, imported.weights, source=source)
 
 
 def compare(file: Path, *, attention: str = "auto", activation_checkpointing: int = 0) -> tuple[str, list[Comparison]]:
@@ -75,7 +93,7 @@ def compare(file: Path, *, attention: str = "auto", activation_checkpointing: in
     check_belongs(published.state, system)
     imported = system.read(published.state, configuration)
     backend: dict[str, Any] = {"attention": {"type": attention}, "activation_checkpointing": activation_checkpointing}
-    model = build_imported(Imported(imported.model | backend, imported.weights), source=file)
+    model = build_imported(replace(imported, model=imported.model | backend), source=file)
     for stack in model.modules() if activation_checkpointing else ():
         if isinstance(stack, Stack):
             stack.train()  # blocks are recomputed in training only
@@ -83,7 +101,10 @@ def compare(file: Path, *, attention: str = "auto", activation_checkpointing: in
     inputs, recorded = _part(tensors, INPUT), _part(tensors, OUTPUT)
     if not recorded:
         raise InputError(f"{file} has no {OUTPUT}* to compare with")
-    computed = dict(_computed(system, model, inputs, configuration, names=recorded))
+    try:
+        computed = dict(_computed(system, model, inputs, configuration, names=recorded))
+    except (RuntimeError, ValueError) as error:  # of inputs that a model cannot take, or a backend that cannot run here
+        raise InputError(f"the recorded inputs cannot be computed: {error}") from error
     return system.name, [_compared(name, value, computed) for name, value in recorded.items()]
 
 

@@ -1,16 +1,18 @@
 """Published weights to a run folder."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from openrayzer.composer import ExperimentPlan, load_experiment
-from openrayzer.interfaces import InputError
+from openrayzer.composer import ExperimentPlan, construct, load_experiment
+from openrayzer.interfaces import InputError, Model
 from openrayzer.interop.files import read_configuration, read_weights_file
-from openrayzer.interop.golden import build_imported
+from openrayzer.interop.golden import fill_imported
 from openrayzer.interop.system import Imported, System
 from openrayzer.interop.systems import check_belongs
 from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, write_weights
@@ -42,7 +44,7 @@ def import_weights(
     overrides: Sequence[str] = (),
     data_roots: Sequence[Path] = (),
 ) -> Report:
-    """Write a run folder: experiment.json and model.safetensors, checked by building the model and filling it.
+    """Write a run folder: experiment.json and model.safetensors, checked by building its model and filling it.
 
     Args:
         system: whose weights they are.
@@ -59,34 +61,37 @@ def import_weights(
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise InputError(f"--output {output} exists and is not empty; choose another folder")
+    imported = read_published(system, weights, config=config, given=given)
+    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=data_roots)
+    model: Model = construct(planned.plan.arguments["model"])
+    fill_imported(model, imported, source=weights)
+    origin = {
+        "system": system.name,
+        "title": system.title,
+        "source": weights.name,
+        "license": system.license,
+        "notes": list(imported.notes),
+    }
+    _write(output, model, planned.resolved | {"run": {IMPORTED: origin}})
+    return Report(sum(weight.numel() for weight in model.parameters()), imported.notes)
+
+
+def read_published(system: System, weights: Path, *, config: Path | None, given: Sequence[str]) -> Imported:
+    """A file of published weights in our words, with a note on everything that was left out, converted or taken.
+
+    Raises:
+        InputError: the file, the configuration, or both together are wrong.
+    """
     published = read_weights_file(weights)
     check_belongs(published.state, system)
     configuration = read_configuration(config, given, known=published.configuration)
     try:
         imported = system.read(published.state, configuration)
+        configuration.check_used()
     except InputError as error:
         raise InputError(f"{weights} as {system.name}:\n{error}") from error
-    model = build_imported(imported, source=weights)
-    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=data_roots)
-    notes = (*published.notes, *imported.notes)
-    record = planned.resolved | {
-        "run": {
-            IMPORTED: {
-                "system": system.name,
-                "title": system.title,
-                "source": weights.name,
-                "license": system.license,
-                "notes": list(notes),
-            }
-        }
-    }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_weights(model, output / WEIGHTS)
-        (output / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
-    return Report(sum(weight.numel() for weight in model.parameters()), notes)
+    notes = (*published.notes, *imported.notes, *configuration.notes)
+    return Imported(imported.model, imported.weights, imported.published, imported.experiment, notes)
 
 
 def _plan(
@@ -104,7 +109,7 @@ def _plan(
         "shared={}",
         f"description={json.dumps(description)}",
         f"model={json.dumps(imported.model)}",
-        f"train.initial_weights={json.dumps(str(output / WEIGHTS))}",
+        f"train.initial_weights={json.dumps(str(output.resolve() / WEIGHTS))}",
         *imported.experiment,
         *overrides,
     ]
@@ -112,3 +117,18 @@ def _plan(
     with torch.device("meta"):
         planned.build()
     return planned
+
+
+def _write(output: Path, model: Model, record: dict[str, Any]) -> None:
+    """Both files or nothing."""
+    unfinished = output.with_name(f"unfinished_{output.name}")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        write_weights(model, unfinished / WEIGHTS)
+        (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
+        unfinished.rename(output)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

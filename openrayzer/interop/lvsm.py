@@ -8,9 +8,19 @@ from torch import Tensor
 
 from openrayzer.interfaces import Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, rename, shape_of
+from openrayzer.interop.naming import depth_of, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import Trunk, first_and_last, judged, patch_size_of, read_trunk, view_counts, views_of
+from openrayzer.interop.trunk import (
+    BlockNames,
+    Trunk,
+    first_and_last,
+    is_normed,
+    judged,
+    patch_size_of,
+    read_trunk,
+    view_counts,
+    views_of,
+)
 
 
 class LVSM(System):
@@ -27,11 +37,13 @@ class LVSM(System):
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
         *_, last = self.stacks
-        trunk = read_trunk(state, f"{last}.0", configuration)
         depths = {
             stack: configuration.agree(f"model.transformer.{self.depth_keys[stack]}", depth_of(state, stack))
             for stack in self.stacks
         }
+        names = self._names(BlockNames(is_normed(state)), depths)
+        weights = rename(state, names)
+        trunk = read_trunk(state, f"{last}.0", configuration)
         patch_size = self._patch_size(state, configuration)
         model: dict[str, Any] = {
             "width": trunk.width,
@@ -52,18 +64,9 @@ class LVSM(System):
             **self.model(state, trunk, depths, configuration),
         }
         configuration.check()
-        names = self.names() | {
-            "image_tokenizer.1.weight": "fusion.patches.linear.weight",
-            "target_pose_tokenizer.1.weight": "scene.target_rays.linear.weight",
-            f"{self.input_norm}.weight": "scene.renderer.norm.weight",
-            "image_token_decoder.0.weight": "scene.pixels.norm.weight",
-            "image_token_decoder.1.weight": "scene.pixels.linear.weight",
-        }
-        for stack, ours in self.stacks.items():
-            names |= trunk.names(stack, ours, depths[stack])
         side = configuration.get("model.image_tokenizer.image_size", 0)
         size = (f"data.image_size=[{side}, {side}]",) if side else ()
-        return Imported(model, rename(state, names), (*size, *view_counts(configuration)))
+        return Imported(model, weights, published_names(names), (*size, *view_counts(configuration)))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """render, loss."""
@@ -80,6 +83,18 @@ class LVSM(System):
     def names(self) -> dict[str, str]:
         """Our names of weights that only one variant has."""
         return {}
+
+    def _names(self, block_names: BlockNames, depths: Mapping[str, int]) -> dict[str, str]:
+        names = self.names() | {
+            "image_tokenizer.1.weight": "fusion.patches.linear.weight",
+            "target_pose_tokenizer.1.weight": "scene.target_rays.linear.weight",
+            f"{self.input_norm}.weight": "scene.renderer.norm.weight",
+            "image_token_decoder.0.weight": "scene.pixels.norm.weight",
+            "image_token_decoder.1.weight": "scene.pixels.linear.weight",
+        }
+        for stack, ours in self.stacks.items():
+            names |= block_names.of(stack, ours, depths[stack])
+        return names
 
     @staticmethod
     def _patch_size(state: Mapping[str, Tensor], configuration: Configuration) -> int:

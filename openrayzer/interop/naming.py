@@ -38,6 +38,11 @@ def rename(
     return {ours: changes.get(name, _same)(state[name]) for name, ours in names.items()}
 
 
+def published_names(names: Mapping[str, str]) -> dict[str, str]:
+    """The published name of each of ours."""
+    return {ours: name for name, ours in names.items()}
+
+
 def shape_of(state: Mapping[str, Tensor], name: str, *, rank: int = 2) -> tuple[int, ...]:
     """Shape of a weight that all sizes are read from.
 
@@ -51,10 +56,10 @@ def shape_of(state: Mapping[str, Tensor], name: str, *, rank: int = 2) -> tuple[
     return tuple(state[name].shape)
 
 
-def depth_of(state: Mapping[str, Tensor], stack: str) -> int:
-    """Number of blocks of a stack: one more than the highest ``stack.NUMBER.``."""
+def depth_of(state: Mapping[str, Tensor], stack: str, *, least: int = 1) -> int:
+    """Number of blocks of a stack: one more than the highest ``stack.NUMBER.``, and never below ``least``."""
     numbered = re.compile(rf"{re.escape(stack)}\.(\d+)\.")
-    return max((int(found[1]) for name in state if (found := numbered.match(name))), default=-1) + 1
+    return max((int(found[1]) for name in state if (found := numbered.match(name))), default=least - 1) + 1
 
 
 def paired(published: str, ours: str, leaves: Mapping[str, str]) -> dict[str, str]:

@@ -9,9 +9,20 @@ from torch import Tensor
 from openrayzer.geometry.intrinsics import focal_to_fov
 from openrayzer.interfaces import Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, paired, rename, shape_of
+from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import Trunk, first_and_last, judged, patch_size_of, read_trunk, view_counts, views_of
+from openrayzer.interop.trunk import (
+    PACKED,
+    BlockNames,
+    Trunk,
+    first_and_last,
+    is_normed,
+    judged,
+    patch_size_of,
+    read_trunk,
+    view_counts,
+    views_of,
+)
 
 STACKS = {"estimator": "estimator", "encoder": "scene.encoder", "decoder": "scene.renderer.stack"}
 FUSIONS = {"encoder_tokenizer.": "pixel_fuse", "encoder_fuse.": "feature_fuse"}
@@ -29,15 +40,18 @@ class OpenRayZer(System):
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
         rotary = _rotary(state, configuration)
-        trunk = read_trunk(state, "estimator_blocks.0", configuration, **_attention_names(state))
         depths = {
             stack: configuration.agree(f"model.transformer.{stack}_depth", depth_of(state, f"{stack}_blocks"))
             for stack in STACKS
         }
-        configuration.agree("model.transformer.n_latent_vectors", shape_of(state, "latent_scene_tokens")[0])
         fusion = _fusion(state, configuration)
         shared = _shares_ray_tokens(state, fusion, configuration)
         predicts_fov = _predicts_fov(state, configuration)
+        names = _names(_block_names(state), depths, fusion, predicts_fov=predicts_fov, shared=shared)
+        unused, notes = _unused(state, predicts_fov=predicts_fov, shared=shared)
+        weights = rename({name: value for name, value in state.items() if name not in unused}, names)
+        trunk = read_trunk(state, "estimator_blocks.0", configuration)
+        configuration.agree("model.transformer.n_latent_vectors", shape_of(state, "latent_scene_tokens")[0])
         patch_size = configuration.agree(
             "model.tokenizer.patch_size", patch_size_of(state, "image_tokenizer.1.weight", channels=3)
         )
@@ -50,6 +64,7 @@ class OpenRayZer(System):
                 "type": "pi3",
                 "width": trunk.width,
                 "field_of_view": "softplus" if predicts_fov else "fixed",
+                "fov_spans": "height",
             },
             "intrinsics": "predicted" if predicts_fov else "given",
             "num_camera_tokens": 0,
@@ -59,12 +74,9 @@ class OpenRayZer(System):
             "activation_checkpointing": 1,
         }
         configuration.check()
-        names = _names(trunk, depths, fusion, predicts_fov=predicts_fov, shared=shared)
-        unused, notes = _unused(state, fusion, predicts_fov=predicts_fov, shared=shared)
-        weights = rename({name: value for name, value in state.items() if name not in unused}, names)
         side = configuration.get("model.image_tokenizer.image_size", 0)
         size = (f"data.image_size=[{side}, {side}]",) if side else ()
-        return Imported(model, weights, (*size, *view_counts(configuration)), notes)
+        return Imported(model, weights, published_names(names), (*size, *view_counts(configuration)), notes)
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """render, c2w, fov (radians, one per scene), loss."""
@@ -76,16 +88,19 @@ class OpenRayZer(System):
 
 
 def _rotary(state: Mapping[str, Tensor], configuration: Configuration) -> bool:
-    """Whether queries and keys turn; blocks that do are written with other names."""
-    if configuration.get("model.transformer.rope", None) is None and "estimator_blocks.0.attn.to_qkv.weight" in state:
-        return False
+    """Whether queries and keys turn; the blocks of LVSM, which never do, have names of their own."""
+    if _is_lvsm_block(state):
+        return configuration.agree("model.transformer.rope", False)
     return configuration.ask("model.transformer.rope", (True, False), "rotary position encoding")
 
 
-def _attention_names(state: Mapping[str, Tensor]) -> dict[str, str]:
-    if "estimator_blocks.0.attn.to_qkv.weight" in state:
-        return {"packed": "to_qkv", "out": "fc"}
-    return {"packed": "qkv", "out": "proj"}
+def _is_lvsm_block(state: Mapping[str, Tensor]) -> bool:
+    return any(name.endswith(f".attn.{PACKED}.weight") for name in state)
+
+
+def _block_names(state: Mapping[str, Tensor]) -> BlockNames:
+    normed = is_normed(state)
+    return BlockNames(normed) if _is_lvsm_block(state) else BlockNames(normed, packed="qkv", out="proj")
 
 
 def _fusion(state: Mapping[str, Tensor], configuration: Configuration) -> str:
@@ -97,12 +112,14 @@ def _fusion(state: Mapping[str, Tensor], configuration: Configuration) -> str:
 
 
 def _shares_ray_tokens(state: Mapping[str, Tensor], fusion: str, configuration: Configuration) -> bool:
-    """One tokenizer for all rays: the second is left out, or is a copy to the last bit."""
+    """One tokenizer for all rays: then the second is a copy to the last bit, or is not stored."""
     if fusion == "pixel_fuse":  # has no second one, so the switch does nothing
         return False
+    key, meaning = "unposed.decoder_as_canonical", "one tokenizer for context and target rays"
     first, second = state.get("target_pose_tokenizer.1.weight"), state.get("pose_tokenizer.1.weight")
-    same = second is None or (first is not None and torch.equal(first, second))
-    return configuration.agree("unposed.decoder_as_canonical", same)
+    if first is None or second is None:
+        return configuration.ask(key, (True, False), meaning)
+    return configuration.agree(key, torch.equal(first, second))
 
 
 def _predicts_fov(state: Mapping[str, Tensor], configuration: Configuration) -> bool:
@@ -130,7 +147,9 @@ def _attention(
     style = configuration.ask(
         "model.transformer.vggstyle", (True, False), "global and frame attention take turns in the estimator"
     )
-    base = configuration.number("model.transformer.rope_freq", "base of the rotary frequencies", otherwise=100.0)
+    base = 100.0
+    if rotary:
+        base = configuration.number("model.transformer.rope_freq", "base of the rotary frequencies", otherwise=base)
     alternating = rotary and style
     norm = {"mlp_ratio": trunk.mlp_ratio, "qk_norm_eps": trunk.qk_norm_eps(1e-5 if rotary else 1e-3)}
     return {
@@ -152,7 +171,9 @@ def _attention(
     }
 
 
-def _names(trunk: Trunk, depths: Mapping[str, int], fusion: str, *, predicts_fov: bool, shared: bool) -> dict[str, str]:
+def _names(
+    block_names: BlockNames, depths: Mapping[str, int], fusion: str, *, predicts_fov: bool, shared: bool
+) -> dict[str, str]:
     names = {
         "latent_scene_tokens": "scene.latents",
         "image_tokenizer.1.weight": "tokenizer.patches.linear.weight",
@@ -163,7 +184,7 @@ def _names(trunk: Trunk, depths: Mapping[str, int], fusion: str, *, predicts_fov
         "decoder_layernorm.weight": "scene.renderer.norm.weight",
     }
     for stack, ours in STACKS.items():
-        names |= trunk.names(f"{stack}_blocks", f"{ours}.blocks", depths[stack])
+        names |= block_names.of(f"{stack}_blocks", f"{ours}.blocks", depths[stack])
     return names | _head_names(predicts_fov=predicts_fov) | _fusion_names(fusion, shared=shared)
 
 
@@ -192,9 +213,7 @@ def _fusion_names(fusion: str, *, shared: bool) -> dict[str, str]:
     return names if shared else names | own_rays
 
 
-def _unused(
-    state: Mapping[str, Tensor], fusion: str, *, predicts_fov: bool, shared: bool
-) -> tuple[set[str], tuple[str, ...]]:
+def _unused(state: Mapping[str, Tensor], *, predicts_fov: bool, shared: bool) -> tuple[set[str], tuple[str, ...]]:
     """Weights of the published model that take no part in what it computes, and a word on each kind."""
     unused, notes = set(), []
     fov = {name for name in state if name.startswith("pose_wrapper.fov_")}

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, paired, rename, shape_of
+from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies
 from openrayzer.layers.weight_files import listed
@@ -19,6 +19,8 @@ PIXELS = "backbone.merges.0.proj.weight"
 """From the pixels of a patch, each (red, green, blue, direction, moment), to the first token."""
 SPATIAL, TEMPORAL = "pos_emb.spatial_freqs", "pos_emb.temporal_freqs"
 """Stored constants: frequencies of rows and columns, and of time, which turns nothing inside a view."""
+HALF_PRECISION = 4e-3
+"""Relative rounding error of a frequency that was stored in bfloat16; neighbouring frequencies are further apart."""
 POSE, FOCAL = "camera_pose_head", "intrinsics_head"
 
 
@@ -43,13 +45,22 @@ class RayDerWeights(System):
     license = "other"
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
-        width = configuration.agree("width", shape_of(state, "camera_tokens.weight")[1])
         depth = configuration.agree("depth", depth_of(state, "backbone.mid_level"))
+        fine = range(depth_of(state, "backbone.merges"))
+        depths = [depth_of(state, f"backbone.down_levels.{number}", least=0) for number in fine]
+        names = _names(depth, depths)
+        constants = {name: name for name in _constants(depth, depths)}
+        weights = rename(state, names | constants)
+        width = configuration.agree("width", shape_of(state, "camera_tokens.weight")[1])
         state_width = configuration.agree("d_dynamic_state", shape_of(state, "dynamic_state_in_proj.weight")[1])
-        levels = _levels(state)
+        levels = _levels(state, depths)
         published = [[level["width"], level["depth"], [1, level["patch"], level["patch"]]] for level in levels]
         configuration.agree("down_up_configs", published)
         (num_heads,) = shape_of(state, "backbone.mid_level.0.global_attn.scale", rank=1)
+        if width % num_heads:
+            raise InputError(
+                f"{num_heads} heads (backbone.mid_level.0.global_attn.scale) do not share a width of {width}"
+            )
         head_width = width // num_heads
         model = {
             "type": "rayder",
@@ -74,7 +85,8 @@ class RayDerWeights(System):
             "frequency_spread": _spread(state, head_width),
         }
         configuration.check()
-        return Imported(model, _weights(state, depth, levels))
+        kept = _converted({name: value for name, value in weights.items() if name not in constants})
+        return Imported(model, kept, published_names(names))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """R, t and f of all views and their states; targets rendered without and with states, and as in training.
@@ -130,16 +142,13 @@ def _views(chosen: range, images: Tensor) -> Tensor:
     return repeat(torch.tensor(chosen, device=images.device), "v -> b v", b=images.shape[0])
 
 
-def _levels(state: Mapping[str, Tensor]) -> list[dict[str, int]]:
+def _levels(state: Mapping[str, Tensor], depths: list[int]) -> list[dict[str, int]]:
     """Width, depth and patch of each fine grid."""
     levels: list[dict[str, int]] = []
-    for number in range(depth_of(state, "backbone.down_levels")):
+    for number, depth in enumerate(depths):
         name = f"backbone.merges.{number}.proj.weight"
         channels = levels[-1]["width"] if levels else 9
-        depth = depth_of(state, f"backbone.down_levels.{number}")
         levels.append({"width": shape_of(state, name)[0], "depth": depth, "patch": _patch(state, name, channels)})
-    if not levels:
-        raise InputError("there is no weight backbone.down_levels.0...: the model has no fine grid")
     return levels
 
 
@@ -172,19 +181,15 @@ def _spread(state: Mapping[str, Tensor], head_width: int) -> Spread:
 
 
 def _agrees(stored: Tensor, head_width: int, spread: Spread) -> bool:
+    if stored.ndim != 3:
+        return False
     expected = axial_frequencies(stored.shape[1], head_width, spread, stored.device)
-    return stored.shape == (2, *expected.shape) and torch.allclose(stored, expected.expand_as(stored), rtol=1e-5)
+    same_shape = stored.shape == (2, *expected.shape)
+    return same_shape and torch.allclose(stored, expected.expand_as(stored), rtol=HALF_PRECISION)
 
 
-def _weights(state: Mapping[str, Tensor], depth: int, levels: list[dict[str, int]]) -> dict[str, Tensor]:
-    """All weights by our names.
-
-    Raises:
-        InputError: lists what is missing and what is unknown.
-    """
-    constants = {name for name in state if name.endswith((SPATIAL, TEMPORAL))}
-    names = _names(depth, levels)
-    weights = rename({name: value for name, value in state.items() if name not in constants}, names)
+def _converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Published weights under our names, where ours have another form: the first linear map, the learned tokens."""
     pixels = rearrange(weights.pop(PIXELS), "d (cells c) -> d cells c", c=9)
     colours, direction, moment = pixels.split(3, dim=-1)
     patches = {"image": colours, "ray": torch.cat([moment, direction], dim=-1)}
@@ -194,7 +199,16 @@ def _weights(state: Mapping[str, Tensor], depth: int, levels: list[dict[str, int
     return weights
 
 
-def _names(depth: int, levels: list[dict[str, int]]) -> dict[str, str]:
+def _constants(depth: int, depths: list[int]) -> list[str]:
+    """Names of the stored frequencies."""
+    attentions = [f"backbone.mid_level.{block}.local_attn" for block in range(depth)]
+    for way in ("down", "up"):
+        for number, blocks in enumerate(depths):
+            attentions += [f"backbone.{way}_levels.{number}.{block}.self_attn" for block in range(blocks)]
+    return [f"{attention}.{kind}" for attention in attentions for kind in (SPATIAL, TEMPORAL)]
+
+
+def _names(depth: int, depths: list[int]) -> dict[str, str]:
     """Our name of each published weight; what has no equal keeps its own."""
     names = {
         "camera_tokens.weight": "camera_token",
@@ -212,13 +226,13 @@ def _names(depth: int, levels: list[dict[str, int]]) -> dict[str, str]:
         **linear(f"{POSE}.out_proj", "camera_head.twist"),
         **linear(f"{FOCAL}.out_proj", "camera_head.log_focal"),
     }
-    for number in range(len(levels)):
-        last = number == len(levels) - 1
+    for number, blocks in enumerate(depths):
+        last = number == len(depths) - 1
         for kind, extra in (("merge", {}), ("split", {"fac": "share"})):
             published = f"backbone.mid_{kind}" if last else f"backbone.{kind}s.{number + 1}"
             names |= paired(published, f"backbone.{kind}s.{number}", {"proj.weight": "linear.weight", **extra})
         for way in ("down", "up"):
-            for block in range(levels[number]["depth"]):
+            for block in range(blocks):
                 published, ours = f"backbone.{way}_levels.{number}.{block}", f"backbone.{way}.{number}.blocks.{block}"
                 names |= _attention(f"{published}.self_attn", f"{ours}.attention")
                 names |= _feed_forward(f"{published}.ff", f"{ours}.mlp")

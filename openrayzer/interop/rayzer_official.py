@@ -8,9 +8,18 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, rename, shape_of
+from openrayzer.interop.naming import depth_of, linear, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import Trunk, judged, patch_size_of, read_trunk, view_counts, views_of
+from openrayzer.interop.trunk import (
+    BlockNames,
+    Trunk,
+    is_normed,
+    judged,
+    patch_size_of,
+    read_trunk,
+    view_counts,
+    views_of,
+)
 
 ROTATIONS = {6: "rot6d", 4: "quaternion"}
 """Camera head by the numbers of a rotation."""
@@ -28,12 +37,17 @@ class RayZerOfficial(System):
     license = "cc-by-nc-sa-4.0"
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
-        trunk = read_trunk(state, "transformer_encoder.0", configuration)
+        embedded = configuration.agree("model.input_with_pe", any("pe_embedder." in name for name in state))
         depths = self._depths(state, configuration)
+        names = self._names(BlockNames(is_normed(state)), depths, embedded=embedded)
+        weights = rename(state, names)
+        trunk = read_trunk(state, "transformer_encoder.0", configuration)
         patch_size = self._patch_size(state, configuration)
         num_latents = configuration.agree("model.scene_latent.length", shape_of(state, "scene_code")[0])
-        num_tokens = configuration.agree("model.pose_latent.length", shape_of(state, "cam_code")[0])
-        embedded = configuration.agree("model.input_with_pe", any(name.startswith("pe_embedder.") for name in state))
+        if (num_tokens := configuration.agree("model.pose_latent.length", shape_of(state, "cam_code")[0])) != 1:
+            configuration.problem(
+                f"weight cam_code holds {num_tokens} camera tokens, the published code knows one only"
+            )
         model: dict[str, Any] = {
             "type": "rayzer",
             "width": trunk.width,
@@ -56,14 +70,14 @@ class RayZerOfficial(System):
             "estimator_depth": depths["transformer_encoder"],
             "encoder_depth": depths["transformer_encoder_geom"],
             "num_latents": num_latents,
-            "num_camera_tokens": num_tokens,
+            "num_camera_tokens": 1,
             "mlp_ratio": trunk.mlp_ratio,
             "qk_norm_eps": trunk.qk_norm_eps(1e-5),
             "activation_checkpointing": 1,
         }
         configuration.check()
-        weights = rename(state, self._names(trunk, depths, embedded=embedded))
-        return Imported(model, weights, (*self._image_size(configuration), *view_counts(configuration)))
+        changes = (*self._image_size(configuration), *view_counts(configuration))
+        return Imported(model, weights, published_names(names), changes)
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """render, c2w, fxfycxcy (divided by the image sides), loss."""
@@ -126,7 +140,7 @@ class RayZerOfficial(System):
         return (f"data.image_size={sides}",) if all(sides) else ()
 
     @staticmethod
-    def _names(trunk: Trunk, depths: Mapping[str, int], *, embedded: bool) -> dict[str, str]:
+    def _names(block_names: BlockNames, depths: Mapping[str, int], *, embedded: bool) -> dict[str, str]:
         names = {
             "scene_code": "scene.latents",
             "cam_code": "camera_tokens",
@@ -152,5 +166,5 @@ class RayZerOfficial(System):
             "transformer_decoder": "scene.renderer.stack.blocks",
         }
         for published, ours in stacks.items():
-            names |= trunk.names(published, ours, depths[published])
+            names |= block_names.of(published, ours, depths[published])
         return names

@@ -18,12 +18,14 @@ class Imported:
     Attributes:
         model: the ``model`` section of an experiment, complete.
         weights: by our names, in float32.
+        published: the published name of each of ours, for messages.
         experiment: overrides of the base experiment beside ``model``, as ``--set`` takes them.
         notes: what a user should know, one sentence each.
     """
 
     model: dict[str, Any]
     weights: dict[str, Tensor]
+    published: dict[str, str]
     experiment: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -19,26 +19,20 @@ PACKED, OUT = "to_qkv", "fc"
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """Sizes that all blocks have in common.
+class BlockNames:
+    """How the weights of a block are called.
 
     Attributes:
-        width: token width d.
-        num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward layers, in token widths.
         normed: whether queries and keys are normalised.
         packed: published name of the linear map to queries, keys and values.
         out: published name of the one behind the attention.
     """
 
-    width: int
-    num_heads: int
-    mlp_ratio: float
     normed: bool
     packed: str = PACKED
     out: str = OUT
 
-    def names(self, published: str, ours: str, depth: int) -> dict[str, str]:
+    def of(self, published: str, ours: str, depth: int) -> dict[str, str]:
         """Our names of ``depth`` blocks of a stack."""
         leaves = {
             "norm1.weight": "attention_norm.weight",
@@ -53,21 +47,41 @@ class Trunk:
         blocks = [paired(f"{published}.{number}", f"{ours}.{number}", leaves) for number in range(depth)]
         return {name: own for block in blocks for name, own in block.items()}
 
+
+def is_normed(state: Mapping[str, Tensor]) -> bool:
+    """Whether any queries or keys are normalised."""
+    return any(name.endswith((".attn.q_norm.weight", ".attn.k_norm.weight")) for name in state)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Sizes that all blocks have in common.
+
+    Attributes:
+        width: token width d.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layers, in token widths.
+        normed: whether queries and keys are normalised.
+    """
+
+    width: int
+    num_heads: int
+    mlp_ratio: float
+    normed: bool
+
     def qk_norm_eps(self, eps: float) -> float | None:
         """As our components take it."""
         return eps if self.normed else None
 
 
-def read_trunk(
-    state: Mapping[str, Tensor], block: str, configuration: Configuration, *, packed: str = PACKED, out: str = OUT
-) -> Trunk:
-    """Sizes read off one block, e.g. ``transformer_encoder.0``.
+def read_trunk(state: Mapping[str, Tensor], block: str, configuration: Configuration) -> Trunk:
+    """Sizes read off one block, e.g. ``transformer_encoder.0``, all of whose weights are known to be there.
 
     Raises:
-        InputError: the block is not there.
+        InputError: they have another number of dimensions.
     """
     hidden, width = shape_of(state, f"{block}.mlp.mlp.0.weight")
-    normed = f"{block}.attn.q_norm.weight" in state
+    normed = is_normed(state)
     configuration.agree("model.transformer.use_qk_norm", normed)
     if normed:
         (head,) = shape_of(state, f"{block}.attn.q_norm.weight", rank=1)
@@ -78,7 +92,7 @@ def read_trunk(
     if width % head:
         configuration.problem(f"model.transformer.d_head: {head} does not divide the width {width} of the weights")
         head = width
-    return Trunk(width, width // head, hidden / width, normed, packed, out)
+    return Trunk(width, width // head, hidden / width, normed)
 
 
 def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> int:
@@ -106,19 +120,28 @@ def views_of(
         posed: whether cameras are needed.
 
     Raises:
-        InputError: one of them is not recorded, or a place is none.
+        InputError: one of them is not recorded or of a wrong shape, or a place is none.
     """
     needed = ["image", *(("c2w", "fxfycxcy") if posed else ())]
     missing = [f"in/{name}" for name in needed if name not in inputs]
     if missing:
         raise InputError(f"the recording has no {' nor '.join(missing)}")
     images = inputs["image"]
+    if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
+        raise InputError(f"in/image is {images.dtype} of shape {tuple(images.shape)}, expected floats (b, v, 3, h, w)")
     batch, num_views, _, height, width = images.shape
     for places in (context, target):
-        if places.shape[0] not in (1, batch) or not ((places >= 0) & (places < num_views)).all():
+        if (
+            places.is_floating_point()
+            or places.shape[0] not in (1, batch)
+            or not ((places >= 0) & (places < num_views)).all()
+        ):
             raise InputError(f"{places.tolist()} are no places of views for {batch} clip(s) of {num_views} views")
     cameras = None
     if posed:
+        for name, shape in {"c2w": (batch, num_views, 4, 4), "fxfycxcy": (batch, num_views, 4)}.items():
+            if tuple(inputs[name].shape) != shape:
+                raise InputError(f"in/{name} has shape {tuple(inputs[name].shape)}, in/image asks for {shape}")
         cameras = Cameras(inputs["c2w"], from_pixels(inputs["fxfycxcy"], (height, width)))
     return Views(
         images=images,

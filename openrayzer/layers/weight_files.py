@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 
-_TORCH_FAULTS = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError, AttributeError)
+_TORCH_FAULTS = (
+    pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, AttributeError, TypeError,
+)  # fmt: skip
 _CODE = re.compile(r"GLOBAL (\S+)")
 """Where torch names the first class or function that a file asks for."""
 _SHOWN = 6
@@ -82,13 +85,22 @@ def read_content(path: Path, *, remedy: str) -> Any:
     """
     require_file(path, remedy=remedy)
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what pickles torch has not been tried on
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except (SafetensorError, *_TORCH_FAULTS) as error:
         raise InputError(
             f"{path.absolute()} cannot be read as a file of weights ({_reason(error)}); {remedy}"
         ) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By what the file starts with, the length of a JSON object and its brace; by its name if it is too short."""
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    return start[8:] == b"{" if len(start) == 9 else path.suffix == ".safetensors"
 
 
 def _reason(error: Exception) -> str:
@@ -96,8 +108,8 @@ def _reason(error: Exception) -> str:
     named = _CODE.search(str(error))
     if named:
         return f"it holds {named[1]}, which is code, and code from a file is never run"
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is damaged, or a pickle of something else than tensors and plain values"
+    if not isinstance(error, RuntimeError | OSError | SafetensorError):
+        return "it is damaged, or holds something else than tensors and plain values"
     return str(error).partition("\n")[0] or type(error).__name__
 
 

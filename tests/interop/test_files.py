@@ -106,6 +106,9 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
         ({}, "holds no tensors by name"),
         ({"model": {"a": torch.zeros(1), "b": 3}}, "these are no tensors: b"),
         ({"a": torch.zeros(2, dtype=torch.long)}, r"1 weight\(s\) cannot be used: a is torch.int64"),
+        ({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, "a is torch.float8_e4m3fn"),
+        ({"a": torch.eye(2).to_sparse()}, "a is torch.sparse_coo"),
+        ({"a": torch.zeros(2, device="meta")}, "a is a placeholder without values"),
         ({"a": torch.tensor([1.0, float("nan")])}, "a has values that are not finite"),
         (
             {"module": {"a": torch.zeros(0)}},
@@ -127,6 +130,33 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, kept: float):
     file.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(InputError, match="cannot be read as a file of weights"):
         read_weights_file(file)
+
+
+def test_names_that_collapse_without_their_prefixes_are_refused(tmp_path: Path):
+    state = {"a.weight": torch.zeros(1), "_orig_mod.a.weight": torch.ones(1)}
+    with pytest.raises(InputError, match=r"these names stand for two weights each: a.weight"):
+        read_weights_file(saved(tmp_path, state))
+
+
+def test_files_are_known_by_what_they_hold_and_not_by_their_names(tmp_path: Path):
+    save_file(lvsm(), tmp_path / "named.pt")
+    torch.save(lvsm(), tmp_path / "named.safetensors")
+    for name in ("named.pt", "named.safetensors"):
+        assert_equal(read_weights_file(tmp_path / name).state, lvsm())
+
+
+@pytest.mark.parametrize("content", [b"", b"some text that is no file of weights", pickle.dumps({"a": 1}, protocol=4)])
+def test_files_without_tensors_are_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(InputError, match=r"weights.pt (cannot be read as a file of weights|holds no tensors)"):
+        read_weights_file(tmp_path / "weights.pt")
+
+
+def test_a_configuration_file_goes_over_what_the_file_of_weights_says(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text("model: {d: 3}")
+    known = {"model": {"d": 2, "e": 1}, "training": {"views": 5}}
+    values = read_configuration(tmp_path / "c.yaml", ["model.f=4"], known=known).values
+    assert values == {"model": {"d": 3, "e": 1, "f": 4}, "training": {"views": 5}}
 
 
 def test_folders_and_missing_files_are_refused(tmp_path: Path):

@@ -126,6 +126,31 @@ def test_frequencies_of_no_known_layout_are_refused():
         read(state)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_frequencies_stored_in_half_precision_are_recognised(dtype):
+    state = {name: value.to(dtype).float() for name, value in published().items()}
+    assert read(state).model == read(published()).model
+
+
+def test_stored_frequencies_are_accounted_for_like_weights():
+    state = published()
+    del state["backbone.mid_level.0.local_attn.pos_emb.spatial_freqs"]
+    state["backbone.mid_level.0.global_attn.pos_emb.spatial_freqs"] = torch.zeros(2, 2, 2)
+    with pytest.raises(InputError, match=r"(?s)missing: .*0\.local_attn\.pos_emb.*unknown: .*global_attn\.pos_emb"):
+        read(state)
+    state = published()
+    state["backbone.mid_level.0.local_attn.pos_emb.spatial_freqs"] = torch.ones(3)
+    with pytest.raises(InputError, match="the rotary frequencies are not those of RayDer"):
+        read(state)
+
+
+def test_heads_that_do_not_share_the_width_are_refused():
+    state = published()
+    state["backbone.mid_level.0.global_attn.scale"] = torch.ones(5)
+    with pytest.raises(InputError, match=f"5 heads .* do not share a width of {WIDTH}"):
+        read(state)
+
+
 def test_what_is_missing_or_unknown_is_listed():
     state = published()
     del state["backbone.mid_level.1.ff.register_norm.linear.weight"], state["intrinsics_head.norm.scale"]
@@ -189,7 +214,7 @@ def test_a_table_of_gains_meets_the_recorded_outputs_too(shared: Path):
             chosen = [code.register if name.endswith("register.weight") else code.patches for code in of_roles]
             if value.shape[-1] == chosen[0].shape[0]:
                 weights[name] = torch.stack([value @ code for code in chosen], dim=1).detach()
-    model = build_imported(Imported(imported.model | {"gains": "table"}, weights), source=file)
+    model = build_imported(Imported(imported.model | {"gains": "table"}, weights, imported.published), source=file)
     inputs = {key.removeprefix("in/"): value for key, value in content.items() if key.startswith("in/")}
     with torch.no_grad():
         outputs = system.reproduce(model, inputs, settings)

@@ -77,6 +77,20 @@ def test_what_a_whole_configuration_leaves_out_takes_the_published_default():
     assert imported("open-rayzer", open_rayzer(), config, whole=True).model["position_encoding"]["base"] == 100.0
 
 
+def test_defaults_that_are_taken_are_noted_and_what_is_given_must_be_of_use():
+    configuration = Configuration({"model": {}}, source="test.yaml", whole=True)
+    SYSTEMS["rayzer-official"].read(rayzer_official(), configuration)
+    taken = "model.pose_latent.canonical is not configured: first is taken, as the published code does"
+    assert configuration.notes == [taken]
+    with pytest.raises(InputError, match=r"test.yaml says nothing of what is asked: .*; is it of another system\?"):
+        configuration.check_used()
+    for stray in ("model.pose_latent.cannonical", "model.pose_latent"):
+        given = Configuration(MIDDLE, source="--given", whole=False, given=[stray])
+        SYSTEMS["rayzer-official"].read(rayzer_official(), given)
+        with pytest.raises(InputError, match=f"--given {stray}: nothing asks for it; known are .*canonical"):
+            given.check_used()
+
+
 @pytest.mark.parametrize(
     ("name", "state", "key", "value", "message"),
     [
@@ -119,10 +133,43 @@ def test_missing_and_unknown_weights_are_listed(name: str):
     assert "1 weight(s) are unknown: extra.weight" in str(caught.value)
 
 
+def test_every_missing_weight_is_listed_even_those_that_sizes_are_read_from():
+    state = rayzer_official()
+    for name in ("transformer_encoder.0.mlp.mlp.0.weight", "scene_code", "cam_code"):
+        del state[name]
+    with pytest.raises(InputError, match=r"3 weight\(s\) are missing: scene_code, cam_code, transformer_encoder.0.mlp"):
+        imported("rayzer-official", state, MIDDLE)
+
+
+def test_blocks_that_never_turn_contradict_rope():
+    with pytest.raises(InputError, match=r"model.transformer.rope: test.yaml says True, the weights say False"):
+        imported("open-rayzer", open_rayzer(rotary=False), open_rayzer_config())
+    config = open_rayzer_config()
+    del config["model"]["transformer"]["rope"], config["model"]["transformer"]["rope_freq"]
+    assert imported("open-rayzer", open_rayzer(rotary=False), config).model["position_encoding"] == {"type": "none"}
+
+
+def test_several_camera_tokens_are_no_official_weights():
+    state = rayzer_official()
+    state["cam_code"] = torch.zeros(2, WIDTH)
+    with pytest.raises(InputError, match="cam_code holds 2 camera tokens, the published code knows one only"):
+        imported("rayzer-official", state, MIDDLE)
+
+
+def test_the_published_field_of_view_spans_the_height():
+    model = model_of("open-rayzer", open_rayzer(), open_rayzer_config())
+    fx, fy, cx, cy = model.estimate(clips(size=(16, 40)).images).intrinsics.unbind(-1)
+    torch.testing.assert_close(fx * 40, fy * 16)
+    torch.testing.assert_close(cx * 40, torch.full_like(cx, 8.0))  # half the height from the left
+    torch.testing.assert_close(cy * 16, torch.full_like(cy, 8.0))
+
+
 def test_a_weight_of_another_shape_is_refused():
     state = rayzer_official()
     state["mlp_fuse.3.bias"] = torch.zeros(3)
-    with pytest.raises(InputError, match=r"fusion.network.3.bias has shape \(3,\) instead of \(16,\)"):
+    with pytest.raises(
+        InputError, match=r"weights.pt do not fit the model: mlp_fuse.3.bias has shape \(3,\) instead of \(16,\)"
+    ):
         model_of("rayzer-official", state, MIDDLE)
 
 
@@ -179,7 +226,12 @@ def test_the_shared_ray_tokenizer_is_one_weight_whether_stored_once_or_twice():
     once = {name: value for name, value in twice.items() if name != "pose_tokenizer.1.weight"}
     rendered = []
     for state in (twice, once):
-        model = model_of("open-rayzer", state, open_rayzer_config())
+        config = open_rayzer_config()
+        if state is once:
+            with pytest.raises(InputError, match=r"unposed.decoder_as_canonical \(one tokenizer"):
+                imported("open-rayzer", state, config)
+            config["unposed"]["decoder_as_canonical"] = True
+        model = model_of("open-rayzer", state, config)
         assert model.scene.target_rays is model.fusion.rays
         rendered.append(model(clips()).images)
     assert torch.equal(*rendered)

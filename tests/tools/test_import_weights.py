@@ -101,6 +101,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         ([], "--arch, --weights, --output must be given to import weights; or --check FILE"),
         (["--arch", "lvsm-d", "--weights", "ckpt.pt"], "--output must be given"),
         (["--check", "x.safetensors", "--arch", "lvsm-d"], "--check takes golden files alone, not --arch"),
+        (["--check", "x.safetensors", "--set", "train.steps=1", "--exp", "x"], "alone, not --exp, --set"),
         (
             ["--arch", "lvsm", "--weights", "ckpt.pt", "--output", "run"],
             "no published system named 'lvsm'; did you mean",
@@ -111,6 +112,14 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         (
             ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--given", "model.transformer.d=8"],
             "ckpt.pt as lvsm-d:\nmodel.transformer.d: --given says 8, the weights say 16",
+        ),
+        (
+            ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--given", "model.transformer.dd=16"],
+            "ckpt.pt as lvsm-d:\n--given model.transformer.dd: nothing asks for it; known are",
+        ),
+        (
+            ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "model.renderer.depth=2"],
+            "do not fit the model: scene.renderer.stack.blocks.1",
         ),
         (
             ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "train.stepz=3"],
@@ -133,6 +142,43 @@ def test_wrong_input_is_answered_and_leaves_nothing(
     assert errors.startswith("error: ")
     assert message in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_leaves_nothing(
+    tool: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(Path, "write_text", full)
+    code, _, errors = tool("--arch", "lvsm-d", "--weights", weights, "--output", run)
+    assert (code, errors) == (2, f"error: --output {run}: cannot be written: No space left on device\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["ckpt.pt"]
+    monkeypatch.undo()
+
+
+def test_check_refuses_inputs_that_no_model_takes_and_goes_on(tool: Command, tmp_path: Path):
+    state = {f"state/{name}": torch.randn(shape) for name, shape in LVSM.items()}
+    c2w, fxfycxcy = torch.eye(4).repeat(1, 3, 1, 1), torch.ones(1, 3, 4)
+    good = {"in/image": torch.rand(1, 3, 3, 4, 4), "in/c2w": c2w, "in/fxfycxcy": fxfycxcy, "out/loss": torch.zeros(1)}
+    config = json.dumps({"arch": "lvsm-d", "config": {"training": {"num_input_views": 2, "num_target_views": 1}}})
+    wrong = {
+        "in/image is torch.float32 of shape (1, 3, 2, 4, 4)": {"in/image": torch.rand(1, 3, 2, 4, 4)},
+        "cannot be computed: image size 5 x 4 must be a multiple": {"in/image": torch.rand(1, 3, 3, 5, 4)},
+        "in/c2w has shape (1, 2, 4, 4), in/image asks for (1, 3, 4, 4)": {"in/c2w": c2w[:, :2].clone()},
+    }
+    files = []
+    for number, change in enumerate(wrong.values()):
+        files.append(tmp_path / f"{number}.safetensors")
+        save_file(state | good | change, files[-1], metadata={"config": config})
+    (tmp_path / "3.safetensors").write_bytes(b"PK\x03\x04 and no zip")
+    code, said, errors = tool("--check", *files, tmp_path / "3.safetensors", tmp_path / "4.safetensors")
+    assert code == 2
+    assert "0 output(s) beyond their tolerance, 5 file(s) refused" in said
+    for message in (*wrong, "cannot be read as a file of weights", "does not exist"):
+        assert message in errors
+    assert "Traceback" not in errors
 
 
 @NEEDS_GOLDEN
