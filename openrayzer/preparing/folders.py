@@ -1,7 +1,10 @@
 """Folders that are read and folders that are written, kept apart."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+from openrayzer.data.chunk_format import write_atomically
 from openrayzer.data.plain_files import require_folder, within
 from openrayzer.interfaces import InputError
 
@@ -32,3 +35,16 @@ def require_apart(output: Path, source: Path) -> None:
                 f"the output {output} and the source {source} must not lie in each other: what is written would be "
                 "read, or what is read overwritten"
             )
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file; it exists completely or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    try:
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,176 @@
+"""Every frame decoded, every camera looked at."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from openrayzer.interfaces import Dataset
+from openrayzer.preparing.processes import bar, spread
+from openrayzer.preparing.reading import SceneLength, read_all, scene_lengths
+
+ROTATION_TOLERANCE = 1e-3
+"""How far R R^T may be from the identity: float32 is within 1e-6, six printed digits are within 1e-5."""
+
+FOCAL_RANGE = (0.1, 20.0)
+"""Plausible focal lengths in units of the image's side: fields of view from 3 to 157 degrees."""
+
+CENTRE_RANGE = (0.2, 0.8)
+"""Plausible places of the principal point in units of the image's side."""
+
+SQUARE_TOLERANCE = 0.1
+"""How far from 1 a pixel's aspect may be: intrinsics of another image size are further off."""
+
+_BLOCK = 64  # frames of one task
+
+
+@dataclass(frozen=True)
+class SceneReport:
+    """What was found in one scene.
+
+    Attributes:
+        key: its name.
+        num_frames: its length.
+        sizes: how many frames have which size, "width x height".
+        broken: frames that cannot be used, and why.
+        cameras: frames whose camera is wrong or implausible, and why.
+        remarks: what is unusual, and usable.
+    """
+
+    key: str
+    num_frames: int
+    sizes: dict[str, int] = field(default_factory=dict)
+    broken: dict[int, str] = field(default_factory=dict)
+    cameras: dict[int, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for broken frames, one for wrong cameras."""
+        said = []
+        for name, faults in (("frame(s) cannot be used", self.broken), ("camera(s) look wrong", self.cameras)):
+            if faults:
+                first = min(faults)
+                said.append(f"scene {self.key!r}: {len(faults)} of {self.num_frames} {name}; {faults[first]}")
+        return said
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What was found in a source: its scenes, and the problems that are no scene's."""
+
+    scenes: Sequence[SceneReport]
+    source_problems: Sequence[str]
+
+    @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, one sentence each."""
+        return [*self.source_problems, *(problem for scene in self.scenes for problem in scene.problems)]
+
+    @property
+    def num_frames(self) -> int:
+        """All frames."""
+        return sum(scene.num_frames for scene in self.scenes)
+
+    @property
+    def num_usable(self) -> int:
+        """Frames that can be used."""
+        return self.num_frames - sum(len(scene.broken) for scene in self.scenes)
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        scenes = [asdict(scene) | {"problems": scene.problems} for scene in self.scenes]
+        return {
+            "num_scenes": len(self.scenes),
+            "num_frames": self.num_frames,
+            "num_usable_frames": self.num_usable,
+            "num_problems": len(self.problems),
+            "problems": list(self.source_problems),
+            "scenes": scenes,
+        }
+
+
+def verify(dataset: Dataset, *, processes: int) -> SourceReport:
+    """Look at every frame of an opened source."""
+    problems = list(dataset.problems)
+    scenes = scene_lengths(dataset, problems)
+    blocks = [
+        (scene, first, min(first + _BLOCK, scene.num_frames))
+        for scene in scenes
+        for first in range(0, scene.num_frames, _BLOCK)
+    ]
+    reports = {scene.key: SceneReport(scene.key, scene.num_frames) for scene in scenes}
+    looked = spread(partial(_look_at, dataset), blocks, processes=processes)
+    with_bar = bar(looked, total=sum(scene.num_frames for scene in scenes), unit="frame", title="verify")
+    for (scene, first, last), part in with_bar:
+        reports[scene.key] = _joined(reports[scene.key], part)
+        with_bar.advance(last - first)
+    return SourceReport([_with_remarks(report) for report in reports.values()], problems)
+
+
+def camera_fault(c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> str:
+    """What is wrong with one camera, or implausible; empty if nothing.
+
+    Args:
+        c2w: (4, 4).
+        intrinsics: (4,) normalised.
+        size: height and width of its image in pixels.
+    """
+    if not (np.isfinite(c2w).all() and np.isfinite(intrinsics).all()):
+        return "it has numbers that are not finite"
+    rotation = c2w[:3, :3].astype(np.float64)
+    skew = np.abs(rotation @ rotation.T - np.eye(3)).max()
+    if skew > ROTATION_TOLERANCE:
+        return f"its rotation is off by {skew:.2g}, more than {ROTATION_TOLERANCE}"
+    if np.linalg.det(rotation) < 0:
+        return "its rotation is a mirror image"
+    if not np.allclose(c2w[3], [0, 0, 0, 1], atol=1e-6):
+        return "its last row is not 0, 0, 0, 1"
+    fx, fy, cx, cy = intrinsics.tolist()
+    if not (FOCAL_RANGE[0] <= fx <= FOCAL_RANGE[1] and FOCAL_RANGE[0] <= fy <= FOCAL_RANGE[1]):
+        return f"its focal lengths, {fx:.3g} widths and {fy:.3g} heights, are implausible"
+    if not (CENTRE_RANGE[0] <= cx <= CENTRE_RANGE[1] and CENTRE_RANGE[0] <= cy <= CENTRE_RANGE[1]):
+        return f"its principal point, at {cx:.3g} of the width and {cy:.3g} of the height, is implausible"
+    aspect = fx * size[1] / (fy * size[0])
+    if abs(aspect - 1) > SQUARE_TOLERANCE:
+        return f"its pixels are not square, {aspect:.3g} to 1: are the intrinsics those of another image size?"
+    return ""
+
+
+def _look_at(dataset: Dataset, block: tuple[SceneLength, int, int]) -> SceneReport:
+    scene, first, last = block
+    sizes = Counter[str]()
+    broken, cameras, places = dict[int, str](), dict[int, str](), list[np.ndarray]()
+    for read in read_all(dataset, scene.scene, first, last):
+        if read.image is None:
+            broken[read.frame] = read.fault
+            continue
+        height, width = read.image.shape[:2]
+        sizes[f"{width} x {height}"] += 1
+        if read.c2w is not None and read.intrinsics is not None:
+            if fault := camera_fault(read.c2w, read.intrinsics, (height, width)):
+                cameras[read.frame] = f"frame {read.frame}: {fault}"
+            places.append(read.c2w[:3, 3])
+    still = len(places) > 1 and not np.ptp(np.stack(places), axis=0).any()
+    remarks = (f"the camera does not move in frames {first} to {last - 1}",) if still else ()
+    return SceneReport(scene.key, scene.num_frames, dict(sizes), broken, cameras, remarks)
+
+
+def _joined(report: SceneReport, part: SceneReport) -> SceneReport:
+    return replace(
+        report,
+        sizes=dict(Counter(report.sizes) + Counter(part.sizes)),
+        broken=report.broken | part.broken,
+        cameras=report.cameras | part.cameras,
+        remarks=(*report.remarks, *part.remarks),
+    )
+
+
+def _with_remarks(report: SceneReport) -> SceneReport:
+    if len(report.sizes) < 2:
+        return report
+    sizes = ", ".join(f"{count} of {size}" for size, count in report.sizes.items())
+    return replace(report, remarks=(*report.remarks, f"its frames differ in size: {sizes}"))
