@@ -2,13 +2,13 @@
 
 import pickle
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from openrayzer.data.loading import load_batches
 from openrayzer.data.video import Video
 from openrayzer.interfaces import BrokenSceneError, InputError
 
@@ -71,6 +71,10 @@ def read_numbers(dataset: Video, frames) -> list[int]:
     return [number(image) for image in dataset.read(0, frames).images]
 
 
+def _read_one(dataset: Video, frame: int) -> list[int]:
+    return read_numbers(dataset, [frame])
+
+
 def test_every_frame_is_where_it_belongs(clip):
     dataset = opened(clip)
     assert (len(dataset), dataset.key(0), dataset.num_frames(0), dataset.posed) == (1, "clip.mp4", 60, False)
@@ -124,8 +128,9 @@ def test_workers_have_a_decoder_of_their_own(clip):
     dataset = opened(clip)
     dataset.read(0, [20])
     assert read_numbers(pickle.loads(pickle.dumps(dataset)), [21, 5]) == [21, 5]
-    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
-        assert pool.submit(read_numbers, dataset, [40, 22]).result() == [40, 22]
+    frames = [40, 22, 23, 59]
+    batches = load_batches(partial(_read_one, dataset), numbers=frames, workers=2, prefetch=1)
+    assert [batch[0] for batch in batches] == frames
     assert read_numbers(dataset, [21]) == [21]
 
 
