@@ -64,7 +64,7 @@ def read_weights_file(path: Path) -> PublishedWeights:
     lost = [name for name in state if name.startswith(LOSS_NETWORK)]
     if lost:
         notes.append(
-            f"{len(lost)} weights of the perceptual loss ({LOSS_NETWORK}*) are left out; they are not the model's"
+            f"{len(lost)} weight(s) of the perceptual loss ({LOSS_NETWORK}*) left out, which are not the model's"
         )
     kept = {name: value for name, value in state.items() if not name.startswith(LOSS_NETWORK)}
     _check_numbers(kept, path)

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from openrayzer.interfaces import Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, published_names, rename, shape_of
+from openrayzer.interop.naming import depth_of, published_names, rename
 from openrayzer.interop.system import Imported, System
 from openrayzer.interop.trunk import (
     BlockNames,
     Trunk,
     first_and_last,
+    images_of,
     is_normed,
     judged,
     patch_size_of,
@@ -70,7 +71,7 @@ class LVSM(System):
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """render, loss."""
-        num_views = shape_of(inputs, "image", rank=5)[1]
+        num_views = images_of(inputs).shape[1]
         views = views_of(inputs, *first_and_last(configuration, num_views), posed=True)
         return judged(model, views)[1]
 

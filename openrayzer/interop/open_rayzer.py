@@ -16,6 +16,7 @@ from openrayzer.interop.trunk import (
     BlockNames,
     Trunk,
     first_and_last,
+    images_of,
     is_normed,
     judged,
     patch_size_of,
@@ -80,7 +81,7 @@ class OpenRayZer(System):
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """render, c2w, fov (radians, one per scene), loss."""
-        num_views = shape_of(inputs, "image", rank=5)[1]
+        num_views = images_of(inputs).shape[1]
         views = views_of(inputs, *first_and_last(configuration, num_views), posed=model.needs_intrinsics)
         prediction, outputs = judged(model, views)
         cameras = prediction.cameras

@@ -11,6 +11,7 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.interop.configuration import Configuration
 from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
+from openrayzer.interop.trunk import images_of
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies
 from openrayzer.layers.weight_files import listed
 from openrayzer.types import Cameras, Scene, select_views
@@ -94,8 +95,7 @@ class RayDerWeights(System):
         ``n_in`` views are contexts, the ``n_target`` views behind them targets. ``render_train_ar`` is what training
         predicts of all views but the first, each from those before it.
         """
-        shape_of(inputs, "image", rank=5)
-        images = (rearrange(inputs["image"], "b t h w c -> b t c h w") + 1) / 2
+        images = (rearrange(images_of(inputs), "b t h w c -> b t c h w") + 1) / 2
         height, width = images.shape[-2:]
         n_in, n_target = _counts(configuration, images.shape[1])
         if not isinstance(model, _RayDer):

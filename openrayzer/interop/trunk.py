@@ -108,6 +108,20 @@ def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> i
     return side
 
 
+def images_of(inputs: Mapping[str, Tensor]) -> Float[Tensor, "b v x y z"]:
+    """The recorded images, in the order of axes of their system.
+
+    Raises:
+        InputError: there are none, or they are no clips.
+    """
+    if "image" not in inputs:
+        raise InputError("the recording has no in/image")
+    images = inputs["image"]
+    if images.ndim != 5 or not images.is_floating_point():
+        raise InputError(f"in/image is {images.dtype} of shape {tuple(images.shape)}, expected five axes of floats")
+    return images
+
+
 def views_of(
     inputs: Mapping[str, Tensor], context: Int[Tensor, "rows vc"], target: Int[Tensor, "rows vt"], *, posed: bool
 ) -> Views:
@@ -122,13 +136,12 @@ def views_of(
     Raises:
         InputError: one of them is not recorded or of a wrong shape, or a place is none.
     """
-    needed = ["image", *(("c2w", "fxfycxcy") if posed else ())]
-    missing = [f"in/{name}" for name in needed if name not in inputs]
+    images = images_of(inputs)
+    missing = [f"in/{name}" for name in ("c2w", "fxfycxcy") if posed and name not in inputs]
     if missing:
         raise InputError(f"the recording has no {' nor '.join(missing)}")
-    images = inputs["image"]
-    if images.ndim != 5 or images.shape[2] != 3 or not images.is_floating_point():
-        raise InputError(f"in/image is {images.dtype} of shape {tuple(images.shape)}, expected floats (b, v, 3, h, w)")
+    if images.shape[2] != 3:
+        raise InputError(f"in/image has shape {tuple(images.shape)}, expected (b, v, 3, h, w)")
     batch, num_views, _, height, width = images.shape
     for places in (context, target):
         if (

@@ -83,7 +83,7 @@ def test_the_loss_network_is_dropped_and_counted(tmp_path: Path):
     network = {f"loss_computer.perceptual_loss_module.vgg.features.{i}.weight": torch.zeros(2) for i in range(3)}
     found = read_weights_file(saved(tmp_path, {"model": lvsm() | network}))
     assert_equal(found.state, lvsm())
-    assert found.notes == ("3 weights of the perceptual loss (loss_computer.*) are left out; they are not the model's",)
+    assert found.notes == ("3 weight(s) of the perceptual loss (loss_computer.*) left out, which are not the model's",)
 
 
 def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):

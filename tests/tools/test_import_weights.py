@@ -77,7 +77,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
     )  # fmt: skip
     assert (code, errors) == (0, "")
     assert "note: a training checkpoint: only the weights are taken, not optimizer, param_update_step" in said
-    assert "note: 1 weights of the perceptual loss" in said
+    assert "note: 1 weight(s) of the perceptual loss" in said
     assert f"--exp {run}/experiment.json" in said
     record = json.loads((run / "experiment.json").read_text())
     assert record["model"]["type"] == "lvsm_decoder_only"
@@ -164,7 +164,7 @@ def test_check_refuses_inputs_that_no_model_takes_and_goes_on(tool: Command, tmp
     good = {"in/image": torch.rand(1, 3, 3, 4, 4), "in/c2w": c2w, "in/fxfycxcy": fxfycxcy, "out/loss": torch.zeros(1)}
     config = json.dumps({"arch": "lvsm-d", "config": {"training": {"num_input_views": 2, "num_target_views": 1}}})
     wrong = {
-        "in/image is torch.float32 of shape (1, 3, 2, 4, 4)": {"in/image": torch.rand(1, 3, 2, 4, 4)},
+        "in/image has shape (1, 3, 2, 4, 4), expected (b, v, 3, h, w)": {"in/image": torch.rand(1, 3, 2, 4, 4)},
         "cannot be computed: image size 5 x 4 must be a multiple": {"in/image": torch.rand(1, 3, 3, 5, 4)},
         "in/c2w has shape (1, 2, 4, 4), in/image asks for (1, 3, 4, 4)": {"in/c2w": c2w[:, :2].clone()},
     }
