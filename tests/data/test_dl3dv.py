@@ -153,7 +153,10 @@ WRONG = {  # what is changed in a scene of four frames, and what is said of all 
     "focal is nan": ({"fl_y": float("nan")}, "its fl_y is nan, not a number"),
     "huge number": ({"cx": 10**400}, "its cx is 1"),
     "model": ({"camera_model": "EQUIRECTANGULAR"}, "its camera_model is 'EQUIRECTANGULAR'; known: FULL_OPENCV"),
-    "applied": ({"applied_transform": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]}, "its applied_transform is no rigid motion"),
+    "applied": (
+        {"applied_transform": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]},
+        "its applied_transform is no rigid motion",
+    ),
     "all frames bad": ({"frames": [1, None]}, "not one frame can be used; frame 0: None is no file name"),
 }
 
