@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 import torch
+from published_rayder import AS_PUBLISHED, SIZES
+from published_rayder import rayder as published
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -13,87 +15,13 @@ from openrayzer.interop.configuration import Configuration
 from openrayzer.interop.golden import ABSOLUTE, build_imported, read_setting
 from openrayzer.interop.rayder import RayDerWeights
 from openrayzer.interop.system import Imported
-from openrayzer.layers.axial_rotary import axial_frequencies
 from openrayzer.layers.roles import ROLES, LearnedCodes
 
-WIDTH, HEAD, DEPTH, STATE = 32, 16, 2, 6
-LEVELS = ((16, 1, 2), (32, 2, 2))  # width, depth, patch
-CONFIG = {
-    "width": WIDTH, "depth": DEPTH, "d_dynamic_state": STATE,
-    "down_up_configs": [[width, depth, [1, patch, patch]] for width, depth, patch in LEVELS],
-}  # fmt: skip
-
-
-def attention(name: str, width: int, *, register: bool = False) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{name}.qkv_proj.weight": (3 * width, width),
-        f"{name}.out_proj.weight": (width, width),
-        f"{name}.scale": (width // HEAD,),
-        f"{name}.norm.linear.weight": (width, 2 * WIDTH),
-    }
-    return shapes | ({f"{name}.register_norm.linear.weight": (width, 2 * WIDTH)} if register else {})
-
-
-def feed_forward(name: str, width: int, *, register: bool = False) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        f"{name}.up_proj.weight": (6 * width, width),
-        f"{name}.down_proj.weight": (width, 3 * width),
-        f"{name}.norm.linear.weight": (width, 2 * WIDTH),
-    }
-    return shapes | ({f"{name}.register_norm.linear.weight": (width, 2 * WIDTH)} if register else {})
-
-
-def frequencies(name: str, width: int, spread: str) -> dict[str, Tensor]:
-    spatial = axial_frequencies(width // HEAD, HEAD, spread, torch.device("cpu"))
-    temporal = torch.rand(width // HEAD, HEAD // 8, generator=torch.Generator().manual_seed(9))
-    return {
-        f"{name}.pos_emb.spatial_freqs": torch.stack([spatial, spatial]),
-        f"{name}.pos_emb.temporal_freqs": temporal,
-    }
-
-
-def published(*, spread: str = "interleaved") -> dict[str, Tensor]:
-    """A small RayDer of two levels and several heads, under the names that the published code uses."""
-    shapes: dict[str, tuple[int, ...]] = {
-        "camera_tokens.weight": (1, WIDTH),
-        "nvs_tokens.weight": (1, WIDTH),
-        "view_type_embedding.weight": (3, 2 * WIDTH),
-        "token_type_embedding.weight": (3, 2 * WIDTH),
-        "dynamic_state_in_proj.weight": (WIDTH, STATE),
-        "backbone.merges.0.proj.weight": (16, 9 * 4),
-        "backbone.merges.1.proj.weight": (32, 16 * 4),
-        "backbone.mid_merge.proj.weight": (WIDTH, 32 * 4),
-        "backbone.mid_split.proj.weight": (32 * 4, WIDTH),
-        "backbone.mid_split.fac": (1,),
-        "backbone.splits.1.proj.weight": (16 * 4, 32),
-        "backbone.splits.1.fac": (1,),
-        "backbone.splits.0.proj.weight": (3 * 4, 16),
-        "backbone.splits.0.norm.scale": (16,),
-    }
-    constants: dict[str, Tensor] = {}
-    for head, numbers in (("camera_pose_head", 6), ("intrinsics_head", 1), ("dynamic_state_head", STATE)):
-        shapes |= {f"{head}.norm.scale": (WIDTH,), f"{head}.out_proj.weight": (numbers, WIDTH)}
-        shapes[f"{head}.out_proj.bias"] = (numbers,)
-    for number, (width, depth, _) in enumerate(LEVELS):
-        for block in range(depth):
-            for way in ("down", "up"):
-                name = f"backbone.{way}_levels.{number}.{block}"
-                shapes |= attention(f"{name}.self_attn", width) | feed_forward(f"{name}.ff", width)
-                constants |= frequencies(f"{name}.self_attn", width, spread)
-    for block in range(DEPTH):
-        name = f"backbone.mid_level.{block}"
-        for part in ("global_attn", "local_attn"):
-            shapes |= attention(f"{name}.{part}", WIDTH, register=True)
-        shapes |= feed_forward(f"{name}.ff", WIDTH, register=True)
-        constants |= frequencies(f"{name}.local_attn", WIDTH, spread)
-    generator = torch.Generator().manual_seed(0)
-    state = {name: torch.randn(shape, generator=generator) / 4 for name, shape in shapes.items()}
-    state |= {name: value.abs() + 1 for name, value in state.items() if name.endswith(("scale", ".fac"))}
-    return state | constants
+WIDTH, HEAD, DEPTH, STATE = SIZES.width, SIZES.head, SIZES.depth, SIZES.state_width
 
 
 def configuration(**changes: Any) -> Configuration:
-    return Configuration(CONFIG | changes, source="config", whole=True)
+    return Configuration(SIZES.config() | changes, source="config", whole=True)
 
 
 def read(state: dict[str, Tensor], **changes: Any) -> Imported:
@@ -114,9 +42,9 @@ def test_sizes_come_from_shapes_and_no_configuration_is_needed():
     assert sum(weight.numel() for weight in built.parameters()) == count
 
 
-@pytest.mark.parametrize("spread", ["interleaved", "blocked"])
-def test_the_layout_of_rotary_frequencies_is_read_off_the_stored_ones(spread):
-    assert read(published(spread=spread)).model["frequency_spread"] == spread
+@pytest.mark.parametrize(("layout", "spread"), [(AS_PUBLISHED, "interleaved"), ("(h k) -> h k", "blocked")])
+def test_the_layout_of_rotary_frequencies_is_read_off_the_stored_ones(layout, spread):
+    assert read(published(layout=layout)).model["frequency_spread"] == spread
 
 
 def test_frequencies_of_no_known_layout_are_refused():

@@ -1,0 +1,183 @@
+"""Golden files of published systems at any size and with any switch, written by the code in ``straight_line``."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import published
+import torch
+from published import Sizes
+from published_rayder import RayDerSizes, rayder
+from safetensors.torch import save_file
+from straight_line import lvsm, open_rayzer, rayzer_official
+from straight_line import rayder as straight_rayder
+from torch import Tensor
+
+FORWARD: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Any]], dict[str, Tensor]]] = {
+    "rayzer-official": rayzer_official.forward,
+    "open-rayzer": open_rayzer.forward,
+    "lvsm-ed": lvsm.encoder_decoder,
+    "lvsm-d": lvsm.decoder_only,
+    "rayder": straight_rayder.forward,
+}
+"""Outputs of each system from its state, its inputs and its configuration."""
+GOLDEN = (
+    "rayzer_official_tiny", "open_rayzer_tiny", "open_rayzer_feature_fuse_tiny", "lvsm_encoder_decoder_tiny",
+    "lvsm_decoder_only_tiny", "rayder_tiny",
+)  # fmt: skip
+"""Files that the published code itself recorded."""
+CONSTANT = "pos_emb"
+"""In the names of what is stored with the weights and never learned."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """All that a golden file holds but the outputs."""
+
+    arch: str
+    state: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    config: dict[str, Any]
+
+    def outputs(self) -> dict[str, Tensor]:
+        """As published; with the norm of the loss's gradient, if there is a loss."""
+        if self.arch == "rayder":
+            with torch.no_grad():
+                return FORWARD[self.arch](self.state, self.inputs, self.config)
+        weights = learned(self.state)
+        outputs = FORWARD[self.arch](weights, self.inputs, self.config)
+        return outputs | {"grad_norm": gradient_norm(outputs["loss"], list(weights.values()))}
+
+
+def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies that gradients reach, but for constants."""
+    return {name: value.clone().requires_grad_(CONSTANT not in name) for name, value in state.items()}
+
+
+def gradient_norm(loss: Tensor, weights: list[Tensor]) -> Tensor:
+    """Of all weights together that have a part in the loss."""
+    gradients = torch.autograd.grad(loss, [weight for weight in weights if weight.requires_grad], allow_unused=True)
+    return torch.stack([gradient.square().sum() for gradient in gradients if gradient is not None]).sum().sqrt()
+
+
+def record(folder: Path, setup: Setup) -> Path:
+    """A golden file of what the system makes of it."""
+    outputs = {name: torch.atleast_1d(value.detach()).contiguous() for name, value in setup.outputs().items()}
+    return write(folder / "recording.safetensors", setup, outputs)
+
+
+def write(file: Path, setup: Setup, outputs: Mapping[str, Tensor]) -> Path:
+    parts = {"state": setup.state, "in": setup.inputs, "out": outputs}
+    tensors = {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+    save_file(tensors, file, metadata={"config": json.dumps({"arch": setup.arch, "config": setup.config})})
+    return file
+
+
+def rayzer_official_setup(
+    sizes: Sizes = published.SIZES,
+    *,
+    size: tuple[int, int] = (16, 16),
+    context: tuple[tuple[int, ...], ...] = ((0, 3, 4),),
+    target: tuple[tuple[int, ...], ...] = ((1, 2),),
+    num_views: int = 5,
+    canonical: str = "middle",
+    **switches: Any,
+) -> Setup:
+    """``switches`` and depths: as ``published.rayzer_official`` takes them."""
+    state = published.rayzer_official(sizes, **switches)
+    inputs = {"image": images(num_views, size), "input_idx": torch.tensor(context), "target_idx": torch.tensor(target)}
+    config = {
+        "model": {
+            "image_tokenizer": {"image_size": size[0], "patch_size": sizes.patch, "in_channels": 3},
+            "target_image": {"height": size[0], "width": size[1], "patch_size": sizes.patch, "in_channels": 6},
+            "input_with_pe": switches.get("embedded", True),
+            "transformer": transformer(sizes, **switches),
+            "scene_latent": {"length": sizes.latents},
+            "pose_latent": {"length": 1, "canonical": canonical},
+        }
+    }
+    return Setup("rayzer-official", state, inputs, config)
+
+
+def open_rayzer_setup(
+    sizes: Sizes = published.SIZES,
+    *,
+    size: tuple[int, int] = (16, 16),
+    counts: tuple[int, int] = (3, 2),
+    style: bool = True,
+    frequency: int = 100,
+    **switches: Any,
+) -> Setup:
+    """``switches`` and depths: as ``published.open_rayzer`` takes them; ``style``: vggstyle."""
+    state = published.open_rayzer(sizes, **switches)
+    config = {
+        "model": {
+            "tokenizer": {"image_size": size[0], "patch_size": sizes.patch, "d_model": sizes.width, "out_channels": 3},
+            "transformer": transformer(sizes, **switches)
+            | {"rope": switches.get("rotary", True), "rope_freq": frequency, "vggstyle": style},
+        },
+        "unposed": {
+            "decoder_as_canonical": switches.get("shared", False),
+            "predict_fov": switches.get("fov", True),
+            "fusion_strategy": switches.get("fusion", "pixel_fuse"),
+        },
+        "training": training(counts),
+    }
+    return Setup("open-rayzer", state, posed(sum(counts), size), config)
+
+
+def lvsm_setup(
+    sizes: Sizes = published.SIZES,
+    *,
+    size: tuple[int, int] = (16, 16),
+    counts: tuple[int, int] = (2, 2),
+    num_views: int = 4,
+    **switches: Any,
+) -> Setup:
+    """``switches`` and depths: as ``published.lvsm`` takes them."""
+    config = {
+        "model": {
+            "image_tokenizer": {"image_size": size[0], "patch_size": sizes.patch, "in_channels": 9},
+            "target_pose_tokenizer": {"image_size": size[0], "patch_size": sizes.patch, "in_channels": 6},
+            "transformer": transformer(sizes, **switches),
+        },
+        "training": training(counts),
+    }
+    arch = "lvsm-d" if switches.get("decoder_only", False) else "lvsm-ed"
+    return Setup(arch, published.lvsm(sizes, **switches), posed(num_views, size), config)
+
+
+def rayder_setup(
+    sizes: RayDerSizes, *, size: tuple[int, int] = (32, 32), counts: tuple[int, int] = (2, 1), num_views: int = 3
+) -> Setup:
+    """Two clips, channels last, in [-1, 1]."""
+    image = images(num_views, size).movedim(2, -1).contiguous() * 2 - 1
+    config = sizes.config() | {"n_in": counts[0], "n_target": counts[1]}
+    return Setup("rayder", rayder(sizes), {"image": image}, config)
+
+
+def images(num_views: int, size: tuple[int, int]) -> Tensor:
+    """Of two clips."""
+    return torch.rand(2, num_views, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def posed(num_views: int, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Images with a camera each, whose principal points are off the centre."""
+    generator = torch.Generator().manual_seed(2)
+    c2w = torch.eye(4).repeat(2, num_views, 1, 1)
+    c2w[..., :3, :3] = torch.linalg.qr(torch.randn(2, num_views, 3, 3, generator=generator)).Q
+    c2w[..., :3, 3] = torch.randn(2, num_views, 3, generator=generator)
+    height, width = size
+    usual = torch.tensor([width, 1.1 * height, 0.45 * width, 0.55 * height])
+    fxfycxcy = usual * (1 + 0.05 * torch.rand(2, num_views, 4, generator=generator))
+    return {"image": images(num_views, size), "c2w": c2w, "fxfycxcy": fxfycxcy}
+
+
+def transformer(sizes: Sizes, **switches: Any) -> dict[str, Any]:
+    return {"d": sizes.width, "d_head": sizes.head, "use_qk_norm": switches.get("normed", True)}
+
+
+def training(counts: tuple[int, int]) -> dict[str, int]:
+    return {"num_input_views": counts[0], "num_target_views": counts[1]}

@@ -1,0 +1,54 @@
+"""Both variants of LVSM, in plain torch. Source: spec/lvsm_and_data.md A.1; spec/rayzer.md A.10."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from einops import rearrange, repeat
+from jaxtyping import Float
+from straight_line.common import State, judged, layer_norm, linear, patches, per_target, pixels, plucker, stack
+from torch import Tensor
+
+
+def encoder_decoder(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """render and loss. Contexts are put into latents, which come first; of the targets' sequences targets do."""
+    head = config["model"]["transformer"]["d_head"]
+    contexts, targets = tokens(state, inputs, config)
+    latents = repeat(state["n_light_field_latent"], "k d -> b k d", b=contexts.shape[0])
+    scene = stack(state, "transformer_encoder", torch.cat([latents, contexts], dim=1), head=head)
+    read = per_target(scene[:, : latents.shape[1]], targets)
+    read = layer_norm(state, "transformer_input_layernorm_decoder", read)
+    read = stack(state, "transformer_decoder", read, head=head)[:, : targets.shape[2]]
+    return rendered(state, read, inputs, config)
+
+
+def decoder_only(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """render and loss. Contexts are repeated for each target, which comes last."""
+    head = config["model"]["transformer"]["d_head"]
+    contexts, targets = tokens(state, inputs, config)
+    read = per_target(contexts, targets, targets_first=False)
+    read = layer_norm(state, "transformer_input_layernorm", read)
+    read = stack(state, "transformer_blocks", read, head=head)[:, -targets.shape[2] :]
+    return rendered(state, read, inputs, config)
+
+
+def tokens(
+    state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> tuple[Float[Tensor, "b vn d"], Float[Tensor, "b v n d"]]:
+    """Of the first views, colours in [-1, 1] beside rays; of the last views, rays."""
+    patch, images = config["model"]["image_tokenizer"]["patch_size"], inputs["image"]
+    num_context, num_target = (config["training"][f"num_{kind}_views"] for kind in ("input", "target"))
+    rays = plucker(inputs["c2w"], inputs["fxfycxcy"], images.shape[-2:])
+    posed = torch.cat([images * 2 - 1, rays], dim=2)[:, :num_context]
+    contexts = linear(state, "image_tokenizer.1", patches(posed, patch))
+    targets = linear(state, "target_pose_tokenizer.1", patches(rays[:, -num_target:], patch))
+    return rearrange(contexts, "b v n d -> b (v n) d"), targets
+
+
+def rendered(
+    state: State, read: Float[Tensor, "bv n d"], inputs: Mapping[str, Tensor], config: Mapping[str, Any]
+) -> dict[str, Tensor]:
+    truth = inputs["image"][:, -config["training"]["num_target_views"] :]
+    columns = linear(state, "image_token_decoder.1", layer_norm(state, "image_token_decoder.0", read))
+    columns = rearrange(columns, "(b v) n c -> b v n c", v=truth.shape[1])
+    return judged(pixels(columns, config["model"]["image_tokenizer"]["patch_size"], truth.shape[-2:]), truth)
