@@ -2,6 +2,7 @@
 
     python tools/prepare_data.py index /data/re10k
     python tools/prepare_data.py verify --from chunks /data/re10k
+    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
 
 Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
 
@@ -12,6 +13,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from openrayzer.cli import print_error, run_tool
 from openrayzer.interfaces import Dataset, InputError
@@ -42,6 +44,22 @@ sides, principal point in the middle 60 %, square pixels. Frames of several size
 remarks, no faults. Exit code 1 if anything is wrong."""
 
 
+CONVERT = """Write any source as chunks, with smaller images.
+
+    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
+    python tools/prepare_data.py convert --from video /data/clips --output /data/clips_256 --short-side 256
+    python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short-side 128
+
+The chunks go to OUTPUT/train, or OUTPUT/NAME for --split NAME, with index.json, a side index and manifest.json:
+counts, checksums, missing frames. Larger images are shrunk (areas averaged), smaller ones kept; lens distortion is
+removed where the source knows it, and the intrinsics follow. Frames keep their numbers: a broken one is stored as a
+missing one. Time and space are estimated from a sample and printed before anything is written.
+
+The same command goes on where it was interrupted. Two at once on one output are refused. A source without cameras gives
+chunks without: {"type": "chunks", "root": OUTPUT, "posed": false}. Chunks that need not be smaller need no conversion:
+see index."""
+
+
 def main() -> int:
     """Parse arguments and run one sub-command."""
     parser = argparse.ArgumentParser(
@@ -50,6 +68,7 @@ def main() -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_index(commands)
     _add_verify(commands)
+    _add_convert(commands)
     arguments = parser.parse_args()
     from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
 
@@ -139,6 +158,37 @@ def verify(arguments: argparse.Namespace) -> int:
     return _say(report.problems)
 
 
+def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "convert", CONVERT, convert)
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the folder of chunks goes")
+    parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the images (default: as they are)")
+    parser.add_argument("--quality", type=int, default=95, metavar="1..100", help="of JPEG (default: 95)")
+    parser.add_argument("--chunk-megabytes", type=float, default=100, metavar="MB", help="at most (default: 100)")
+    _add_processes(parser)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Convert a source, or go on with that."""
+    from openrayzer.preparing.converting import Conversion
+    from openrayzer.preparing.recoding import Recoding
+
+    processes, output = _processes(arguments), arguments.output / (arguments.split or "train")
+    conversion = Conversion(
+        _open_source(arguments),
+        output,
+        source=_source(arguments),
+        recoding=Recoding(arguments.short_side, arguments.quality),
+        chunk_bytes=arguments.chunk_megabytes * 1e6,
+        processes=processes,
+    )
+    manifest = conversion.run(lambda text: print(text, flush=True))
+    print(f"{output}: {manifest['num_scenes']} scenes, {manifest['num_frames']} frames, "
+          f"{manifest['num_missing_frames']} of them missing, {manifest['num_bytes'] / 1e6:.1f} MB in "
+          f"{len(manifest['chunks'])} chunks")  # fmt: skip
+    return _say(manifest["problems"])
+
+
 def _add_source(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--from", nargs=2, dest="kind_and_root", metavar=("TYPE", "ROOT"), help="a registered dataset")
@@ -148,23 +198,34 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _open_source(arguments: argparse.Namespace) -> Dataset:
-    """The dataset that was named, opened."""
-    from openrayzer.composer import construct, plan
-    from openrayzer.interfaces import REGISTRIES
-
-    if arguments.source is not None:
+def _source(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The dataset that was named, as in an experiment."""
+    if arguments.source is None:
+        kind, root = arguments.kind_and_root
+        spec = {"type": kind, "root": root}
+    else:
         try:
             spec = json.loads(arguments.source)
         except ValueError as error:
             raise InputError(f"--source is no JSON: {error}; got {arguments.source!r:.80}") from error
-    else:
-        kind, root = arguments.kind_and_root
-        spec = {"type": kind, "root": root}
-    if arguments.split is not None and isinstance(spec, dict):
-        spec = spec | {"split": arguments.split}
-    dataset: Dataset = construct(plan(spec, Dataset, registries=REGISTRIES, path="source"))
-    dataset.open()
+        if not isinstance(spec, dict):
+            raise InputError(f'--source must be an object like {{"type": "chunks", ...}}, got {arguments.source!r:.80}')
+    return spec if arguments.split is None else spec | {"split": arguments.split}
+
+
+def _open_source(arguments: argparse.Namespace) -> Dataset:
+    """The dataset that was named, opened."""
+    from openrayzer.composer import construct, plan
+    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.interfaces import REGISTRIES
+
+    dataset: Dataset = construct(plan(_source(arguments), Dataset, registries=REGISTRIES, path="source"))
+    try:
+        dataset.open()
+    except InputError as error:
+        if dataset.problems:  # scenes were found, and not one can be used
+            raise NoUsableSceneError(str(error)) from error
+        raise
     return dataset
 
 

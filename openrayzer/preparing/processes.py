@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -46,12 +48,17 @@ def spread(
         return
     torch.set_num_threads(1)  # threads that exist when a process is copied are missing in the copy
     context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(os.getpid(), function))
+    stop = context.Event()
+    pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(os.getpid(), stop, function))
+    done = False
     try:
         yield from _results(pool, items, limit=processes * _AHEAD, ordered=ordered)
+        done = True
     except BrokenProcessPool as error:
         raise InputError("a process was ended by the system, is memory short? fewer --processes need less") from error
     finally:
+        if not done:
+            stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -89,17 +96,18 @@ class Bar(Generic[Item]):
 _work: Callable[[Any], Any] | None = None
 
 
-def _start(parent: int, function: Callable[[Any], Any]) -> None:
+def _start(parent: int, stop: Event, function: Callable[[Any], Any]) -> None:
     global _work
     _work = function
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the one that started them decides
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: int, stop: Event) -> None:
     """A process that is killed cannot end those it started."""
-    while os.getppid() == parent:
+    while os.getppid() == parent and not stop.is_set():
         time.sleep(0.2)
     os._exit(1)
 

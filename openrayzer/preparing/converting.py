@@ -1,0 +1,312 @@
+"""Any source to chunks, in parallel; what is interrupted goes on where it was.
+
+In the output folder: the chunks, ``index.json``, ``frame_index.bin``, ``manifest.json``; until the end also
+``.convert/`` with the plan and one record per finished chunk, and ``.lock``.
+"""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from openrayzer.data.chunk_format import write_chunk, write_index
+from openrayzer.data.chunk_scan import NoUsableSceneError
+from openrayzer.data.frame_index import FRAME_INDEX_NAME
+from openrayzer.data.plain_files import FileError, read_json_object
+from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+from openrayzer.preparing.folders import require_apart, write_json
+from openrayzer.preparing.indexing import index_chunks
+from openrayzer.preparing.locking import LOCK_NAME, locked
+from openrayzer.preparing.processes import bar, spread
+from openrayzer.preparing.reading import SceneLength, scene_lengths
+from openrayzer.preparing.recoding import Recoding, encode, recode_scene
+
+MANIFEST_NAME = "manifest.json"
+_WORK = ".convert"
+_PLAN = "plan.json"
+_SAMPLED = 16  # scenes that are looked at for the estimate, one frame each
+_LEAST_CHUNK = 8e6
+_CHUNKS_PER_PROCESS = 4
+_SPARE = 1.1  # of the estimated space that must be free
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a conversion will take, from a sample of frames."""
+
+    num_scenes: int
+    num_frames: int
+    num_done: int
+    bytes_per_frame: float
+    seconds_per_frame: float
+    processes: int
+    free_bytes: int
+
+    @property
+    def num_bytes(self) -> float:
+        """Space that is still needed."""
+        return (self.num_frames - self.num_done) * self.bytes_per_frame
+
+    @property
+    def seconds(self) -> float:
+        """Time that is still needed."""
+        return (self.num_frames - self.num_done) * self.seconds_per_frame / self.processes
+
+    def __str__(self) -> str:
+        done = f", {self.num_done} of them done" if self.num_done else ""
+        return (
+            f"{self.num_scenes} scenes, {self.num_frames} frames{done}: about {self.num_bytes / 1e6:.1f} MB "
+            f"({self.free_bytes / 1e6:.0f} MB are free) and {_duration(self.seconds)} with {self.processes} process(es)"
+        )
+
+
+class Conversion:
+    """A conversion that was planned, or found begun; ``run`` does what is left of it.
+
+    Args:
+        dataset: an opened source.
+        output: the folder of chunks.
+        source: how the source was named; a conversion goes on only from the same.
+        recoding: how images are stored.
+        chunk_bytes: size of a chunk; a scene is never divided.
+        processes: how many at most.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        output: Path,
+        *,
+        source: dict[str, Any],
+        recoding: Recoding,
+        chunk_bytes: float,
+        processes: int,
+    ) -> None:
+        _check(recoding, chunk_bytes)
+        root = getattr(dataset, "root", None)
+        if isinstance(root, Path):
+            require_apart(output, root)
+        self.dataset, self.output, self.recoding = dataset, output, recoding
+        self.processes, self.chunk_bytes = processes, chunk_bytes
+        self.settings = {"source": source, "posed": dataset.posed, **asdict(recoding)}
+
+    def run(self, say: Any) -> dict[str, Any]:
+        """Convert what is left; the manifest.
+
+        Args:
+            say: told the estimate before anything is converted.
+
+        Raises:
+            InputError: the output is in use, belongs to another conversion, or the disk is full.
+            NoUsableSceneError: the source has no usable frame.
+        """
+        with locked(self.output) as lock:
+            finished = self._finished()
+            if finished is not None:
+                say(f"{self.output} is complete already")
+                return finished
+            problems = list(self.dataset.problems)
+            scenes = scene_lengths(self.dataset, problems)
+            begun = self._begun(scenes)
+            estimate, plan = self._estimate(scenes, begun)
+            say(str(estimate))
+            if estimate.num_bytes * _SPARE > estimate.free_bytes:
+                raise InputError(f"{self.output}: not enough space on its disk: {estimate}")
+            self._write(_PLAN, {"settings": self.settings, "chunks": plan})
+            self._convert(scenes, plan, lock.touch, estimate)
+            return self._finish(plan, problems)
+
+    def _finished(self) -> dict[str, Any] | None:
+        path = self.output / MANIFEST_NAME
+        if not path.exists():
+            return None
+        manifest = _read(path)
+        self._require_same(manifest.get("settings"), path)
+        return manifest
+
+    def _begun(self, scenes: Sequence[SceneLength]) -> list[list[list[Any]]]:
+        """The plan of an interrupted conversion; empty where there is none."""
+        for stale in (*self.output.glob(".*.tmp"), *(self.output / _WORK).glob(".*.tmp")):
+            stale.unlink(missing_ok=True)
+        path = self.output / _WORK / _PLAN
+        if not path.exists():
+            there = sorted(file.name for file in self.output.iterdir() if file.name not in (LOCK_NAME, _WORK))
+            if there:
+                raise InputError(
+                    f"{self.output} holds {there[0]!r} and no conversion began there; give an empty folder"
+                )
+            return []
+        found = _read(path)
+        self._require_same(found.get("settings"), path)
+        chunks = found.get("chunks")
+        planned = [scene for chunk in chunks for scene in chunk] if isinstance(chunks, list) else None
+        if planned != [[scene.key, scene.num_frames] for scene in scenes]:
+            raise InputError(
+                f"the source has other scenes than when {self.output} was begun; convert into a new folder"
+            )
+        return chunks  # type: ignore[return-value]
+
+    def _require_same(self, settings: Any, path: Path) -> None:
+        if settings == self.settings:
+            return
+        was = settings if isinstance(settings, dict) else {}
+        changes = [f"{name} was {was.get(name)!r}, is {value!r}" for name, value in self.settings.items()
+                   if was.get(name) != value]  # fmt: skip
+        raise InputError(f"{path} is of another conversion: {'; '.join(changes)}; convert into a new folder")
+
+    def _estimate(
+        self, scenes: Sequence[SceneLength], begun: list[list[list[Any]]]
+    ) -> tuple[Estimate, list[list[list[Any]]]]:
+        start = time.perf_counter()
+        sizes = []
+        step = max(len(scenes) // _SAMPLED, 1)
+        for scene in scenes[::step]:
+            try:
+                middle = scene.num_frames // 2
+                sizes.append(len(encode(self.dataset.read(scene.scene, [middle]).images[0], self.recoding)))
+            except BrokenSceneError:
+                continue
+        bytes_per_frame = sum(sizes) / len(sizes) if sizes else 1e5
+        seconds = (time.perf_counter() - start) / max(len(sizes), 1)
+        num_frames = sum(scene.num_frames for scene in scenes)
+        size = min(
+            self.chunk_bytes, max(bytes_per_frame * num_frames / self.processes / _CHUNKS_PER_PROCESS, _LEAST_CHUNK)
+        )
+        plan = begun or _divided(scenes, size / bytes_per_frame)
+        done = sum(length for number, chunk in enumerate(plan) if self._record(number) for _, length in chunk)
+        free = shutil.disk_usage(self.output).free
+        used = min(self.processes, len(plan))
+        return Estimate(len(scenes), num_frames, done, bytes_per_frame, seconds, used, free), plan
+
+    def _record(self, number: int) -> dict[str, Any] | None:
+        """What is known of a finished chunk; None where it is not finished."""
+        path = self.output / _WORK / f"{number:06}.json"
+        try:
+            record = read_json_object(path, root=None)
+            whole = record["bytes"] == 0 or (self.output / record["name"]).stat().st_size == record["bytes"]
+            return record if whole else None
+        except (FileError, KeyError, OSError, TypeError):
+            return None
+
+    def _convert(
+        self, scenes: Sequence[SceneLength], plan: Sequence[Sequence[Any]], touch: Any, size: Estimate
+    ) -> None:
+        tasks, first = [], 0
+        for number, chunk in enumerate(plan):
+            if self._record(number) is None:
+                tasks.append((number, tuple(scenes[first : first + len(chunk)])))
+            first += len(chunk)
+        work = partial(_convert_chunk, self.dataset, self.recoding, self.output)
+        done = spread(work, tasks, processes=self.processes, ordered=False)
+        with_bar = bar(done, total=size.num_frames - size.num_done, unit="frame", title="convert")
+        for (_, converted), fault in with_bar:
+            if fault:
+                raise InputError(fault)
+            touch()
+            with_bar.advance(sum(scene.num_frames for scene in converted))
+
+    def _finish(self, plan: Sequence[Any], problems: list[str]) -> dict[str, Any]:
+        records = [record for number in range(len(plan)) if (record := self._record(number))]
+        if len(records) < len(plan):
+            raise InputError(
+                f"{self.output}: somebody changed chunks while they were written; the same command goes on"
+            )
+        chunks = [record for record in records if record["bytes"]]
+        for record in records:
+            problems += record["problems"]
+        if not chunks:
+            raise NoUsableSceneError(f"no usable scene: {'; '.join(problems[:3])}")
+        index = {key: record["name"] for record in chunks for key in record["scenes"]}
+        counts = [counted for record in chunks for counted in record["scenes"].values()]
+        manifest = {
+            "settings": self.settings,
+            "num_scenes": len(index),
+            "num_frames": sum(counted["num_frames"] for counted in counts),
+            "num_missing_frames": sum(len(counted["missing"]) for counted in counts),
+            "num_bytes": sum(record["bytes"] for record in chunks),
+            "problems": problems,
+            "chunks": [{key: value for key, value in record.items() if key != "problems"} for record in chunks],
+        }
+        try:
+            write_index(self.output, index)
+        except OSError as error:
+            raise InputError(f"{self.output} cannot be written to: {error.strerror or error}") from error
+        target = self.output / FRAME_INDEX_NAME
+        index_chunks(self.output, target, processes=self.processes, posed=self.dataset.posed)
+        write_json(self.output / MANIFEST_NAME, manifest)
+        shutil.rmtree(self.output / _WORK)
+        return manifest
+
+    def _write(self, name: str, content: Any) -> None:
+        write_json(self.output / _WORK / name, content)
+
+
+def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tuple[int, Sequence[SceneLength]]) -> str:
+    """Write one chunk and then its record; empty, or why that could not be done."""
+    number, scenes = task
+    path = output / f"{number:06}.torch"
+    recoded = [recode_scene(dataset, scene, recoding) for scene in scenes]
+    kept = [scene for scene in recoded if scene.usable]
+    problems = [_problem(scene.scene.key, scene.missing, len(scene.scene.images)) for scene in recoded if scene.missing]
+    record = {"name": path.name, "bytes": 0, "sha256": "", "scenes": {}, "problems": problems}
+    try:
+        if kept:
+            write_chunk(path, [scene.scene for scene in kept])
+            with open(path, "rb") as file:
+                record["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+            record["bytes"] = path.stat().st_size
+            record["scenes"] = {
+                scene.scene.key: {"num_frames": len(scene.scene.images), "missing": sorted(scene.missing)}
+                for scene in kept
+            }
+        write_json(output / _WORK / f"{number:06}.json", record)
+    except OSError as error:
+        return f"{path} cannot be written: {error.strerror or error}; the same command goes on once that is mended"
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _problem(key: str, missing: dict[int, str], count: int) -> str:
+    first = min(missing)
+    what = "is left out, not one frame can be used" if len(missing) == count else f"{len(missing)} frame(s) are missing"
+    return f"scene {key!r}: {what}; {missing[first]}"
+
+
+def _divided(scenes: Sequence[SceneLength], frames_per_chunk: float) -> list[list[list[Any]]]:
+    """Name and length of the scenes of each chunk: whole scenes until there are enough frames."""
+    chunks: list[list[list[Any]]] = []
+    frames = frames_per_chunk
+    for scene in scenes:
+        if frames >= frames_per_chunk:
+            chunks.append([])
+            frames = 0.0
+        chunks[-1].append([scene.key, scene.num_frames])
+        frames += scene.num_frames
+    return chunks
+
+
+def _check(recoding: Recoding, chunk_bytes: float) -> None:
+    if recoding.short_side is not None and recoding.short_side < 1:
+        raise InputError(f"the short side must be 1 pixel or more, got {recoding.short_side}")
+    if not 1 <= recoding.quality <= 100:
+        raise InputError(f"the JPEG quality must be from 1 to 100, got {recoding.quality}")
+    if not chunk_bytes > 0:
+        raise InputError(f"the size of chunks must be above 0, got {chunk_bytes}")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(path, root=None)
+    except FileError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

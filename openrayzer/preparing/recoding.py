@@ -1,0 +1,72 @@
+"""One scene of any source as a scene of a chunk: smaller images, JPEG, the same frame numbers."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from openrayzer.data.chunk_format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
+from openrayzer.interfaces import Dataset
+from openrayzer.preparing.reading import ReadFrame, SceneLength, read_all
+
+
+@dataclass(frozen=True)
+class Recoding:
+    """How images are stored.
+
+    Attributes:
+        short_side: pixels of the shorter side; larger images are shrunk to it, smaller ones kept.
+        quality: of JPEG, 1 to 100.
+    """
+
+    short_side: int | None
+    quality: int
+
+
+@dataclass(frozen=True)
+class RecodedScene:
+    """A scene to write, and why some of its frames are missing in it."""
+
+    scene: ChunkScene
+    missing: dict[int, str]
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a frame at all."""
+        return len(self.missing) < len(self.scene.images)
+
+
+def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> RecodedScene:
+    """A scene of an opened source; a broken frame has no bytes and a camera of NaN, and keeps its number."""
+    images, missing = list[bytes](), dict[int, str]()
+    rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
+    for read in read_all(dataset, scene.scene, 0, scene.num_frames):
+        images.append(b"" if read.image is None else encode(read.image, recoding))
+        if read.image is None:
+            missing[read.frame] = read.fault
+        elif dataset.posed:
+            rows[read.frame] = _camera_row(read)
+    cameras = rows if dataset.posed else None
+    return RecodedScene(ChunkScene(scene.key, cameras, images, np.arange(scene.num_frames)), missing)
+
+
+def encode(image: np.ndarray, recoding: Recoding) -> bytes:
+    """A JPEG file of an image (h, w, 3), shrunk where it is larger than wanted; areas are averaged (antialiased)."""
+    height, width = image.shape[:2]
+    short = min(height, width)
+    if recoding.short_side is not None and short > recoding.short_side:
+        size = (_scaled(width, recoding.short_side, short), _scaled(height, recoding.short_side, short))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    colours = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, recoding.quality])[1].tobytes()
+
+
+def _scaled(side: int, wanted: int, short: int) -> int:
+    """A side after scaling, rounded half up; normalised intrinsics do not change, whatever the rounding."""
+    return (2 * side * wanted + short) // (2 * short)
+
+
+def _camera_row(read: ReadFrame) -> np.ndarray:
+    assert read.c2w is not None
+    assert read.intrinsics is not None
+    return cameras_to_rows(read.c2w[None], read.intrinsics[None])[0]
