@@ -72,7 +72,7 @@ def weight(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Ten
 def frequencies(attention: str, num_heads: int, head: int, layout: str) -> dict[str, Tensor]:
     """From pi to 10 pi in equal ratios, the same for y and x.
 
-    Source: spec/successors.md A.4.
+    Source: CompVis/rayder (f011c0a), rayder/model.py.
     """
     count = head // 8
     rising = torch.linspace(math.log(math.pi), math.log(10 * math.pi), num_heads * count + 1)[:-1].exp()

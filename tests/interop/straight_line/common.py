@@ -1,6 +1,7 @@
 """What LVSM, RayZer and Open-RayZer share, in plain torch, from the published names and formulas.
 
-This folder is the second opinion that the project is tested against: nothing in it imports ``openrayzer``.
+All of it was written from descriptions of the published code; none was copied. This folder is the second opinion that
+the project is tested against: nothing in it imports ``openrayzer``.
 """
 
 import math
@@ -59,7 +60,7 @@ def block(
 ) -> Float[Tensor, "b n d"]:
     """Norms in front, exact GELU.
 
-    Source: spec/rayzer.md A.5; spec/lvsm_and_data.md A.1.
+    Source: hwjiang1510/RayZer, model/transformer.py.
     """
     seen = layer_norm(state, f"{name}.norm1", x)
     x = x + attention(state, f"{name}.attn", seen, head=head, eps=eps, rotate=rotate)
@@ -77,7 +78,7 @@ def attention(
         eps: of the RMS norm.
         rotate: of normalised queries and keys.
 
-    Source: spec/rayzer.md A.5, and B.1 for the names of rotary blocks.
+    Source: hwjiang1510/RayZer, model/transformer.py; the second names are Open-RayZer's with rotary encoding.
     """
     packed, out = ("to_qkv", "fc") if f"{name}.to_qkv.weight" in state else ("qkv", "proj")
     together = linear(state, f"{name}.{packed}", x)
@@ -97,12 +98,12 @@ def rms_norm(x: Float[Tensor, "... e"], gain: Float[Tensor, "... e"], *, eps: fl
 
 
 def patches(images: Float[Tensor, "b v c h w"], patch: int) -> Float[Tensor, "b v n ppc"]:
-    """Row by row; inside a patch the channel is fastest. Source: spec/rayzer.md A.1, step 2."""
+    """Row by row; inside a patch the channel is fastest. Source: hwjiang1510/RayZer, model/rayzer.py."""
     return rearrange(images, "b v c (y p1) (x p2) -> b v (y x) (p1 p2 c)", p1=patch, p2=patch)
 
 
 def pixels(columns: Float[Tensor, "b v n ppc"], patch: int, size: tuple[int, int]) -> Float[Tensor, "b v c h w"]:
-    """The inverse of ``patches``, behind a sigmoid. Source: spec/rayzer.md A.1, step 12."""
+    """The inverse of ``patches``, behind a sigmoid. Source: hwjiang1510/RayZer, model/rayzer.py."""
     sizes = {"y": size[0] // patch, "x": size[1] // patch, "p1": patch, "p2": patch}
     return rearrange(columns.sigmoid(), "b v (y x) (p1 p2 c) -> b v c (y p1) (x p2)", **sizes)
 
@@ -112,7 +113,7 @@ def plucker(
 ) -> Float[Tensor, "b v 6 h w"]:
     """(o × d, d) with |d| = 1, through pixel centres at +0.5; intrinsics in pixels.
 
-    Source: spec/rayzer.md A.4.
+    Source: hwjiang1510/RayZer, model/rayzer.py:674-713.
     """
     height, width = size
     fx, fy, cx, cy = rearrange(fxfycxcy, "b v four -> four b v 1 1", four=4)

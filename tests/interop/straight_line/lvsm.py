@@ -1,4 +1,7 @@
-"""Both variants of LVSM, in plain torch. Source: spec/lvsm_and_data.md A.1; spec/rayzer.md A.10."""
+"""Both variants of LVSM, in plain torch.
+
+Source: Haian-Jin/LVSM, LVSM_scene_encoder_decoder and LVSM_scene_decoder_only; Jin et al. 2025, "LVSM".
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,7 @@
-"""Open-RayZer, in plain torch. Source: spec/rayzer.md, B.1 (steps) and B.4 (defects that its weights rely on)."""
+"""Open-RayZer, in plain torch, with the defects that its weights have learned with.
+
+Source: ou524u/Open-Rayzer, src/model/rayzer.py, src/model/tokenizers.py and src/model/layers.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -63,7 +66,7 @@ def _rotary(config: Mapping[str, Any]) -> bool:
 
 
 def places(rows: int, columns: int) -> Float[Tensor, "n 2"]:
-    """(row, column) of each token, from 1. Source: B.1, step 2."""
+    """(row, column) of each token, from 1; latents are at (0, 0)."""
     row = repeat(torch.arange(rows) + 1.0, "y -> (y x)", x=columns)
     column = repeat(torch.arange(columns) + 1.0, "x -> (y x)", y=rows)
     return torch.stack([row, column], dim=-1)
@@ -72,7 +75,7 @@ def places(rows: int, columns: int) -> Float[Tensor, "n 2"]:
 def rotation(place: Float[Tensor, "n 2"], config: Mapping[str, Any]) -> Rotate | None:
     """The first half of a head turns by the row, the second by the column; each half is rotated as (u, v) pairs.
 
-    Source: B.1, step 2; Su et al. 2021 (RoFormer), equation 34, in the rotate-half layout.
+    Source: Su et al. 2021 (RoFormer), equation 34, in the rotate-half layout.
     """
     if not _rotary(config):
         return None
@@ -100,7 +103,9 @@ def estimate(
 ) -> Float[Tensor, "b v n d"]:
     """Views meet in even layers, if the encoding is rotary and the style VGGT's; otherwise they never do.
 
-    Source: B.1, steps 3 and 4; B.4, defect 6.
+    After an odd number of layers the published code fails to take views apart again; here they are.
+
+    Source: src/model/rayzer.py:199-212.
     """
     num_views = tokens.shape[1]
     meet = _rotary(config) and config["model"]["transformer"]["vggstyle"]
@@ -116,7 +121,7 @@ def estimate(
 
 
 def pose_features(state: State, tokens: Float[Tensor, "b v n d"]) -> Float[Tensor, "b v d"]:
-    """Two residual blocks of three layers each, and the mean over a view. Source: B.1, step 5."""
+    """Two residual blocks of three layers each, and the mean over a view. Source: src/model/layers/camera_head.py."""
     for number in range(2):
         change = tokens
         for layer in (1, 2, 3):
@@ -128,7 +133,7 @@ def pose_features(state: State, tokens: Float[Tensor, "b v n d"]) -> Float[Tenso
 def poses(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b v 4 4"]:
     """The nearest rotation to the transpose of nine numbers whose rows are normalised; V D U^T with det 1.
 
-    Source: B.1, step 5; Levinson et al. 2020, "An Analysis of SVD for Deep Rotation Estimation", as Pi3 has it.
+    Source: src/model/layers/camera_head.py; Levinson et al. 2020, "An Analysis of SVD for Deep Rotation Estimation".
     """
     names = "pose_wrapper.more_mlps.0", "pose_wrapper.more_mlps.2"
     features = F.relu(two_layers(state, *names, pooled, F.relu))
@@ -140,14 +145,14 @@ def poses(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b v 4 
 
 
 def field_of_view(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
-    """Radians, from the mean of all views, targets among them. Source: B.1, step 5."""
+    """Radians, from the mean of all views, targets among them. Source: src/model/layers/camera_head.py."""
     names = "pose_wrapper.fov_mlp.0", "pose_wrapper.fov_mlp.2"
     features = F.relu(two_layers(state, *names, reduce(pooled, "b v d -> b d", "mean"), F.relu))
     return F.softplus(linear(state, "pose_wrapper.fov_head", features)).clamp(min=1e-6)
 
 
 def intrinsics_of(fov: Float[Tensor, "b 1"], height: int) -> Float[Tensor, "b 4"]:
-    """Pixels: f = 0.5 H / tan(fov / 2), cx = cy = H / 2, whatever the width. Source: B.1, step 5."""
+    """Pixels: f = 0.5 H / tan(fov / 2), cx = cy = H / 2, whatever the width. Source: src/model/rayzer.py."""
     focal = 0.5 * height / torch.tan(fov / 2)
     return torch.cat([focal, focal, torch.full((len(fov), 2), height / 2)], dim=-1)
 
@@ -159,7 +164,7 @@ def fuse(
     rays: Float[Tensor, "b v 6 h w"],
     config: Mapping[str, Any],
 ) -> Float[Tensor, "b v n d"]:
-    """Colours in [0, 1] and rays side by side, or their tokens through a network. Source: B.1, step 7."""
+    """Colours in [0, 1] and rays side by side, or their tokens through a network. Source: src/model/tokenizers.py."""
     patch, unposed = config["model"]["tokenizer"]["patch_size"], config["unposed"]
     if unposed["fusion_strategy"] == "pixel_fuse":
         return linear(state, "encoder_tokenizer.1", patches(torch.cat([images, rays], dim=2), patch))

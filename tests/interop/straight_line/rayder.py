@@ -1,6 +1,8 @@
-"""RayDer, in plain torch: one masked pass over contexts and targets, as published. Source: spec/successors.md A.2-A.7.
+"""RayDer, in plain torch: one masked pass over contexts and targets, as published.
 
-Images are channels last in [-1, 1]. Time turns nothing inside a view (A.4), so it is left out.
+Images are channels last in [-1, 1]. Places in time turn nothing inside a view, so they are left out.
+
+Source of all formulas: CompVis/rayder (f011c0a), rayder/model.py; arXiv 2605.31535.
 """
 
 import math
@@ -60,17 +62,14 @@ def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any
 
 
 def training_render(state: State, images: Float[Tensor, "b t h w 3"], views: Views) -> Float[Tensor, "b rest h w 3"]:
-    """All views but the first, each from those before it, and with its state. Source: A.7, "next"."""
+    """All views but the first, each from those before it, and with its state."""
     last = images.shape[1] - 1
     sight = sights(last, last, training=True)
     return synthesise(state, images, views, range(last), range(1, last + 1), sight, with_state=True)
 
 
 def sights(num_context: int, num_target: int, *, training: bool) -> Bool[Tensor, "t t"]:
-    """Contexts see those before them; a target sees itself and contexts: all, or in training as many as it has.
-
-    Source: A.7.
-    """
+    """Contexts see those before them; a target sees itself and contexts: all, or in training as many as it has."""
     contexts = torch.ones(num_context, num_context, dtype=torch.bool).tril()
     seen = torch.ones(num_target, num_context, dtype=torch.bool)
     top = torch.cat([contexts, torch.zeros(num_context, num_target, dtype=torch.bool)], dim=1)
@@ -78,7 +77,7 @@ def sights(num_context: int, num_target: int, *, training: bool) -> Bool[Tensor,
 
 
 def estimate(state: State, images: Float[Tensor, "b t h w 3"]) -> Views:
-    """Rays are zero, all views see all, and the image that comes out is thrown away. Source: A.2, A.5, A.7."""
+    """Rays are zero, all views see all, and the image that comes out is thrown away."""
     batch, num_views = images.shape[:2]
     role = torch.full((num_views,), CAMERA_ROLE)
     everything = torch.ones(num_views, num_views, dtype=torch.bool)
@@ -102,7 +101,7 @@ def synthesise(
     *,
     with_state: bool,
 ) -> Float[Tensor, "b target h w 3"]:
-    """Targets have no colours, contexts no state. Source: A.2, input; A.6; A.7."""
+    """Targets have no colours, contexts no state."""
     order, shape = [*contexts, *targets], images.shape[2:]
     colours = torch.cat([images[:, list(contexts)], torch.zeros(len(images), len(targets), *shape)], dim=1)
     rays = plucker(views.rotation[:, order], views.translation[:, order], views.focal[:, order], shape[:2])
@@ -117,19 +116,19 @@ def synthesise(
 
 
 def code(state: State, role: Tensor, kind: int) -> Float[Tensor, "t 2d"]:
-    """Source: A.3, c."""
+    """What norms are told of tokens of a kind, in views of these roles."""
     return state["view_type_embedding.weight"][role] + state["token_type_embedding.weight"][kind]
 
 
 def head(state: State, name: str, registers: Float[Tensor, "b t d"]) -> Float[Tensor, "b t o"]:
-    """Source: A.5."""
+    """Norm and one linear map."""
     return linear(state, f"{name}.out_proj", rms_norm(registers, state[f"{name}.norm.scale"], eps=EPS))
 
 
 def exponential(
     twist: Float[Tensor, "b t 6"],
 ) -> tuple[Float[Tensor, "b t 3 3"], Float[Tensor, "b t 3"]]:
-    """R = exp(omega^), t = J_left(omega) v; angles too small for it are not met here. Source: A.5."""
+    """R = exp(omega^), t = J_left(omega) v; angles too small for it are not met here."""
     omega, v = twist.split(3, dim=-1)
     angle = omega.norm(dim=-1)[..., None, None]
     x, y, z = omega.unbind(dim=-1)
@@ -149,7 +148,7 @@ def plucker(
     focal: Float[Tensor, "b t"],
     size: Sequence[int],
 ) -> Float[Tensor, "b t h w 6"]:
-    """(d, o × d) through whole pixel numbers, the focal length in half spans of the shorter side. Source: A.5."""
+    """(d, o × d) through whole pixel numbers, the focal length in half spans of the shorter side."""
     height, width = size
     span = min(height - 1, width - 1)
     down, across = ((2 * torch.arange(count, dtype=focal.dtype) - (count - 1)) / span for count in (height, width))
@@ -165,7 +164,7 @@ def plucker(
 def backbone(
     state: State, pixels: Float[Tensor, "b t h w 9"], registers: Float[Tensor, "b t d"], roles: Roles
 ) -> tuple[Float[Tensor, "b t h w 3"], Float[Tensor, "b t d"]]:
-    """Down through the finer grids, the middle, and up again, each grid mixed with what it was. Source: A.2."""
+    """Down through the finer grids, the middle, and up again, each grid mixed with what it was."""
     count = depth_of(state, "backbone.merges")
     merges = [*(f"backbone.merges.{number}" for number in range(count)), "backbone.mid_merge"]
     splits = [*(f"backbone.splits.{number}" for number in range(count)), "backbone.mid_split"]
@@ -191,7 +190,7 @@ def split(cells: Float[Tensor, "b t y x ppc"], side: int) -> Float[Tensor, "b t 
 
 
 def fine_layers(state: State, name: str, cells: Float[Tensor, "b t y x c"], roles: Roles) -> Float[Tensor, "b t y x c"]:
-    """Attention to the window around each cell, then the feed-forward layer. Source: A.2, A.3."""
+    """Attention to the window around each cell, then the feed-forward layer."""
     rows, columns = cells.shape[2:4]
     seen, place = windows(rows, columns), coordinates(rows, columns)
     x = rearrange(cells, "b t y x c -> b t (y x) c")
@@ -207,7 +206,7 @@ def fine_layers(state: State, name: str, cells: Float[Tensor, "b t y x c"], role
 def middle_layers(
     state: State, cells: Float[Tensor, "b t y x d"], registers: Float[Tensor, "b t d"], roles: Roles
 ) -> tuple[Float[Tensor, "b t y x d"], Float[Tensor, "b t d"]]:
-    """Attention between views without places, inside views with them, then the feed-forward layer. Source: A.3."""
+    """Attention between views without places, inside views with them, then the feed-forward layer."""
     num_views, rows, columns = cells.shape[1:4]
     count = rows * columns
     place = coordinates(rows, columns)
@@ -232,12 +231,12 @@ def middle_layers(
 
 
 def gain(state: State, name: str, codes: Float[Tensor, "t 2d"]) -> Float[Tensor, "t c"]:
-    """Source: A.3, 1 + W c."""
+    """1 + W c of a norm."""
     return 1 + linear(state, f"{name}.linear", codes)
 
 
 def feed_forward(state: State, name: str, x: Float[Tensor, "b t n c"]) -> Float[Tensor, "b t n c"]:
-    """SwiGLU: the first half of the rows are values, the second gates. Source: A.3."""
+    """SwiGLU: the first half of the rows are values, the second gates."""
     values, gates = linear(state, f"{name}.up_proj", x).chunk(2, dim=-1)
     return linear(state, f"{name}.down_proj", values * F.silu(gates))
 
@@ -249,7 +248,7 @@ def attention(
     seen: Bool[Tensor, "n n"],
     place: Float[Tensor, "n 2"] | None = None,
 ) -> Float[Tensor, "b t n c"]:
-    """Inside each t. Queries and keys have length 1 times the root of the head's scale. Source: A.3."""
+    """Inside each t. Queries and keys have length 1 times the root of the head's scale."""
     scale = rearrange(state[f"{name}.scale"].sqrt(), "h -> h 1 1")
     together = linear(state, f"{name}.qkv_proj", x)
     query, key, value = rearrange(together, "b t n (three h e) -> three b t h n e", three=3, h=len(scale))
@@ -265,7 +264,7 @@ def attention(
 def turned(
     heads: Float[Tensor, "b t h n e"], place: Float[Tensor, "n 2"], frequencies: Float[Tensor, "2 h k"]
 ) -> Float[Tensor, "b t h n e"]:
-    """Pairs (i, i + 3k) turn by time (not at all), y and x, k of each; the rest never turns. Source: A.4."""
+    """Pairs (i, i + 3k) turn by time (not at all), y and x, k of each; the rest never turns."""
     angles = einsum(place, frequencies, "n yx, yx h k -> yx h n k")
     angle = torch.cat([torch.zeros_like(angles[0]), *angles], dim=-1)
     count = angle.shape[-1]
@@ -274,7 +273,7 @@ def turned(
 
 
 def coordinates(rows: int, columns: int) -> Float[Tensor, "n 2"]:
-    """(y, x) of cell centres; the longer side spans -1 to 1. Source: A.4."""
+    """(y, x) of cell centres; the longer side spans -1 to 1."""
     y, x = ((2 * torch.arange(count) + 1 - count) / max(rows, columns) for count in (rows, columns))
     return torch.stack([repeat(y, "y -> (y x)", x=columns), repeat(x, "x -> (y x)", y=rows)], dim=-1)
 
@@ -282,7 +281,7 @@ def coordinates(rows: int, columns: int) -> Float[Tensor, "n 2"]:
 def windows(rows: int, columns: int) -> Bool[Tensor, "n n"]:
     """Which cell is in which one's window; rows are kept inside by the number of columns, and the other way round.
 
-    Source: A.2, neighbourhood layers, with the defect of images that are not square.
+    That is a defect of the published masks, which only shows in images that are not square.
     """
     row = repeat(torch.arange(rows), "y -> (y x)", x=columns)
     column = repeat(torch.arange(columns), "x -> (y x)", y=rows)

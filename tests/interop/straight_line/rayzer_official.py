@@ -1,4 +1,7 @@
-"""RayZer as its authors released it, in plain torch. Source: spec/rayzer.md, part A."""
+"""RayZer as its authors released it, in plain torch.
+
+Source: hwjiang1510/RayZer (c34ca41), model/rayzer.py and utils/pe_utils.py; Jiang et al. 2025, "RayZer".
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,7 +29,7 @@ FOCAL_BIAS = 1.25
 
 
 def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """render, c2w, fxfycxcy (divided by the image sides) and loss, in the steps of A.1."""
+    """render, c2w, fxfycxcy (divided by the image sides) and loss. Source: model/rayzer.py:285-381."""
     model, images = config["model"], inputs["image"]
     head, patch = model["transformer"]["d_head"], model["image_tokenizer"]["patch_size"]
     num_views, size = images.shape[1], images.shape[-2:]
@@ -64,7 +67,7 @@ def of_views(x: Float[Tensor, "b v *rest"], index: Int[Tensor, "rows chosen"]) -
 def image_tokens(state: State, images: Float[Tensor, "b v 3 h w"], patch: int) -> Float[Tensor, "b v n d"]:
     """Patches of pixels in [-1, 1], and what they know of their places unless ``input_with_pe`` is off.
 
-    Source: A.1, steps 2 and 3.
+    Source: model/rayzer.py:442-497.
     """
     tokens = linear(state, "image_tokenizer.1", patches(images * 2 - 1, patch))
     if "pe_embedder.0.weight" not in state:
@@ -77,7 +80,7 @@ def image_tokens(state: State, images: Float[Tensor, "b v 3 h w"], patch: int) -
 
 
 def camera_tokens(state: State, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d"]:
-    """The same code for all views, and the view's place in the list. Source: A.1, step 4; A.2, ``input_with_pe``."""
+    """The same code for all views, and the view's place in the list. Source: model/rayzer.py:442-497."""
     code = sinusoids(torch.arange(images.shape[1]), state["cam_code"].shape[1])
     if "temporal_pe_embedder.0.weight" in state:
         code = two_layers(state, "temporal_pe_embedder.0", "temporal_pe_embedder.2", code, F.silu)
@@ -85,7 +88,7 @@ def camera_tokens(state: State, images: Float[Tensor, "b v 3 h w"]) -> Float[Ten
 
 
 def sinusoids(position: Int[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
-    """All sines, then all cosines. Source: A.2."""
+    """All sines, then all cosines. Source: utils/pe_utils.py:6-93."""
     frequency = 10000.0 ** (-torch.arange(width // 2) / (width / 2))
     angle = position[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
@@ -96,7 +99,7 @@ def places(rows: int, columns: int, width: int) -> Float[Tensor, "n width"]:
 
     On a square grid that only means that "x" is the row. On others codes are scrambled, and published so.
 
-    Source: A.2, ``meshgrid(arange(w), arange(h), indexing="ij")``.
+    Source: utils/pe_utils.py:6-93, ``meshgrid(arange(w), arange(h), indexing="ij")``.
     """
     first = repeat(torch.arange(columns), "x -> (x y)", y=rows)
     second = repeat(torch.arange(rows), "y -> (x y)", x=columns)
@@ -106,7 +109,7 @@ def places(rows: int, columns: int, width: int) -> Float[Tensor, "n width"]:
 def camera_head(
     state: State, cameras: Float[Tensor, "b v d"], *, canonical: int
 ) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b 1"]]:
-    """Poses relative to the canonical view, which is the identity; one focal length. Source: A.3."""
+    """Poses relative to the canonical view; one focal length. Source: model/rayzer.py:716-810."""
     chosen = cameras[:, canonical]
     pairs = torch.cat([repeat(chosen, "b d -> b v d", v=cameras.shape[1]), cameras], dim=-1)
     relative = two_layers(state, "pose_predictor.rel_head.0", "pose_predictor.rel_head.2", pairs, F.silu)
@@ -120,7 +123,7 @@ def camera_head(
 
 
 def rotation_of_6(change: Float[Tensor, "b v 6"]) -> Float[Tensor, "b v 3 3"]:
-    """Gram-Schmidt of two columns, counted from the identity. Source: A.3, rot6d."""
+    """Gram-Schmidt of two columns, counted from the identity. Source: model/rayzer.py:649-672."""
     first, second = (change + torch.tensor([1.0, 0, 0, 0, 1, 0])).split(3, dim=-1)
     first = F.normalize(first, dim=-1)
     second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
@@ -128,7 +131,7 @@ def rotation_of_6(change: Float[Tensor, "b v 6"]) -> Float[Tensor, "b v 3 3"]:
 
 
 def rotation_of_quaternion(change: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v 3 3"]:
-    """(w, x, y, z), counted from the identity and normalised. Source: A.3, representation "quat"."""
+    """(w, x, y, z), counted from the identity and normalised. Source: model/rayzer.py:649-672."""
     w, x, y, z = F.normalize(change + torch.tensor([1.0, 0, 0, 0]), dim=-1).unbind(dim=-1)
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
