@@ -3,6 +3,7 @@
     python tools/prepare_data.py index /data/re10k
     python tools/prepare_data.py verify --from chunks /data/re10k
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
+    python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
 
 Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
 
@@ -60,6 +61,17 @@ chunks without: {"type": "chunks", "root": OUTPUT, "posed": false}. Chunks that 
 see index."""
 
 
+SPLIT = """Divide a source's scenes into lists: train.txt, test.txt, benchmark.txt.
+
+    python tools/prepare_data.py split --from dl3dv /data/dl3dv --benchmark benchmark.csv --output lists
+    python tools/prepare_data.py split --from images /data/clips --test-share 0.1 --output lists
+
+The lists are what a dataset takes as "scenes". A scene's list depends on its name and the seed, not on the others.
+DL3DV's 140 benchmark scenes are in its full release: they are left out of both lists, so a file must name them (text,
+table, or JSON such as RayZer's evaluation index; the names are not part of openrayzer). Nothing else is moved or
+copied."""
+
+
 def main() -> int:
     """Parse arguments and run one sub-command."""
     parser = argparse.ArgumentParser(
@@ -69,6 +81,7 @@ def main() -> int:
     _add_index(commands)
     _add_verify(commands)
     _add_convert(commands)
+    _add_split(commands)
     arguments = parser.parse_args()
     from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
 
@@ -187,6 +200,39 @@ def convert(arguments: argparse.Namespace) -> int:
           f"{manifest['num_missing_frames']} of them missing, {manifest['num_bytes'] / 1e6:.1f} MB in "
           f"{len(manifest['chunks'])} chunks")  # fmt: skip
     return _say(manifest["problems"])
+
+
+def _add_split(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "split", SPLIT, split)
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the lists go")
+    parser.add_argument("--benchmark", type=Path, metavar="FILE", help="scenes to leave out of train and test")
+    parser.add_argument("--keep-benchmark", action="store_true", help="divide DL3DV's scenes without such a file")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="scenes to test on")
+    parser.add_argument(
+        "--test-share", type=float, metavar="SHARE", help="of the scenes (default: 0 with --test, else 0.05)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: 0)")
+
+
+def split(arguments: argparse.Namespace) -> int:
+    """Write lists of scenes."""
+    from openrayzer.preparing.splitting import BENCHMARK_HELP, is_dl3dv, read_scene_names, split_scenes, write_split
+
+    if arguments.benchmark is not None and arguments.keep_benchmark:
+        raise InputError("--benchmark and --keep-benchmark say opposite things")
+    benchmark = read_scene_names(arguments.benchmark) if arguments.benchmark is not None else None
+    test = read_scene_names(arguments.test) if arguments.test is not None else frozenset[str]()
+    dataset = _open_source(arguments)
+    keys = [dataset.key(scene) for scene in range(len(dataset))]
+    if benchmark is None and not arguments.keep_benchmark and is_dl3dv(keys):
+        raise InputError(BENCHMARK_HELP)
+    share = arguments.test_share if arguments.test_share is not None else 0.0 if test else 0.05
+    found = split_scenes(keys, benchmark=benchmark, test=test, test_share=share, seed=arguments.seed)
+    write_split(arguments.output, found)
+    print(f"{arguments.output}: {len(found.train)} scenes to train, {len(found.test)} to test, "
+          f"{len(found.benchmark)} of the benchmark left out")  # fmt: skip
+    return _say(dataset.problems)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

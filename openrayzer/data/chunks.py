@@ -20,6 +20,7 @@ from openrayzer.data.chunk_scan import (
 from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.frame_index import FRAME_INDEX_NAME, REMEDY, FrameIndex, FrameIndexError, read_frame_index
 from openrayzer.data.image_files import ImageError, decode_image
+from openrayzer.data.lazy_scenes import read_lines
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
@@ -42,6 +43,7 @@ class Chunks(Dataset):
         scan_limit: number of chunks up to which opening checks them all; some 20 ms each per 100 MB.
         frame_index: the side index; None for frame_index.bin beside the chunks, where there is one.
         posed: whether the scenes have cameras; false reads any scene without them.
+        scenes: text file that names the scenes to use, one a line; None for all.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class Chunks(Dataset):
         scan_limit: int = 64,
         frame_index: Path | None = None,
         posed: bool = True,
+        scenes: Path | None = None,
     ) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
         self.root, self.split, self.scan_limit = root, split, scan_limit
-        self.frame_index, self.posed = frame_index, posed
+        self.frame_index, self.posed, self.scenes = frame_index, posed, scenes
         self._index: FrameIndex | None = None
+        self._place_in_index: list[int] = []
         self._keys: list[str] = []
         self._chunk_of: list[int] = []
         self._num_frames: list[int] = []  # -1 until the scene's chunk has been looked at
@@ -77,6 +81,7 @@ class Chunks(Dataset):
             self._keys, self._chunk_of = self._index.keys, self._index.chunk_of
             self._num_frames = self._index.num_frames
             problems += self._index.problems
+        self._choose(problems)
         self.problems = tuple(problems)
         if not self._keys:
             raise NoUsableSceneError(f"no usable scene in {folder}: {shortened(problems) or 'its chunks are empty'}")
@@ -119,7 +124,7 @@ class Chunks(Dataset):
 
     def _table(self, scene: int) -> SceneTable:
         if self._index is not None:
-            return self._index.table(scene)
+            return self._index.table(self._place_in_index[scene])
         chunk, key = self._chunk_of[scene], self._keys[scene]
         path = self._chunks[chunk]
         if chunk not in self._tables:
@@ -148,6 +153,20 @@ class Chunks(Dataset):
         except FrameIndexError as error:
             problems.append(f"{path} is not used: {error}; {REMEDY}")
             return None
+
+    def _choose(self, problems: list[str]) -> None:
+        """Keep the scenes that are asked for."""
+        places = list(range(len(self._keys)))
+        if self.scenes is not None:
+            listed = read_lines(self.scenes)
+            places = [place for place in places if self._keys[place] in listed]
+            absent = list(listed.keys() - set(self._keys))
+            if absent:
+                problems.append(f"{self.scenes}: {len(absent)} scene(s) are not there, such as {min(absent)!r}")
+        self._place_in_index = places
+        self._keys = [self._keys[place] for place in places]
+        self._chunk_of = [self._chunk_of[place] for place in places]
+        self._num_frames = [self._num_frames[place] for place in places]
 
     def _look_through(self, folder: Path, problems: list[str]) -> None:
         """Find the scenes without a side index."""

@@ -1,0 +1,132 @@
+"""Training and test lists of a source's scenes, with the benchmark's scenes in neither."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.interfaces import InputError
+
+_HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+"""A DL3DV scene's name, with whatever a port puts around it."""
+
+BENCHMARK_HELP = (
+    "DL3DV's 140 benchmark scenes are among the scenes of its full release and must not be trained on. Their names are "
+    "not part of openrayzer: give a file that lists them, --benchmark FILE, such as the table that comes "
+    "with huggingface.co/datasets/DL3DV/DL3DV-Benchmark or RayZer's rayzer_evaluation_index_dl3dv_even.json, or say "
+    "--keep-benchmark"
+)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Scene names, each in one list."""
+
+    train: list[str]
+    test: list[str]
+    benchmark: list[str]
+
+
+def split_scenes(
+    keys: Sequence[str], *, benchmark: frozenset[str] | None, test: frozenset[str], test_share: float, seed: int
+) -> Split:
+    """Divide scenes; which list one is in depends on its name and the seed only, not on the others.
+
+    Args:
+        keys: names of all scenes.
+        benchmark: scenes that are neither trained nor tested on; None keeps all.
+        test: scenes that are tested on.
+        test_share: share of the others that are too.
+        seed: of the choice.
+
+    Raises:
+        InputError: DL3DV's scenes are divided without the benchmark's names, or nothing is left to train on.
+    """
+    if not 0 <= test_share < 1:
+        raise InputError(f"the share of test scenes must be from 0 to below 1, got {test_share}")
+    split = Split([], [], [])
+    for key in keys:
+        if benchmark and scene_name(key) in benchmark:
+            split.benchmark.append(key)
+        elif scene_name(key) in test or _draw(key, seed) < test_share:
+            split.test.append(key)
+        else:
+            split.train.append(key)
+    if not split.train:
+        raise InputError(f"no scene of {len(keys)} is left to train on")
+    return split
+
+
+def is_dl3dv(keys: Iterable[str]) -> bool:
+    """Whether any scene has a name of DL3DV's kind."""
+    return any(_HASH.search(key) for key in keys)
+
+
+def scene_name(text: str) -> str:
+    """A scene's name as lists compare it: DL3DV's 64 digits where there are any, else the text."""
+    found = _HASH.findall(text.lower())
+    return found[-1] if found else text.strip()
+
+
+def read_scene_names(path: Path) -> frozenset[str]:
+    """Scenes that a file names: the keys of an evaluation index, the ``scene_name`` of a JSON list, a text file's lines
+    or a table's cells with a DL3DV name.
+
+    Raises:
+        InputError: it cannot be read, or names none.
+    """
+    try:
+        text = read_plain_file(path, root=None).decode("utf-8")
+    except (FileError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: {error}") from error
+    names = _names(text, is_json=path.suffix.lower() == ".json", path=path)
+    if not names:
+        raise InputError(f"{path} names no scenes")
+    return names
+
+
+def write_split(output: Path, split: Split) -> None:
+    """Write ``train.txt``, ``test.txt`` and, where there are some, ``benchmark.txt``: one name a line.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    try:
+        for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
+            if keys or name != "benchmark":
+                text = "".join(f"{key}\n" for key in keys).encode()
+                write_atomically(output / f"{name}.txt", partial(_write, text))
+    except OSError as error:
+        raise InputError(f"{output} cannot be written to: {error.strerror or error}") from error
+
+
+def _write(text: bytes, path: Path) -> None:
+    path.write_bytes(text)
+
+
+def _names(text: str, *, is_json: bool, path: Path) -> frozenset[str]:
+    if not is_json:
+        hashes = _HASH.findall(text.lower())
+        lines = [line.strip() for line in text.splitlines()]
+        return frozenset(hashes or (line for line in lines if line and not line.startswith("#")))
+    try:
+        content: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error
+    if isinstance(content, list):
+        content = [entry.get("scene_name") if isinstance(entry, dict) else entry for entry in content]
+    if not isinstance(content, (list, dict)):
+        raise InputError(f"{path} is neither an object of scene names nor a list of them")
+    return frozenset(scene_name(name) for name in content if isinstance(name, str))
+
+
+def _draw(key: str, seed: int) -> float:
+    """A number in [0, 1) that depends on both alone."""
+    digest = hashlib.sha256(f"{seed} {scene_name(key)}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
