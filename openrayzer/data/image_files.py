@@ -33,14 +33,14 @@ def decode_image(data: bytes, *, upright: bool = False) -> np.ndarray:
     height, width = image_size(data)
     if height * width > MAX_PIXELS:
         raise ImageError(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
-    flags = cv2.IMREAD_COLOR | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"it cannot be decoded: {error}") from error
     if image is None or image.shape[:2] not in [(height, width), (width, height)[: 2 * upright]]:
         raise ImageError("it cannot be decoded: the file is damaged")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+from openrayzer.data.area_shrinking import shrink_and_crop, shrinks_by_areas
+
 
 def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An image resized to cover ``size``, then cropped at its centre.
@@ -17,13 +19,18 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         (3, height, width) float32 in [0, 1].
     """
     height, width = covering_size(image.shape[:2], size)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    if shrinks_by_areas(image.shape[:2], (height, width)):
+        pixels = shrink_and_crop(image, resized=(height, width), corner=(top, left), size=size)
+        return np.divide(pixels, np.float32(255), out=pixels)
     if (height, width) != image.shape[:2]:
         shrinking = height * width < image.shape[0] * image.shape[1]
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
         image = cv2.resize(image, (width, height), interpolation=method)
-    top, left = (height - size[0]) // 2, (width - size[1]) // 2
-    image = image[top : top + size[0], left : left + size[1]]
-    return np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+    result = np.empty((3, *size), np.float32)
+    for channel, values in enumerate(cv2.split(image[top : top + size[0], left : left + size[1]])):
+        np.divide(values, np.float32(255), out=result[channel])
+    return result
 
 
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

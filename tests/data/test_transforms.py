@@ -1,5 +1,6 @@
 """A point of the scene stays on the pixel that shows it, whatever is resized and cut."""
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,3 +75,43 @@ def test_values_stay_in_range(size):
     result = fit_image(image, size)
     assert result.shape == (3, *size)
     assert 0 <= result.min() <= result.max() <= 1
+
+
+def plainly_fitted(image, size):
+    """What ``fit_image`` gives, computed by OpenCV alone."""
+    height, width = covering_size(image.shape[:2], size)
+    method = cv2.INTER_AREA if height * width < image.shape[0] * image.shape[1] else cv2.INTER_CUBIC
+    if (height, width) != image.shape[:2]:
+        image = cv2.resize(image, (width, height), interpolation=method)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    image = image[top : top + size[0], left : left + size[1]]
+    return image.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    stored=st.tuples(st.integers(1, 200), st.integers(1, 200)),
+    size=st.tuples(st.integers(1, 120), st.integers(1, 120)),
+    seed=st.integers(0, 99),
+)
+def test_pixels_are_those_of_opencv_to_the_last_bit(stored, size, seed):
+    image = np.random.default_rng(seed).integers(0, 256, (*stored, 3), np.uint8)
+    np.testing.assert_array_equal(fit_image(image, size), plainly_fitted(image, size))
+
+
+@pytest.mark.parametrize(
+    ("stored", "size"),
+    [
+        ((360, 640), (256, 256)),
+        ((360, 640), (256, 448)),
+        ((270, 480), (256, 256)),
+        ((540, 960), (256, 448)),
+        ((1080, 1920), (256, 256)),
+        ((640, 360), (256, 256)),
+        ((512, 910), (256, 256)),
+        ((512, 1024), (256, 256)),
+    ],
+)
+def test_pixels_of_common_sizes_are_those_of_opencv(stored, size):
+    image = np.random.default_rng(0).integers(0, 256, (*stored, 3), np.uint8)
+    np.testing.assert_array_equal(fit_image(image, size), plainly_fitted(image, size))

@@ -1,0 +1,85 @@
+"""Shrinking by averages of areas: the numbers of OpenCV's ``INTER_AREA``, to the last bit, in a fifth of its time.
+
+OpenCV adds up weighted pixels one by one. Here the same sums, in the same order and precision, are two products with
+sparse matrices, which run over whole rows at once, and what the crop throws away is never computed.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import ceil, floor
+
+import cv2
+import numpy as np
+from scipy.sparse import csr_array
+
+_NEGLIGIBLE = 1e-3  # OpenCV leaves out a pixel of which no more than this lies in the area
+
+
+def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
+    """Whether ``shrink_and_crop`` does what OpenCV does: neither side grows, and not both shrink by whole numbers, for
+    which OpenCV has a fast way with other rounding.
+    """
+    scales = [_scale(old, new) for old, new in zip(stored, resized, strict=True)]
+    return min(scales) >= 1 and any(scale != round(scale) for scale in scales)
+
+
+def shrink_and_crop(
+    image: np.ndarray, *, resized: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
+    """The part of a shrunk image that starts at ``corner``.
+
+    Args:
+        image: (h, w, 3) uint8.
+        resized: height and width of the whole shrunk image; see ``shrinks_by_areas``.
+        corner: first row and column of the part.
+        size: height and width of the part.
+
+    Returns:
+        (3, height, width) float32, whole numbers from 0 to 255.
+
+    Source: resizeArea in opencv/modules/imgproc/src/resize.cpp.
+    """
+    rows = _averages(image.shape[0], resized[0], corner[0], size[0])
+    columns = _averages(image.shape[1], resized[1], corner[1], size[1])
+    part = cv2.transpose(image[rows.first : rows.last, columns.first : columns.last])  # (w, h, 3)
+    height, width = rows.last - rows.first, columns.last - columns.first
+    narrow = columns.weights @ part.reshape(width, height * 3).astype(np.float32)  # (width wanted, h 3)
+    low = rows.weights @ cv2.transpose(narrow).reshape(height, 3 * size[1])  # (height wanted, 3 width wanted)
+    return np.rint(low.reshape(size[0], 3, size[1]).transpose(1, 0, 2), out=np.empty((3, *size), np.float32))
+
+
+@dataclass(frozen=True)
+class _Averages:
+    """Some pixels of a shrunk side: weights (new pixels, old pixels) of the old ones from ``first`` up to ``last``."""
+
+    first: int
+    last: int
+    weights: csr_array
+
+
+@lru_cache(maxsize=64)
+def _averages(stored: int, resized: int, first: int, count: int) -> _Averages:
+    scale = _scale(stored, resized)
+    pixels, weights, ends = list[int](), list[float](), [0]
+    for new in range(first, first + count):
+        begin, end = new * scale, new * scale + scale
+        width = min(scale, stored - begin)
+        last_whole = min(floor(end), stored - 1)
+        first_whole = min(ceil(begin), last_whole)
+        if first_whole - begin > _NEGLIGIBLE:
+            pixels.append(first_whole - 1)
+            weights.append((first_whole - begin) / width)
+        for pixel in range(first_whole, last_whole):
+            pixels.append(pixel)
+            weights.append(1 / width)
+        if end - last_whole > _NEGLIGIBLE:
+            pixels.append(last_whole)
+            weights.append(min(end - last_whole, 1.0, width) / width)
+        ends.append(len(pixels))
+    low, high = min(pixels), max(pixels) + 1
+    numbers = np.array(weights, np.float32), np.array(pixels, np.int32) - low, np.array(ends, np.int32)
+    return _Averages(low, high, csr_array(numbers, shape=(count, high - low)))
+
+
+def _scale(stored: int, resized: int) -> float:
+    return 1 / (resized / stored)  # the way OpenCV computes it, which differs in the last digit
