@@ -4,6 +4,7 @@
     python tools/prepare_data.py verify --from chunks /data/re10k
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
+    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
 
 Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
 
@@ -72,6 +73,22 @@ table, or JSON such as RayZer's evaluation index; the names are not part of open
 copied."""
 
 
+PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's layout.
+
+    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
+    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --overlap 0.3 0.6 --output medium.json
+    python tools/prepare_data.py pairs --from images /data/clips --context 4 --gap 8 30 --output clips.json
+
+{scene: {"context": [...], "target": [...]}}, and null where nothing fits. The first and the last context frame are a
+random gap apart, other contexts lie evenly between them, targets are drawn between them. Frames that cannot be read are
+not chosen. The same seed gives the same choice.
+
+--overlap asks in addition that the first and the last context frame see so much in common: points on a 12 x 12 grid of
+rays, at 0.5, 1, 2, 4 and 8 times the distance that the scene's cameras span, of which the other camera sees this share;
+the smaller of both directions. What hides the points is not known, so it is a measure of the cameras, not of the
+images."""
+
+
 def main() -> int:
     """Parse arguments and run one sub-command."""
     parser = argparse.ArgumentParser(
@@ -82,6 +99,7 @@ def main() -> int:
     _add_verify(commands)
     _add_convert(commands)
     _add_split(commands)
+    _add_pairs(commands)
     arguments = parser.parse_args()
     from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
 
@@ -233,6 +251,37 @@ def split(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}: {len(found.train)} scenes to train, {len(found.test)} to test, "
           f"{len(found.benchmark)} of the benchmark left out")  # fmt: skip
     return _say(dataset.problems)
+
+
+def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "pairs", PAIRS, pairs)
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the index, JSON")
+    parser.add_argument("--context", type=int, default=2, metavar="N", help="context frames (default: 2)")
+    parser.add_argument("--target", type=int, default=3, metavar="N", help="target frames (default: 3)")
+    parser.add_argument("--gap", type=int, nargs=2, default=(45, 135), metavar=("LEAST", "LARGEST"),
+                        help="between the first and the last context frame, in frames (default: 45 135)")  # fmt: skip
+    parser.add_argument("--overlap", type=float, nargs=2, metavar=("LEAST", "LARGEST"), help="of the two, from 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: 0)")
+    _add_processes(parser)
+
+
+def pairs(arguments: argparse.Namespace) -> int:
+    """Write an evaluation index."""
+    from openrayzer.preparing.folders import write_json
+    from openrayzer.preparing.pairing import PairRule, make_pairs
+
+    overlap = None if arguments.overlap is None else (arguments.overlap[0], arguments.overlap[1])
+    gap = (arguments.gap[0], arguments.gap[1])
+    rule = PairRule(arguments.context, arguments.target, gap, overlap, arguments.seed)
+    rule.check()
+    processes = _processes(arguments)
+    found, problems = make_pairs(_open_source(arguments), rule, processes=processes)
+    write_json(arguments.output, found)
+    absent = sum(choice is None for choice in found.values())
+    print(f"{arguments.output}: {len(found) - absent} scenes with {rule.num_context} context and {rule.num_target} "
+          f"target frames, {absent} null")  # fmt: skip
+    return _say(problems)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
