@@ -24,28 +24,26 @@ def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
 
 
 def shrink_and_crop(
-    image: np.ndarray, *, resized: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]
-) -> np.ndarray:
-    """The part of a shrunk image that starts at ``corner``.
+    image: np.ndarray, *, resized: tuple[int, int], corner: tuple[int, int], result: np.ndarray
+) -> None:
+    """Write the part of a shrunk image that starts at ``corner`` and has the size of ``result``.
 
     Args:
         image: (h, w, 3) uint8.
         resized: height and width of the whole shrunk image; see ``shrinks_by_areas``.
         corner: first row and column of the part.
-        size: height and width of the part.
-
-    Returns:
-        (3, height, width) float32, whole numbers from 0 to 255.
+        result: (3, height, width) float32; gets whole numbers from 0 to 255.
 
     Source: resizeArea in opencv/modules/imgproc/src/resize.cpp.
     """
+    size = result.shape[1:]
     rows = _averages(image.shape[0], resized[0], corner[0], size[0])
     columns = _averages(image.shape[1], resized[1], corner[1], size[1])
     part = cv2.transpose(image[rows.first : rows.last, columns.first : columns.last])  # (w, h, 3)
     height, width = rows.last - rows.first, columns.last - columns.first
     narrow = columns.weights @ part.reshape(width, height * 3).astype(np.float32)  # (width wanted, h 3)
     low = rows.weights @ cv2.transpose(narrow).reshape(height, 3 * size[1])  # (height wanted, 3 width wanted)
-    return np.rint(low.reshape(size[0], 3, size[1]).transpose(1, 0, 2), out=np.empty((3, *size), np.float32))
+    np.rint(low.reshape(size[0], 3, size[1]).transpose(1, 0, 2), out=result)
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
     size = None
     for marker, position in _jpeg_segments(data):
         if marker == _START_OF_SCAN:  # compressed data follows, in which the end marker cannot occur
-            if size is None or data.find(b"\xff\xd9", position) < 0:
+            if size is None or data.rfind(b"\xff\xd9", position) < 0:
                 break
             return size
         if _is_frame_header(marker):

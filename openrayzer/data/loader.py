@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 
 from openrayzer.data.clip_order import ClipOrder
-from openrayzer.data.clips import collate, read_clip
+from openrayzer.data.clips import BatchRoom, Room, collate, read_clip
 from openrayzer.data.loading import load_batches
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
@@ -121,10 +121,13 @@ class _TrainingBatch:
         step = first // self.clips_per_step
         sampler = self.settings.view_sampler.for_step(step, self.order.step_generator(step))
         problems: list[str] = []
-        clips = [self._clip(position, sampler, step, problems) for position in range(first, first + self.batch_size)]
+        batch = BatchRoom(self.batch_size, self.settings.image_size)
+        clips = [
+            self._clip(first + place, sampler, step, problems, batch.of(place)) for place in range(self.batch_size)
+        ]
         return collate(clips, settings=self.settings, problems=problems)
 
-    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str]) -> Clip:
+    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str], room: Room) -> Clip:
         failures: list[str] = []
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             source, scene = self.order.scene(position + attempt)
@@ -137,7 +140,8 @@ class _TrainingBatch:
                     (augmentation, self.order.augmentation_generator(position, attempt, number))
                     for number, augmentation in enumerate(self.settings.augmentations)
                 ]
-                clip = read_clip(dataset, scene, choice, image_size=self.settings.image_size, changes=changes)
+                size = self.settings.image_size
+                clip = read_clip(dataset, scene, choice, image_size=size, changes=changes, room=room)
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))
                 continue

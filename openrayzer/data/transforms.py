@@ -1,5 +1,7 @@
 """Stored images to the size of a run, and the intrinsics that follow them exactly."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -18,19 +20,31 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         (3, height, width) float32 in [0, 1].
     """
+    result = np.empty((1, 3, *size), np.float32)
+    fit_images([image], result)
+    return result[0]
+
+
+def fit_images(images: Sequence[np.ndarray], result: np.ndarray) -> None:
+    """Write images as ``fit_image`` makes them into ``result``, (v, 3, height, width) float32."""
+    for image, place in zip(images, result, strict=True):
+        _fit(image, place)
+
+
+def _fit(image: np.ndarray, result: np.ndarray) -> None:
+    size = result.shape[1], result.shape[2]
     height, width = covering_size(image.shape[:2], size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     if shrinks_by_areas(image.shape[:2], (height, width)):
-        pixels = shrink_and_crop(image, resized=(height, width), corner=(top, left), size=size)
-        return np.divide(pixels, np.float32(255), out=pixels)
+        shrink_and_crop(image, resized=(height, width), corner=(top, left), result=result)
+        np.divide(result, np.float32(255), out=result)
+        return
     if (height, width) != image.shape[:2]:
         shrinking = height * width < image.shape[0] * image.shape[1]
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
         image = cv2.resize(image, (width, height), interpolation=method)
-    result = np.empty((3, *size), np.float32)
     for channel, values in enumerate(cv2.split(image[top : top + size[0], left : left + size[1]])):
         np.divide(values, np.float32(255), out=result[channel])
-    return result
 
 
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,7 @@ from openrayzer.data.chunks import Chunks
 from openrayzer.data.loader import build_loader
 from openrayzer.data.view_samplers import Even, Window
 from openrayzer.geometry.poses import normalise_poses
-from openrayzer.interfaces import Dataset, Frames, InputError, ViewChoice, ViewSampler
+from openrayzer.interfaces import Augmentation, Clip, Dataset, Frames, InputError, ViewChoice, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
@@ -210,3 +210,25 @@ def test_workers_use_one_thread_each():
             return super().read(scene, frames)
 
     assert batches(data_settings(Threads(3), workers=1), 1)
+
+
+class Half(Augmentation):
+    """Halves the first of the clips only, in arrays of its own."""
+
+    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
+        return clip.with_images(lambda images: images * np.float32(0.5)) if clip.scene == "colour 0" else clip
+
+
+def test_clips_that_were_changed_and_clips_that_were_not_make_one_batch():
+    plain, halved = (
+        batches(data_settings(Colours(3), augmentations=changes), 1, size=3)[0] for changes in ((), (Half(),))
+    )
+    factors = torch.tensor([0.5 if scene == "colour 0" else 1.0 for scene in plain.scenes])
+    torch.testing.assert_close(halved.images, plain.images * factors[:, None, None, None, None], rtol=0, atol=0)
+
+
+def test_batches_do_not_share_memory():
+    first, second = batches(data_settings(Colours(3)), 2, size=1)
+    before = first.images.clone()
+    second.images.zero_()
+    assert torch.equal(first.images, before)
