@@ -5,6 +5,7 @@
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
+    python tools/prepare_data.py stats --from chunks /data/re10k --output stats
 
 Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
 
@@ -89,6 +90,28 @@ the smaller of both directions. What hides the points is not known, so it is a m
 images."""
 
 
+STATS = """Say what a source is like, and show it: histograms.png, contact_sheet.png, statistics.json.
+
+    python tools/prepare_data.py stats --from chunks /data/re10k --split test --output stats
+
+Lengths are those of all scenes. Fields of view, baselines and sizes are from up to 16 frames of each scene looked at,
+the pictures too. The histograms need matplotlib: pip install 'openrayzer[plots]'."""
+
+
+PROCESS = """The call that LVSM and RayZer document for chunks of RealEstate10K and DL3DV, without the PNGs.
+
+    python tools/prepare_data.py process --base_path /data/re10k --output_dir /data/ready --mode train
+    python tools/prepare_data.py process --base_path /data/dl3dv_chunked --output_dir /data/ready --mode 1K \\
+        --num_processes 32
+
+There, it decodes BASE_PATH/MODE/*.torch to OUTPUT_DIR/MODE/images/*/*.png: four to six times the space, and a broken
+image moves all later frames. Here, chunks are read where they lie: the call writes OUTPUT_DIR/MODE/frame_index.bin, as
+index does, in seconds, and prints the dataset to name in an experiment. Keep the chunks; convert makes smaller images.
+Folders that LVSM's own script wrote are read as dataset "processed"."""
+
+MODES = ("train", "test", *(f"{thousand}K" for thousand in range(1, 12)))
+
+
 def main() -> int:
     """Parse arguments and run one sub-command."""
     parser = argparse.ArgumentParser(
@@ -100,6 +123,8 @@ def main() -> int:
     _add_convert(commands)
     _add_split(commands)
     _add_pairs(commands)
+    _add_stats(commands)
+    _add_process(commands)
     arguments = parser.parse_args()
     from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
 
@@ -282,6 +307,57 @@ def pairs(arguments: argparse.Namespace) -> int:
     print(f"{arguments.output}: {len(found) - absent} scenes with {rule.num_context} context and {rule.num_target} "
           f"target frames, {absent} null")  # fmt: skip
     return _say(problems)
+
+
+def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "stats", STATS, stats)
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the three files go")
+    parser.add_argument("--sample", type=int, default=200, metavar="N", help="scenes to look at (default: 200)")
+    parser.add_argument("--shown", type=int, default=40, metavar="N", help="of them on the contact sheet (default: 40)")
+    _add_processes(parser)
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    """Write statistics and pictures."""
+    from openrayzer.preparing.folders import write_json
+    from openrayzer.preparing.pictures import draw_contact_sheet, draw_histograms
+    from openrayzer.preparing.statistics import gather, summary
+
+    if arguments.sample < 1 or arguments.shown < 1:
+        raise InputError("--sample and --shown must be 1 or more")
+    processes = _processes(arguments)
+    scenes, lengths, problems = gather(_open_source(arguments), sample=arguments.sample, processes=processes)
+    numbers = summary(scenes, lengths)
+    for name, value in numbers.items():
+        print(f"{name}: {value}")
+    write_json(arguments.output / "statistics.json", numbers | {"scenes": [scene.as_json() for scene in scenes]})
+    if scenes:
+        draw_contact_sheet(arguments.output / "contact_sheet.png", scenes[: arguments.shown])
+        draw_histograms(arguments.output / "histograms.png", scenes, lengths)
+    return _say(problems)
+
+
+def _add_process(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "process", PROCESS, process)
+    parser.add_argument("--base_path", type=Path, required=True, metavar="DIR", help="holds the folder MODE of chunks")
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="where MODE/frame_index.bin goes")
+    parser.add_argument("--mode", choices=MODES, required=True, metavar="train|test|1K..11K", help="which folder")
+    parser.add_argument("--num_processes", type=int, dest="processes", metavar="N", help="default: one per processor")
+
+
+def process(arguments: argparse.Namespace) -> int:
+    """Index the chunks of one mode and say how to use them."""
+    from openrayzer.data.chunk_scan import chunk_folder
+    from openrayzer.preparing.indexing import index_chunks
+
+    folder = chunk_folder(arguments.base_path, arguments.mode)
+    target = arguments.output_dir / arguments.mode / "frame_index.bin"
+    report = index_chunks(folder, target, processes=_processes(arguments))
+    dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}
+    print(f"{target}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks")
+    print(f"in an experiment: {json.dumps({'dataset': dataset})}")
+    return _say(report.problems)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:

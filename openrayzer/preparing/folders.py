@@ -1,6 +1,7 @@
 """Folders that are read and folders that are written, kept apart."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ def chunk_folders(root: Path) -> list[Path]:
     """
     require_folder(root)
     try:
-        if any(root.glob("*.torch")):
+        if _has_chunks(root):
             return [root]
-        found = sorted(folder for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*.torch")))
+        found = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _has_chunks(folder)]
     except OSError as error:
         raise InputError(f"{error.filename or root} cannot be listed: {error.strerror or error}") from error
     if not found:
         raise InputError(f"no chunks: looked for {root / '*.torch'} and {root / '*' / '*.torch'}")
     return found
+
+
+def _has_chunks(folder: Path) -> bool:
+    return any(name.endswith(".torch") for name in os.listdir(folder))  # glob hides folders that cannot be listed
 
 
 def require_apart(output: Path, source: Path) -> None:
