@@ -44,7 +44,8 @@ def _fit(image: np.ndarray, result: np.ndarray) -> None:
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
         image = cv2.resize(image, (width, height), interpolation=method)
     for channel, values in enumerate(cv2.split(image[top : top + size[0], left : left + size[1]])):
-        np.divide(values, np.float32(255), out=result[channel])
+        result[channel] = values
+    np.divide(result, np.float32(255), out=result)
 
 
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

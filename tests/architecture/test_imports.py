@@ -31,6 +31,12 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.models": SOCKETS,
     "openrayzer.data": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.settings"},
     "openrayzer.preparing": {"openrayzer.interfaces", "openrayzer.data"},
+    "openrayzer.benchmarks": {
+        "openrayzer.interfaces",
+        "openrayzer.settings",
+        "openrayzer.data",
+        "openrayzer.preparing",
+    },
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},
     "openrayzer.composer": {"registry", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.training": {

@@ -1,0 +1,1 @@
+"""What this code is measured against, written here, and how both are measured side by side."""

@@ -1,0 +1,235 @@
+"""Preparation and loading beside what is usually done: the same scenes, one machine, one run, in turn."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+import cv2
+import numpy as np
+import torch
+
+from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
+from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
+from openrayzer.data.chunks import Chunks
+from openrayzer.data.image_files import decode_image
+from openrayzer.data.loader import ClipLoader, build_loader
+from openrayzer.data.view_samplers import Even
+from openrayzer.interfaces import InputError
+from openrayzer.preparing.indexing import index_chunks
+from openrayzer.preparing.processes import usable_processes
+from openrayzer.settings import DataSettings, Source
+
+_SIZE, _PATCH = 256, 8
+_CLIPS = 4  # of a batch; 4 context and 4 target views each
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Args:
+        scenes: made up for the comparison, where no data are given.
+        frames: of each.
+        chunks: that hold them.
+        batches: that each way of reading loads per round.
+        rounds: how often everything is measured; medians count.
+        many: scenes of the large source; 0 leaves it out.
+    """
+
+    scenes: int = 8
+    frames: int = 100
+    chunks: int = 4
+    batches: int = 12
+    rounds: int = 3
+    many: int = 10_000
+
+    def __post_init__(self) -> None:
+        if min(self.scenes, self.frames, self.chunks, self.batches, self.rounds) < 1 or self.many < 0:
+            raise InputError("scenes, frames, chunks, batches and rounds must be 1 or more, many 0 or more")
+        if self.chunks > self.scenes or self.frames < 8:
+            raise InputError("there must be at least one scene per chunk, and 8 frames per scene")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: what is measured, in which unit, and what was to be reached, empty for no target."""
+
+    name: str
+    value: float
+    unit: str
+    target: str = ""
+    reached: bool = True
+
+
+def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]:
+    """Measure everything.
+
+    Args:
+        work: an empty folder for what is made on the way; some hundred megabytes.
+        sizes: how much.
+        root: folder with the folder train of chunks to measure with; None makes some up.
+    """
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    given = root is not None
+    if root is None:
+        LOGGER.info("making %d scenes of %d frames", sizes.scenes, sizes.frames)
+        root = work / "scenes"
+        write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks)
+    lines = [*_preparation(root / "train", work, sizes), *_reading(root, work / "png", sizes)]
+    if not given:
+        lines += _small_scenes(work, sizes)
+    if sizes.many:
+        lines += _start_up(work / "many", sizes)
+    return lines
+
+
+def _small_scenes(work: Path, sizes: Sizes) -> list[Line]:
+    """The comparison of reading, with frames as small as convert makes them."""
+    LOGGER.info("making %d scenes of small frames", sizes.scenes)
+    root, png = work / "small", work / "small_png"
+    write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks, size=(256, 455))
+    convert_to_png(root / "train", png, processes=usable_processes())
+    return _reading(root, png, sizes)
+
+
+def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
+    """Seconds of wall clock, all processors."""
+    usual, ours = list[float](), list[float]()
+    processes, png, index = usable_processes(), work / "png", work / "frame_index.bin"
+    images = 0
+    for number in range(sizes.rounds):
+        LOGGER.info("preparing, round %d of %d", number + 1, sizes.rounds)
+        shutil.rmtree(png, ignore_errors=True)
+        begin = time.perf_counter()
+        images = convert_to_png(folder, png, processes=processes)
+        usual.append(time.perf_counter() - begin)
+        ours.append(_seconds(lambda: index_chunks(folder, index, processes=processes), time.perf_counter))
+    chunk_bytes, png_bytes = _bytes(folder, "*.torch"), _bytes(png, "**/*")
+    factor, share = median(usual) / median(ours), index.stat().st_size / chunk_bytes * 100
+    return [
+        Line(f"every image decoded and written as PNG, {processes} processes", images / median(usual), "images / s"),
+        Line("index", images / median(ours), "images / s"),
+        Line("index, times faster", factor, "x", "at least 50", factor >= 50),
+        Line("PNG files, beside the chunks", png_bytes / chunk_bytes * 100, "% of the chunks"),
+        Line("index, beside the chunks", share, "% of the chunks", "less than 1", share < 1),
+    ]
+
+
+def _reading(root: Path, png: Path, sizes: Sizes) -> list[Line]:
+    """Seconds of one processor."""
+    clips, images = _chosen(root, sizes.batches)
+    views = len(images)
+    height, width = decode_image(images[0].tobytes()).shape[:2]
+    usual, ours, bare = list[float](), list[float](), list[float]()
+    for number in range(sizes.rounds + 1):  # the first fills the system's cache of files, and does not count
+        LOGGER.info("reading %d x %d, round %d of %d", width, height, number, sizes.rounds)
+        loader = _loader(root)
+        usual.append(_seconds(lambda: _read_usual(png, clips), time.process_time))
+        ours.append(_seconds(lambda loader=loader: _drain(loader, sizes.batches), time.process_time))  # type: ignore[misc]
+        bare.append(_seconds(lambda: _decode(images), time.process_time))
+    rates = [views / median(seconds[1:]) for seconds in (usual, ours, bare)]
+    factor, share, title = rates[1] / rates[0], rates[1] / rates[2] * 100, f"{width} x {height}"
+    return [
+        Line(f"{title}: PNG with PIL, LANCZOS to 256, cropped", rates[0], "views / s and core"),
+        Line(f"{title}: our loader, from chunks, the same views", rates[1], "views / s and core"),
+        Line(f"{title}: our loader, times faster", factor, "x", "at least 2", factor >= 2),
+        Line(f"{title}: bare JPEG decoding", rates[2], "views / s and core"),
+        Line(f"{title}: our loader, of bare decoding", share, "%", "at least 70", share >= 70),
+    ]
+
+
+def _start_up(root: Path, sizes: Sizes) -> list[Line]:
+    LOGGER.info("making %d tiny scenes", sizes.many)
+    write_tiny_scenes(root, scenes=sizes.many, frames=8, chunks=min(100, sizes.many))
+    LOGGER.info("opening %d scenes", sizes.many)
+    believed = _rank(root)
+    folder, processes = root / "train", usable_processes()
+    seconds = _seconds(lambda: index_chunks(folder, folder / "frame_index.bin", processes=processes), time.perf_counter)
+    indexed = _rank(root)
+    return [
+        *_opened(f"{sizes.many} scenes, index.json", believed),
+        Line(f"{sizes.many} scenes: index", seconds, "s", "less than 10", seconds < 10),
+        *_opened(f"{sizes.many} scenes, side index", indexed),
+    ]
+
+
+def _opened(title: str, found: Mapping[str, float]) -> list[Line]:
+    first, rank = found["first_batch_seconds"], found["rank_megabytes"]
+    whole = rank + found["workers_own_megabytes"]
+    return [
+        Line(f"{title}: open", found["open_seconds"], "s"),
+        Line(f"{title}: first batch", first, "s", "less than 10", first < 10),
+        Line(f"{title}: memory of a rank", rank, "MB", "less than 1000", rank < 1000),
+        Line(f"{title}: of that, libraries", found["libraries_megabytes"], "MB"),
+        Line(f"{title}: memory of a rank with 2 workers", whole, "MB", "less than 1000", whole < 1000),
+    ]
+
+
+def _rank(root: Path) -> dict[str, float]:
+    command = [sys.executable, "-c", "from openrayzer.benchmarks.start_up import main; main()", str(root)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{root} could not be opened:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _loader(root: Path) -> ClipLoader:
+    sampler = Even(num_context=4, num_target=4)
+    source = Source(dataset=Chunks(root=root))
+    settings = DataSettings(train=(source,), view_sampler=sampler, image_size=(_SIZE, _SIZE), workers=0)
+    return build_loader(settings, batch_size_per_rank=_CLIPS, rank=0, world_size=1, seed=0)
+
+
+def _drain(loader: ClipLoader, batches: int) -> None:
+    for _ in islice(loader, batches):
+        pass
+
+
+def _chosen(root: Path, batches: int) -> tuple[list[tuple[str, list[int]]], list[np.ndarray]]:
+    """The clips that the loader gives first, and the encoded images of all their views."""
+    clips = [
+        (scene, frames.tolist())
+        for views in islice(_loader(root), batches)
+        for scene, frames in zip(views.scenes, views.frames, strict=True)
+    ]
+    encoded = {
+        scene["key"]: scene["images"]
+        for path in sorted((root / "train").glob("*.torch"))
+        for scene in torch.load(path, weights_only=True)
+    }
+    return clips, [encoded[key][frame].numpy() for key, frames in clips for frame in frames]
+
+
+def _read_usual(png: Path, clips: Sequence[tuple[str, list[int]]]) -> None:
+    for first in range(0, len(clips), _CLIPS):
+        chosen = clips[first : first + _CLIPS]
+        torch.stack([read_png_clip(png, scene, frames, size=_SIZE, patch=_PATCH) for scene, frames in chosen])
+
+
+def _decode(images: Sequence[np.ndarray]) -> None:
+    for image in images:
+        cv2.imdecode(image, cv2.IMREAD_COLOR)
+
+
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    begin = clock()
+    work()
+    return clock() - begin
+
+
+def _bytes(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file())
