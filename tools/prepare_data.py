@@ -5,6 +5,7 @@
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
+    python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
     python tools/prepare_data.py stats --from chunks /data/re10k --output stats
 
 Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
@@ -15,11 +16,15 @@ Exit code: 0 done; 1 something is wrong with the data; 2 something given is wron
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openrayzer.cli import print_error, run_tool
 from openrayzer.interfaces import Dataset, InputError
+
+if TYPE_CHECKING:
+    from openrayzer.data.overlap import OverlapMeasure
 
 DATA_WRONG = 1
 _SHOWN = 20  # problems that are printed
@@ -90,6 +95,17 @@ the smaller of both directions. What hides the points is not known, so it is a m
 images."""
 
 
+OVERLAP = """Measure how much views of each scene share: the table that the view sampler "overlap_curriculum" reads.
+
+    python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
+    python tools/prepare_data.py overlap --from images /data/clips --output overlap.json \\
+        --tokenizer '{"type": "dinov3", "width": 768, "patch_size": 16}'
+
+{scene: {interval in frames: overlap}}, from image content: keypoints that are found again (SIFT and epipolar geometry;
+needs no weights, and texture), or, with --tokenizer, the cosine of pretrained features, which is E-RayZer's semantic
+overlap. A scene takes seconds. A scene without a table is a problem that is named, and the sampler leaves it out."""
+
+
 STATS = """Say what a source is like, and show it: histograms.png, contact_sheet.png, statistics.json.
 
     python tools/prepare_data.py stats --from chunks /data/re10k --split test --output stats
@@ -123,6 +139,7 @@ def main() -> int:
     _add_convert(commands)
     _add_split(commands)
     _add_pairs(commands)
+    _add_overlap(commands)
     _add_stats(commands)
     _add_process(commands)
     arguments = parser.parse_args()
@@ -309,6 +326,52 @@ def pairs(arguments: argparse.Namespace) -> int:
     return _say(problems)
 
 
+def _add_overlap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _command(commands, "overlap", OVERLAP, overlap)
+    _add_source(parser)
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, JSON")
+    parser.add_argument("--tokenizer", metavar="JSON", help="whose features are compared (default: keypoints)")
+    parser.add_argument("--samples", type=int, default=8, metavar="N", help="of views per interval (default: 8)")
+    parser.add_argument(
+        "--max-interval", type=int, default=64, metavar="N", help="longest interval, in frames (default: 64)"
+    )
+    _add_processes(parser)
+
+
+def overlap(arguments: argparse.Namespace) -> int:
+    """Write a table of overlaps."""
+    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.data.overlap import scene_overlap
+    from openrayzer.data.overlap_tables import write_overlap_tables
+    from openrayzer.preparing.processes import spread
+
+    if min(arguments.samples, arguments.max_interval) < 1:
+        raise InputError("--samples and --max-interval must be 1 or more")
+    processes, measure, dataset = _processes(arguments), _measure(arguments.tokenizer), _open_source(arguments)
+    measured = partial(
+        scene_overlap, dataset, measure=measure, samples=arguments.samples, max_interval=arguments.max_interval
+    )
+    scenes = [found for _, found in spread(measured, range(len(dataset)), processes=processes)]
+    tables = {scene.scene: scene.table for scene in scenes if scene.table}
+    if not tables:
+        raise NoUsableSceneError("; ".join(scene.problem for scene in scenes[:_SHOWN]))
+    write_overlap_tables(arguments.output, tables)
+    print(f"{arguments.output}: tables of {len(tables)} scenes")
+    return _say([*dataset.problems, *(scene.problem for scene in scenes if scene.problem)])
+
+
+def _measure(tokenizer: str | None) -> "OverlapMeasure[Any]":
+    """Keypoints, or the features of a tokenizer."""
+    from openrayzer.composer import construct, plan
+    from openrayzer.data.overlap import KeypointOverlap, TokenOverlap
+    from openrayzer.interfaces import REGISTRIES, Tokenizer
+
+    if tokenizer is None:
+        return KeypointOverlap()
+    spec = _json_object("--tokenizer", tokenizer)
+    return TokenOverlap(construct(plan(spec, Tokenizer, registries=REGISTRIES, path="tokenizer")))
+
+
 def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "stats", STATS, stats)
     _add_source(parser)
@@ -375,13 +438,18 @@ def _source(arguments: argparse.Namespace) -> dict[str, Any]:
         kind, root = arguments.kind_and_root
         spec = {"type": kind, "root": root}
     else:
-        try:
-            spec = json.loads(arguments.source)
-        except ValueError as error:
-            raise InputError(f"--source is no JSON: {error}; got {arguments.source!r:.80}") from error
-        if not isinstance(spec, dict):
-            raise InputError(f'--source must be an object like {{"type": "chunks", ...}}, got {arguments.source!r:.80}')
+        spec = _json_object("--source", arguments.source)
     return spec if arguments.split is None else spec | {"split": arguments.split}
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        spec = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{option} is no JSON: {error}; got {text!r:.80}") from error
+    if not isinstance(spec, dict):
+        raise InputError(f'{option} must be an object like {{"type": "chunks", ...}}, got {text!r:.80}')
+    return spec
 
 
 def _open_source(arguments: argparse.Namespace) -> Dataset:

@@ -166,12 +166,18 @@ def overlap_tables(
 ) -> Iterator[SceneOverlap]:
     """The tables of all scenes of an open data set, in order; ``overlap_tables.write_overlap_tables`` writes them."""
     for scene in range(len(dataset)):
-        try:
-            yield SceneOverlap(
-                dataset.key(scene), overlap_table(dataset, scene, measure, samples=samples, max_interval=max_interval)
-            )
-        except (BrokenSceneError, UnusableSceneError) as error:
-            yield SceneOverlap(dataset.key(scene), {}, str(error))
+        yield scene_overlap(dataset, scene, measure, samples=samples, max_interval=max_interval)
+
+
+def scene_overlap(
+    dataset: Dataset, scene: int, measure: OverlapMeasure, *, samples: int = 8, max_interval: int = 64
+) -> SceneOverlap:
+    """The table of one scene, see ``overlap_table``, or why there is none."""
+    try:
+        table = overlap_table(dataset, scene, measure, samples=samples, max_interval=max_interval)
+    except (BrokenSceneError, UnusableSceneError) as error:
+        return SceneOverlap(dataset.key(scene), {}, str(error))
+    return SceneOverlap(dataset.key(scene), table)
 
 
 def overlap_table(
