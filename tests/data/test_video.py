@@ -134,6 +134,15 @@ def test_workers_have_a_decoder_of_their_own(clip):
     assert read_numbers(dataset, [21]) == [21]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux to count threads")
+def test_reading_starts_no_threads_that_a_forked_process_would_miss(clip):
+    opened(clip).read(0, [20])  # whatever the libraries start once
+    before = len(list(Path("/proc/self/task").iterdir()))
+    dataset = opened(clip)
+    dataset.read(0, [20, 21, 40])
+    assert len(list(Path("/proc/self/task").iterdir())) <= before
+
+
 def test_folders_of_videos_and_one_open_decoder(tmp_path):
     for name in ("b/10.mp4", "b/9.mkv", "a.mp4", "b/c/d.mp4"):
         write_video(tmp_path / name, frames=4)
