@@ -160,8 +160,8 @@ class VideoDecoder:
 def _picture(frame: Any) -> np.ndarray:
     if frame.width * frame.height > MAX_PIXELS:
         raise VideoError(f"it has {frame.width} x {frame.height} pixels, more than the {MAX_PIXELS} allowed")
-    # Threads that convert would be missing in a loading process that is forked later, which would wait for them for ever
-    # as soon as it frees a frame that it inherited.
+    # A loading process that is forked later would lack the threads that convert, and wait for them for ever as soon as
+    # it frees a frame that it inherited.
     image = frame.to_ndarray(format="rgb24", threads=1)
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))  # both count against the clock
 
