@@ -337,6 +337,16 @@ class Dataset(ABC):
             BrokenSceneError: a frame or camera among them cannot be used.
         """
 
+    def version(self, scene: int, frame: int) -> tuple[str, str]:
+        """Where a frame comes from, and what that was like when asked, so that a change of either can be told.
+
+        Empty texts where that cannot be told; such a frame is never cached.
+
+        Raises:
+            BrokenSceneError: the scene cannot be used.
+        """
+        return "", ""
+
 
 @dataclass(frozen=True)
 class ViewChoice:

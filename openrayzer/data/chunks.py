@@ -21,6 +21,7 @@ from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_
 from openrayzer.data.frame_index import FRAME_INDEX_NAME, REMEDY, FrameIndex, FrameIndexError, read_frame_index
 from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.lazy_scenes import read_lines
+from openrayzer.data.plain_files import file_state
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
@@ -121,6 +122,10 @@ class Chunks(Dataset):
             return Frames(images, None, None)
         c2w, intrinsics = rows_to_cameras(table.cameras[list(frames)])
         return Frames(images, c2w, intrinsics)
+
+    def version(self, scene: int, frame: int) -> tuple[str, str]:
+        path = self._chunks[self._chunk_of[scene]]
+        return f"{path.absolute()} {self.posed} {self._keys[scene]} {frame}", file_state(path)
 
     def _table(self, scene: int) -> SceneTable:
         if self._index is not None:

@@ -11,7 +11,7 @@ from openrayzer.data.chunk_table import camera_faults
 from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.lazy_scenes import LazyScenes, SceneTable
 from openrayzer.data.lens_distortion import Lens, LensError, undistort
-from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.data.plain_files import FileError, file_state, read_plain_file
 from openrayzer.interfaces import Frames
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -74,6 +74,14 @@ class ImageScenes(LazyScenes[ImageScene]):
         if table.c2w is None:
             return Frames(images, None, None)
         return Frames(images, table.c2w[list(frames)].astype(np.float32), np.array(intrinsics).reshape(-1, 4))
+
+    def version(self, scene: int, frame: int) -> tuple[str, str]:
+        self.check_frame(scene, frame)
+        table = self.table(scene)
+        file = table.folder / table.files[frame]
+        camera = "" if table.c2w is None else f"{table.c2w[frame].tolist()} {table.lenses[frame]}"
+        state = file_state(file)
+        return (f"{file.absolute()} {self.upright} {bool(table.lenses)}", f"{state} {camera}") if state else ("", "")
 
     def confines(self, table: ImageScene) -> Path:
         """Folder that links in a scene's folder must not leave."""

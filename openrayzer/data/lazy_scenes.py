@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.data.plain_files import FileError, file_state, read_plain_file
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 
 _CACHED_TABLES = 16
@@ -135,6 +135,13 @@ class LazyScenes(Dataset, Generic[Table]):
     def place(self, scene: int) -> Path:
         """Where a scene is."""
         return Path(self._places[scene])
+
+    def version(self, scene: int, frame: int) -> tuple[str, str]:
+        """A frame of a scene that is one file follows from that and from how the source was set."""
+        place = self.place(scene)
+        settings = sorted((name, str(value)) for name, value in vars(self).items() if not name.startswith("_"))
+        state = file_state(place) if place.is_file() else ""
+        return (f"{type(self).__name__} {place.absolute()} {settings} {frame}", state) if state else ("", "")
 
     def broken(self, scene: int, frame: int, fault: object) -> BrokenSceneError:
         """The error that names a scene, a frame and what is wrong with it."""

@@ -5,6 +5,7 @@ from itertools import count
 
 from openrayzer.data.clip_order import ClipOrder
 from openrayzer.data.clips import BatchRoom, Room, collate, read_clip
+from openrayzer.data.frame_cache import CachedScenes, FrameCache
 from openrayzer.data.loading import load_batches
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
@@ -113,6 +114,10 @@ class _TrainingBatch:
         accumulation: int,
     ) -> None:
         self.settings, self.order = settings, order
+        self.datasets = [source.dataset for source in settings.train]
+        if settings.cache is not None:
+            cache = FrameCache(settings.cache.folder, settings.cache.gigabytes)
+            self.datasets = [CachedScenes(dataset, cache) for dataset in self.datasets]
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.clips_per_step = batch_size * world_size * accumulation
 
@@ -131,7 +136,7 @@ class _TrainingBatch:
         failures: list[str] = []
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             source, scene = self.order.scene(position + attempt)
-            dataset = self.settings.train[source].dataset
+            dataset = self.datasets[source]
             try:
                 generator = self.order.generator(position, attempt)
                 num_frames = dataset.num_frames(scene)

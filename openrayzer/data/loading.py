@@ -30,6 +30,7 @@ def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: i
     Raises:
         InputError: raised by ``load``; passed on without the traceback of the process it happened in.
     """
+    cv2.setNumThreads(0)  # here, too: a process copied while OpenCV has threads would wait for them for ever
     loader = DataLoader(
         _Batches(load),
         batch_size=None,

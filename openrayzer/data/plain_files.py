@@ -65,6 +65,15 @@ def check_plain_file(path: Path, *, root: Path | None) -> None:
         raise FileError(f"it cannot be read: {error.strerror or error}") from error
 
 
+def file_state(path: Path) -> str:
+    """Size, time of change and number of a file, which differ once it has been changed; empty where there is none."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+
+
 def read_json_object(path: Path, *, root: Path | None) -> dict[str, Any]:
     """The object in a JSON file; NaN and infinities are let through, so that their place can be named.
 

@@ -232,3 +232,10 @@ def test_batches_do_not_share_memory():
     before = first.images.clone()
     second.images.zero_()
     assert torch.equal(first.images, before)
+
+
+def test_workers_start_although_opencv_had_threads():
+    cv2.setNumThreads(2)
+    cv2.resize(np.zeros((600, 800, 3), np.uint8), (300, 200), interpolation=cv2.INTER_AREA)
+    assert batches(data_settings(Colours(3), workers=1), 1)
+    assert cv2.getNumThreads() <= 1
