@@ -18,16 +18,22 @@ from openrayzer.data.chunk_scan import NoUsableSceneError
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
 from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+from openrayzer.preparing.conversion_folder import (
+    MANIFEST_NAME,
+    PLAN,
+    WORK,
+    clear_temporary,
+    clear_work,
+    read_object,
+    require_ours,
+)
 from openrayzer.preparing.folders import require_apart, write_json
 from openrayzer.preparing.indexing import index_chunks
-from openrayzer.preparing.locking import LOCK_NAME, locked
+from openrayzer.preparing.locking import locked
 from openrayzer.preparing.processes import bar, spread
 from openrayzer.preparing.reading import SceneLength, scene_lengths
 from openrayzer.preparing.recoding import Recoding, encode, recode_scene
 
-MANIFEST_NAME = "manifest.json"
-_WORK = ".convert"
-_PLAN = "plan.json"
 _SAMPLED = 16  # scenes that are looked at for the estimate, one frame each
 _LEAST_CHUNK = 8e6
 _CHUNKS_PER_PROCESS = 4
@@ -104,7 +110,9 @@ class Conversion:
             InputError: the output is in use, belongs to another conversion, or the disk is full.
             NoUsableSceneError: the source has no usable frame.
         """
+        require_ours(self.output)
         with locked(self.output) as lock:
+            require_ours(self.output)
             finished = self._finished()
             if finished is not None:
                 say(f"{self.output} is complete already")
@@ -116,7 +124,7 @@ class Conversion:
             say(str(estimate))
             if estimate.num_bytes * _SPARE > estimate.free_bytes:
                 raise InputError(f"{self.output}: not enough space on its disk: {estimate}")
-            self._write(_PLAN, {"settings": self.settings, "chunks": plan})
+            self._write(PLAN, {"settings": self.settings, "chunks": plan})
             self._convert(scenes, plan, lock.touch, estimate)
             return self._finish(plan, problems)
 
@@ -124,23 +132,18 @@ class Conversion:
         path = self.output / MANIFEST_NAME
         if not path.exists():
             return None
-        manifest = _read(path)
+        manifest = read_object(path)
         self._require_same(manifest.get("settings"), path)
+        clear_work(self.output)
         return manifest
 
     def _begun(self, scenes: Sequence[SceneLength]) -> list[list[list[Any]]]:
         """The plan of an interrupted conversion; empty where there is none."""
-        for stale in (*self.output.glob(".*.tmp"), *(self.output / _WORK).glob(".*.tmp")):
-            stale.unlink(missing_ok=True)
-        path = self.output / _WORK / _PLAN
+        clear_temporary(self.output)
+        path = self.output / WORK / PLAN
         if not path.exists():
-            there = sorted(file.name for file in self.output.iterdir() if file.name not in (LOCK_NAME, _WORK))
-            if there:
-                raise InputError(
-                    f"{self.output} holds {there[0]!r} and no conversion began there; give an empty folder"
-                )
             return []
-        found = _read(path)
+        found = read_object(path)
         self._require_same(found.get("settings"), path)
         chunks = found.get("chunks")
         planned = [scene for chunk in chunks for scene in chunk] if isinstance(chunks, list) else None
@@ -184,7 +187,7 @@ class Conversion:
 
     def _record(self, number: int) -> dict[str, Any] | None:
         """What is known of a finished chunk; None where it is not finished."""
-        path = self.output / _WORK / f"{number:06}.json"
+        path = self.output / WORK / f"{number:06}.json"
         try:
             record = read_json_object(path, root=None)
             whole = record["bytes"] == 0 or (self.output / record["name"]).stat().st_size == record["bytes"]
@@ -238,11 +241,11 @@ class Conversion:
         target = self.output / FRAME_INDEX_NAME
         index_chunks(self.output, target, processes=self.processes, posed=self.dataset.posed)
         write_json(self.output / MANIFEST_NAME, manifest)
-        shutil.rmtree(self.output / _WORK)
+        clear_work(self.output)
         return manifest
 
     def _write(self, name: str, content: Any) -> None:
-        write_json(self.output / _WORK / name, content)
+        write_json(self.output / WORK / name, content)
 
 
 def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tuple[int, Sequence[SceneLength]]) -> str:
@@ -263,7 +266,7 @@ def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tup
                 scene.scene.key: {"num_frames": len(scene.scene.images), "missing": sorted(scene.missing)}
                 for scene in kept
             }
-        write_json(output / _WORK / f"{number:06}.json", record)
+        write_json(output / WORK / f"{number:06}.json", record)
     except OSError as error:
         return f"{path} cannot be written: {error.strerror or error}; the same command goes on once that is mended"
     except InputError as error:
@@ -297,13 +300,6 @@ def _check(recoding: Recoding, chunk_bytes: float) -> None:
         raise InputError(f"the JPEG quality must be from 1 to 100, got {recoding.quality}")
     if not chunk_bytes > 0:
         raise InputError(f"the size of chunks must be above 0, got {chunk_bytes}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return read_json_object(path, root=None)
-    except FileError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def _duration(seconds: float) -> str:

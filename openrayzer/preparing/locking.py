@@ -1,9 +1,11 @@
 """One writer at a time for an output folder."""
 
+import errno
 import fcntl
 import json
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +30,17 @@ def locked(folder: Path) -> Iterator["Lock"]:
     machine has touched the file in the last ``STALE_AFTER`` seconds.
 
     Raises:
-        InputError: somebody else holds it, or the folder cannot be written to.
+        InputError: somebody else holds it, the file is no lock, or the folder cannot be written to.
     """
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # a link would have another file emptied, and a pipe would block without O_NONBLOCK
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags, 0o644)
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link, no lock; give another folder") from error
         raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
     try:
         _acquire(descriptor, path)
@@ -65,6 +71,8 @@ class Lock:
 
 
 def _acquire(descriptor: int, path: Path) -> None:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise InputError(f"{path} is no regular file, no lock; give another folder")
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -75,12 +83,22 @@ def _acquire(descriptor: int, path: Path) -> None:
                 raise InputError(f"{path.parent} is being written by {_holder(descriptor)}") from error
             time.sleep(0.1)
     text = os.pread(descriptor, 1000, 0)
+    if text and not _is_lock(text):
+        raise InputError(f"{path} is not the lock of a conversion; give another folder")
     age = time.time() - os.fstat(descriptor).st_mtime
     if text and socket.gethostname() not in _holder(descriptor) and age < STALE_AFTER:
         raise InputError(
             f"{path.parent} is being written by {_holder(descriptor)}, which touched {path} {age:.0f} s ago; after "
             f"{STALE_AFTER:.0f} s without that, the lock no longer holds"
         )
+
+
+def _is_lock(text: bytes) -> bool:
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(said, dict) and set(said) == {"host", "process"}
 
 
 def _holder(descriptor: int) -> str:

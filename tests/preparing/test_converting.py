@@ -209,6 +209,54 @@ def test_outputs_that_must_not_be_are_refused(prepare, source, tmp_path):
     assert "cannot be written to: " in said(tmp_path / "file")
 
 
+@pytest.mark.parametrize("name", [".x.tmp", ".000003.torch.1.tmp", ".convert/notes.txt", "manifest.json"])
+def test_refused_folder_stays_as_it_was(prepare, source, tmp_path, name):
+    theirs = tmp_path / "out" / "train" / name
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("{}")
+    done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "give an empty folder" in done.stderr
+    assert theirs.read_text() == "{}"
+    assert [path for path in (tmp_path / "out" / "train").rglob("*") if path.is_file()] == [theirs]
+
+
+def test_locks_that_are_somebody_elses_are_refused_untouched(prepare, source, tmp_path):
+    convert = ("convert", "--from", "chunks", source, "--output", tmp_path / "out")
+    lock, theirs = tmp_path / "out" / "train" / ".lock", tmp_path / "theirs"
+    lock.parent.mkdir(parents=True)
+    lock.write_text("held by the package manager")
+    done = prepare(*convert)
+    assert (done.returncode, "is not the lock of a conversion" in done.stderr) == (2, True)
+    assert lock.read_text() == "held by the package manager"
+    lock.unlink()
+    theirs.write_text("")
+    lock.symlink_to(theirs)
+    done = prepare(*convert)
+    assert (done.returncode, "is a link, no lock" in done.stderr) == (2, True)
+    lock.unlink()
+    os.mkfifo(lock)
+    done = prepare(*convert)
+    assert (done.returncode, "is no regular file, no lock" in done.stderr) == (2, True)
+
+
+def test_temporary_files_of_others_survive_a_conversion_that_goes_on(source, tmp_path, monkeypatch):
+    def fail(path, scenes):
+        raise OSError(28, "No space left on device")
+
+    write = converting.write_chunk
+    monkeypatch.setattr(converting, "write_chunk", fail)
+    with pytest.raises(converting.InputError, match="No space left"):
+        conversion(opened(source), tmp_path / "out").run(print)
+    monkeypatch.setattr(converting, "write_chunk", write)
+    theirs = [tmp_path / "out" / ".x.tmp", tmp_path / "out" / ".convert" / "notes.txt"]
+    for path in theirs:
+        path.write_text("mine")
+    conversion(opened(source), tmp_path / "out").run(print)
+    assert [path.read_text() for path in theirs] == ["mine", "mine"]
+    assert list((tmp_path / "out" / ".convert").iterdir()) == theirs[1:]
+
+
 def test_other_settings_and_other_scenes_are_refused(prepare, source, write_root, make_scene, tmp_path):
     convert = ("convert", "--from", "chunks", source, "--output", tmp_path / "out")
     assert prepare(*convert).returncode == 0

@@ -1,0 +1,76 @@
+"""What a conversion has in its output folder, told from what is somebody else's, which is never touched."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from openrayzer.data.plain_files import FileError, read_json_object
+from openrayzer.interfaces import InputError
+from openrayzer.preparing.locking import LOCK_NAME
+
+MANIFEST_NAME = "manifest.json"
+WORK = ".convert"
+PLAN = "plan.json"
+
+_TEMPORARY = re.compile(r"\.(\d{6,}\.torch|\d{6,}\.json|(index|plan|manifest)\.json|frame_index\.bin)\.\d+\.tmp")
+_WORKED = re.compile(r"\d{6,}\.json|plan\.json")
+
+
+def require_ours(output: Path) -> None:
+    """Raise InputError unless a folder is absent, empty, or one where a conversion began; changes nothing."""
+    work = output / WORK
+    there = _listed(output) - {LOCK_NAME}
+    if MANIFEST_NAME in there:
+        if not isinstance(read_object(output / MANIFEST_NAME).get("settings"), dict):
+            raise InputError(f"{output / MANIFEST_NAME} is not of a conversion; give an empty folder")
+        return
+    if WORK in there and (work.is_symlink() or not work.is_dir()):
+        raise InputError(f"{work} is no folder of a conversion; give an empty folder")
+    if WORK in there and (PLAN in (worked := _listed(work)) or all(map(_TEMPORARY.fullmatch, worked))):
+        if PLAN in worked:
+            return
+        there -= {WORK}
+    if there:
+        raise InputError(f"{output} holds {min(there)!r} and no conversion began there; give an empty folder")
+
+
+def clear_temporary(output: Path) -> None:
+    """Delete the unfinished files that a killed conversion left, known by their names."""
+    for folder in (output, output / WORK):
+        for name in _listed(folder):
+            if _TEMPORARY.fullmatch(name):
+                (folder / name).unlink(missing_ok=True)
+
+
+def clear_work(output: Path) -> None:
+    """Delete the plan and the records of a finished conversion; what else lies there stays."""
+    work = output / WORK
+    if work.is_symlink() or not work.is_dir():
+        return
+    for name in _listed(work):
+        if _WORKED.fullmatch(name) or _TEMPORARY.fullmatch(name):
+            (work / name).unlink(missing_ok=True)
+    if not _listed(work):
+        work.rmdir()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a conversion.
+
+    Raises:
+        InputError: it cannot be read or is none.
+    """
+    try:
+        return read_json_object(path, root=None)
+    except FileError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _listed(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
