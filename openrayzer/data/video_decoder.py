@@ -4,6 +4,7 @@ import contextlib
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,11 @@ from openrayzer.interfaces import InputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 """Containers that may be opened; a playlist, which names other files, is none of them."""
+
+
+_ENCODE = "ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
+_TRIED = 64  # frames decoded where the times look as if nobody had put them in order
+_REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows when their frames are shown only if the container says so
 
 
 class VideoError(ValueError):
@@ -45,10 +51,10 @@ class VideoIndex:
 
 
 def read_index(path: Path) -> VideoIndex:
-    """The frames of a video, from its packets; nothing is decoded.
+    """The frames of a video, from its packets; a few are decoded only if it is doubtful when they are shown.
 
     Raises:
-        VideoError: it cannot be opened, or has no frames.
+        VideoError: it cannot be opened, or has no frames, or does not say when they are shown.
         InputError: PyAV is not installed.
     """
     times, keys = [], []
@@ -59,16 +65,38 @@ def read_index(path: Path) -> VideoIndex:
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
-                    raise VideoError(
-                        "its frames have no times; ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4 gives them some"
-                    )
+                    raise VideoError(f"its frames have no times; {_ENCODE} gives them some")
                 times.append(packet.pts)
                 if packet.is_keyframe:
                     keys.append(packet.pts)
         seconds, stated = float(stream.time_base), int(stream.frames)
-    if not times or not keys:
-        raise VideoError("it has no frames")
+        if not times or not keys:
+            raise VideoError("it has no frames")
+        _check_order(container, stream, times)
     return VideoIndex(np.unique(times), np.unique(keys), seconds, max(0, stated - len(times)))
+
+
+def _check_order(container: Any, stream: Any, times: list[int]) -> None:
+    """Raise VideoError if the times are those of decoding, while frames are shown in another order.
+
+    AVI has no others, and a copy of its packets in another container keeps them.
+    """
+    unordered = VideoError(f"its times do not say in which order its frames are shown; {_ENCODE} gives it others")
+    avi, reordering = container.format.name == "avi", stream.codec_context.name in _REORDERING
+    delayed = stream.codec_context.has_b_frames
+    if avi and reordering and delayed:
+        raise unordered
+    if not (delayed or (avi and reordering)) or any(np.diff(times) <= 0):
+        return
+    last = None
+    with contextlib.suppress(_av().error.FFmpegError):  # damaged: whoever reads the frame names it
+        container.seek(times[0], stream=stream, backward=True)
+        for frame in islice(container.decode(stream), _TRIED):
+            if frame.pts is None:
+                continue
+            if last is not None and frame.pts < last:
+                raise unordered
+            last = frame.pts
 
 
 class VideoDecoder:
@@ -129,10 +157,17 @@ class VideoDecoder:
         self._frames = self._decoded()
 
     def _decode_until(self, time: int) -> Any:
-        """The frame at ``time``; None if it does not come."""
+        """The frame at ``time``; None if it does not come.
+
+        Raises:
+            VideoError: the frames come in another order than their times.
+        """
         for frame in self._frames:
             if frame.pts is None:
                 continue
+            if self._last is not None and frame.pts < self._last:
+                self._last = None
+                raise VideoError(f"the times before it do not rise; {_ENCODE} gives the video others")
             self._first = frame.pts if self._first is None else self._first
             self._last = frame.pts
             if frame.pts >= time:

@@ -43,6 +43,7 @@ def write_video(
     codec: str = "libx264",
     rotation: int = 0,
     times: list[int] | None = None,
+    bf: int = 2,
     **options,
 ) -> Path:
     """A video at 30 frames a second with key frames 12 apart and frames that refer to later ones."""
@@ -51,8 +52,11 @@ def write_video(
         str(path), "w", options={key: value for key, value in options.items() if key == "movflags"}
     ) as container:
         stream = container.add_stream(codec, rate=30)
-        stream.width, stream.height, stream.pix_fmt = SIZE[1], SIZE[0], "yuv420p"
-        stream.codec_context.options = {"g": "12", "bf": "2", "crf": "12"} if codec == "libx264" else {"g": "12"}
+        stream.width, stream.height = SIZE[1], SIZE[0]
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        stream.codec_context.options = {"g": "12", "bf": str(bf), "crf": "12"} if codec == "libx264" else {"g": "12"}
+        if codec == "mpeg4":
+            stream.codec_context.max_b_frames = bf
         if rotation:
             stream.set_display_rotation(rotation)
         for place in range(frames):
@@ -99,6 +103,40 @@ def test_any_codec_and_container(tmp_path, codec, suffix):
     frames = [25, 3, 24, 39, 0, 12]
     assert dataset.num_frames(0) == 40
     assert read_numbers(dataset, frames) == frames
+
+
+@pytest.mark.parametrize(("codec", "bf"), [("mpeg4", 2), ("mpeg4", 0), ("mjpeg", 0), ("libx264", 0)])
+def test_frames_of_avi_are_where_they_belong(tmp_path, codec, bf):
+    dataset = opened(write_video(tmp_path / "x.avi", codec=codec, bf=bf, frames=30))
+    assert dataset.num_frames(0) == 30
+    assert read_numbers(dataset, [20, 3, 0, 12, 27]) == [20, 3, 0, 12, 27]
+
+
+def copy_packets(source: Path, target: Path) -> Path:
+    """The packets of a video, shown in the order in which they are decoded."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.size:
+                packet.pts, packet.stream = packet.dts, stream
+                new.mux(packet)
+    return target
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_a_video_that_does_not_say_when_frames_are_shown_is_refused(tmp_path, suffix):
+    path = write_video(tmp_path / "else" / "x.avi")
+    (tmp_path / "root").mkdir()
+    copy_packets(path, tmp_path / "root" / f"x{suffix}")
+    with pytest.raises(InputError, match=r"is left out: its times do not say in which order .* ffmpeg -i IN .* OUT"):
+        opened(tmp_path / "root")
+
+
+def test_times_that_fall_where_a_frame_is_read_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("openrayzer.data.video_decoder._TRIED", 0)
+    dataset = opened(copy_packets(write_video(tmp_path / "x.avi"), tmp_path / "x.mp4"))
+    with pytest.raises(BrokenSceneError, match=r"frame 11: the times before it do not rise; ffmpeg -i IN"):
+        dataset.read(0, [11])
 
 
 def test_frames_per_second_choose_frames(clip):
