@@ -75,8 +75,8 @@ SPLIT = """Divide a source's scenes into lists: train.txt, test.txt, benchmark.t
 
 The lists are what a dataset takes as "scenes". A scene's list depends on its name and the seed, not on the others.
 DL3DV's 140 benchmark scenes are in its full release: they are left out of both lists, so a file must name them (text,
-table, or JSON such as RayZer's evaluation index; the names are not part of openrayzer). Nothing else is moved or
-copied."""
+table, or JSON such as RayZer's evaluation index; the names are not part of openrayzer). A name in the --test file that
+is no scene's is a problem that is named. Nothing else is moved or copied."""
 
 
 PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's layout.
@@ -277,7 +277,15 @@ def _add_split(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def split(arguments: argparse.Namespace) -> int:
     """Write lists of scenes."""
-    from openrayzer.preparing.splitting import BENCHMARK_HELP, is_dl3dv, read_scene_names, split_scenes, write_split
+    from openrayzer.preparing.splitting import (
+        BENCHMARK_HELP,
+        check_benchmark,
+        is_dl3dv,
+        read_scene_names,
+        split_scenes,
+        unmatched,
+        write_split,
+    )
 
     if arguments.benchmark is not None and arguments.keep_benchmark:
         raise InputError("--benchmark and --keep-benchmark say opposite things")
@@ -287,12 +295,15 @@ def split(arguments: argparse.Namespace) -> int:
     keys = [dataset.key(scene) for scene in range(len(dataset))]
     if benchmark is None and not arguments.keep_benchmark and is_dl3dv(keys):
         raise InputError(BENCHMARK_HELP)
+    remarks = check_benchmark(benchmark, keys)
     share = arguments.test_share if arguments.test_share is not None else 0.0 if test else 0.05
     found = split_scenes(keys, benchmark=benchmark, test=test, test_share=share, seed=arguments.seed)
     write_split(arguments.output, found)
     print(f"{arguments.output}: {len(found.train)} scenes to train, {len(found.test)} to test, "
           f"{len(found.benchmark)} of the benchmark left out")  # fmt: skip
-    return _say(dataset.problems)
+    for remark in remarks:
+        print(remark)
+    return _say([*(f"{name!r} in {arguments.test} is no scene" for name in unmatched(test, keys)), *dataset.problems])
 
 
 def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -16,6 +16,8 @@ from openrayzer.interfaces import InputError
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """A DL3DV scene's name, with whatever a port puts around it."""
 
+BENCHMARK_SIZE = 140
+
 BENCHMARK_HELP = (
     "DL3DV's 140 benchmark scenes are among the scenes of its full release and must not be trained on. Their names are "
     "not part of openrayzer: give a file that lists them, --benchmark FILE, such as the table that comes "
@@ -61,6 +63,32 @@ def split_scenes(
     if not split.train:
         raise InputError(f"no scene of {len(keys)} is left to train on")
     return split
+
+
+def unmatched(names: Iterable[str], keys: Iterable[str]) -> list[str]:
+    """Those of some listed names that are no scene's, in order."""
+    return sorted(set(names) - {scene_name(key) for key in keys})
+
+
+def check_benchmark(names: frozenset[str] | None, keys: Sequence[str]) -> list[str]:
+    """Sentences on how the benchmark's names fit the scenes of a source; none where there is nothing to say.
+
+    Raises:
+        InputError: the scenes are DL3DV's, and not one of them is named.
+    """
+    if names is None:
+        return []
+    matched = len(names) - len(unmatched(names, keys))
+    if is_dl3dv(keys):
+        if not matched:
+            listed = "names none of this source's scenes" if is_dl3dv(names) else "has no name of a DL3DV scene"
+            raise InputError(f"the --benchmark file {listed}, so nothing would be left out. {BENCHMARK_HELP}")
+        if matched != BENCHMARK_SIZE:
+            return [f"DL3DV's benchmark has {BENCHMARK_SIZE} scenes, {matched} of the {len(names)} names in the "
+                    "--benchmark file are here"]  # fmt: skip
+        return []
+    some = len(names) - matched
+    return [f"{some} of the {len(names)} names in the --benchmark file match no scene"] if some else []
 
 
 def is_dl3dv(keys: Iterable[str]) -> bool:

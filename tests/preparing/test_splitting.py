@@ -74,3 +74,29 @@ def test_tool_asks_for_the_benchmark_and_its_lists_are_read_by_datasets(prepare,
     dataset = Chunks(root=root, scenes=tmp_path / "lists" / "train.txt")
     dataset.open()
     assert [dataset.key(scene) for scene in range(len(dataset))] == lists["train"]
+
+
+def test_test_scenes_that_are_not_there_are_named(prepare, write_root, make_scene, tmp_path):
+    root = write_root([make_scene(name, frames=2) for name in "abc"])
+    (tmp_path / "test.txt").write_text("b\nq\n")
+    done = prepare("split", "--from", "chunks", root, "--output", tmp_path / "lists", "--test", tmp_path / "test.txt")
+    assert done.returncode == 1
+    assert f"problem: 'q' in {tmp_path / 'test.txt'} is no scene" in done.stdout
+    assert (tmp_path / "lists" / "test.txt").read_text() == "b\n"
+
+
+def test_benchmark_that_leaves_nothing_out_is_refused(prepare, write_root, make_scene, tmp_path):
+    root = write_root([make_scene(name, frames=2) for name in HASHES[:3]])
+    listed = tmp_path / "benchmark.txt"
+    split = ("split", "--from", "chunks", root, "--output", tmp_path / "lists", "--benchmark", listed)
+    for text, said in ((HASHES[5], "names none of this source's scenes"), ("a", "has no name of a DL3DV scene")):
+        listed.write_text(text)
+        done = prepare(*split)
+        assert (done.returncode, said in done.stderr) == (2, True)
+    assert not (tmp_path / "lists").exists()
+    listed.write_text(f"{HASHES[0]}\n{HASHES[5]}\n")
+    assert "has 140 scenes, 1 of the 2 names in the --benchmark file are here" in prepare(*split).stdout
+    other = write_root([make_scene(name, frames=2) for name in "abc"], name="other")
+    listed.write_text("a\nq\n")
+    done = prepare("split", "--from", "chunks", other, "--output", tmp_path / "lists", "--benchmark", listed)
+    assert "1 of the 2 names in the --benchmark file match no scene" in done.stdout
