@@ -246,11 +246,12 @@ def convert(arguments: argparse.Namespace) -> int:
     from openrayzer.preparing.converting import Conversion
     from openrayzer.preparing.recoding import Recoding
 
-    processes, output = _processes(arguments), arguments.output / (arguments.split or "train")
+    source, processes = _source(arguments), _processes(arguments)
+    output = arguments.output / ("train" if arguments.split is None else arguments.split)
     conversion = Conversion(
         _open_source(arguments),
         output,
-        source=_source(arguments),
+        source=source,
         recoding=Recoding(arguments.short_side, arguments.quality),
         chunk_bytes=arguments.chunk_megabytes * 1e6,
         processes=processes,
@@ -445,12 +446,19 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
 
 def _source(arguments: argparse.Namespace) -> dict[str, Any]:
     """The dataset that was named, as in an experiment."""
+    _check_split(arguments.split)
     if arguments.source is None:
         kind, root = arguments.kind_and_root
         spec = {"type": kind, "root": root}
     else:
         spec = _json_object("--source", arguments.source)
     return spec if arguments.split is None else spec | {"split": arguments.split}
+
+
+def _check_split(name: str | None) -> None:
+    """A folder's name must not lead elsewhere, where files would be written."""
+    if name is not None and (name in ("", ".", "..") or set(name) & set("/\\\0")):
+        raise InputError(f"--split must be the name of one folder, such as train or 1K, got {name!r}")
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

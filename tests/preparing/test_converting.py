@@ -286,3 +286,11 @@ def test_wrong_numbers_are_named(prepare, source, tmp_path, arguments, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("split", ["../test", "..", ".", "", "a/b", "/tmp/elsewhere", "..\\\\test"])
+def test_split_is_one_folder(prepare, source, tmp_path, split):
+    done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out", "--split", split)
+    assert done.returncode == 2
+    assert "--split must be the name of one folder" in done.stderr
+    assert not (tmp_path / "out").exists()
