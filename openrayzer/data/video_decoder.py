@@ -1,6 +1,7 @@
 """One video, frame by frame: which frames there are without decoding, and any of them exactly."""
 
 import contextlib
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 
 _ENCODE = "ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
 _TRIED = 64  # frames decoded where the times look as if nobody had put them in order
+_UNSURE = 3  # frames by which a stated length may be wrong
 _REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows when their frames are shown only if the container says so
 
 
@@ -34,7 +36,7 @@ class VideoIndex:
         times: (f,) int64, rising, in units of the stream.
         keys: times of the frames from which decoding can start, rising.
         seconds: length of a unit.
-        num_lost: frames that the header states and that are not there, at the end.
+        num_lost: frames that the header states and that are not there, at the end; estimated where it states a length.
     """
 
     times: np.ndarray
@@ -57,7 +59,7 @@ def read_index(path: Path) -> VideoIndex:
         VideoError: it cannot be opened, or has no frames, or does not say when they are shown.
         InputError: PyAV is not installed.
     """
-    times, keys = [], []
+    times, keys, end = [], [], 0
     with _opened(path) as container:
         stream = _video_stream(container)
         with contextlib.suppress(_av().error.FFmpegError):  # cut off: the frames up to there
@@ -67,13 +69,33 @@ def read_index(path: Path) -> VideoIndex:
                 if packet.pts is None:
                     raise VideoError(f"its frames have no times; {_ENCODE} gives them some")
                 times.append(packet.pts)
+                end = max(end, packet.pts + (packet.duration or 0))
                 if packet.is_keyframe:
                     keys.append(packet.pts)
         seconds, stated = float(stream.time_base), int(stream.frames)
         if not times or not keys:
             raise VideoError("it has no frames")
         _check_order(container, stream, times)
-    return VideoIndex(np.unique(times), np.unique(keys), seconds, max(0, stated - len(times)))
+        rising = np.unique(times)
+        lost = max(0, stated - len(times)) if stated else _lost_by_length(container, stream, rising, end)
+    return VideoIndex(rising, np.unique(keys), seconds, lost)
+
+
+def _lost_by_length(container: Any, stream: Any, times: np.ndarray, end: int) -> int:
+    """About how many frames are not there, from the length that Matroska and WebM state instead of a number."""
+    if not container.format.name.startswith("matroska"):
+        return 0
+    written = re.fullmatch(r"([0-9]{1,6}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,12})?)", stream.metadata.get("DURATION", ""))
+    if written:
+        hours, minutes, left = written.groups()
+        stated = 3600.0 * int(hours) + 60.0 * int(minutes) + float(left)
+    elif len(container.streams) == 1:  # the whole file's, which sound may have made longer
+        stated = (container.duration or 0) / 1e6
+    else:
+        return 0
+    step = float(np.median(np.diff(times))) if len(times) > 1 else float(end - times[0])
+    missing = (stated / float(stream.time_base) - max(end, int(times[-1]))) / step if step > 0 else 0.0
+    return round(missing) if missing > _UNSURE else 0
 
 
 def _check_order(container: Any, stream: Any, times: list[int]) -> None:

@@ -231,6 +231,22 @@ def test_a_video_cut_in_the_middle_ends_there(tmp_path, share):
             assert frame > 0
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "libx264"), (".webm", "libvpx-vp9")])
+def test_frames_cut_off_a_matroska_file_are_counted(tmp_path, suffix, codec):
+    path = write_video(tmp_path / "root" / f"x{suffix}", codec=codec)
+    assert opened(path).problems == ()
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    dataset = opened(path)
+    lost = dataset.table(0).index.num_lost
+    assert abs(lost + dataset.num_frames(0) - 60) <= 2
+    assert f"it is cut short, {lost} frame(s) at its end are not there" in dataset.problems[0]
+
+
+def test_a_length_that_is_wrong_by_a_few_frames_says_nothing(tmp_path):
+    path = write_video(tmp_path / "x.mkv", times=[*range(57), 60, 64, 70])
+    assert opened(path).problems == ()
+
+
 def test_damage_in_the_middle_is_a_missing_frame_and_shifts_nothing(tmp_path):
     path = write_video(tmp_path / "x.mp4")
     data = bytearray(path.read_bytes())
