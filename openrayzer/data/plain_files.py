@@ -192,9 +192,12 @@ class Listing:
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort key in which frame_9 comes before frame_10."""
+    """Sort key in which frame_9 comes before frame_10; numbers may have any number of digits."""
     parts = re.split(r"([0-9]+)", name)
-    key = [(int(part), "") if place % 2 else (-1, part.casefold()) for place, part in enumerate(parts)]
+    key = [(-1, part.casefold()) for part in parts]
+    for place in range(1, len(parts), 2):
+        digits = parts[place].lstrip("0")
+        key[place] = (len(digits), digits)
     return key, name
 
 
