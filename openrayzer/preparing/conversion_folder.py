@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from openrayzer.data.chunk_format import INDEX_NAME
+from openrayzer.data.frame_index import FRAME_INDEX_NAME
 from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import InputError
 from openrayzer.preparing.locking import LOCK_NAME
@@ -53,6 +55,29 @@ def clear_work(output: Path) -> None:
             (work / name).unlink(missing_ok=True)
     if not _listed(work):
         work.rmdir()
+
+
+def manifest_chunks(output: Path, manifest: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records of a finished conversion's chunks that are as they were, and the names of files that are not.
+
+    Raises:
+        InputError: the manifest is no conversion's.
+    """
+    try:
+        whole = [record for record in manifest["chunks"] if _size(output / record["name"]) == record["bytes"]]
+        kept = {record["name"] for record in whole}
+        damaged = [record["name"] for record in manifest["chunks"] if record["name"] not in kept]
+        iter(manifest["plan"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{output / MANIFEST_NAME} is damaged; convert into a new folder") from error
+    return whole, damaged + [name for name in (INDEX_NAME, FRAME_INDEX_NAME) if _size(output / name) < 1]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def read_object(path: Path) -> dict[str, Any]:

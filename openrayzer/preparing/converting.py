@@ -5,10 +5,12 @@ In the output folder: the chunks, ``index.json``, ``frame_index.bin``, ``manifes
 """
 
 import hashlib
+import json
+import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,11 @@ from openrayzer.preparing.conversion_folder import (
     WORK,
     clear_temporary,
     clear_work,
+    manifest_chunks,
     read_object,
     require_ours,
 )
+from openrayzer.preparing.estimate import Estimate
 from openrayzer.preparing.folders import require_apart, write_json
 from openrayzer.preparing.indexing import index_chunks
 from openrayzer.preparing.locking import locked
@@ -37,37 +41,8 @@ from openrayzer.preparing.recoding import Recoding, encode, recode_scene
 _SAMPLED = 16  # scenes that are looked at for the estimate, one frame each
 _LEAST_CHUNK = 8e6
 _CHUNKS_PER_PROCESS = 4
+_NAMED = 5  # files that a message spells out
 _SPARE = 1.1  # of the estimated space that must be free
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a conversion will take, from a sample of frames."""
-
-    num_scenes: int
-    num_frames: int
-    num_done: int
-    bytes_per_frame: float
-    seconds_per_frame: float
-    processes: int
-    free_bytes: int
-
-    @property
-    def num_bytes(self) -> float:
-        """Space that is still needed."""
-        return (self.num_frames - self.num_done) * self.bytes_per_frame
-
-    @property
-    def seconds(self) -> float:
-        """Time that is still needed."""
-        return (self.num_frames - self.num_done) * self.seconds_per_frame / self.processes
-
-    def __str__(self) -> str:
-        done = f", {self.num_done} of them done" if self.num_done else ""
-        return (
-            f"{self.num_scenes} scenes, {self.num_frames} frames{done}: about {self.num_bytes / 1e6:.1f} MB "
-            f"({self.free_bytes / 1e6:.0f} MB are free) and {_duration(self.seconds)} with {self.processes} process(es)"
-        )
 
 
 class Conversion:
@@ -98,7 +73,9 @@ class Conversion:
             require_apart(output, root)
         self.dataset, self.output, self.recoding = dataset, output, recoding
         self.processes, self.chunk_bytes = processes, chunk_bytes
-        self.settings = {"source": source, "posed": dataset.posed, **asdict(recoding)}
+        where = {"root": os.path.realpath(root)} if isinstance(root, Path) else {}
+        names = hashlib.sha256(json.dumps([dataset.key(scene) for scene in range(len(dataset))]).encode()).hexdigest()
+        self.settings = {"source": source | where, "posed": dataset.posed, "scenes": names, **asdict(recoding)}
 
     def run(self, say: Any) -> dict[str, Any]:
         """Convert what is left; the manifest.
@@ -113,7 +90,7 @@ class Conversion:
         require_ours(self.output)
         with locked(self.output) as lock:
             require_ours(self.output)
-            finished = self._finished()
+            finished = self._finished(say)
             if finished is not None:
                 say(f"{self.output} is complete already")
                 return finished
@@ -128,14 +105,23 @@ class Conversion:
             self._convert(scenes, plan, lock.touch, estimate)
             return self._finish(plan, problems)
 
-    def _finished(self) -> dict[str, Any] | None:
+    def _finished(self, say: Any) -> dict[str, Any] | None:
+        """The manifest of a finished conversion; None where something is left to do, or to do again."""
         path = self.output / MANIFEST_NAME
         if not path.exists():
             return None
         manifest = read_object(path)
         self._require_same(manifest.get("settings"), path)
-        clear_work(self.output)
-        return manifest
+        whole, damaged = manifest_chunks(self.output, manifest)
+        if not damaged:
+            clear_work(self.output)
+            return manifest
+        say(f"{self.output}: made again, gone or changed: {', '.join(damaged[:_NAMED])}"
+            + (f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""))  # fmt: skip
+        for record in whole:
+            self._write(f"{Path(record['name']).stem}.json", record)
+        self._write(PLAN, {"settings": self.settings, "chunks": manifest["plan"]})
+        return None
 
     def _begun(self, scenes: Sequence[SceneLength]) -> list[list[list[Any]]]:
         """The plan of an interrupted conversion; empty where there is none."""
@@ -157,6 +143,8 @@ class Conversion:
         if settings == self.settings:
             return
         was = settings if isinstance(settings, dict) else {}
+        if {**was, "scenes": ""} == {**self.settings, "scenes": ""}:
+            raise InputError(f"the source has other scenes than when {path} was written; convert into a new folder")
         changes = [f"{name} was {was.get(name)!r}, is {value!r}" for name, value in self.settings.items()
                    if was.get(name) != value]  # fmt: skip
         raise InputError(f"{path} is of another conversion: {'; '.join(changes)}; convert into a new folder")
@@ -232,7 +220,8 @@ class Conversion:
             "num_missing_frames": sum(len(counted["missing"]) for counted in counts),
             "num_bytes": sum(record["bytes"] for record in chunks),
             "problems": problems,
-            "chunks": [{key: value for key, value in record.items() if key != "problems"} for record in chunks],
+            "chunks": chunks,
+            "plan": plan,
         }
         try:
             write_index(self.output, index)
@@ -300,9 +289,3 @@ def _check(recoding: Recoding, chunk_bytes: float) -> None:
         raise InputError(f"the JPEG quality must be from 1 to 100, got {recoding.quality}")
     if not chunk_bytes > 0:
         raise InputError(f"the size of chunks must be above 0, got {chunk_bytes}")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

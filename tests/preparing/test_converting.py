@@ -78,6 +78,7 @@ def test_broken_frames_stay_missing_and_the_others_keep_their_numbers(prepare, w
     assert sorted(new._table(0).frame_faults) == [2, 5]
     manifest = json.loads((tmp_path / "out" / "train" / "manifest.json").read_text())
     assert manifest["chunks"][0]["scenes"]["a"] == {"num_frames": 8, "missing": [2, 5]}
+    assert manifest["plan"] == [[["a", 8], ["lost", 2], ["b", 8]]]
     assert prepare("convert", "--from", "chunks", root, "--output", tmp_path / "out").returncode == 1
 
 
@@ -264,11 +265,10 @@ def test_other_settings_and_other_scenes_are_refused(prepare, source, write_root
     done = prepare(*convert, "--quality", 50)
     assert done.returncode == 2
     assert "quality was 95, is 50" in done.stderr
-    settings = {"source": {}, "posed": True, "short_side": None, "quality": 90}
     work = tmp_path / "begun" / ".convert"
     work.mkdir(parents=True)
-    (work / "plan.json").write_text(json.dumps({"settings": settings, "chunks": [[["a", 3]]]}))
     begun = conversion(opened(source), tmp_path / "begun", source={})
+    (work / "plan.json").write_text(json.dumps({"settings": begun.settings, "chunks": [[["a", 3]]]}))
     with pytest.raises(converting.InputError, match="other scenes than when"):
         begun.run(print)
 
@@ -294,3 +294,38 @@ def test_split_is_one_folder(prepare, source, tmp_path, split):
     assert done.returncode == 2
     assert "--split must be the name of one folder" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_other_data_under_the_same_name_is_not_complete(write_root, make_scene, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    for name, scenes in (("one", "ab"), ("two", "cd")):
+        write_root([make_scene(scene) for scene in scenes], name=f"{name}/data")
+    for name in ("one", "two"):
+        monkeypatch.chdir(tmp_path / name)
+        begun = conversion(opened(Path("data")), output, source={"type": "chunks", "root": "data"})
+        if name == "one":
+            begun.run(print)
+    with pytest.raises(converting.InputError, match=r"source was .*one/data.* is .*two/data"):
+        begun.run(print)
+    monkeypatch.chdir(tmp_path)
+    write_root([make_scene("a"), make_scene("e")], name="one/data")
+    with pytest.raises(converting.InputError, match="other scenes than when"):
+        conversion(opened(Path("one/data")), output, source={"type": "chunks", "root": "data"}).run(print)
+
+
+@pytest.mark.parametrize("name", ["000001.torch", "index.json", "frame_index.bin"])
+def test_files_that_are_gone_or_changed_are_made_again(source, tmp_path, name):
+    output, said = tmp_path / "out", []
+    before = conversion(opened(source), output).run(print)
+    content, kept = (output / name).read_bytes(), (output / "000000.torch").stat().st_mtime_ns
+    for damage in (b"", b"cut short" if name.endswith(".torch") else b""):
+        (output / name).write_bytes(damage)
+        assert conversion(opened(source), output).run(said.append) == before
+        assert not said[-1].endswith("is complete already")
+        assert name == "frame_index.bin" or (output / name).read_bytes() == content
+    assert f"made again, gone or changed: {name}" in said[0]
+    (output / name).unlink()
+    assert conversion(opened(source), output).run(print) == before
+    assert (output / "000000.torch").stat().st_mtime_ns == kept
+    conversion(opened(source), output).run(said.append)
+    assert said[-1].endswith("is complete already")
