@@ -175,8 +175,12 @@ def image_sides(height: object, width: object) -> tuple[int, int]:
 
 
 def pose_faults(c2w: np.ndarray, lenses: Sequence[Lens]) -> dict[int, str]:
-    """Which cameras (f, 4, 4) are none, and why."""
+    """Which cameras (f, 4, 4) are none, and why, as stated or in the float32 in which they are read."""
     rows = np.zeros((len(c2w), 18), np.float64)
     rows[:, :4] = np.array([lens.intrinsics for lens in lenses]).reshape(-1, 4)
     rows[:, 6:] = c2w[:, :3].reshape(-1, 12)
-    return camera_faults(rows)
+    sides = np.array([lens.size[::-1] * 2 for lens in lenses], np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        delivered = np.hstack([rows[:, :4] / np.maximum(sides, 1), rows[:, 4:]]).astype(np.float32)
+    rounded = {place: f"{fault} (as float32)" for place, fault in camera_faults(delivered).items()}
+    return rounded | camera_faults(rows)

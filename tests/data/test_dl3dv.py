@@ -184,6 +184,8 @@ def test_a_table_that_is_no_json_is_named(tmp_path, text):
 
 SKEWED = np.eye(4)
 SKEWED[0, 1] = 0.1
+FAR = np.eye(4)
+FAR[0, 3] = 1e39
 FRAMES = {  # what replaces frame 2, and what is said of it
     "absent": ({"file_path": "images/frame_9.png"}, "frame_9.png is not in images_4"),
     "no folder": ({"file_path": "photos/frame_9.png"}, "none of the folders photos_4, photos_8, photos, photos_2"),
@@ -200,6 +202,8 @@ FRAMES = {  # what replaces frame 2, and what is said of it
     "ragged": ({"transform_matrix": [[1, 2], [3]]}, "its pose is no matrix"),
     "projective": ({"transform_matrix": [*np.eye(4)[:3].tolist(), [0, 0, 1, 1]]}, "last row"),
     "no pose": ({"transform_matrix": None}, "its pose"),
+    "beyond float32": ({"transform_matrix": FAR.tolist()}, "numbers that are not finite (as float32)"),
+    "below float32": ({"fl_x": 1e-300, "fl_y": 1}, "its focal lengths 0 and 0.0104 are not above 0 (as float32)"),
     "camera": ({"fl_x": -3, "fl_y": 1}, "focal lengths -3 and 1 are not above 0"),
 }
 
