@@ -15,8 +15,10 @@ Exit code: 0 done; 1 something is wrong with the data; 2 something given is wron
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +145,8 @@ def main() -> int:
     _add_stats(commands)
     _add_process(commands)
     arguments = parser.parse_args()
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
     from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
 
     try:

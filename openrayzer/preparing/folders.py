@@ -45,11 +45,13 @@ def require_apart(output: Path, source: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file; it exists completely or not at all.
 
+    A name that is no UTF-8 is written with JSON's own escapes and read back as it was.
+
     Raises:
         InputError: it cannot be written.
     """
-    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    text = (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
     try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda temporary: temporary.write_bytes(text))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -25,7 +25,7 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
     )
     handlers[0].setLevel(logging.INFO if process.is_first else logging.WARNING)
     if process.is_first:
-        file = _LogFile(run_folder / "train.log", encoding="utf-8", delay=True)
+        file = _LogFile(run_folder / "train.log", encoding="utf-8", errors="backslashreplace", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     before = logger.level
