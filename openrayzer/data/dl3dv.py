@@ -38,7 +38,7 @@ OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0, 1.0])
 """Signs of a camera's axes: OpenGL's y points up and its z backwards."""
 
 _PERSPECTIVE, _FISHEYE = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"), ("k1", "k2", "k3", "k4")
-_CAMERA_KEYS = {"w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", *_PERSPECTIVE}
+_CAMERA_KEYS = {"w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", *_PERSPECTIVE}
 _MODELS = {
     "OPENCV": ("opencv", _PERSPECTIVE),
     "FULL_OPENCV": ("opencv", _PERSPECTIVE),
@@ -166,10 +166,13 @@ class _ImageFolders:
 
 def _lens(stated: Mapping[str, Any]) -> Lens:
     """The camera that a table, or a frame of it, states."""
-    model = stated.get("camera_model") or "OPENCV"
+    fisheye = stated.get("is_fisheye") or False  # instant-ngp's way to say it
+    model = stated.get("camera_model") or ("OPENCV_FISHEYE" if fisheye else "OPENCV")
     if not isinstance(model, str) or model not in _MODELS:
         raise FileError(f"its camera_model is {model!r:.60}; known: {', '.join(sorted(_MODELS))}")
     kind, names = _MODELS[model]
+    if fisheye not in (False, True) or (fisheye and kind != "fisheye"):
+        raise FileError(f"its is_fisheye is {fisheye!r:.60}, but its camera_model {model}")
     height, width = image_sides(stated.get("h"), stated.get("w"))
     if "camera_angle_x" in stated and not stated.keys() & {"fl_x", "fl_y"}:
         angle = number(stated["camera_angle_x"], "camera_angle_x")

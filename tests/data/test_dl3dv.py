@@ -143,6 +143,24 @@ def test_field_of_view_stands_for_a_focal_length(tmp_path):
     np.testing.assert_allclose(opened(tmp_path).read(0, [0]).intrinsics[0], [0.5, 2 / 3, 0.5, 0.5], rtol=1e-6)
 
 
+FISHEYE = {"k1": 0.2, "k2": 0.05, "fl_x": 64.0, "fl_y": 64.0}
+
+
+@pytest.mark.parametrize("stated", [{"camera_model": None}, {"camera_model": "OPENCV_FISHEYE"}])
+def test_a_fisheye_is_one_however_it_is_said(tmp_path, stated):
+    write_scene(tmp_path / "a", **FISHEYE, camera_model="OPENCV_FISHEYE")
+    write_scene(tmp_path / "b", **FISHEYE, **stated, is_fisheye=True)
+    table = write_scene(tmp_path / "c", **FISHEYE, camera_model=None)
+    table["frames"][1] |= {"is_fisheye": True}
+    (tmp_path / "c/transforms.json").write_text(json.dumps(table))
+    dataset = opened(tmp_path)
+    fisheye = dataset.read(0, [1]).intrinsics
+    assert [lens.model for lens in dataset.table(2).lenses] == ["opencv", "fisheye", "opencv", "opencv"]
+    for scene in (1, 2):
+        np.testing.assert_array_equal(dataset.read(scene, [1]).intrinsics, fisheye)
+    assert np.abs(dataset.read(2, [0]).intrinsics - fisheye).max() > 1e-3
+
+
 WRONG = {  # what is changed in a scene of four frames, and what is said of all of it
     "no frames": ({"frames": []}, "it lists no frames"),
     "frames is no list": ({"frames": {"a": 1}}, "it lists no frames"),
@@ -153,6 +171,8 @@ WRONG = {  # what is changed in a scene of four frames, and what is said of all 
     "focal is nan": ({"fl_y": float("nan")}, "its fl_y is nan, not a number"),
     "huge number": ({"cx": 10**400}, "its cx is 1"),
     "model": ({"camera_model": "EQUIRECTANGULAR"}, "its camera_model is 'EQUIRECTANGULAR'; known: FULL_OPENCV"),
+    "fisheye": ({"is_fisheye": True}, "its is_fisheye is True, but its camera_model OPENCV"),
+    "fisheye is text": ({"is_fisheye": "no"}, "its is_fisheye is 'no', but its camera_model OPENCV"),
     "applied": (
         {"applied_transform": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]},
         "its applied_transform is no rigid motion",
