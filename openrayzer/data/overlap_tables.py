@@ -1,13 +1,13 @@
 """Tables of visual overlap: for each scene, how much two views overlap that lie so many frames apart."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openrayzer.data.chunk_format import write_atomically
 from openrayzer.interfaces import InputError
 
 SCENE_FILE = "covisibility.json"
@@ -73,13 +73,18 @@ def read_overlap_tables(path: Path) -> dict[str, OverlapCurve]:
 
 
 def write_overlap_tables(path: Path, tables: Mapping[str, Mapping[int, float]]) -> None:
-    """Write one JSON file that ``read_overlap_tables`` reads; it exists completely or not at all."""
+    """Write one JSON file that ``read_overlap_tables`` reads; it exists completely or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     content = {scene: {str(interval): round(overlap, 4) for interval, overlap in sorted(table.items())}
                for scene, table in sorted(tables.items())}  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    unfinished.replace(path)
+    text = json.dumps(content, indent=1) + "\n"
+    try:
+        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:

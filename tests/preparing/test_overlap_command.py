@@ -58,3 +58,14 @@ def test_a_source_without_any_table_writes_none(prepare, write_root, make_scene,
     assert done.returncode == 1
     assert "scene 'short' has 2 frames" in done.stderr
     assert not (tmp_path / "overlap.json").exists()
+
+
+def test_output_that_cannot_be_written_is_told(prepare, write_root, make_scene, tmp_path: Path):
+    root = write_root([make_scene("attic", frames=5)])
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.json").mkdir()
+    for output in (tmp_path / "file" / "overlap.json", tmp_path / "folder.json"):
+        done = prepare("overlap", "--from", "chunks", root, "--output", output)
+        assert done.returncode == 2
+        assert f"{output} cannot be written: " in done.stderr
+    assert not list(tmp_path.glob(".folder*"))
