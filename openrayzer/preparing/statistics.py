@@ -54,7 +54,9 @@ def gather(dataset: Dataset, *, sample: int, processes: int) -> tuple[list[Scene
     """Statistics of up to ``sample`` evenly spread scenes, the lengths of all scenes, and what is wrong."""
     problems = list(dataset.problems)
     scenes = scene_lengths(dataset, problems)
-    chosen = [scenes[place] for place in np.unique(np.linspace(0, len(scenes) - 1, sample).astype(int))]
+    chosen = [
+        scenes[place] for place in np.unique(np.linspace(0, len(scenes) - 1, min(sample, len(scenes))).astype(int))
+    ]
     looked = spread(partial(_look_at, dataset), chosen, processes=processes)
     with_bar = bar(looked, total=len(chosen), unit="scene", title="stats")
     found = []

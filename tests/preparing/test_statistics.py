@@ -62,3 +62,9 @@ def test_wrong_numbers_are_named(prepare, tmp_path, option):
     done = prepare("stats", "--from", "chunks", tmp_path, "--output", tmp_path / "stats", option, 0)
     assert done.returncode == 2
     assert "must be 1 or more" in done.stderr
+
+
+def test_sample_beyond_the_number_of_scenes_is_all_of_them(write_root, make_scene):
+    dataset = opened(write_root([make_scene("a"), make_scene("b"), make_scene("c")]))
+    scenes, _, _ = gather(dataset, sample=2_000_000_000_000, processes=1)
+    assert [scene.key for scene in scenes] == ["a", "b", "c"]
