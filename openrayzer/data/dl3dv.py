@@ -1,5 +1,6 @@
 """Dataset ``dl3dv``: DL3DV as it is downloaded, and any other nerfstudio ``transforms.json``."""
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -61,8 +62,9 @@ class Dl3dv(ImageScenes):
 
     Args:
         root: a scene, or a folder with scenes at any depth up to 6; a scene holds transforms.json.
-        reductions: how many times smaller the images may be. The first whose folder a scene has is read: of
-            ``images/0001.png`` in transforms.json, 4 is ``images_4/0001.png`` and 1 is ``images/0001.png``.
+        reductions: how many times smaller the images may be: of ``images/0001.png`` in transforms.json, 4 is
+            ``images_4/0001.png`` and 1 is ``images/0001.png``. The first folder that has all images is read, or the
+            one with most of them.
         scenes: text file that names the scenes to use, one a line; None for all.
         scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
         follow_links: whether links may lead out of ``root``.
@@ -101,7 +103,7 @@ class Dl3dv(ImageScenes):
         entries = [entry if isinstance(entry, dict) else {} for entry in listed]
         own = [bool(entry.keys() & _CAMERA_KEYS) for entry in entries]
         shared = NO_LENS if all(own) else _lens(table)
-        world, images = _world_from_stated(table), _ImageFolders(folder, self.reductions)
+        world, images = _world_from_stated(table), _ImageFolders(folder, self.reductions, entries)
 
         def read(entry: dict[str, Any]) -> PosedFrame:
             file = images.find(inner_name(entry.get("file_path"), folder))
@@ -135,11 +137,23 @@ def _in_order(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str,
 
 
 class _ImageFolders:
-    """Where the images of one scene are."""
+    """Where the images of one scene are; those that were listed in one folder are all read from one.
 
-    def __init__(self, scene: Path, reductions: tuple[int, ...]) -> None:
+    Args:
+        scene: folder of the scene.
+        reductions: how many times smaller the images may be, the preferred first.
+        entries: what the scene lists.
+    """
+
+    def __init__(self, scene: Path, reductions: tuple[int, ...], entries: Iterable[Mapping[str, Any]]) -> None:
         self.reductions, self.there = reductions, Listing(scene)
+        self._listed: dict[str, set[str]] = {}  # of each stated folder
         self._by_stem: dict[str, dict[str, str]] = {}
+        self._chosen: dict[str, str] = {}
+        for entry in entries:
+            with contextlib.suppress(FileError):  # whoever reads the entry names the fault
+                path = PurePosixPath(inner_name(entry.get("file_path"), scene))
+                self._listed.setdefault(path.parent.as_posix(), set()).add(path.name)
 
     def find(self, name: str) -> str:
         """The file of a stated name, relative to the scene; a smaller copy may be of another kind.
@@ -148,20 +162,38 @@ class _ImageFolders:
             FileError: it is not there.
         """
         path = PurePosixPath(name)
-        folders = [path.parent.as_posix() + (f"_{by}" if by > 1 else "") for by in self.reductions]
-        folder = next((folder for folder in folders if self.there.files(folder)), None)
-        if folder is None:
-            raise FileError(f"{name} is not there: the scene has none of the folders {', '.join(folders)} with images")
+        folder = self._folder(path.parent.as_posix())
+        file = self._file(folder, path.name)
+        if not file:
+            raise FileError(f"{path.name} is not in {folder}")
+        return f"{folder}/{file}"
+
+    def _folder(self, stated: str) -> str:
+        """The first folder with all images that are listed in a stated one, else the one with most of them."""
+        if stated not in self._chosen:
+            folders = [stated + (f"_{by}" if by > 1 else "") for by in self.reductions]
+            listed, most = self._listed.get(stated, set()), -1
+            for folder in filter(self.there.files, folders):
+                there = sum(bool(self._file(folder, name)) for name in listed)
+                if there > most:
+                    self._chosen[stated], most = folder, there
+                if there == len(listed):
+                    break
+            if most < 0:
+                raise FileError(
+                    f"{stated} is not there: the scene has none of the folders {', '.join(folders)} with images"
+                )
+        return self._chosen[stated]
+
+    def _file(self, folder: str, name: str) -> str:
+        """Name of a stated image in one of the folders; empty if it is not there."""
         files = self.there.files(folder)
-        if path.name in files:
-            return f"{folder}/{path.name}"
+        if name in files:
+            return name
         if folder not in self._by_stem:
             self._by_stem[folder] = {PurePosixPath(file).stem: file for file in sorted(files)}
         stems = self._by_stem[folder]
-        file = stems.get(path.stem) or stems.get(path.name)  # NeRF's synthetic scenes state names without a suffix
-        if file is None:
-            raise FileError(f"{path.name} is not in {folder}")
-        return f"{folder}/{file}"
+        return stems.get(PurePosixPath(name).stem) or stems.get(name) or ""  # NeRF's own scenes leave out the suffix
 
 
 def _lens(stated: Mapping[str, Any]) -> Lens:

@@ -97,12 +97,34 @@ def test_scenes_are_found_at_any_depth_and_named_for_their_place(tmp_path):
 
 
 @pytest.mark.parametrize(("reductions", "red"), [((4, 8, 1), 4), ((8, 4), 8), ((1, 4), 1), ((2, 4), 4)])
-def test_image_folder_is_the_first_that_is_there(tmp_path, reductions, red):
+def test_image_folder_is_the_first_that_has_all_images(tmp_path, reductions, red):
     write_scene(tmp_path / "a", images="images_4", count=1)
     for folder, value in (("images_4", 4), ("images_8", 8), ("images", 1)):
         (tmp_path / "a" / folder).mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / "a" / folder / "frame_00001.png"), np.full((12, 16, 3), value, np.uint8))
     assert reds(opened(tmp_path, reductions=reductions).read(0, [0])) == [red]
+
+
+@pytest.mark.parametrize(
+    ("there", "red", "missing"),
+    [
+        ({"images_4": 1, "images_8": 3, "images": 3}, 8, 0),
+        ({"images_4": 1, "images_8": 2, "images": 2}, 8, 1),
+        ({"images_4": 2, "images_8": 1, "images": 3}, 1, 0),
+    ],
+)
+def test_an_image_folder_that_lacks_images_gives_way(tmp_path, there, red, missing):
+    write_scene(tmp_path / "a", count=3)
+    for folder, count in there.items():
+        (tmp_path / "a" / folder).mkdir(exist_ok=True)
+        for frame in range(3):
+            path = tmp_path / "a" / folder / f"frame_{frame + 1:05}.png"
+            path.unlink(missing_ok=True)
+            if frame < count:
+                cv2.imwrite(str(path), np.full((12, 16, 3), int(folder[7:] or 1), np.uint8))
+    dataset = opened(tmp_path)
+    assert reds(dataset.read(0, range(3 - missing))) == [red] * (3 - missing)
+    assert len(dataset.problems) == missing
 
 
 def test_smaller_copies_may_be_of_another_kind(tmp_path):
