@@ -87,7 +87,8 @@ PAIRS = """Choose context and target frames of each scene: an evaluation index i
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --overlap 0.3 0.6 --output medium.json
     python tools/prepare_data.py pairs --from images /data/clips --context 4 --gap 8 30 --output clips.json
 
-{scene: {"context": [...], "target": [...]}}, and null where nothing fits. The first and the last context frame are a
+{scene: {"context": [...], "target": [...]}}, and null where nothing fits; exit code 1, and no index, where nothing fits
+any scene. The first and the last context frame are a
 random gap apart, other contexts lie evenly between them, targets are drawn between them. Frames that cannot be read are
 not chosen. The same seed gives the same choice.
 
@@ -326,6 +327,7 @@ def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def pairs(arguments: argparse.Namespace) -> int:
     """Write an evaluation index."""
+    from openrayzer.data.chunk_scan import NoUsableSceneError
     from openrayzer.preparing.folders import write_json
     from openrayzer.preparing.pairing import PairRule, make_pairs
 
@@ -335,8 +337,14 @@ def pairs(arguments: argparse.Namespace) -> int:
     rule.check()
     processes = _processes(arguments)
     found, problems = make_pairs(_open_source(arguments), rule, processes=processes)
-    write_json(arguments.output, found)
     absent = sum(choice is None for choice in found.values())
+    if absent == len(found):
+        asked = "" if overlap is None else f" and overlaps of {overlap[0]:g} to {overlap[1]:g}"
+        raise NoUsableSceneError(
+            f"no scene of {len(found)} has {rule.num_context} context and {rule.num_target} target frames with gaps of "
+            f"{gap[0]} to {gap[1]} frames{asked}; {arguments.output} is not written"
+        )
+    write_json(arguments.output, found)
     print(f"{arguments.output}: {len(found) - absent} scenes with {rule.num_context} context and {rule.num_target} "
           f"target frames, {absent} null")  # fmt: skip
     return _say(problems)

@@ -100,3 +100,14 @@ def test_overlap_without_cameras_is_refused(write_root, make_scene):
     dataset = opened(write_root([make_scene("a")]), posed=False)
     with pytest.raises(InputError, match="overlap needs cameras"):
         make_pairs(dataset, PairRule(overlap=(0.0, 1.0)), processes=1)
+
+
+def test_rule_that_fits_no_scene_writes_nothing(prepare, write_root, make_scene, tmp_path):
+    root = write_root([make_scene("a"), make_scene("b")])
+    done = prepare("pairs", "--from", "chunks", root, "--output", tmp_path / "index.json")
+    assert done.returncode == 1
+    assert "no scene of 2 has 2 context and 3 target frames with gaps of 45 to 135 frames" in done.stderr
+    overlap = ("--gap", 4, 6, "--overlap", 0, 0)
+    done = prepare("pairs", "--from", "chunks", root, "--output", tmp_path / "index.json", *overlap)
+    assert (done.returncode, "frames and overlaps of 0 to 0" in done.stderr) == (1, True)
+    assert not (tmp_path / "index.json").exists()
