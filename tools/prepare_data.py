@@ -61,7 +61,8 @@ CONVERT = """Write any source as chunks, with smaller images.
     python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short-side 128
 
 The chunks go to OUTPUT/train, or OUTPUT/NAME for --split NAME, with index.json, a side index and manifest.json:
-counts, checksums, missing frames. Larger images are shrunk (areas averaged), smaller ones kept; lens distortion is
+counts, checksums, missing frames. Where the source has no splits, NAME is that of the folder only: --split test makes
+test scenes of any source. Larger images are shrunk (areas averaged), smaller ones kept; lens distortion is
 removed where the source knows it, and the intrinsics follow. Frames keep their numbers: a broken one is stored as a
 missing one. Time and space are estimated from a sample and printed before anything is written.
 
@@ -452,7 +453,10 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--from", nargs=2, dest="kind_and_root", metavar=("TYPE", "ROOT"), help="a registered dataset")
     which.add_argument("--source", metavar="JSON", help="the same with all its parameters, as in an experiment")
     parser.add_argument(
-        "--split", metavar="NAME", help="which of its folders, for chunks and processed: train, test, 1K"
+        "--split",
+        metavar="NAME",
+        help="which of its folders, for datasets that have such a parameter: train, test, 1K; convert names the folder "
+        "that it writes so, too, whatever the dataset",
     )
 
 
@@ -464,7 +468,23 @@ def _source(arguments: argparse.Namespace) -> dict[str, Any]:
         spec = {"type": kind, "root": root}
     else:
         spec = _json_object("--source", arguments.source)
-    return spec if arguments.split is None else spec | {"split": arguments.split}
+    if arguments.split is None or (arguments.run is convert and not _has_split(spec)):
+        return spec
+    if not _has_split(spec):
+        raise InputError(
+            f"--split {arguments.split}: the dataset {spec['type']!r} has no splits; give the folder of these "
+            "scenes as its root"
+        )
+    return spec | {"split": arguments.split}
+
+
+def _has_split(spec: dict[str, Any]) -> bool:
+    """Whether a dataset chooses among folders by "split"; so does one that is not known, which ``plan`` will name."""
+    from openrayzer.interfaces import DATASETS
+
+    parameters = {entry.name: {parameter.name for parameter in entry.parameters} for entry in DATASETS}
+    kind = spec.get("type")
+    return not isinstance(kind, str) or "split" in parameters.get(kind, {"split"})
 
 
 def _check_split(name: str | None) -> None:

@@ -329,3 +329,20 @@ def test_files_that_are_gone_or_changed_are_made_again(source, tmp_path, name):
     assert (output / "000000.torch").stat().st_mtime_ns == kept
     conversion(opened(source), output).run(said.append)
     assert said[-1].endswith("is complete already")
+
+
+def test_split_names_the_output_of_sources_that_have_none(prepare, tmp_path):
+    (tmp_path / "clips" / "one").mkdir(parents=True)
+    for frame in range(2):
+        cv2.imwrite(str(tmp_path / "clips" / "one" / f"{frame}.png"), np.zeros((20, 30, 3), np.uint8))
+    source = ("--from", "images", tmp_path / "clips", "--split", "test")
+    done = prepare("convert", *source, "--output", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert opened(tmp_path / "out", split="test", posed=False).key(0) == "one"
+    done = prepare("verify", *source)
+    assert done.returncode == 2
+    assert (
+        "--split test: the dataset 'images' has no splits; give the folder of these scenes as its root" in done.stderr
+    )
+    done = prepare("verify", "--source", '{"root": "x"}', "--split", "test")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
