@@ -432,6 +432,7 @@ def _add_process(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="where MODE/frame_index.bin goes")
     parser.add_argument("--mode", choices=MODES, required=True, metavar="train|test|1K..11K", help="which folder")
     parser.add_argument("--num_processes", type=int, dest="processes", metavar="N", help="default: one per processor")
+    parser.add_argument("--chunk_size", type=int, metavar="N", help="accepted and ignored: chunks stay as they are")
 
 
 def process(arguments: argparse.Namespace) -> int:
@@ -440,6 +441,8 @@ def process(arguments: argparse.Namespace) -> int:
     from openrayzer.preparing.indexing import index_chunks
 
     folder = chunk_folder(arguments.base_path, arguments.mode)
+    if arguments.chunk_size is not None:
+        print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read where they lie")
     target = arguments.output_dir / arguments.mode / "frame_index.bin"
     report = index_chunks(folder, target, processes=_processes(arguments))
     dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}

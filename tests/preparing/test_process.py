@@ -31,3 +31,11 @@ def test_wrong_calls_are_named(prepare, write_root, make_scene, tmp_path):
     (root / "train" / "000000.torch").write_bytes(b"")
     done = prepare(*call, "train")
     assert (done.returncode, "the file is empty" in done.stderr) == (1, True)
+
+
+def test_chunk_size_of_the_published_call_is_ignored_aloud(prepare, write_root, make_scene, tmp_path):
+    root = write_root([make_scene("a")])
+    call = ("process", "--base_path", root, "--output_dir", tmp_path / "out", "--mode", "train")
+    done = prepare(*call, "--chunk_size", 1000)
+    assert done.returncode == 0
+    assert "--chunk_size 1000 is ignored: chunks are read where they lie" in done.stdout
