@@ -54,7 +54,16 @@ def read_weights_file(path: Path) -> PublishedWeights:
     if path.is_dir():
         inside = sorted(file.name for kind in ("*.pt", "*.pth", "*.safetensors") for file in path.glob(kind))
         raise InputError(f"{path} is a folder; name the file in it that holds the weights: {listed(inside) or 'none'}")
-    content, notes = _unwrap(read_content(path, remedy=REMEDY), path)
+    return unwrapped(read_content(path, remedy=REMEDY), path)
+
+
+def unwrapped(content: Any, path: Path) -> PublishedWeights:
+    """The weights in what ``read_content`` found in ``path``.
+
+    Raises:
+        InputError: they are something else than named floating-point tensors.
+    """
+    content, notes = _unwrap(content, path)
     configuration = {}
     if any(name.startswith(RECORDED) for name in content):
         content = {name.removeprefix(RECORDED): value for name, value in content.items() if name.startswith(RECORDED)}

@@ -11,7 +11,7 @@ from torch import Tensor
 from openrayzer.composer import construct, plan
 from openrayzer.interfaces import REGISTRIES, InputError, Model
 from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.files import REMEDY, read_metadata, read_weights_file
+from openrayzer.interop.files import read_metadata, unwrapped
 from openrayzer.interop.system import Imported, System
 from openrayzer.interop.systems import check_belongs, system_named
 from openrayzer.layers.stack import Stack
@@ -88,8 +88,9 @@ def compare(file: Path, *, attention: str = "auto", activation_checkpointing: in
     Raises:
         InputError: the file is damaged, of an unknown system, or contradicts itself.
     """
+    tensors = read_content(file, remedy="give a golden file in safetensors form")
     system, configuration = read_setting(file)
-    published = read_weights_file(file)
+    published = unwrapped(tensors, file)
     check_belongs(published.state, system)
     imported = system.read(published.state, configuration)
     backend: dict[str, Any] = {"attention": {"type": attention}, "activation_checkpointing": activation_checkpointing}
@@ -97,7 +98,6 @@ def compare(file: Path, *, attention: str = "auto", activation_checkpointing: in
     for stack in model.modules() if activation_checkpointing else ():
         if isinstance(stack, Stack):
             stack.train()  # blocks are recomputed in training only
-    tensors = read_content(file, remedy=REMEDY)
     inputs, recorded = _part(tensors, INPUT), _part(tensors, OUTPUT)
     if not recorded:
         raise InputError(f"{file} has no {OUTPUT}* to compare with")
@@ -114,7 +114,6 @@ def read_setting(file: Path) -> tuple[System, Configuration]:
     Raises:
         InputError: it names none, or an unknown one.
     """
-    read_content(file, remedy="give a golden file in safetensors form")
     metadata = read_metadata(file)
     return system_named(metadata["arch"]), Configuration(metadata["config"], source="the file's config", whole=True)
 

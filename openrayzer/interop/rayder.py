@@ -11,7 +11,7 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.interop.configuration import Configuration
 from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
 from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import images_of
+from openrayzer.interop.trunk import images_of, patch_size_of
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies
 from openrayzer.layers.weight_files import listed
 from openrayzer.types import Cameras, Scene, select_views
@@ -78,7 +78,7 @@ class RayDerWeights(System):
             },
             "attention": {"type": "auto"},
             "head_width": head_width,
-            "middle_patch": _patch(state, "backbone.mid_merge.proj.weight", levels[-1]["width"]),
+            "middle_patch": patch_size_of(state, "backbone.mid_merge.proj.weight", channels=levels[-1]["width"]),
             "mlp_ratio": shape_of(state, "backbone.mid_level.0.ff.down_proj.weight")[1] / width,
             "state_width": state_width,
             "gains": "projection",
@@ -148,16 +148,10 @@ def _levels(state: Mapping[str, Tensor], depths: list[int]) -> list[dict[str, in
     for number, depth in enumerate(depths):
         name = f"backbone.merges.{number}.proj.weight"
         channels = levels[-1]["width"] if levels else 9
-        levels.append({"width": shape_of(state, name)[0], "depth": depth, "patch": _patch(state, name, channels)})
+        levels.append(
+            {"width": shape_of(state, name)[0], "depth": depth, "patch": patch_size_of(state, name, channels=channels)}
+        )
     return levels
-
-
-def _patch(state: Mapping[str, Tensor], name: str, channels: int) -> int:
-    columns = shape_of(state, name)[1]
-    side = round((columns / channels) ** 0.5)
-    if side < 1 or channels * side**2 != columns:
-        raise InputError(f"weight {name} has {columns} columns, which are no square of cells of {channels} channels")
-    return side
 
 
 def _spread(state: Mapping[str, Tensor], head_width: int) -> Spread:

@@ -103,7 +103,7 @@ def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> i
     """
     columns = shape_of(state, name)[1]
     side = round((columns / channels) ** 0.5)
-    if channels * side**2 != columns:
+    if side < 1 or channels * side**2 != columns:
         raise InputError(f"weight {name} has {columns} columns, which are no square patches of {channels} channels")
     return side
 

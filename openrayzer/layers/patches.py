@@ -32,6 +32,11 @@ def scale_pixels(images: Float[Tensor, "b v 3 h w"], pixel_range: tuple[float, f
     return images * (white - black) + black
 
 
+def image_size_of(images: Float[Tensor, "b v c h w"]) -> tuple[int, int]:
+    """Height and width in pixels."""
+    return images.shape[-2], images.shape[-1]
+
+
 def patch_grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches.
 

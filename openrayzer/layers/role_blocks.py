@@ -1,13 +1,11 @@
 """Blocks whose norms know the role of their tokens, and runs of them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_coordinates
@@ -94,11 +92,6 @@ class RoleStack(Stack):
         """What attention of these blocks does to queries and keys of tokens at (y, x)."""
         return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
-    def _block(self, number: int, *inputs: object) -> Any:
-        if self.checkpoint_every and self.training and number % self.checkpoint_every == 0:
-            return checkpoint(self.blocks[number], *inputs, use_reentrant=False)
-        return self.blocks[number](*inputs)
-
 
 class LocalStack(RoleStack):
     """Local blocks on the patch tokens of views, each token seeing its neighbours."""
@@ -108,7 +101,7 @@ class LocalStack(RoleStack):
     ) -> Float[Tensor, "b v n d"]:
         turn = self.turn(grid_coordinates(grid, tokens.device))
         for number in range(len(self.blocks)):
-            tokens = self._block(number, tokens, code, look, turn)
+            tokens = self.run(number, tokens, code, look, turn)
         return tokens
 
 
@@ -137,6 +130,6 @@ class GlobalLocalStack(RoleStack):
         turn_inside = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
         shown: list[KeyValue] = []
         for number, look in enumerate(looks):
-            tokens, here = self._block(number, tokens, code, look, turn_around, own_view(backend), turn_inside)
+            tokens, here = self.run(number, tokens, code, look, turn_around, own_view(backend), turn_inside)
             shown.append(here)
         return tokens, shown

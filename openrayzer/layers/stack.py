@@ -1,6 +1,7 @@
 """Runs of blocks, with optional activation checkpointing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from einops import rearrange
 from jaxtyping import Float
@@ -27,9 +28,9 @@ class Stack(nn.Module):
         self.checkpoint_every = 0
         init_blocks(self.blocks, width=width)
 
-    def run(self, number: int, *inputs: Tensor | Rotation | AttentionBackend) -> Tensor:
-        """Block ``number`` on its inputs."""
-        block: Callable[..., Tensor] = self.blocks[number]
+    def run(self, number: int, *inputs: Any) -> Any:
+        """Block ``number`` on its inputs; what it returns."""
+        block = self.blocks[number]
         if self.checkpoint_every and self.training and number % self.checkpoint_every == 0:
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)

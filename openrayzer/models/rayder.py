@@ -16,6 +16,7 @@ from openrayzer.layers.cosine_attention import KeyValue, Look, Turn, num_heads_o
 from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.hourglass import Crossing, Hourglass, Level
 from openrayzer.layers.neighbourhood import Borders
+from openrayzer.layers.patches import image_size_of
 from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.layers.roles import LearnedCodes, Role, TableCodes
 from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view
@@ -124,7 +125,7 @@ class RayDer(Model):
 
     def observe(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Cameras, Float[Tensor, "b v s"]]:
         """Cameras of any number of views, and what else their images say: their dynamic states."""
-        size = _image_size(images)
+        size = image_size_of(images)
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
         looks = [all_views(self.backend)] * self.depth
@@ -137,7 +138,7 @@ class RayDer(Model):
         memory = self._remember(images, cameras)
         stacked = torch.stack([torch.stack([block.key, block.value]) for block in memory])
         tokens = rearrange(stacked, "block two b v n h e -> b (v n) (block two h e)")
-        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), _image_size(images))
+        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), image_size_of(images))
 
     def render(
         self, scene: Scene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
@@ -170,13 +171,13 @@ class RayDer(Model):
             _check_order(views)
         memory = self._remember(views.context_images, cameras.select(views.context))
         added = self._dropped(select_views(states, views.target)) if self.training else None
-        size = _image_size(views.images)
+        size = image_size_of(views.images)
         images = self._show(memory, cameras.select(views.target), size, added, prefix=prefix)
         return Prediction(images, cameras)
 
     def _remember(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> list[KeyValue]:
         """What contexts show to targets in each middle block; each context has seen those before it."""
-        size = _image_size(images)
+        size = image_size_of(images)
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
         looks = [earlier_views(self.backend)] * self.depth
@@ -263,7 +264,3 @@ def _each(register: Float[Tensor, " d"], tokens: Float[Tensor, "b v n fine"]) ->
 def _colours(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:
     """-1 for black and 1 for white, so that the grey of a target that is not seen yet is 0."""
     return 2 * images - 1
-
-
-def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:
-    return images.shape[-2], images.shape[-1]

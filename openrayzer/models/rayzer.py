@@ -24,7 +24,7 @@ from openrayzer.interfaces import (
     UnposedInputError,
 )
 from openrayzer.layers.init import learned_tokens
-from openrayzer.layers.patches import PatchLinear, patch_grid, patch_positions
+from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
 from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
@@ -144,7 +144,7 @@ class RayZer(Model):
         if self.needs_intrinsics and intrinsics is None:
             raise UnposedInputError("this RayZer was built with intrinsics 'given'; give estimate(images, intrinsics)")
         tokens = self._image_tokens(images, view_index(images))
-        return self._cameras(tokens, _image_size(images), intrinsics)
+        return self._cameras(tokens, image_size_of(images), intrinsics)
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
@@ -159,13 +159,13 @@ class RayZer(Model):
         """The composition of the three maps; images become tokens once for all of them."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
         tokens = self._image_tokens(views.images, view_index(views.images))
-        cameras = self._cameras(tokens, _image_size(views.images), intrinsics)
+        cameras = self._cameras(tokens, image_size_of(views.images), intrinsics)
         context_tokens = select_views(tokens, views.context)
         scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
         return Prediction(self.render(scene, cameras.select(views.target)), cameras)
 
     def _image_tokens(self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v n d"]:
-        grid = patch_grid(_image_size(images), self.patch_size)
+        grid = patch_grid(image_size_of(images), self.patch_size)
         return self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
 
     def _cameras(
@@ -188,7 +188,7 @@ class RayZer(Model):
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
     def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
-        image_size = _image_size(images)
+        image_size = image_size_of(images)
         fused = self.fusion(images, tokens, plucker_rays(cameras, image_size))
         return self.scene.encode(fused, cameras, image_size)
 
@@ -220,7 +220,3 @@ def _ray_tokenizer_of(fusion: Fusion) -> PatchLinear:
             "take 'token_mlp' or 'residual_mlp'"
         )
     return rays
-
-
-def _image_size(images: Float[Tensor, "b v 3 h w"]) -> tuple[int, int]:
-    return images.shape[-2], images.shape[-1]
