@@ -7,8 +7,9 @@ is what was written today.
 
 import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,35 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
         raise InputError(
             f"{file} could not be written: {error}; free some space, or make the folder writable"
         ) from error
+
+
+def refuse_filled(output: Path) -> None:
+    """Does nothing if ``output`` can become a folder of its own.
+
+    Raises:
+        InputError: it is there and is no empty folder.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+
+
+@contextmanager
+def whole_folder(output: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes ``output`` at the end: with everything in it, or not at all.
+
+    Raises:
+        InputError: it cannot be written; nothing is left then.
+    """
+    unfinished = output.with_name(f"unfinished_{output.name}")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(output)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -16,7 +16,16 @@ from openrayzer.run_folder import load_model
 from openrayzer.training.resuming import CHECKPOINTS, METRICS
 from openrayzer.training.run_record import RUN
 from openrayzer.training.weights import LATEST, STARTED_FROM, STEPS, find_weights, record_beside, step_of_weights
-from openrayzer.weight_folder import CONFIG, IMPORTED, WEIGHTS, find_experiment, origin_of, write_weights
+from openrayzer.weight_folder import (
+    CONFIG,
+    IMPORTED,
+    WEIGHTS,
+    find_experiment,
+    origin_of,
+    refuse_filled,
+    whole_folder,
+    write_weights,
+)
 
 README = "README.md"
 _KEPT = (IMPORTED, "git_commit", "versions", "world_size")
@@ -77,19 +86,11 @@ def export_weights(
         started_from=_without_path(record.get(RUN, {}).get(STARTED_FROM)),
         license=license or origin_of(record).get("license"),
     )
-    unfinished = output.with_name(f"unfinished_{output.name}")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
+    with whole_folder(output) as unfinished:
         write_weights(model, unfinished / WEIGHTS)
         config = _portable(resolved, record, facts) | _copy_plugins(resolved.get("plugins", []), unfinished)
         (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         (unfinished / README).write_text(model_card(facts), encoding="utf-8")
-        unfinished.rename(output)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return Exported(facts.name, facts.num_weights, steps, _notes(facts, given=license))
 
 
@@ -101,8 +102,7 @@ def _check(output: Path, *, license: str | None, name: str) -> None:
         )
     if not _NAME.fullmatch(name):
         raise InputError(f"--name {name!r}: a name on the hub is NAME or OWNER/NAME of letters, digits, '.', '_', '-'")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+    refuse_filled(output)
 
 
 def _last_test(run: Path, steps: int) -> dict[str, Any]:

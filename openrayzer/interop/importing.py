@@ -1,11 +1,9 @@
 """Published weights to a run folder."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +13,7 @@ from openrayzer.interop.files import read_configuration, read_weights_file
 from openrayzer.interop.golden import fill_imported
 from openrayzer.interop.system import Imported, System
 from openrayzer.interop.systems import check_belongs
-from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, write_weights
+from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, refuse_filled, whole_folder, write_weights
 
 EXPERIMENT = EXPERIMENT_FILES[0]
 
@@ -59,8 +57,7 @@ def import_weights(
     Raises:
         InputError: anything the user gave is wrong; nothing is written then.
     """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+    refuse_filled(output)
     imported = read_published(system, weights, config=config, given=given)
     planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=data_roots)
     model: Model = construct(planned.plan.arguments["model"])
@@ -72,7 +69,10 @@ def import_weights(
         "license": system.license,
         "notes": list(imported.notes),
     }
-    _write(output, model, planned.resolved | {"run": {IMPORTED: origin}})
+    record = planned.resolved | {"run": {IMPORTED: origin}}
+    with whole_folder(output) as unfinished:
+        write_weights(model, unfinished / WEIGHTS)
+        (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
     return Report(sum(weight.numel() for weight in model.parameters()), imported.notes)
 
 
@@ -117,18 +117,3 @@ def _plan(
     with torch.device("meta"):
         planned.build()
     return planned
-
-
-def _write(output: Path, model: Model, record: dict[str, Any]) -> None:
-    """Both files or nothing."""
-    unfinished = output.with_name(f"unfinished_{output.name}")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        write_weights(model, unfinished / WEIGHTS)
-        (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
-        unfinished.rename(output)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
