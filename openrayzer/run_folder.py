@@ -1,6 +1,7 @@
 """A run folder, or a folder of weights, from outside: its experiment and its model."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,29 @@ from openrayzer.layers.weight_files import filled_later
 from openrayzer.training.weights import LATEST, find_weights, load_weights
 from openrayzer.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
 from registry import available_plugins
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Where a model is.
+
+    Attributes:
+        experiment: its experiment file.
+        weights: its checkpoint, or its ``.safetensors`` file.
+    """
+
+    experiment: Path
+    weights: Path
+
+
+def find_model(path: str | Path, *, checkpoint: str = LATEST) -> ModelPlace:
+    """Experiment and weights that ``load_model`` takes for the same arguments; nothing is read yet.
+
+    Raises:
+        InputError: as ``load_model``.
+    """
+    folder = _local(str(path))
+    return ModelPlace(find_experiment(folder), find_weights(folder, checkpoint=checkpoint))
 
 
 def load_model(path: str | Path, *, checkpoint: str = LATEST) -> Model:
@@ -28,13 +52,12 @@ def load_model(path: str | Path, *, checkpoint: str = LATEST) -> Model:
         InputError: the folder holds neither, no such checkpoint, a damaged one, or weights of another model; or the
             hub does not give it.
     """
-    folder = _local(str(path))
-    experiment = find_experiment(folder)
-    weights = load_weights(place := find_weights(folder, checkpoint=checkpoint))
-    planned = load_experiment(experiment).plan.arguments["model"]
+    place = find_model(path, checkpoint=checkpoint)
+    weights = load_weights(place.weights)
+    planned = load_experiment(place.experiment).plan.arguments["model"]
     with filled_later():
         model: Model = construct(planned)
-    fill(model, weights, source=place)
+    fill(model, weights, source=place.weights)
     return model.float().eval()
 
 

@@ -1,8 +1,9 @@
 """Held-out clips: every usable scene once, the same views every time."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from openrayzer.data.clip_order import scene_generator
 from openrayzer.data.clips import collate, read_clip
@@ -12,6 +13,10 @@ from openrayzer.data.loading import load_batches
 from openrayzer.interfaces import BrokenSceneError, Clip, Dataset, InputError, UnusableSceneError, ViewChoice
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.types import Views
+
+Dealt = Literal["scenes", "batches"]
+"""What ranks take in turn: scenes, so that they are busy alike; or whole batches, so that who is in a batch with whom
+does not depend on the number of ranks."""
 
 _NAMED = 3  # reasons that one message spells out
 
@@ -44,7 +49,9 @@ class EvaluationClips:
         problems: what was wrong with the sources when they were opened.
     """
 
-    def __init__(self, settings: DataSettings, evaluation: EvaluationSettings, *, rank: int, world_size: int) -> None:
+    def __init__(
+        self, settings: DataSettings, evaluation: EvaluationSettings, *, rank: int, world_size: int, dealt: Dealt
+    ) -> None:
         self._settings = settings
         self.problems = open_sources(settings.test)
         self.skipped: list[SkippedScene] = []
@@ -55,7 +62,7 @@ class EvaluationClips:
         if settings.test and not plan:
             reasons = "; ".join(skipped.reason for skipped in self.skipped[:_NAMED])
             raise InputError(f"none of {self.expected} test scenes can be evaluated: {reasons}")
-        self._batches = _share(plan, batch_size=evaluation.batch_size, rank=rank, world_size=world_size)
+        self._batches = _share(plan, batch_size=evaluation.batch_size, rank=rank, world_size=world_size, dealt=dealt)
 
     def __len__(self) -> int:
         """Number of batches of this rank; one fewer comes for each whose scenes all prove broken."""
@@ -70,6 +77,11 @@ class EvaluationClips:
         ):
             self.skipped += [skipped for skipped in broken if skipped not in self.skipped]
             yield from batches
+
+    @property
+    def choices(self) -> Mapping[str, ViewChoice]:
+        """The views of each planned scene over all ranks, in order."""
+        return self._choices
 
     def index(self) -> dict[str, dict[str, list[int]] | None]:
         """The chosen views as a pixelSplat evaluation index; null for the scenes that were skipped so far."""
@@ -107,32 +119,46 @@ class EvaluationClips:
 
 
 def evaluation_views(
-    settings: DataSettings, evaluation: EvaluationSettings, *, rank: int = 0, world_size: int = 1
+    settings: DataSettings,
+    evaluation: EvaluationSettings,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    dealt: Dealt = "scenes",
 ) -> EvaluationClips:
     """Held-out clips of one rank. Each usable test scene is on exactly one rank; no scene is replaced by another.
 
     The views of a scene depend on ``evaluation.seed`` and the scene's name only. A batch holds clips with equal
-    numbers of views.
+    numbers of views, all with cameras or all without.
 
     Raises:
         InputError: a source cannot be opened, or there are test sources and none of their scenes can be used.
     """
-    return EvaluationClips(settings, evaluation, rank=rank, world_size=world_size)
+    return EvaluationClips(settings, evaluation, rank=rank, world_size=world_size, dealt=dealt)
 
 
-def _share(plan: Sequence[_Planned], *, batch_size: int, rank: int, world_size: int) -> list[list[_Planned]]:
-    """One rank's batches: scenes with equal numbers of views are dealt out in turn, so that ranks differ by one."""
-    groups: defaultdict[tuple[int, int, int], list[_Planned]] = defaultdict(list)
+def _share(
+    plan: Sequence[_Planned], *, batch_size: int, rank: int, world_size: int, dealt: Dealt
+) -> list[list[_Planned]]:
+    """One rank's batches of scenes with equal numbers of views; scenes, or batches, are dealt out in turn."""
+    groups: defaultdict[tuple[int, int, int, bool], list[_Planned]] = defaultdict(list)
     for planned in plan:
         context, target = planned.choice.context, planned.choice.target
-        groups[len(context), len(target), len({*context, *target})].append(planned)
+        groups[len(context), len(target), len({*context, *target}), planned.dataset.posed].append(planned)
+    if dealt == "batches":
+        whole = [batch for group in groups.values() for batch in _in_batches(group, batch_size)]
+        return whole[rank::world_size]
     batches = []
-    dealt = 0
+    turns = 0
     for group in groups.values():
-        mine = [planned for turn, planned in enumerate(group, dealt) if turn % world_size == rank]
-        batches += [mine[first : first + batch_size] for first in range(0, len(mine), batch_size)]
-        dealt += len(group)
+        mine = [planned for turn, planned in enumerate(group, turns) if turn % world_size == rank]
+        batches += _in_batches(mine, batch_size)
+        turns += len(group)
     return batches
+
+
+def _in_batches(scenes: list[_Planned], size: int) -> list[list[_Planned]]:
+    return [scenes[first : first + size] for first in range(0, len(scenes), size)]
 
 
 class _EvaluationBatch:
