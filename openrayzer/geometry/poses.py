@@ -45,7 +45,7 @@ def normalise_poses(c2w: Float[Tensor, "b v 4 4"], *, scene_scale: float = 1.35)
     """
     with no_autocast(c2w):
         c2w = full_precision(c2w)
-        centred = _in_frame(c2w, _mean_camera(c2w))
+        centred = _in_frame(c2w, mean_pose(c2w))
         extent = centred[..., :3, 3].abs().amax(dim=(1, 2))
         reach = c2w[..., :3, 3].abs().amax(dim=(1, 2))
         apart = extent > SMALLEST_EXTENT * reach
@@ -53,7 +53,8 @@ def normalise_poses(c2w: Float[Tensor, "b v 4 4"], *, scene_scale: float = 1.35)
         return pose_from(centred[..., :3, :3], centred[..., :3, 3] * scale[:, None, None])
 
 
-def _mean_camera(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 1 4 4"]:
+def mean_pose(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 1 4 4"]:
+    """The mean camera: see ``normalise_poses``."""
     mean = c2w.mean(dim=1, keepdim=True)
     down, forward = mean[..., :3, 1], mean[..., :3, 2]
     direction = torch.nn.functional.normalize(forward, dim=-1)

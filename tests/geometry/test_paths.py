@@ -1,0 +1,262 @@
+"""Camera paths: rigid, as long as asked for, smooth, closed where they say so, sane for any views."""
+
+import math
+
+import pytest
+import torch
+
+from openrayzer.geometry.focus import camera_distance, extent_of, look_at, pivot_of
+from openrayzer.geometry.paths import interpolate_path, orbit_path, spiral_path, wobble_path
+from openrayzer.geometry.poses import interpolate_cameras
+from openrayzer.geometry.rotations import geodesic_angle, pose_from, so3_exp
+from openrayzer.types import Cameras
+
+PATHS = {
+    "interpolate": interpolate_path,
+    "interpolate, speed": lambda cameras, n: interpolate_path(cameras, n, pace="speed"),
+    "interpolate, loop": lambda cameras, n: interpolate_path(cameras, n, loop=True),
+    "interpolate, loop, speed": lambda cameras, n: interpolate_path(cameras, n, loop=True, pace="speed"),
+    "orbit": orbit_path,
+    "arc": lambda cameras, n: orbit_path(cameras, n, arc=1.0),
+    "swing": lambda cameras, n: orbit_path(cameras, n, arc=1.0, loop=True),
+    "wobble": wobble_path,
+    "spiral": spiral_path,
+}
+CLOSED = ["interpolate, loop", "interpolate, loop, speed", "orbit", "swing", "wobble", "spiral"]
+UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
+
+
+def some(views: int, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Cameras:
+    """Two clips of views that look about the same way from places nearby, each with intrinsics of its own."""
+    generator = torch.Generator().manual_seed(seed)
+    turns = 0.4 * torch.randn(2, views, 3, generator=generator, dtype=torch.float64)
+    centres = torch.randn(2, views, 3, generator=generator, dtype=torch.float64)
+    intrinsics = 0.5 + torch.rand(2, views, 4, generator=generator, dtype=torch.float64)
+    return Cameras(pose_from(so3_exp(turns), centres).to(dtype), intrinsics.to(dtype))
+
+
+def ring(views: int, *, radius: float = 2.0, height: float = 0.5) -> Cameras:
+    """Views evenly around the point (1, 2, 3) of a world whose up is -y, all looking at it."""
+    target = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    angle = torch.arange(views, dtype=torch.float64) * math.tau / views
+    offset = torch.stack([radius * angle.cos(), torch.full_like(angle, -height), radius * angle.sin()], dim=-1)
+    intrinsics = torch.tensor([0.8, 0.9, 0.5, 0.5], dtype=torch.float64).expand(1, views, 4)
+    return Cameras(look_at(target + offset, target, UP)[None], intrinsics)
+
+
+def steps(path: Cameras, *, closed: bool = False) -> torch.Tensor:
+    """Distances of the centres of successive cameras."""
+    centre = path.c2w[..., :3, 3]
+    following = centre.roll(-1, dims=1)
+    gaps = (following - centre).norm(dim=-1)
+    return gaps if closed else gaps[:, :-1]
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize(("views", "num_frames"), [(1, 1), (1, 11), (2, 2), (3, 11), (7, 1)])
+def test_a_path_has_as_many_rigid_finite_cameras_as_asked_for(name: str, views: int, num_frames: int):
+    cameras = some(views, dtype=torch.float32)
+    path = PATHS[name](cameras, num_frames)
+    assert (path.c2w.shape, path.intrinsics.shape) == ((2, num_frames, 4, 4), (2, num_frames, 4))
+    assert path.c2w.dtype == torch.float32
+    assert path.c2w.isfinite().all()
+    rotation = path.c2w[..., :3, :3]
+    assert torch.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(rotation), torch.ones(2, num_frames), atol=1e-5)
+    assert (path.c2w[..., 3, :] == torch.tensor([0.0, 0.0, 0.0, 1.0])).all()
+    low, high = cameras.intrinsics.aminmax(dim=1, keepdim=True)
+    assert ((path.intrinsics >= low - 1e-6) & (path.intrinsics <= high + 1e-6)).all()
+
+
+@pytest.mark.parametrize("name", PATHS)
+@pytest.mark.parametrize("equal", ["poses", "centres"])
+def test_views_at_one_place_are_no_trouble(name: str, equal: str):
+    cameras = some(4, dtype=torch.float32)
+    c2w = cameras.c2w.clone()
+    c2w[:, :, :3, 3] = c2w[:, :1, :3, 3]
+    if equal == "poses":
+        c2w = c2w[:, :1].expand(-1, 4, -1, -1)
+    path = PATHS[name](Cameras(c2w, cameras.intrinsics), 9)
+    assert path.c2w.isfinite().all()
+    if name.startswith("interpolate"):
+        assert torch.allclose(path.c2w[..., :3, 3], c2w[:, :1, :3, 3], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_clips_of_a_batch_do_not_mix(name: str):
+    cameras = some(5)
+    both = PATHS[name](cameras, 8)
+    for clip in range(2):
+        alone = PATHS[name](Cameras(cameras.c2w[clip : clip + 1], cameras.intrinsics[clip : clip + 1]), 8)
+        assert torch.allclose(alone.c2w[0], both.c2w[clip], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_moves_with_the_world(name: str):
+    """Another choice of world frame and unit moves the path and changes nothing else."""
+    cameras = some(5)
+    motion = pose_from(so3_exp(torch.tensor([0.3, -1.0, 0.7]).double()), torch.tensor([4.0, -2.0, 1.0]).double())
+    moved = cameras.c2w.clone()
+    moved[..., :3, 3] *= 3
+    expected = PATHS[name](cameras, 8).c2w.clone()
+    expected[..., :3, 3] *= 3
+    path = PATHS[name](Cameras(motion @ moved, cameras.intrinsics), 8)
+    assert torch.allclose(path.c2w, motion @ expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_interpolation_meets_every_view(loop: bool):
+    cameras = some(4)
+    segments = 6 if loop else 3
+    path = interpolate_path(cameras, 5 * segments + (not loop), loop=loop)
+    assert torch.allclose(path.c2w[:, : 5 * 3 + 1 : 5], cameras.c2w, atol=1e-7)
+    assert torch.allclose(path.intrinsics[:, : 5 * 3 + 1 : 5], cameras.intrinsics, atol=1e-7)
+    if loop:  # and back, by the same places
+        assert torch.allclose(path.c2w[:, 1:, :3, 3], path.c2w[:, 1:, :3, 3].flip(1), atol=1e-7)
+        assert torch.allclose(path.c2w[:, 20::5], cameras.c2w[:, [2, 1]], atol=1e-7)
+
+
+def test_interpolation_of_two_views_is_the_geodesic():
+    cameras = some(2)
+    smooth, straight = interpolate_path(cameras, 9), interpolate_cameras(cameras, 9)
+    assert torch.allclose(smooth.c2w, straight.c2w, atol=1e-7)
+    assert torch.allclose(smooth.intrinsics, straight.intrinsics, atol=1e-7)
+
+
+def test_interpolation_has_no_corners():
+    """Velocities just before and just behind a view agree, those of piecewise geodesics do not."""
+    cameras, fine = some(5), 3000
+
+    def jump(c2w: torch.Tensor) -> float:
+        view, turn = 2 * fine, c2w[:, :-1, :3, :3].mT @ c2w[:, 1:, :3, :3]
+        moves = torch.cat([turn.flatten(2), c2w[:, 1:, :3, 3] - c2w[:, :-1, :3, 3]], dim=-1) * fine
+        return float((moves[:, view] - moves[:, view - 1]).abs().max())
+
+    assert jump(interpolate_path(cameras, 4 * fine + 1).c2w) < 0.02
+    assert jump(interpolate_cameras(cameras, 4 * fine + 1).c2w) > 0.2
+
+
+def test_interpolation_never_overshoots_views_on_a_line():
+    """Uneven gaps, one of them none: the way goes through the views and never backwards."""
+    cameras = some(6)
+    c2w = torch.eye(4, dtype=torch.float64).repeat(2, 6, 1, 1)
+    c2w[:, :, 0, 3] = torch.tensor([0.0, 0.1, 5.0, 5.0, 5.2, 9.0], dtype=torch.float64)
+    path = interpolate_path(Cameras(c2w, cameras.intrinsics), 501)
+    assert (path.c2w[:, :, 0, 3].diff(dim=1) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_interpolation_at_even_speed_takes_equal_steps(loop: bool):
+    cameras = ring(12)
+    uneven = [0, 1, 2, 4, 7, 8]
+    cameras = Cameras(cameras.c2w[:, uneven], cameras.intrinsics[:, uneven])
+    path = interpolate_path(cameras, 240, loop=loop, pace="speed").c2w
+    extent = extent_of(cameras.c2w)[:, None]
+    taken = camera_distance(path[:, :-1], path[:, 1:], extent)
+    inside = taken if not loop else taken[:, torch.arange(239) % 120 != 119]  # where it turns back, a step is folded
+    assert (inside.amax(1) / inside.amin(1) < 1.03).all()
+    usual = interpolate_path(cameras, 240, loop=loop).c2w
+    uneven = camera_distance(usual[:, :-1], usual[:, 1:], extent)
+    assert (uneven.amax(1) / uneven.amin(1) > 1.3).all()
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_a_closed_path_goes_on_where_it_began(name: str):
+    """The step from the last frame to the first is no larger than the others, and the first frame is not repeated."""
+    taken = steps(PATHS[name](some(5), 200), closed=True)
+    assert (taken[:, -1] <= taken[:, :-1].amax(1) * 1.01).all()
+    assert (taken[:, -1] > 0).all()
+
+
+@pytest.mark.parametrize("views", [3, 4, 12])
+def test_an_orbit_about_a_ring_is_the_ring(views: int):
+    cameras = ring(views)
+    path = orbit_path(cameras, 4 * views)
+    expected = cameras.c2w.roll(-(views // 2), dims=1)
+    ways = [path.c2w[:, ::4], path.c2w[:, ::4].flip(1).roll(1, dims=1)]  # either way round
+    assert min(float((way - expected).abs().max()) for way in ways) < 1e-9
+    taken = steps(path, closed=True)
+    assert torch.allclose(taken, taken[:, :1].expand_as(taken))
+
+
+def test_an_orbit_is_level_and_looks_at_its_middle():
+    cameras = some(5)
+    path, pivot = orbit_path(cameras, 24).c2w, pivot_of(cameras.c2w)
+    spoke = pivot[:, None] - path[..., :3, 3]
+    assert torch.allclose(path[..., :3, 2], spoke / spoke.norm(dim=-1, keepdim=True), atol=1e-9)
+    up = -cameras.c2w[..., :3, 1].mean(dim=1, keepdim=True)
+    height = (path[..., :3, 3] * up).sum(-1)
+    assert torch.allclose(height, height[:, :1].expand_as(height))
+    assert ((path[..., :3, 0] * up).sum(-1).abs() < 1e-9).all()
+    assert ((path[..., :3, 1] * up).sum(-1) < 0).all()
+
+
+def test_an_arc_has_the_middle_view_in_its_middle():
+    path = orbit_path(ring(12), 31, arc=math.radians(60))
+    assert torch.allclose(path.c2w[0, 15], ring(12).c2w[0, 6], atol=1e-9)
+    assert math.isclose(float(geodesic_angle(path.c2w[0, 0, :3, :3], path.c2w[0, -1, :3, :3])), math.radians(60))
+    swing = orbit_path(ring(12), 40, arc=math.radians(60), loop=True)
+    assert torch.allclose(swing.c2w[0, [10, 30]].sum(0), path.c2w[0, [0, 30]].sum(0), atol=1e-9)
+
+
+@pytest.mark.parametrize("arc", [0.0, -1.0, 7.0])
+def test_an_arc_of_no_angle_or_more_than_a_circle_is_refused(arc: float):
+    with pytest.raises(ValueError, match="arc must be above 0"):
+        orbit_path(some(3), 4, arc=arc)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_path_without_frames_is_refused(name: str):
+    with pytest.raises(ValueError, match="num_frames must be 1 or more"):
+        PATHS[name](some(3), 0)
+
+
+def test_a_wobble_is_a_circle_about_the_middle_view():
+    cameras = some(5)
+    path = wobble_path(cameras, 12, share=0.05).c2w
+    middle, centres = cameras.c2w[:, 2], cameras.c2w[..., :3, 3]
+    offset = path[..., :3, 3] - middle[:, None, :3, 3]
+    baseline = torch.cdist(centres, centres).amax(dim=(1, 2))
+    assert torch.allclose(offset.norm(dim=-1), 0.05 * baseline[:, None].expand(-1, 12))
+    assert torch.allclose((offset * middle[:, None, :3, 2]).sum(-1), torch.zeros(2, 12).double(), atol=1e-9)
+    taken = steps(wobble_path(cameras, 12, turns=3), closed=True)
+    assert torch.allclose(taken, taken[:, :1].expand_as(taken))
+
+
+def test_a_spiral_moves_forward_and_back_while_it_circles():
+    """Views in a box about the identity: radii are the box's, and depth changes once while two circles are made."""
+    corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
+    box = corners * torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
+    c2w = torch.eye(4, dtype=torch.float64).repeat(1, 8, 1, 1)
+    c2w[0, :, :3, 3] = box
+    path = spiral_path(Cameras(c2w, some(8).intrinsics[:1]), 80).c2w[0, :, :3, 3]
+    assert torch.allclose(path.abs().amax(0), torch.tensor([0.3, 0.2, 0.1]).double(), atol=1e-3)
+    crossings = (path.sign().diff(dim=0).abs() > 1).sum(0)
+    assert crossings[0] > crossings[2] >= 1
+
+
+def test_the_pivot_is_where_views_look():
+    assert torch.allclose(pivot_of(ring(5).c2w), torch.tensor([[1.0, 2.0, 3.0]]).double())
+
+
+@pytest.mark.parametrize("kind", ["parallel", "outward", "alone"])
+def test_the_pivot_of_views_that_look_at_no_common_point_is_ahead_of_them(kind: str):
+    cameras = ring(5).c2w.clone()
+    if kind == "parallel":
+        cameras[..., :3, :3] = cameras[:, :1, :3, :3]
+    if kind == "outward":  # on an arc of a sphere, away from its middle
+        turn = torch.linspace(-0.3, 0.3, 5, dtype=torch.float64)
+        cameras[..., :3, :3] = so3_exp(torch.stack([torch.zeros(5).double(), turn, torch.zeros(5).double()], -1))[None]
+        cameras[..., :3, 3] = 2 * cameras[..., :3, 2]
+    if kind == "alone":
+        cameras = cameras[:, :1]
+    spoke = pivot_of(cameras) - cameras[..., :3, 3].mean(dim=1)
+    expected = 1.0 if kind == "alone" else 3 * float(extent_of(cameras))
+    assert torch.allclose(spoke.norm(dim=-1), torch.tensor([expected]).double())
+    assert ((spoke * cameras[..., :3, 2].mean(dim=1)).sum(-1) > 0).all()
+
+
+def test_looking_along_the_upward_direction_gives_a_camera_all_the_same():
+    pose = look_at(torch.zeros(1, 3), torch.tensor([[0.0, -2.0, 0.0]]), torch.tensor([[0.0, -1.0, 0.0]]))
+    assert pose.isfinite().all()
+    assert torch.allclose(torch.linalg.det(pose[..., :3, :3]), torch.ones(1))
