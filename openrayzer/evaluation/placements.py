@@ -124,9 +124,9 @@ def _context_only(model: Model, views: Views) -> PlacedViews:
     rows = torch.arange(views.context.shape[0], device=device)
     context, index = estimate_in_order(model, views, rows, views.context)
     same = rearrange(views.target, "b vt -> b vt 1") == rearrange(views.context, "b vc -> b 1 vc")
-    target = _located(model, views, context, others=~same.any(dim=-1))
-    own = context.select(same.int().argmax(dim=-1))
     is_context = same.any(dim=-1)
+    own = context.select(same.int().argmax(dim=-1))
+    target = _located(model, views, context, others=~is_context)
     c2w = torch.where(is_context[..., None, None], own.c2w, target.c2w)
     intrinsics = torch.where(is_context[..., None], own.intrinsics, target.intrinsics)
     return PlacedViews(context, Cameras(c2w, intrinsics), index)
@@ -140,8 +140,10 @@ def _located(model: Model, views: Views, context: Cameras, *, others: Bool[Tenso
     count = context.num_views + 1
     c2w = context.c2w.new_zeros(*others.shape, 4, 4)
     intrinsics = context.intrinsics.new_zeros(*others.shape, 4)
-    lists = others.nonzero().split(max(1, views.images.shape[0] * views.images.shape[1] // count))
-    for rows, targets in (pairs.unbind(dim=1) for pairs in lists):
+    at_once = max(1, views.images.shape[0] * views.images.shape[1] // count)
+    pairs = others.nonzero()
+    for start in range(0, len(pairs), at_once):
+        rows, targets = pairs[start : start + at_once].unbind(dim=1)
         chosen = torch.cat([views.context[rows], views.target[rows, targets][:, None]], dim=1)
         seen, _ = estimate_in_order(model, views, rows, chosen)
         seen_poses, fixed_poses = seen.c2w.double(), context.c2w[rows].double()
