@@ -18,16 +18,23 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
 
     train.log begins with the first line, so that a run that never starts leaves none.
     """
-    logger = logging.getLogger("openrayzer")
-    handlers: list[logging.Handler] = [_TerminalHandler()]
-    handlers[0].setFormatter(
-        logging.Formatter("%(message)s" if process.is_first else f"rank {process.rank}: %(message)s")
-    )
-    handlers[0].setLevel(logging.INFO if process.is_first else logging.WARNING)
+    handlers: list[logging.Handler] = []
     if process.is_first:
         file = _LogFile(run_folder / "train.log", encoding="utf-8", errors="backslashreplace", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
+    with logging_to_terminal(process, *handlers):
+        yield
+
+
+@contextmanager
+def logging_to_terminal(process: Process, *others: logging.Handler) -> Iterator[None]:
+    """Send what the package logs to the terminal, and to other handlers; other ranks than the first only warn."""
+    logger = logging.getLogger("openrayzer")
+    terminal = _TerminalHandler()
+    terminal.setFormatter(logging.Formatter("%(message)s" if process.is_first else f"rank {process.rank}: %(message)s"))
+    terminal.setLevel(logging.INFO if process.is_first else logging.WARNING)
+    handlers = [terminal, *others]
     before = logger.level
     logger.setLevel(logging.INFO)
     for handler in handlers:

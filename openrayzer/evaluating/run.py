@@ -1,0 +1,196 @@
+"""A whole evaluation: open, measure on all ranks, gather, write."""
+
+import logging
+import math
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import openrayzer
+from openrayzer.evaluating.image_scores import SSIM_WINDOW
+from openrayzer.evaluating.measuring import Measurer
+from openrayzer.evaluating.opening import Opened, open_evaluation
+from openrayzer.evaluating.output import FORMAT, refuse_output, replaced_folder, write_evaluation
+from openrayzer.evaluating.pictures import ERROR_MAPS, Extremes
+from openrayzer.evaluating.request import EvaluationRequest
+from openrayzer.evaluating.results import counted_targets, differences, pose_summary, scene_entry, summary, sweep_table
+from openrayzer.evaluating.scene_result import SceneResult
+from openrayzer.evaluating.views_sweep import counts_that_fit, sweep
+from openrayzer.evaluation.placements import PLACEMENTS
+from openrayzer.interfaces import InputError, UnposedInputError
+from openrayzer.training.distributed import Process
+from openrayzer.training.engine import autocast_to
+from openrayzer.types import Views
+
+LOG = logging.getLogger(__name__)
+CROP = "resized to cover the size (areas where it shrinks, bicubic where it grows), then cropped at the centre"
+MOST_CAMERAS = 20_000
+"""Views up to which all cameras are written; beyond, only those of scenes with pictures."""
+
+
+@dataclass
+class Tally:
+    """What one process found out.
+
+    Attributes:
+        results: of the scenes that could be evaluated.
+        skipped: scene to reason.
+        problems: what was broken on the way and worked around.
+    """
+
+    results: list[SceneResult] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
+    """Evaluate, on all processes, and write the output folder.
+
+    Returns:
+        The content of metrics.json, on the first process; nothing on others.
+
+    Raises:
+        InputError: something the user gave cannot work; the output folder is as it was.
+    """
+    started = time.monotonic()
+    process.by_first(lambda: refuse_output(request.output))
+    box: list[Opened] = []
+    process.by_all(lambda: box.append(open_evaluation(request, process)))
+    opened = box[0]
+    _say(opened.notes, process)
+    tallies: list[Tally] = []
+    process.by_all(lambda: tallies.append(_measure_all(request, opened, process)))
+    parts = process.gather(tallies[0])
+    written: list[dict[str, Any]] = []
+    process.by_first(lambda: written.append(_finish(request, opened, parts, process, started)))
+    return written[0] if written else {}
+
+
+def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -> Tally:
+    clips, tally = opened.clips, Tally()
+    dtype = torch.bfloat16 if request.precision == "bfloat16" else None
+    measure = Measurer(
+        model=opened.model,
+        placements=opened.placements,
+        scores=opened.scores,
+        autocast=partial(autocast_to, process.device.type, dtype),
+        views_at_once=request.views_at_once,
+        numbers={scene: number for number, scene in enumerate(clips.choices)},
+        extremes=Extremes(first=request.pictures),
+    )
+    counts = counts_that_fit(request.sweep, clips.choices)
+    tally.problems += counts.problems
+    for views in _with_progress(clips, process, unit="batch", total=len(clips)):
+        try:
+            results = measure(views.to(process.device))
+            for row, result in enumerate(results):
+                result.sweep = sweep(measure, views.to(process.device), row, counts.counts)
+            tally.results += results
+        except (InputError, UnposedInputError) as error:
+            tally.skipped |= dict.fromkeys(views.scenes, str(error))
+        tally.problems += views.problems
+    tally.skipped |= {skip.scene: skip.reason for skip in clips.skipped}
+    return tally
+
+
+def _with_progress(items: Iterable[Views], process: Process, *, unit: str, total: int) -> Iterable[Views]:
+    return tqdm(items, total=total, unit=unit, disable=None if process.is_first else True, dynamic_ncols=True)
+
+
+def _finish(
+    request: EvaluationRequest, opened: Opened, parts: list[Tally], process: Process, started: float
+) -> dict[str, Any]:
+    """Put the parts together, write them, and say what came of it."""
+    results = sorted((result for part in parts for result in part.results), key=lambda result: result.number)
+    skipped = {scene: reason for part in parts for scene, reason in sorted(part.skipped.items())}
+    problems = [*opened.notes, *dict.fromkeys(problem for part in parts for problem in part.problems)]
+    if not results:
+        reasons = "; ".join(dict.fromkeys(skipped.values()))
+        raise InputError(f"none of {opened.clips.expected} scenes could be evaluated: {reasons}")
+    _keep_pictures(results, request.pictures, opened.placements[0])
+    _keep_cameras(results)
+    targets = counted_targets(
+        results, opened.placements, sum(len(choice.target) for choice in opened.clips.choices.values())
+    )
+    if targets["not_finite"]:
+        problems.append(f"{targets['not_finite']} rendered targets are not finite; their scenes are in no mean")
+    seed = request.seed or 0
+    metrics = {
+        "format": FORMAT,
+        "openrayzer": openrayzer.__version__,
+        "model": opened.about_model,
+        "settings": _settings(request, opened, process),
+        "placements": _placements(opened),
+        "scenes": {
+            "expected": opened.clips.expected,
+            "evaluated": len(results),
+            "skipped": skipped,
+            "problems": problems,
+        },
+        "targets": targets,
+        "summary": summary(results, seed=seed),
+        "differences": differences(results, seed=seed),
+        "poses": pose_summary(results),
+        "transfer": None,
+        "sanity": None,
+        "views_sweep": sweep_table(results),
+        "seconds": {"total": round(time.monotonic() - started, 3)},
+        "per_scene": {result.scene: scene_entry(result) for result in results},
+    }
+    with replaced_folder(request.output) as folder:
+        write_evaluation(folder, metrics, results)
+    return metrics
+
+
+def _settings(request: EvaluationRequest, opened: Opened, process: Process) -> dict[str, Any]:
+    return {
+        **opened.views,
+        "placements": list(opened.placements),
+        "crop": CROP,
+        "ssim": opened.scores.missing.get("ssim", SSIM_WINDOW),
+        "lpips": opened.scores.lpips,
+        "error_maps": ERROR_MAPS,
+        "precision": request.precision,
+        "world_size": process.world_size,
+        "batch_size": request.batch_size,
+        "seed": opened.evaluation.seed,
+        "bootstrap_seed": request.seed or 0,
+        "max_scenes": request.max_scenes,
+    }
+
+
+def _placements(opened: Opened) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            "uses_target_pixels": PLACEMENTS[name].uses_target_pixels,
+            "mixes_target_pixels": PLACEMENTS[name].mixes_target_pixels,
+            "description": PLACEMENTS[name].description,
+        }
+        for name in opened.placements
+    }
+
+
+def _keep_pictures(results: list[SceneResult], first: int, placement: str) -> None:
+    """Of the scenes that processes drew, the first ones and the worst and best of all."""
+    extremes = Extremes(first=first)
+    for result in results:
+        quality = result.mean(placement, "psnr")
+        if result.files:
+            extremes.add(result, math.nan if quality is None else quality)
+
+
+def _keep_cameras(results: list[SceneResult]) -> None:
+    """Leave out the cameras of scenes without pictures where there would be too many."""
+    if sum(len(result.cameras.get("frames", ())) for result in results) > MOST_CAMERAS:
+        for result in results:
+            result.cameras = result.cameras if result.pictures else {}
+
+
+def _say(notes: Iterable[str], process: Process) -> None:
+    for note in notes if process.is_first else ():
+        LOG.warning("%s", note)

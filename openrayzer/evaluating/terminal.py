@@ -1,0 +1,63 @@
+"""The result of an evaluation as a person reads it in a terminal."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_POSES = ("rra@5", "rra@15", "rta@15", "rpa@5", "rpa@15", "rpa@30", "auc@30", "focal_error")
+"""Pose metrics that the table shows; metrics.json has all."""
+_NAMED = 5  # reasons and problems that are spelt out
+
+
+def result_table(metrics: Mapping[str, Any], output: Path) -> str:
+    """Images, poses, what was left out and why, and where the rest is."""
+    lines = _images(metrics["summary"])
+    for name, columns in metrics["differences"].items():
+        lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
+    lines += _poses(metrics["poses"])
+    lines += ["", *(f"{name}: {row['description']}" for name, row in metrics["placements"].items())]
+    lines += ["", *_counts(metrics), f"{output}: metrics.json, per_view.csv, report.html, pictures/"]
+    return "\n".join(lines)
+
+
+def _images(summary: Mapping[str, Any]) -> list[str]:
+    names = list(dict.fromkeys(metric for row in summary.values() for metric in row))
+    lines = [f"{'':<34}" + "".join(f"{name:>12}" for name in names)]
+    return lines + [
+        _row(method, {name: values["mean"] for name, values in row.items()}) for method, row in summary.items()
+    ]
+
+
+def _poses(poses: Mapping[str, Any]) -> list[str]:
+    if not poses:
+        return []
+    lines = ["", f"{'poses':<34}" + "".join(f"{name:>12}" for name in _POSES)]
+    return lines + [_row(method, {name: row[name]["mean"] for name in _POSES}) for method, row in poses.items()]
+
+
+def _row(name: str, values: Mapping[str, float | None], *, signed: bool = False) -> str:
+    plus = "+" if signed else ""
+    return f"{name:<34}" + "".join(
+        f"{'-':>12}" if value is None else f"{value:>{plus}12.4f}" for value in values.values()
+    )
+
+
+def _counts(metrics: Mapping[str, Any]) -> list[str]:
+    scenes, targets = metrics["scenes"], metrics["targets"]
+    lines = [
+        f"scenes: {scenes['expected']} expected, {scenes['evaluated']} evaluated, {len(scenes['skipped'])} skipped; "
+        f"targets: {targets['evaluated']}, of which {targets['equal_to_a_context']} equal a context view and "
+        f"{targets['not_finite']} are not finite"
+    ]
+    lines += [f"  skipped: {reason}" for reason in _first(list(scenes["skipped"].values()))]
+    lines += [f"  note: {problem}" for problem in _first(scenes["problems"])]
+    lines += [f"  {name}: {why}" for name, why in metrics["settings"]["lpips"].items() if why.startswith("no weights")]
+    return lines
+
+
+def _first(texts: list[str]) -> list[str]:
+    counted = Counter(texts)
+    shown = [text if count == 1 else f"{text} ({count} times)" for text, count in counted.most_common(_NAMED)]
+    more = len(counted) - len(shown)
+    return [*shown, f"{more} more in metrics.json"] if more > 0 else shown
