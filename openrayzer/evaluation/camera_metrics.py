@@ -26,6 +26,8 @@ AUC_THRESHOLDS = (5, 10, 20, 30)
 def pose_metrics(estimated: Cameras, true: Cameras) -> dict[str, float]:
     """What can be said of one scene's cameras; what is not defined is NaN, such as pairs of a single view.
 
+    Poses that are not finite are wrong within every threshold, and errors over them are NaN.
+
     ``rra@t``: share of pairs whose rotation is off by t degrees or less.
     ``rta@t``: the same of the translation's direction, folded; ``rta_unfolded@t``: unfolded.
     ``rpa@t``: share of pairs for which both hold, folded.
