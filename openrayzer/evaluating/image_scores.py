@@ -7,14 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.evaluation.image_metrics import psnr, ssim
+from openrayzer.evaluation.image_metrics import PERFECT, psnr, ssim
 from openrayzer.interfaces import InputError
 from openrayzer.layers.lpips import Lpips
 
 METRICS = ("psnr", "ssim", "lpips_vgg", "lpips_alex")
 """In the order in which tables show them."""
-PERFECT = 100.0
-"""PSNR in dB of two equal images, which is infinite, so that a mean can hold it."""
 SSIM_WINDOW = "Gaussian window of 11 pixels, sigma 1.5, sample covariance, data range 1, as LVSM and RayZer"
 LPIPS_FILES = {"vgg": Path("weights/vgg16-397923af.pth"), "alex": Path("weights/alexnet-owt-7be5be79.pth")}
 """Where backbones are looked for when nobody says where they are."""

@@ -7,6 +7,9 @@ from torch import Tensor
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.layers.ssim import structural_similarity
 
+PERFECT = 100.0
+"""PSNR in dB of two equal images, which is infinite, so that a mean can hold it."""
+
 
 @torch.no_grad()
 def psnr(prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v"]:

@@ -14,14 +14,11 @@ from torch import Tensor
 
 from openrayzer.data.evaluation_clips import EvaluationClips
 from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
-from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.evaluation.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model
 from openrayzer.training.engine import Engine
 from openrayzer.training.loggers import write_whole
 from openrayzer.types import Views
-
-PERFECT = 100.0
-"""PSNR in dB of two equal images, which is infinite, so that a mean can hold it."""
 
 
 @dataclass

@@ -38,6 +38,17 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.preparing",
     },
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},
+    "openrayzer.evaluating": SOCKETS
+    | {
+        "registry",
+        "openrayzer",
+        "openrayzer.settings",
+        "openrayzer.data",
+        "openrayzer.evaluation",
+        "openrayzer.composer",
+        "openrayzer.training",
+        "openrayzer.run_folder",
+    },
     "openrayzer.composer": {"registry", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.training": {
         "registry",
@@ -61,6 +72,16 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.composer",
         "openrayzer.training",
     },
+    "openrayzer.video": {
+        "openrayzer.types",
+        "openrayzer.interfaces",
+        "openrayzer.geometry",
+        "openrayzer.weight_folder",
+        "openrayzer.data",
+        "openrayzer.composer",
+        "openrayzer.training",
+        "openrayzer.run_folder",
+    },
     "openrayzer.export": {
         "openrayzer.interfaces",
         "openrayzer.weight_folder",
@@ -74,7 +95,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jsonargparse": {"openrayzer.composer"},
     "xformers": {"openrayzer.attention"},
     "timm": {"openrayzer.tokenizers"},
-    "av": {"openrayzer.data"},
+    "av": {"openrayzer.data", "openrayzer.video"},
     "pycolmap": {"openrayzer.data"},
     "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},
 }
