@@ -49,6 +49,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.training",
         "openrayzer.run_folder",
     },
+    "openrayzer.reports": {"openrayzer.interfaces"},
     "openrayzer.composer": {"registry", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.training": {
         "registry",
@@ -95,6 +96,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jsonargparse": {"openrayzer.composer"},
     "xformers": {"openrayzer.attention"},
     "timm": {"openrayzer.tokenizers"},
+    "jinja2": {"openrayzer.reports"},
     "av": {"openrayzer.data", "openrayzer.video"},
     "pycolmap": {"openrayzer.data"},
     "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},

@@ -1,0 +1,3 @@
+"""An evaluation as one page that opens without a server."""
+
+from openrayzer.reports.report import write_report as write_report

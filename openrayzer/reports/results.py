@@ -1,0 +1,134 @@
+"""What an evaluation left in its folder: metrics.json and per_view.csv, read and checked."""
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from openrayzer.interfaces import InputError
+
+METRICS, PER_VIEW = "metrics.json", "per_view.csv"
+FORMAT = 1
+"""Version of metrics.json that is understood here."""
+REQUIRED = ("model", "settings", "placements", "scenes", "targets", "summary", "per_scene")
+VIEW_COLUMNS = ("scene", "frame", "equals_context", "method")
+
+Table = Mapping[str, Mapping[str, Any]]
+"""Rows of named values."""
+
+
+@dataclass
+class View:
+    """What was measured on one target view.
+
+    Attributes:
+        equals_context: whether the frame is also a context view.
+        metrics: of each method, each metric; None where it is not finite or was not computed.
+    """
+
+    equals_context: bool
+    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation folder. The sections are those of metrics.json, as they are there.
+
+    Attributes:
+        folder: where it lies.
+        values: metrics.json; sections that need not be there are None.
+        views: of each scene, the target views by frame number.
+    """
+
+    folder: Path
+    values: Mapping[str, Any]
+    views: Mapping[str, Mapping[int, View]]
+
+    def section(self, name: str) -> Any:
+        """A section of metrics.json; an empty mapping where it is null or missing."""
+        return self.values.get(name) or {}
+
+    @property
+    def placements(self) -> tuple[str, ...]:
+        """Names of the ways in which targets were placed, in the order of the evaluation."""
+        return tuple(self.values["placements"])
+
+    def scenes(self) -> list[str]:
+        """Names of the scenes in their order of evaluation."""
+        scenes = self.values["per_scene"]
+        return sorted(scenes, key=lambda name: (scenes[name].get("number", 0), name))
+
+    def metrics(self) -> list[str]:
+        """Names of all metrics of images, in order of appearance."""
+        return list(dict.fromkeys(metric for row in self.values["summary"].values() for metric in row))
+
+
+def read_results(folder: Path) -> Results:
+    """The evaluation in ``folder``.
+
+    Raises:
+        InputError: a file is missing or broken; the message says which and how.
+    """
+    values = read_metrics(folder / METRICS)
+    if values.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / METRICS}: format {values.get('format')!r} is not known; this version reads format {FORMAT}, "
+            "which tools/evaluate.py writes"
+        )
+    if missing := [name for name in REQUIRED if not isinstance(values.get(name), dict)]:
+        raise InputError(f"{folder / METRICS}: no object {', '.join(missing)}")
+    return Results(folder, values, read_views(folder / PER_VIEW))
+
+
+def read_metrics(file: Path) -> dict[str, Any]:
+    """A JSON object in which what is not finite has become None.
+
+    Raises:
+        InputError: the file is missing or holds no JSON object.
+    """
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: holds no JSON object")
+    return values
+
+
+def read_views(file: Path) -> dict[str, dict[int, View]]:
+    """per_view.csv by scene and frame number.
+
+    Raises:
+        InputError: the file is missing or a line cannot be read.
+    """
+    views: dict[str, dict[int, View]] = {}
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if missing := [name for name in VIEW_COLUMNS if name not in (reader.fieldnames or ())]:
+                raise InputError(f"{file}: no column {', '.join(missing)}")
+            for row in reader:
+                equals = row["equals_context"].strip().lower() in ("1", "true", "yes")
+                view = views.setdefault(row["scene"], {}).setdefault(int(row["frame"]), View(equals))
+                view.metrics[row["method"]] = {
+                    name: number(text) for name, text in row.items() if name not in VIEW_COLUMNS
+                }
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError, AttributeError, csv.Error) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{file}: line {reader.line_num} cannot be read: {error}") from error
+    return views
+
+
+def number(value: object) -> float | None:
+    """``value`` as a finite number; None for what is none."""
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    return result if math.isfinite(result) else None

@@ -1,0 +1,18 @@
+"""Makes ``example`` importable, and finds a browser."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # example.py is no test module
+
+
+@pytest.fixture
+def chromium() -> str:
+    """A Chromium, for those who have one."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("needs Chromium or Chrome on the PATH")

@@ -1,0 +1,62 @@
+"""The page in headless Chromium, opened as a file."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from example import EVIL, write_example
+
+from openrayzer.reports import write_report
+
+
+def visit(chromium: str, page: Path, address: str = "") -> tuple[str, list[str]]:
+    """The document as its scripts left it, and what they wrote to the console."""
+    done = subprocess.run(
+        [
+            chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+            f"--user-data-dir={page.parent / 'profile'}", "--window-size=1280,2000", "--virtual-time-budget=2000",
+            "--dump-dom", page.as_uri() + address,
+        ],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def test_a_deep_link_sorts_the_table_and_opens_a_scene(tmp_path, chromium):
+    values = write_example(tmp_path)
+    document, console = visit(chromium, write_report(tmp_path), "#sort=psnr&dir=desc&scene=1")
+    assert console == []
+    scenes = values["per_scene"]
+    names = sorted(scenes, key=lambda name: -scenes[name]["metrics"]["joint"]["psnr"])
+    places = [int(place) for place in re.findall(r'<tr data-place="(\d+)"', document)]
+    assert places == [scenes[name]["number"] for name in names]
+    assert re.search(r'data-key="psnr"[^>]*aria-sort="descending"', document)
+    assert re.search(r'<tr data-place="1"[^>]*aria-current="true"', document)
+    panel = document[document.index('<article id="scene"') : document.index("</article>")]
+    shown = EVIL.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert f"<h3>{shown}</h3>" in panel
+    for label in ("Context 8", "Target", "Joint", "Joint: error", "Context only"):
+        assert f"<b>{label}</b>" in panel
+    assert panel.count("<img") == 3 + 3 * 6
+    assert "which is also a context view" in panel
+    assert "Mean distance from the true centres: Joint" in panel
+    assert re.search(r'<canvas[^>]*width="\d+"', panel)
+
+
+def test_a_missing_number_is_last_whichever_way_the_table_is_sorted(tmp_path, chromium):
+    write_example(tmp_path, cameras=False)
+    page = write_report(tmp_path)
+    document, console = visit(chromium, page, "#sort=context_only.psnr&dir=asc&scene=3")
+    assert console == []
+    assert re.findall(r'<tr data-place="(\d+)"', document)[-1] == "2"
+    assert "No pictures were kept of this scene." in document
+    assert "each placement has a frame of its own" in document
+
+
+def test_an_error_in_a_script_would_be_seen(tmp_path, chromium):
+    write_example(tmp_path, scenes=1, pictures=False)
+    page = write_report(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("</body>", "<script>throw new Error('planted')</script></body>"), encoding="utf-8")
+    _, console = visit(chromium, page)
+    assert any("planted" in line for line in console)
