@@ -63,18 +63,18 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
         ) from error
 
 
-def refuse_filled(output: Path) -> None:
-    """Does nothing if ``output`` can become a folder of its own.
+def refuse_filled(output: Path, *, option: str = "--output") -> None:
+    """Does nothing if ``output``, which the user gave as ``option``, can become a folder of its own.
 
     Raises:
         InputError: it is there and is no empty folder.
     """
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"--output {output} exists and is not empty; choose another folder")
+        raise InputError(f"{option} {output} exists and is not empty; choose another folder")
 
 
 @contextmanager
-def whole_folder(output: Path) -> Iterator[Path]:
+def whole_folder(output: Path, *, option: str = "--output") -> Iterator[Path]:
     """A folder to write to, which becomes ``output`` at the end: with everything in it, or not at all.
 
     Raises:
@@ -87,7 +87,7 @@ def whole_folder(output: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.rename(output)
     except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+        raise InputError(f"{option} {output}: cannot be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

@@ -1,0 +1,212 @@
+"""Cameras of views as files: our own JSON, COLMAP's text model, nerfstudio's transforms.json.
+
+The last two are folders that are complete by themselves: the images as the model saw them lie beside the cameras, and
+the intrinsics are theirs.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.chunk_table import camera_faults
+from openrayzer.data.image_scenes import pose_matrix
+from openrayzer.data.plain_files import FileError, read_json_object
+from openrayzer.geometry.intrinsics import to_pixels
+from openrayzer.geometry.poses import invert
+from openrayzer.geometry.rotations import quaternion_from_rotation
+from openrayzer.interfaces import InputError
+from openrayzer.training.samples import to_bytes
+from openrayzer.types import Cameras
+from openrayzer.weight_folder import refuse_filled, whole_folder
+
+FORMAT = "openrayzer cameras"
+NERFSTUDIO = "transforms.json"
+CONVENTIONS = {
+    "c2w": "camera to world, 4 x 4, row by row; OpenCV axes: x right, y down, z forward",
+    "intrinsics": "fx, fy, cx, cy divided by image width, height, width, height",
+    "intrinsics_pixels": "fx, fy, cx, cy in pixels of image_size; pixel centres at +0.5",
+    "image_size": "height, width",
+}
+_OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
+"""Signs of the columns of c2w: OpenGL's y points up and its z backwards."""
+
+
+@dataclass(frozen=True)
+class CameraTable:
+    """Cameras from a file of ours.
+
+    Attributes:
+        cameras: (1, n).
+        images: file name of each camera's image; None where it has none.
+        image_size: height and width for which the intrinsics hold, as do others of the same proportions; None where
+            the file does not say.
+    """
+
+    cameras: Cameras
+    images: tuple[str | None, ...]
+    image_size: tuple[int, int] | None
+
+
+def check_export(path: Path) -> None:
+    """Refuse early an export that would be mixed with other files.
+
+    Raises:
+        InputError: its folder is there and not empty.
+    """
+    if path.name == NERFSTUDIO:
+        refuse_filled(path.parent / "images", option="--export_cameras")
+    elif path.suffix.lower() != ".json":
+        refuse_filled(path, option="--export_cameras")
+
+
+def export_cameras(path: Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]) -> None:
+    """Write cameras, (1, v), in the form that the name of ``path`` asks for.
+
+    Args:
+        path: ``transforms.json``, in a folder without ``images``; another .json file, for our own form; or a folder,
+            which must not exist or be empty, for COLMAP.
+        cameras: of the views.
+        names: file names of the views, each once.
+        images: the views.
+
+    Raises:
+        InputError: it cannot be written, or a folder is not empty.
+    """
+    check_export(path)
+    height, width = int(images.shape[3]), int(images.shape[4])
+    if path.suffix.lower() == ".json" and path.name != NERFSTUDIO:
+        write_cameras(path, cameras, image_size=(height, width), names=names)
+        return
+    files = [f"{Path(name).stem}.png" for name in names]
+    files = files if len(set(files)) == len(files) else [f"{name}.png" for name in names]
+    if path.name == NERFSTUDIO:
+        with whole_folder(path.parent / "images", option="--export_cameras") as folder:
+            _write_images(folder, files, images)
+        _write_json(path, nerfstudio_table(cameras, (height, width), [f"images/{file}" for file in files]))
+        return
+    with whole_folder(path, option="--export_cameras") as folder:
+        (folder / "images").mkdir()
+        _write_images(folder / "images", files, images)
+        (folder / "sparse/0").mkdir(parents=True)
+        for name, text in colmap_texts(cameras, (height, width), files).items():
+            (folder / "sparse/0" / name).write_text(text, encoding="utf-8")
+
+
+def write_cameras(
+    path: Path, cameras: Cameras, *, image_size: tuple[int, int], names: Sequence[str] | None = None
+) -> None:
+    """Write cameras, (1, n), of views or of a path as JSON; ``read_cameras`` takes it back.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    pixels = to_pixels(cameras.intrinsics.double(), image_size)[0].tolist()
+    rows = zip(cameras.c2w[0].double().tolist(), cameras.intrinsics[0].double().tolist(), pixels, strict=True)
+    entries: list[dict[str, Any]] = [{"c2w": c, "intrinsics": i, "intrinsics_pixels": p} for c, i, p in rows]
+    if names is not None:
+        entries = [{"image": name} | entry for name, entry in zip(names, entries, strict=True)]
+    content = {"format": FORMAT, "version": 1, "conventions": CONVENTIONS, "image_size": list(image_size)}
+    _write_json(path, content | {"cameras": entries})
+
+
+def read_cameras(path: Path) -> CameraTable:
+    """Cameras that ``write_cameras`` wrote, or a person in the same form; pixels and conventions may be left out.
+
+    Raises:
+        InputError: the file cannot be read, or a camera in it is none.
+    """
+    try:
+        content = read_json_object(path, root=None)
+        listed = content.get("cameras")
+        if not isinstance(listed, list) or not listed:
+            raise FileError('it has no list "cameras"')
+        c2w, intrinsics = zip(*map(_camera, range(len(listed)), listed), strict=True)
+        size = content.get("image_size")
+        if size is not None and not (
+            isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
+        ):
+            raise FileError(f'its "image_size" is {size!r:.60}, not [height, width]')
+    except FileError as error:
+        raise InputError(f"{path}: {error}") from error
+    images = tuple(entry.get("image") if isinstance(entry.get("image"), str) else None for entry in listed)
+    cameras = Cameras(torch.tensor(np.stack(c2w))[None].float(), torch.tensor(np.stack(intrinsics))[None].float())
+    return CameraTable(cameras, images, None if size is None else (size[0], size[1]))
+
+
+def _camera(place: int, entry: Any) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(entry, dict):
+        raise FileError(f"camera {place}: it is {entry!r:.60}, not an object")
+    try:
+        c2w = pose_matrix(entry.get("c2w"))
+        intrinsics = np.array(entry.get("intrinsics"), np.float64)
+    except (ValueError, TypeError) as error:
+        raise FileError(f"camera {place}: {error}") from error
+    if intrinsics.shape != (4,):
+        raise FileError(f'camera {place}: its "intrinsics" are not four numbers fx, fy, cx, cy')
+    row = np.concatenate([intrinsics, [0, 0], c2w[:3].ravel()])
+    for fault in camera_faults(row[None]).values():
+        raise FileError(f"camera {place}: {fault}")
+    return c2w, intrinsics
+
+
+def colmap_texts(cameras: Cameras, image_size: tuple[int, int], names: Sequence[str]) -> dict[str, str]:
+    """COLMAP's text model of cameras, (1, v): each file's name and content. There are no points.
+
+    Source of the format: https://colmap.github.io/format.html.
+    """
+    height, width = image_size
+    w2c = invert(cameras.c2w[0].double())
+    quaternions = quaternion_from_rotation(w2c[:, :3, :3]).tolist()
+    translations = w2c[:, :3, 3].tolist()
+    pixels = [tuple(row) for row in to_pixels(cameras.intrinsics[0].double(), image_size).tolist()]
+    numbers = {row: number for number, row in enumerate(dict.fromkeys(pixels), 1)}
+    lines = ["# CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[] (fx, fy, cx, cy)"]
+    lines += [f"{number} PINHOLE {width} {height} {_numbers(row)}" for row, number in numbers.items()]
+    images = ["# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME", "# POINTS2D[] as (X, Y, POINT3D_ID)"]
+    for place, name in enumerate(names):
+        pose = _numbers([*quaternions[place], *translations[place]])
+        images += [f"{place + 1} {pose} {numbers[pixels[place]]} {name}", ""]
+    points = ["# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)"]
+    tables = {"cameras.txt": lines, "images.txt": images, "points3D.txt": points}
+    return {name: "\n".join(table) + "\n" for name, table in tables.items()}
+
+
+def nerfstudio_table(cameras: Cameras, image_size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
+    """Content of a transforms.json of cameras, (1, v): OpenGL axes, a pinhole camera for each frame.
+
+    Source of the format: https://docs.nerf.studio/quickstart/data_conventions.html.
+    """
+    height, width = image_size
+    matrices = (cameras.c2w[0].double().cpu() * _OPENGL).tolist()
+    pixels = to_pixels(cameras.intrinsics[0].double(), image_size).tolist()
+    frames = [
+        {"file_path": name, "fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy, "transform_matrix": matrix}
+        for name, (fx, fy, cx, cy), matrix in zip(names, pixels, matrices, strict=True)
+    ]
+    return {"camera_model": "OPENCV", "w": width, "h": height, "frames": frames}
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(map(repr, values))
+
+
+def _write_images(folder: Path, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]) -> None:
+    for name, image in zip(names, images[0], strict=True):
+        Image.fromarray(to_bytes(image).numpy()).save(folder / name)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+    try:
+        write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

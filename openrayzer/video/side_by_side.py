@@ -1,0 +1,84 @@
+"""A frame as a person compares it: nearest input | new view, and all inputs below."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from openrayzer.geometry.focus import camera_distance, extent_of
+from openrayzer.training.samples import to_bytes
+from openrayzer.types import Cameras
+
+MAX_STRIP = 8
+"""Input views in the strip; of more, some are shown, evenly chosen, and the nearest stays above."""
+LEAST_HEIGHT = 256
+"""Smaller pictures are enlarged by a whole factor to at least this height."""
+GAP, LINE, FONT_SIZE, FRAME = 8, 24, 14, 4
+"""Pixels between pictures, of a line of text, of its letters, of the frame about the nearest input."""
+INK, PAPER, MARK = (20, 20, 20), (255, 255, 255), (220, 60, 20)
+
+
+def nearest_views(path: Cameras, views: Cameras) -> Int[Tensor, " f"]:
+    """The view that is nearest to each camera of a path, by angle and place; both (1, n)."""
+    distance = camera_distance(path.c2w[0, :, None], views.c2w[0, None], extent_of(views.c2w))
+    return distance.argmin(dim=1)
+
+
+class SideBySide:
+    """Draws frames of a video that shows new views beside what the model was given.
+
+    Args:
+        images: the views.
+        names: their captions.
+        num_frames: of the whole video, for the captions.
+    """
+
+    def __init__(self, images: Float[Tensor, "1 v 3 h w"], names: Sequence[str], *, num_frames: int) -> None:
+        self.names, self.num_frames = names, num_frames
+        height, width = images.shape[-2:]
+        factor = -(-LEAST_HEIGHT // height)
+        self.size = (width * factor, height * factor)
+        self.views = [self._tile(image) for image in images[0]]
+        shown = np.linspace(0, len(names) - 1, min(len(names), MAX_STRIP)).round().astype(int).tolist()
+        across = 2 * self.size[0] + GAP
+        thumb = min((across - (MAX_STRIP - 1) * GAP) // MAX_STRIP, self.size[0])
+        self.thumb = (thumb, max(1, thumb * height // width))
+        self.strip = {view: self.views[view].resize(self.thumb, Image.Resampling.BOX) for view in shown}
+        self.canvas = (across + 2 * GAP, self.size[1] + 2 * LINE + self.thumb[1] + 2 * GAP)
+        self.font = ImageFont.load_default(size=FONT_SIZE)
+
+    def frame(self, image: Float[Tensor, "3 h w"], *, number: int, nearest: int) -> UInt8[np.ndarray, "h2 w2 3"]:
+        """One frame.
+
+        Args:
+            image: the new view.
+            number: of the frame, from 0.
+            nearest: the view whose camera is nearest.
+        """
+        canvas = Image.new("RGB", self.canvas, PAPER)
+        draw = ImageDraw.Draw(canvas)
+        right = 2 * GAP + self.size[0]
+        self._caption(draw, (GAP, GAP // 2), f"nearest input: {self.names[nearest]}")
+        self._caption(draw, (right, GAP // 2), f"new view {number + 1} of {self.num_frames}")
+        canvas.paste(self.views[nearest], (GAP, LINE))
+        canvas.paste(self._tile(image), (right, LINE))
+        below = LINE + self.size[1]
+        self._caption(draw, (GAP, below + GAP // 2), f"{len(self.names)} input views")
+        for place, (view, thumb) in enumerate(self.strip.items()):
+            left = GAP + place * (self.thumb[0] + GAP)
+            canvas.paste(thumb, (left, below + LINE))
+            if view == nearest:
+                box = (left, below + LINE, left + self.thumb[0] - 1, below + LINE + self.thumb[1] - 1)
+                draw.rectangle(box, outline=MARK, width=FRAME)
+        return np.asarray(canvas)
+
+    def _caption(self, draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str) -> None:
+        """Text that is cut where it would reach the next picture."""
+        while text and draw.textlength(text, font=self.font) > self.size[0]:
+            text = text[:-1]
+        draw.text(place, text, fill=INK, font=self.font)
+
+    def _tile(self, image: Float[Tensor, "3 h w"]) -> Image.Image:
+        return Image.fromarray(to_bytes(image).numpy()).resize(self.size, Image.Resampling.NEAREST)

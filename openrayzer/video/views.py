@@ -1,0 +1,204 @@
+"""The views that a video is made from: some images of a folder, or frames of a video, with their cameras if known."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.data.colmap import MODEL_FOLDERS, Colmap
+from openrayzer.data.dl3dv import TABLE as NERFSTUDIO
+from openrayzer.data.dl3dv import Dl3dv
+from openrayzer.data.image_scenes import ImageScenes
+from openrayzer.data.images import Images
+from openrayzer.data.lazy_scenes import LazyScenes
+from openrayzer.data.transforms import fit_image, fit_intrinsics
+from openrayzer.data.video import VIDEO_SUFFIXES, Video
+from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.types import Cameras
+from openrayzer.video.camera_files import read_cameras
+
+_NAMED = 5  # scenes or images that one message spells out
+
+
+@dataclass(frozen=True)
+class InputViews:
+    """What a model is given.
+
+    Attributes:
+        images: the views, in [0, 1].
+        names: a file name for each, which need not be there: frames of a video have none.
+        frames: their numbers in the folder or video.
+        known: true cameras; None where none are given.
+        notes: what a user should know of how they were chosen and cut, one sentence each.
+    """
+
+    images: Float[Tensor, "1 v 3 h w"]
+    names: tuple[str, ...]
+    frames: tuple[int, ...]
+    known: Cameras | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_views(
+    source: Path,
+    *,
+    image_size: tuple[int, int],
+    num_views: int | None,
+    most: int,
+    window: tuple[int, int] | None = None,
+    cameras: Path | None = None,
+) -> InputViews:
+    """Views evenly chosen from a folder of images or a video, the first and the last among them.
+
+    Images are resized to cover ``image_size`` and cut at their centres, each by itself, whatever their sizes.
+
+    Args:
+        source: a folder of images or a video file.
+        image_size: height and width in pixels.
+        num_views: how many; None takes all, up to ``most``.
+        most: see ``num_views``.
+        window: first and last frame that may be chosen; None for all.
+        cameras: a file that ``export_cameras`` wrote in our own form, matched by file names; or a transforms.json or a
+            folder with a COLMAP model: then images are read from there, without lens distortion.
+
+    Raises:
+        InputError: there are no images, too few, or none that can be read; or cameras do not fit.
+    """
+    described = cameras is not None and _describes_scene(cameras)
+    dataset = _described(cameras, source) if cameras is not None and described else _plain(source)
+    dataset.open()
+    if len(dataset) > 1:
+        names = [dataset.key(scene) for scene in range(min(len(dataset), _NAMED))]
+        raise InputError(f"{source} holds {len(dataset)} scenes ({', '.join(names)}, ...); name one of them")
+    files = _names(dataset)
+    usable = [frame for frame in range(len(files)) if frame not in dataset.table(0).frame_faults]
+    if described and source.is_dir() and source.absolute() != dataset.root.absolute():
+        usable = _listed(source, files, usable)
+    chosen = _choose(usable, num_views=num_views, most=most, window=window, source=source)
+    views = _read(dataset, files, chosen, image_size)
+    notes = [*dataset.problems[:_NAMED], *views.notes]
+    if num_views is None and len(usable) > len(chosen) and window is None:
+        notes.append(f"{len(chosen)} of {len(usable)} images are used; --num_views takes more")
+    if cameras is not None and not described:
+        views = replace(views, known=_matched(cameras, views, image_size))
+    return replace(views, notes=tuple(notes))
+
+
+def _plain(source: Path) -> LazyScenes:
+    if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
+        raise InputError(
+            f"{source} is no video: known are {', '.join(sorted(VIDEO_SUFFIXES))}; of images, give the folder"
+        )
+    return Video(root=source) if source.is_file() else Images(root=source)
+
+
+def _describes_scene(cameras: Path) -> bool:
+    """Whether it is a data set's description of a scene rather than a file of ours."""
+    if not cameras.exists():
+        raise InputError(f"there is no {cameras}")
+    return cameras.is_dir() or cameras.name == NERFSTUDIO
+
+
+def _described(cameras: Path, source: Path) -> ImageScenes:
+    folder = cameras if cameras.is_dir() else cameras.parent
+    if (folder / NERFSTUDIO).is_file() and not _has_model(folder):
+        return Dl3dv(root=folder)
+    if not _has_model(folder):
+        raise InputError(f"{folder} has neither {NERFSTUDIO} nor a COLMAP model in {', '.join(MODEL_FOLDERS)}")
+    beside = source.is_dir() and source.absolute().parent == folder.absolute()
+    return Colmap(root=folder, images=source.name if beside else "images")
+
+
+def _has_model(folder: Path) -> bool:
+    return any((folder / name / f"cameras.{kind}").is_file() for name in MODEL_FOLDERS for kind in ("bin", "txt"))
+
+
+def _names(dataset: LazyScenes) -> list[str]:
+    if isinstance(dataset, ImageScenes):
+        return [PurePosixPath(file).name for file in dataset.table(0).files]
+    return [f"frame_{frame:06}.png" for frame in range(dataset.num_frames(0))]
+
+
+def _listed(source: Path, files: Sequence[str], usable: Sequence[int]) -> list[int]:
+    """Those frames whose images are in a folder, by their names without suffix."""
+    there = {file.stem for file in source.iterdir() if file.is_file()}
+    listed = [frame for frame in usable if Path(files[frame]).stem in there]
+    if not listed:
+        raise InputError(f"of the {len(usable)} images that have cameras, none is in {source}")
+    return listed
+
+
+def _choose(
+    usable: Sequence[int], *, num_views: int | None, most: int, window: tuple[int, int] | None, source: Path
+) -> list[int]:
+    where = str(source)
+    if window is not None:
+        usable = [frame for frame in usable if window[0] <= frame <= window[1]]
+        where += f", frames {window[0]} to {window[1]}"
+    if not usable:
+        raise InputError(f"{where}: there is no image that can be used")
+    count = min(most, len(usable)) if num_views is None else num_views
+    if count < 1:
+        raise InputError(f"--num_views must be 1 or more, got {count}")
+    if count > len(usable):
+        raise InputError(f"{where}: {count} views are asked for, and there are {len(usable)} images")
+    return [usable[place] for place in np.linspace(0, len(usable) - 1, count).round().astype(int)]
+
+
+def _read(dataset: LazyScenes, files: Sequence[str], chosen: Sequence[int], image_size: tuple[int, int]) -> InputViews:
+    images, c2w, intrinsics, kept, notes = [], [], [], [], []
+    sizes: dict[tuple[int, ...], str] = {}
+    for frame in chosen:
+        try:
+            stored = dataset.read(0, [frame])
+        except BrokenSceneError as error:
+            notes.append(f"left out: {error}")
+            continue
+        stored_size = stored.images[0].shape[:2]
+        sizes.setdefault(stored_size, files[frame])
+        images.append(fit_image(stored.images[0], image_size))
+        kept.append(frame)
+        if stored.c2w is not None and stored.intrinsics is not None:
+            c2w.append(stored.c2w[0])
+            intrinsics.append(fit_intrinsics(stored.intrinsics[0], stored_size, image_size))
+    if not images:
+        raise InputError(f"not one of the images can be read; {notes[0]}")
+    if len(sizes) > 1:
+        some = ", ".join(f"{name} {size[1]} x {size[0]}" for size, name in list(sizes.items())[:_NAMED])
+        notes.append(f"images have {len(sizes)} different sizes ({some}): each is resized and cut at its centre")
+    known = None
+    if c2w:
+        known = Cameras(torch.from_numpy(np.stack(c2w))[None], torch.from_numpy(np.stack(intrinsics))[None])
+    names = tuple(files[frame] for frame in kept)
+    return InputViews(torch.from_numpy(np.stack(images))[None], names, tuple(kept), known, tuple(notes))
+
+
+def _matched(file: Path, views: InputViews, image_size: tuple[int, int]) -> Cameras:
+    """Each view's camera from a file of ours."""
+    table = read_cameras(file)
+    check_proportions(file, table.image_size, image_size)
+    places = {name: place for place, name in enumerate(table.images) if name is not None}
+    absent = [name for name in views.names if name not in places]
+    if absent:
+        some = ", ".join(absent[:_NAMED])
+        raise InputError(
+            f"{file} has no camera for {len(absent)} of {len(views.names)} views ({some}): same --num_views?"
+        )
+    return table.cameras.select(torch.tensor([[places[name] for name in views.names]]))
+
+
+def check_proportions(file: Path, stated: tuple[int, int] | None, image_size: tuple[int, int]) -> None:
+    """Refuse intrinsics of images of other proportions; normalised ones hold for all sizes of the same.
+
+    Raises:
+        InputError: the proportions differ by more than a percent.
+    """
+    if stated is not None and abs(stated[0] * image_size[1] / (stated[1] * image_size[0]) - 1) > 0.01:
+        raise InputError(
+            f"{file} has cameras for images of {stated[1]} x {stated[0]} pixels, and --image_size is "
+            f"{image_size[1]} x {image_size[0]}, of other proportions"
+        )
