@@ -17,20 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_tool
 from openrayzer.composer import Plan, load_experiment
-from openrayzer.interfaces import InputError, Model, ViewChoice
+from openrayzer.interfaces import InputError
+from openrayzer.planning.flops import count_flops
 from openrayzer.settings import Experiment
-from openrayzer.types import Cameras, Views
 from registry import RegistryError
-
-BACKWARD_COST = 2  # times the forward: gradients of the weights and of the activations
 
 
 @dataclass(frozen=True)
@@ -135,41 +131,15 @@ def memory_lines(model: nn.Module, deepspeed: dict[str, Any], *, ranks: int) -> 
 def flop_lines(experiment: Experiment) -> list[str]:
     """One clip forward, one optimizer step; or why that could not be counted."""
     try:
-        views = empty_views(experiment)
-        clip = forward_flops(experiment.model, views)
+        flops = count_flops(experiment)
     except Exception as error:  # samplers and models may be foreign code, and this is only an estimate
         return [f"computation: not counted ({type(error).__name__}: {str(error).partition(chr(10))[0]})"]
-    step = clip * (1 + BACKWARD_COST) * experiment.train.batch_size
     return [
         "computation, without losses and recomputed activations",
-        f"  one clip forward        {_flops(clip)}  "
-        f"({views.context.shape[1]} context views, {views.target.shape[1]} target views)",
-        f"  one optimizer step      {_flops(step)}  ({experiment.train.batch_size} clips, 3 x forward)",
+        f"  one clip forward        {_flops(flops.clip)}  "
+        f"({flops.num_context} context views, {flops.num_target} target views)",
+        f"  one optimizer step      {_flops(flops.step)}  ({experiment.train.batch_size} clips, 3 x forward)",
     ]
-
-
-def forward_flops(model: Model, views: Views) -> int:
-    """Floating point operations of one forward, counted without computing anything."""
-    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
-        model(views)
-    return counter.get_total_flops()
-
-
-def empty_views(experiment: Experiment) -> Views:
-    """One clip as the experiment would cut it, without content."""
-    choice: ViewChoice = experiment.data.view_sampler.sample("check", 10_000, np.random.default_rng(0))
-    frames = sorted({*choice.context, *choice.target})
-    height, width = experiment.data.image_size
-    with torch.device("meta"):
-        cameras = Cameras(torch.zeros(1, len(frames), 4, 4), torch.zeros(1, len(frames), 4))
-        return Views(
-            images=torch.zeros(1, len(frames), 3, height, width),
-            frames=torch.zeros(1, len(frames), dtype=torch.long),
-            context=torch.zeros(1, len(choice.context), dtype=torch.long),
-            target=torch.zeros(1, len(choice.target), dtype=torch.long),
-            scenes=("check",),
-            cameras=cameras,
-        )
 
 
 def data_notes(planned: Plan) -> list[str]:

@@ -60,6 +60,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.evaluation",
         "openrayzer.weight_folder",
     },
+    "openrayzer.planning": {"openrayzer.types", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer", "openrayzer.weight_folder"},
     "openrayzer.hub": {"openrayzer.interfaces"},
     "openrayzer.run_folder": {
