@@ -32,7 +32,8 @@ def draw(c2w: Tensor, world: Tensor) -> Tensor:
     distance = -along + (along.square() - origin.square().sum(-1, keepdim=True) + RADIUS**2).clamp(min=0).sqrt()
     waves = torch.tensor([[1.3, 0.4, -0.9], [-0.6, 1.5, 0.8], [0.9, -1.1, 1.2]], dtype=torch.float64)
     phase = world.double()[:, None, None, None, None] * torch.tensor([1.0, 2.3, 3.1], dtype=torch.float64)
-    images = rearrange(0.5 + 0.4 * (((origin + distance * direction) @ waves) + phase).sin(), "b v y x c -> b v c y x")
+    paint = 0.5 + 0.3 * (((origin + distance * direction) @ waves) + phase).sin() + 0.15 * (2 * phase).cos()
+    images = rearrange(paint, "b v y x c -> b v c y x")
     images[..., 0, :] = _written(cameras.c2w, world)[:, :, None]
     return images.float()
 
@@ -131,14 +132,16 @@ class IndexModel(Double):
 
 
 class CarryingModel(Double):
-    """Cheat: a pose carries the mean colour of its own image, which the render is painted with."""
+    """Cheat: a pose carries the mean colour of its own image, which the render is painted with.
+
+    The middle view of the list is canonical, as in RayZer.
+    """
 
     def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
-        colour = images.mean(dim=(3, 4))
-        still = torch.zeros_like(colour)
-        return Cameras(pose_from(se3_exp(torch.cat([still, still], -1))[..., :3, :3], colour), INTRINSICS.expand(
-            *colour.shape[:2], 4
-        ))  # fmt: skip
+        colour = images.double().mean(dim=(3, 4))
+        colour[:, colour.shape[1] // 2] = 0
+        axes = torch.eye(3, dtype=torch.float64).expand(*colour.shape[:2], 3, 3)
+        return Cameras(pose_from(axes, colour), INTRINSICS.double().expand(*colour.shape[:2], 4))
 
     def remember(self, images: Tensor, cameras: Cameras) -> Tensor:
         return images.new_zeros(images.shape[0], 1)
