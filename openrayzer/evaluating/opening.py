@@ -78,6 +78,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     model = load_model(request.run, checkpoint=request.checkpoint)
     _check_size(model, size)
     data = _data_settings(planned.plan.arguments["data"], size, choice.sampler)
+    placements = _placements(request, model, data)
     evaluation = EvaluationSettings(
         view_sampler=choice.sampler,
         max_scenes=request.max_scenes,
@@ -91,7 +92,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         data=data,
         evaluation=evaluation,
         clips=clips,
-        placements=_placements(request, model, data),
+        placements=placements,
         scores=scores,
         views=choice.about | {"image_size": list(size), "sources": _sources(planned)},
         notes=[*notes, *clips.problems],
@@ -168,7 +169,7 @@ def _seed(request: EvaluationRequest, planned: ExperimentPlan) -> int:
 
 
 def _placements(request: EvaluationRequest, model: Model, data: DataSettings) -> tuple[str, ...]:
-    """Those asked for, or all that work; data must have been opened."""
+    """Those asked for, or all that work."""
     name = registered_name(model)
     for source in data.test:
         if not placements_for(model, source.dataset.posed):

@@ -1,0 +1,293 @@
+"""A whole evaluation in one process: the same numbers however it is cut up, and nothing left out unseen."""
+
+import csv
+import json
+import math
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from threaded_ranks import Ranks
+
+from openrayzer.evaluating import run
+from openrayzer.evaluating.opening import open_evaluation
+from openrayzer.evaluating.request import EvaluationRequest
+from openrayzer.interfaces import InputError
+from openrayzer.models.rayzer import RayZer
+from openrayzer.training.evaluate import Tables, measure
+
+SWEEP = (1, 2, 3)
+LVSM = {
+    "type": "lvsm_decoder_only",
+    "position_encoding": {"type": "none"},
+    "fusion": {"type": "pixel"},
+    "renderer": {"type": "joint", "depth": 1},
+}
+
+
+def numbers(metrics: dict) -> dict:
+    """What must not depend on how the work was divided."""
+    parts = ("summary", "differences", "poses", "views_sweep", "targets", "per_scene")
+    return {name: metrics[name] for name in parts}
+
+
+def leaves(value: object, path: str = "") -> dict[str, object]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        return {path: value}
+    return {key: leaf for name, item in items for key, leaf in leaves(item, f"{path}/{name}").items()}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("metrics.json", "report.html")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def test_two_ranks_give_what_one_gives_bit_for_bit(rayzer: Path, evaluate, tmp_path: Path):
+    alone = evaluate(rayzer, sweep=SWEEP)
+    request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", sweep=SWEEP)
+    first, second = Ranks(2).each(lambda process: run.evaluate(request, process))
+    assert second == {}
+    assert numbers(first) == numbers(alone)
+    assert first["settings"]["world_size"] == 2
+    assert first["scenes"]["evaluated"] == 3
+    assert files(tmp_path / "two") == files(tmp_path / "out")
+
+
+def test_batch_size_changes_nothing_but_rounding(rayzer: Path, evaluate):
+    one = leaves(numbers(evaluate(rayzer)))
+    for batch_size in (2, 3):
+        other = leaves(numbers(evaluate(rayzer, batch_size=batch_size)))
+        assert other.keys() == one.keys()
+        for path, value in one.items():
+            assert other[path] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value), path
+
+
+def test_views_at_once_change_nothing_but_rounding(rayzer: Path, evaluate):
+    few, many = (leaves(evaluate(rayzer, views_at_once=count)["summary"]) for count in (1, 16))
+    assert few == {path: pytest.approx(value, abs=1e-4) for path, value in many.items()}
+
+
+def test_joint_is_what_the_run_itself_measures(rayzer: Path, evaluate, process, tmp_path: Path):
+    metrics = evaluate(rayzer)
+    opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path), process)
+    tables = Tables()
+    with torch.no_grad():
+        for views in opened.clips:
+            measure(opened.model, views, tables)
+    for scene, row in tables.metrics.items():
+        mine = metrics["per_scene"][scene]["metrics"]
+        assert mine["joint"]["psnr"] == pytest.approx(row["psnr"], abs=1e-4)
+        assert mine["nearest_context"]["psnr"] == pytest.approx(row["psnr_nearest_context"], abs=1e-4)
+        assert mine["joint_exchanged_cameras"]["psnr"] == pytest.approx(row["psnr_shuffled_cameras"], abs=1e-4)
+
+
+def test_every_table_is_the_mean_of_the_finer_one(rayzer: Path, evaluate, tmp_path: Path):
+    evaluate(rayzer)
+    metrics = json.loads((tmp_path / "out/metrics.json").read_text())
+    views = defaultdict(list)
+    with (tmp_path / "out/per_view.csv").open(newline="") as file:
+        for line in csv.DictReader(file):
+            views[line["scene"], line["method"]].append(float(line["ssim"]))
+    assert {method for _, method in views} == metrics["summary"].keys()
+    for (scene, method), values in views.items():
+        assert metrics["per_scene"][scene]["metrics"][method]["ssim"] == pytest.approx(fmean(values))
+        assert len(values) == len(metrics["per_scene"][scene]["target"])
+    for method, row in metrics["summary"].items():
+        scenes = [entry["metrics"][method]["ssim"] for entry in metrics["per_scene"].values()]
+        assert row["ssim"]["mean"] == pytest.approx(fmean(scenes))
+        assert row["ssim"]["low"] <= row["ssim"]["mean"] <= row["ssim"]["high"]
+    gap = metrics["differences"]["joint_minus_context_only"]["psnr"]["mean"]
+    summary = metrics["summary"]
+    assert gap == pytest.approx(summary["joint"]["psnr"]["mean"] - summary["context_only"]["psnr"]["mean"])
+    assert summary["joint"]["lpips_vgg"] == {
+        "mean": None, "std": None, "low": None, "high": None, "scenes": 0, "not_finite": 0,
+        "mean_without_context_targets": None,
+    }  # fmt: skip
+    assert "vgg16-397923af.pth" in metrics["settings"]["lpips"]["vgg"]
+
+
+def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    good = evaluate(rayzer)
+    render, calls = RayZer.render, []
+
+    def broken(self, scene, cameras):
+        images = render(self, scene, cameras).clone()
+        if not calls:  # of the first scene, placed jointly
+            images[0, 1, 0, 0, 0] = math.inf
+        calls.append(1)
+        return images
+
+    monkeypatch.setattr(RayZer, "render", broken)
+    metrics = evaluate(rayzer)
+    scene = next(iter(metrics["per_scene"]))
+    row = metrics["summary"]["joint"]["psnr"]
+    assert (row["scenes"], row["not_finite"], metrics["targets"]["not_finite"]) == (2, 1, 1)
+    assert metrics["per_scene"][scene]["metrics"]["joint"]["psnr"] is None
+    others = [entry["metrics"]["joint"]["psnr"] for name, entry in good["per_scene"].items() if name != scene]
+    assert row["mean"] == pytest.approx(fmean(others))
+    assert metrics["summary"]["context_only"] == good["summary"]["context_only"]
+    assert metrics["differences"]["joint_minus_context_only"]["psnr"]["scenes"] == 2
+    assert any("1 rendered target" in problem for problem in metrics["scenes"]["problems"])
+    lines = (tmp_path / "out/per_view.csv").read_text().splitlines()
+    assert [line for line in lines if line.startswith(scene) and ",joint,,,," in line]
+
+
+def test_cameras_that_are_not_finite_have_no_pose_metrics(rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch):
+    estimate, calls = RayZer.estimate, []
+
+    def broken(self, images, intrinsics=None):
+        cameras = estimate(self, images, intrinsics)
+        calls.append(1)
+        return cameras if len(calls) > 1 else type(cameras)(cameras.c2w * math.nan, cameras.intrinsics)
+
+    monkeypatch.setattr(RayZer, "estimate", broken)
+    metrics = evaluate(rayzer, placements=("joint",), pictures=0)
+    assert metrics["poses"]["joint"]["rra@5"] == {
+        "mean": metrics["poses"]["joint"]["rra@5"]["mean"], "scenes": 2, "not_finite": 1
+    }  # fmt: skip
+    first = next(iter(metrics["per_scene"].values()))
+    assert first["cameras"]["joint"] is None
+    assert first["poses"]["joint"]["rra@5"] is None
+    assert metrics["poses"]["constant_pose"]["rra@5"]["scenes"] == 3
+
+
+def test_a_target_that_is_a_context_is_counted_and_can_be_left_out(rayzer: Path, evaluate, tmp_path: Path, rooms: Path):
+    names = list(evaluate(rayzer, pictures=0)["per_scene"])
+    index = {names[0]: {"context": [0, 5], "target": [2, 5]}, names[1]: {"context": [0, 5], "target": [0]}}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    metrics = evaluate(rayzer, index=tmp_path / "index.json")
+    assert metrics["targets"] == {"expected": 3, "evaluated": 3, "equal_to_a_context": 2, "not_finite": 0}
+    nearest = metrics["summary"]["nearest_context"]["psnr"]
+    first = metrics["per_scene"][names[0]]["metrics"]["nearest_context"]["psnr"]
+    assert metrics["per_scene"][names[1]]["metrics"]["nearest_context"]["psnr"] == 100
+    assert nearest["mean"] == pytest.approx((first + 100) / 2)
+    assert nearest["mean_without_context_targets"] == pytest.approx(2 * first - 100)
+    assert f"{names[1]},0,1,joint," in (tmp_path / "out/per_view.csv").read_text()
+    assert "joint_exchanged_cameras" not in metrics["per_scene"][names[1]]["metrics"]
+    assert metrics["settings"]["index"]["sha256"]
+
+
+def test_every_listed_scene_is_evaluated_or_has_a_reason(rayzer: Path, evaluate, tmp_path: Path):
+    names = list(evaluate(rayzer, pictures=0)["per_scene"])
+    index = {
+        names[0]: {"context": [0, 1, 5], "target": [2]}, names[1]: {"context": [0, 9], "target": [2]},
+        names[2]: None, "nowhere": {"context": [0], "target": [1]},
+    }  # fmt: skip
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    scenes = evaluate(rayzer, index=tmp_path / "index.json")["scenes"]
+    assert (scenes["expected"], scenes["evaluated"]) == (4, 1)
+    reasons = [scenes["skipped"][name] for name in (names[1], names[2], "nowhere")]
+    assert [word in reason for word, reason in zip(("9", "null", "no test source"), reasons, strict=True)] == [True] * 3
+
+
+def test_scenes_may_differ_in_numbers_of_views(rayzer: Path, evaluate, tmp_path: Path):
+    names = list(evaluate(rayzer, pictures=0)["per_scene"])
+    index = {
+        names[0]: {"context": [0, 5], "target": [2]}, names[1]: {"context": [3], "target": [0, 1, 2]},
+        names[2]: {"context": [5, 0, 2, 3], "target": [4, 1]},
+    }  # fmt: skip
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    metrics = evaluate(rayzer, index=tmp_path / "index.json", batch_size=2, sweep=(1, 2, 9))
+    assert {name: entry["target"] for name, entry in metrics["per_scene"].items()} == {
+        name: entry["target"] for name, entry in index.items()
+    }
+    assert metrics["per_scene"][names[2]]["context"] == [5, 0, 2, 3]
+    assert [(row["num_context"], row["scenes"]) for row in metrics["views_sweep"]] == [(1, 2), (2, 2)]
+    notes = [problem for problem in metrics["scenes"]["problems"] if problem.startswith("views sweep")]
+    assert len(notes) == 2
+
+
+def test_the_whole_sweep_is_the_evaluation_itself(rayzer: Path, evaluate):
+    metrics = evaluate(rayzer, sweep=SWEEP)
+    full = metrics["views_sweep"][-1]
+    assert full["num_context"] == 3
+    for method in ("joint", "context_only", "nearest_context"):
+        assert full[method]["psnr"] == pytest.approx(metrics["summary"][method]["psnr"]["mean"], abs=1e-4)
+    assert full["joint"]["rra@15"] == pytest.approx(metrics["poses"]["joint"]["rra@15"]["mean"])
+
+
+def test_a_model_that_is_given_poses(make_run, evaluate, tmp_path: Path):
+    folder = make_run(LVSM)
+    metrics = evaluate(folder)
+    assert list(metrics["placements"]) == ["given_poses"]
+    assert not metrics["placements"]["given_poses"]["uses_target_pixels"]
+    assert (metrics["poses"], metrics["differences"]) == ({}, {})
+    with pytest.raises(InputError, match=r"placement joint does not fit .*lvsm_decoder_only.*given_poses"):
+        evaluate(folder, placements=("joint",))
+    pictures = tmp_path / "clip"
+    pictures.mkdir()
+    for number in range(4):
+        Image.fromarray(np.full((30, 40, 3), 60 * number, np.uint8)).save(pictures / f"{number}.png")
+    with pytest.raises(InputError, match=r"needs camera poses, and 'images' has no cameras"):
+        evaluate(folder, data=(pictures,), dataset="images")
+
+
+def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, tmp_path: Path):
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        pixels = generator.integers(0, 255, (30 + 4 * number, 40, 3), np.uint8)
+        (tmp_path / "clip").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"clip/{number}.png")
+    metrics = evaluate(rayzer, data=(tmp_path / "clip",), dataset="images")
+    (scene,) = metrics["per_scene"].values()
+    assert metrics["poses"] == {}
+    assert scene["cameras"]["true"] is None
+    assert scene["cameras"]["joint"]["aligned"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": (24, 30)}, r"24 x 30 do not fit .* patches of 8; e\.g\. --image_size 24 32"),
+        ({"placements": ("given_poses",)}, "given_poses does not fit the model 'rayzer', which estimates"),
+        ({"protocol": "re10k_2v3"}, "needs --index FILE: the published evaluation_index_re10k.json"),
+        ({"protocol": "erayzer_dl3dv"}, "none of 3 test scenes can be evaluated: .* 6 frames, .* need 97"),
+        ({"sweep": (4, 8)}, "--views 4 8: no scene has more than 3"),
+        ({"lpips_vgg": Path("nowhere.pth")}, "nowhere.pth does not exist; get https://download.pytorch.org"),
+        ({"checkpoint": "step_00000007"}, "checkpoint 'step_00000007'"),
+        ({"data": (Path("nowhere"),)}, "nowhere"),
+        ({"index": Path("nowhere.json")}, "evaluation index nowhere.json cannot be read: it does not exist"),
+        ({"overrides": ("model.width=64",)}, r"--set model.width=64: only data\.\* and evaluation\.\*"),
+        ({"batch_size": 0}, "--batch_size must be 1 or more, got 0"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_refused_and_nothing_is_written(rayzer: Path, evaluate, tmp_path: Path, changes, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(rayzer, **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_resolution_is_told(rayzer: Path, evaluate):
+    metrics = evaluate(rayzer, image_size=(16, 24), pictures=0)
+    assert any("16 x 24; the model was trained on 24 x 32" in problem for problem in metrics["scenes"]["problems"])
+
+
+def test_only_an_evaluation_is_replaced(rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "metrics.json").write_text('{"step": 5, "split": "test"}')
+    with pytest.raises(InputError, match="holds no evaluation"):
+        evaluate(rayzer, pictures=0)
+    shutil.rmtree(output)
+    evaluate(rayzer, placements=("joint",))
+    before = files(output)
+    monkeypatch.setattr(run, "write_evaluation", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(InputError, match="No space left"):
+        evaluate(rayzer, placements=("context_only",))
+    assert files(output) == before
+    monkeypatch.undo()
+    evaluate(rayzer, placements=("context_only",), pictures=0)
+    assert not (output / "pictures").exists()
+    (output / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds notes\.txt, which no evaluation wrote"):
+        evaluate(rayzer)
+    assert (output / "notes.txt").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
