@@ -11,7 +11,7 @@ from openrayzer.composer.files import read_object
 from openrayzer.hub import download, is_hub_name
 from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model
 from openrayzer.layers.weight_files import filled_later
-from openrayzer.training.weights import LATEST, find_weights, load_weights
+from openrayzer.training.weights import LATEST, WeightKind, find_weights, load_weights
 from openrayzer.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
 from registry import available_plugins
 
@@ -39,25 +39,28 @@ def find_model(path: str | Path, *, checkpoint: str = LATEST) -> ModelPlace:
     return ModelPlace(find_experiment(folder), find_weights(folder, checkpoint=checkpoint))
 
 
-def load_model(path: str | Path, *, checkpoint: str = LATEST) -> Model:
+def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKind = "auto") -> Model:
     """The model of a run or of published weights, in evaluation mode, on the CPU in float32.
 
     Args:
         path: a run folder; a folder with a model.safetensors, imported or exported; or, where there is no such folder,
             the name of a model on the Hugging Face hub, ``owner/name``. A run's checkpoints come before a
             model.safetensors.
-        checkpoint: ``latest``, or the name of one below ``checkpoints/``, e.g. ``step_00001000``.
+        checkpoint: ``latest``, ``best`` for that of ``train.best_metric``, or the name of one below ``checkpoints/``,
+            e.g. ``step_00001000``.
+        weights: of a run: ``ema`` takes their average over the steps, ``raw`` those of the last step, ``auto`` the
+            average where the run has one.
 
     Raises:
-        InputError: the folder holds neither, no such checkpoint, a damaged one, or weights of another model; or the
-            hub does not give it.
+        InputError: the folder holds neither, no such checkpoint or average, a damaged one, or weights of another model;
+            or the hub does not give it.
     """
     place = find_model(path, checkpoint=checkpoint)
-    weights = load_weights(place.weights)
+    found = load_weights(place.weights, weights=weights)
     planned = load_experiment(place.experiment).plan.arguments["model"]
     with filled_later():
         model: Model = construct(planned)
-    fill(model, weights, source=place.weights)
+    fill(model, found, source=place.weights)
     return model.float().eval()
 
 

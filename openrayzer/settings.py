@@ -5,6 +5,7 @@ A field annotated with an interface is a component, written ``{"type": "<registe
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from openrayzer.interfaces import (
     Augmentation,
@@ -159,6 +160,11 @@ class TrainSettings:
         evaluate_every: steps between evaluations; 0 evaluates at the end only.
         checkpoint_every: steps between checkpoints; 0 writes one at the end only.
         keep_checkpoints: how many of the newest checkpoints stay on disk.
+        best_metric: a number of the evaluation, e.g. "psnr"; the checkpoint in which it is best stays on disk, too, and
+            is written when it is found. Of the averaged weights where there are some. Empty keeps none.
+        best_mode: whether the largest or the smallest value is best.
+        ema_decay: the weights are averaged over the steps, this share of the average is kept at each; 0 does not. The
+            average is evaluated beside the weights, kept in checkpoints, and is what is loaded and exported.
         initial_weights: what a run that starts from nothing begins with: a weight folder, a run folder (its newest
             good checkpoint), a checkpoint, or a .safetensors file; of no effect once the run has a checkpoint.
     """
@@ -176,6 +182,9 @@ class TrainSettings:
     evaluate_every: int = 1000
     checkpoint_every: int = 1000
     keep_checkpoints: int = 3
+    best_metric: str = ""
+    best_mode: Literal["max", "min"] = "max"
+    ema_decay: float = 0.0
     initial_weights: Path | None = None
 
     def __post_init__(self) -> None:
@@ -187,6 +196,8 @@ class TrainSettings:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not self.clip_norm > 0:
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +246,8 @@ class Experiment:
     def __post_init__(self) -> None:
         if not self.loss:
             raise InputError("loss must name at least one term")
+        if self.train.best_metric and not self.data.test:
+            raise InputError("train.best_metric needs held-out clips to measure: give data.test")
         patch, size = self.model.patch_size, self.data.image_size
         if size[0] % patch or size[1] % patch:
             raise InputError(f"data.image_size {size} must be a multiple of the patch size {patch} in both directions")

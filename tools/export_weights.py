@@ -29,7 +29,13 @@ def main() -> int:
         "--output", type=Path, required=True, metavar="DIR", help="folder to write; must not exist, or be empty"
     )
     parser.add_argument(
-        "--checkpoint", default="latest", metavar="NAME", help="latest (default), or one, e.g. step_00001000"
+        "--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or one, e.g. step_00001000"
+    )
+    parser.add_argument(
+        "--weights",
+        default="auto",
+        choices=("auto", "ema", "raw"),
+        help="ema: averaged over the steps; raw: of the last step; auto (default): averaged where the run has them",
     )
     parser.add_argument(
         "--license", metavar="ID", help="as the hub names it, e.g. apache-2.0 (default: what an import said)"
@@ -42,6 +48,7 @@ def main() -> int:
         arguments.run,
         arguments.output,
         checkpoint=arguments.checkpoint,
+        weights=arguments.weights,
         license=arguments.license,
         name=arguments.name,
     )

@@ -15,7 +15,16 @@ from openrayzer.interfaces import InputError
 from openrayzer.run_folder import load_model
 from openrayzer.training.resuming import CHECKPOINTS, METRICS
 from openrayzer.training.run_record import RUN
-from openrayzer.training.weights import LATEST, STARTED_FROM, STEPS, find_weights, record_beside, step_of_weights
+from openrayzer.training.weights import (
+    LATEST,
+    STARTED_FROM,
+    STEPS,
+    WeightKind,
+    find_weights,
+    holds_average,
+    record_beside,
+    step_of_weights,
+)
 from openrayzer.weight_folder import (
     CONFIG,
     IMPORTED,
@@ -52,7 +61,13 @@ class Exported:
 
 
 def export_weights(
-    run: Path, output: Path, *, checkpoint: str = LATEST, license: str | None = None, name: str | None = None
+    run: Path,
+    output: Path,
+    *,
+    checkpoint: str = LATEST,
+    weights: WeightKind = "auto",
+    license: str | None = None,
+    name: str | None = None,
 ) -> Exported:
     """Write the weights of a run to a folder of their own, with what is needed to use, train and publish them.
 
@@ -62,7 +77,9 @@ def export_weights(
     Args:
         run: a run folder, also an imported one that was never trained, or another weight folder.
         output: must not exist, or be empty.
-        checkpoint: ``latest`` or the name of one, e.g. ``step_00001000``.
+        checkpoint: ``latest``, ``best`` or the name of one, e.g. ``step_00001000``.
+        weights: ``ema`` for the average over the steps, ``raw`` for those of the last step, ``auto`` for the average
+            where the run has one.
         license: identifier as the hub knows it, e.g. ``apache-2.0``; imported weights have that of their import.
         name: ``name`` or ``owner/name`` on the hub; the folder's own by default.
 
@@ -74,14 +91,18 @@ def export_weights(
     place = find_weights(run, checkpoint=checkpoint)
     folder = place if place.is_dir() else place.parent
     resolved, record = load_experiment(find_experiment(folder)).resolved, record_beside(place)
-    model = load_model(folder)
+    model = load_model(folder, weights=weights)
     steps = step_of_weights(place, record)
     facts = Facts(
         name=name if "/" in name else f"owner/{name}",
         resolved=resolved,
         model=model,
         steps=steps,
-        test=_last_test(place.parents[1] if place.is_dir() else place.parent, steps),
+        test=_last_test(
+            place.parents[1] if place.is_dir() else place.parent,
+            steps,
+            split="test_ema" if holds_average(place, weights) else "test",
+        ),
         origin=origin_of(record),
         started_from=_without_path(record.get(RUN, {}).get(STARTED_FROM)),
         license=license or origin_of(record).get("license"),
@@ -105,14 +126,14 @@ def _check(output: Path, *, license: str | None, name: str) -> None:
     refuse_filled(output)
 
 
-def _last_test(run: Path, steps: int) -> dict[str, Any]:
-    """The last evaluation that was made up to these steps; empty if there is none."""
+def _last_test(run: Path, steps: int, *, split: str) -> dict[str, Any]:
+    """The last evaluation of such weights that was made up to these steps; empty if there is none."""
     found: dict[str, Any] = {}
     with suppress(OSError):
         for line in (run / METRICS).read_text(encoding="utf-8").splitlines():
             with suppress(ValueError):
                 record = json.loads(line)
-                if record.get("split") == "test" and record.get("step", 0) <= steps:
+                if record.get("split") == split and record.get("step", 0) <= steps:
                     found = record
     return found
 

@@ -13,18 +13,23 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.training.best_checkpoint import METRICS, Best
 from openrayzer.training.engine import Engine
+from openrayzer.training.rank_state import merge_states
+from openrayzer.training.zero_checkpoint import allow_deepspeed_classes, read_zero_checkpoint
 
 LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 EXPERIMENT = "experiment.json"
-LATEST = "latest"
+LATEST, BEST = "latest", "best"
+"""Files beside the checkpoints that name one of them."""
 FORMAT = 1
 _NAME = re.compile(r"step_(\d{8,})")
 _CHUNK = 1 << 24
@@ -44,6 +49,8 @@ def save_checkpoint(
     state: Mapping[str, Any],
     experiment: Mapping[str, Any],
     keep: int,
+    best: Best | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one checkpoint; all processes must call this.
 
@@ -53,6 +60,8 @@ def save_checkpoint(
         state: what this process needs to go on: tensors and plain values only.
         experiment: the resolved experiment and what the run was started with.
         keep: how many of the newest stay.
+        best: what is best; the best stays, too.
+        metrics: what was measured with these very weights, if anything.
 
     Raises:
         InputError: the disk is full or cannot be written; the checkpoints before are untouched.
@@ -68,11 +77,13 @@ def save_checkpoint(
         process.barrier()
         engine.deepspeed.save_checkpoint(str(folder), tag=unfinished.name, save_latest=False)
         torch.save(dict(state), unfinished / _rank_file(process.rank))
+        if engine.average is not None:
+            engine.average.save(unfinished, rank=process.rank)
         process.barrier()
         if process.is_first:
             _write(unfinished / EXPERIMENT, json.dumps(experiment, indent=2, default=str))
-            _publish(unfinished, folder / name, engine)
-            _prune(folder, keep=keep)
+            _publish(unfinished, folder / name, engine, metrics or {})
+            _prune(folder, keep=keep, best=best)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _TORCH_CANNOT_WRITE):
             raise
@@ -93,7 +104,7 @@ def newest_good(folder: Path) -> Path | None:
     Raises:
         InputError: there are checkpoints, but all of them are damaged.
     """
-    found = sorted((path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)), reverse=True, key=_step)
+    found = sorted(_all(folder), reverse=True, key=_step)
     for path in found:
         damage = damage_of(path)
         if not damage:
@@ -139,35 +150,67 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def manifests(folder: Path) -> dict[Path, dict[str, Any]]:
+    """The manifests of all checkpoints in ``folder`` that have a readable one."""
+    found = {}
+    for path in _all(folder):
+        with suppress(InputError):
+            found[path] = read_manifest(path)
+    return found
+
+
+def best_name(folder: Path) -> str:
+    """Name of the best checkpoint in ``folder``.
+
+    Raises:
+        InputError: none was chosen.
+    """
+    try:
+        return (folder / BEST).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise InputError(
+            f"{folder} has no best checkpoint; set train.best_metric, e.g. to psnr, to have one kept"
+        ) from error
+
+
 def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     """Fill ``engine`` from a checkpoint that ``damage_of`` found good; returns this process's ``state``.
 
+    Written by as many processes with the same ZeRO stage, everything is as it was to the bit. Otherwise weights and
+    optimizer are divided anew, which changes no number, and ``state`` is merged from those of all processes.
+
     Raises:
-        InputError: it was written by another number of processes or with another ZeRO stage, or holds something that
-            only unsafe loading could read.
+        InputError: it is of another model, or holds something that only unsafe loading could read.
     """
     process, manifest = engine.process, read_manifest(path)
-    if manifest["world_size"] != process.world_size:
-        raise InputError(
-            f"{path} was written by {manifest['world_size']} process(es), this run has {process.world_size}; "
-            f"start it with {manifest['world_size']}, e.g. deepspeed --num_gpus {manifest['world_size']} ..."
-        )
-    if manifest["zero_stage"] != engine.stage:
-        raise InputError(
-            f"{path} was written with ZeRO stage {manifest['zero_stage']}, this run has stage {engine.stage}"
-        )
-    _load_safely(engine)
-    loaded, _ = engine.deepspeed.load_checkpoint(str(path.parent), tag=path.name)
-    if loaded is None:
-        raise InputError(f"{path}: DeepSpeed could not load it")
-    state = torch.load(path / _rank_file(process.rank), map_location="cpu", weights_only=True)
+    stage, world_size = int(manifest["zero_stage"]), int(manifest["world_size"])
+    allow_deepspeed_classes()
+    if (stage, world_size) == (engine.stage, process.world_size):
+        _load_safely(engine)
+        loaded, _ = engine.deepspeed.load_checkpoint(str(path.parent), tag=path.name)
+        if loaded is None:
+            raise InputError(f"{path}: DeepSpeed could not load it")
+    else:
+        engine.partition.fill(read_zero_checkpoint(path, stage=stage, world_size=world_size))
+        if process.is_first:
+            LOG.info(
+                "%s was written by %d process(es) with ZeRO stage %d: divided anew for %d with stage %d",
+                path.name, world_size, stage, process.world_size, engine.stage,
+            )  # fmt: skip
+    if world_size == process.world_size:
+        state = _read_state(path, process.rank)
+    else:
+        states = [_read_state(path, rank) for rank in range(world_size)]
+        state = merge_states(states, rank=process.rank)
+    if engine.average is not None and not engine.average.load(path, world_size=world_size):
+        LOG.warning("%s holds no averaged weights: the average begins with its weights", path.name)
     engine.go_on_from(
         steps=manifest["step"], skipped=manifest["skipped"], skipped_in_a_row=manifest["skipped_in_a_row"]
     )
     return state
 
 
-def _publish(unfinished: Path, final: Path, engine: Engine) -> None:
+def _publish(unfinished: Path, final: Path, engine: Engine, metrics: Mapping[str, Any]) -> None:
     """Flush, describe, read back, rename, announce."""
     files = {file.name: [file.stat().st_size, _checksum(file)] for file in sorted(unfinished.iterdir())}
     for name in files:
@@ -182,6 +225,7 @@ def _publish(unfinished: Path, final: Path, engine: Engine) -> None:
         "skipped_in_a_row": engine.skipped_in_a_row,
         "world_size": engine.process.world_size,
         "zero_stage": engine.stage,
+        METRICS: dict(metrics),
         "files": files,
     }
     _write(unfinished / MANIFEST, json.dumps(manifest, indent=1))
@@ -192,16 +236,25 @@ def _publish(unfinished: Path, final: Path, engine: Engine) -> None:
         shutil.rmtree(_put_aside(final))
     unfinished.rename(final)
     _flush(final.parent)
-    announcement = final.parent / f"{LATEST}.tmp"
-    _write(announcement, final.name)
-    announcement.replace(final.parent / LATEST)
-    _flush(final.parent)
+    _announce(final.parent / LATEST, final.name)
 
 
-def _prune(folder: Path, *, keep: int) -> None:
-    found = sorted((path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)), key=_step)
-    for path in found[:-keep]:
-        shutil.rmtree(_put_aside(path))
+def _announce(file: Path, name: str) -> None:
+    unfinished = file.with_name(f"{file.name}.tmp")
+    _write(unfinished, name)
+    unfinished.replace(file)
+    _flush(file.parent)
+
+
+def _prune(folder: Path, *, keep: int, best: Best | None) -> None:
+    """Remove all but the newest and the best; what cannot be read is no best one."""
+    found = manifests(folder)
+    chosen = best.among(found) if best else None
+    if chosen is not None:
+        _announce(folder / BEST, chosen.name)
+    for path in sorted(_all(folder), key=_step)[:-keep]:
+        if path != chosen:
+            shutil.rmtree(_put_aside(path))
 
 
 def _put_aside(path: Path) -> Path:
@@ -212,17 +265,20 @@ def _put_aside(path: Path) -> Path:
 def _load_safely(engine: Engine) -> None:
     """Make DeepSpeed read checkpoints without running code from them."""
     from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
-    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
-    from deepspeed.runtime.zero.config import ZeroStageEnum
-    from deepspeed.utils.tensor_fragment import fragment_address
-
-    torch.serialization.add_safe_globals([LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address])
 
     class SafeCheckpointEngine(TorchCheckpointEngine):
         def load(self, path: str, map_location: str | Callable[..., Any] | None = None) -> Any:
             return torch.load(path, map_location=map_location, weights_only=True)
 
     engine.deepspeed.checkpoint_engine.__class__ = SafeCheckpointEngine
+
+
+def _read_state(path: Path, rank: int) -> dict[str, Any]:
+    return torch.load(path / _rank_file(rank), map_location="cpu", weights_only=True)
+
+
+def _all(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)]
 
 
 def _rank_file(rank: int) -> str:

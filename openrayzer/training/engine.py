@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from openrayzer.interfaces import Model
 from openrayzer.settings import BadSteps, TrainSettings
 from openrayzer.training.distributed import Process
+from openrayzer.training.weight_average import WeightAverage
+from openrayzer.training.zero_partition import ZeroPartition
 from openrayzer.types import Cameras, Prediction, Views
 
 LOG = logging.getLogger(__name__)
@@ -62,6 +65,7 @@ class Engine:
         last_applied: whether the last step changed the weights.
         last_learning_rate: with which the last step was made.
         last_norm: global gradient norm of the last step before clipping, on the device.
+        average: of the weights over the steps; None without ``ema_decay``.
     """
 
     def __init__(self, model: Model, *, settings: TrainSettings, config: dict[str, Any], process: Process) -> None:
@@ -86,6 +90,13 @@ class Engine:
             dist_init_required=False,
         )
         self._install_skip_rule(settings.bad_steps)
+        decay = settings.ema_decay
+        self.average = WeightAverage(self.partition, decay=decay) if decay else None
+
+    @cached_property
+    def partition(self) -> ZeroPartition:
+        """What this process holds of the weights in float32."""
+        return ZeroPartition(self.deepspeed, stage=self.stage)
 
     @property
     def num_weights(self) -> int:
@@ -117,6 +128,8 @@ class Engine:
         self.steps += 1
         self.last_applied = bool(self.deepspeed.was_step_applied())
         self.skipped += not self.last_applied
+        if self.last_applied and self.average is not None:
+            self.average.update()
         self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
 
     def go_on_from(self, *, steps: int, skipped: int, skipped_in_a_row: int) -> None:

@@ -37,7 +37,7 @@ class Jsonl(Logger):
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Append a line; what is not finite becomes null, as JSON has no word for it."""
-        self._pending += json.dumps({key: _finite(value) for key, value in values.items()}) + "\n"
+        self._pending += json.dumps(finite(values)) + "\n"
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(self._pending)
@@ -194,8 +194,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> bool:
     return True
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values as JSON can hold them: None for numbers that are not finite."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
+    }
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, float]:

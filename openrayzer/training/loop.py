@@ -26,12 +26,12 @@ class Occasions:
     """What happens beside the steps; each gets the number of finished steps.
 
     Attributes:
-        evaluate: measures held-out clips.
+        evaluate: measures held-out clips; whether the weights should be kept for it.
         picture: draws sample predictions, of the given views if there are no held-out ones.
         save: writes a checkpoint.
     """
 
-    evaluate: Callable[[int], None]
+    evaluate: Callable[[int], bool]
     picture: Callable[[int, Views], None]
     save: Callable[[int], None]
 
@@ -87,14 +87,15 @@ def train_loop(
                 if _due(step, settings.sample_every):
                     occasions.picture(step, views)
                 signal_number = interruption.agreed(process)
+                best = False
                 if last or (_due(step, settings.evaluate_every) and not signal_number):
-                    occasions.evaluate(step)
+                    best = occasions.evaluate(step)
                 try:
                     engine.check_skips()
                 except TrainingStopped:
                     occasions.save(step)
                     raise
-                if last or signal_number or _due(step, settings.checkpoint_every):
+                if last or best or signal_number or _due(step, settings.checkpoint_every):
                     occasions.save(step)
             if signal_number and not last:
                 return signal_number

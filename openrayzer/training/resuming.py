@@ -121,8 +121,8 @@ def _refuse_other(before: Path, record: Mapping[str, Any]) -> None:
     if changed:
         lines = "\n  ".join(changed)
         raise InputError(
-            f"{before.parent} is of another experiment:\n  {lines}\nOnly train.steps, the logging cadence and the "
-            "number of workers may change on a resume; choose another --output for a new run"
+            f"{before.parent} is of another experiment:\n  {lines}\nOnly train.steps, train.accumulation, the logging "
+            "cadence and the number of workers may change on a resume; choose another --output for a new run"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
@@ -12,17 +13,19 @@ from openrayzer.data.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.settings import Experiment
 from openrayzer.training import random_state
-from openrayzer.training.checkpoint import checkpoint_name, load_checkpoint, save_checkpoint
+from openrayzer.training.best_checkpoint import Best
+from openrayzer.training.checkpoint import checkpoint_name, load_checkpoint, manifests, save_checkpoint
 from openrayzer.training.console import logging_to, one_line
 from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
 from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.evaluate import evaluate
 from openrayzer.training.known_cameras import require_known_cameras
-from openrayzer.training.loggers import Jsonl, LoggerGroup, write_whole
+from openrayzer.training.loggers import Jsonl, LoggerGroup, finite, write_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
+from openrayzer.training.rank_state import rank_state, restore_random
 from openrayzer.training.resuming import (
     AUTO,
     CHECKPOINTS,
@@ -39,6 +42,7 @@ from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
 STOPPED = 3
+EVALUATION, AVERAGED = "evaluation", "ema"
 SIGNALLED = 128
 """Added to the number of the signal, as shells do."""
 
@@ -132,6 +136,7 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
         seed=settings.seed,
         start=step * settings.accumulation,
         accumulation=settings.accumulation,
+        device=process.device,
     )
     _report(loader.problems, process)
     return loader
@@ -177,6 +182,7 @@ class Run:
     folder: Path
     meter: Meter
     tally: Tally
+    _measured: tuple[int, Mapping[str, Any]] = (0, MappingProxyType({}))  # at which step, and what
 
     @cached_property
     def loggers(self) -> LoggerGroup:
@@ -208,35 +214,51 @@ class Run:
 
     def save(self, step: int) -> None:
         """Write a checkpoint."""
-        state = {
-            "random": random_state.capture(),
-            "meter": self.meter.state(),
-            "problems": self.tally.problems,
-            "micro_batches": step * self.experiment.train.accumulation,
-        }
         save_checkpoint(
             self.engine,
             self.folder / CHECKPOINTS,
-            state=state,
+            state=rank_state(self.meter, problems=self.tally.problems),
             experiment=self.record,
             keep=self.experiment.train.keep_checkpoints,
+            best=self._best,
+            metrics=finite(self._measured[1]) if self._measured[0] == step else {},
         )
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
+        process = self.engine.process
         state = load_checkpoint(self.engine, path)
-        random_state.restore(state["random"])
-        self.meter.load(state["meter"], self.engine.process.device)
+        restore_random(state["random"], seed=self.experiment.train.seed + 1 + process.rank, step=self.engine.steps)
+        self.meter.load(state["meter"], process.device)
         self.tally.problems = state["problems"]
 
-    def evaluate(self, step: int) -> None:
-        """Measure the held-out clips, if there are any."""
+    def evaluate(self, step: int) -> bool:
+        """Measure the held-out clips, if there are any; whether these weights are the best so far."""
         if self.test_clips is None:
-            return
-        record = evaluate(self.engine, self.test_clips, folder=self.folder / "evaluation")
-        self.loggers.record(record)
-        if self.engine.process.is_first:
-            LOG.info(one_line(record, steps=self.experiment.train.steps))
+            return False
+        records = [evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATION)]
+        if self.engine.average is not None:
+            with self.engine.average.in_model():
+                record = evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATION / AVERAGED)
+            records.append(record | {"split": f"test_{AVERAGED}"})
+        for record in records:
+            self.loggers.record(record)
+            if self.engine.process.is_first:
+                LOG.info(one_line(record, steps=self.experiment.train.steps))
+        self._measured = step, records[-1]
+        return self._is_best(records[-1])
+
+    def _is_best(self, metrics: Mapping[str, Any]) -> bool:
+        best = self._best
+        if best is None:
+            return False
+        folder = self.folder / CHECKPOINTS
+        return self.engine.process.by_first(lambda: best.improves(metrics, list(manifests(folder).values())))
+
+    @property
+    def _best(self) -> Best | None:
+        settings = self.experiment.train
+        return Best(settings.best_metric, settings.best_mode) if settings.best_metric else None
 
     def picture(self, step: int, views: Views) -> None:
         """Draw sample predictions: of held-out clips, always the same, or else of ``views``."""

@@ -4,21 +4,25 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_type_hints
 
 from openrayzer.interfaces import InputError
+from openrayzer.settings import Experiment
 
 RUN = "run"
 """Key of what is not part of the experiment."""
 MAY_CHANGE = (
-    "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.checkpoint_every",
-    "train.evaluate_every", "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
-    "train.steps",
+    "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.accumulation",
+    "train.bad_steps.dump", "train.best_metric", "train.best_mode", "train.checkpoint_every", "train.evaluate_every",
+    "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
+    "train.statistics_every", "train.steps",
 )  # fmt: skip
 """What a resumed run may set differently. The DeepSpeed file is compared by content; initial weights are in the
-checkpoint long since, wherever their folder has gone."""
+checkpoint long since, wherever their folder has gone; accumulation may follow the number of processes."""
 
 
 def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], world_size: int) -> dict[str, Any]:
@@ -30,8 +34,12 @@ def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], wor
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resume must not change and does, one line each: ``train.batch_size: 8 -> 16``."""
+    """What a resume must not change and does, one line each: ``train.batch_size: 8 -> 16``.
+
+    A setting that there was not yet when ``before`` was written had what is now its default.
+    """
     old, new = _relevant(before), _relevant(now)
+    old = {key: value for key, value in _defaults().items() if key in new} | old
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return [f"{key}: {json.dumps(old.get(key))} -> {json.dumps(new.get(key))}" for key in keys]
 
@@ -54,6 +62,23 @@ def _relevant(record: Mapping[str, Any]) -> dict[str, Any]:
     flat = _flat({key: value for key, value in record.items() if key != RUN})
     kept = {key: value for key, value in flat.items() if not _is_free(key)}
     return kept | _flat({"deepspeed": precision})
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """The defaults of the sections' plain settings, as they stand in an experiment.json."""
+    return json.loads(json.dumps(_flat(_defaults_of(Experiment)), default=str))
+
+
+def _defaults_of(section: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    types = get_type_hints(section)
+    for one in fields(section):
+        if is_dataclass(kind := types[one.name]):
+            found[one.name] = _defaults_of(cast("type", kind))
+        elif one.default is not MISSING:
+            found[one.name] = one.default
+    return found
 
 
 def _is_free(key: str) -> bool:

@@ -4,32 +4,34 @@ Runs no code from any of them. How they are chosen when a run starts, and what i
 """
 
 import logging
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.settings import Experiment
-from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, best_name, damage_of, newest_good, read_manifest
 from openrayzer.training.distributed import Process
 from openrayzer.training.resuming import CHECKPOINTS
 from openrayzer.training.run_record import RUN, differences, read_record
+from openrayzer.training.weight_average import read_average
+from openrayzer.training.zero_checkpoint import UNREADABLE, read_zero_checkpoint
 from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, fill, origin_of, read_weights
 
 LOG = logging.getLogger(__name__)
-LATEST = "latest"
+LATEST, BEST = "latest", "best"
+WeightKind = Literal["auto", "ema", "raw"]
+"""Of a checkpoint: averaged over the steps, of the last step, or averaged where there is an average."""
 STARTED_FROM = "started_from"
 """Key under ``run`` in experiment.json: the weights that a run began with, if it did not begin with random ones."""
 STEPS = "steps"
 """Key under ``run`` in an exported config.json: optimizer steps that its weights were trained for."""
 _STATES = "mp_rank_00_model_states.pt"
 _PREFIX = "model."  # DeepSpeed saw the model as a part of something
-_NO_WEIGHTS = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError)
 
 
 def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
@@ -37,11 +39,14 @@ def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
 
     Args:
         path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file.
-        checkpoint: of a run folder: ``latest`` for the newest good one, or a name such as ``step_00001000``.
+        checkpoint: of a run folder: ``latest`` for the newest good one, ``best`` for that of ``train.best_metric``, or
+            a name such as ``step_00001000``.
 
     Raises:
         InputError: there are no weights, no such checkpoint, or only damaged ones.
     """
+    if checkpoint == BEST:
+        checkpoint = best_name(path / CHECKPOINTS)
     if checkpoint != LATEST:
         return _named_checkpoint(path / CHECKPOINTS, checkpoint)
     if path.is_file():
@@ -60,25 +65,41 @@ def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
     return path / WEIGHTS
 
 
-def load_weights(place: Path) -> dict[str, Tensor]:
+def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tensor]:
     """The weights of what ``find_weights`` found, by the model's names, on the CPU.
 
+    Args:
+        place: a checkpoint or a file.
+        weights: of a checkpoint: ``ema`` takes the average over the steps, ``raw`` the weights of its last step, and
+            ``auto`` the average where there is one. A file holds one kind only.
+
     Raises:
-        InputError: they cannot be read, or were written in pieces by ZeRO stage 3.
+        InputError: they cannot be read, or there is no average.
     """
     if not place.is_dir():
         return read_weights(place)
-    if read_manifest(place)["zero_stage"] == 3:
-        raise InputError(
-            f"{place} was written with ZeRO stage 3, so its weights lie in pieces; resume the run, or gather them "
-            f"with the zero_to_fp32.py that DeepSpeed put into {place.parent}"
-        )
+    manifest = read_manifest(place)
+    stage, world_size = int(manifest["zero_stage"]), int(manifest["world_size"])
     try:
-        states: dict[str, Any] = torch.load(place / _STATES, map_location="cpu", weights_only=True)
-        return {name.removeprefix(_PREFIX): value for name, value in states["module"].items()}
-    except _NO_WEIGHTS as error:
+        average = None if weights == "raw" else read_average(place, world_size=world_size)
+        if weights == "ema" and average is None:
+            raise InputError(f"{place} holds no averaged weights: its run has train.ema_decay 0; take weights='raw'")
+        if average is not None or stage == 3:
+            found = read_zero_checkpoint(place, stage=stage, world_size=world_size).weights(average)
+        else:
+            states: dict[str, Any] = torch.load(place / _STATES, map_location="cpu", weights_only=True)
+            found = states["module"]
+        return {name.removeprefix(_PREFIX): value for name, value in found.items()}
+    except UNREADABLE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{place / _STATES} cannot be read as weights: {reason}") from error
+        raise InputError(f"{place} cannot be read as weights: {reason}") from error
+
+
+def holds_average(place: Path, weights: WeightKind = "auto") -> bool:
+    """Whether what ``load_weights`` takes from there is an average over the steps."""
+    if weights == "raw" or not place.is_dir():
+        return False
+    return read_average(place, world_size=int(read_manifest(place)["world_size"])) is not None
 
 
 def record_beside(place: Path) -> dict[str, Any]:

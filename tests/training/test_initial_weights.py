@@ -143,11 +143,9 @@ def test_a_log_that_was_there_stays(train: Train, tmp_path: Path):
     assert (tmp_path / "run/train.log").read_text() == "mine"
 
 
-def test_weights_in_pieces_are_refused(train: Train, tmp_path: Path):
+def test_weights_in_pieces_are_put_together(train: Train, tmp_path: Path):
     train(tmp_path / "first", steps=1, deepspeed="ds_configs/zero3.json")
-    with pytest.raises(InputError, match=r"^train.initial_weights: .*ZeRO stage 3, so its weights lie in pieces"):
-        train(tmp_path / "run", initial_weights=tmp_path / "first")
-    assert not (tmp_path / "run").exists()
+    assert train(tmp_path / "run", steps=1, initial_weights=tmp_path / "first") == 0
 
 
 def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tmp_path: Path):

@@ -104,9 +104,9 @@ def test_a_truncated_file_and_a_folder_of_something_else_are_explained(imported:
         openrayzer.load_model("/no/where")
 
 
-def test_weights_in_pieces_are_refused(imported: Path, add_checkpoint):
+def test_pieces_that_are_not_there_are_named(imported: Path, add_checkpoint):
     add_checkpoint(imported, step=3, seed=3, zero_stage=3)
-    with pytest.raises(InputError, match=r"written with ZeRO stage 3, so its weights lie in pieces.*zero_to_fp32.py"):
+    with pytest.raises(InputError, match=r"step_00000003 cannot be read as a checkpoint: no file .*zero_pp_rank_0"):
         openrayzer.load_model(imported)
 
 

@@ -1,0 +1,51 @@
+"""The best checkpoint by a metric of the held-out clips; it is kept beside the newest ones."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from openrayzer.interfaces import InputError
+
+METRICS = "metrics"
+"""Key in a checkpoint's manifest: what was measured with its very weights."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """What is best.
+
+    Attributes:
+        metric: name of a number that the evaluation gives, e.g. ``psnr``.
+        mode: whether the largest or the smallest is best.
+    """
+
+    metric: str
+    mode: Literal["max", "min"]
+
+    def value(self, metrics: Mapping[str, Any]) -> float | None:
+        """The metric, larger for better whatever the mode; None where it was not measured or is not finite."""
+        value = metrics.get(self.metric)
+        if not isinstance(value, (int, float)) or not math.isfinite(value):
+            return None
+        return float(value) if self.mode == "max" else -float(value)
+
+    def among(self, manifests: Mapping[Path, Mapping[str, Any]]) -> Path | None:
+        """The best of some checkpoints, the earliest of equals; None if none was measured."""
+        values = {path: self.value(manifest.get(METRICS, {})) for path, manifest in sorted(manifests.items())}
+        measured = {path: value for path, value in values.items() if value is not None}
+        return max(measured, key=lambda path: measured[path], default=None)
+
+    def improves(self, metrics: Mapping[str, Any], manifests: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether ``metrics`` are better than those of all checkpoints.
+
+        Raises:
+            InputError: there is no such metric.
+        """
+        if self.metric not in metrics:
+            known = ", ".join(sorted(key for key, value in metrics.items() if isinstance(value, float)))
+            raise InputError(f"train.best_metric {self.metric!r} is not measured; the evaluation gives: {known}")
+        value = self.value(metrics)
+        others = [other for manifest in manifests if (other := self.value(manifest.get(METRICS, {}))) is not None]
+        return value is not None and all(value > other for other in others)

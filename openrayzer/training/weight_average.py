@@ -1,0 +1,97 @@
+"""An exponential moving average of the weights, divided among the processes as the optimizer is.
+
+Each process averages the float32 weights that it owns, so the memory is 4 bytes per weight over all processes together,
+and nothing is sent while training.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.training.zero_layout import Pieces, Stretch, divide
+from openrayzer.training.zero_partition import ZeroPartition
+
+_FILE = "ema_rank_{:05d}.pt"
+
+
+class WeightAverage:
+    """The average, in float32.
+
+    Args:
+        partition: this process's share of the weights; their values now are where the average begins.
+        decay: share of the average that an update keeps. The first updates keep less, so that where the run began is
+            forgotten soon: min(decay, (1 + n) / (10 + n)) at update n, counted from 1.
+
+    Source: Polyak and Juditsky 1992 for the idea; the rise of the decay as in TensorFlow's ExponentialMovingAverage.
+    """
+
+    def __init__(self, partition: ZeroPartition, *, decay: float) -> None:
+        self._partition, self._decay, self._updates = partition, decay, 0
+        self._averages = [weights.detach().clone() for weights in partition.weights]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average towards the weights; after every step that changed them."""
+        self._updates += 1
+        keep = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        for average, weights in zip(self._averages, self._partition.weights, strict=True):
+            average.lerp_(weights, 1 - keep)
+
+    @contextmanager
+    def in_model(self) -> Iterator[None]:
+        """The model's weights are the average inside, and what they were to the bit afterwards; on all processes."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def save(self, folder: Path, *, rank: int) -> None:
+        """Write this process's share into a checkpoint."""
+        layout = [[astuple(stretch) for stretch in group] for group in self._partition.layout()]
+        content = {"updates": self._updates, "averages": self._averages, "layout": layout}
+        torch.save(content | {"shapes": self._partition.shapes}, folder / _FILE.format(rank))
+
+    def load(self, folder: Path, *, world_size: int) -> bool:
+        """Go on with the average of a checkpoint, whatever processes wrote it; False if it holds none."""
+        saved = _read(folder, world_size=world_size)
+        if not saved:
+            self._averages = [weights.detach().clone() for weights in self._partition.weights]
+            return False
+        pieces = _pieces(saved)
+        self._updates = saved[0]["updates"]
+        for average, stretches in zip(self._averages, self._partition.layout(), strict=True):
+            average.copy_(divide(stretches, pieces.whole, size=average.numel()))
+        return True
+
+    @torch.no_grad()
+    def _exchange(self) -> None:
+        for average, weights in zip(self._averages, self._partition.weights, strict=True):
+            aside = weights.detach().clone()
+            weights.data.copy_(average)
+            average.copy_(aside)
+        self._partition.publish()
+
+
+def read_average(folder: Path, *, world_size: int) -> Pieces | None:
+    """The averaged weights in a checkpoint, by DeepSpeed's names; None if it holds none."""
+    saved = _read(folder, world_size=world_size)
+    return _pieces(saved) if saved else None
+
+
+def _read(folder: Path, *, world_size: int) -> list[dict[str, Any]]:
+    files = [folder / _FILE.format(rank) for rank in range(world_size)]
+    if not files[0].exists():
+        return []
+    return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
+
+
+def _pieces(saved: Sequence[dict[str, Any]]) -> Pieces:
+    layouts = [tuple(tuple(Stretch(*values) for values in group) for group in one["layout"]) for one in saved]
+    averages: list[list[Tensor]] = [one["averages"] for one in saved]
+    return Pieces(layouts, averages, saved[0]["shapes"])

@@ -1,0 +1,142 @@
+"""What DeepSpeed wrote into a checkpoint, by the names of the weights, whatever stage and processes wrote it.
+
+Reads without running code, and maps files into memory instead of reading what is not asked for.
+"""
+
+import pickle
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.zero_layout import Pieces, cut_each, cut_rows
+
+WEIGHTS = "weights"
+"""Key of the float32 weights among what ``ZeroCheckpoint.optimized`` holds."""
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError, AttributeError)
+"""What ``torch.load`` and a look into its result raise for a file that is no checkpoint of ours."""
+
+
+@dataclass(frozen=True)
+class ZeroCheckpoint:
+    """A checkpoint by names.
+
+    Attributes:
+        optimized: ``weights`` in float32, and each quantity that the optimizer keeps per weight, as ``exp_avg``.
+        counts: by optimizer group: what it keeps once for all weights, as ``step``.
+        others: frozen weights and buffers.
+        schedule: the state of the learning rate's schedule.
+        progress: DeepSpeed's own counts.
+        shared: further names of weights, and the names under which these are stored.
+    """
+
+    optimized: Mapping[str, Pieces]
+    counts: Sequence[Mapping[str, Any]]
+    others: Mapping[str, Tensor]
+    schedule: Mapping[str, Any]
+    progress: Mapping[str, int]
+    shared: Mapping[str, str]
+
+    def weights(self, pieces: Pieces | None = None) -> dict[str, Tensor]:
+        """All weights and buffers in full; optimized ones in float32, or instead of them those of ``pieces``."""
+        pieces = pieces or self.optimized[WEIGHTS]
+        found = {name: pieces.whole(name) for name in pieces.shapes} | dict(self.others)
+        return found | {name: found[stored] for name, stored in self.shared.items()}
+
+
+def read_zero_checkpoint(path: Path, *, stage: int, world_size: int) -> ZeroCheckpoint:
+    """Open a checkpoint that ``damage_of`` found good.
+
+    Args:
+        path: the checkpoint.
+        stage: of ZeRO, with which it was written.
+        world_size: number of processes that wrote it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        with _deepspeed_classes():
+            return _by_name(path, stage=stage, world_size=world_size)
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+
+
+def _by_name(path: Path, *, stage: int, world_size: int) -> ZeroCheckpoint:
+    ranks = range(world_size)
+    divided = [
+        _read(path, f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")["optimizer_state_dict"] for rank in ranks
+    ]
+    if stage == 3:
+        models = [_read(path, f"*zero_pp_rank_{rank}_mp_rank_00_model_states.pt") for rank in ranks]
+        layouts = [cut_each(models[0]["param_shapes"], rank=rank, world_size=world_size) for rank in ranks]
+        base, flat = "optimizer_state_dict", "fp32_flat_groups"
+    else:
+        models = [_read(path, "mp_rank_00_model_states.pt")]
+        held = [
+            [{name: (part.start, part.numel) for name, part in group.items()} for group in one["param_slice_mappings"]]
+            for one in divided
+        ]
+        layouts = cut_rows(held)
+        base, flat = "base_optimizer_state", "single_partition_of_fp32_groups"
+    shapes = {name: tuple(shape) for group in models[0]["param_shapes"] for name, shape in group.items()}
+    states = [[one[base]["state"][group] for group in sorted(one[base]["state"])] for one in divided]
+    optimized = {WEIGHTS: Pieces(layouts, [one[flat] for one in divided], shapes)}
+    for key in _divided_keys(states[0]):
+        optimized[key] = Pieces(layouts, [[group[key] for group in groups] for groups in states], shapes)
+    counts = [{key: value for key, value in group.items() if key not in optimized} for group in states[0]]
+    model = models[0]
+    return ZeroCheckpoint(
+        optimized=optimized,
+        counts=counts,
+        others=_others(models, shapes),
+        schedule=model["lr_scheduler"],
+        progress={key: model[key] for key in ("global_steps", "global_samples", "skipped_steps")},
+        shared=dict(model["shared_params"] or {}),
+    )
+
+
+def _divided_keys(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for key, value in groups[0].items() if groups else ():
+        if torch.is_tensor(value) and value.ndim == 1:
+            yield key
+
+
+def _others(models: Sequence[Mapping[str, Any]], optimized: Container[str]) -> dict[str, Tensor]:
+    """Frozen weights, which stage 3 divides as well, and buffers."""
+    first = models[0]
+    shared = first["shared_params"] or {}
+    others = {name: value for name, value in first["module"].items() if name not in optimized and name not in shared}
+    for name, shape in (first["frozen_param_shapes"] or {}).items():
+        parts = [model["frozen_param_fragments"][name].flatten() for model in models]
+        others[name] = torch.cat(parts)[: shape.numel()].reshape(shape)
+    return others
+
+
+def _read(path: Path, pattern: str) -> dict[str, Any]:
+    file = next(path.glob(pattern), None)
+    if file is None:
+        raise FileNotFoundError(f"no file {pattern} in it")
+    return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def allow_deepspeed_classes() -> None:
+    """Let ``torch.load(weights_only=True)`` read the few plain classes that DeepSpeed writes."""
+    torch.serialization.add_safe_globals(_plain_classes())
+
+
+def _deepspeed_classes() -> Any:
+    return torch.serialization.safe_globals(_plain_classes())
+
+
+def _plain_classes() -> list[Any]:
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [LossScaler, DynamicLossScaler, ZeroStageEnum, fragment_address]

@@ -1,0 +1,122 @@
+"""What this process holds of DeepSpeed's ZeRO optimizer: the only file that reaches into it for weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.zero_checkpoint import WEIGHTS, ZeroCheckpoint
+from openrayzer.training.zero_layout import Layout, Stretch, cut_each, divide
+
+
+class ZeroPartition:
+    """The float32 weights that this process owns, and their way into the model.
+
+    Args:
+        engine: DeepSpeed's, with ZeRO stage 1, 2 or 3.
+        stage: which of them.
+    """
+
+    def __init__(self, engine: Any, *, stage: int) -> None:
+        self._engine, self._zero, self.stage = engine, engine.optimizer, stage
+        if getattr(self._zero, "swap_optimizer", False):
+            raise InputError("with the optimizer on NVMe neither EMA nor another division of a checkpoint is possible")
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Flat float32 partitions, one per optimizer group; what changes them must ``publish``."""
+        zero = self._zero
+        return zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the whole optimized weights, by name."""
+        return {name: shape for group in self._groups() for name, shape in group.items()}
+
+    def layout(self) -> Layout:
+        """Which stretches of which weights the partitions hold."""
+        if self.stage == 3:
+            from deepspeed import comm
+
+            group = self._zero.dp_process_group
+            rank, world_size = comm.get_rank(group=group), comm.get_world_size(group=group)
+            return cut_each(self._groups(), rank=rank, world_size=world_size)
+        return tuple(
+            tuple(self._stretch(weight) for weight in group if weight._hp_mapping is not None)
+            for group in self._zero.bit16_groups
+        )
+
+    def publish(self) -> None:
+        """Make the model's weights follow the partitions, on all processes."""
+        zero = self._zero
+        if self.stage != 3:
+            zero.update_lp_params()
+            return
+        zero.checkpoint_event_prologue()
+        for group in range(len(zero.fp16_groups)):
+            zero._reassign_or_swap_out_partitioned_parameters(group)
+        zero.checkpoint_event_epilogue()
+
+    def fill(self, saved: ZeroCheckpoint) -> None:
+        """Take over weights and optimizer state that were divided in any way.
+
+        Raises:
+            InputError: they are of other weights.
+        """
+        self._check(saved)
+        self._fill_others(saved.others)
+        layout, state = self.layout(), {}
+        for group, (stretches, weights) in enumerate(zip(layout, self.weights, strict=True)):
+            parts = {
+                key: divide(stretches, pieces.whole, size=weights.numel()) for key, pieces in saved.optimized.items()
+            }
+            weights.data.copy_(parts.pop(WEIGHTS))
+            counts = saved.counts[min(group, len(saved.counts) - 1)]  # the same in all groups
+            state[group] = {**parts, **counts}
+        self._fill_optimizer(state)
+        self.publish()
+        self._engine.lr_scheduler.load_state_dict(dict(saved.schedule))
+        for name, value in saved.progress.items():
+            setattr(self._engine, name, value)
+
+    def _groups(self) -> list[dict[str, tuple[int, ...]]]:
+        groups = self._zero.fp16_groups if self.stage == 3 else self._zero.bit16_groups
+        names = self._engine.param_names
+        return [
+            {names[weight]: tuple(getattr(weight, "ds_shape", weight.shape)) for weight in group} for group in groups
+        ]
+
+    def _stretch(self, weight: Any) -> Stretch:
+        held, part = weight._hp_mapping.hp_fragment_address, weight._hp_mapping.lp_fragment_address
+        return Stretch(self._engine.param_names[weight], part.start, part.numel, held.start)
+
+    def _check(self, saved: ZeroCheckpoint) -> None:
+        own, given = self.shapes, saved.optimized[WEIGHTS].shapes
+        if own != given:
+            differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+            raise InputError(f"the checkpoint is of other weights: {', '.join(differing[:3])} and so on differ")
+
+    def _fill_others(self, others: Mapping[str, Tensor]) -> None:
+        module = self._engine.module
+        own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for name, value in others.items():
+            with torch.no_grad(), self._gathered([own[name]]):
+                own[name].copy_(value)
+
+    def _gathered(self, weights: Sequence[Tensor]) -> Any:
+        import deepspeed
+
+        divided = [weight for weight in weights if hasattr(weight, "ds_id")]
+        return deepspeed.zero.GatheredParameters(divided, modifier_rank=0, enabled=bool(divided))
+
+    def _fill_optimizer(self, state: Mapping[int, Mapping[str, Any]]) -> None:
+        zero = self._zero
+        if self.stage == 3:
+            zero._set_fp32_optimizer_param_groups()
+        zero.optimizer.load_state_dict({"state": state, "param_groups": zero.optimizer.state_dict()["param_groups"]})
+        if self.stage == 3:
+            zero._clear_fp32_optimizer_param_groups()
+        else:
+            zero._link_all_hp_params()
