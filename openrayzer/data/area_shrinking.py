@@ -32,18 +32,19 @@ def shrink_and_crop(
         image: (h, w, 3) uint8.
         resized: height and width of the whole shrunk image; see ``shrinks_by_areas``.
         corner: first row and column of the part.
-        result: (3, height, width) float32; gets whole numbers from 0 to 255.
+        result: (height, width, 3) uint8.
 
     Source: resizeArea in opencv/modules/imgproc/src/resize.cpp.
     """
-    size = result.shape[1:]
+    size = result.shape[:2]
     rows = _averages(image.shape[0], resized[0], corner[0], size[0])
     columns = _averages(image.shape[1], resized[1], corner[1], size[1])
     part = cv2.transpose(image[rows.first : rows.last, columns.first : columns.last])  # (w, h, 3)
     height, width = rows.last - rows.first, columns.last - columns.first
     narrow = columns.weights @ part.reshape(width, height * 3).astype(np.float32)  # (width wanted, h 3)
-    low = rows.weights @ cv2.transpose(narrow).reshape(height, 3 * size[1])  # (height wanted, 3 width wanted)
-    np.rint(low.reshape(size[0], 3, size[1]).transpose(1, 0, 2), out=result)
+    turned = cv2.transpose(narrow.reshape(size[1], height, 3)).reshape(height, size[1] * 3)
+    low = rows.weights @ turned  # (height wanted, width wanted 3)
+    cv2.convertScaleAbs(low, dst=result.reshape(low.shape))  # rounds halves to even
 
 
 @dataclass(frozen=True)

@@ -176,4 +176,4 @@ class _EvaluationBatch:
                 clips.append(read_clip(planned.dataset, planned.scene, planned.choice, image_size=size))
             except BrokenSceneError as error:
                 broken.append(SkippedScene(planned.dataset.key(planned.scene), str(error)))
-        return [collate(clips, settings=self.settings)] if clips else [], broken
+        return [collate(clips, settings=self.settings).views()] if clips else [], broken

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Sequence
 from itertools import count
 
+import torch
+
 from openrayzer.data.clip_order import ClipOrder
-from openrayzer.data.clips import BatchRoom, Room, collate, read_clip
+from openrayzer.data.clips import BatchRoom, LoadedViews, Room, collate, read_clip
 from openrayzer.data.frame_cache import CachedScenes, FrameCache
 from openrayzer.data.loading import load_batches
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
@@ -25,11 +27,13 @@ class ClipLoader(Iterator[Views]):
         epoch_size: clips of one epoch, over all ranks; see ``ClipOrder``.
     """
 
-    def __init__(self, batches: Iterator[Views], *, problems: tuple[str, ...], epoch_size: int) -> None:
-        self._batches, self.problems, self.epoch_size = batches, problems, epoch_size
+    def __init__(
+        self, batches: Iterator[LoadedViews], *, device: torch.device | str, problems: tuple[str, ...], epoch_size: int
+    ) -> None:
+        self._batches, self._device, self.problems, self.epoch_size = batches, device, problems, epoch_size
 
     def __next__(self) -> Views:
-        return next(self._batches)
+        return next(self._batches).views(self._device)
 
 
 def build_loader(
@@ -41,6 +45,7 @@ def build_loader(
     seed: int,
     start: int = 0,
     accumulation: int = 1,
+    device: torch.device | str = "cpu",
 ) -> ClipLoader:
     """Open the training sources and start loading.
 
@@ -57,6 +62,7 @@ def build_loader(
         seed: of order and choice of views.
         start: micro-batch to start from, to resume.
         accumulation: micro-batches per optimizer step, from which the step of a clip follows.
+        device: where the images are wanted; the rest of a batch is left to ``Views.to``.
 
     Raises:
         InputError: a source cannot be opened, or, later, too many scenes in a row fail.
@@ -69,7 +75,7 @@ def build_loader(
     )
     load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation)
     batches = load_batches(load, numbers=_From(start), workers=settings.workers, prefetch=settings.prefetch)
-    return ClipLoader(batches, problems=problems, epoch_size=order.epoch_size)
+    return ClipLoader(batches, device=device, problems=problems, epoch_size=order.epoch_size)
 
 
 def open_sources(sources: Sequence[Source]) -> tuple[str, ...]:
@@ -121,7 +127,7 @@ class _TrainingBatch:
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.clips_per_step = batch_size * world_size * accumulation
 
-    def __call__(self, number: int) -> Views:
+    def __call__(self, number: int) -> LoadedViews:
         first = (number * self.world_size + self.rank) * self.batch_size
         step = first // self.clips_per_step
         sampler = self.settings.view_sampler.for_step(step, self.order.step_generator(step))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from einops import rearrange
 
 from openrayzer.data.area_shrinking import shrink_and_crop, shrinks_by_areas
 
@@ -20,32 +21,35 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         (3, height, width) float32 in [0, 1].
     """
-    result = np.empty((1, 3, *size), np.float32)
+    result = np.empty((1, *size, 3), np.uint8)
     fit_images([image], result)
-    return result[0]
+    return as_float(result)[0]
+
+
+def as_float(images: np.ndarray) -> np.ndarray:
+    """Images (..., h, w, 3) of 8 bits as (..., 3, h, w) float32 in [0, 1]: each value divided by 255, rounded once."""
+    planes = np.ascontiguousarray(rearrange(images, "... h w c -> ... c h w"))
+    return np.divide(planes, np.float32(255), dtype=np.float32)
 
 
 def fit_images(images: Sequence[np.ndarray], result: np.ndarray) -> None:
-    """Write images as ``fit_image`` makes them into ``result``, (v, 3, height, width) float32."""
+    """Write images as ``fit_image`` cuts them into ``result``, (v, height, width, 3) uint8."""
     for image, place in zip(images, result, strict=True):
         _fit(image, place)
 
 
 def _fit(image: np.ndarray, result: np.ndarray) -> None:
-    size = result.shape[1], result.shape[2]
+    size = result.shape[0], result.shape[1]
     height, width = covering_size(image.shape[:2], size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     if shrinks_by_areas(image.shape[:2], (height, width)):
         shrink_and_crop(image, resized=(height, width), corner=(top, left), result=result)
-        np.divide(result, np.float32(255), out=result)
         return
     if (height, width) != image.shape[:2]:
         shrinking = height * width < image.shape[0] * image.shape[1]
         method = cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC
         image = cv2.resize(image, (width, height), interpolation=method)
-    for channel, values in enumerate(cv2.split(image[top : top + size[0], left : left + size[1]])):
-        result[channel] = values
-    np.divide(result, np.float32(255), out=result)
+    result[:] = image[top : top + size[0], left : left + size[1]]
 
 
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:

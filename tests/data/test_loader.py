@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from openrayzer.data.chunks import Chunks
+from openrayzer.data.clips import LoadedViews
 from openrayzer.data.loader import build_loader
 from openrayzer.data.view_samplers import Even, Window
 from openrayzer.geometry.poses import normalise_poses
@@ -127,6 +128,43 @@ def test_workers_change_nothing(write_root, make_scene):
     for one, other in zip(alone, shared, strict=True):
         torch.testing.assert_close(one.images, other.images, rtol=0, atol=0)
         torch.testing.assert_close(one.cameras.c2w, other.cameras.c2w, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("stored", [(24, 32), (16, 21), (48, 64), (9, 12)])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pixels_are_those_of_opencv_over_255_to_the_last_bit(write_root, make_scene, stored, workers):
+    """Shrunk by areas, cropped only, shrunk by a whole number, enlarged."""
+    generator = np.random.default_rng(0)
+    pictures = [generator.integers(0, 256, (*stored, 3), np.uint8) for _ in range(8)]
+    images = [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures]
+    root = write_root([replace(make_scene("a"), images=images)])
+    (views,) = batches(data_settings(Chunks(root=root), image_size=(16, 16), workers=workers), 1, size=2)
+    assert views.images.dtype == torch.float32
+    assert views.images.is_contiguous()
+    for clip, frames in zip(views.images.numpy(), views.frames.tolist(), strict=True):
+        for found, frame in zip(clip, frames, strict=True):
+            method = cv2.INTER_AREA if stored[0] > 16 else cv2.INTER_CUBIC
+            picture = cv2.resize(pictures[frame], (21, 16), interpolation=method)[:, 2:18, ::-1]
+            np.testing.assert_array_equal(found, picture.transpose(2, 0, 1).astype(np.float32) / np.float32(255))
+
+
+def test_images_leave_the_loading_process_in_8_bits_unless_they_are_augmented(monkeypatch):
+    seen = []
+    views = LoadedViews.views
+    monkeypatch.setattr(LoadedViews, "views", lambda self, device: (seen.append(self.images), views(self, device))[1])
+    (plain,) = batches(data_settings(Colours(3)), 1)
+    (changed,) = batches(data_settings(Colours(3), augmentations=(Half(),)), 1)
+    assert [images.dtype for images in seen] == [torch.uint8, torch.float32]
+    assert plain.images.shape == changed.images.shape == (2, 4, 3, 6, 8)
+    assert plain.images.dtype == changed.images.dtype == torch.float32
+
+
+def test_images_wanted_elsewhere_are_converted_there():
+    (views,) = batches(data_settings(Colours(3)), 1, device="meta")
+    assert views.images.device.type == "meta"
+    assert views.images.shape == (2, 4, 3, 6, 8)
+    assert views.images.dtype == torch.float32
+    assert views.frames.device.type == "cpu"
 
 
 def test_posed_source_gives_cameras_that_fit_the_images(write_root, make_scene):
