@@ -13,6 +13,8 @@ from openrayzer.reports.svg import Drawing, ticks
 WIDTH = 400.0
 MARGIN = 14.0
 ROW = 52.0
+FEW = 8
+"""With fewer scenes a distribution has no outline worth drawing."""
 MANY = 150
 """From so many scenes on, only the outline of a distribution is drawn, without a dot for each."""
 
@@ -70,7 +72,7 @@ def _spread_row(
     drawing: Drawing, row: Spread, across: Axis, *, base: float, limits: tuple[float, float], decimals: int
 ) -> None:
     values = np.array([value for _, value in row.scenes])
-    if len(values) > 1:
+    if len(values) >= FEW:
         edges = np.linspace(*limits, 49)
         counts, _ = np.histogram(values, edges)
         smooth = np.convolve(counts, [1, 3, 4, 3, 1], "same")

@@ -4,7 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from openrayzer.interfaces import InputError
@@ -14,9 +14,12 @@ from openrayzer.reports.plots import Curve, Spread, spread_plot, sweep_plot
 from openrayzer.reports.results import Results, number, read_results
 from openrayzer.reports.scene_data import scene_data
 from openrayzer.reports.tables import (
+    PIXELS,
     any_tables,
     difference_table,
+    pixel_use,
     pose_table,
+    settings_table,
     summary_table,
     sweep_columns,
     sweep_table,
@@ -62,7 +65,7 @@ def render(results: Results, *, picture_room: int) -> str:
     environment = Environment(
         loader=PackageLoader("openrayzer.reports"),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=ChainableUndefined,  # what metrics.json does not say is left blank
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -80,9 +83,10 @@ def render(results: Results, *, picture_room: int) -> str:
         transfer=any_tables(results.section("transfer")),
         sanity=any_tables(results.section("sanity")),
         skipped=_by_reason(results.section("scenes").get("skipped") or {}),
-        settings=any_tables({key: value for key, value in results.values["settings"].items() if key != "index"}),
+        settings=settings_table(results),
         seconds=any_tables(results.section("seconds")),
-        summary_label=method,
+        method=method,
+        pixels={name: PIXELS[pixel_use(how)] for name, how in results.values["placements"].items()},
         scene_columns=_scene_columns(results),
         scene_rows=_scene_rows(results),
         scene_data=scenes,

@@ -1,11 +1,18 @@
 """Tables of an evaluation as text: summary, difference of placements, poses, views, and whatever else was measured."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from openrayzer.reports.names import DASH, METRICS, kind, method, metric, written
 from openrayzer.reports.results import Results, number
+
+PIXELS = {
+    "none": "no target pixels used",
+    "own_pose": "target pixels used for their own pose only",
+    "all_poses": "target pixels used for all poses",
+}
+"""What a placement takes from the targets' images, in few words."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +89,16 @@ def difference_table(results: Results) -> Table:
 
 
 def pose_table(results: Results) -> Table:
-    """Pose metrics of the placements beside poses that cost nothing."""
+    """Pose metrics, one a row, of the placements beside poses that cost nothing."""
     poses = results.section("poses")
     names = list(dict.fromkeys(name for row in poses.values() for name in row))
-    rows = []
-    for key, row in poses.items():
-        cells = tuple(_interval_cell(row.get(name), metric(name).decimals) for name in names)
-        note = f"{count} scenes" if (count := _scenes(row)) else ""
-        rows.append(Row(method(key), cells, kind(key, results.placements), note))
-    return Table(tuple(_column(name) for name in names), tuple(rows))
+    counts = {count for row in poses.values() if (count := _scenes(row))}
+    rows = tuple(
+        Row(_column(name), tuple(_pose_cell(row.get(name), metric(name).decimals) for row in poses.values()))
+        for name in names
+    )
+    notes = (f"Means over {max(counts)} scenes that have true cameras.",) if counts else ()
+    return Table(tuple(method(key) for key in poses), rows, notes)
 
 
 def sweep_table(results: Results) -> Table:
@@ -119,6 +127,24 @@ def sweep_columns(sweep: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     )
     metrics = list(dict.fromkeys(name for _, name in pairs))
     return sorted(pairs, key=lambda pair: metrics.index(pair[1]))
+
+
+def pixel_use(placement: Mapping[str, Any]) -> str:
+    """Key of ``PIXELS`` for a placement; where it does not say that it keeps targets apart, it does not."""
+    if not placement.get("uses_target_pixels"):
+        return "none"
+    return "all_poses" if placement.get("mixes_target_pixels", True) else "own_pose"
+
+
+def settings_table(results: Results) -> list[Table]:
+    """How it was evaluated, as a list; what is grouped is named by both names. The index stands by itself."""
+    flat: dict[str, Any] = {}
+    for key, value in results.values["settings"].items():
+        if isinstance(value, Mapping) and key != "index":
+            flat |= {f"{key}_{inner}": item for inner, item in value.items()}
+        elif key != "index":
+            flat[key] = value
+    return any_tables(flat)
 
 
 def value_of(entry: object) -> float | None:
@@ -179,6 +205,12 @@ def _interval_cell(values: object, decimals: int, *, sign: bool = False) -> Cell
     return Cell(written(value, decimals, sign=sign), detail)
 
 
+def _pose_cell(values: object, decimals: int) -> Cell:
+    cell = _interval_cell(values, decimals)
+    left_out = values.get("not_finite") if isinstance(values, Mapping) else None
+    return replace(cell, detail=(*cell.detail, f"{left_out} not finite, left out")) if left_out else cell
+
+
 def _any_cell(value: object) -> Cell:
     if value is None:
         return Cell(DASH, reason="not measured")
@@ -204,9 +236,7 @@ def _best(name: str, column: Mapping[str, Mapping[str, Any] | None]) -> str:
 
 def _pixels(results: Results, key: str) -> str:
     placement = results.values["placements"].get(key)
-    if placement is None:
-        return ""
-    return "target pixels used for target poses" if placement.get("uses_target_pixels") else "no target pixels used"
+    return "" if placement is None else PIXELS[pixel_use(placement)]
 
 
 def _reasons(names: list[str], rows: tuple[Row, ...]) -> tuple[str, ...]:

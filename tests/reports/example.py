@@ -160,8 +160,14 @@ def _head(names: list[str]) -> dict[str, Any]:
             "precision": "float32", "world_size": 1, "batch_size": 4, "seed": 0, "sources": ["chunks /data/re10k"],
         },
         "placements": {
-            "joint": {"uses_target_pixels": True, "description": "All views go through the estimator together."},
-            "context_only": {"uses_target_pixels": False, "description": "Each target is located by itself."},
+            "joint": {
+                "uses_target_pixels": True, "mixes_target_pixels": True,
+                "description": "All views go through the estimator together.",
+            },
+            "context_only": {
+                "uses_target_pixels": True, "mixes_target_pixels": False,
+                "description": "Each target is located by itself.",
+            },
         },
         "scenes": {
             "expected": len(names) + 3, "evaluated": len(names), "problems": ["scene_9: frame 4 is broken"],

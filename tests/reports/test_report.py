@@ -105,8 +105,8 @@ def test_means_intervals_and_counts_stand_in_the_text(folder):
     assert "has 2 frames, 5 are needed 2 scenesshort_1, short_2" in text
     assert "Joint minus Context only" in text
     assert "+1.10+0.90 to +1.30" in text
-    assert "Target pixels were used for target poses." in text
-    assert "No target pixels were used for target poses." in text
+    assert "Target pixels used for all poses." in text
+    assert "Target pixels used for their own pose only." in text
     assert "ab" * 32 in text
     assert "Straight line" in text
     assert "\N{MINUS SIGN}0.090" in text

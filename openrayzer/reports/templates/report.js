@@ -134,6 +134,16 @@
         picture(scene, group, frame, scene.pictures[group][frame], captionOf(view, group)))));
     }
   }
+  const numberCell = (rows, method, name) => make("td", {}, tidy(rows[method][name], data.metrics[name].decimals));
+  function plainTable(columns, rows) {
+    return make("table", {},
+      make("thead", {}, make("tr", {}, make("td", {}), ...columns.map((label) => make("th", { scope: "col" }, label)))),
+      make("tbody", {}, ...rows));
+  }
+  const byMethod = (rows, methods, names) => plainTable(names.map((name) => data.metrics[name].label), methods.map((method) =>
+    make("tr", { class: methodKind(method) }, make("th", { scope: "row" }, methodLabel(method)), ...names.map((name) => numberCell(rows, method, name)))));
+  const byMetric = (rows, methods, names) => plainTable(methods.map(methodLabel), names.map((name) =>
+    make("tr", {}, make("th", { scope: "row" }, data.metrics[name].label), ...methods.map((method) => numberCell(rows, method, name)))));
   function numbers(scene, split) {
     const column = make("div");
     split.append(column);
@@ -142,11 +152,7 @@
       if (!methods.length) continue;
       const names = [...new Set(methods.flatMap((name) => Object.keys(rows[name])))];
       column.append(make("h3", {}, title), make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": title },
-        make("table", {},
-          make("thead", {}, make("tr", {}, make("td", {}), ...names.map((name) => make("th", { scope: "col" }, data.metrics[name].label)))),
-          make("tbody", {}, ...methods.map((method) => make("tr", { class: methodKind(method) },
-            make("th", { scope: "row" }, methodLabel(method)),
-            ...names.map((name) => make("td", {}, tidy(rows[method][name], data.metrics[name].decimals)))))))));
+        rows === scene.metrics ? byMethod(rows, methods, names) : byMetric(rows, methods, names)));
     }
   }
 
