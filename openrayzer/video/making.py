@@ -125,8 +125,8 @@ def make_video(
         export_cameras(file, placed.cameras.to("cpu"), names=views.names, images=views.images)
     if request.export_path is not None:
         write_cameras(request.export_path, frames.to("cpu"), image_size=image_size)
-    rendered = progress(render_frames(model, placed.scene, frames, batch=request.batch), frames.num_views)
-    _write(request, rendered, views, placed.cameras, frames)
+    rendered = render_frames(model, placed.scene, frames, batch=request.batch)
+    _write(request, iter(progress(rendered, frames.num_views)), views, placed.cameras, frames)
     return Rendered(frames.num_views, image_size, views)
 
 
@@ -144,6 +144,10 @@ def _check(request: VideoRequest) -> None:
         if request.export_path.suffix.lower() != ".json":
             raise InputError(f"--export_path {request.export_path}: give a name that ends in .json")
         check_writable(request.export_path)
+    try:
+        torch.empty(1, device=request.device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        raise InputError(f"--device {request.device}: {str(error).partition(chr(10))[0]}") from error
     if request.batch < 1:
         raise InputError(f"--batch must be 1 or more, got {request.batch}")
     if not 0 < request.fps <= 1000:
@@ -178,7 +182,7 @@ def _trained_views(data: dict[str, Any]) -> int:
 
 
 def _write(
-    request: VideoRequest, rendered: Iterable[Tensor], views: InputViews, cameras: Cameras, frames: Cameras
+    request: VideoRequest, rendered: Iterator[Tensor], views: InputViews, cameras: Cameras, frames: Cameras
 ) -> None:
     nearest = nearest_views(frames, cameras).tolist()
     with ExitStack() as files:

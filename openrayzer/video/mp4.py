@@ -4,7 +4,7 @@ import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -41,7 +41,7 @@ class Mp4Writer:
         self._container: Any = None
         self._stream: Any = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Mp4Writer":
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = _av().open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
@@ -109,6 +109,9 @@ def check_writable(path: Path) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(f"{above} is no folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         probe.touch()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from einops import repeat
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -22,7 +23,8 @@ INK, PAPER, MARK = (20, 20, 20), (255, 255, 255), (220, 60, 20)
 
 def nearest_views(path: Cameras, views: Cameras) -> Int[Tensor, " f"]:
     """The view that is nearest to each camera of a path, by angle and place; both (1, n)."""
-    distance = camera_distance(path.c2w[0, :, None], views.c2w[0, None], extent_of(views.c2w))
+    frames = repeat(path.c2w[0], "f i j -> f v i j", v=views.num_views)
+    distance = camera_distance(frames, views.c2w.expand_as(frames), extent_of(views.c2w)[:, None])
     return distance.argmin(dim=1)
 
 

@@ -1,0 +1,84 @@
+"""Cameras, images on disk, and a model that counts what it is asked for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from openrayzer.geometry.rotations import pose_from, so3_exp
+from openrayzer.interfaces import Model
+from openrayzer.types import Cameras, Scene
+
+
+class CountingModel(Model):
+    """Colours say where the camera stands; every call is counted."""
+
+    posed = False
+    patch_size = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.calls: list[str] = []
+        self.given: list[Tensor | None] = []
+
+    def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
+        self.calls.append("estimate")
+        self.given.append(intrinsics)
+        return some_cameras(images.shape[1])
+
+    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> Scene:
+        self.calls.append("reconstruct")
+        return Scene(cameras.c2w[..., :3, 3], torch.zeros(1, images.shape[1], 2), (images.shape[3], images.shape[4]))
+
+    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+        self.calls.append("render")
+        colour = 0.5 + 0.1 * cameras.c2w[..., :3, 3] + 0.01 * scene.tokens.mean()
+        return colour[..., None, None].expand(*colour.shape, *scene.image_size)
+
+
+def some_cameras(views: int) -> Cameras:
+    """One clip of views with poses and intrinsics of their own."""
+    generator = torch.Generator().manual_seed(0)
+    turns = 0.5 * torch.randn(1, views, 3, generator=generator)
+    centres = torch.randn(1, views, 3, generator=generator)
+    intrinsics = torch.tensor([0.8, 1.1, 0.5, 0.5]) + 0.05 * torch.randn(1, views, 4, generator=generator)
+    return Cameras(pose_from(so3_exp(turns), centres), intrinsics)
+
+
+def write_image(file: Path, value: int, *, size: tuple[int, int] = (24, 32)) -> None:
+    """An image of one colour (value, 255 - value, 7), RGB."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image = np.empty((*size, 3), np.uint8)
+    image[:] = (7, 255 - value, value)  # OpenCV's order is blue, green, red
+    assert cv2.imwrite(str(file), image)
+
+
+@pytest.fixture
+def counting() -> CountingModel:
+    """See ``CountingModel``."""
+    return CountingModel().eval()
+
+
+@pytest.fixture
+def make_cameras() -> Callable[[int], Cameras]:
+    """See ``some_cameras``."""
+    return some_cameras
+
+
+@pytest.fixture
+def make_image() -> Callable[..., None]:
+    """See ``write_image``."""
+    return write_image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of six images; image i has red 40 * i."""
+    for place in range(6):
+        write_image(tmp_path / "photos" / f"photo_{place}.png", 40 * place)
+    return tmp_path / "photos"

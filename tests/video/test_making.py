@@ -1,0 +1,183 @@
+"""From a run folder and images to files, through the tool, as a user calls it."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from openrayzer import load_model
+from openrayzer.cli import run_tool
+from openrayzer.composer import construct, load_experiment
+from openrayzer.geometry.paths import interpolate_path
+from openrayzer.geometry.poses import normalise_poses
+from openrayzer.video.camera_files import export_cameras, read_cameras
+from openrayzer.weight_folder import WEIGHTS, write_weights
+
+av = pytest.importorskip("av")
+ROOT = Path(__file__).parents[2]
+TINY = ROOT / "tests/training/tiny_rayzer.json"
+LVSM = json.dumps({
+    "type": "lvsm_encoder_decoder", "position_encoding": {"type": "none"}, "fusion": {"type": "pixel"},
+    "renderer": {"type": "joint", "depth": 1}, "encoder_depth": 1, "num_latents": 4,
+})  # fmt: skip
+GIVEN = ['model.intrinsics="given"', 'model.camera_head={"type":"pi3","field_of_view":"fixed"}']
+Tool = Callable[..., tuple[int, str, str]]
+
+
+def make_run(folder: Path, *changes: str) -> Path:
+    """A run folder with random weights."""
+    plan = load_experiment(TINY, overrides=changes)
+    torch.manual_seed(0)
+    folder.mkdir()
+    (folder / "experiment.json").write_text(json.dumps(plan.resolved))
+    write_weights(construct(plan.plan.arguments["model"]), folder / WEIGHTS)
+    return folder
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
+    """Runs the tool in a folder of its own; returns exit code, stdout, stderr."""
+    spec = spec_from_file_location("render_video", ROOT / "tools/render_video.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["render_video.py", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_tool(module.main)
+        return (int(ended.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def frames_of(file: Path) -> np.ndarray:
+    """All frames of a video."""
+    with av.open(str(file)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+BASE = ("--run", "run", "--images", "photos", "--output", "out.mp4", "--device", "cpu")
+
+
+def test_a_folder_of_images_becomes_a_video_of_its_new_views(tool: Tool, tmp_path: Path, photos: Path):
+    """The decoded frames are what the three maps give for the exported cameras, up to compression."""
+    model = load_model(make_run(tmp_path / "run"))
+    code, said, _ = tool(
+        *BASE, "--frames", "7", "--batch", "3", "--quality", "best", "--side_by_side", "--export_cameras", "c.json",
+        "colmap", "--export_path", "path.json",
+    )  # fmt: skip
+    assert code == 0
+    assert "3 views: photo_0.png, photo_2.png, photo_5.png" in said
+    assert "out.mp4: 7 frames of 32 x 24, 0.23 s" in said
+    red = torch.tensor([0.0, 80.0, 200.0])
+    images = torch.stack([red, 255 - red, torch.full((3,), 7.0)], -1)[None, :, :, None, None] / 255
+    images = images.expand(1, 3, 3, 24, 32).contiguous()
+    with torch.inference_mode():
+        cameras = model.estimate(images)
+        path = interpolate_path(cameras, 7)
+        expected = model.render(model.reconstruct(images, cameras), path)[0].clamp(0, 1) * 255
+    assert torch.equal(read_cameras(tmp_path / "c.json").cameras.c2w, cameras.c2w)
+    assert torch.allclose(read_cameras(tmp_path / "path.json").cameras.c2w, path.c2w)
+    video = frames_of(tmp_path / "out.mp4")
+    assert video.shape == (7, 24, 32, 3)
+    luma = torch.tensor([0.2126, 0.7152, 0.0722])  # of BT.709; colours are stored at half the resolution
+    error = torch.from_numpy(video).float() @ luma - torch.einsum("fchw, c -> fhw", expected, luma)
+    assert error.abs().mean() < 3
+    beside = frames_of(tmp_path / "out_side_by_side.mp4")
+    assert beside.shape[0] == 7
+    assert (tmp_path / "colmap/sparse/0/images.txt").is_file()
+    code, _, _ = tool(*BASE, "--path", "path.json", "--quality", "best")  # the stored path gives the same video
+    assert code == 0
+    assert np.abs(frames_of(tmp_path / "out.mp4").astype(int) - video).max() <= 2
+
+
+@pytest.mark.parametrize("path", ["orbit --degrees 30 --loop", "wobble", "spiral --turns 1"])
+def test_every_path_makes_a_video(tool: Tool, tmp_path: Path, photos: Path, path: str):
+    make_run(tmp_path / "run")
+    code, _, errors = tool(*BASE, "--frames", "4", "--path", *path.split(), "--num_views", "1")
+    assert code == 0, errors
+    assert len(frames_of(tmp_path / "out.mp4")) == 4
+
+
+def test_a_posed_model_renders_with_the_cameras_of_a_scene(tool: Tool, tmp_path: Path, make_cameras):
+    make_run(tmp_path / "run", f"model={LVSM}")
+    cameras, images = make_cameras(4), torch.rand(1, 4, 3, 24, 32)
+    export_cameras(tmp_path / "scene", cameras, names=[f"{view}.png" for view in range(4)], images=images)
+    call = ("--run", "run", "--images", "scene/images", "--output", "out.mp4", "--num_views", "4", "--frames", "3")
+    code, _, errors = tool(*call)
+    assert (code, (tmp_path / "out.mp4").exists()) == (2, False)
+    assert "the model 'lvsm_encoder_decoder' needs camera poses: give --cameras" in errors
+    code, _, errors = tool(*call, "--cameras", "scene", "--export_cameras", "c.json", "--device", "cpu")
+    assert code == 0, errors
+    used = read_cameras(tmp_path / "c.json").cameras
+    assert torch.allclose(used.c2w, normalise_poses(cameras.c2w), atol=1e-4)
+    assert torch.allclose(used.intrinsics, cameras.intrinsics, atol=1e-5)
+
+
+def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, photos: Path, make_cameras):
+    make_run(tmp_path / "run", *GIVEN)
+    code, _, errors = tool(*BASE)
+    assert (code, "needs intrinsics" in errors) == (2, True)
+    names, images = [f"photo_{view}.png" for view in range(6)], torch.rand(1, 6, 3, 24, 32)
+    export_cameras(tmp_path / "known.json", make_cameras(6), names=names, images=images)
+    code, _, errors = tool(*BASE, "--frames", "2", "--cameras", "known.json", "--export_cameras", "c.json")
+    assert code == 0, errors
+    used = read_cameras(tmp_path / "c.json").cameras.intrinsics
+    assert torch.allclose(used, make_cameras(6).intrinsics[:, [0, 2, 5]])
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--run none", "none"),
+        ("--images none", "there is no folder none"),
+        ("--output out.avi", "videos are written as MP4"),
+        ("--image_size 20 32", "--image_size 20 32: the model 'rayzer' takes multiples of 8, e.g. 16 32"),
+        ("--image_size 0 32", "--image_size must be height and width"),
+        ("--path orbt", "did you mean 'orbit'"),
+        ("--frames 0", "--frames must be 1 or more"),
+        ("--batch 0", "--batch must be 1 or more"),
+        ("--fps 0", "--fps must be above 0"),
+        ("--fps nan", "--fps must be above 0"),
+        ("--num_views 9", "9 views are asked for, and there are 6 images"),
+        ("--device cuda:99", "--device cuda:99"),
+        ("--device tpu9", "--device tpu9"),
+        ("--side_by_side out.mp4", "two outputs have the same name"),
+        ("--export_cameras photos", "--export_cameras photos exists and is not empty"),
+        ("--export_path path.txt", "ends in .json"),
+        ("--cameras c.json", "there is no c.json"),
+        ("--checkpoint step_1", "step_1"),
+    ],
+)
+def test_wrong_input_is_named_and_leaves_no_video(tool: Tool, tmp_path: Path, photos: Path, more: str, said: str):
+    make_run(tmp_path / "run")
+    (tmp_path / "out.mp4").write_bytes(b"before")
+    code, _, errors = tool(*BASE, *more.split())
+    assert code == 2
+    assert said in errors.splitlines()[-1]
+    assert errors.splitlines()[-1].startswith("error: ")
+    assert (tmp_path / "out.mp4").read_bytes() == b"before"
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith((".", "unfinished"))]
+
+
+def test_cameras_for_a_model_that_estimates_them_are_refused(tool: Tool, tmp_path: Path, photos: Path, make_cameras):
+    make_run(tmp_path / "run")
+    names = [f"photo_{view}.png" for view in range(6)]
+    export_cameras(tmp_path / "c.json", make_cameras(6), names=names, images=torch.rand(1, 6, 3, 24, 32))
+    code, _, errors = tool(*BASE, "--cameras", "c.json")
+    assert (code, "estimates cameras itself; leave out --cameras" in errors) == (2, True)
+
+
+def test_help_is_a_page(tool: Tool):
+    code, page, _ = tool("--help")
+    assert code == 0
+    for word in ("interpolate", "orbit", "wobble", "spiral", "FILE.json", "--export_cameras", "--side_by_side"):
+        assert word in page

@@ -1,0 +1,83 @@
+"""One estimate, one reconstruction, and no more passes of the renderer than frames."""
+
+import pytest
+import torch
+
+from openrayzer.geometry.paths import interpolate_path
+from openrayzer.geometry.poses import normalise_poses
+from openrayzer.interfaces import InputError, UnposedInputError
+from openrayzer.video import place, render_frames, render_path
+
+IMAGES = torch.rand(1, 3, 3, 8, 12)
+
+
+def test_sixty_frames_cost_one_estimate_one_reconstruction_and_at_most_sixty_passes(counting):
+    frames = list(render_path(counting, IMAGES, lambda views: interpolate_path(views, 60)))
+    assert len(frames) == 60
+    assert frames[0].shape == (3, 8, 12)
+    assert counting.calls.count("estimate") == counting.calls.count("reconstruct") == 1
+    assert counting.calls.count("render") <= 60
+
+
+@pytest.mark.parametrize("batch", [1, 7, 60, 100])
+def test_frames_do_not_depend_on_how_many_are_rendered_together(counting, batch):
+    def path(views):
+        return interpolate_path(views, 60)
+
+    expected = torch.stack(list(render_path(counting, IMAGES, path)))
+    counting.calls.clear()
+    assert torch.equal(torch.stack(list(render_path(counting, IMAGES, path, batch=batch))), expected)
+    assert counting.calls == ["estimate", "reconstruct", *["render"] * -(-60 // batch)]
+
+
+def test_frames_come_as_they_are_asked_for(counting):
+    frames = render_path(counting, IMAGES, lambda views: interpolate_path(views, 60), batch=5)
+    next(frames)
+    assert counting.calls.count("render") == 1
+    assert torch.is_inference_mode_enabled() is False
+
+
+def test_a_posed_model_gets_normalised_true_cameras_and_estimates_nothing(counting, make_cameras):
+    counting.posed = True
+    known = make_cameras(3)
+    placed = place(counting, IMAGES, known=known, scene_scale=1.35)
+    assert torch.equal(placed.cameras.c2w, normalise_poses(known.c2w, scene_scale=1.35))
+    assert torch.equal(place(counting, IMAGES, known=known, scene_scale=None).cameras.c2w, known.c2w)
+    assert "estimate" not in counting.calls
+
+
+def test_true_intrinsics_go_into_the_estimate_of_a_model_that_needs_them(counting, make_cameras):
+    counting.needs_intrinsics = True
+    place(counting, IMAGES, known=make_cameras(3))
+    assert torch.equal(counting.given[0], make_cameras(3).intrinsics)
+
+
+@pytest.mark.parametrize(("attribute", "what"), [("posed", "camera poses"), ("needs_intrinsics", "intrinsics")])
+def test_a_model_that_needs_cameras_is_not_run_without(counting, attribute, what):
+    setattr(counting, attribute, True)
+    with pytest.raises(UnposedInputError, match=f"CountingModel needs {what}"):
+        place(counting, IMAGES)
+    assert counting.calls == []
+
+
+@pytest.mark.parametrize("method", ["estimate", "render"])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, method, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(counting, method, fail)
+    advice = "3 views of 12 x 8 pixels: take fewer" if method == "estimate" else "4 frames at once: render fewer"
+    with pytest.raises(InputError, match=f"not enough memory for {advice}"):
+        list(render_path(counting, IMAGES, lambda views: views, batch=4))
+
+
+def test_another_error_of_the_model_stays_what_it_is(counting, make_cameras, monkeypatch):
+    scene = place(counting, IMAGES).scene
+    with pytest.raises(ValueError, match="batch must be 1 or more"):
+        list(render_frames(counting, scene, make_cameras(2), batch=0))
+    monkeypatch.setattr(counting, "render", lambda *_: torch.zeros(2, 3) @ torch.zeros(2, 3))
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        list(render_frames(counting, scene, make_cameras(2)))
