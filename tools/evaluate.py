@@ -4,7 +4,7 @@
     python tools/evaluate.py --run runs/lvsm --data /data/re10k --protocol re10k_2v3 \\
                              --index evaluation_index_re10k.json --output results/lvsm
     python tools/evaluate.py --run runs/rayzer_demo --output results/demo --views 1 2 3 --sanity --transfer
-    torchrun --nproc_per_node 8 tools/evaluate.py --run ...          deepspeed tools/evaluate.py --run ...
+    torchrun --nproc_per_node 8 -- tools/evaluate.py --run ...       deepspeed tools/evaluate.py --run ...
 
 The output folder gets metrics.json, per_view.csv, report.html (open it in a browser) and pictures/. An evaluation that
 is already there is replaced, once the new one is whole. Beside the model stand what costs nothing: the nearest context
@@ -50,6 +50,7 @@ def main() -> int:
         run=arguments.run,
         output=arguments.output,
         checkpoint=arguments.checkpoint,
+        weights=arguments.weights,
         data=tuple(arguments.data),
         dataset=arguments.dataset,
         overrides=tuple(arguments.set),
@@ -85,7 +86,13 @@ def parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--run", metavar="DIR", help="run folder, imported or exported folder, or OWNER/NAME on the Hugging Face hub")
     add("--output", type=Path, metavar="DIR", help="folder to write; an evaluation there is replaced")
-    add("--checkpoint", default="latest", metavar="NAME", help="latest (default), or one, e.g. step_00001000")
+    add("--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or one, e.g. step_00001000")
+    add(
+        "--weights",
+        choices=["auto", "ema", "raw"],
+        default="auto",
+        help="averaged over the steps, or of the last step (default: averaged where the run has an average)",
+    )
     _add_data(parser.add_argument_group("which clips"))
     _add_views(parser.add_argument_group("which views"))
     _add_measures(parser.add_argument_group("what is measured"))

@@ -77,7 +77,7 @@ class ImageScores:
             )
             self.missing[f"lpips_{net}"] = self.lpips[net]
             return
-        self._networks[f"lpips_{net}"] = Lpips(net=net, backbone=file).to(device)
+        self._networks[f"lpips_{net}"] = Lpips(net="vgg" if net == "vgg" else "alex", backbone=file).to(device)
         self.lpips[net] = str(file)
 
     def _try(self, metric: str, measure: object) -> None:

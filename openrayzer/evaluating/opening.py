@@ -19,7 +19,7 @@ from openrayzer.run_folder import ModelPlace, find_model, load_model
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.training.distributed import Process
 from openrayzer.training.known_cameras import registered_name
-from openrayzer.training.weights import record_beside, step_of_weights
+from openrayzer.training.weights import holds_average, record_beside, step_of_weights
 
 _WITH_SPLIT = ("chunks", "synthetic")
 """Datasets whose folder holds held-out scenes apart; of others, all scenes are evaluated."""
@@ -75,7 +75,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     size = request.image_size or choice.image_size or trained
     notes = [*choice.notes, *_size_notes(size, choice.image_size, trained)]
     scores = ImageScores(size, lpips={"vgg": request.lpips_vgg, "alex": request.lpips_alex}, device=process.device)
-    model = load_model(request.run, checkpoint=request.checkpoint)
+    model = load_model(request.run, checkpoint=request.checkpoint, weights=request.weights)
     _check_size(model, size)
     data = _data_settings(planned.plan.arguments["data"], size, choice.sampler)
     placements = _placements(request, model, data)
@@ -88,7 +88,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     clips = evaluation_views(data, evaluation, rank=process.rank, world_size=process.world_size, dealt="batches")
     return Opened(
         model=model.to(process.device),
-        about_model=_about(request.run, model, place),
+        about_model=_about(request, model, place),
         data=data,
         evaluation=evaluation,
         clips=clips,
@@ -185,11 +185,12 @@ def _placements(request: EvaluationRequest, model: Model, data: DataSettings) ->
     return request.placements or possible
 
 
-def _about(run: str, model: Model, place: ModelPlace) -> dict[str, Any]:
+def _about(request: EvaluationRequest, model: Model, place: ModelPlace) -> dict[str, Any]:
     steps = step_of_weights(place.weights, record_beside(place.weights))
     return {
-        "path": run,
+        "path": request.run,
         "weights_file": str(place.weights),
+        "averaged": holds_average(place.weights, request.weights),
         "type": registered_name(model),
         "step": steps or None,
         "weights": sum(weight.numel() for weight in model.parameters()),

@@ -8,6 +8,7 @@ from typing import Literal
 from openrayzer.evaluating.protocols import PROTOCOLS
 from openrayzer.evaluation.placements import PLACEMENTS
 from openrayzer.interfaces import InputError
+from openrayzer.training.weights import WeightKind
 from registry import did_you_mean
 
 Precision = Literal["float32", "bfloat16"]
@@ -20,7 +21,8 @@ class EvaluationRequest:
     Attributes:
         run: run folder, folder of weights, or name on the hub, as ``load_model`` takes it.
         output: folder to write.
-        checkpoint: of a run: ``latest``, or a name.
+        checkpoint: of a run: ``latest``, ``best``, or a name.
+        weights: of a run: ``ema``, ``raw``, or ``auto``; see ``load_model``.
         data: folders of clips instead of the run's own test sources.
         dataset: registered name of the dataset that reads ``data``.
         overrides: ``data.workers=4``: changes of the run's sections ``data`` and ``evaluation``.
@@ -44,6 +46,7 @@ class EvaluationRequest:
     run: str
     output: Path
     checkpoint: str = "latest"
+    weights: WeightKind = "auto"
     data: tuple[Path, ...] = ()
     dataset: str = "chunks"
     overrides: tuple[str, ...] = ()

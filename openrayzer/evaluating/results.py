@@ -54,16 +54,13 @@ def differences(results: Sequence[SceneResult], *, seed: int) -> dict[str, dict[
 
 def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
     """Means over scenes of the pose metrics; a metric that a scene does not define is left out and counted."""
+    names = {method: list(row) for result in results for method, row in result.poses.items()}
     table: dict[str, dict[str, Any]] = {}
-    for result in results:
-        for method, metrics in result.poses.items():
-            for metric in metrics:
-                table.setdefault(method, {}).setdefault(metric, None)
-    for method, metrics in table.items():
+    for method, metrics in names.items():
+        table[method] = {}
         for metric in metrics:
-            values = [result.poses[method][metric] for result in results if method in result.poses]
-            row = mean_over_scenes(values, seed=0)
-            metrics[metric] = {"mean": row.mean, "scenes": row.scenes, "not_finite": row.not_finite}
+            row = mean_over_scenes([result.poses[method][metric] for result in results if result.poses], seed=0)
+            table[method][metric] = {"mean": row.mean, "scenes": row.scenes, "not_finite": row.not_finite}
     return table
 
 

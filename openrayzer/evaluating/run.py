@@ -3,8 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,17 +13,29 @@ import torch
 from tqdm import tqdm
 
 import openrayzer
+from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
 from openrayzer.evaluating.image_scores import SSIM_WINDOW
 from openrayzer.evaluating.measuring import Measurer
 from openrayzer.evaluating.opening import Opened, open_evaluation
 from openrayzer.evaluating.output import FORMAT, refuse_output, replaced_folder, write_evaluation
 from openrayzer.evaluating.pictures import ERROR_MAPS, Extremes
+from openrayzer.evaluating.pose_trials import (
+    refuse_transfer,
+    sanity_notes,
+    sanity_of,
+    sanity_table,
+    transfer_table,
+    transfers_of,
+)
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluating.results import counted_targets, differences, pose_summary, scene_entry, summary, sweep_table
 from openrayzer.evaluating.scene_result import SceneResult
 from openrayzer.evaluating.views_sweep import counts_that_fit, sweep
 from openrayzer.evaluation.placements import PLACEMENTS
+from openrayzer.evaluation.transfer import TransferResult
+from openrayzer.evaluation.view_changes import single_clip
 from openrayzer.interfaces import InputError, UnposedInputError
+from openrayzer.reports import write_report
 from openrayzer.training.distributed import Process
 from openrayzer.training.engine import autocast_to
 from openrayzer.types import Views
@@ -40,11 +53,13 @@ class Tally:
     Attributes:
         results: of the scenes that could be evaluated.
         skipped: scene to reason.
+        transfers: of each pair of clips.
         problems: what was broken on the way and worked around.
     """
 
     results: list[SceneResult] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    transfers: list[dict[str, list[TransferResult]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -73,33 +88,68 @@ def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
 
 def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -> Tally:
     clips, tally = opened.clips, Tally()
-    dtype = torch.bfloat16 if request.precision == "bfloat16" else None
+    counts = counts_that_fit(request.sweep, clips.choices)
+    if request.transfer:
+        refuse_transfer(opened.model, clips.choices.values())
     measure = Measurer(
         model=opened.model,
         placements=opened.placements,
         scores=opened.scores,
-        autocast=partial(autocast_to, process.device.type, dtype),
+        autocast=_autocast(request, process),
         views_at_once=request.views_at_once,
         numbers={scene: number for number, scene in enumerate(clips.choices)},
         extremes=Extremes(first=request.pictures),
     )
-    counts = counts_that_fit(request.sweep, clips.choices)
     tally.problems += counts.problems
-    for views in _with_progress(clips, process, unit="batch", total=len(clips)):
+    for views in _with_progress(clips, process):
+        tally.problems += views.problems
+        views = views.to(process.device)
         try:
-            results = measure(views.to(process.device))
+            results = measure(views)
             for row, result in enumerate(results):
-                result.sweep = sweep(measure, views.to(process.device), row, counts.counts)
-            tally.results += results
+                result.sweep = sweep(measure, single_clip(views, row), counts.counts)
+                if request.sanity:
+                    result.sanity = sanity_of(
+                        opened.model, single_clip(views, row), opened.placements, measure.autocast
+                    )
         except (InputError, UnposedInputError) as error:
             tally.skipped |= dict.fromkeys(views.scenes, str(error))
-        tally.problems += views.problems
+            continue
+        tally.results += results
+        if request.sanity:
+            tally.problems += sanity_notes(views, opened.placements)
     tally.skipped |= {skip.scene: skip.reason for skip in clips.skipped}
+    if request.transfer:
+        tally.transfers = _transfers(opened, process, measure.autocast)
     return tally
 
 
-def _with_progress(items: Iterable[Views], process: Process, *, unit: str, total: int) -> Iterable[Views]:
-    return tqdm(items, total=total, unit=unit, disable=None if process.is_first else True, dynamic_ncols=True)
+def _transfers(
+    opened: Opened, process: Process, autocast: Callable[[], AbstractContextManager]
+) -> list[dict[str, list[TransferResult]]]:
+    """Scenes in pairs, in their order; who is paired does not depend on the number of processes."""
+    pairs = evaluation_views(
+        opened.data,
+        replace(opened.evaluation, batch_size=2),
+        rank=process.rank,
+        world_size=process.world_size,
+        dealt="batches",
+    )
+    return [
+        transfers_of(opened.model, views.to(process.device), opened.placements, autocast)
+        for views in _with_progress(pairs, process)
+        if views.target.shape[1] > 1
+    ]
+
+
+def _autocast(request: EvaluationRequest, process: Process) -> Callable[[], AbstractContextManager]:
+    dtype = torch.bfloat16 if request.precision == "bfloat16" else None
+    return partial(autocast_to, process.device.type, dtype)
+
+
+def _with_progress(clips: EvaluationClips, process: Process) -> Iterable[Views]:
+    silent = None if process.is_first else True  # None: only where somebody watches
+    return tqdm(clips, total=len(clips), unit="batch", disable=silent, dynamic_ncols=True)
 
 
 def _finish(
@@ -136,14 +186,15 @@ def _finish(
         "summary": summary(results, seed=seed),
         "differences": differences(results, seed=seed),
         "poses": pose_summary(results),
-        "transfer": None,
-        "sanity": None,
+        "transfer": transfer_table(table for part in parts for table in part.transfers),
+        "sanity": sanity_table(results),
         "views_sweep": sweep_table(results),
         "seconds": {"total": round(time.monotonic() - started, 3)},
         "per_scene": {result.scene: scene_entry(result) for result in results},
     }
     with replaced_folder(request.output) as folder:
         write_evaluation(folder, metrics, results)
+        write_report(folder)
     return metrics
 
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
-from openrayzer.evaluating.measuring import Measurer, rows_of
+from openrayzer.evaluating.measuring import Measurer, frames_at, rows_of
+from openrayzer.evaluation.view_changes import rearranged
 from openrayzer.interfaces import InputError, ViewChoice
-from openrayzer.types import Cameras, Views
+from openrayzer.types import Views
 
 
 @dataclass(frozen=True)
@@ -54,37 +54,31 @@ def spread_order(frames: Sequence[int]) -> list[int]:
 
 
 @torch.no_grad()
-def sweep(measure: Measurer, views: Views, row: int, counts: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
-    """Metrics of one scene by number of contexts and method; empty if the scene has fewer contexts than the most."""
-    if not counts or views.context.shape[1] < max(counts):
+def sweep(measure: Measurer, clip: Views, counts: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
+    """Metrics of one clip by number of contexts and method; empty if it has fewer contexts than the most."""
+    if not counts or clip.context.shape[1] < max(counts):
         return {}
-    order = spread_order(views.frames[row, views.context[row]].tolist())
+    order = spread_order(frames_at(clip, clip.context, 0))
     table = {}
     for count in counts:
-        part = part_of(views, row, views.context[row, sorted(order[:count])])
+        part = with_contexts(clip, sorted(order[:count]))
         placed = measure.place(part)
-        scores = rows_of(measure.judge(part, placed, exchanged=False), 0)
         poses = measure.pose_table(part, placed, 0)
-        table[count] = {
-            method: {metric: sum(values) / len(values) for metric, values in metrics.items()} | poses.get(method, {})
-            for method, metrics in scores.items()
-        } | {method: metrics for method, metrics in poses.items() if method not in scores}
+        rows = rows_of(measure.judge(part, placed, exchanged=False), 0)
+        images = {
+            method: {metric: fmean(values) for metric, values in metrics.items()} for method, metrics in rows.items()
+        }
+        table[count] = {method: images.get(method, {}) | poses.get(method, {}) for method in {**images, **poses}}
     return table
 
 
-def part_of(views: Views, row: int, context: Int[Tensor, " vc"]) -> Views:
-    """One scene with some of its contexts and all of its targets; what is neither is gone from the view axis."""
-    target = views.target[row]
-    kept = torch.cat([context, target]).unique()  # sorted: the order of the view axis stays
-    cameras = views.cameras
-    return replace(
-        views,
-        images=views.images[row : row + 1, kept],
-        frames=views.frames[row : row + 1, kept],
-        context=torch.searchsorted(kept, context)[None],
-        target=torch.searchsorted(kept, target)[None],
-        scenes=views.scenes[row : row + 1],
-        cameras=cameras and Cameras(cameras.c2w[row : row + 1, kept], cameras.intrinsics[row : row + 1, kept]),
-        clean=None if views.clean is None else views.clean[row : row + 1, kept],
-        problems=(),
-    )
+def with_contexts(clip: Views, places: Sequence[int]) -> Views:
+    """A clip with some of its contexts and all of its targets; what is neither is gone from the view axis.
+
+    Args:
+        clip: one batch element.
+        places: which contexts, among the contexts.
+    """
+    context = clip.context[:, list(places)]
+    kept = torch.cat([context, clip.target], dim=1)[0].unique().tolist()  # sorted: the order of the view axis stays
+    return rearranged(replace(clip, context=context), kept, tuple(range(clip.target.shape[1])))
