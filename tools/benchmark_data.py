@@ -4,8 +4,8 @@
     python tools/benchmark_data.py --data /data/re10k --output speed.json
 
 Both sides work on the same scenes, in turn, in one run: writing every image as PNG against index; reading those with
-PIL against the loader; the bare decoding of the same JPEG files; and opening a source of 10,000 scenes. What is made on
-the way goes to a temporary folder and is removed.
+PIL against the loader; the bare decoding of the same JPEG files; opening a source of 10,000 scenes, and a short
+training on it beside one on 100 scenes. What is made on the way goes to a temporary folder and is removed.
 """
 
 import argparse
@@ -31,14 +31,16 @@ def main() -> int:
     parser.add_argument("--batches", type=int, default=12, help="of 32 views, loaded per round (default: 12)")
     parser.add_argument("--rounds", type=int, default=3, help="whose median counts (default: 3)")
     parser.add_argument("--many", type=int, default=10_000, help="scenes of the large source (default: 10000)")
+    parser.add_argument("--no-training", action="store_true", help="leave out the training on the large source")
     arguments = parser.parse_args()
     from openrayzer.benchmarks.data_speed import Sizes, measure
     from openrayzer.data.chunk_scan import chunk_folder, find_chunks
     from openrayzer.preparing.folders import write_json
 
     sizes = Sizes(
-        arguments.scenes, arguments.frames, arguments.chunks, arguments.batches, arguments.rounds, arguments.many
-    )
+        arguments.scenes, arguments.frames, arguments.chunks, arguments.batches, arguments.rounds, arguments.many,
+        not arguments.no_training,
+    )  # fmt: skip
     if arguments.data is not None:
         find_chunks(chunk_folder(arguments.data, "train"))  # says what is missing
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
+from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.image_files import decode_image
@@ -30,6 +31,7 @@ from openrayzer.preparing.processes import usable_processes
 from openrayzer.settings import DataSettings, Source
 
 _SIZE, _PATCH = 256, 8
+_FEW = 100  # scenes of the source beside the large one
 _CLIPS = 4  # of a batch; 4 context and 4 target views each
 
 LOGGER = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Sizes:
         batches: that each way of reading loads per round.
         rounds: how often everything is measured; medians count.
         many: scenes of the large source; 0 leaves it out.
+        train: whether a training runs on the large source, and on one of 100 scenes beside it.
     """
 
     scenes: int = 8
@@ -54,6 +57,7 @@ class Sizes:
     batches: int = 12
     rounds: int = 3
     many: int = 10_000
+    train: bool = True
 
     def __post_init__(self) -> None:
         if min(self.scenes, self.frames, self.chunks, self.batches, self.rounds) < 1 or self.many < 0:
@@ -93,6 +97,8 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
         lines += _small_scenes(work, sizes)
     if sizes.many:
         lines += _start_up(work / "many", sizes)
+    if sizes.many and sizes.train:
+        lines += _training(work, sizes)
     return lines
 
 
@@ -166,6 +172,22 @@ def _start_up(root: Path, sizes: Sizes) -> list[Line]:
         Line(f"{sizes.many} scenes: index", seconds, "s", "less than 10", seconds < 10),
         *_opened(f"{sizes.many} scenes, side index", indexed),
     ]
+
+
+def _training(work: Path, sizes: Sizes) -> list[Line]:
+    few = work / "few"
+    write_tiny_scenes(few, scenes=_FEW, frames=8, chunks=_FEW)
+    lines = []
+    for count, root in ((_FEW, few), (sizes.many, work / "many")):
+        LOGGER.info("training on %d tiny scenes", count)
+        needs = train_on(root, work / f"run_{count}")
+        lines += [
+            Line(f"{count} scenes, training: first step, from the command", needs.first_step_seconds, "s"),
+            Line(f"{count} scenes, training: memory of the rank", needs.rank_bytes / 1e6, "MB"),
+            Line(f"{count} scenes, training: memory of a worker", needs.worker_bytes / 1e6, "MB"),
+            Line(f"{count} scenes, training: all, shared memory once", needs.own_bytes / 1e6, "MB"),
+        ]
+    return lines
 
 
 def _opened(title: str, found: Mapping[str, float]) -> list[Line]:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from openrayzer.benchmarks.data_speed import Sizes, measure
-from openrayzer.benchmarks.sample_scenes import write_scenes
+from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
+from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.cli import run_tool
 from openrayzer.data.chunks import Chunks
@@ -68,9 +69,18 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
 
 
 def test_large_source_is_opened_in_a_process_of_its_own(tmp_path):
-    lines = measure(tmp_path, Sizes(scenes=1, frames=8, chunks=1, batches=1, rounds=1, many=12))
+    lines = measure(tmp_path, Sizes(scenes=1, frames=8, chunks=1, batches=1, rounds=1, many=12, train=False))
     values = {line.name: line.value for line in lines}
     assert values["12 scenes, side index: memory of a rank"] > values["12 scenes, side index: of that, libraries"] > 50
+
+
+@pytest.mark.slow
+def test_training_tells_memory_and_time(tmp_path):
+    write_tiny_scenes(tmp_path / "tiny", scenes=12, frames=8, chunks=3)
+    needs = train_on(tmp_path / "tiny", tmp_path / "run")
+    assert needs.first_step_seconds > 0
+    assert needs.rank_bytes > needs.worker_bytes > 50e6
+    assert needs.own_bytes > 50e6
 
 
 @pytest.mark.parametrize("wrong", [{"scenes": 0}, {"many": -1}, {"chunks": 9}, {"frames": 7}])
