@@ -1,7 +1,7 @@
 """The stream of training clips depends on the seed and the position, and on nothing else."""
 
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 import cv2
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.clips import LoadedViews
 from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Even, Window
+from openrayzer.data.view_samplers import Even, Window, WindowCurriculum
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, Frames, InputError, ViewChoice, ViewSampler
 from openrayzer.settings import DataSettings, Source
@@ -111,6 +111,57 @@ def test_resumed_stream_goes_on():
     settings = data_settings(Colours(7), Colours(3))
     whole = batches(settings, 12)
     assert stream(batches(settings, 5, start=7)) == stream(whole[7:])
+
+
+GROWING = WindowCurriculum(
+    num_context=(2, 3), num_target=(1, 3), start_min_frame_distance=5, start_max_frame_distance=5,
+    min_frame_distance=6, max_frame_distance=9, curriculum_steps=6,
+)  # fmt: skip
+"""Numbers of views and distances that depend on the optimizer step."""
+
+
+def steps(start: int, *, world: int, accumulation: int, workers: int, batch_size: int = 8, count: int = 4) -> list:
+    """The clips of optimizer steps from ``start`` on, over all ranks, in order; and their images."""
+    settings = data_settings(Colours(7), Colours(3), sampler=GROWING, workers=workers)
+    settings = replace(settings, train=(settings.train[0], replace(settings.train[1], weight=2.0)))
+    ranks = [
+        batches(settings, count * accumulation, size=batch_size // world // accumulation, rank=rank, world=world,
+                start=start * accumulation, accumulation=accumulation)
+        for rank in range(world)
+    ]  # fmt: skip
+    micro = [
+        [(clip, image) for views in batch for clip, image in zip(clips(views), views.images, strict=True)]
+        for batch in zip(*ranks, strict=True)
+    ]
+    return [list(chain(*micro[first : first + accumulation])) for first in range(0, len(micro), accumulation)]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"world": 2, "accumulation": 2, "workers": 0},
+        {"world": 4, "accumulation": 1, "workers": 0},
+        {"world": 1, "accumulation": 1, "workers": 2},
+        {"world": 2, "accumulation": 4, "workers": 2},
+    ],
+)
+def test_other_ranks_accumulation_and_workers_go_on_with_the_same_clips(after):
+    """Mixed sources, numbers of views drawn for each step, a curriculum, from the middle of an epoch on."""
+    before = {"world": 1, "accumulation": 2, "workers": 0}
+    whole = steps(0, **before, count=7)
+    assert len({len(clip[0][1]) for step in whole for clip in step}) > 1
+    for resumed, wanted in ((steps(3, **after), whole[3:]), (steps(3, **before), steps(0, **after, count=7)[3:])):
+        for found, expected in zip(resumed, wanted, strict=True):
+            assert [clip for clip, _ in found] == [clip for clip, _ in expected]
+            assert all(torch.equal(one, other) for (_, one), (_, other) in zip(found, expected, strict=True))
+
+
+def test_another_batch_size_goes_on_where_that_many_steps_of_it_would_be():
+    """After 3 steps of 8 clips, steps of 4 repeat from clip 12 on, and steps of 16 leave out clips 24 to 47."""
+    stream_of_8 = [clip[0] for step in steps(0, world=1, accumulation=1, workers=0, count=9) for clip, _ in step]
+    for batch_size in (4, 16):
+        resumed = steps(3, world=1, accumulation=1, workers=0, batch_size=batch_size, count=1)[0]
+        assert [clip[0] for clip, _ in resumed] == stream_of_8[3 * batch_size : 4 * batch_size]
 
 
 def test_seeds_differ_and_leave_the_global_generator_alone():
