@@ -131,17 +131,25 @@ class BadSteps:
 
     Args:
         norm_factor: also skip when the gradient norm exceeds this many times ``clip_norm``; 0 never does.
-        grace_steps: first steps in which a large norm is clipped but not skipped.
+        loss_factor: also skip when the loss exceeds this many times the median of the 32 steps before; 0 never does.
+        grace_steps: first steps in which a large norm is clipped but not skipped; a jump of the loss is not skipped
+            either until so many losses are known, at most 32.
         max_in_a_row: training stops with exit code 3 after this many skipped steps without a good one.
+        dump: when a bad step is kept whole in ``bad_steps/``, for ``tools/replay_step.py``: when training stops for it,
+            or then and at the first one, too.
     """
 
     norm_factor: float = 5.0
+    loss_factor: float = 0.0
     grace_steps: int = 100
     max_in_a_row: int = 25
+    dump: Literal["never", "stop", "first"] = "stop"
 
     def __post_init__(self) -> None:
         if self.norm_factor < 0 or self.grace_steps < 0 or self.max_in_a_row < 1:
             raise InputError("norm_factor and grace_steps must be 0 or more, max_in_a_row 1 or more")
+        if self.loss_factor != 0 and not self.loss_factor > 1:
+            raise InputError(f"loss_factor must be above 1, or 0 for never, got {self.loss_factor}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,6 +173,10 @@ class TrainSettings:
         best_mode: whether the largest or the smallest value is best.
         ema_decay: the weights are averaged over the steps, this share of the average is kept at each; 0 does not. The
             average is evaluated beside the weights, kept in checkpoints, and is what is loaded and exported.
+        focal_detached_steps: first steps in which no gradient reaches the focal lengths that camera heads predict, so
+            that they do not run away before the poses mean something.
+        statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
+            0 writes none.
         initial_weights: what a run that starts from nothing begins with: a weight folder, a run folder (its newest
             good checkpoint), a checkpoint, or a .safetensors file; of no effect once the run has a checkpoint.
     """
@@ -185,13 +197,15 @@ class TrainSettings:
     best_metric: str = ""
     best_mode: Literal["max", "min"] = "max"
     ema_decay: float = 0.0
+    focal_detached_steps: int = 0
+    statistics_every: int = 0
     initial_weights: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation", "log_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
-        for name in ("sample_every", "evaluate_every", "checkpoint_every"):
+        for name in ("sample_every", "evaluate_every", "checkpoint_every", "statistics_every", "focal_detached_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not self.clip_norm > 0:

@@ -1,6 +1,7 @@
 """DeepSpeed around a model: forward, backward, step, and the decision to skip a bad step."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from openrayzer.interfaces import Model
+from openrayzer.interfaces import CameraHead, Model
 from openrayzer.settings import BadSteps, TrainSettings
 from openrayzer.training.distributed import Process
 from openrayzer.training.weight_average import WeightAverage
@@ -64,7 +65,10 @@ class Engine:
         skipped_in_a_row: skipped steps since the last good one.
         last_applied: whether the last step changed the weights.
         last_learning_rate: with which the last step was made.
-        last_norm: global gradient norm of the last step before clipping, on the device.
+        last_norm: global gradient norm of the last step before clipping, on the device; not finite if the gradient was
+            not.
+        why_skipped: why the last skipped step was skipped, in a few words.
+        objection: set before a step that must be skipped for another reason than its gradient: in a few words, why.
         average: of the weights over the steps; None without ``ema_decay``.
     """
 
@@ -76,6 +80,7 @@ class Engine:
         self.stage = int(config["zero_optimization"]["stage"])
         self.steps = self.skipped = self.skipped_in_a_row = 0
         self.last_applied, self.last_learning_rate, self.last_norm = True, 0.0, torch.zeros(())
+        self.why_skipped = self.objection = ""
         pure_bf16 = bool(config.get("bf16", {}).get("enabled"))
         autocast = bool(config.get("torch_autocast", {}).get("enabled"))
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
@@ -90,6 +95,8 @@ class Engine:
             dist_init_required=False,
         )
         self._install_skip_rule(settings.bad_steps)
+        if settings.focal_detached_steps:
+            self._hold_focal_lengths()
         decay = settings.ema_decay
         self.average = WeightAverage(self.partition, decay=decay) if decay else None
 
@@ -122,12 +129,16 @@ class Engine:
         boundary = self.deepspeed.is_gradient_accumulation_boundary()
         if boundary:
             self.last_learning_rate = float(self.deepspeed.get_lr()[0])
+            self.last_norm = torch.full((), float("nan"))  # DeepSpeed may see what is not finite before any norm
         self.deepspeed.step()
         if not boundary:
             return
         self.steps += 1
         self.last_applied = bool(self.deepspeed.was_step_applied())
         self.skipped += not self.last_applied
+        if not self.last_applied:
+            self.why_skipped = self.objection or self._what_is_wrong_with(float(self.last_norm))
+        self.objection = ""
         if self.last_applied and self.average is not None:
             self.average.update()
         self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
@@ -147,10 +158,9 @@ class Engine:
         """
         if self.skipped_in_a_row >= self.settings.bad_steps.max_in_a_row:
             raise TrainingStopped(
-                f"{self.skipped_in_a_row} steps in a row were skipped, the last with gradient norm "
-                f"{float(self.last_norm):.3g} (clip_norm {self.settings.clip_norm:g}); the weights are those of the "
-                "last good step. Look at the data of these steps, lower the learning rate, lengthen its warm-up, or "
-                "raise train.bad_steps.norm_factor"
+                f"{self.skipped_in_a_row} steps in a row were skipped, the last because of: {self.why_skipped}; the "
+                "weights are those of the last good step. Look at the data of these steps, lower the learning rate, "
+                "lengthen its warm-up, or raise train.bad_steps.norm_factor or loss_factor"
             )
 
     @contextmanager
@@ -174,6 +184,31 @@ class Engine:
         finally:
             model.train()
 
+    @property
+    def _norm_limit(self) -> float:
+        return self.settings.bad_steps.norm_factor * self.settings.clip_norm
+
+    def _what_is_wrong_with(self, norm: float) -> str:
+        if not math.isfinite(norm):
+            return "the gradient is not finite"
+        return (
+            f"gradient norm {norm:.3g} above {self._norm_limit:g}, {self.settings.bad_steps.norm_factor:g} x clip_norm"
+        )
+
+    def _hold_focal_lengths(self) -> None:
+        """Let no gradient through the intrinsics of camera heads in the first steps.
+
+        It becomes zero instead of missing: ZeRO waits for a gradient of every weight.
+        """
+
+        def hold(head: nn.Module, given: Any, cameras: Cameras) -> None:
+            if self.steps < self.settings.focal_detached_steps and cameras.intrinsics.requires_grad:
+                cameras.intrinsics.register_hook(torch.zeros_like)
+
+        for module in self.model.modules():
+            if isinstance(module, CameraHead):
+                module.register_forward_hook(hold)
+
     def _factor(self, step: int) -> float:
         return self.settings.schedule.factor(step, self.settings.steps)
 
@@ -192,10 +227,12 @@ class Engine:
             measured = measure()
             norm = combine_grad_norm_groups(measured) if self.stage == 3 else measured
             self.last_norm = norm.detach()
-            if rule.norm_factor == 0 or self.steps < rule.grace_steps:
+            if self.objection:
+                guarded_norm = torch.full_like(norm, float("inf"))
+            elif rule.norm_factor == 0 or self.steps < rule.grace_steps:
                 return measured
-            limit = rule.norm_factor * self.settings.clip_norm
-            guarded_norm = torch.where(norm > limit, torch.full_like(norm, float("inf")), norm)
+            else:
+                guarded_norm = torch.where(norm > self._norm_limit, torch.full_like(norm, float("inf")), norm)
             return [guarded_norm] if self.stage == 3 else guarded_norm
 
         setattr(zero, name, guarded)

@@ -3,12 +3,16 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.settings import TrainSettings
+from openrayzer.training import random_state
+from openrayzer.training.bad_steps import LossWatch, Trace, report
 from openrayzer.training.console import one_line, progress_bar
 from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine, TrainingStopped
@@ -16,6 +20,7 @@ from openrayzer.training.interruption import Interruption
 from openrayzer.training.loggers import LoggerGroup
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
+from openrayzer.training.statistics import Statistics
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
@@ -29,11 +34,13 @@ class Occasions:
         evaluate: measures held-out clips; whether the weights should be kept for it.
         picture: draws sample predictions, of the given views if there are no held-out ones.
         save: writes a checkpoint.
+        dump: keeps a skipped step whole.
     """
 
     evaluate: Callable[[int], bool]
     picture: Callable[[int, Views], None]
     save: Callable[[int], None]
+    dump: Callable[[Trace], None]
 
 
 @dataclass
@@ -42,8 +49,10 @@ class Tally:
 
     Attributes:
         problems: broken scenes and frames that the data loader worked around.
+        watch: remembers losses, and notices when they jump.
     """
 
+    watch: LossWatch
     problems: int = 0
 
 
@@ -58,6 +67,7 @@ def train_loop(
     meter: Meter,
     tally: Tally,
     occasions: Occasions,
+    statistics: Statistics,
     difficulty: Callable[[int], Mapping[str, float]],
 ) -> int:
     """Train from ``engine.steps`` to ``settings.steps``.
@@ -74,7 +84,11 @@ def train_loop(
     meter.start()
     with Interruption() as interruption, bar:
         while engine.steps < settings.steps:
-            views = optimizer_step(engine, batches, objective=objective, settings=settings, meter=meter, tally=tally)
+            watched = statistics if _due(engine.steps + 1, settings.statistics_every) else None
+            with watched.watching() if watched else nullcontext():
+                trace = optimizer_step(
+                    engine, batches, objective=objective, settings=settings, meter=meter, tally=tally, watched=watched
+                )
             step, last = engine.steps, engine.steps == settings.steps
             bar.update()
             if last or _due(step, settings.log_every):
@@ -84,8 +98,12 @@ def train_loop(
                 if process.is_first and bar.disable:
                     LOG.info(one_line(record, steps=settings.steps))
             with meter.paused():
+                if not engine.last_applied:
+                    report(engine, trace)
+                    if settings.bad_steps.dump == "first" and engine.skipped == 1:
+                        occasions.dump(trace)
                 if _due(step, settings.sample_every):
-                    occasions.picture(step, views)
+                    occasions.picture(step, trace.micro_batches[-1].to(process.device))
                 signal_number = interruption.agreed(process)
                 best = False
                 if last or (_due(step, settings.evaluate_every) and not signal_number):
@@ -94,6 +112,8 @@ def train_loop(
                     engine.check_skips()
                 except TrainingStopped:
                     occasions.save(step)
+                    if settings.bad_steps.dump != "never":
+                        occasions.dump(trace)
                     raise
                 if last or best or signal_number or _due(step, settings.checkpoint_every):
                     occasions.save(step)
@@ -110,34 +130,48 @@ def optimizer_step(
     settings: TrainSettings,
     meter: Meter,
     tally: Tally,
-) -> Views:
-    """Accumulate gradients over the micro-batches and move the weights; returns the last micro-batch."""
-    micro, waited, seen = [], 0.0, 0
+    watched: Statistics | None = None,
+) -> Trace:
+    """Accumulate gradients over the micro-batches and move the weights, or skip."""
+    measured, micro_batches, waited, seen = [], [], 0.0, 0
     step = engine.steps
-    for _ in range(settings.accumulation):
+    random = random_state.capture() if settings.bad_steps.dump != "never" else {}
+    for number in range(settings.accumulation):
         asked = time.perf_counter()
         views = next(batches)
         waited += time.perf_counter() - asked
         _report(views, step=step, tally=tally)
+        micro_batches.append(views)
         views = views.to(engine.process.device)
         seen += views.images.shape[0] * views.images.shape[1]
         prediction = engine(views)
         target = views.target_images
         terms = objective(prediction.images, target, step=step)
         engine.backward(terms["loss"])
-        engine.step()
         with torch.no_grad():
-            micro.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})
+            measured.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})
+        if number + 1 == settings.accumulation:
+            _object_to_jump(engine, tally.watch, measured)
+            if watched:
+                watched.take_gradients()
+        engine.step()
     if engine.last_applied:
-        for values in micro:
+        for values in measured:
             meter.add(values)
         meter.add({"grad_norm": engine.last_norm})
-    else:
-        LOG.warning(
-            "step %d skipped: gradient norm %.3g, scenes %s", engine.steps, float(engine.last_norm), views.scenes
-        )
     meter.tick(views=seen, waited=waited)
-    return views
+    losses = tuple(values["loss"].detach() for values in measured)
+    return Trace(step, tuple(micro_batches), losses, random)
+
+
+def _object_to_jump(engine: Engine, watch: LossWatch, measured: list[dict[str, Tensor]]) -> None:
+    """Have the step skipped if its loss, over all processes, is far above what was usual."""
+    if not watch.factor:
+        return
+    mean = torch.stack([values["loss"].detach() for values in measured]).mean()
+    loss = float(engine.process.total(mean)) / engine.process.world_size
+    if watch.jumps(loss):
+        engine.objection = f"loss {loss:.3g} above {watch.factor:g} x the median of the steps before"
 
 
 def _record(engine: Engine, *, meter: Meter, tally: Tally, process: Process) -> dict[str, object]:

@@ -10,9 +10,9 @@ STEP_STRIDE = 1_000_003
 """Between the seeds of a process that begins anew at one step and at the next."""
 
 
-def rank_state(meter: Meter, *, problems: int) -> dict[str, Any]:
+def rank_state(meter: Meter, *, problems: int, losses: Sequence[float]) -> dict[str, Any]:
     """Tensors and plain values that this process needs to go on."""
-    return {"random": random_state.capture(), "meter": meter.state(), "problems": problems}
+    return {"random": random_state.capture(), "meter": meter.state(), "problems": problems, "losses": list(losses)}
 
 
 def merge_states(states: Sequence[Mapping[str, Any]], *, rank: int) -> dict[str, Any]:
@@ -31,7 +31,8 @@ def merge_states(states: Sequence[Mapping[str, Any]], *, rank: int) -> dict[str,
     sums = {name: sum(meter["sums"][name] for meter in meters) / len(meters) for name in names}
     problems = sum(state["problems"] for state in states) if rank == 0 else 0
     random = states[rank]["random"] if rank < len(states) else None
-    return {"random": random, "meter": {"sums": sums, "counts": meters[0]["counts"]}, "problems": problems}
+    merged = {"random": random, "meter": {"sums": sums, "counts": meters[0]["counts"]}, "problems": problems}
+    return merged | {"losses": states[0].get("losses", [])}  # the same in all of them
 
 
 def restore_random(state: Mapping[str, Any] | None, *, seed: int, step: int) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from openrayzer.interfaces import InputError
 from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
 from openrayzer.training.run_record import differences, read_record
+from openrayzer.training.statistics import FILE as STATISTICS
 
 LOG = logging.getLogger(__name__)
 AUTO, NONE = "auto", "none"
@@ -89,7 +90,8 @@ def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any]) -
         if start and start.parent.resolve() == here.resolve():
             _abandon_later(here, step)
         _replace(run_folder / EXPERIMENT, json.dumps(record, indent=2, default=str))
-        _forget_after(run_folder / METRICS, step)
+        for lines in (METRICS, STATISTICS):
+            _forget_after(run_folder / lines, step)
     except OSError as error:
         raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
 

@@ -11,8 +11,9 @@ from typing import Any
 from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
 from openrayzer.data.loader import build_loader
 from openrayzer.interfaces import InputError
-from openrayzer.settings import Experiment
+from openrayzer.settings import Experiment, TrainSettings
 from openrayzer.training import random_state
+from openrayzer.training.bad_steps import LossWatch, Trace, dump
 from openrayzer.training.best_checkpoint import Best
 from openrayzer.training.checkpoint import checkpoint_name, load_checkpoint, manifests, save_checkpoint
 from openrayzer.training.console import logging_to, one_line
@@ -37,6 +38,8 @@ from openrayzer.training.resuming import (
 )
 from openrayzer.training.run_record import run_record
 from openrayzer.training.samples import draw_samples
+from openrayzer.training.statistics import FILE as STATISTICS
+from openrayzer.training.statistics import Statistics
 from openrayzer.training.weights import take_initial_weights, warn_of_other_model, with_origin
 from openrayzer.types import Views
 
@@ -96,7 +99,7 @@ def _train(
     batches = open_training_clips(experiment, process, step=step)  # before the engine: a mistake shows soonest here
     test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
-    run = Run(experiment, engine, test_clips, record=record, folder=run_folder, meter=Meter(), tally=Tally())
+    run = Run(experiment, engine, test_clips, record=record, folder=run_folder, meter=Meter(), tally=_tally(settings))
     random_state.seed_all(settings.seed + 1 + process.rank)
     if start is not None:
         run.load(start)
@@ -113,7 +116,8 @@ def _train(
             loggers=run.loggers,
             meter=run.meter,
             tally=run.tally,
-            occasions=Occasions(evaluate=run.evaluate, picture=run.picture, save=run.save),
+            occasions=Occasions(evaluate=run.evaluate, picture=run.picture, save=run.save, dump=run.dump),
+            statistics=run.statistics,
             difficulty=experiment.data.view_sampler.difficulty,
         )
     finally:
@@ -154,6 +158,11 @@ def open_test_clips(experiment: Experiment, process: Process, *, stage: int) -> 
     clips = evaluation_views(experiment.data, experiment.evaluation, rank=rank, world_size=world_size)
     _report(clips.problems, process)
     return clips
+
+
+def _tally(settings: TrainSettings) -> Tally:
+    rule = settings.bad_steps
+    return Tally(LossWatch(factor=rule.loss_factor, grace_steps=rule.grace_steps))
 
 
 def _report(problems: tuple[str, ...], process: Process) -> None:
@@ -197,6 +206,14 @@ class Run:
         ]
         return LoggerGroup((own, *others))
 
+    @cached_property
+    def statistics(self) -> Statistics:
+        """statistics.jsonl, written where ``train.statistics_every`` asks for it."""
+        logger = Jsonl(filename=STATISTICS) if self.engine.process.is_first else None
+        if logger is not None:
+            logger.open(self.folder, self.record)
+        return Statistics(self.engine, logger)
+
     def announce(self, start: Path | None, initial_weights: Path | None) -> None:
         """Say what begins where."""
         process, settings = self.engine.process, self.experiment.train
@@ -217,7 +234,7 @@ class Run:
         save_checkpoint(
             self.engine,
             self.folder / CHECKPOINTS,
-            state=rank_state(self.meter, problems=self.tally.problems),
+            state=rank_state(self.meter, problems=self.tally.problems, losses=self.tally.watch.state()),
             experiment=self.record,
             keep=self.experiment.train.keep_checkpoints,
             best=self._best,
@@ -231,6 +248,11 @@ class Run:
         restore_random(state["random"], seed=self.experiment.train.seed + 1 + process.rank, step=self.engine.steps)
         self.meter.load(state["meter"], process.device)
         self.tally.problems = state["problems"]
+        self.tally.watch.load(state.get("losses", []))
+
+    def dump(self, trace: Trace) -> None:
+        """Keep a skipped step whole."""
+        dump(self.engine, trace, run_folder=self.folder, record=self.record)
 
     def evaluate(self, step: int) -> bool:
         """Measure the held-out clips, if there are any; whether these weights are the best so far."""

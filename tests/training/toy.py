@@ -117,7 +117,7 @@ def settings(**changes: object) -> TrainSettings:
 
 
 def experiment(*, deepspeed: str = "ds_configs/zero2.json", bad_calls: tuple[int, ...] = (), workers: int = 0,
-               test: bool = False, **changes: object) -> Experiment:  # fmt: skip
+               test: bool = False, more_loss: tuple[LossTerm, ...] = (), **changes: object) -> Experiment:  # fmt: skip
     """The toy experiment, with weights that never vary."""
     torch.manual_seed(0)
     held_out = (Source(dataset=ToyDataset(scenes=5)),) if test else ()
@@ -127,7 +127,7 @@ def experiment(*, deepspeed: str = "ds_configs/zero2.json", bad_calls: tuple[int
             train=(Source(dataset=ToyDataset()),), test=held_out, view_sampler=ToySampler(), image_size=(8, 8),
             workers=workers, normalise_poses=False,
         ),
-        loss=(LossTerm(loss=ToyLoss(bad_calls=bad_calls)),),
+        loss=(LossTerm(loss=ToyLoss(bad_calls=bad_calls)), *more_loss),
         train=settings(**changes),
         evaluation=EvaluationSettings(view_sampler=ToySampler(), batch_size=2),
         deepspeed=deepspeed,

@@ -1,0 +1,209 @@
+"""A step that was skipped while training, made again from its dump, and what went wrong in it, module by module."""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrayzer.composer.build import construct
+from openrayzer.composer.experiment import load_experiment
+from openrayzer.interfaces import InputError, Model
+from openrayzer.layers.weight_files import filled_later
+from openrayzer.training import random_state
+from openrayzer.training.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
+from openrayzer.training.engine import autocast_to
+from openrayzer.training.objective import Objective
+from openrayzer.training.run_record import RUN
+from openrayzer.training.zero_checkpoint import UNREADABLE
+from openrayzer.types import Views
+from openrayzer.weight_folder import WEIGHTS, fill, read_weights
+
+SAME = 0.02
+"""Relative difference up to which a number counts as reproduced: in bfloat16 sums in another order differ so much."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass, then and now.
+
+    Attributes:
+        rank: of the process that made it.
+        scenes: names of its scenes.
+        frames: frame numbers of each scene's views.
+        recorded: its loss in the run.
+        loss: its loss now.
+        first_activation: the first module, in the order of computation, that returned what is not finite; or empty.
+        first_gradient: the first module, going backwards, whose result got a gradient that is not finite; or empty.
+    """
+
+    rank: int
+    scenes: tuple[str, ...]
+    frames: list[list[int]]
+    recorded: float
+    loss: float
+    first_activation: str
+    first_gradient: str
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A step, then and now.
+
+    Attributes:
+        step: its number, counted from 1.
+        reason: why it was skipped.
+        micro_batches: of all processes, in their order.
+        recorded_norm: gradient norm in the run; not finite if the gradient was not.
+        norm: gradient norm now.
+        gradients: 2-norm of the gradient of each module that has weights, largest first, those not finite before all.
+    """
+
+    step: int
+    reason: str
+    micro_batches: tuple[MicroBatch, ...]
+    recorded_norm: float
+    norm: float
+    gradients: dict[str, float]
+
+    @property
+    def same(self) -> bool:
+        """Whether every loss and the gradient norm are what they were, within ``SAME``."""
+        pairs = [(one.recorded, one.loss) for one in self.micro_batches] + [(self.recorded_norm, self.norm)]
+        return all(_close(then, now) for then, now in pairs)
+
+
+def replay(dump: Path, *, device: torch.device) -> Replayed:
+    """Make the step again, the micro-batches of all its processes one after the other.
+
+    Args:
+        dump: a folder below ``bad_steps/`` of a run.
+        device: where to compute; another kind than the run's rounds differently and draws other random numbers.
+
+    Raises:
+        InputError: it is no dump, or its model cannot be built or filled.
+    """
+    facts, record = _read(dump / FACTS), _read(dump / EXPERIMENT)
+    planned = load_experiment(dump / EXPERIMENT).plan.arguments
+    with filled_later():
+        built: Model = construct(planned["model"])
+    fill(built, read_weights(dump / WEIGHTS), source=dump / WEIGHTS)
+    settings = record.get(RUN, {}).get("deepspeed", {})
+    pure = bool(settings.get("bf16", {}).get("enabled"))
+    dtype = torch.bfloat16 if pure or settings.get("torch_autocast", {}).get("enabled") else None
+    model = built.to(device, torch.bfloat16 if pure else None).train()
+    objective = Objective(construct(planned["loss"])).to(device)
+    ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
+    count = sum(len(content["losses"]) for content in ranks)
+    micro_batches = []
+    for rank, content in enumerate(ranks):
+        if content["random"]:
+            random_state.restore(content["random"])
+        for plain, recorded in zip(content["micro_batches"], content["losses"], strict=True):
+            views = read_views(plain)
+            with _watched(model) as seen:
+                loss = _loss(model, objective, views.to(device), step=facts["step"], dtype=dtype)
+            (loss / count).backward()
+            now = float(loss.detach())
+            frames = views.frames.tolist()
+            micro_batches.append(
+                MicroBatch(rank, views.scenes, frames, recorded, now, seen.first_activation, seen.first_gradient)
+            )
+    gradients = _gradients(model)
+    norm = math.hypot(*gradients.values())
+    return Replayed(
+        facts["step"] + 1, facts["reason"], tuple(micro_batches), _number(facts["grad_norm"]), norm, gradients
+    )
+
+
+@dataclass
+class _Seen:
+    """Modules in which something was first not finite, in a forward pass and in its backward pass; or empty."""
+
+    first_activation: str = ""
+    first_gradient: str = ""
+
+
+@contextmanager
+def _watched(model: nn.Module) -> Iterator[_Seen]:
+    """Look at what the modules return in the forward pass inside, and at its gradients whenever they come."""
+    seen = _Seen()
+
+    def hook(name: str) -> Any:
+        def look_back(gradient: Tensor) -> None:
+            if not seen.first_gradient and not gradient.isfinite().all():
+                seen.first_gradient = name
+
+        def look(module: nn.Module, given: Any, result: Any) -> None:
+            for value in _tensors(result):
+                if not seen.first_activation and not value.isfinite().all():
+                    seen.first_activation = name
+                if value.requires_grad:
+                    value.register_hook(look_back)
+
+        return look
+
+    hooks = [module.register_forward_hook(hook(name)) for name, module in model.named_modules() if name]
+    try:
+        yield seen
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _tensors(result: Any) -> Iterator[Tensor]:
+    if isinstance(result, Tensor):
+        if result.is_floating_point():
+            yield result
+    elif isinstance(result, tuple | list):
+        for item in result:
+            yield from _tensors(item)
+    elif is_dataclass(result):
+        for one in fields(result):
+            yield from _tensors(getattr(result, one.name))
+
+
+def _loss(model: Model, objective: Objective, views: Views, *, step: int, dtype: torch.dtype | None) -> Tensor:
+    with autocast_to(views.images.device.type, dtype):
+        prediction = model(views)
+    return objective(prediction.images, views.target_images, step=step)["loss"]
+
+
+def _gradients(model: nn.Module) -> dict[str, float]:
+    squares: dict[str, float] = {}
+    for name, weight in model.named_parameters():
+        if weight.grad is not None:
+            module = name.rpartition(".")[0]
+            squares[module] = squares.get(module, 0.0) + float(weight.grad.float().square().sum())
+    norms = {name: math.sqrt(value) for name, value in squares.items()}
+    return dict(sorted(norms.items(), key=lambda item: (math.isfinite(item[1]), -item[1])))
+
+
+def _close(then: float, now: float) -> bool:
+    if not (math.isfinite(then) and math.isfinite(now)):
+        return math.isfinite(then) == math.isfinite(now)
+    return abs(then - now) <= SAME * max(abs(then), abs(now))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file.parent} is no dump of a step: {file.name} cannot be read: {error}") from error
+
+
+def _read_rank(dump: Path, rank: int) -> dict[str, Any]:
+    file = dump / rank_file(rank)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise InputError(f"{file} cannot be read: {str(error).partition(chr(10))[0]}") from error

@@ -1,0 +1,148 @@
+"""Bad steps: losses that jump, what is said of a step that was skipped, and what is kept of it to look at.
+
+A dump is ``bad_steps/step_00000012/`` of the run folder, complete or absent: every process's micro-batches and random
+generators, the weights, the experiment, and what was measured. ``tools/replay_step.py`` makes the step again from it.
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.training.engine import Engine
+from openrayzer.training.loggers import finite
+from openrayzer.types import Cameras, Views
+from openrayzer.weight_folder import WEIGHTS, write_weights
+
+LOG = logging.getLogger(__name__)
+FOLDER, FACTS, EXPERIMENT = "bad_steps", "step.json", "experiment.json"
+WINDOW = 32
+"""Steps whose losses say what is usual."""
+
+
+class LossWatch:
+    """Notices a loss far above what was usual. Fed with the same numbers, all processes decide alike.
+
+    Every finite loss counts for what is usual from the next step on, a jump too: after half a window of jumps they are
+    the new usual, as when a term of the loss begins.
+
+    Args:
+        factor: a loss above this many times the median of the last ``WINDOW`` ones is a jump; 0 never is.
+        grace_steps: losses that must have been seen before, up to ``WINDOW`` of them.
+    """
+
+    def __init__(self, *, factor: float, grace_steps: int) -> None:
+        self.factor, self._needed = factor, max(1, min(grace_steps, WINDOW))
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+
+    def jumps(self, loss: float) -> bool:
+        """Whether this loss is far above what was usual so far; remembers it."""
+        known = len(self._losses) >= self._needed
+        jump = bool(self.factor) and known and loss > self.factor * median(self._losses)
+        if math.isfinite(loss):
+            self._losses.append(loss)
+        return jump
+
+    def state(self) -> list[float]:
+        """The losses that are remembered."""
+        return list(self._losses)
+
+    def load(self, losses: Sequence[float]) -> None:
+        """Go on from ``state``."""
+        self._losses = deque(losses, maxlen=WINDOW)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one process did in one optimizer step.
+
+    Attributes:
+        step: optimizer steps that were made before it.
+        micro_batches: on the CPU, in order.
+        losses: of each micro-batch, on the device.
+        random: the generators before the step; empty where no dump is wanted.
+    """
+
+    step: int
+    micro_batches: tuple[Views, ...]
+    losses: tuple[Tensor, ...]
+    random: Mapping[str, Any]
+
+
+def report(engine: Engine, trace: Trace) -> None:
+    """Log a skipped step with the scenes of all its micro-batches on all processes, which must all call this."""
+    everywhere = engine.process.gather([scene for views in trace.micro_batches for scene in views.scenes])
+    if engine.process.is_first:
+        scenes = ", ".join(scene for one in everywhere for scene in one)
+        LOG.warning("step %d skipped: %s; its scenes: %s", engine.steps, engine.why_skipped, scenes)
+
+
+def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str, Any]) -> None:
+    """Write what is needed to make a skipped step again; all processes must call this. What fails is a warning.
+
+    Args:
+        engine: after the step, so that its weights are still those of the step.
+        trace: of this process.
+        run_folder: gets ``bad_steps/step_...``, by the number of the step counted from 1.
+        record: what experiment.json holds.
+    """
+    process, final = engine.process, run_folder / FOLDER / f"step_{trace.step + 1:08d}"
+    unfinished = final.with_name(f"{final.name}.tmp")
+    losses = [float(loss) for loss in trace.losses]
+    everywhere = process.gather(losses)
+    try:
+        if process.is_first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True, exist_ok=True)
+        process.barrier()
+        micro_batches = [_plain(views) for views in trace.micro_batches]
+        content = {"micro_batches": micro_batches, "random": dict(trace.random), "losses": losses}
+        torch.save(content, unfinished / rank_file(process.rank))
+        with engine.evaluating() as model:
+            if process.is_first:
+                write_weights(model, unfinished / WEIGHTS)
+        process.barrier()
+        if process.is_first:
+            all_losses = [loss for one in everywhere for loss in one]
+            facts = {
+                "step": trace.step,
+                "world_size": process.world_size,
+                "reason": engine.why_skipped,
+                "loss": sum(all_losses) / len(all_losses),
+                "grad_norm": float(engine.last_norm),
+            }
+            (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")
+            (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+            shutil.rmtree(final, ignore_errors=True)
+            unfinished.rename(final)
+            LOG.warning("kept as %s; look at it by: python tools/replay_step.py %s", final, final)
+    except (OSError, RuntimeError, ValueError) as error:
+        LOG.warning("%s: cannot be written (%s); training goes on without it", final, error)
+
+
+def read_views(plain: Mapping[str, Any]) -> Views:
+    """A micro-batch of a dump."""
+    cameras = None if plain["c2w"] is None else Cameras(plain["c2w"], plain["intrinsics"])
+    tensors = {name: plain[name] for name in ("images", "frames", "context", "target", "clean")}
+    return Views(scenes=tuple(plain["scenes"]), cameras=cameras, **tensors)
+
+
+def rank_file(rank: int) -> str:
+    """Name of what one process wrote into a dump."""
+    return f"rank_{rank:05d}.pt"
+
+
+def _plain(views: Views) -> dict[str, Any]:
+    """Tensors and texts only, so that they load without running code."""
+    tensors = {name: getattr(views, name) for name in ("images", "frames", "context", "target", "clean")}
+    c2w, intrinsics = (None, None) if views.cameras is None else (views.cameras.c2w, views.cameras.intrinsics)
+    return {**tensors, "scenes": list(views.scenes), "c2w": c2w, "intrinsics": intrinsics}

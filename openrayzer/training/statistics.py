@@ -1,0 +1,119 @@
+"""Weights, gradients and activations of every module, every so many steps: one line of statistics.jsonl each time."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrayzer.training.engine import Engine
+from openrayzer.training.loggers import Jsonl
+
+FILE = "statistics.jsonl"
+Numbers = dict[str, float]
+
+
+class Spread:
+    """Root mean square, largest magnitude and number of values that are not finite, of many tensors of one module."""
+
+    def __init__(self) -> None:
+        self._parts: list[Tensor] = []  # (sum of squares, count, largest, not finite), on the device
+
+    def add(self, values: Tensor) -> None:
+        """Count the values of a tensor in."""
+        values = values.detach().float()
+        good = torch.isfinite(values)
+        safe = torch.where(good, values, 0.0)
+        largest = safe.abs().amax() if values.numel() else values.new_zeros(())
+        count = good.sum().to(safe.dtype)
+        self._parts.append(torch.stack([safe.square().sum(), count, largest, values.numel() - count]))
+
+    def numbers(self) -> list[float]:
+        """The counts so far."""
+        parts = torch.stack(self._parts).double().cpu()
+        return [float(parts[:, 0].sum()), float(parts[:, 1].sum()), float(parts[:, 2].max()), float(parts[:, 3].sum())]
+
+
+class Statistics:
+    """Watches one optimizer step.
+
+    Values that are not finite are counted and left out of the rest. Activations are what a module returns; gradients
+    are those of the step, over all processes and micro-batches and before clipping; weights are those before the step.
+
+    Args:
+        engine: the model in training; a module is one that has weights of its own.
+        logger: opened; on the first process only.
+    """
+
+    def __init__(self, engine: Engine, logger: Jsonl | None) -> None:
+        self._engine, self._logger = engine, logger
+        self._activations: dict[str, Spread] = {}
+        self._line: dict[str, Any] = {}
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Activations of the forward passes inside are counted, and the line is written at the end."""
+        self._activations, self._line = {}, {}
+        hooks = [
+            module.register_forward_hook(self._hook(name))
+            for name, module in self._engine.model.named_modules()
+            if name and any(True for _ in module.parameters(recurse=False))
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self._write()
+
+    def take_gradients(self) -> None:
+        """Between the last backward pass and the step; all processes must call this."""
+        from deepspeed.utils import safe_get_full_grad
+
+        gradients: dict[str, Spread] = {}
+        for name, weight in self._engine.model.named_parameters():
+            gradient = safe_get_full_grad(weight) if weight.requires_grad else None
+            if gradient is not None:
+                gradients.setdefault(_module_of(name), Spread()).add(gradient)
+        weights: dict[str, Spread] = {}
+        partition = self._engine.partition
+        for stretches, flat in zip(partition.layout(), partition.weights, strict=True):
+            for stretch in stretches:
+                name = _module_of(stretch.name.removeprefix("model."))
+                weights.setdefault(name, Spread()).add(flat.narrow(0, stretch.offset, stretch.numel))
+        self._line = {"step": self._engine.steps + 1, "gradients": _table([_numbers(gradients)])}
+        self._line["weights"] = _table(self._engine.process.gather(_numbers(weights)))
+
+    def _hook(self, name: str) -> Any:
+        def count(module: nn.Module, given: Any, result: Any) -> None:
+            for value in result if isinstance(result, tuple) else (result,):
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    self._activations.setdefault(name, Spread()).add(value)
+
+        return count
+
+    def _write(self) -> None:
+        self._line["activations"] = _table(self._engine.process.gather(_numbers(self._activations)))
+        if self._logger is not None:
+            self._logger.record(self._line)
+
+
+def _module_of(weight: str) -> str:
+    return weight.rpartition(".")[0]
+
+
+def _numbers(spreads: Mapping[str, Spread]) -> dict[str, list[float]]:
+    return {name: spread.numbers() for name, spread in spreads.items()}
+
+
+def _table(parts: list[dict[str, list[float]]]) -> dict[str, Numbers]:
+    """One row a module, over all processes."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    table = {}
+    for name in names:
+        squares, counts, largest, bad = zip(*(part[name] for part in parts if name in part), strict=True)
+        rms = math.sqrt(sum(squares) / max(1.0, sum(counts)))
+        table[name] = {"rms": rms, "max": max(largest), "not_finite": sum(bad), "count": sum(counts)}
+    return table

@@ -1,0 +1,58 @@
+"""Make a skipped training step again from its dump, and say where it went wrong.
+
+    python tools/replay_step.py runs/rayzer_dl3dv/bad_steps/step_00012345
+
+A run writes such a dump when it stops because of bad steps, and with train.bad_steps.dump "first" also at the first
+of them. The loss of every micro-batch and the gradient norm are computed anew and set beside what was recorded, with
+the scenes, the first modules whose results and whose gradients were not finite, and the modules with the largest
+gradients.
+
+Exit code: 0 the step came out as it was recorded; 1 it did not, as it can happen on another kind of device; 2
+something given is wrong.
+"""
+
+import argparse
+from itertools import islice
+from pathlib import Path
+
+from openrayzer.cli import run_tool
+
+LARGEST = 8
+
+
+def main() -> int:
+    """Parse arguments, replay, print what came of it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("dump", type=Path, metavar="DUMP", help="a folder below bad_steps/ of a run")
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
+    arguments = parser.parse_args()
+    import torch  # slow: only once arguments are right
+
+    from openrayzer.interfaces import InputError
+    from openrayzer.replay import replay
+
+    try:
+        device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
+    step = replay(arguments.dump, device=device)
+    print(f"step {step.step} was skipped: {step.reason}")
+    for number, one in enumerate(step.micro_batches):
+        print(f"\nmicro-batch {number} (process {one.rank}): loss recorded {one.recorded:.6g}, now {one.loss:.6g}")
+        for scene, frames in zip(one.scenes, one.frames, strict=True):
+            print(f"  {scene}: frames {', '.join(map(str, frames))}")
+        for what, module in (("result", one.first_activation), ("gradient", one.first_gradient)):
+            if module:
+                print(f"  first {what} that is not finite: {module}")
+    print(f"\ngradient norm recorded {step.recorded_norm:.6g}, now {step.norm:.6g}; largest of its modules:")
+    for name, norm in islice(step.gradients.items(), LARGEST):
+        print(f"  {norm:12.6g}  {name or '(the model itself)'}")
+    print("\nthe step came out as recorded" if step.same else "\nthe step did NOT come out as recorded")
+    return 0 if step.same else 1
+
+
+if __name__ == "__main__":
+    run_tool(main)
