@@ -1,0 +1,1 @@
+"""Runs and evaluations beside each other, and only like with like."""
