@@ -26,6 +26,7 @@ from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
 from openrayzer.training.samples import to_bytes
 from openrayzer.types import Cameras
+from openrayzer.video.outputs import check_writable, unwritable
 from openrayzer.weight_folder import refuse_filled, whole_folder
 
 FORMAT = "openrayzer cameras"
@@ -35,6 +36,7 @@ CONVENTIONS = {
     "intrinsics": "fx, fy, cx, cy divided by image width, height, width, height",
     "intrinsics_pixels": "fx, fy, cx, cy in pixels of image_size; pixel centres at +0.5",
     "image_size": "height, width",
+    "world": "the frame and unit in which the model renders: its own choice, or true poses normalised as in training",
 }
 _OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
 """Signs of the columns of c2w: OpenGL's y points up and its z backwards."""
@@ -57,15 +59,17 @@ class CameraTable:
 
 
 def check_export(path: Path) -> None:
-    """Refuse early an export that would be mixed with other files.
+    """Refuse early an export that would be mixed with other files or cannot be written.
 
     Raises:
-        InputError: its folder is there and not empty.
+        InputError: its folder is there and not empty, or the file cannot be made.
     """
     if path.name == NERFSTUDIO:
         refuse_filled(path.parent / "images", option="--export_cameras")
     elif path.suffix.lower() != ".json":
         refuse_filled(path, option="--export_cameras")
+    if path.suffix.lower() == ".json":
+        check_writable(path)
 
 
 def export_cameras(path: Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]) -> None:
@@ -209,4 +213,4 @@ def _write_json(path: Path, content: Any) -> None:
     try:
         write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise unwritable(path, error) from error

@@ -17,8 +17,9 @@ from openrayzer.training.samples import to_bytes
 from openrayzer.training.weights import LATEST
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_export, export_cameras, write_cameras
-from openrayzer.video.mp4 import Mp4Writer, Quality, check_output, check_writable
+from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
 from openrayzer.video.named_paths import PathChoice, named_path
+from openrayzer.video.outputs import check_writable
 from openrayzer.video.placing import place, render_frames
 from openrayzer.video.side_by_side import SideBySide, nearest_views
 from openrayzer.video.views import InputViews, read_views
@@ -175,8 +176,9 @@ def _check_model(model: Model, request: VideoRequest, image_size: tuple[int, int
 
 
 def _trained_views(data: dict[str, Any]) -> int:
-    """The most context views that a run was trained with, as far as its view sampler says."""
-    stated = data["view_sampler"].get("num_context")
+    """The most views that a run was given in training, as far as its view sampler says."""
+    sampler = data["view_sampler"]
+    stated = sampler.get("num_context", sampler.get("num_views"))
     counts = [count for count in (stated if isinstance(stated, (list, tuple)) else [stated]) if isinstance(count, int)]
     return max(counts, default=MOST_VIEWS)
 

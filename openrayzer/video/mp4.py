@@ -1,6 +1,5 @@
 """MP4 files, frame by frame: H.264 as every browser and player takes it."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from openrayzer.interfaces import InputError
+from openrayzer.video.outputs import check_writable, unfinished, unwritable
 
 Quality = Literal["best", "high", "small"]
 RATE_FACTORS = {"best": 10, "high": 18, "small": 28}
@@ -37,7 +37,7 @@ class Mp4Writer:
         check_output(path)
         self.path, self.quality = path, quality
         self.rate = Fraction(fps).limit_denominator(1001)
-        self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._unfinished = unfinished(path)
         self._container: Any = None
         self._stream: Any = None
 
@@ -46,7 +46,7 @@ class Mp4Writer:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._container = _av().open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
         return self
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
@@ -62,7 +62,7 @@ class Mp4Writer:
                 self._stream = self._add_stream(frame.shape[0], frame.shape[1])
             self._container.mux(self._stream.encode(_picture(frame)))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -75,7 +75,7 @@ class Mp4Writer:
                 self._unfinished.replace(self.path)
         except OSError as failure:
             if kind is None:
-                raise _unwritable(self.path, failure) from failure
+                raise unwritable(self.path, failure) from failure
         finally:
             self._unfinished.unlink(missing_ok=True)
 
@@ -102,26 +102,6 @@ def check_output(path: Path) -> None:
             f"this PyAV cannot encode H.264 ({ENCODER}); that of PyPI can: pip install 'openrayzer[video]'"
         )
     check_writable(path)
-
-
-def check_writable(path: Path) -> None:
-    """Raise InputError unless a file can be made at ``path``; its folder is made, and one that is there may stay."""
-    try:
-        if path.is_dir():
-            raise IsADirectoryError("it is a folder")
-        above = next(folder for folder in path.absolute().parents if folder.exists())
-        if not above.is_dir():
-            raise NotADirectoryError(f"{above} is no folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"{path} cannot be written: {error.strerror or error}")
 
 
 def _picture(frame: np.ndarray) -> Any:

@@ -52,7 +52,7 @@ def render_path(
 
     Raises:
         UnposedInputError: the model needs cameras that are not given.
-        InputError: there is not enough memory.
+        InputError: there is not enough memory, or the cameras are not finite.
     """
     placed = place(model, images, known=known, scene_scale=scene_scale)
     return render_frames(model, placed.scene, path(placed.cameras), batch=batch)
@@ -75,13 +75,15 @@ def place(
 
     Raises:
         UnposedInputError: the model needs cameras that are not given.
-        InputError: there is not enough memory.
+        InputError: there is not enough memory, or the cameras are not finite.
     """
     device = next(model.parameters()).device
     images, known = images.to(device), None if known is None else known.to(device)
     few = f"{images.shape[1]} views of {images.shape[4]} x {images.shape[3]} pixels: take fewer or smaller ones"
     with torch.inference_mode(), _memory(few):
         cameras = _cameras(model, images, known, scene_scale)
+        if not (cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all()):
+            raise InputError("the cameras are not finite numbers: did the training of these weights diverge?")
         return PlacedScene(cameras, model.reconstruct(images, cameras))
 
 

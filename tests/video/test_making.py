@@ -152,6 +152,7 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--device tpu9", "--device tpu9"),
         ("--side_by_side out.mp4", "two outputs have the same name"),
         ("--export_cameras photos", "--export_cameras photos exists and is not empty"),
+        ("--export_cameras run/experiment.json/c.json", "experiment.json is no folder"),
         ("--export_path path.txt", "ends in .json"),
         ("--cameras c.json", "there is no c.json"),
         ("--checkpoint step_1", "step_1"),

@@ -74,6 +74,14 @@ def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, meth
         list(render_path(counting, IMAGES, lambda views: views, batch=4))
 
 
+def test_cameras_that_are_not_finite_are_told(counting, monkeypatch, make_cameras):
+    cameras = make_cameras(3)
+    cameras.c2w[0, 1, 0, 3] = torch.nan
+    monkeypatch.setattr(counting, "estimate", lambda _: cameras)
+    with pytest.raises(InputError, match="cameras are not finite"):
+        place(counting, IMAGES)
+
+
 def test_another_error_of_the_model_stays_what_it_is(counting, make_cameras, monkeypatch):
     scene = place(counting, IMAGES).scene
     with pytest.raises(ValueError, match="batch must be 1 or more"):
