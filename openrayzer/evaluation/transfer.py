@@ -60,11 +60,12 @@ def transfer(
     """Each clip of ``drivers`` drives the clip of ``scenes`` at the same place of the batch.
 
     Args:
-        model: renders, and is the oracle unless one is given; its judgement of itself is kind at best.
+        model: renders.
         drivers: clips with 2 targets or more.
         scenes: as many clips, with as many targets.
         placement: how the cameras of both are found.
-        oracle: judges the motion.
+        oracle: judges the motion; the model itself by default. One that counts views sees the same motion in all clips
+            and deceives itself: then ``undriven`` is as good as ``metrics``.
 
     Raises:
         InputError: the batches do not fit each other, or the model is posed and there is no oracle.
