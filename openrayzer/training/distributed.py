@@ -23,6 +23,8 @@ from openrayzer.interfaces import InputError
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
 """Of prctl(2): the signal that a process gets when its parent dies."""
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+"""How long processes wait for each other: longer than the first of them writes a checkpoint or evaluates alone."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def started() -> Iterator[Process]:
     device, backend = _choose_device(local_rank)
     import deepspeed
 
-    deepspeed.init_distributed(backend, verbose=False)
+    deepspeed.init_distributed(backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
     alone = world_size == 1
-    messages = None if alone else dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
+    messages = None if alone else dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
         yield Process(rank, local_rank, world_size, device, messages)
     except Exception as error:

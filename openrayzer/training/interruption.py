@@ -1,28 +1,45 @@
-"""SIGINT and SIGTERM: finish the step, write a checkpoint, go."""
+"""SIGINT, SIGTERM and SIGUSR1: finish the step, write a checkpoint, go.
+
+SIGUSR1 is what SLURM sends some minutes before a job's time is over, if asked to (``--signal``). A second Ctrl-C ends
+the process at once, even where it waits for others inside a collective operation and Python's own handlers never run.
+"""
 
 import logging
 import os
 import signal
+import socket
+import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
 from openrayzer.training.distributed import Process
+from openrayzer.training.leaving import leave_now
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 2.0
 """Seconds after which another Ctrl-C means it: launchers repeat the first one by themselves."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interruption:
-    """Notes signals while its ``with`` block runs."""
+    """Notes signals while its ``with`` block runs; to be entered in the main thread.
 
-    def __init__(self) -> None:
-        self._number, self._when, self._owner = 0, 0.0, os.getpid()
+    Args:
+        leave: ends the process at once; a parameter for tests.
+    """
+
+    def __init__(self, *, leave: Callable[[int], object] = os._exit) -> None:
+        self._number, self._owner, self._leave = 0, os.getpid(), leave
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interruption":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        heard, told = socket.socketpair()
+        told.setblocking(False)
+        self._sockets, self._fd_before = (heard, told), signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, args=(heard,), name="interruption", daemon=True).start()
         return self
 
     def __exit__(
@@ -30,6 +47,10 @@ class Interruption:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._fd_before)
+        heard, told = self._sockets
+        heard.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        told.close()
 
     def agreed(self, process: Process) -> int:
         """The signal that any of the processes got, 0 if none did; all get the same answer."""
@@ -39,7 +60,18 @@ class Interruption:
         if os.getpid() != self._owner:
             return  # a loading process, which must live until the step is finished
         if self._number == 0:
-            self._number, self._when = number, time.monotonic()
+            self._number = number
             LOG.warning("%s: finishing this step, then a checkpoint", signal.Signals(number).name)
-        elif number == signal.SIGINT and time.monotonic() - self._when > PATIENCE:
-            raise KeyboardInterrupt
+
+    def _listen(self, heard: socket.socket) -> None:
+        """Runs beside the main thread, and hears of signals however long that takes for one call."""
+        first = 0.0
+        with heard:
+            while numbers := heard.recv(64):
+                if signal.SIGINT not in numbers:
+                    continue
+                now = time.monotonic()
+                if first and now - first > PATIENCE:
+                    LOG.warning("second Ctrl-C: leaving at once, without a checkpoint")
+                    leave_now(128 + signal.SIGINT, leave=self._leave)
+                first = first or now
