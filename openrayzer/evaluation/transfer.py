@@ -54,6 +54,7 @@ class TransferResult:
     undriven: dict[str, float]
 
 
+@torch.no_grad()
 def transfer(
     model: Model, drivers: Views, scenes: Views, *, placement: Placement, oracle: Oracle | None = None
 ) -> list[TransferResult]:

@@ -61,7 +61,7 @@ def similarity_between(moving: Float[Tensor, "b v 4 4"], fixed: Float[Tensor, "b
         moving: camera to world, at least one view.
         fixed: the same views in the other frame.
 
-    Source: Hartley et al., Rotation Averaging, 2013, section 5.3 (the chordal mean); Umeyama, Least-squares
+    Source: Hartley et al., Rotation Averaging, 2013 (the chordal L2 mean); Umeyama, Least-squares
     estimation of transformation parameters between two point patterns, 1991, equations 41 and 42 for a given rotation.
     """
     with no_autocast(fixed):

@@ -160,6 +160,16 @@ class BlindModel(PerfectModel):
         return repeat(scene.tokens[:, 0].unflatten(1, (3, *SIZE)), "b c y x -> b v c y x", v=cameras.num_views)
 
 
+class BrokenModel(PerfectModel):
+    """Perfect, but in world 1 nothing it estimates is finite."""
+
+    def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
+        cameras = super().estimate(images)
+        broken = read(images)[1].round() == 1
+        c2w = cameras.c2w.masked_fill(broken[..., None, None], torch.nan)
+        return Cameras(c2w, cameras.intrinsics.masked_fill(broken[..., None], torch.nan))
+
+
 def _whim(poses: Tensor) -> Tensor:
     """Seven random numbers that depend on a set of poses, not on its order."""
     places = sorted(round(float(place), 3) for place in poses[:, :3, 3].sum(dim=-1))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from doubles import PerfectModel, clips
+from doubles import BrokenModel, PerfectModel, clips
 from small_models import ESTIMATORS, lvsm, rayzer
 from torch import Tensor
 
@@ -187,6 +187,17 @@ def test_with_one_context_a_perfect_rotation_is_kept():
     placed, true = CONTEXT_ONLY(model, views), views.cameras.c2w.double()
     relative = placed.context.c2w[:, 0, :3, :3].mT @ placed.target.c2w[:, 0, :3, :3]
     torch.testing.assert_close(relative, true[:, 0, :3, :3].mT @ true[:, 3, :3, :3], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("placement", [JOINT, CONTEXT_ONLY])
+def test_cameras_that_are_not_finite_stay_in_their_clip(placement):
+    views = two_clips()
+    placed = placement(BrokenModel(), views)
+    for cameras in (placed.context, placed.target):
+        assert cameras.c2w[1, ..., :3, :].isnan().all()
+        assert cameras.intrinsics[1].isnan().all()
+    whole = placement(PerfectModel(), views)
+    assert torch.equal(placed.target.c2w[0], whole.target.c2w[0])
 
 
 def test_a_posed_model_gets_the_true_cameras():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from doubles import BlindModel, CarryingModel, IndexModel, PerfectModel, clips
+from doubles import BlindModel, BrokenModel, CarryingModel, IndexModel, PerfectModel, clips
 from small_models import ESTIMATORS, lvsm
 from torch import Tensor
 
@@ -87,6 +87,12 @@ def test_one_pose_for_everything_is_caught_by_the_nearest_pose_only_and_moves_no
         assert_fails(results, passes=name != "nearest_context_pose")
         for result in results:
             assert (result.rotation_deg, result.direction_deg, result.centre_change) == (0, 0, 0)
+
+
+def test_cameras_that_are_not_finite_pass_nothing_and_stay_in_their_clip():
+    for name, (whole, broken) in battery(BrokenModel()).items():
+        assert whole.passed, name
+        assert not broken.passed, name
 
 
 def test_only_the_estimator_sees_changed_colours(monkeypatch):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from doubles import BlindModel, CarryingModel, IndexModel, PerfectModel, clips, read, true_path
+from doubles import BlindModel, BrokenModel, CarryingModel, IndexModel, PerfectModel, clips, read, true_path
 from small_models import ESTIMATORS, lvsm
 from torch import Tensor
 
@@ -83,6 +83,11 @@ def test_pixels_in_poses_show_the_driver(pair):
     for result in transfer(CarryingModel(), *pair, placement=JOINT, oracle=deceived):
         assert result.metrics["auc@20"] == pytest.approx(1)
         assert result.metrics["like_scene"] == 0
+
+
+def test_what_is_not_finite_is_never_alike(pair):
+    for result in transfer(BrokenModel(), *pair, placement=JOINT):
+        assert result.metrics == dict.fromkeys(result.metrics, 0)
 
 
 def test_whoever_does_not_move_gets_nothing(pair):
