@@ -60,8 +60,9 @@ class Autoregressive(ViewSampler):
         return self.window.distances(step)
 
     def for_step(self, step: int, generator: np.random.Generator) -> "Autoregressive":
-        fixed = copy(self)
-        fixed.window = self.window.for_step(step, generator)
+        fixed, window = copy(self), self.window.for_step(step, generator)
+        assert isinstance(window, Window)
+        fixed.window = window
         return fixed
 
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:

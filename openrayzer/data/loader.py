@@ -17,6 +17,7 @@ MAX_FAILURES_IN_A_ROW = 100
 """So many scenes that fail one after another are no accident, and loading stops."""
 
 _NAMED = 3  # failures that the message then spells out
+_UNSUITABLE_NAMED = 20  # scenes of which a loading process says that they do not suit the view sampler
 
 
 class ClipLoader(Iterator[Views]):
@@ -126,6 +127,7 @@ class _TrainingBatch:
             self.datasets = [CachedScenes(dataset, cache) for dataset in self.datasets]
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
         self.clips_per_step = batch_size * world_size * accumulation
+        self.unsuitable = set[tuple[int, int]]()
 
     def __call__(self, number: int) -> LoadedViews:
         first = (number * self.world_size + self.rank) * self.batch_size
@@ -155,8 +157,20 @@ class _TrainingBatch:
                 clip = read_clip(dataset, scene, choice, image_size=size, changes=changes, room=room)
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))
+                problems += self._told(error, source, scene)
                 continue
-            problems += [f"{failure}; the next scene was used instead" for failure in failures]
             return clip
         last = "\n".join(failures[-_NAMED:])
         raise InputError(f"{len(failures)} scenes in a row could not be used; the last ones:\n{last}")
+
+    def _told(self, error: Exception, source: int, scene: int) -> list[str]:
+        """What is said of a scene that another took the place of. A fault of the data is said each time, a scene that
+        does not suit the view sampler only once in each loading process, and no more than some of these.
+        """
+        if isinstance(error, UnusableSceneError):
+            if (source, scene) in self.unsuitable or len(self.unsuitable) > _UNSUITABLE_NAMED:
+                return []
+            self.unsuitable.add((source, scene))
+            if len(self.unsuitable) > _UNSUITABLE_NAMED:
+                return ["more scenes do not suit the view sampler as it is now; they are not named"]
+        return [f"{error}; the next scene was used instead"]

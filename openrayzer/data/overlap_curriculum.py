@@ -1,17 +1,16 @@
 """View sampler ``overlap_curriculum``: windows as long as the wanted visual overlap allows, scene by scene."""
 
-from copy import copy
 from pathlib import Path
 
 import numpy as np
 
 from openrayzer.data.overlap_tables import read_overlap_tables
-from openrayzer.data.view_roles import NumViews, Order, Roles, Split
-from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
+from openrayzer.data.view_roles import NumViews, Order, Roles, RoleSampler, Split
+from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice
 
 
 @VIEW_SAMPLERS.register("overlap_curriculum")
-class OverlapCurriculum(ViewSampler):
+class OverlapCurriculum(RoleSampler):
     """A window whose neighbouring context views overlap by a drawn amount, which shrinks with the optimizer step.
 
     A fast camera gets short windows and a slow one long ones. An overlap is drawn between the current lower bound and
@@ -81,13 +80,6 @@ class OverlapCurriculum(ViewSampler):
 
     def difficulty(self, step: int) -> dict[str, float]:
         return {"overlap_lower_bound": self.lower_bound(step)}
-
-    def for_step(self, step: int, generator: np.random.Generator) -> "OverlapCurriculum":
-        if self.roles.fixed:
-            return self
-        fixed = copy(self)
-        fixed.roles = self.roles.for_step(generator)
-        return fixed
 
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         if key not in self.curves:

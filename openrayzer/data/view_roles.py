@@ -1,12 +1,13 @@
 """Roles of views: how many are context and how many target, which are, and in which order they stand."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from openrayzer.interfaces import InputError, ViewChoice
+from openrayzer.interfaces import InputError, ViewChoice, ViewSampler
 
 NumViews = int | tuple[int, int]
 """A number of views, or the smallest and the largest of which one is drawn for each optimizer step."""
@@ -122,6 +123,23 @@ class Roles:
         order = generator.permutation(np.union1d(context, target)).tolist()
         given = tuple(frame for frame in order if frame in context)
         return ViewChoice(given, tuple(frame for frame in order if frame in target), tuple(order))
+
+
+class RoleSampler(ViewSampler):
+    """A view sampler whose views get their roles by a rule; numbers that it leaves open are drawn for each step.
+
+    Attributes:
+        roles: the rule.
+    """
+
+    roles: Roles
+
+    def for_step(self, step: int, generator: np.random.Generator) -> "RoleSampler":
+        if self.roles.fixed:
+            return self
+        fixed = copy(self)
+        fixed.roles = self.roles.for_step(generator)
+        return fixed
 
 
 def bounds(numbers: NumViews) -> tuple[int, int]:

@@ -1,15 +1,13 @@
 """View samplers that need nothing but the length of a scene."""
 
-from copy import copy
-
 import numpy as np
 
-from openrayzer.data.view_roles import NumViews, Order, Roles, Split
+from openrayzer.data.view_roles import NumViews, Order, Roles, RoleSampler, Split
 from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
 
 
 @VIEW_SAMPLERS.register("window")
-class Window(ViewSampler):
+class Window(RoleSampler):
     """A window of random length and place; its ends are context, the other views are random inside.
 
     The distance from first to last frame is uniform among the whole numbers from ``min_frame_distance`` to
@@ -59,13 +57,6 @@ class Window(ViewSampler):
         """Shortest and longest distance in frames at an optimizer step."""
         return self.min_frame_distance, self.max_frame_distance
 
-    def for_step(self, step: int, generator: np.random.Generator) -> "Window":
-        if self.roles.fixed:
-            return self
-        fixed = copy(self)
-        fixed.roles = self.roles.for_step(generator)
-        return fixed
-
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         shortest, longest = self.distances(step)
         if num_frames - 1 < shortest:
@@ -83,15 +74,7 @@ class Window(ViewSampler):
 class WindowCurriculum(Window):
     """A window whose distances grow linearly with the optimizer step, then stay.
 
-    The published schedules, start_min..start_max -> min..max frames, and steps until then:
-
-        RayZer      DL3DV           48..64  -> 64..96      30,000 (16 context and 8 target views)
-        RayZer      RealEstate10K   96..128 -> 128..192    not stated; linear
-        RayZer      Objaverse       24..32  -> 48..65      not stated; linear
-        XFactor     RealEstate10K   ..40 -> ..100          50,000
-        XFactor     DL3DV, MVImgNet ..5 -> ..10            50,000
-        XFactor     CO3D            ..9 -> ..20            50,000
-        pixelSplat  RealEstate10K   ..25 -> ..45           150,000
+    The papers' schedules have names: see ``published_windows``.
 
     Args:
         num_context: context views, 1 or more; or [smallest, largest], see ``window``.
@@ -103,8 +86,6 @@ class WindowCurriculum(Window):
         curriculum_steps: optimizer steps until the distances stop growing.
         split: "rayzer", "lvsm" or "random", see ``window``.
         order: "temporal" or "shuffled".
-
-    Source: RayZer's released configuration (DL3DV) and paper; XFactor's training code; pixelSplat's configuration.
     """
 
     def __init__(
@@ -154,7 +135,7 @@ class WindowCurriculum(Window):
 
 
 @VIEW_SAMPLERS.register("random")
-class Random(ViewSampler):
+class Random(RoleSampler):
     """Frames drawn without replacement from all of the scene, or from a random span of it.
 
     Args:
@@ -180,13 +161,6 @@ class Random(ViewSampler):
         if span is not None and span < views - 1:
             raise InputError(f"span {span} has room for {max(0, span) + 1} of {views} views")
         self.num_context, self.num_target, self.span = num_context, num_target, span
-
-    def for_step(self, step: int, generator: np.random.Generator) -> "Random":
-        if self.roles.fixed:
-            return self
-        fixed = copy(self)
-        fixed.roles = self.roles.for_step(generator)
-        return fixed
 
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         counts = self.roles.draw(generator)

@@ -270,6 +270,16 @@ def test_scene_too_short_for_the_sampler_is_replaced(write_root, make_scene):
     assert "'short' has 2 frames" in " ".join(problem for views in loaded for problem in views.problems)
 
 
+def test_scenes_that_do_not_suit_the_sampler_are_told_once_and_not_all(write_root, make_scene):
+    short = [make_scene(f"short {number:02}", frames=2) for number in range(30)]
+    settings = data_settings(Chunks(root=write_root([make_scene("a"), *short])))
+    loaded = batches(settings, 40, size=2)
+    told = [problem for views in loaded for problem in views.problems]
+    assert len(told) == len(set(told)) == 21
+    assert sum("has 2 frames" in problem for problem in told) == 20
+    assert told[-1].startswith("more scenes do not suit")
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loading_stops_when_nothing_can_be_used(workers):
     settings = data_settings(Colours(5), sampler=Even(num_context=6, num_target=6), workers=workers)
