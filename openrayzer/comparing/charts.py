@@ -1,5 +1,6 @@
 """Pictures of a comparison, drawn with matplotlib (extra ``plots``)."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from openrayzer.reports.names import metric as named_metric
 CURVES, DIFFERENCES = "curves.png", "differences.png"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
 """Okabe and Ito's, which the colour-blind can tell apart."""
+COLUMNS = 3
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 AXES = (("optimizer steps", 0), ("seconds of training", 1), ("FLOPs of training", 2))
 
@@ -35,7 +37,7 @@ def _curves(comparison: Comparison, path: Path) -> Path | None:
     ]
     if not used:
         return None
-    figure, panels = _figure(len(used), width=4.2 * len(used), height=3.6)
+    figure, panels = _figure(len(used))
     for panel, (label, at) in zip(panels, used, strict=True):
         for place, entry in enumerate(comparison.entries):
             points = [(point[at], point[3]) for point in entry.curve if point[at] is not None]
@@ -54,7 +56,7 @@ def _differences(comparison: Comparison, path: Path) -> Path | None:
     pairs = [one for one in comparison.pairs if one.differences]
     if not pairs:
         return None
-    figure, panels = _figure(len(pairs), width=4.6 * len(pairs), height=3.6)
+    figure, panels = _figure(len(pairs))
     for panel, one in zip(panels, pairs, strict=True):
         values = sorted(one.differences.values())
         panel.axhline(0, color="black", linewidth=0.8)
@@ -72,13 +74,15 @@ def _differences(comparison: Comparison, path: Path) -> Path | None:
     return path
 
 
-def _figure(columns: int, *, width: float, height: float) -> tuple[Any, Sequence[Any]]:
+def _figure(panels: int) -> tuple[Any, Sequence[Any]]:
+    """A figure with so many panels, three beside each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    rows, columns = math.ceil(panels / COLUMNS), min(panels, COLUMNS)
+    figure = Figure(figsize=(4.4 * columns, 3.6 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(panels)]
 
 
 def _style(place: int) -> dict[str, Any]:

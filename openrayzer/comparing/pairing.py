@@ -61,7 +61,9 @@ def pair(sides: Sequence[Side], first: int, second: int, *, methods: Sequence[st
     one, other = sides[first], sides[second]
     values = [side.values(methods[place], metric) for side, place in ((one, first), (other, second))]
     common = sorted(values[0].keys() & values[1].keys())
-    obstacles = _obstacles(one, other, values=values, common=common, metric=metric)
+    obstacles = _obstacles(
+        one, other, methods=(methods[first], methods[second]), values=values, common=common, metric=metric
+    )
     finite = {scene: (values[0][scene], values[1][scene]) for scene in common}
     kept = {scene: b - a for scene, (a, b) in finite.items() if a is not None and b is not None}
     notes = _notes(one, other, methods=(methods[first], methods[second]), values=values, common=common)
@@ -98,11 +100,17 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
 
 
 def _obstacles(
-    one: Side, other: Side, *, values: list[dict[str, float | None]], common: list[str], metric: str
+    one: Side,
+    other: Side,
+    *,
+    methods: tuple[str, str],
+    values: list[dict[str, float | None]],
+    common: list[str],
+    metric: str,
 ) -> list[str]:
     lacking = [
-        f"{side.folder} has no {metric} of single scenes"
-        for side, has in zip((one, other), values, strict=True)
+        f"{side.folder} has no {metric} of single scenes by {method}"
+        for side, method, has in zip((one, other), methods, values, strict=True)
         if not has
     ]
     if lacking:
@@ -135,7 +143,7 @@ def _notes(
     if methods[0] != methods[1]:
         notes.append(f"targets are placed in two ways: {methods[0]} and {methods[1]}")
     for side, has in zip((one, other), values, strict=True):
-        if more := len(has) - len(common):
+        if common and (more := len(has) - len(common)):
             notes.append(f"{more} of {len(has)} scenes are only in {side.folder}")
     sums = [(side.settings.get("index") or {}).get("sha256") for side in (one, other)]
     if all(sums) and sums[0] != sums[1]:

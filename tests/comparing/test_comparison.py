@@ -135,7 +135,7 @@ def test_a_run_without_evaluation_has_its_last_test_line_and_no_pair(tmp_path):
     write_log(tmp_path / "b", lines)
     comparison = beside([first, tmp_path / "b"])
     assert comparison.entries[1].means["psnr"].mean == 17.5
-    assert comparison.pairs[0].obstacles == (f"{tmp_path / 'b'} has no psnr of single scenes",)
+    assert comparison.pairs[0].obstacles == (f"{tmp_path / 'b'} has no psnr of single scenes by joint",)
 
 
 @pytest.mark.parametrize(
