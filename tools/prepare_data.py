@@ -253,7 +253,9 @@ def convert(arguments: argparse.Namespace) -> int:
     from openrayzer.preparing.recoding import Recoding
 
     source, processes = _source(arguments), _processes(arguments)
-    output = arguments.output / ("train" if arguments.split is None else arguments.split)
+    named = source.get("split") if arguments.split is None else arguments.split
+    _check_split(named)
+    output = arguments.output / (named or "train")
     conversion = Conversion(
         _open_source(arguments),
         output,
@@ -368,7 +370,7 @@ def overlap(arguments: argparse.Namespace) -> int:
     from openrayzer.data.chunk_scan import NoUsableSceneError
     from openrayzer.data.overlap import scene_overlap
     from openrayzer.data.overlap_tables import write_overlap_tables
-    from openrayzer.preparing.processes import spread
+    from openrayzer.preparing.processes import bar, spread
 
     if min(arguments.samples, arguments.max_interval) < 1:
         raise InputError("--samples and --max-interval must be 1 or more")
@@ -376,7 +378,11 @@ def overlap(arguments: argparse.Namespace) -> int:
     measured = partial(
         scene_overlap, dataset, measure=measure, samples=arguments.samples, max_interval=arguments.max_interval
     )
-    scenes = [found for _, found in spread(measured, range(len(dataset)), processes=processes)]
+    measuring = spread(measured, range(len(dataset)), processes=processes)
+    with_bar, scenes = bar(measuring, total=len(dataset), unit="scene", title="overlap"), []
+    for _, found in with_bar:
+        scenes.append(found)
+        with_bar.advance(1)
     tables = {scene.scene: scene.table for scene in scenes if scene.table}
     if not tables:
         raise NoUsableSceneError("; ".join(scene.problem for scene in scenes[:_SHOWN]))
@@ -490,9 +496,9 @@ def _has_split(spec: dict[str, Any]) -> bool:
     return not isinstance(kind, str) or "split" in parameters.get(kind, {"split"})
 
 
-def _check_split(name: str | None) -> None:
+def _check_split(name: Any) -> None:
     """A folder's name must not lead elsewhere, where files would be written."""
-    if name is not None and (name in ("", ".", "..") or set(name) & set("/\\\0")):
+    if name is not None and (not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0")):
         raise InputError(f"--split must be the name of one folder, such as train or 1K, got {name!r}")
 
 

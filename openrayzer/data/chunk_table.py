@@ -5,15 +5,17 @@ Everything a file claims is checked here once, so that a table that was kept for
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from openrayzer.data.chunk_format import CAMERA_COLUMNS
+from openrayzer.data.lazy_scenes import is_usable_key
+from openrayzer.data.origins import Origin
 from openrayzer.data.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
 from openrayzer.data.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
 from openrayzer.interfaces import BrokenSceneError
@@ -40,6 +42,7 @@ class SceneTable:
         cameras: (v, 18) float32.
         frame_faults: frames that are marked missing, and why.
         fault: why the whole scene cannot be used; empty if it can.
+        origin: what else the chunk says of the scene.
     """
 
     key: str
@@ -47,6 +50,7 @@ class SceneTable:
     cameras: np.ndarray = field(default_factory=lambda: np.zeros((0, CAMERA_COLUMNS), np.float32))
     frame_faults: Mapping[int, str] = field(default_factory=dict)
     fault: str = ""
+    origin: Origin = field(default_factory=lambda: Origin("", np.zeros(0, np.int64)))
 
     @property
     def num_frames(self) -> int:
@@ -136,30 +140,37 @@ def _scene_table(
     if not isinstance(key, str):
         return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
     try:
-        _check_key(key)
+        if not is_usable_key(key):
+            raise _SceneFaultError(
+                "its key cannot be part of a file name: it is empty, leaves the folder or is not printable"
+            )
         images = _image_rows(entries, scene.get("images"))
+        origin = _origin(descriptor, entries, scene, len(images))
         if not posed:
-            return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32))
+            return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32), origin=origin)
         cameras = _read_cameras(descriptor, entries, scene.get("cameras"), len(images))
     except (_SceneFaultError, ZipFormatError) as error:
         return SceneTable(key, fault=str(error))
     faults = camera_faults(cameras)
     if len(faults) == len(images):
         return SceneTable(key, fault=f"not one frame has a usable camera; frame 0: {faults[0]}")
-    return SceneTable(key, images, cameras, faults)
+    return SceneTable(key, images, cameras, faults, origin=origin)
 
 
 class _SceneFaultError(ValueError):
     pass
 
 
-def _check_key(key: str) -> None:
-    """A key becomes part of file names, which must stay inside their folder."""
-    parts = PurePosixPath(key.replace("\\", "/"))
-    if not key.strip() or not key.isprintable() or parts.is_absolute() or ".." in parts.parts:
-        raise _SceneFaultError(
-            "its key cannot be part of a file name: it is empty, leaves the folder or is not printable"
-        )
+def _origin(descriptor: int, entries: Mapping[str, ZipEntry], scene: Mapping[str, Any], frames: int) -> Origin:
+    """What is there of it; nobody needs it, so nothing is said of what is not."""
+    url, times = scene.get("url"), scene.get("timestamps")
+    timestamps = np.zeros(0, np.int64)
+    if isinstance(times, TensorRecord) and times.dtype == "int64" and times.shape == (frames,):
+        with suppress(_SceneFaultError, ZipFormatError):
+            start, size = _byte_range(entries, times, "timestamps")
+            data = read_entry(descriptor, entries[f"data/{times.storage}"], start=start, size=size)
+            timestamps = np.frombuffer(data, np.int64)
+    return Origin(url if isinstance(url, str) else "", timestamps)
 
 
 def _image_rows(entries: Mapping[str, ZipEntry], images: Any) -> np.ndarray:

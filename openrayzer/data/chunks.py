@@ -21,6 +21,7 @@ from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_
 from openrayzer.data.frame_index import FRAME_INDEX_NAME, REMEDY, FrameIndex, FrameIndexError, read_frame_index
 from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.lazy_scenes import read_lines
+from openrayzer.data.origins import Origin
 from openrayzer.data.plain_files import file_state
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
@@ -127,9 +128,16 @@ class Chunks(Dataset):
         path = self._chunks[self._chunk_of[scene]]
         return f"{path.absolute()} {self.posed} {self._keys[scene]} {frame}", file_state(path)
 
+    def origin(self, scene: int) -> Origin:
+        """What the chunk itself says; a side index does not hold it."""
+        return self._table_in_chunk(scene).origin
+
     def _table(self, scene: int) -> SceneTable:
         if self._index is not None:
             return self._index.table(self._place_in_index[scene])
+        return self._table_in_chunk(scene)
+
+    def _table_in_chunk(self, scene: int) -> SceneTable:
         chunk, key = self._chunk_of[scene], self._keys[scene]
         path = self._chunks[chunk]
         if chunk not in self._tables:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.lazy_scenes import LazyScenes, SceneTable, relative_key
+from openrayzer.data.origins import Origin
 from openrayzer.data.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
 from openrayzer.data.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
@@ -99,6 +100,12 @@ class Video(LazyScenes[VideoScene]):
             except VideoError as error:
                 raise self.broken(scene, frame, error) from error
         return Frames([images[frame] for frame in frames], None, None)
+
+    def origin(self, scene: int) -> Origin:
+        """The times at which the frames are shown, counted from the first."""
+        table = self.table(scene)
+        times = np.round((table.times - table.times[0]) * (table.index.seconds * 1e6))
+        return Origin("", times.astype(np.int64))
 
     def _open_decoder(self, scene: int, table: VideoScene) -> VideoDecoder:
         """The one decoder of this process, now of this scene; one that came along from another process is not used."""

@@ -75,7 +75,8 @@ class Conversion:
         self.processes, self.chunk_bytes = processes, chunk_bytes
         where = {"root": os.path.realpath(root)} if isinstance(root, Path) else {}
         names = hashlib.sha256(json.dumps([dataset.key(scene) for scene in range(len(dataset))]).encode()).hexdigest()
-        self.settings = {"source": source | where, "posed": dataset.posed, "scenes": names, **asdict(recoding)}
+        self.settings = {"source": source | where, "posed": dataset.posed, "scenes": names,
+                         "contents": _contents(dataset), **asdict(recoding)}  # fmt: skip
 
     def run(self, say: Any) -> dict[str, Any]:
         """Convert what is left; the manifest.
@@ -143,8 +144,10 @@ class Conversion:
         if settings == self.settings:
             return
         was = settings if isinstance(settings, dict) else {}
-        if {**was, "scenes": ""} == {**self.settings, "scenes": ""}:
-            raise InputError(f"the source has other scenes than when {path} was written; convert into a new folder")
+        same = {name for name, value in self.settings.items() if was.get(name) == value}
+        if same >= self.settings.keys() - {"scenes", "contents"}:
+            what = "files of the source changed since" if "scenes" in same else "the source has other scenes than when"
+            raise InputError(f"{what} {path} was written; convert into a new folder")
         changes = [f"{name} was {was.get(name)!r}, is {value!r}" for name, value in self.settings.items()
                    if was.get(name) != value]  # fmt: skip
         raise InputError(f"{path} is of another conversion: {'; '.join(changes)}; convert into a new folder")
@@ -261,6 +264,25 @@ def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tup
     except InputError as error:
         return str(error)
     return ""
+
+
+def _contents(dataset: Dataset) -> str:
+    """A number that differs once a file of the source has changed, as far as the source can tell."""
+    found = hashlib.sha256()
+    for scene in range(len(dataset)):
+        try:
+            for frame in range(dataset.num_frames(scene)):
+                found.update(repr(_version(dataset, scene, frame)).encode())
+        except BrokenSceneError as error:
+            found.update(str(error).encode())
+    return found.hexdigest()
+
+
+def _version(dataset: Dataset, scene: int, frame: int) -> tuple[str, str]:
+    try:
+        return dataset.version(scene, frame)
+    except BrokenSceneError:
+        return "", ""
 
 
 def _problem(key: str, missing: dict[int, str], count: int) -> str:

@@ -47,6 +47,7 @@ def spread(
         yield from ((item, function(item)) for item in items)
         return
     torch.set_num_threads(1)  # threads that exist when a process is copied are missing in the copy
+    cv2.setNumThreads(0)
     context = multiprocessing.get_context("fork")
     stop = context.Event()
     pool = ProcessPoolExecutor(processes, context, initializer=_start, initargs=(os.getpid(), stop, function))

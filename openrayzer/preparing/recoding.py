@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from openrayzer.data.chunk_format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
-from openrayzer.interfaces import Dataset
+from openrayzer.data.origins import KnowsOrigin, Origin
+from openrayzer.interfaces import BrokenSceneError, Dataset
 from openrayzer.preparing.reading import ReadFrame, SceneLength, read_all
 
 
@@ -37,7 +38,10 @@ class RecodedScene:
 
 
 def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> RecodedScene:
-    """A scene of an opened source; a broken frame has no bytes and a camera of NaN, and keeps its number."""
+    """A scene of an opened source; a broken frame has no bytes and a camera of NaN, and keeps its number.
+
+    Frames are stamped with their time where the source knows it, else with their number.
+    """
     images, missing = list[bytes](), dict[int, str]()
     rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
     for read in read_all(dataset, scene.scene, 0, scene.num_frames):
@@ -47,7 +51,19 @@ def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> Re
         elif dataset.posed:
             rows[read.frame] = _camera_row(read)
     cameras = rows if dataset.posed else None
-    return RecodedScene(ChunkScene(scene.key, cameras, images, np.arange(scene.num_frames)), missing)
+    origin = _origin(dataset, scene)
+    return RecodedScene(ChunkScene(scene.key, cameras, images, origin.timestamps, origin.url), missing)
+
+
+def _origin(dataset: Dataset, scene: SceneLength) -> Origin:
+    numbers = np.arange(scene.num_frames)
+    if not isinstance(dataset, KnowsOrigin):
+        return Origin("", numbers)
+    try:
+        origin = dataset.origin(scene.scene)
+    except BrokenSceneError:
+        return Origin("", numbers)
+    return origin if len(origin.timestamps) == scene.num_frames else Origin(origin.url, numbers)
 
 
 def encode(image: np.ndarray, recoding: Recoding) -> bytes:

@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from openrayzer.data.chunks import Chunks
+from openrayzer.data.images import Images
 from openrayzer.preparing import converting, locking
 from openrayzer.preparing.converting import Conversion
 from openrayzer.preparing.locking import locked
@@ -346,3 +349,51 @@ def test_split_names_the_output_of_sources_that_have_none(prepare, tmp_path):
     )
     done = prepare("verify", "--source", '{"root": "x"}', "--split", "test")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+def test_where_scenes_came_from_and_when_is_kept(prepare, write_root, make_scene, tmp_path):
+    scene = replace(make_scene("a"), url="https://example.org/a", timestamps=np.arange(8) * 33_367 + 5)
+    root = write_root([scene])
+    for step in ("one", "two"):  # with and without a side index
+        assert prepare("convert", "--from", "chunks", root, "--output", tmp_path / step).returncode == 0
+        (stored,) = torch.load(tmp_path / step / "train" / "000000.torch", weights_only=True)
+        assert stored["url"] == "https://example.org/a"
+        assert stored["timestamps"].tolist() == (np.arange(8) * 33_367 + 5).tolist()
+        root = tmp_path / step
+
+
+def test_frames_without_times_are_stamped_with_their_numbers(write_root, make_scene, tmp_path):
+    root = write_root([make_scene("a")])
+    (stored,) = torch.load(root / "train" / "000000.torch", weights_only=True)
+    torch.save([{**stored, "timestamps": "yesterday", "url": 7}], root / "train" / "000000.torch")
+    conversion(opened(root), tmp_path / "out").run(print)
+    (made,) = torch.load(tmp_path / "out" / "000000.torch", weights_only=True)
+    assert (made["url"], made["timestamps"].tolist()) == ("", list(range(8)))
+
+
+def test_split_in_the_source_names_the_folder(prepare, write_root, make_scene, tmp_path):
+    source = {"type": "chunks", "root": str(write_root([make_scene("a")], split="test")), "split": "test"}
+    assert prepare("convert", "--source", json.dumps(source), "--output", tmp_path / "out").returncode == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["test"]
+    done = prepare("convert", "--source", json.dumps(source | {"split": "../test"}), "--output", tmp_path / "other")
+    assert done.returncode == 2
+    assert "--split must be the name of one folder" in done.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_source_that_changed_is_not_complete(tmp_path):
+    folder = tmp_path / "clips" / "one"
+    folder.mkdir(parents=True)
+    for frame in range(3):
+        cv2.imwrite(str(folder / f"{frame}.png"), np.full((20, 30, 3), frame * 50, np.uint8))
+
+    def begun() -> Conversion:
+        images = Images(root=tmp_path / "clips")
+        images.open()
+        return conversion(images, tmp_path / "out")
+
+    begun().run(print)
+    begun().run(print)
+    cv2.imwrite(str(folder / "1.png"), np.full((20, 30, 3), 99, np.uint8))
+    with pytest.raises(converting.InputError, match="files of the source changed since"):
+        begun().run(print)
