@@ -16,6 +16,8 @@ def result_table(metrics: Mapping[str, Any], output: Path) -> str:
     for name, columns in metrics["differences"].items():
         lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
     lines += _poses(metrics["poses"])
+    lines += _sanity(metrics["sanity"] or {})
+    lines += _transfer(metrics["transfer"] or {})
     lines += ["", *(f"{name}: {row['description']}" for name, row in metrics["placements"].items())]
     lines += ["", *_counts(metrics), f"{output}: metrics.json, per_view.csv, report.html, pictures/"]
     return "\n".join(lines)
@@ -34,6 +36,28 @@ def _poses(poses: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", f"{'poses':<34}" + "".join(f"{name:>12}" for name in _POSES)]
     return lines + [_row(method, {name: row[name]["mean"] for name in _POSES}) for method, row in poses.items()]
+
+
+def _sanity(table: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for placement, checks in table.items():
+        lines += ["", f"{'sanity, ' + placement:<34}{'passed':>12}{'psnr change':>14}{'degrees moved':>16}"]
+        lines += [
+            f"{check:<34}{row['passed']:>12.0%}{row['psnr_change']:>+14.3f}{row['rotation_deg']:>16.2f}"
+            for check, row in checks.items()
+        ]
+    return lines
+
+
+def _transfer(table: Mapping[str, Any]) -> list[str]:
+    rows = {name: row for name, row in table.items() if isinstance(row, Mapping)}
+    if not rows:
+        return []
+    lines = ["", f"{'transfer':<34}{'auc@20':>12}{'undriven':>12}{'like scene':>12}"]
+    return lines + [
+        f"{name:<34}{row['driven']['auc@20']:>12.4f}{row['undriven']['auc@20']:>12.4f}{row['driven']['like_scene']:>12.4f}"
+        for name, row in rows.items()
+    ]
 
 
 def _row(name: str, values: Mapping[str, float | None], *, signed: bool = False) -> str:
