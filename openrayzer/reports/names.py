@@ -39,6 +39,8 @@ POSE_MEASURES = {
     "rta_unfolded": "RTA unfolded",
     "rpa": "RPA",
     "auc": "AUC",
+    "rotation": "Rotation",
+    "translation": "Translation",
 }
 METHODS = {
     "given_poses": "Given poses",

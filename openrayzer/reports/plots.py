@@ -1,5 +1,6 @@
 """Plots of an evaluation as SVG: how a metric is spread over scenes, and how it changes with the number of views."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -98,7 +99,8 @@ def sweep_plot(name: str, curves: Sequence[Curve]) -> Markup:
     metric = named_metric(name)
     xs = sorted({x for curve in curves for x, _ in curve.points})
     low, high = _limits([y for curve in curves for _, y in curve.points])
-    height, left, right, top, bottom = 280.0, 44.0, WIDTH - MARGIN, 12.0, 212.0
+    left, right, top, bottom = 44.0, WIDTH - MARGIN, 12.0, 212.0
+    height = bottom + 46 + 15 * math.ceil(len(curves) / 2)
     first, last = (xs[0], xs[-1]) if len(xs) > 1 else (xs[0] - 1, xs[0] + 1)
     said = "; ".join(
         f"{curve.label}: " + ", ".join(f"{y:.{metric.decimals}f} with {x:g}" for x, y in curve.points)

@@ -8,25 +8,26 @@ from jinja2 import ChainableUndefined, Environment, PackageLoader
 from markupsafe import Markup
 
 from openrayzer.interfaces import InputError
+from openrayzer.reports.cells import value_of
 from openrayzer.reports.names import kind, method, metric, written
+from openrayzer.reports.other_tables import any_tables, sanity_tables, sanity_words, settings_table
 from openrayzer.reports.pictures import Album
 from openrayzer.reports.plots import Curve, Spread, spread_plot, sweep_plot
 from openrayzer.reports.results import Results, number, read_results
 from openrayzer.reports.scene_data import scene_data
 from openrayzer.reports.tables import (
     PIXELS,
-    any_tables,
     difference_table,
     pixel_use,
     pose_table,
-    settings_table,
     summary_table,
     sweep_columns,
     sweep_table,
-    value_of,
 )
 
 REPORT = "report.html"
+NOT_DRAWN = "random_poses"
+"""So much worse than all else that nothing else could be told apart in a plot; the tables have it."""
 PICTURE_ROOM = 48 * 2**20
 """Bytes of pictures that are embedded unless told otherwise; in the page they take a third more."""
 CAMERA_ROOM = 2_000_000
@@ -81,7 +82,8 @@ def render(results: Results, *, picture_room: int) -> str:
         sweep_plots=_sweep_plots(results),
         poses=pose_table(results),
         transfer=any_tables(results.section("transfer")),
-        sanity=any_tables(results.section("sanity")),
+        sanity=sanity_tables(results),
+        sanity_words=sanity_words(results),
         skipped=_by_reason(results.section("scenes").get("skipped") or {}),
         settings=settings_table(results),
         seconds=any_tables(results.section("seconds")),
@@ -149,11 +151,12 @@ def _sweep_plots(results: Results) -> list[Markup]:
     plots = []
     for name in dict.fromkeys(name for _, name in columns):
         curves = []
-        for key in (key for key, other in columns if other == name):
+        for key in (key for key, other in columns if other == name and key != NOT_DRAWN):
             found = [(entry["num_context"], value_of((entry.get(key) or {}).get(name))) for entry in sweep]
             points = [(float(count), value) for count, value in sorted(found) if value is not None]
             curves.append(Curve(method(key), kind(key, results.placements), points))
-        plots.append(sweep_plot(name, curves))
+        if curves:
+            plots.append(sweep_plot(name, curves))
     return plots
 
 

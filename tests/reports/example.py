@@ -181,10 +181,20 @@ def _head(names: list[str]) -> dict[str, Any]:
             method: {name: {"mean": value, "scenes": 6} for name, value in _pose_metrics(level).items()}
             for method, level in POSE_LEVEL.items()
         },
-        "transfer": {"accuracy@10": 0.5, "accuracy@20": 0.75, "auc@20": 0.44, "oracle": "our own estimator"},
+        "transfer": {
+            "oracle": "the model itself", "pairs": 6,
+            "joint": {"driven": {"rotation@10": 0.5, "auc@20": 0.44}, "undriven": {"rotation@10": 0.2, "auc@20": 0.1}},
+        },
         "sanity": {
-            "shuffled_order": {"psnr_change": -0.3, "pose_movement_deg": 1.2, "passed": True},
-            "nearest_context_pose": {"psnr_change": -4.1, "pose_movement_deg": 8.0, "passed": True},
+            "joint": {
+                "shuffled_order": {
+                    "psnr_change": -0.3, "rotation_deg": 1.2, "passed": 0.5, "scenes": 6,
+                    "change": "The views <b>go</b> in another order.", "true_poses": "Poses follow their views.",
+                },
+                "colour_change": {
+                    "psnr_change": None, "rotation_deg": 0.1, "passed": 1.0, "scenes": 6, "change": "Paler.",
+                },
+            },
         },
         "views_sweep": [
             {"num_context": count, "joint": {"psnr": 20 + 3 * np.log2(count), "rotation_error_deg": 9 / count},

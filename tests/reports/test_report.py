@@ -109,6 +109,8 @@ def test_means_intervals_and_counts_stand_in_the_text(folder):
     assert "Target pixels used for their own pose only." in text
     assert "ab" * 32 in text
     assert "Straight line" in text
+    assert "3 of 6 scenes" in text
+    assert "The views <b>go</b> in another order." in text
     assert "\N{MINUS SIGN}0.090" in text
 
 
