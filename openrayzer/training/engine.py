@@ -45,6 +45,20 @@ class Trainee(nn.Module):
         return prediction.images, prediction.cameras.c2w, prediction.cameras.intrinsics
 
 
+def gather_with(trainee: Trainee) -> None:
+    """Have ZeRO stage 3 gather the weights that belong to no layer with the whole model.
+
+    It gathers a module's weights when the module is called; but modules made of others have methods besides
+    ``forward``, which use weights of their own unseen.
+    """
+    import deepspeed
+
+    for module in trainee.modules():
+        if any(True for _ in module.children()):
+            for weight in module.parameters(recurse=False):
+                deepspeed.zero.register_external_parameter(trainee, weight)
+
+
 def autocast_to(device: str, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
     """Autocast to ``dtype``, or nothing if that is None."""
     return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
@@ -86,6 +100,8 @@ class Engine:
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
         trainee = Trainee(model, autocast=torch.bfloat16 if pure_bf16 else None)
 
+        if self.stage == 3:
+            gather_with(trainee)
         self.deepspeed, _, _, _ = deepspeed.initialize(
             model=trainee,
             optimizer=settings.optimizer.build(trainee),
