@@ -5,7 +5,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
+from openrayzer.evaluation.baselines import mean_context, nearest_context, nearest_contexts, shuffled
 from openrayzer.evaluation.image_metrics import psnr, ssim
 from openrayzer.interfaces import InputError
 from openrayzer.types import Views
@@ -71,6 +71,13 @@ def test_nearest_context_view_earlier_on_ties():
     # Unsorted: the nearest view counts in frame numbers, not in positions.
     clip = views(frames=[30, 10, 20, 11, 25, 99], context=[0, 1], target=[2, 3, 4, 5, 1])
     assert nearest_context(clip)[0, :, 0, 0, 0].tolist() == [10, 10, 30, 30, 10]
+
+
+def test_nearest_context_besides_the_target_itself():
+    clip = views(frames=[30, 10, 20, 11], context=[0, 1, 3], target=[2, 1, 0])
+    assert nearest_contexts(clip, itself=True).tolist() == [[2, 1, 0]]
+    assert nearest_contexts(clip, itself=False).tolist() == [[2, 2, 2]]
+    assert nearest_contexts(views(frames=[5], context=[0], target=[0]), itself=False).tolist() == [[0]]
 
 
 def test_mean_of_the_context_views():

@@ -121,7 +121,7 @@ def test_every_model_that_estimates_can_be_judged(pair, kind, placement):
 
 def test_histogram_area_by_hand():
     # 3 bins of 2/3 degrees on [0, 2]: one error in each, one beyond; cumulative shares 1/4, 2/4, 3/4.
-    errors = torch.tensor([0.1, 1.0, 2.0, 2.1], dtype=torch.float64)
+    errors = torch.tensor([0.1, 0.7, 2.0, 2.1], dtype=torch.float64)
     assert histogram_area(errors, 2) == pytest.approx((1 + 2 + 3) / 12)
     assert histogram_area(torch.zeros(5, dtype=torch.float64), 30) == 1
     assert histogram_area(torch.tensor([torch.nan, 0.0], dtype=torch.float64), 30) == 0.5
