@@ -82,7 +82,8 @@ class Colmap(ImageScenes):
         folder = next((place / name for name in self.folders if _is_model(place / name)), None)
         if folder is None:
             raise FileError(f"there is no model in {', '.join(self.folders)}")
-        lenses = {number: lens_of(camera) for number, camera in read_cameras(folder, root=root).items()}
+        cameras = read_cameras(folder, root=root)
+        lenses = {number: camera if isinstance(camera, str) else lens_of(camera) for number, camera in cameras.items()}
         there = Listing(place / self.images)
         registered: dict[str, list[ColmapImage]] = {}
         for image in read_images(folder, root=root):

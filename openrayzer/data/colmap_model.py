@@ -45,16 +45,21 @@ class ColmapImage:
     translation: tuple[float, ...]
 
 
-def read_cameras(folder: Path, *, root: Path | None) -> dict[int, ColmapCamera]:
-    """The cameras of a model by number, from cameras.bin or else cameras.txt.
+def read_cameras(folder: Path, *, root: Path | None) -> dict[int, ColmapCamera | str]:
+    """The cameras of a model by number, from cameras.bin or else cameras.txt; what is wrong where one is there twice
+    and differs.
 
     Raises:
         FileError: there is neither, or it is damaged.
     """
     name, data = _read_either(folder, "cameras", root)
     try:
-        pairs = _binary_cameras(data) if name.endswith(".bin") else _text_cameras(data.decode("utf-8"))
-        return dict(pairs)
+        pairs = _binary_cameras(data) if name.endswith(".bin") else _text_cameras(_text(data))
+        cameras: dict[int, ColmapCamera | str] = {}
+        for number, camera in pairs:
+            same = cameras.setdefault(number, camera) == camera
+            cameras[number] = camera if same else f"{name} has more than one camera {number}, and they differ"
+        return cameras
     except (struct.error, ValueError, IndexError) as error:
         raise _damaged(name, error) from error
 
@@ -67,9 +72,14 @@ def read_images(folder: Path, *, root: Path | None) -> list[ColmapImage]:
     """
     name, data = _read_either(folder, "images", root)
     try:
-        return list(_binary_images(data) if name.endswith(".bin") else _text_images(data.decode("utf-8")))
+        return list(_binary_images(data) if name.endswith(".bin") else _text_images(_text(data)))
     except (struct.error, ValueError, IndexError) as error:
         raise _damaged(name, error) from error
+
+
+def _text(data: bytes) -> str:
+    """Names that are no UTF-8 become what Python calls such files."""
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _damaged(name: str, error: Exception) -> FileError:
@@ -117,7 +127,7 @@ def _binary_images(data: bytes) -> Iterator[ColmapImage]:
         _, *pose, camera = struct.unpack_from("<i7di", data, position)
         position += 64
         end = data.index(b"\0", position, position + _MAX_NAME)
-        name = data[position:end].decode("utf-8")
+        name = _text(data[position:end])
         (points,) = struct.unpack_from("<Q", data, end + 1)
         position = end + 9 + 24 * points
         if position > len(data):
@@ -131,9 +141,30 @@ def _text_images(text: str) -> Iterator[ColmapImage]:
     lines = [line for line in text.split("\n") if not line.startswith("#")]
     while lines and not lines[-1].strip():
         lines.pop()
-    for line in lines[::2]:  # an image's second line, which may be empty, has its points
+    followed = False
+    for line in lines:
+        if followed and _has_points(line):
+            followed = False
+            continue
+        followed = True
         _, *pose, camera, name = line.strip().split(" ", 9)
         numbers = [float(number) for number in pose]
         if len(numbers) != 7:
             raise ValueError(f"an image has {len(numbers)} numbers instead of 7")
         yield ColmapImage(name, int(camera), tuple(numbers[:4]), tuple(numbers[4:]))
+
+
+def _has_points(line: str) -> bool:
+    """Whether this is an image's second line, x, y and number of its points, which may be none; some tools leave it out
+    for all images. An image's own line has nine numbers and then a name.
+    """
+    words = line.split()
+    return len(words) % 3 == 0 and all(map(_is_number, words[:12]))
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

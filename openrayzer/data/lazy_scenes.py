@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
@@ -41,19 +42,22 @@ class LazyScenes(Dataset, Generic[Table]):
 
     Opening looks for the scenes, then into each, unless there are more than ``scan_limit``: then a scene is looked
     into when it is first used (``num_frames`` and ``read`` raise ``BrokenSceneError``). Memory holds the scenes' names
-    and the tables of a few. Subclasses set the attributes and say how to find and to load.
+    and the tables of a few, or of all that were looked into. Subclasses set the attributes and say how to find and to
+    load.
 
     Attributes:
         root: where the scenes are.
         scenes: text file that names the scenes to use, one a line; None for all.
         scan_limit: number of scenes up to which opening looks into them all.
         follow_links: whether links may lead out of ``root``.
+        keep_tables: whether all tables stay in memory, for sources where they are small and dear.
     """
 
     root: Path
     scenes: Path | None = None
     scan_limit: int
     follow_links: bool = False
+    keep_tables: bool = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,11 +97,15 @@ class LazyScenes(Dataset, Generic[Table]):
                 found[key] = place
         if self.scenes is not None:
             found = _chosen(found, self.scenes, problems)
-        faults = self._look_into(found, problems) if len(found) <= self.scan_limit else dict.fromkeys(found, -1)
+        looked: dict[str, Table] = {}
+        faults = dict.fromkeys(found, -1)
+        if len(found) <= self.scan_limit:
+            faults = self._look_into(found, problems, looked)
         self._keys = [key for key in found if faults[key]]
         self._places = [str(found[key]) for key in self._keys]
         self._num_frames = [faults[key] for key in self._keys]
         self._tables.clear()
+        self._tables.update((scene, looked[key]) for scene, key in enumerate(self._keys) if key in looked)
         self.problems = tuple(problems)
         if not self._keys:
             some = [*problems[:_NAMED], *([f"and {len(problems) - _NAMED} more"] if len(problems) > _NAMED else [])]
@@ -127,7 +135,7 @@ class LazyScenes(Dataset, Generic[Table]):
             except FileError as error:
                 raise BrokenSceneError(f"{place}: scene {self._keys[scene]!r} is left out: {error}") from error
             self._tables[scene] = table
-            while len(self._tables) > _CACHED_TABLES:
+            while len(self._tables) > _CACHED_TABLES and not self.keep_tables:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(scene)
         return self._tables[scene]
@@ -158,18 +166,21 @@ class LazyScenes(Dataset, Generic[Table]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
 
-    def _look_into(self, found: Mapping[str, Path], problems: list[str]) -> dict[str, int]:
-        """Number of frames of every scene, 0 for those that cannot be used."""
+    def _look_into(self, found: Mapping[str, Path], problems: list[str], kept: dict[str, Table]) -> dict[str, int]:
+        """Number of frames of every scene, 0 for those that cannot be used; tables go to ``kept`` if they stay."""
+        look = partial(self._num_frames_and_problem, kept=kept)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
-            looked = dict(zip(found, pool.map(self._num_frames_and_problem, found, found.values()), strict=True))
+            looked = dict(zip(found, pool.map(look, found, found.values()), strict=True))
         problems += [problem for _, problem in looked.values() if problem]
         return {key: num_frames for key, (num_frames, _) in looked.items()}
 
-    def _num_frames_and_problem(self, key: str, place: Path) -> tuple[int, str]:
+    def _num_frames_and_problem(self, key: str, place: Path, *, kept: dict[str, Table]) -> tuple[int, str]:
         try:
             table = self.load(place)
         except FileError as error:
             return 0, f"{place}: scene {key!r} is left out: {error}"
+        if self.keep_tables:
+            kept[key] = table
         if not table.num_frames:
             return 0, f"{place}: scene {key!r} is left out: it has no frames"
         if not table.frame_faults:

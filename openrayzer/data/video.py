@@ -47,6 +47,7 @@ class Video(LazyScenes[VideoScene]):
     """
 
     posed = False
+    keep_tables = True  # 8 bytes a frame, for which the whole file is read
 
     def __init__(
         self,

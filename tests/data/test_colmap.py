@@ -1,5 +1,6 @@
 """COLMAP models, text and binary, give the cameras that were put in; unregistered images keep their places."""
 
+import os
 import struct
 import sys
 from pathlib import Path
@@ -241,3 +242,63 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     write_images(tmp_path / "images")
     with pytest.raises(InputError, match=r"no COLMAP model in .* looked for cameras\.bin or cameras\.txt"):
         opened(tmp_path)
+
+
+def test_images_without_lines_of_points_are_all_there(tmp_path):
+    write_images(tmp_path / "images")
+    write_text(tmp_path / "sparse")
+    table = tmp_path / "sparse" / "images.txt"
+    with_points = opened(tmp_path).read(0, [0, 1, 3, 4])
+    lines = [line for line in table.read_text().splitlines() if line.endswith(".png") or line.startswith("#")]
+    table.write_text("\n".join(lines) + "\n")
+    without = opened(tmp_path).read(0, [0, 1, 3, 4])
+    np.testing.assert_array_equal(without.c2w, with_points.c2w)
+
+
+@pytest.mark.parametrize("points", ["", "1.5 2.5 -1", "1 2 -1 3.5 4.5 77 5 6 8 1e2 3 4"])
+def test_names_with_spaces_and_any_number_of_points(tmp_path, points):
+    (tmp_path / "images").mkdir()
+    for name in ("my 10.png", "x 1 2 y.png"):
+        cv2.imwrite(str(tmp_path / "images" / name), np.zeros((*SIZE, 3), np.uint8))
+    write_text(tmp_path / "sparse", images={"my 10.png": 0, "x 1 2 y.png": 1})
+    table = tmp_path / "sparse" / "images.txt"
+    lines = [line if "png" in line or "#" in line else points for line in table.read_text().splitlines()]
+    table.write_text("\n".join(lines) + "\n")
+    dataset = opened(tmp_path)
+    assert dataset.num_frames(0) == 2
+    assert not dataset.problems
+
+
+@pytest.mark.parametrize("second", ["1 PINHOLE 32 24 25.6 26.4 16.0 12.0", "1 PINHOLE 32 24 99 99 16.0 12.0"])
+def test_a_camera_that_is_there_twice_is_named_if_it_differs(tmp_path, second):
+    write_images(tmp_path / "images")
+    write_text(tmp_path / "sparse")
+    cameras, images = tmp_path / "sparse" / "cameras.txt", tmp_path / "sparse" / "images.txt"
+    cameras.write_text(f"{cameras.read_text()}2 PINHOLE 32 24 30 30 16 12\n{second}\n")
+    images.write_text(images.read_text().replace(" 1 f4.png", " 2 f4.png"))
+    dataset = opened(tmp_path)
+    assert dataset.read(0, [4]).intrinsics[0, 0] == pytest.approx(30 / 32)
+    if "99" in second:
+        with pytest.raises(
+            BrokenSceneError, match=r"frame 0: cameras\.txt has more than one camera 1, and they differ"
+        ):
+            dataset.read(0, [0])
+    else:
+        assert dataset.read(0, [0]).intrinsics[0, 0] == pytest.approx(0.8)
+
+
+@WRITERS
+def test_a_name_that_is_no_utf_8_spoils_nothing(tmp_path, write):
+    write_images(tmp_path / "images")
+    write(tmp_path / "sparse", images={"f4.png": 3, "f\u00fc.png": 0, "f1.png": 1})
+    for table in (tmp_path / "sparse").iterdir():
+        table.write_bytes(table.read_bytes().replace("\u00fc".encode(), b"\xfc"))
+    dataset = opened(tmp_path)
+    dataset.read(0, [1, 4])
+    assert dataset.num_frames(0) == 6  # five files, and one that is only in the model
+    with pytest.raises(BrokenSceneError, match=r"f\udcfc.png is not in"):
+        dataset.read(0, [5])
+    os.rename(os.fsencode(tmp_path / "images" / "f2.png"), os.fsencode(tmp_path / "images") + b"/f\xfc.png")
+    again = opened(tmp_path)
+    assert again.num_frames(0) == 5
+    assert again.read(0, [4]).images[0].max() == 2

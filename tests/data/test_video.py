@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from openrayzer.data import video
 from openrayzer.data.loading import load_batches
 from openrayzer.data.video import Video
 from openrayzer.interfaces import BrokenSceneError, InputError
@@ -321,3 +322,23 @@ def test_real_video(shared_data):
     whole = dataset.read(0, range(32)).images
     assert whole[0].shape == (336, 448, 3)
     np.testing.assert_array_equal(dataset.read(0, [17]).images[0], whole[17])
+
+
+def test_many_videos_are_looked_into_once(tmp_path, monkeypatch):
+    for place in range(20):
+        write_video(tmp_path / f"{place:02}.mp4", frames=2)
+    looked = []
+    read_index = video.read_index
+    monkeypatch.setattr(video, "read_index", lambda path: (looked.append(path.name), read_index(path))[1])
+    for limit in (5, 100):
+        dataset = opened(tmp_path, scan_limit=limit)
+        for _ in range(2):
+            assert [dataset.num_frames(scene) for scene in range(20)] == [2] * 20
+            assert [number(dataset.read(scene, [1]).images[0]) for scene in range(20)] == [1] * 20
+        assert sorted(looked) == [f"{place:02}.mp4" for place in range(20)]
+        looked.clear()
+
+
+def test_frames_are_stamped_with_the_times_at_which_they_are_shown(clip):
+    origin = opened(clip).origin(0)
+    assert origin.timestamps[:4].tolist() == pytest.approx([0, 1e6 / 30, 2e6 / 30, 3e6 / 30], abs=1)
