@@ -187,6 +187,19 @@ class Renderer(nn.Module, ABC):
             backend: computes attention.
         """
 
+    def prepare(
+        self,
+        memory: Float[Tensor, "b k d"],
+        *,
+        memory_positions: Float[Tensor, "b k 2"],
+        position_encoding: PositionEncoding,
+    ) -> tuple[Tensor, ...]:
+        """What of the memory no view changes, to be computed once; nothing by default.
+
+        A renderer that has something takes it in ``forward`` as ``prepared``, and makes the same of it.
+        """
+        return ()
+
 
 class Model(nn.Module, ABC):
     """Three maps: images -> cameras, images + cameras -> scene, scene + cameras -> images.
@@ -232,6 +245,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """The scene as the cameras see it; as often as wanted."""
+
+    def prepare(self, scene: Scene) -> Scene:
+        """The same scene, of which many calls of ``render`` follow: what they all compute is computed once, here."""
+        return scene
 
     def forward(self, views: Views) -> Prediction:
         """Estimate, reconstruct from the context, render the targets: what training differentiates."""

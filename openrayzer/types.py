@@ -108,11 +108,13 @@ class Scene:
         tokens: the memory, whatever it means to the model that made it.
         positions: where each token of the memory lies, as the model's position encoding counts; (0, 0) for nowhere.
         image_size: height and width in pixels at which views are rendered.
+        prepared: what all renderings of the scene share, where ``Model.prepare`` has computed it already.
     """
 
     tokens: Float[Tensor, "b k d"]
     positions: Float[Tensor, "b k 2"]
     image_size: tuple[int, int]
+    prepared: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "b n d"]:
         packed = rearrange(self.query_key_value(tokens), "b n (three h e) -> three b n h e", three=3, h=self.num_heads)
         query, key, value = packed.unbind(0)
-        query, key = rotate(self.query_norm(query)), rotate(self.key_norm(key))
+        query, key = rotate(self.query_norm(query)).to(value.dtype), rotate(self.key_norm(key)).to(value.dtype)
         return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
 
 
@@ -47,15 +47,22 @@ class CrossAttention(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "b n d"],
-        memory: Float[Tensor, "b k d"],
+        shown: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]],
         rotate: Rotation,
-        rotate_memory: Rotation,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b n d"]:
+        """What the tokens read of the keys and values that ``show`` made of the memory."""
+        key, value = shown
         query = rearrange(self.query(tokens), "b n (h e) -> b n h e", h=self.num_heads)
-        key, value = rearrange(self.key_value(memory), "b k (two h e) -> two b k h e", two=2, h=self.num_heads)
-        query, key = rotate(self.query_norm(query)), rotate_memory(self.key_norm(key))
+        query = rotate(self.query_norm(query)).to(value.dtype)
         return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
+
+    def show(
+        self, memory: Float[Tensor, "b k d"], rotate: Rotation
+    ) -> tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]]:
+        """Keys and values of the memory; whoever reads it, they are the same."""
+        key, value = rearrange(self.key_value(memory), "b k (two h e) -> two b k h e", two=2, h=self.num_heads)
+        return rotate(self.key_norm(key)).to(value.dtype), value
 
 
 def split_width(width: int, num_heads: int) -> int:

@@ -4,11 +4,13 @@ import math
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.layers.cosine_attention import Heads, Turn
+from openrayzer.layers.rotary import PlaneTurn
 
 LOWEST, HIGHEST = math.pi, 10 * math.pi
 """Frequencies in radians per half of the longer image side; the highest itself is left out."""
@@ -53,13 +55,11 @@ def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head
     """
     frequencies = axial_frequencies(num_heads, head_width, spread, coordinates.device)
     angles = rearrange(coordinates[..., None, None] * frequencies, "... n yx h k -> ... n h (yx k)")
-    cosine, sine = angles.cos(), angles.sin()
     k = head_width // 8
-    sizes = [k, 2 * k, k, 2 * k, head_width - 6 * k]
+    plane_turn = PlaneTurn(F.pad(angles, (k, 0)))  # no angle for the time axis
 
     def turn(heads: Heads) -> Heads:
-        time, first, time_too, second, rest = heads.split(sizes, dim=-1)
-        turned = first * cosine - second * sine, second * cosine + first * sine
-        return torch.cat([time, turned[0].to(heads.dtype), time_too, turned[1].to(heads.dtype), rest], dim=-1)
+        turning, rest = heads.split([6 * k, head_width - 6 * k], dim=-1)
+        return torch.cat([plane_turn(turning), rest], dim=-1)
 
     return turn

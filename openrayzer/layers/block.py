@@ -47,12 +47,17 @@ class ReadingBlock(nn.Module):
         rotate_targets: Rotation,
         rotate_memory: Rotation,
         backend: AttentionBackend,
+        shown: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]] | None = None,
     ) -> Float[Tensor, "b v n d"]:
-        """``rotate`` turns one view's tokens, ``rotate_targets`` those of all views in one sequence."""
+        """``rotate`` turns one view's tokens, ``rotate_targets`` those of all views in one sequence.
+
+        ``shown`` are the memory's keys and values where they are known already; then ``memory`` is not looked at.
+        """
         b, v = tokens.shape[:2]
         tokens = rearrange(tokens, "b v n d -> (b v) n d")
         tokens = tokens + self.attention(self.attention_norm(tokens), rotate, backend)
         tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views read the same memory
-        tokens = tokens + self.reading(self.reading_norm(tokens), memory, rotate_targets, rotate_memory, backend)
+        shown = self.reading.show(memory, rotate_memory) if shown is None else shown
+        tokens = tokens + self.reading(self.reading_norm(tokens), shown, rotate_targets, backend)
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
         return rearrange(tokens, "b (v n) d -> b v n d", v=v)

@@ -1,5 +1,6 @@
 """What RayZer and LVSM's encoder-decoder share: posed views to a set of latents, latents to posed views."""
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -81,6 +82,7 @@ class LatentScene(nn.Module):
 
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a memory, in [0, 1], float32."""
+        known = {"prepared": scene.prepared} if scene.prepared else {}
         tokens = self.renderer(
             self.target_rays(plucker_rays(cameras, scene.image_size)),
             scene.tokens,
@@ -88,8 +90,15 @@ class LatentScene(nn.Module):
             memory_positions=scene.positions,
             position_encoding=self.position_encoding,
             backend=self.backend,
+            **known,
         )
         return self.pixels(tokens, scene.image_size)
+
+    def prepare(self, scene: Scene) -> Scene:
+        """The scene with what its renderings share."""
+        positions, encoding = scene.positions, self.position_encoding
+        prepared = self.renderer.prepare(scene.tokens, memory_positions=positions, position_encoding=encoding)
+        return replace(scene, prepared=prepared)
 
     def _positions(self, cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
         grid = patch_grid(image_size, self.patch_size)

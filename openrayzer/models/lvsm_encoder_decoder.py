@@ -107,6 +107,9 @@ class LVSMEncoderDecoder(Model):
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
+    def prepare(self, scene: Scene) -> Scene:
+        return self.scene.prepare(scene)
+
 
 def _check_fusion(fusion: Fusion, tokenizer: Tokenizer | None, position_encoding: PositionEncoding) -> None:
     name = type(fusion).__name__

@@ -155,6 +155,9 @@ class RayZer(Model):
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
+    def prepare(self, scene: Scene) -> Scene:
+        return self.scene.prepare(scene)
+
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; images become tokens once for all of them."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None

@@ -1,11 +1,11 @@
 """Position encoding: rotary, over rows and columns."""
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
+from openrayzer.layers.rotary import PlaneTurn
 
 
 @POSITION_ENCODINGS.register("rope2d")
@@ -31,12 +31,9 @@ class RotaryEncoding2D(PositionEncoding):
         quarter = head_width // 4
         exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
         frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it
-        angles = positions.float()[..., None] * frequencies  # (b, n, 2, e/4)
-        cosine, sine = rearrange(torch.stack([angles.cos(), angles.sin()]), "two b n plane k -> two b n 1 plane k")
+        turn = PlaneTurn(positions.float()[:, :, None, :, None] * frequencies)  # angles (b, n, 1, 2, e/4)
 
         def rotate(heads: Tensor) -> Tensor:
-            first, second = rearrange(heads, "b n h (plane two k) -> two b n h plane k", plane=2, two=2)
-            turned = torch.stack([first * cosine - second * sine, second * cosine + first * sine])
-            return rearrange(turned, "two b n h plane k -> b n h (plane two k)").to(heads.dtype)
+            return turn(heads.unflatten(-1, (2, head_width // 2))).flatten(-2)
 
         return rotate

@@ -1,5 +1,7 @@
 """Renderer: target tokens read a memory that stays as it is."""
 
+from typing import cast
+
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
@@ -14,8 +16,8 @@ from openrayzer.layers.stack import Stack
 class ReadingRenderer(Renderer):
     """Each block attends within the target view, then from it to the memory, which no target changes.
 
-    The memory's keys and values are computed once for all target views, so a view costs its own tokens and
-    not the memory's.
+    The memory's keys and values are computed once for all target views of a call, or, with a prepared scene, of all
+    calls, so a view costs its own tokens and not the memory's.
 
     Args:
         width: token width d.
@@ -50,6 +52,7 @@ class ReadingRenderer(Renderer):
         memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
+        prepared: tuple[Tensor, ...] = (),
     ) -> Float[Tensor, "b v n d"]:
         places = [
             rearrange(positions, "b v n two -> (b v) n two"),
@@ -57,7 +60,21 @@ class ReadingRenderer(Renderer):
             memory_positions,
         ]
         rotations = [position_encoding.rotation(place, self.head_width) for place in places]
-        tokens, memory = self.norm(rays), self.memory_norm(memory)
-        for number in range(len(self.stack.blocks)):
-            tokens = self.stack.run(number, tokens, memory, *rotations, backend)
+        tokens = self.norm(rays)
+        memory = memory if prepared else self.memory_norm(memory)
+        shown = list(zip(prepared[::2], prepared[1::2], strict=True)) or [None] * len(self.stack.blocks)
+        for number, key_value in enumerate(shown):
+            tokens = self.stack.run(number, tokens, memory, *rotations, backend, key_value)
         return tokens
+
+    def prepare(
+        self,
+        memory: Float[Tensor, "b k d"],
+        *,
+        memory_positions: Float[Tensor, "b k 2"],
+        position_encoding: PositionEncoding,
+    ) -> tuple[Tensor, ...]:
+        """The memory's keys and values in each block, one after the other."""
+        rotate, memory = position_encoding.rotation(memory_positions, self.head_width), self.memory_norm(memory)
+        blocks = [cast(ReadingBlock, block) for block in self.stack.blocks]
+        return tuple(part for block in blocks for part in block.reading.show(memory, rotate))
