@@ -1,8 +1,8 @@
 """Checkpoints that exist completely or not at all.
 
 ``checkpoints/step_00001000/`` is written as ``step_00001000.tmp``, flushed to disk, given a manifest with sizes and
-checksums, read back, and only then renamed; ``latest`` names it after that. Whatever dies at whatever moment, the one
-before stays good. All processes must see the same file system.
+checksums, read back from there, and only then renamed; ``latest`` names it after that. Whatever dies at whatever
+moment, the one before stays good. All processes must see the same file system.
 """
 
 import json
@@ -12,14 +12,15 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.training.background import Background
 from openrayzer.training.best_checkpoint import METRICS, Best
 from openrayzer.training.engine import Engine
 from openrayzer.training.rank_state import merge_states
@@ -49,10 +50,14 @@ def save_checkpoint(
     state: Mapping[str, Any],
     experiment: Mapping[str, Any],
     keep: int,
+    background: Background,
     best: Best | None = None,
     metrics: Mapping[str, Any] | None = None,
-) -> Path:
+) -> None:
     """Write one checkpoint; all processes must call this.
+
+    When it returns, all files are written as far as the operating system is concerned, and training may go on; they are
+    flushed, read back, checked and announced in the background.
 
     Args:
         engine: weights, optimizer, schedule and step counts.
@@ -60,42 +65,79 @@ def save_checkpoint(
         state: what this process needs to go on: tensors and plain values only.
         experiment: the resolved experiment and what the run was started with.
         keep: how many of the newest stay.
+        background: of this process; what goes wrong there is an InputError when it is waited for.
         best: what is best; the best stays, too.
         metrics: what was measured with these very weights, if anything.
 
     Raises:
-        InputError: the disk is full or cannot be written; the checkpoints before are untouched.
+        InputError: the disk is full or cannot be written, now or for the checkpoint before; those before are untouched.
     """
     begin, process = time.perf_counter(), engine.process
+    process.by_first(background.wait)
     name = checkpoint_name(engine.steps)
     unfinished = folder / f"{name}.tmp"
-    try:
+    with _explained(unfinished):
         if process.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             for stale in folder.glob("*.tmp"):
                 shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
         process.barrier()
-        engine.deepspeed.save_checkpoint(str(folder), tag=unfinished.name, save_latest=False)
-        torch.save(dict(state), unfinished / _rank_file(process.rank))
-        if engine.average is not None:
-            engine.average.save(unfinished, rank=process.rank)
-        process.barrier()
-        if process.is_first:
+        with _without_checksums_of_torch():
+            engine.deepspeed.save_checkpoint(str(folder), tag=unfinished.name, save_latest=False)
+            torch.save(dict(state), unfinished / _rank_file(process.rank))
+            if engine.average is not None:
+                engine.average.save(unfinished, rank=process.rank)
+    process.barrier()
+    if not process.is_first:
+        return
+    manifest = {
+        "format": FORMAT,
+        "step": engine.steps,
+        "skipped": engine.skipped,
+        "skipped_in_a_row": engine.skipped_in_a_row,
+        "world_size": process.world_size,
+        "zero_stage": engine.stage,
+        METRICS: dict(metrics or {}),
+    }
+    stall = time.perf_counter() - begin
+
+    def finish() -> None:
+        with _explained(unfinished):
             _write(unfinished / EXPERIMENT, json.dumps(experiment, indent=2, default=str))
-            _publish(unfinished, folder / name, engine, metrics or {})
+            _publish(unfinished, folder / name, manifest)
             _prune(folder, keep=keep, best=best)
+        seconds = time.perf_counter() - begin
+        LOG.info("checkpoint %s written in %.1f s, for %.1f s of which training waited", name, seconds, stall)
+
+    background.begin(finish)
+
+
+@contextmanager
+def _explained(unfinished: Path) -> Iterator[None]:
+    """Turn what a full disk raises into an InputError, and remove what could not be finished."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(words in str(error) for words in _TORCH_CANNOT_WRITE):
             raise
+        folder, name = unfinished.parent, unfinished.stem
         reason = error if isinstance(error, OSError) else f"{shutil.disk_usage(folder).free >> 20} MiB are free there"
         shutil.rmtree(unfinished, ignore_errors=True)
         raise InputError(
             f"checkpoint {name} could not be written to {folder}: {reason}. The checkpoints before it are untouched: "
             "free some space, or make the folder writable, and start the same command again"
         ) from error
-    process.barrier()
-    LOG.info("checkpoint %s written in %.1f s", name, time.perf_counter() - begin)
-    return folder / name
+
+
+@contextmanager
+def _without_checksums_of_torch() -> Iterator[None]:
+    """The manifest has checksums of whole files; torch would compute its own for every tensor on top."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
 
 
 def newest_good(folder: Path) -> Path | None:
@@ -210,24 +252,15 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     return state
 
 
-def _publish(unfinished: Path, final: Path, engine: Engine, metrics: Mapping[str, Any]) -> None:
-    """Flush, describe, read back, rename, announce."""
+def _publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
+    """Describe, flush, read back, rename, announce."""
     files = {file.name: [file.stat().st_size, _checksum(file)] for file in sorted(unfinished.iterdir())}
     for name in files:
         _flush(unfinished / name)
-    ranks = sum(name.startswith("rank_") for name in files)
-    if ranks != engine.process.world_size:
-        raise OSError(f"{ranks} of {engine.process.world_size} processes wrote to {unfinished}; is it a shared folder?")
-    manifest = {
-        "format": FORMAT,
-        "step": engine.steps,
-        "skipped": engine.skipped,
-        "skipped_in_a_row": engine.skipped_in_a_row,
-        "world_size": engine.process.world_size,
-        "zero_stage": engine.stage,
-        METRICS: dict(metrics),
-        "files": files,
-    }
+    ranks, expected = sum(name.startswith("rank_") for name in files), manifest["world_size"]
+    if ranks != expected:
+        raise OSError(f"{ranks} of {expected} processes wrote to {unfinished}; is it a shared folder?")
+    manifest = {**manifest, "files": files}
     _write(unfinished / MANIFEST, json.dumps(manifest, indent=1))
     damage = damage_of(unfinished)
     if damage:
@@ -305,8 +338,10 @@ def _write(file: Path, text: str) -> None:
 
 
 def _flush(path: Path) -> None:
+    """To the disk, and out of memory, so that what is read next comes from the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)

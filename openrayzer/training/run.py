@@ -13,6 +13,7 @@ from openrayzer.data.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.settings import Experiment, TrainSettings
 from openrayzer.training import random_state
+from openrayzer.training.background import Background
 from openrayzer.training.bad_steps import LossWatch, Trace, dump
 from openrayzer.training.best_checkpoint import Best
 from openrayzer.training.checkpoint import checkpoint_name, load_checkpoint, manifests, save_checkpoint
@@ -120,8 +121,12 @@ def _train(
             statistics=run.statistics,
             difficulty=experiment.data.view_sampler.difficulty,
         )
+        process.by_first(run.background.wait)
     finally:
-        run.loggers.close()
+        try:
+            run.background.wait()
+        finally:
+            run.loggers.close()
     return SIGNALLED + signal_number if signal_number else 0
 
 
@@ -194,6 +199,11 @@ class Run:
     _measured: tuple[int, Mapping[str, Any]] = (0, MappingProxyType({}))  # at which step, and what
 
     @cached_property
+    def background(self) -> Background:
+        """Where checkpoints are finished while training goes on."""
+        return Background()
+
+    @cached_property
     def loggers(self) -> LoggerGroup:
         """metrics.jsonl and what the experiment lists; none on other ranks than the first."""
         if not self.engine.process.is_first:
@@ -237,6 +247,7 @@ class Run:
             state=rank_state(self.meter, problems=self.tally.problems, losses=self.tally.watch.state()),
             experiment=self.record,
             keep=self.experiment.train.keep_checkpoints,
+            background=self.background,
             best=self._best,
             metrics=finite(self._measured[1]) if self._measured[0] == step else {},
         )
@@ -274,8 +285,12 @@ class Run:
         best = self._best
         if best is None:
             return False
-        folder = self.folder / CHECKPOINTS
-        return self.engine.process.by_first(lambda: best.improves(metrics, list(manifests(folder).values())))
+
+        def improves() -> bool:
+            self.background.wait()
+            return best.improves(metrics, list(manifests(self.folder / CHECKPOINTS).values()))
+
+        return self.engine.process.by_first(improves)
 
     @property
     def _best(self) -> Best | None:
