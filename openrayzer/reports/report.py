@@ -63,6 +63,7 @@ def render(results: Results, *, picture_room: int) -> str:
     """The page as text; every text that comes from data is escaped."""
     album = Album(results.folder, picture_room)
     scenes, without_cameras = scene_data(results, album, camera_room=CAMERA_ROOM)
+    rows = _scene_rows(results)
     environment = Environment(
         loader=PackageLoader("openrayzer.reports"),
         autoescape=True,
@@ -90,7 +91,8 @@ def render(results: Results, *, picture_room: int) -> str:
         method=method,
         pixels={name: PIXELS[pixel_use(how)] for name, how in results.values["placements"].items()},
         scene_columns=_scene_columns(results),
-        scene_rows=_scene_rows(results),
+        scene_rows=rows,
+        some_missing=any(value is None for row in rows for value, _ in row["cells"]),
         scene_data=scenes,
         album=album,
         without_cameras=without_cameras,

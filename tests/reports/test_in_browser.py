@@ -1,7 +1,9 @@
 """The page in headless Chromium, opened as a file."""
 
+import json
 import re
 import subprocess
+from html import unescape
 from pathlib import Path
 
 from example import EVIL, write_example
@@ -60,3 +62,35 @@ def test_an_error_in_a_script_would_be_seen(tmp_path, chromium):
     page.write_text(text.replace("</body>", "<script>throw new Error('planted')</script></body>"), encoding="utf-8")
     _, console = visit(chromium, page)
     assert any("planted" in line for line in console)
+
+
+CLICKS = """
+const find = (words) => document.querySelector(words), seen = [];
+find('th[data-key="ssim"] button').click(); seen.push(location.hash);
+find('th[data-key="ssim"] button').click(); seen.push(location.hash);
+find('tr[data-place="4"] button').click(); seen.push(location.hash, find('#scene h3').textContent);
+find('tr[data-place="0"] button').click();
+find('#scene .strip img').click(); seen.push(find('#large').open, find('#large img').alt);
+find('#large').dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'})); seen.push(find('#large img').alt);
+const canvas = find('canvas'), before = canvas.toDataURL();
+canvas.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'})); seen.push(canvas.toDataURL() !== before);
+find('#find').value = 'SCENE_'; find('#find').dispatchEvent(new Event('input')); seen.push(find('#count').textContent);
+document.body.dataset.seen = JSON.stringify(seen);
+"""
+
+
+def test_clicks_and_keys_sort_open_enlarge_turn_and_find(tmp_path, chromium):
+    write_example(tmp_path)
+    page = write_report(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("</body>", f"<script>{CLICKS}</script></body>"), encoding="utf-8")
+    document, console = visit(chromium, page)
+    assert console == []
+    seen = re.search(r'data-seen="([^"]*)"', document)
+    assert json.loads(unescape(seen[1])) == [
+        "#sort=ssim&dir=desc", "#sort=ssim&dir=asc",
+        "#sort=ssim&dir=asc&scene=4", "scene_004",
+        True, "Context 0, frame 0 of scene_000", "Context 8, frame 8 of scene_000",
+        True,
+        "5 of 6 scenes",
+    ]  # fmt: skip
