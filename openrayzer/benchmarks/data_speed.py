@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 
+from openrayzer.benchmarks.cache_speed import cached_epochs, write_sources
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
@@ -31,7 +32,7 @@ from openrayzer.preparing.processes import usable_processes
 from openrayzer.settings import DataSettings, Source
 
 _SIZE, _PATCH = 256, 8
-_FEW = 100  # scenes of the source beside the large one
+_FEW = 100  # scenes of the source beside the large one, and frames of the clip that is read with a cache
 _CLIPS = 4  # of a batch; 4 context and 4 target views each
 
 LOGGER = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
     lines = [*_preparation(root / "train", work, sizes), *_reading(root, work / "png", sizes)]
     if not given:
         lines += _small_scenes(work, sizes)
+    lines += _cached(root, work, sizes)
     if sizes.many:
         lines += _start_up(work / "many", sizes)
     if sizes.many and sizes.train:
@@ -109,6 +111,25 @@ def _small_scenes(work: Path, sizes: Sizes) -> list[Line]:
     write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks, size=(256, 455))
     convert_to_png(root / "train", png, processes=usable_processes())
     return _reading(root, png, sizes)
+
+
+def _cached(root: Path, work: Path, sizes: Sizes) -> list[Line]:
+    chunks = Chunks(root=root)
+    chunks.open()
+    images = chunks.read(0, range(min(chunks.num_frames(0), _FEW))).images
+    height, width = images[0].shape[:2]
+    lines = []
+    for name, dataset in {"chunks": chunks, **write_sources(images, work / "sources")}.items():
+        LOGGER.info("reading %s with and without a cache", name)
+        found = cached_epochs(
+            dataset, work / "cache", size=(_SIZE, _SIZE), batches=2 * sizes.batches, rounds=sizes.rounds
+        )
+        title = f"{width} x {height}, {name}"
+        lines += [
+            Line(f"{title}: without a cache", found["without"], "ms of a core / view"),
+            Line(f"{title}: from a cache", found["with"], "ms of a core / view"),
+        ]
+    return lines
 
 
 def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
