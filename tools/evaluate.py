@@ -24,8 +24,12 @@ Exit code: 0 done; 2 something given is wrong, and then the output folder is as 
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from openrayzer.cli import run_tool
+
+if TYPE_CHECKING:
+    from openrayzer.evaluating.request import EvaluationRequest
 
 
 def main() -> int:
@@ -36,46 +40,41 @@ def main() -> int:
     if arguments.list_protocols:
         print(protocol_table())
         return 0
-    from openrayzer.evaluating.request import EvaluationRequest, split_names
     from openrayzer.evaluating.run import evaluate
     from openrayzer.evaluating.terminal import result_table
-    from openrayzer.interfaces import InputError
     from openrayzer.training.console import logging_to_terminal
     from openrayzer.training.distributed import check_local_processes, started
 
-    if arguments.run is None or arguments.output is None:
-        raise InputError("--run DIR and --output DIR are needed")
-    protocol, placements = split_names(arguments.protocol, arguments.placement)
-    request = EvaluationRequest(
-        run=arguments.run,
-        output=arguments.output,
-        checkpoint=arguments.checkpoint,
-        weights=arguments.weights,
-        data=tuple(arguments.data),
-        dataset=arguments.dataset,
-        overrides=tuple(arguments.set),
-        protocol=protocol,
-        index=arguments.index,
-        placements=placements,
-        image_size=tuple(arguments.image_size) if arguments.image_size else None,
-        batch_size=arguments.batch_size,
-        views_at_once=arguments.views_at_once,
-        max_scenes=arguments.max_scenes,
-        precision=arguments.precision,
-        lpips_vgg=arguments.lpips_vgg,
-        lpips_alex=arguments.lpips_alex,
-        sweep=tuple(arguments.views),
-        sanity=arguments.sanity,
-        transfer=arguments.transfer,
-        pictures=arguments.pictures,
-        seed=arguments.seed,
-    )
+    request = request_of(arguments)
     check_local_processes()
     with started() as process, logging_to_terminal(process):
         metrics = evaluate(request, process)
         if process.is_first:
             print(result_table(metrics, request.output))
     return 0
+
+
+def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
+    """The arguments, checked."""
+    from openrayzer.evaluating.request import EvaluationRequest, split_names
+    from openrayzer.interfaces import InputError
+
+    if arguments.run is None or arguments.output is None:
+        raise InputError("--run DIR and --output DIR are needed")
+    protocol, placements = split_names(arguments.protocol, arguments.placement)
+    same = (
+        "run", "output", "checkpoint", "weights", "dataset", "index", "batch_size", "views_at_once", "max_scenes",
+        "precision", "lpips_vgg", "lpips_alex", "sanity", "transfer", "pictures", "seed",
+    )  # fmt: skip
+    return EvaluationRequest(
+        **{name: getattr(arguments, name) for name in same},
+        data=tuple(arguments.data),
+        overrides=tuple(arguments.set),
+        protocol=protocol,
+        placements=placements,
+        image_size=tuple(arguments.image_size) if arguments.image_size else None,
+        sweep=tuple(arguments.views),
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -137,6 +137,6 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float | None]:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    """Of the finite ones; None without any."""
+    """Of the finite ones, whatever their order; None without any."""
     finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else None
+    return math.fsum(finite) / len(finite) if finite else None

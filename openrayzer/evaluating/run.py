@@ -12,26 +12,21 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-import openrayzer
 from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
-from openrayzer.evaluating.image_scores import SSIM_WINDOW
 from openrayzer.evaluating.measuring import Measurer
+from openrayzer.evaluating.metrics_file import metrics_of
 from openrayzer.evaluating.opening import Opened, open_evaluation
-from openrayzer.evaluating.output import FORMAT, refuse_output, replaced_folder, write_evaluation
-from openrayzer.evaluating.pictures import ERROR_MAPS, Extremes
+from openrayzer.evaluating.output import refuse_output, replaced_folder, write_evaluation
+from openrayzer.evaluating.pictures import Extremes
 from openrayzer.evaluating.pose_trials import (
     refuse_transfer,
     sanity_notes,
     sanity_of,
-    sanity_table,
-    transfer_table,
     transfers_of,
 )
 from openrayzer.evaluating.request import EvaluationRequest
-from openrayzer.evaluating.results import counted_targets, differences, pose_summary, scene_entry, summary, sweep_table
 from openrayzer.evaluating.scene_result import SceneResult
 from openrayzer.evaluating.views_sweep import counts_that_fit, sweep
-from openrayzer.evaluation.placements import PLACEMENTS
 from openrayzer.evaluation.transfer import TransferResult
 from openrayzer.evaluation.view_changes import single_clip
 from openrayzer.interfaces import InputError, UnposedInputError
@@ -41,7 +36,6 @@ from openrayzer.training.engine import autocast_to
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
-CROP = "resized to cover the size (areas where it shrinks, bicubic where it grows), then cropped at the centre"
 MOST_CAMERAS = 20_000
 """Views up to which all cameras are written; beyond, only those of scenes with pictures."""
 
@@ -155,75 +149,28 @@ def _with_progress(clips: EvaluationClips, process: Process) -> Iterable[Views]:
 def _finish(
     request: EvaluationRequest, opened: Opened, parts: list[Tally], process: Process, started: float
 ) -> dict[str, Any]:
-    """Put the parts together, write them, and say what came of it."""
+    """Put the parts together and write them."""
     results = sorted((result for part in parts for result in part.results), key=lambda result: result.number)
-    skipped = {scene: reason for part in parts for scene, reason in sorted(part.skipped.items())}
-    problems = [*opened.notes, *dict.fromkeys(problem for part in parts for problem in part.problems)]
+    skipped = {scene: reason for part in parts for scene, reason in part.skipped.items()}
     if not results:
         reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise InputError(f"none of {opened.clips.expected} scenes could be evaluated: {reasons}")
     _keep_pictures(results, request.pictures, opened.placements[0])
     _keep_cameras(results)
-    targets = counted_targets(
-        results, opened.placements, sum(len(choice.target) for choice in opened.clips.choices.values())
+    metrics = metrics_of(
+        request,
+        opened,
+        results,
+        skipped=dict(sorted(skipped.items())),
+        problems=sorted({problem for part in parts for problem in part.problems}),
+        transfers=[table for part in parts for table in part.transfers],
+        world_size=process.world_size,
+        seconds=time.monotonic() - started,
     )
-    if targets["not_finite"]:
-        problems.append(f"{targets['not_finite']} rendered targets are not finite; their scenes are in no mean")
-    seed = request.seed or 0
-    metrics = {
-        "format": FORMAT,
-        "openrayzer": openrayzer.__version__,
-        "model": opened.about_model,
-        "settings": _settings(request, opened, process),
-        "placements": _placements(opened),
-        "scenes": {
-            "expected": opened.clips.expected,
-            "evaluated": len(results),
-            "skipped": skipped,
-            "problems": problems,
-        },
-        "targets": targets,
-        "summary": summary(results, seed=seed),
-        "differences": differences(results, seed=seed),
-        "poses": pose_summary(results),
-        "transfer": transfer_table(table for part in parts for table in part.transfers),
-        "sanity": sanity_table(results),
-        "views_sweep": sweep_table(results),
-        "seconds": {"total": round(time.monotonic() - started, 3)},
-        "per_scene": {result.scene: scene_entry(result) for result in results},
-    }
     with replaced_folder(request.output) as folder:
         write_evaluation(folder, metrics, results)
         write_report(folder)
     return metrics
-
-
-def _settings(request: EvaluationRequest, opened: Opened, process: Process) -> dict[str, Any]:
-    return {
-        **opened.views,
-        "placements": list(opened.placements),
-        "crop": CROP,
-        "ssim": opened.scores.missing.get("ssim", SSIM_WINDOW),
-        "lpips": opened.scores.lpips,
-        "error_maps": ERROR_MAPS,
-        "precision": request.precision,
-        "world_size": process.world_size,
-        "batch_size": request.batch_size,
-        "seed": opened.evaluation.seed,
-        "bootstrap_seed": request.seed or 0,
-        "max_scenes": request.max_scenes,
-    }
-
-
-def _placements(opened: Opened) -> dict[str, dict[str, Any]]:
-    return {
-        name: {
-            "uses_target_pixels": PLACEMENTS[name].uses_target_pixels,
-            "mixes_target_pixels": PLACEMENTS[name].mixes_target_pixels,
-            "description": PLACEMENTS[name].description,
-        }
-        for name in opened.placements
-    }
 
 
 def _keep_pictures(results: list[SceneResult], first: int, placement: str) -> None:

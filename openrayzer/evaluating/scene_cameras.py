@@ -7,7 +7,7 @@ from typing import Any
 from openrayzer.evaluation.camera_baselines import CAMERA_BASELINES
 from openrayzer.evaluation.camera_metrics import pose_metrics
 from openrayzer.geometry.similarity import similarity_between
-from openrayzer.types import Cameras
+from openrayzer.types import Cameras, Views
 
 _DIGITS = 6  # significant digits of written cameras; they are for plots
 
@@ -29,7 +29,7 @@ def judged_poses(estimated: Mapping[str, Cameras], true: Cameras, baselines: Map
     return judged | free
 
 
-def camera_baselines(views: Any) -> dict[str, Cameras]:
+def camera_baselines(views: Views) -> dict[str, Cameras]:
     """All cameras that cost nothing, for the views of a batch."""
     return {name: baseline(views) for name, baseline in CAMERA_BASELINES.items()}
 

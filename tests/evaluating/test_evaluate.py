@@ -32,7 +32,7 @@ LVSM = {
 
 def numbers(metrics: dict) -> dict:
     """What must not depend on how the work was divided."""
-    parts = ("summary", "differences", "poses", "views_sweep", "targets", "per_scene")
+    parts = ("summary", "differences", "poses", "transfer", "sanity", "views_sweep", "targets", "per_scene")
     return {name: metrics[name] for name in parts}
 
 
@@ -49,14 +49,19 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_two_ranks_give_what_one_gives_bit_for_bit(rayzer: Path, evaluate, tmp_path: Path):
-    alone = evaluate(rayzer, sweep=SWEEP)
-    request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", sweep=SWEEP)
+    trials = {"sweep": SWEEP, "sanity": True, "transfer": True}
+    alone = evaluate(rayzer, **trials)
+    request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", **trials)
     first, second = Ranks(2).each(lambda process: run.evaluate(request, process))
     assert second == {}
     assert numbers(first) == numbers(alone)
     assert first["settings"]["world_size"] == 2
     assert first["scenes"]["evaluated"] == 3
     assert files(tmp_path / "two") == files(tmp_path / "out")
+    assert alone["transfer"]["pairs"] == 2  # the third scene has no partner
+    assert alone["sanity"]["joint"]["shuffled_order"]["scenes"] == 3
+    assert "dropped_views" not in alone["sanity"]["context_only"]
+    assert sum("context_only: dropped_views is left out" in note for note in alone["scenes"]["problems"]) == 1
 
 
 def test_batch_size_changes_nothing_but_rounding(rayzer: Path, evaluate):

@@ -1,0 +1,116 @@
+"""Means, intervals, nested subsets, extremes and error maps: the parts of an evaluation by themselves."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openrayzer.evaluating.image_scores import ImageScores
+from openrayzer.evaluating.pictures import EXTREMES, FULL_ERROR, MAX_VIEWS, Extremes, drawn_views, error_map
+from openrayzer.evaluating.scene_result import SceneResult
+from openrayzer.evaluating.statistics import mean_over_scenes, paired_difference
+from openrayzer.evaluating.views_sweep import spread_order
+
+
+def test_what_is_not_finite_is_in_no_mean():
+    values = [1.0, math.nan, 3.0, math.inf]
+    result = mean_over_scenes(values, seed=0)
+    assert (result.mean, result.scenes, result.not_finite) == (2.0, 2, 2)
+    assert result.std == pytest.approx(math.sqrt(2))
+    assert mean_over_scenes([math.nan], seed=0).mean is None
+    assert mean_over_scenes([], seed=0).scenes == 0
+    single = mean_over_scenes([5.0], seed=0)
+    assert (single.mean, single.std, single.low) == (5.0, None, None)
+
+
+def test_an_interval_holds_the_true_mean_as_often_as_it_says():
+    generator = np.random.default_rng(0)
+    hits = 0
+    for trial in range(200):
+        result = mean_over_scenes(generator.normal(size=40).tolist(), seed=trial)
+        hits += result.low <= 0 <= result.high
+    assert 0.88 <= hits / 200 <= 0.99
+
+
+def test_a_paired_difference_needs_both_and_is_sharper_than_its_parts():
+    generator = np.random.default_rng(0)
+    first = {f"s{i}": value for i, value in enumerate(generator.normal(20, 5, 50))}
+    second = {scene: value - 0.5 + generator.normal(0, 0.1) for scene, value in first.items() if scene != "s3"}
+    result = paired_difference(first, second, seed=0)
+    assert result.scenes == 49
+    assert result.low < 0.5 < result.high
+    assert result.high - result.low < 0.1
+
+
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=20, unique=True))
+def test_subsets_of_a_sweep_are_nested_and_begin_with_the_ends(frames):
+    order = spread_order(frames)
+    assert sorted(order) == list(range(len(frames)))
+    assert frames[order[0]] == min(frames)
+    assert frames[order[min(1, len(order) - 1)]] == max(frames) or len(frames) == 1
+
+
+def test_subsets_of_a_sweep_are_spread():
+    frames = [3, 0, 8, 4, 16, 12]
+    assert [frames[place] for place in spread_order(frames)] == [0, 16, 8, 4, 12, 3]
+
+
+@given(st.lists(st.floats(0, 40), min_size=1, max_size=40), st.integers(0, 5))
+def test_pictures_stay_with_the_first_the_worst_and_the_best(qualities, first):
+    extremes = Extremes(first=first)
+    results = []
+    for number, quality in enumerate(qualities):
+        result = SceneResult(scene=str(number), number=number, context=[0], target=[1], images={})
+        if extremes.wants(number, quality):
+            result.files = {"a": b"1"}
+            extremes.add(result, quality)
+        results.append(result)
+    ranked = sorted(range(len(qualities)), key=lambda number: (qualities[number], number))
+    drawn = {result.number for result in results if result.files}
+    wanted = {*range(min(first, len(qualities))), *ranked[:EXTREMES]}
+    assert wanted <= drawn
+    assert len(drawn) <= first + 2 * EXTREMES
+    if len({*qualities}) == len(qualities):
+        assert drawn == wanted | {*ranked[-EXTREMES:]}
+
+
+def test_a_scene_without_quality_is_among_the_worst():
+    extremes = Extremes(first=0)
+    for number, quality in enumerate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]):
+        extremes.add(SceneResult(str(number), number, [0], [1], {}), quality)
+    assert extremes.wants(9, math.nan)
+    assert not extremes.wants(10, 4.5)
+
+
+def test_an_error_map_has_a_fixed_scale():
+    truth = torch.zeros(3, 2, 3)
+    image = torch.zeros(3, 2, 3)
+    image[:, 0, 1], image[:, 0, 2], image[0, 1, 0] = FULL_ERROR, 1.0, math.nan
+    colours = error_map(image, truth).astype(int)
+    assert tuple(colours[0, 0]) == (0, 0, 4)  # inferno begins almost black
+    assert (colours[0, 1] == colours[0, 2]).all()
+    assert colours[0, 2].sum() > 550  # and ends in a light yellow
+    assert (colours[1, 0] == colours[0, 2]).all()
+
+
+def test_many_views_are_thinned_out_evenly():
+    assert drawn_views(3) == (0, 1, 2)
+    many = drawn_views(300)
+    assert (len(many), many[0], many[-1]) == (MAX_VIEWS, 0, 299)
+
+
+def test_a_metric_that_cannot_be_had_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # no weights/ here
+    scores = ImageScores((8, 8), lpips={}, device="cpu")
+    assert set(scores.missing) == {"ssim", "lpips_vgg", "lpips_alex"}
+    assert "at least 11 x 11" in scores.missing["ssim"]
+    target = torch.rand(1, 2, 3, 8, 8)
+    prediction = target.clone()
+    prediction[0, 1, 0, 0, 0] = math.inf  # clamped, it would pass for white
+    values = scores(prediction, target)
+    assert list(values) == ["psnr"]
+    assert values["psnr"][0, 0] == 100
+    assert values["psnr"][0, 1].isnan()
