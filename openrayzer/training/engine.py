@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from openrayzer.interfaces import CameraHead, Model
+from openrayzer.interfaces import Model
 from openrayzer.settings import BadSteps, TrainSettings
 from openrayzer.training.distributed import Process
+from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.weight_average import WeightAverage
 from openrayzer.training.zero_partition import ZeroPartition
 from openrayzer.types import Cameras, Prediction, Views
@@ -112,7 +113,7 @@ class Engine:
         )
         self._install_skip_rule(settings.bad_steps)
         if settings.focal_detached_steps:
-            self._hold_focal_lengths()
+            hold_focal_lengths(model, held=lambda: self.steps < settings.focal_detached_steps)
         decay = settings.ema_decay
         self.average = WeightAverage(self.partition, decay=decay) if decay else None
 
@@ -210,20 +211,6 @@ class Engine:
         return (
             f"gradient norm {norm:.3g} above {self._norm_limit:g}, {self.settings.bad_steps.norm_factor:g} x clip_norm"
         )
-
-    def _hold_focal_lengths(self) -> None:
-        """Let no gradient through the intrinsics of camera heads in the first steps.
-
-        It becomes zero instead of missing: ZeRO waits for a gradient of every weight.
-        """
-
-        def hold(head: nn.Module, given: Any, cameras: Cameras) -> None:
-            if self.steps < self.settings.focal_detached_steps and cameras.intrinsics.requires_grad:
-                cameras.intrinsics.register_hook(torch.zeros_like)
-
-        for module in self.model.modules():
-            if isinstance(module, CameraHead):
-                module.register_forward_hook(hold)
 
     def _factor(self, step: int) -> float:
         return self.settings.schedule.factor(step, self.settings.steps)
