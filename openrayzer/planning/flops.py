@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop, sdpa_flop
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import clip_shapes, empty_views
@@ -16,11 +17,6 @@ from openrayzer.settings import Experiment
 from openrayzer.types import Views
 
 BACKWARD_COST = 2  # times the forward: gradients of the weights and of the activations
-_FUSED_ON_CPU: dict[Any, Any] = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: sdpa_backward_flop,
-}
-"""Fused attention of CPUs, which torch's own table leaves out."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,29 @@ def count_flops(experiment: Experiment) -> Flops:
 
 def forward_flops(model: Model, views: Views) -> int:
     """Operations of one forward. Model and views may be on ``meta``, where nothing is computed."""
-    with torch.no_grad(), torch.device(views.images.device), flop_counter() as counter:
+    with torch.no_grad(), torch.device(views.images.device), FlopCounterMode(display=False) as counter:
         model(views)
     return counter.get_total_flops()
 
 
-def flop_counter() -> FlopCounterMode:
-    """Counts while its ``with`` block runs; ``get_total_flops`` says how many so far."""
-    return FlopCounterMode(display=False, custom_mapping=_FUSED_ON_CPU)
+def flops_of(operation: Any, arguments: tuple[Any, ...], named: dict[str, Any], result: Any) -> int:
+    """Floating point operations of one operator call, as torch dispatches it."""
+    packet = operation._overloadpacket
+    if packet == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+        return _attention(*arguments[:3])
+    if packet == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward:
+        return _attention_backward(*arguments[1:4])
+    count = flop_registry.get(packet)
+    return 0 if count is None else count(*arguments, **named, out_val=result)
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Two products: scores, and scores times values."""
+    rows, columns = query.shape[:-1].numel(), key.shape[-2]
+    return 2 * rows * columns * (query.shape[-1] + value.shape[-1])
+
+
+def _attention_backward(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """Five products: the scores again, their gradient, and the gradients of queries, keys and values."""
+    rows, columns = query.shape[:-1].numel(), key.shape[-2]
+    return 2 * rows * columns * (3 * query.shape[-1] + 2 * value.shape[-1])

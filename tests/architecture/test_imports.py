@@ -68,7 +68,14 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.evaluation",
         "openrayzer.weight_folder",
     },
-    "openrayzer.planning": {"openrayzer.types", "openrayzer.interfaces", "openrayzer.settings"},
+    "openrayzer.planning": {
+        "openrayzer.types",
+        "openrayzer.interfaces",
+        "openrayzer.layers",
+        "openrayzer.settings",
+        "openrayzer.data",
+    },
+    "openrayzer.cluster": {"openrayzer.interfaces", "openrayzer.settings", "openrayzer.data", "openrayzer.training"},
     "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer", "openrayzer.weight_folder"},
     "openrayzer.hub": {"openrayzer.interfaces"},
     "openrayzer.run_folder": {

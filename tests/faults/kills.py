@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from ranks import EXPERIMENT, ROOT, ForkServer, Run, fork_server
+from ranks import EXPERIMENT, PATIENCE, ROOT, ForkServer, Run, fork_server
 
 from openrayzer.training.checkpoint import damage_of, newest_good
 
@@ -35,6 +35,8 @@ PATTERNS: tuple[tuple[str, signal.Signals, tuple[int, ...]], ...] = (
 MOMENTS = ("while saving", "at any moment", "at any moment", "while starting")
 ALONE = 20.0
 """Seconds in which ranks should end by themselves after one is gone."""
+SPAN = 5.0
+"""Seconds of training in which a kill may come."""
 FP32 = ROOT / "ds_configs/zero2_fp32.json"
 
 
@@ -73,14 +75,17 @@ class Campaign:
         self.server, self.folder, self.settings = server, folder, settings
         self.random, self.tally = random.Random(seed), Tally()
         self.straight = folder / "straight"
-        self._duration = 0.0
+        self._start_up = 0.0
 
     def run(self, kills: int) -> Tally:
         """All of it."""
         begin = time.monotonic()
-        codes = self._start(self.straight, "train.checkpoint_every=1", "train.keep_checkpoints=1000").wait()
-        assert codes == (0, 0), (self.straight.parent / "straight.log").read_text()
-        self._duration = time.monotonic() - begin
+        run = self._start(self.straight, "train.checkpoint_every=1", "train.keep_checkpoints=1000")
+        while announced(self.straight) is None and run.living():
+            time.sleep(0.01)
+        self._start_up = time.monotonic() - begin
+        codes = run.wait(10 * PATIENCE)
+        assert codes == (0, 0), run.output()
         while self.tally.kills < kills:
             self._one_run(self.folder / f"run_{self.tally.runs:03d}", kills)
         return self.tally
@@ -113,8 +118,8 @@ class Campaign:
         """Send a signal at a drawn moment; False if the run finished before that."""
         name, number, ranks = self.random.choice(PATTERNS)
         moment = self.random.choice(MOMENTS)
-        share = {"while starting": 0.4, "at any moment": 1.0, "while saving": 0.8}[moment]
-        end = time.monotonic() + self.random.uniform(0, share * self._duration)
+        longest = self._start_up + (SPAN if moment == "at any moment" else 0)
+        end = time.monotonic() + self.random.uniform(0, longest)
         while time.monotonic() < end and run.living():
             time.sleep(0.005)
         while moment == "while saving" and run.living() and not list((output / "checkpoints").glob("*.tmp")):

@@ -98,11 +98,13 @@ class Run:
         return tuple(self.codes[rank] for rank in range(len(self.pids)))
 
     def wait_as_launchers_do(self, *, alone: float) -> tuple[int, ...]:
-        """Exit codes; once a rank has ended badly and ``alone`` seconds have passed, SIGTERM to those that still run."""
-        end = time.monotonic() + alone
-        while self.living() and (time.monotonic() < end or not any(self.codes.values())):
+        """Exit codes; SIGTERM to those that still run ``alone`` seconds after another rank has ended badly."""
+        begin = time.monotonic()
+        while self.living() and time.monotonic() < begin + PATIENCE:
+            if any(self.codes.values()) and time.monotonic() > begin + alone:
+                self.send(signal.SIGTERM)
+                break
             time.sleep(0.02)
-        self.send(signal.SIGTERM)
         return self.wait()
 
     def output(self) -> str:

@@ -169,7 +169,15 @@ def test_parameters_are_counted_by_child_and_in_total(right):
 
 
 def test_memory_and_computation_are_estimated(right):
-    assert "memory on each of 2 rank(s), ZeRO stage 2" in right.stdout
+    assert "memory on each of 2 rank(s) in GiB, 2 clip(s) at once" in right.stdout
+    assert [line.split()[:2] for line in right.stdout.splitlines() if line.startswith("  ZeRO")] == [
+        ["ZeRO", "1"],
+        ["ZeRO", "2*"],
+        ["ZeRO", "3"],
+    ]
+    assert "all kept: activations up to" in right.stdout
+    assert "checkpoints" in right.stdout
+    assert "data: 20 images a step" in right.stdout
     pixels, flops_of_a_pixel = 3 * 8 * 16, 2 * (3 * 16 + 16 * 3)
     clip = pixels * flops_of_a_pixel / 1e3
     assert f"{clip:.1f} kFLOP  (2 context views, 3 target views)" in right.stdout

@@ -1,0 +1,57 @@
+"""What a run reads from its training sources, measured on a few clips."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from openrayzer.data.loader import build_loader
+from openrayzer.settings import DataSettings
+
+_IO = Path("/proc/self/io")
+
+
+@dataclass(frozen=True)
+class DataVolume:
+    """What the training sources hold.
+
+    Attributes:
+        epoch: clips of one epoch.
+        read: bytes read for one clip, from the files as they are stored; None where the system does not count them.
+        clips: number of clips that were read for that.
+        problems: what was wrong with the sources, one sentence each.
+    """
+
+    epoch: int
+    read: float | None
+    clips: int
+    problems: tuple[str, ...]
+
+
+def data_volume(data: DataSettings, *, seed: int, clips: int = 8) -> DataVolume:
+    """Open the training sources and read some clips in this process, as training would.
+
+    Args:
+        data: sources, sampler, image size.
+        seed: of the run.
+        clips: how many to read.
+
+    Raises:
+        InputError: a source cannot be opened, or its scenes cannot be used.
+    """
+    loader = build_loader(replace(data, workers=0), batch_size_per_rank=1, rank=0, world_size=1, seed=seed)
+    problems = list(loader.problems)
+    problems += next(loader).problems  # tables of files are read with the first clip
+    before = _bytes_read()
+    for _ in range(clips):
+        problems += next(loader).problems
+    after = _bytes_read()
+    read = None if before is None or after is None else (after - before) / clips
+    return DataVolume(loader.epoch_size, read, clips, tuple(problems))
+
+
+def _bytes_read() -> int | None:
+    """Bytes that this process has asked the system for, whether they came from disk or from its cache."""
+    try:
+        fields = dict(line.split(": ") for line in _IO.read_text().splitlines())
+        return int(fields["rchar"])
+    except (OSError, KeyError, ValueError):
+        return None

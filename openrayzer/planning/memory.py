@@ -1,0 +1,88 @@
+"""Bytes on each rank and in a checkpoint, from the sizes of the weights and DeepSpeed's configuration."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+FLOAT = 4
+OPTIMIZER = 3 * FLOAT
+"""Per trainable weight: a float32 copy and two float32 means (Adam)."""
+_BUCKET = 500_000_000
+_LIVE = 1_000_000_000
+"""Numbers of weights that DeepSpeed takes where its file says nothing."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on each rank, without activations.
+
+    Attributes:
+        weights: of the model, and under ZeRO-3 those of others that are gathered at the same time.
+        gradients: kept until the step.
+        optimizer: float32 copies and means, and the moving average of the weights, if there is one.
+        buffers: gradients on their way between ranks.
+    """
+
+    weights: float
+    gradients: float
+    optimizer: float
+    buffers: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.weights + self.gradients + self.optimizer + self.buffers
+
+
+def memory(
+    model: nn.Module, deepspeed: Mapping[str, Any], *, ranks: int, stage: int | None = None, averaged: bool = False
+) -> Memory:
+    """What a rank holds beside activations.
+
+    Weights and gradients take 4 bytes each, 2 under ``bf16``; the optimizer keeps a 4-byte copy of the trainable
+    weights and two 4-byte means (Adam). ZeRO divides the optimizer by the ranks from stage 1 on, the gradients from
+    stage 2 on, the weights at stage 3, which gathers up to ``stage3_max_live_parameters`` of them again. A bucket of
+    ``reduce_bucket_size`` gradients is on its way, two with ``overlap_comm``; alone, none is.
+
+    Args:
+        model: anywhere, ``meta`` too.
+        deepspeed: the configuration.
+        ranks: processes.
+        stage: of ZeRO; None takes that of the configuration.
+        averaged: whether a moving average of the weights is kept, divided as the optimizer is.
+
+    Source: Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training Trillion Parameter Models", section 3;
+    the buffers from DeepSpeed's documentation of its configuration.
+    """
+    zero = deepspeed.get("zero_optimization", {})
+    stage = zero.get("stage", 0) if stage is None else stage
+    width = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
+    weights = sum(weight.numel() for weight in model.parameters())
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    gathered = min(weights, zero.get("stage3_max_live_parameters", _LIVE)) if stage >= 3 and ranks > 1 else 0
+    bucket = min(trainable, zero.get("reduce_bucket_size", _BUCKET)) if ranks > 1 else 0
+    return Memory(
+        weights=float(width * (weights / ranks + gathered if stage >= 3 else weights)),
+        gradients=width * trainable / (ranks if stage >= 2 else 1),
+        optimizer=(OPTIMIZER + FLOAT * averaged) * trainable / (ranks if stage >= 1 else 1),
+        buffers=float(width * bucket * (2 if zero.get("overlap_comm", stage >= 3) else 1)),
+    )
+
+
+def checkpoint_bytes(
+    model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int | None = None, averaged: bool = False
+) -> int:
+    """Size of one checkpoint on disk, over all ranks; what is not a number of the model is a few 10 kB a rank.
+
+    The optimizer's 12 bytes for each trainable weight, 4 for each of a moving average, and the weights as the model
+    holds them, which ZeRO-3 leaves out: the optimizer has them.
+    """
+    zero = deepspeed.get("zero_optimization", {})
+    stage = zero.get("stage", 0) if stage is None else stage
+    width = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
+    trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    own = width * sum(weight.numel() for weight in model.parameters() if stage < 3 or not weight.requires_grad)
+    buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+    return own + buffers + (OPTIMIZER + FLOAT * averaged) * trainable

@@ -1,0 +1,154 @@
+"""One micro-batch, forward and backward, followed operation by operation on tensors without content."""
+
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from openrayzer.interfaces import ATTENTION_BACKENDS, Model
+from openrayzer.planning.clip_shapes import ClipShape, empty_views
+from openrayzer.planning.flops import flops_of
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one micro-batch takes on one rank.
+
+    Attributes:
+        kept: bytes that model and losses leave for the backward, clips and prediction included.
+        peak: most bytes in use at once, in either pass, beyond weights and their gradients.
+        forward: floating point operations of the forward, losses included.
+        total: of both passes, what is computed a second time included.
+    """
+
+    kept: int
+    peak: int
+    forward: int
+    total: int
+
+
+def trace_micro_batch(
+    model: Model,
+    shape: ClipShape,
+    image_size: tuple[int, int],
+    *,
+    batch: int,
+    bf16: bool,
+    losses: Sequence[nn.Module] = (),
+) -> Trace:
+    """Follow a micro-batch of a model that is on the ``meta`` device; nothing is computed and no memory is taken.
+
+    Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
+    fused, as on GPUs: no scores are kept. A gradient of a weight counts until it is complete; then it is the
+    optimizer's. What the allocator rounds up and fragments comes on top, a few percent on GPUs.
+
+    Args:
+        model: its weights are given without content and put back afterwards.
+        shape: of the clips.
+        image_size: height and width.
+        batch: clips of one micro-batch on one rank.
+        bf16: whether autocast to bfloat16 is on, as both ``torch_autocast`` and ``bf16`` mean.
+        losses: of prediction and target, on ``meta`` too; none takes the mean of the prediction.
+    """
+    everything = nn.ModuleList([model, *losses])
+    with _without_content(everything), _fused_attention(model), _Live(everything) as live:
+        precision = torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+        views = empty_views(shape, image_size, batch=batch)
+        with precision:
+            prediction = model(views)
+        target = views.target_images
+        images = prediction.images.float()
+        values = [loss(images, target) for loss in losses] or [images.mean()]
+        kept, forward = live.bytes, live.flops
+        torch.stack(values).sum().backward()
+        return Trace(kept, live.peak, forward, live.flops)
+
+
+class _Live(TorchDispatchMode):
+    """Bytes of all storages that operations have made and that are still in use, and what the operations computed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.bytes = self.peak = self.flops = 0
+        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in [*model.parameters(), *model.buffers()])
+        self._hooks = [
+            weight.register_post_accumulate_grad_hook(_drop) for weight in model.parameters() if weight.requires_grad
+        ]
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        super().__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.flops += flops_of(func, args, kwargs or {}, result)
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self.bytes -= size
+
+
+def _drop(weight: Tensor) -> None:
+    weight.grad = None
+
+
+@contextmanager
+def _without_content(model: nn.ModuleList) -> Iterator[None]:
+    """Weights as CPU tensors with a shape and no content, so that autocast and fused kernels are those of a CPU."""
+    tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
+    before = [(table, name, tensor) for table in tables for name, tensor in table.items() if tensor is not None]
+    training = {module: module.training for module in model.modules()}
+    with FakeTensorMode():
+        empty: dict[Tensor, Tensor] = {}
+        for table, name, tensor in before:
+            if tensor not in empty:  # a weight that is used twice stays one weight
+                made = torch.empty(tensor.shape, dtype=tensor.dtype)
+                empty[tensor] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
+            table[name] = empty[tensor]  # type: ignore[assignment]
+        model[0].train()
+        try:
+            yield
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+            for table, name, tensor in before:
+                table[name] = tensor  # type: ignore[assignment]
+
+
+@contextmanager
+def _fused_attention(model: Model) -> Iterator[None]:
+    """``sdpa`` instead of ``auto``, which on a CPU would keep the scores of short sequences."""
+    auto, fused = ATTENTION_BACKENDS["auto"], ATTENTION_BACKENDS["sdpa"]
+    places = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, auto)
+    ]
+    for module, name, _ in places:
+        setattr(module, name, fused())
+    try:
+        yield
+    finally:
+        for module, name, value in places:
+            setattr(module, name, value)
