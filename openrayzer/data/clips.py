@@ -14,6 +14,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from openrayzer.data.patience import patiently
 from openrayzer.data.transforms import as_float, fit_images, fit_intrinsics
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
@@ -104,7 +105,7 @@ def read_clip(
     Raises:
         BrokenSceneError: one of them cannot be used.
     """
-    stored = dataset.read(scene, choice.frames)
+    stored = patiently(lambda: dataset.read(scene, choice.frames))
     for augmentation, generator in changes:
         stored = augmentation.cut(stored, image_size, generator)
     count = len(stored.images)

@@ -1,0 +1,46 @@
+"""Whether every rank can load clips of an experiment, and how fast."""
+
+import time
+
+from openrayzer.cluster.findings import Finding
+from openrayzer.data.loader import build_loader
+from openrayzer.interfaces import InputError
+from openrayzer.settings import DataSettings
+from openrayzer.training.distributed import Process
+
+
+def check_clips(
+    process: Process, data: DataSettings, *, micro_batch: int, accumulation: int, seed: int, batches: int = 6
+) -> Finding:
+    """Load some micro-batches on all ranks at once, as training would.
+
+    Args:
+        process: this process.
+        data: sources, sampler, image size, workers.
+        micro_batch: clips at once on this rank.
+        accumulation: micro-batches of an optimizer step.
+        seed: of the run.
+        batches: how many, after a first one that starts the workers.
+    """
+    problem, rate, wait = "", 0.0, 0.0
+    try:
+        begin = time.perf_counter()
+        loader = build_loader(
+            data, batch_size_per_rank=micro_batch, rank=process.rank, world_size=process.world_size, seed=seed,
+            accumulation=accumulation, device=process.device,
+        )  # fmt: skip
+        next(loader)
+        wait, begin = time.perf_counter() - begin, time.perf_counter()
+        for _ in range(batches):
+            next(loader)
+        rate = batches * micro_batch / (time.perf_counter() - begin)
+    except InputError as error:
+        problem = str(error).partition("\n")[0]
+    problems = process.gather(problem)
+    broken = [rank for rank, text in enumerate(problems) if text]
+    if broken:
+        return Finding("data", "FAILS", f"rank(s) {broken}: {problems[broken[0]]}")
+    rates, waits = process.gather(rate), process.gather(wait)
+    found = f"{sum(rates):,.1f} clips a second over all ranks, {min(rates):,.1f} on the slowest; "
+    found += f"first after {max(waits):.1f} s"
+    return Finding("data", "ok", found)
