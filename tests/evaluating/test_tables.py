@@ -114,3 +114,25 @@ def test_a_metric_that_cannot_be_had_has_a_reason(monkeypatch: pytest.MonkeyPatc
     assert list(values) == ["psnr"]
     assert values["psnr"][0, 0] == 100
     assert values["psnr"][0, 1].isnan()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torchvision, and that these are not its weights
+def test_lpips_is_measured_where_its_weights_are(tmp_path):
+    from torchvision.models import alexnet
+
+    torch.manual_seed(0)
+    file = tmp_path / "alexnet.pth"
+    torch.save(alexnet(weights=None).state_dict(), file)
+    small = ImageScores((24, 32), lpips={"alex": file}, device="cpu")
+    assert "needs images of 31 pixels or more" in small.missing["lpips_alex"]
+    assert small.lpips["alex"] == small.missing["lpips_alex"]
+    scores = ImageScores((32, 40), lpips={"alex": file}, device="cpu")
+    assert scores.lpips["alex"] == str(file)
+    target = torch.rand(1, 3, 3, 32, 40)
+    prediction = target.clone()
+    prediction[0, 1] = 1 - target[0, 1]
+    prediction[0, 2, 0, 0, 0] = math.nan
+    values = scores(prediction, target)["lpips_alex"][0]
+    assert values[0] == pytest.approx(0, abs=1e-6)
+    assert values[1] > 1e-3
+    assert values[2].isnan()
