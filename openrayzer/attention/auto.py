@@ -45,19 +45,26 @@ class AutoAttention(AttentionBackend):
 
     def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
         """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
-        short = query.numel() // query.shape[-1] * key.shape[1] <= SHORT
-        situation = (query.device, query.dtype, query.shape[-1], short)
+        situation = (query.device, query.dtype, query.shape[-1], _is_short(query, key))
         if situation not in self._chosen:
-            refusals = {
-                "xformers": self._backends["xformers"].refusal(query),
-                "reference": _reference_refusal(query, short=short),
-                "sdpa": "",
-            }
+            refusals = self.refusals(query, key)
             name = next(name for name, refusal in refusals.items() if not refusal)
             passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items() if why)
             logger.info("attention on %s in %s: %s%s", query.device, query.dtype, name, passed_over)
             self._chosen[situation] = self._backends[name]
         return self._chosen[situation]
+
+    def refusals(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> dict[str, str]:
+        """Why each backend is not taken for such a call, in order of preference; the first without a reason is."""
+        return {
+            "xformers": self._backends["xformers"].refusal(query),
+            "reference": _reference_refusal(query, short=_is_short(query, key)),
+            "sdpa": "",
+        }
+
+
+def _is_short(query: Tensor, key: Tensor) -> bool:
+    return query.numel() // query.shape[-1] * key.shape[1] <= SHORT
 
 
 def _reference_refusal(query: Tensor, *, short: bool) -> str:

@@ -62,9 +62,9 @@ class ReadingRenderer(Renderer):
         rotations = [position_encoding.rotation(place, self.head_width) for place in places]
         tokens = self.norm(rays)
         memory = memory if prepared else self.memory_norm(memory)
-        shown = list(zip(prepared[::2], prepared[1::2], strict=True)) or [None] * len(self.stack.blocks)
-        for number, key_value in enumerate(shown):
-            tokens = self.stack.run(number, tokens, memory, *rotations, backend, key_value)
+        for number in range(len(self.stack.blocks)):
+            shown = (prepared[2 * number], prepared[2 * number + 1]) if prepared else None
+            tokens = self.stack.run(number, tokens, memory, *rotations, backend, shown)
         return tokens
 
     def prepare(

@@ -32,10 +32,15 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.data": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.settings"},
     "openrayzer.preparing": {"openrayzer.interfaces", "openrayzer.data"},
     "openrayzer.benchmarks": {
+        "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.settings",
+        "openrayzer.attention",
         "openrayzer.data",
+        "openrayzer.composer",
+        "openrayzer.planning",
         "openrayzer.preparing",
+        "openrayzer.training",
     },
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},
     "openrayzer.evaluating": SOCKETS

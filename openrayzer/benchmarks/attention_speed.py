@@ -1,0 +1,224 @@
+"""Attention backends beside each other, on the calls that models of this family make."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile
+
+from openrayzer.attention.auto import AutoAttention
+from openrayzer.attention.reference import ReferenceAttention
+from openrayzer.benchmarks.in_turn import Timing, in_turn
+from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DIRECTIONS = ("forward", "forward and backward")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One attention call.
+
+    Attributes:
+        kind: what it is in a model.
+        batch: sequences.
+        queries: their length.
+        keys: how many tokens each of them sees.
+        heads: attention heads.
+        head_width: width of one.
+        dtype: a key of ``DTYPES``.
+    """
+
+    kind: str
+    batch: int
+    queries: int
+    keys: int
+    heads: int
+    head_width: int
+    dtype: str
+
+    def flops(self, direction: str) -> int:
+        """Two products forward and four more backward; scores that a kernel computes again do not count."""
+        forward = 4 * self.batch * self.heads * self.queries * self.keys * self.head_width
+        return forward if direction == DIRECTIONS[0] else 3 * forward
+
+    def tensors(self, device: torch.device, *, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Random queries, keys and values, the same at each call, rounded to the call's dtype."""
+        generator = torch.Generator().manual_seed(0)
+        made = [
+            torch.randn(self.batch, length, self.heads, self.head_width, generator=generator)
+            .to(DTYPES[self.dtype])
+            .to(device, dtype or DTYPES[self.dtype])
+            .requires_grad_()
+            for length in (self.queries, self.keys, self.keys)
+        ]
+        return made[0], made[1], made[2]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured of one backend at one call and direction.
+
+    Attributes:
+        call: what was computed.
+        direction: one of ``DIRECTIONS``.
+        backend: that computed it.
+        refusal: why it was not measured; then the rest is empty.
+        seconds: of one call.
+        flops_per_second: useful operations over the median.
+        extra_bytes: most memory at once beyond queries, keys and values, gradients included.
+        error: largest difference from the formula in float32, over the largest value of what is compared: the outputs,
+            or the worst of the gradients.
+        chosen: whether ``auto`` takes it.
+    """
+
+    call: Call
+    direction: str
+    backend: str
+    refusal: str = ""
+    seconds: Timing | None = None
+    flops_per_second: float = 0.0
+    extra_bytes: int = 0
+    error: float = 0.0
+    chosen: bool = False
+
+
+def calls_of(
+    *, views: int, tokens: int, latents: int, heads: int, head_width: int, dtype: str, batch: int = 1
+) -> list[Call]:
+    """The calls of a model with so many views of so many tokens each, and a memory of ``latents``."""
+    sizes = {
+        "global": (batch, views * tokens, views * tokens),
+        "frame": (batch * views, tokens, tokens),
+        "latents": (batch, latents + views * tokens, latents + views * tokens),
+        "target with scene": (batch * views, tokens + latents, tokens + latents),
+        "target with cached scene": (batch, views * tokens, latents),
+    }
+    return [Call(kind, *size, heads, head_width, dtype) for kind, size in sizes.items()]
+
+
+def measure(calls: Sequence[Call], *, device: torch.device, rounds: int) -> Iterator[Figure]:
+    """Every backend at every call, forward and forward with backward; all backends of a call take turns."""
+    if rounds < 1:
+        raise InputError("rounds must be 1 or more")
+    for call in calls:
+        backends, refusals = contestants(call, device)
+        query, key, _ = call.tensors(device)
+        verdicts = AutoAttention().refusals(query, key)
+        chosen = next(name for name, refusal in verdicts.items() if not refusal)
+        for direction in DIRECTIONS:
+            for name, why in refusals.items():
+                yield Figure(call, direction, name, refusal=why)
+            runs = {name: _run(attend, call, device, direction) for name, attend in backends.items()}
+            timings = in_turn(runs, rounds=rounds, device=device)
+            exact = _results(ReferenceAttention().attend, call, device, direction, dtype=torch.float32)
+            for name, attend in backends.items():
+                yield Figure(
+                    call,
+                    direction,
+                    name,
+                    seconds=timings[name],
+                    flops_per_second=call.flops(direction) / timings[name].median,
+                    extra_bytes=_extra_bytes(runs[name], device),
+                    error=_error(_results(attend, call, device, direction), exact),
+                    chosen=name == chosen,
+                )
+
+
+def contestants(call: Call, device: torch.device) -> tuple[dict[str, Attend], dict[str, str]]:
+    """What can compute the call, and why the others cannot.
+
+    These are the registered backends, and on CUDA each kernel of PyTorch's attention, and FlexAttention.
+    """
+    query, key, value = call.tensors(device)
+    able, refusals = dict[str, Attend](), dict[str, str]()
+    for entry in ATTENTION_BACKENDS:
+        if entry.name == "auto":
+            continue
+        backend = entry.target()
+        if refusal := backend.refusal(query):
+            refusals[entry.name] = refusal
+        else:
+            able[entry.name] = backend.attend
+    for name, attend in _cuda_kernels().items() if device.type == "cuda" else ():
+        try:
+            attend(query, key, value).sum().backward()
+        except RuntimeError as error:  # torch says so only by failing
+            refusals[name] = str(error).partition("\n")[0]
+        else:
+            able[name] = attend
+    return able, refusals
+
+
+def _cuda_kernels() -> dict[str, Attend]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    flex = torch.compile(flex_attention)
+
+    def heads_first(kernel: Callable[..., Any]) -> Attend:
+        return lambda *heads: kernel(*(part.transpose(1, 2) for part in heads)).transpose(1, 2)
+
+    def only(backend: SDPBackend) -> Attend:
+        attend = heads_first(F.scaled_dot_product_attention)
+
+        def restricted(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+            with sdpa_kernel(backend):
+                return attend(query, key, value)
+
+        return restricted
+
+    return {
+        "sdpa flash": only(SDPBackend.FLASH_ATTENTION),
+        "sdpa efficient": only(SDPBackend.EFFICIENT_ATTENTION),
+        "sdpa cudnn": only(SDPBackend.CUDNN_ATTENTION),
+        "flex": heads_first(flex),
+    }
+
+
+def _run(attend: Attend, call: Call, device: torch.device, direction: str) -> Callable[[], object]:
+    heads = call.tensors(device)
+    if direction == DIRECTIONS[0]:
+        return lambda: _without_gradients(attend, heads)
+    wanted = torch.ones_like(heads[0])
+    return lambda: torch.autograd.grad(attend(*heads), heads, wanted)
+
+
+def _without_gradients(attend: Attend, heads: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    with torch.no_grad():
+        return attend(*heads)
+
+
+def _results(
+    attend: Attend, call: Call, device: torch.device, direction: str, *, dtype: torch.dtype | None = None
+) -> tuple[Tensor, ...]:
+    heads = call.tensors(device, dtype=dtype)
+    out = attend(*heads)
+    if direction == DIRECTIONS[0]:
+        return (out.detach(),)
+    wanted = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
+    return torch.autograd.grad(out, heads, wanted)
+
+
+def _error(results: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
+    pairs = zip(results, exact, strict=True)
+    worst = [(result.float() - truth).abs().max() / truth.abs().max() for result, truth in pairs]
+    return float(torch.stack(worst).max())
+
+
+def _extra_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Most memory that one call takes at once."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate((event.nbytes() for event in sorted(events, key=lambda e: e.start_ns())), initial=0))

@@ -1,0 +1,149 @@
+"""What a training step and a rendered frame cost as views, resolution and width grow: counted, and measured."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from openrayzer.benchmarks.in_turn import in_turn
+from openrayzer.benchmarks.matrix_rate import Product, StepWork, step_work
+from openrayzer.composer import load_experiment
+from openrayzer.interfaces import InputError, Model
+from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
+from openrayzer.types import Cameras
+
+VIEWS = (2, 4, 8, 16, 32, 64)
+"""Half of them context, half target."""
+SIDES = (64, 128, 256, 512)
+HEAD_WIDTH = 64
+WIDTHS = (192, 384, 768)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One clip at one size.
+
+    Attributes:
+        axis: what grows: "views", "resolution" or "width".
+        size: how large it is.
+        step_flops: of forward and backward.
+        attention_share: the part of them in which tokens meet, which is what grows with the square of their number.
+        frame_flops: of one rendered frame.
+        step_seconds: measured; 0 where it was left out.
+        frame_seconds: measured likewise.
+    """
+
+    axis: str
+    size: int
+    step_flops: int
+    attention_share: float
+    frame_flops: int
+    step_seconds: float
+    frame_seconds: float
+
+
+def curves(experiment: Path, *, overrides: Sequence[str], limit: float) -> Iterator[Cost]:
+    """Grow one thing after the other; the rest stays as the experiment says, with a batch of one clip.
+
+    Args:
+        experiment: its file; the width must be under ``shared``, as in all of this repository.
+        overrides: changes of it.
+        limit: most FLOP of a step that is measured; larger ones are only counted.
+
+    Raises:
+        InputError: a size does not suit the experiment.
+    """
+    axes = {
+        "views": {size: [_views(size)] for size in VIEWS},
+        "resolution": {size: [f"data.image_size=[{size}, {size}]"] for size in SIDES},
+        "width": {size: [f"shared.width={size}", f"shared.num_heads={size // HEAD_WIDTH}"] for size in WIDTHS},
+    }
+    for axis, sizes in axes.items():
+        for size, change in sizes.items():
+            yield _cost(experiment, [*overrides, *change], axis, size, limit)
+
+
+def _views(count: int) -> str:
+    return f'data.view_sampler={{"type": "even", "num_context": {count // 2}, "num_target": {count // 2}}}'
+
+
+def _cost(experiment: Path, changes: list[str], axis: str, size: int, limit: float) -> Cost:
+    planned = load_experiment(experiment, overrides=[*changes, 'model.attention={"type": "reference"}'])
+    with torch.device("meta"):
+        built = planned.build()
+    shape, image_size = clip_shapes(built.data.view_sampler, steps=1)[-1], built.data.image_size
+    step = step_work(built.model, shape, image_size, batch=1)
+    frame = _frame_flops(built.model, shape, image_size)
+    step_seconds, frame_seconds = (0.0, 0.0) if step.flops > limit else _measured(experiment, changes, shape)
+    return Cost(axis, size, step.flops, _attention(step), frame, step_seconds, frame_seconds)
+
+
+def _attention(work: StepWork) -> float:
+    """Products with a batch axis are those of attention."""
+    batched = sum(product.flops * count for product, count in work.products.items() if _is_batched(product))
+    return batched / work.flops
+
+
+def _is_batched(product: Product) -> bool:
+    return len(product.sizes[0]) == 3
+
+
+def _frame_flops(model: Model, shape: ClipShape, image_size: tuple[int, int]) -> int:
+    with torch.device("meta"), torch.no_grad():
+        views = empty_views(shape, image_size)
+        scene = model.reconstruct(views.context_images, _cameras(views.cameras, shape.context))
+        with FlopCounterMode(display=False) as counter:
+            model.render(scene, _cameras(views.cameras, 1))
+    return counter.get_total_flops()
+
+
+def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> tuple[float, float]:
+    """Seconds of forward with backward, and of one frame, under autocast to bfloat16, the least of three."""
+    built = load_experiment(experiment, overrides=changes).build()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, views = built.model.to(device).train(), empty_views(shape, built.data.image_size).to(device)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16):
+            prediction = model(views)
+        (prediction.images.float() - views.target_images).square().mean().backward()
+
+    seconds = in_turn({"step": step}, rounds=3, device=device)["step"].minimum
+    model.eval()
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        scene = model.prepare(model.reconstruct(views.context_images, _cameras(views.cameras, shape.context)))
+        one = _cameras(views.cameras, 1)
+        frame = in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)["frame"].minimum
+    return seconds, frame
+
+
+def _cameras(cameras: Cameras | None, count: int) -> Cameras:
+    if cameras is None:
+        raise InputError("clips for counting come with cameras")
+    return Cameras(cameras.c2w[:, :count], cameras.intrinsics[:, :count])
+
+
+def table(costs: Sequence[Cost]) -> Iterator[str]:
+    """One line per size; the exponent is how fast the cost grows from the size before: 1 linear, 2 quadratic."""
+    yield (
+        f"{'axis':<12}{'size':>6}{'step GFLOP':>13}{'of it attention':>17}{'exponent':>10}{'frame GFLOP':>13}"
+        f"{'step ms':>11}{'frame ms':>10}"
+    )
+    before: Cost | None = None
+    for cost in costs:
+        exponent = ""
+        if before is not None and before.axis == cost.axis:
+            exponent = f"{_exponent(before, cost):.2f}"
+        measured = [f"{value * 1e3:.1f}" if value else "-" for value in (cost.step_seconds, cost.frame_seconds)]
+        yield (
+            f"{cost.axis:<12}{cost.size:>6}{cost.step_flops / 1e9:>13.2f}{100 * cost.attention_share:>15.1f} %"
+            f"{exponent:>10}{cost.frame_flops / 1e9:>13.3f}{measured[0]:>11}{measured[1]:>10}"
+        )
+        before = cost
+
+
+def _exponent(before: Cost, cost: Cost) -> float:
+    return log(cost.step_flops / before.step_flops) / log(cost.size / before.size)

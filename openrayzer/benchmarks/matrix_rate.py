@@ -1,0 +1,118 @@
+"""How fast a device multiplies matrices: large square ones, and those of a model's training step."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from openrayzer.benchmarks.in_turn import in_turn
+from openrayzer.interfaces import Model
+from openrayzer.planning.clip_shapes import ClipShape, empty_views
+
+_ATEN = torch.ops.aten
+_FIRST_FACTOR: Mapping[Any, int] = {
+    _ATEN.mm.default: 0,
+    _ATEN.bmm.default: 0,
+    _ATEN.addmm.default: 1,
+    _ATEN.baddbmm.default: 1,
+}
+"""Operations that multiply matrices, and which argument is the first factor; the next one is the second."""
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product, batched if there are three axes, with the factors laid out in memory as they are."""
+
+    sizes: tuple[tuple[int, ...], tuple[int, ...]]
+    strides: tuple[tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def flops(self) -> int:
+        """A multiplication with addition counts 2."""
+        first, second = self.sizes
+        return 2 * torch.Size(first).numel() * second[-1]
+
+    def factors(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Random numbers laid out like that."""
+        first, second = (
+            torch.empty_strided(size, stride, dtype=dtype, device=device).normal_()
+            for size, stride in zip(self.sizes, self.strides, strict=True)
+        )
+        return first, second
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """What one micro-batch computes, forward and backward.
+
+    Attributes:
+        flops: of all matrix products, convolutions and attention.
+        products: the matrix products, and how often each occurs.
+    """
+
+    flops: int
+    products: Mapping[Product, int]
+
+
+def step_work(model: Model, shape: ClipShape, image_size: tuple[int, int], *, batch: int) -> StepWork:
+    """Counted without computing anything.
+
+    Args:
+        model: on the ``meta`` device, with the attention ``reference``, whose matrix products can be seen.
+        shape: numbers of views of a clip.
+        image_size: height and width.
+        batch: clips at once.
+    """
+    model.train()
+    with torch.device("meta"), _Recorder() as recorder, FlopCounterMode(display=False) as counter:
+        views = empty_views(shape, image_size, batch=batch)
+        prediction = model(views)
+        (prediction.images.sum() + 0 * prediction.cameras.c2w.sum()).backward()
+    model.zero_grad()
+    return StepWork(counter.get_total_flops(), dict(recorder.products))
+
+
+def products_rate(
+    products: Mapping[Product, int], *, device: torch.device, dtype: torch.dtype, rounds: int = 3
+) -> float:
+    """FLOP/s of these products by themselves, each as often as it occurs, at the least time of some rounds.
+
+    Products whose sizes and strides agree are timed once.
+    """
+    seconds, flops = 0.0, 0
+    for product, count in products.items():
+        if not product.flops:
+            continue
+        least = in_turn({"product": _multiply(product, dtype, device)}, rounds=rounds, device=device)["product"].minimum
+        seconds, flops = seconds + count * least, flops + count * product.flops
+    return flops / seconds
+
+
+def square_rate(*, device: torch.device, dtype: torch.dtype, side: int = 2048, rounds: int = 5) -> float:
+    """FLOP/s of one large square product."""
+    square = Product(((side, side), (side, side)), ((side, 1), (side, 1)))
+    return products_rate({square: 1}, device=device, dtype=dtype, rounds=rounds)
+
+
+def _multiply(product: Product, dtype: torch.dtype, device: torch.device) -> Callable[[], Tensor]:
+    first, second = product.factors(dtype, device)
+    return lambda: first @ second
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.products: Counter[Product] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = _FIRST_FACTOR.get(func)
+        if place is not None:
+            first, second = args[place], args[place + 1]
+            sizes, strides = (tuple(first.shape), tuple(second.shape)), (first.stride(), second.stride())
+            self.products[Product(sizes, strides)] += 1
+        return func(*args, **(kwargs or {}))

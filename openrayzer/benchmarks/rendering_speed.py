@@ -1,0 +1,133 @@
+"""Views of a scene rendered by each renderer: one at a time or several, with and without a prepared scene."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from openrayzer.benchmarks.in_turn import Timing, in_turn
+from openrayzer.composer import load_experiment
+from openrayzer.interfaces import InputError, Model
+from openrayzer.types import Cameras, Scene
+
+YARDSTICK = "joint, 1 view per call"
+"""The plain decoder of LVSM's encoder-decoder: target tokens and the whole memory in one sequence, view by view."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What was measured of one way to render.
+
+    Attributes:
+        name: of the way.
+        weights: number of weights of the renderer.
+        seconds: of all views.
+        views: how many.
+        faster: times as fast as the yardstick.
+        difference: largest difference of a pixel from what the same renderer draws view by view, unprepared.
+    """
+
+    name: str
+    weights: int
+    seconds: Timing
+    views: int
+    faster: float
+    difference: float
+
+
+def measure(
+    experiment: Path,
+    *,
+    overrides: Sequence[str] = (),
+    contexts: int = 16,
+    targets: int = 60,
+    batch: int = 8,
+    rounds: int = 3,
+    bf16: bool = True,
+) -> list[Rendering]:
+    """Render a scene of noise with random weights: the time does not depend on either.
+
+    Args:
+        experiment: of a model with a renderer; the other renderers take its size.
+        overrides: changes of it.
+        contexts: views that the scene is reconstructed from.
+        targets: views that are rendered.
+        batch: of them at once, where not one by one.
+        rounds: that are measured.
+        bf16: whether autocast to bfloat16 is on.
+
+    Raises:
+        InputError: the model has no renderer to be exchanged, or a number is below 1.
+    """
+    if min(contexts, targets, batch, rounds) < 1:
+        raise InputError("contexts, targets, batch and rounds must be 1 or more")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        ways, weights, images = dict[str, Callable[[], Tensor]](), dict[str, int](), dict[str, Tensor]()
+        for name in ("joint", "reading"):
+            model, size = _model(experiment, overrides, name, device)
+            cameras = _row(contexts + targets, device)
+            scene = _scene(model, size, Cameras(cameras.c2w[:, :contexts], cameras.intrinsics[:, :contexts]))
+            path = Cameras(cameras.c2w[:, contexts:], cameras.intrinsics[:, contexts:])
+            for way, render in _ways(model, scene, path, batch):
+                ways[f"{name}, {way}"], weights[f"{name}, {way}"] = render, _size(model)
+                images[f"{name}, {way}"] = render()
+        timings = in_turn(ways, rounds=rounds, device=device)
+    return [
+        Rendering(
+            name,
+            weights[name],
+            timings[name],
+            targets,
+            timings[YARDSTICK].median / timings[name].median,
+            float((images[name] - images[f"{name.partition(',')[0]}, 1 view per call"]).abs().max()),
+        )
+        for name in ways
+    ]
+
+
+def _ways(model: Model, scene: Scene, path: Cameras, batch: int) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    yield "1 view per call", lambda: _render(model, scene, path, 1)
+    yield f"{batch} views per call", lambda: _render(model, scene, path, batch)
+    if model.prepare(scene).prepared:
+        yield "prepared, 1 view per call", lambda: _render(model, model.prepare(scene), path, 1)
+        yield f"prepared, {batch} views per call", lambda: _render(model, model.prepare(scene), path, batch)
+
+
+def _render(model: Model, scene: Scene, path: Cameras, batch: int) -> Tensor:
+    parts = [
+        model.render(scene, Cameras(path.c2w[:, first : first + batch], path.intrinsics[:, first : first + batch]))
+        for first in range(0, path.num_views, batch)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def _model(
+    experiment: Path, overrides: Sequence[str], renderer: str, device: torch.device
+) -> tuple[Model, tuple[int, int]]:
+    resolved = load_experiment(experiment, overrides=overrides).resolved
+    given = resolved["model"].get("renderer")
+    if given is None:
+        raise InputError(f"model {resolved['model']['type']!r} has no renderer that could be exchanged")
+    change = f'model.renderer={{"type": "{renderer}", "depth": {given["depth"]}}}'
+    torch.manual_seed(0)
+    built = load_experiment(experiment, overrides=[*overrides, change]).build()
+    return built.model.to(device).eval(), built.data.image_size
+
+
+def _scene(model: Model, size: tuple[int, int], cameras: Cameras) -> Scene:
+    images = torch.rand(1, cameras.num_views, 3, *size, generator=torch.Generator().manual_seed(0))
+    return model.reconstruct(images.to(cameras.c2w.device), cameras)
+
+
+def _row(count: int, device: torch.device) -> Cameras:
+    """Cameras in a row, all looking ahead."""
+    c2w = torch.eye(4, device=device).repeat(1, count, 1, 1)
+    c2w[:, :, 0, 3] = torch.linspace(-1, 1, count, device=device)
+    return Cameras(c2w, torch.tensor([1.0, 1.0, 0.5, 0.5], device=device).repeat(1, count, 1))
+
+
+def _size(model: Model) -> int:
+    return sum(weight.numel() for weight in model.scene.renderer.parameters())  # type: ignore[union-attr, operator, misc]

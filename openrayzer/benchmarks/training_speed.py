@@ -1,0 +1,285 @@
+"""Training steps measured: of one experiment, or of two sides in turn."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from openrayzer.benchmarks.in_turn import Timing
+from openrayzer.benchmarks.matrix_rate import products_rate, square_rate, step_work
+from openrayzer.composer import load_experiment
+from openrayzer.interfaces import InputError
+from openrayzer.planning.clip_shapes import clip_shapes
+
+_WORKER = Path(__file__).with_name("training_worker.py")
+_HERE = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What is measured.
+
+    Args:
+        name: in the table.
+        experiment: its file.
+        overrides: changes of it, as ``--set`` takes them.
+        data: folders of chunks instead of its own sources.
+        engine: "deepspeed", as training does it, or "ddp", plain torch.
+        ranks: processes.
+        clips: "data" loads them as training does; "noise" needs none, and waits for none.
+        source: folder that holds the package to be measured.
+    """
+
+    name: str
+    experiment: Path
+    overrides: tuple[str, ...] = ()
+    data: tuple[Path, ...] = ()
+    engine: str = "deepspeed"
+    ranks: int = 1
+    clips: str = "data"
+    source: Path = _HERE
+
+
+@dataclass(frozen=True)
+class StepSpeed:
+    """What was measured of one side.
+
+    Attributes:
+        name: of the side.
+        weights: number of weights.
+        device: where it ran.
+        batch: clips of a micro-batch on one rank.
+        step: seconds of an optimizer step, of the slowest rank.
+        views_per_second: training views over all ranks, at the median.
+        parts: seconds per step by part, on the first rank; communication lies within the others.
+        maps: seconds of each of the model's three maps by itself, forward, without gradients.
+        data_wait: part of the step that waits for data.
+        state_bytes: on each rank, gradients and the optimizer's tensors, between backward and step; the largest.
+        copied_bytes: the part of them that is a copy of weights, for an optimizer that divides them.
+        peak_bytes: on each rank, most memory at all; on a CPU of the whole process, libraries included.
+        flops: of one optimizer step on one rank.
+        loss: of the last step on the first rank.
+    """
+
+    name: str
+    weights: int
+    device: str
+    batch: int
+    step: Timing
+    views_per_second: float
+    parts: Mapping[str, float]
+    maps: Mapping[str, float]
+    data_wait: float
+    state_bytes: int
+    copied_bytes: int
+    peak_bytes: int
+    flops: int
+    loss: float
+
+    @property
+    def rate(self) -> float:
+        """FLOP/s of one rank at the median step."""
+        return self.flops / self.step.median
+
+
+@dataclass(frozen=True)
+class Rates:
+    """FLOP/s of bare matrix products on what one rank has of the device: square ones, and the model's own."""
+
+    square: float
+    own_shapes: float
+
+
+@dataclass
+class _Measured:
+    steps: list[float] = field(default_factory=list)
+    parts: dict[str, float] = field(default_factory=dict)
+    views: int = 0
+    last: Sequence[Mapping[str, Any]] = ()
+
+    def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """One answer of every rank."""
+        self.steps += [max(step) for step in zip(*(line["steps"] for line in lines), strict=True)]
+        for name, seconds in lines[0]["parts"].items():
+            self.parts[name] = self.parts.get(name, 0.0) + seconds
+        self.views += lines[0]["views"]
+        self.last = lines
+
+
+def measure(sides: Sequence[Side], *, rounds: int, steps: int, warm_up: int = 3) -> list[StepSpeed]:
+    """Train the sides in turn, ``steps`` optimizer steps each per round; all stay in memory meanwhile.
+
+    Raises:
+        InputError: a side cannot be built, or cannot run on this machine.
+    """
+    if min(rounds, steps) < 1 or warm_up < 2:
+        raise InputError("rounds and steps must be 1 or more, warm_up 2 or more")
+    with ExitStack() as stack:
+        groups = [stack.enter_context(_Workers.started(side, warm_up)) for side in sides]  # one after the other
+        measured = [_Measured() for _ in sides]
+        for _ in range(rounds):
+            for group, found in zip(groups, measured, strict=True):
+                found.add(group.train(steps))
+    return [_speed(side, group.described, found) for side, group, found in zip(sides, groups, measured, strict=True)]
+
+
+def rates(side: Side, *, rounds: int = 3) -> Rates:
+    """Measured in this process, with as many threads as one rank has; to be asked for while no side trains."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(_threads(side.ranks))
+    try:
+        products = work_of(side).products
+        own = products_rate(products, device=device, dtype=torch.bfloat16, rounds=rounds)
+        return Rates(square_rate(device=device, dtype=torch.bfloat16), own)
+    finally:
+        torch.set_num_threads(before)
+
+
+def work_of(side: Side) -> Any:
+    """What one micro-batch of a rank computes."""
+    overrides = [*side.overrides, 'model.attention={"type": "reference"}']
+    with torch.device("meta"):
+        experiment = load_experiment(side.experiment, overrides=overrides, data_roots=side.data).build()
+    settings = experiment.train
+    shape = clip_shapes(experiment.data.view_sampler, steps=settings.steps)[-1]
+    batch = settings.batch_size // (side.ranks * settings.accumulation)
+    return step_work(experiment.model, shape, experiment.data.image_size, batch=batch)
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A temporary folder that holds the files of a commit of the repository around this package.
+
+    Raises:
+        InputError: there is no such commit, or no git.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "tree"
+        _git("worktree", "add", "--detach", str(place), commit)
+        try:
+            yield place
+        finally:
+            _git("worktree", "remove", "--force", str(place))
+
+
+def _git(*arguments: str) -> None:
+    try:
+        done = subprocess.run(["git", "-C", str(_HERE), *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise InputError("comparing commits needs git") from error
+    if done.returncode:
+        raise InputError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+
+
+class _Workers:
+    """The processes of one side; a line goes to each, a line comes from each."""
+
+    def __init__(self, side: Side, processes: Sequence[subprocess.Popen[str]], complaints: IO[str]) -> None:
+        self.side, self.processes, self.complaints = side, processes, complaints
+        self.described: Mapping[str, Any] = self._answers()[0]
+
+    @classmethod
+    @contextmanager
+    def started(cls, side: Side, warm_up: int) -> Iterator["_Workers"]:
+        asked = {
+            "experiment": str(side.experiment),
+            "set": list(side.overrides),
+            "data": [str(root) for root in side.data],
+            "engine": side.engine,
+            "clips": side.clips,
+            "warm_up": warm_up,
+        }
+        # -P: its own folder is not searched for modules, since the package may be another commit's
+        command = [sys.executable, "-P", str(_WORKER), json.dumps(asked)]
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+            processes = [
+                subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    text=True,
+                    env=os.environ | environment,
+                )
+                for environment in _environments(side)
+            ]
+            try:
+                yield cls(side, processes, complaints)
+                for process in processes:
+                    process.communicate()
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.wait()
+
+    def train(self, steps: int) -> list[dict[str, Any]]:
+        """What every rank says of so many steps."""
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{steps}\n")
+            process.stdin.flush()
+        return self._answers()
+
+    def _answers(self) -> list[dict[str, Any]]:
+        answers = []
+        for process in self.processes:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+            if "error" in answer:
+                raise InputError(f"{self.side.name} cannot be measured: {answer['error']}")
+            answers.append(answer)
+        return answers
+
+    def _last_words(self) -> str:
+        self.complaints.seek(0)
+        return "its process ended:\n" + "".join(self.complaints.readlines()[-20:])
+
+
+def _environments(side: Side) -> Iterator[dict[str, str]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for rank in map(str, range(side.ranks)):
+        ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(side.ranks), "LOCAL_WORLD_SIZE": str(side.ranks)}
+        yield ranks | {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": port,
+            "PYTHONPATH": str(side.source),
+            "OMP_NUM_THREADS": str(_threads(side.ranks)),
+        }
+
+
+def _threads(ranks: int) -> int:
+    return max(1, len(os.sched_getaffinity(0)) // ranks)
+
+
+def _speed(side: Side, described: Mapping[str, Any], found: _Measured) -> StepSpeed:
+    count, step = len(found.steps), Timing.of(found.steps)
+    accumulation = load_experiment(side.experiment, overrides=side.overrides, data_roots=side.data).resolved["train"]
+    return StepSpeed(
+        name=side.name,
+        weights=described["weights"],
+        device=described["device"],
+        batch=described["batch"],
+        step=step,
+        views_per_second=found.views / count / step.median,
+        parts={name: seconds / count for name, seconds in found.parts.items()},
+        maps=described["maps"],
+        data_wait=found.parts["data"] / sum(found.steps),
+        state_bytes=max(line["state_bytes"] for line in found.last),
+        copied_bytes=max(line["copied_bytes"] for line in found.last),
+        peak_bytes=max(line["peak_bytes"] for line in found.last),
+        flops=work_of(side).flops * int(accumulation["accumulation"]),
+        loss=found.last[0]["losses"][-1],
+    )

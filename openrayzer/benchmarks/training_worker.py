@@ -1,0 +1,255 @@
+"""One rank of a training benchmark: builds an experiment, then trains as many steps as its standard input asks for.
+
+It is started as a script with another commit's package on the path, too; so it imports only what has been there long,
+and nothing of this folder before that is asked for.
+"""
+
+import gc
+import json
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+COLLECTIVES = (
+    "all_reduce", "reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter",
+    "reduce_scatter_tensor", "barrier",
+)  # fmt: skip
+
+
+def main() -> int:
+    """Arguments as JSON in the first argument; one line of JSON out for each line in, which is a number of steps."""
+    asked: dict[str, Any] = json.loads(sys.argv[1])
+    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not come between the lines
+    from openrayzer.interfaces import InputError
+
+    try:
+        serve(asked, out)
+    except InputError as error:
+        print(json.dumps({"error": str(error)}), file=out, flush=True)
+        return 2
+    return 0
+
+
+def serve(asked: dict[str, Any], out: Any) -> None:
+    """Build, say so, and train until the input ends."""
+    import torch
+
+    from openrayzer.composer import load_experiment
+    from openrayzer.training.distributed import started
+
+    planned = load_experiment(Path(asked["experiment"]), overrides=asked["set"], data_roots=[*map(Path, asked["data"])])
+    torch.manual_seed(0)
+    experiment = planned.build()
+    with started() as process:
+        trainer = Trainer(experiment, process, asked)
+        trainer.train(max(1, asked["warm_up"] - 1))
+        trainer.weigh = True
+        trainer.train(1)
+        print(json.dumps({"ready": True} | trainer.described()), file=out, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(trainer.train(int(line))), file=out, flush=True)
+
+
+class Trainer:
+    """An experiment in training, with a clock.
+
+    Args:
+        experiment: built.
+        process: this rank.
+        asked: ``engine``, "deepspeed" or "ddp"; ``clips``, "data" or "noise".
+    """
+
+    def __init__(self, experiment: Any, process: Any, asked: dict[str, Any]) -> None:
+        from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
+        from openrayzer.training.objective import Objective
+
+        self.experiment, self.process, self.settings = experiment, process, experiment.train
+        self.batch = micro_batch_size(self.settings, world_size=process.world_size)
+        config = load_deepspeed_config(experiment.deepspeed, self.settings, world_size=process.world_size)
+        self.batches = _noise(experiment, self.batch) if asked["clips"] == "noise" else _clips(experiment, process)
+        self.objective = Objective(experiment.loss).to(process.device)
+        self.engine = _engine(asked["engine"], experiment, config, process)
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.weigh, self.state_bytes, self.losses = False, 0, list[float]()
+        self.copied_bytes = _copied_bytes(self.engine)
+        _time_collectives(self.seconds)
+
+    def described(self) -> dict[str, Any]:
+        """What does not change from step to step."""
+        model = self.engine.model
+        weights = sum(getattr(weight, "ds_numel", weight.numel()) for weight in model.parameters())
+        return {"weights": weights, "device": self.process.device.type, "batch": self.batch, "maps": self._maps()}
+
+    def train(self, steps: int) -> dict[str, Any]:
+        """Train some steps; seconds of each part in all, of each step, views seen, memory."""
+        self.seconds.clear()
+        self.losses, views_seen, step_seconds = [], 0, []
+        for _ in range(steps):
+            begin = self._now()
+            for number in range(self.settings.accumulation):
+                views_seen += self._micro_batch(last=number + 1 == self.settings.accumulation)
+            step_seconds.append(self._now() - begin)
+        return {
+            "steps": step_seconds,
+            "parts": dict(self.seconds),
+            "views": views_seen * self.process.world_size,
+            "state_bytes": self.state_bytes,
+            "copied_bytes": self.copied_bytes,
+            "peak_bytes": _peak_bytes(self.process.device),
+            "losses": self.losses,
+        }
+
+    def _micro_batch(self, *, last: bool) -> int:
+        with self._part("data"):
+            views = next(self.batches).to(self.process.device)
+        with self._part("forward"):
+            prediction = self.engine(views)
+        with self._part("loss"):
+            loss = self.objective(prediction.images, views.target_images, step=0)["loss"]
+        with self._part("backward"):
+            self.engine.backward(loss)
+        del prediction
+        if last and self.weigh:
+            self.weigh, self.state_bytes = False, _state_bytes(self.engine.model, views)
+        with self._part("optimizer"):
+            self.engine.step()
+        self.losses.append(float(loss))
+        return views.images.shape[0] * views.images.shape[1]
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        begin = self._now()
+        yield
+        self.seconds[name] += self._now() - begin
+
+    def _now(self) -> float:
+        import torch
+
+        if self.process.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def _maps(self) -> dict[str, float]:
+        """Seconds of each of the model's three maps by itself, without gradients, the least of three."""
+        import torch
+
+        from openrayzer.training.engine import autocast_to
+
+        model, views = self.engine.model, next(self.batches).to(self.process.device)
+        precision = torch.bfloat16 if _bf16(self.experiment, self.process) else None
+        seconds = {"estimate": list[float](), "reconstruct": list[float](), "render": list[float]()}
+        with torch.no_grad(), autocast_to(self.process.device.type, precision):
+            for _ in range(4):
+                times = [self._now()]
+                cameras = model.cameras_of(views)
+                times.append(self._now())
+                scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
+                times.append(self._now())
+                model.render(scene, cameras.select(views.target))
+                times.append(self._now())
+                for name, begin, end in zip(seconds, times, times[1:], strict=False):
+                    seconds[name].append(end - begin)
+        return {name: min(values[1:]) for name, values in seconds.items()}
+
+
+def _engine(kind: str, experiment: Any, config: dict[str, Any], process: Any) -> Any:
+    if kind == "deepspeed":
+        from openrayzer.training.engine import Engine
+
+        return Engine(experiment.model, settings=experiment.train, config=config, process=process)
+    from openrayzer.benchmarks.plain_ddp import PlainDDP
+
+    bf16 = _bf16(experiment, process)
+    return PlainDDP(experiment.model, settings=experiment.train, bf16=bf16, process=process)
+
+
+def _bf16(experiment: Any, process: Any) -> bool:
+    from openrayzer.training.deepspeed_config import load_deepspeed_config
+
+    config = load_deepspeed_config(experiment.deepspeed, experiment.train, world_size=process.world_size)
+    return any(config.get(section, {}).get("enabled") for section in ("torch_autocast", "bf16"))
+
+
+def _clips(experiment: Any, process: Any) -> Iterator[Any]:
+    from openrayzer.training.run import open_training_clips
+
+    return open_training_clips(experiment, process, step=0)
+
+
+def _noise(experiment: Any, batch: int) -> Iterator[Any]:
+    """The same clips of noise for ever, of the shape that the experiment's view sampler cuts."""
+    from dataclasses import replace
+
+    import torch
+
+    from openrayzer.planning.clip_shapes import clip_shapes, empty_views
+
+    shape = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1]
+    views = empty_views(shape, experiment.data.image_size, batch=batch)
+    return repeat(replace(views, images=torch.rand(views.images.shape)))
+
+
+def _time_collectives(seconds: dict[str, float]) -> None:
+    """Add up the time that the host spends in calls of torch.distributed; DDP makes its own behind Python's back."""
+    import torch.distributed as dist
+
+    for name in COLLECTIVES:
+        setattr(dist, name, _timed(getattr(dist, name), seconds))
+
+
+def _timed(call: Any, seconds: dict[str, float]) -> Any:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        begin = time.perf_counter()
+        try:
+            return call(*args, **kwargs)
+        finally:
+            seconds["communication"] += time.perf_counter() - begin
+
+    return timed
+
+
+def _state_bytes(model: Any, views: Any) -> int:
+    """Bytes of everything alive between backward and optimizer step but the weights and the clips.
+
+    That is gradients, communication buffers, the optimizer's means and its copies of the weights.
+    """
+    import torch
+
+    gc.collect()
+    weights = list(model.parameters())
+    known = {weight.untyped_storage().data_ptr() for weight in [*weights, *model.buffers()]}
+    known |= {views.images.untyped_storage().data_ptr()}
+    alive = [weight.grad for weight in weights if weight.grad is not None]
+    alive += [found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in alive}
+    return sum(size for pointer, size in storages.items() if pointer not in known)
+
+
+def _copied_bytes(engine: Any) -> int:
+    """Bytes of weights that the optimizer has for itself, beside the model's."""
+    optimizer = engine.optimizer if hasattr(engine, "optimizer") else engine.deepspeed.optimizer.optimizer
+    own = {weight.untyped_storage().data_ptr() for weight in engine.model.parameters()}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return sum(weight.nbytes for weight in weights if weight.untyped_storage().data_ptr() not in own)
+
+
+def _peak_bytes(device: Any) -> int:
+    """Most memory so far: of the device, or on a CPU of the whole process."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # loading processes may wait for a parent that has nothing more to ask

@@ -1,0 +1,119 @@
+"""Benchmarks of attention, rendering and training run to their end, and what they compare does the same work."""
+
+import json
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+import torch
+
+from openrayzer.benchmarks.attention_report import plot, table
+from openrayzer.benchmarks.attention_speed import DIRECTIONS, calls_of
+from openrayzer.benchmarks.attention_speed import measure as measure_attention
+from openrayzer.benchmarks.matrix_rate import Product, products_rate
+from openrayzer.benchmarks.rendering_speed import YARDSTICK
+from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
+from openrayzer.benchmarks.training_speed import Side, measure, work_of, worktree
+from openrayzer.interfaces import InputError
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "experiments" / "rayzer_demo.json"
+TINY = (
+    "shared.width=32", "shared.num_heads=2", "model.estimator_depth=1", "model.encoder_depth=1",
+    "model.renderer.depth=1", "data.image_size=[16, 16]", "train.batch_size=2",
+)  # fmt: skip
+
+
+def tool(name: str):
+    spec = spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_attention_backend_is_near_the_formula_or_says_why_not(tmp_path):
+    calls = calls_of(views=2, tokens=5, latents=3, heads=2, head_width=8, dtype="float32")
+    assert {call.kind: (call.batch, call.queries, call.keys) for call in calls} == {
+        "global": (1, 10, 10),
+        "frame": (2, 5, 5),
+        "latents": (1, 13, 13),
+        "target with scene": (2, 8, 8),
+        "target with cached scene": (1, 10, 3),
+    }
+    figures = list(measure_attention(calls[-1:], device=torch.device("cpu"), rounds=1))
+    assert {(figure.backend, figure.direction) for figure in figures} == {
+        (name, direction) for name in ("xformers", "sdpa", "reference") for direction in DIRECTIONS
+    }
+    measured = [figure for figure in figures if figure.seconds]
+    assert max(figure.error for figure in measured) < 1e-5
+    assert [figure.backend for figure in measured if figure.chosen] == ["sdpa", "sdpa"]
+    forward = next(figure for figure in measured if figure.direction == DIRECTIONS[0])
+    assert forward.flops_per_second * forward.seconds.median == pytest.approx(4 * 2 * 10 * 3 * 8)
+    lines = list(table(figures))
+    assert "xformers in float32: its operators need a CUDA device" in lines[-1]
+    plot(figures, tmp_path / "attention.png")
+    assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_memory_of_attention_counts_the_scores():
+    (call,) = calls_of(views=1, tokens=256, latents=1, heads=2, head_width=8, dtype="float32")[:1]
+    figures = list(measure_attention([call], device=torch.device("cpu"), rounds=1))
+    taken = {figure.backend: figure.extra_bytes for figure in figures if figure.direction == DIRECTIONS[0]}
+    scores = 4 * 2 * 256 * 256
+    assert scores <= taken["reference"] <= 4 * scores
+    assert taken["sdpa"] < scores
+
+
+def test_attention_tool_refuses_what_it_cannot_measure(monkeypatch):
+    main = tool("benchmark_attention").main
+    for arguments, says in (["--heads", "6"], "NUMBERxWIDTH"), (["--device", "tpu"], "no device 'tpu'"):
+        monkeypatch.setattr(sys, "argv", ["benchmark_attention.py", *arguments])
+        with pytest.raises(InputError, match=says):
+            main()
+
+
+def test_products_of_a_step_are_counted():
+    side = Side(name="tiny", experiment=DEMO, overrides=TINY)
+    work = work_of(side)
+    assert work.flops == sum(product.flops * count for product, count in work.products.items())
+    assert work_of(Side(name="two ranks", experiment=DEMO, overrides=TINY, ranks=2)).flops == work.flops / 2
+    assert Product(((3, 4, 5), (3, 5, 6)), ((20, 5, 1), (30, 6, 1))).flops == 2 * 3 * 4 * 5 * 6
+    assert products_rate(dict(list(work.products.items())[:2]), device=torch.device("cpu"), dtype=torch.float32) > 0
+
+
+def test_renderers_draw_the_same_in_any_portions():
+    found = {
+        line.name: line
+        for line in measure_rendering(DEMO, overrides=TINY, contexts=2, targets=3, batch=2, rounds=1, bf16=False)
+    }
+    assert found[YARDSTICK].faster == 1
+    assert "reading, prepared, 2 views per call" in found
+    assert max(line.difference for line in found.values()) < 1e-5
+    with pytest.raises(InputError, match=r"rayder.*no renderer"):
+        measure_rendering(ROOT / "experiments" / "rayder_demo.json")
+
+
+@pytest.mark.slow
+def test_zero_and_plain_ddp_train_the_same_and_are_weighed(monkeypatch, capsys, tmp_path):
+    arguments = [str(DEMO), "--against", "ddp", "--clips", "noise", "--steps", "1", "--rounds", "2", "--warm_up", "2"]
+    output = tmp_path / "speed.json"
+    monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *arguments, "--set", *TINY, "--output", str(output)])
+    assert tool("benchmark_training").main() == 0
+    zero, ddp = json.loads(output.read_text())
+    assert zero["weights"] == ddp["weights"]
+    assert zero["loss"] == pytest.approx(ddp["loss"], rel=2e-2)
+    per_weight = [(side["state_bytes"] - side["copied_bytes"]) / side["weights"] for side in (zero, ddp)]
+    assert per_weight[1] == pytest.approx(12, rel=0.1)  # gradient and two means, four bytes each
+    assert per_weight[0] < per_weight[1]
+    assert zero["parts"]["communication"] > 0
+    said = capsys.readouterr().out
+    assert "MFU of the step's own products" in said
+    assert "plain DDP" in said
+
+
+def test_what_cannot_be_measured_is_told():
+    with pytest.raises(InputError, match="no_such_commit"), worktree("no_such_commit"):
+        pass
+    with pytest.raises(InputError, match="warm_up 2 or more"):
+        measure([], rounds=1, steps=1, warm_up=1)

@@ -1,0 +1,102 @@
+"""Measure attention backends beside each other, on the calls that models of this family make.
+
+    python tools/benchmark_attention.py
+    python tools/benchmark_attention.py --views 4 16 --tokens 256 --heads 12x64 6x128 --dtypes bfloat16
+    python tools/benchmark_attention.py --output speed/attention
+
+The calls: global (all tokens of all views), frame (each view by itself), latents (a memory and all context tokens),
+target with scene (each target view in one sequence with the memory, as in LVSM), target with cached scene (all target
+tokens look at a memory that is there already). On CUDA each kernel of PyTorch's attention and FlexAttention run, too.
+
+All backends of a call take turns. GFLOP/s count what the formula needs, 4 b h n m e forward and three times that with
+backward. MiB is the most memory that a call takes beyond its arguments. The error is the largest difference from the
+formula in float32, over the largest value; with backward that of the gradients.
+"""
+
+import argparse
+import logging
+import os
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+
+from openrayzer.cli import run_tool
+from openrayzer.interfaces import InputError
+
+
+def main() -> int:
+    """Measure, print a table."""
+    arguments = _parser().parse_args()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which sees the memory, is not to be heard
+    import torch
+
+    from openrayzer.attention.auto import AutoAttention
+    from openrayzer.benchmarks.attention_report import plot, table
+    from openrayzer.benchmarks.attention_speed import calls_of, measure
+    from openrayzer.preparing.folders import write_json
+
+    if arguments.device not in ("", "cpu", "cuda") or (arguments.device == "cuda" and not torch.cuda.is_available()):
+        raise InputError(f"there is no device {arguments.device!r} here")
+    device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    calls = [
+        call
+        for views, tokens, (heads, head_width), dtype in product(
+            arguments.views, arguments.tokens, map(_heads, arguments.heads), arguments.dtypes
+        )
+        for call in calls_of(
+            views=views, tokens=tokens, latents=arguments.latents, heads=heads, head_width=head_width, dtype=dtype,
+            batch=arguments.batch,
+        )
+    ]  # fmt: skip
+    figures = list(measure(calls, device=device, rounds=arguments.rounds))
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    print("\n".join(table(figures)), flush=True)
+    for call in {(call.dtype, call.head_width): call for call in calls}.values():
+        query, key, _ = call.tensors(device)
+        AutoAttention().choose(query, key)  # says in a line which, and why not the others
+    if arguments.output is not None:
+        write_json(arguments.output.with_suffix(".json"), [asdict(figure) for figure in figures])
+        plot(figures, arguments.output.with_suffix(".png"))
+    return 0
+
+
+def _heads(text: str) -> tuple[int, int]:
+    heads, _, width = text.partition("x")
+    if not (heads.isdigit() and width.isdigit() and int(heads) and int(width)):
+        raise InputError(f"--heads takes NUMBERxWIDTH, e.g. 12x64, got {text!r}")
+    return int(heads), int(width)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    counts = {"type": _positive, "metavar": "N"}
+    parser.add_argument("--views", nargs="+", default=[4, 8], help="views seen together (default: 4 8)", **counts)
+    parser.add_argument("--tokens", nargs="+", default=[64, 256], help="of one view (default: 64 256)", **counts)
+    parser.add_argument("--latents", default=512, help="length of the memory (default: 512)", **counts)
+    parser.add_argument("--batch", default=1, help="clips at once (default: 1)", **counts)
+    parser.add_argument(
+        "--heads", nargs="+", default=["6x64"], metavar="NUMBERxWIDTH", help="heads and their width (default: 6x64)"
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        default=["float32", "bfloat16"],
+        choices=["float32", "bfloat16", "float16"],
+        help="(default: float32 bfloat16)",
+    )
+    parser.add_argument("--device", default="", help="cpu or cuda (default: cuda where there is one)")
+    parser.add_argument("--rounds", default=5, help="whose median counts (default: 5)", **counts)
+    parser.add_argument("--output", type=Path, metavar="NAME", help="write NAME.json and NAME.png")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    run_tool(main)
