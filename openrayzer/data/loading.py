@@ -1,8 +1,11 @@
 """Batches by number, loaded in the calling process or in others; the result is the same."""
 
+import logging
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from types import FrameType
 from typing import Generic, TypeVar
 
@@ -14,6 +17,9 @@ from openrayzer.interfaces import InputError
 
 T = TypeVar("T")
 
+LOG = logging.getLogger(__name__)
+MAX_DEATHS = 5
+"""Loading processes that may die in one pass; where each kills the next, e.g. by taking all memory, it ends."""
 PATIENCE = 3.0
 """Seconds after a first SIGTERM in which a loading process takes another for the same request."""
 
@@ -29,22 +35,53 @@ def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: i
 
     Raises:
         InputError: raised by ``load``; passed on without the traceback of the process it happened in.
+        RuntimeError: more than ``MAX_DEATHS`` loading processes were killed; up to then others take their place.
     """
     cv2.setNumThreads(0)  # here, too: a process copied while OpenCV has threads would wait for them for ever
-    loader = DataLoader(
-        _Batches(load),
-        batch_size=None,
-        sampler=numbers,
-        num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
-        worker_init_fn=_start_worker,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # the loader draws a number; not from the generator that weights come from
+    done = deaths = 0
+    while True:
+        try:
+            for batch in _loader(load, _After(numbers, done), workers, prefetch):
+                if isinstance(batch, InputError):
+                    raise batch
+                yield batch
+                done += 1
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker") or deaths == MAX_DEATHS:
+                raise
+            deaths += 1
+            LOG.warning("%s; a loading process was killed, as for lack of memory: its batches are loaded anew", error)
+
+
+def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T | InputError]:
+    loader = iter(
+        DataLoader(
+            _Batches(load),
+            batch_size=None,
+            sampler=numbers,
+            num_workers=workers,
+            prefetch_factor=prefetch if workers else None,
+            worker_init_fn=_start_worker,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # the loader draws a number; not from the generator that weights come from
+        )
     )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    if workers and threading.current_thread() is threading.main_thread():
+        # torch's own handler would raise in the middle of whatever the training does when a worker dies; without it
+        # that is noticed where the worker's batch is waited for.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    return loader
+
+
+class _After:
+    """Numbers without the first ``done`` of them."""
+
+    def __init__(self, numbers: Iterable[int], done: int) -> None:
+        self.numbers, self.done = numbers, done
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self.numbers, self.done, None)
 
 
 class _Batches(Dataset[T | InputError], Generic[T]):

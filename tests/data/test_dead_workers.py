@@ -1,0 +1,44 @@
+"""Loading processes that are killed."""
+
+import os
+import signal
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from openrayzer.data import loading
+from openrayzer.data.loading import load_batches
+
+
+class Deadly:
+    """Batch ``number`` is twice its number; the process that loads one of ``deadly`` dies, each time or once."""
+
+    def __init__(self, folder: Path, deadly: tuple[int, ...], *, always: bool = False) -> None:
+        self.folder, self.deadly, self.always = folder, deadly, always
+
+    def __call__(self, number: int) -> int:
+        if number in self.deadly:
+            died = self.folder / str(number)
+            if self.always or not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * number
+
+
+def test_a_killed_worker_loses_nothing(tmp_path: Path, caplog):
+    batches = load_batches(Deadly(tmp_path, (3, 11)), numbers=range(20), workers=2, prefetch=2)
+    assert list(batches) == [2 * number for number in range(20)]
+    assert caplog.text.count("its batches are loaded anew") == 2
+
+
+@pytest.mark.slow
+def test_workers_that_always_die_end_the_pass(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(loading, "MAX_DEATHS", 1)
+    batches = load_batches(Deadly(tmp_path, (1,), always=True), numbers=range(4), workers=1, prefetch=1)
+    with pytest.raises(RuntimeError, match="DataLoader worker"):
+        list(batches)
+
+
+def test_without_workers_it_is_the_same_stream():
+    assert list(islice(load_batches(abs, numbers=range(5), workers=0, prefetch=1), 3)) == [0, 1, 2]
