@@ -1,0 +1,52 @@
+"""Plugin for runs that shall fail: components that hang, are slow, or cannot reach what they need."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from openrayzer.interfaces import LOGGERS, LOSSES, Logger, Loss
+
+
+@LOSSES.register("stuck")
+class Stuck(Loss):
+    """Mean squared error that one rank never finishes.
+
+    Args:
+        rank: which.
+        call: number of the call, from 0, in which it stands still.
+        seconds: for how long.
+    """
+
+    def __init__(self, *, rank: int, call: int, seconds: float = 1e6) -> None:
+        super().__init__()
+        self.rank, self.call, self.seconds, self.calls = rank, call, seconds, 0
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        if os.environ["RANK"] == str(self.rank) and self.calls == self.call:
+            time.sleep(self.seconds)
+        self.calls += 1
+        return (prediction - target).square().mean()
+
+
+@LOGGERS.register("unreachable")
+class Unreachable(Logger):
+    """A server that answers at first and is gone later.
+
+    Args:
+        answers: lines that it takes.
+    """
+
+    def __init__(self, *, answers: int = 3) -> None:
+        super().__init__()
+        self.answers = answers
+
+    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None: ...
+
+    def record(self, values: Mapping[str, Any]) -> None:
+        self.answers -= 1
+        if self.answers < 0:
+            raise ConnectionError("no route to the server")

@@ -1,0 +1,127 @@
+"""The watchdog: what it takes for a hang, what it does not, and what it leaves behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from openrayzer.training import watchdog
+from openrayzer.training.distributed import Process
+from openrayzer.training.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Sight, Watchdog, is_hang
+
+ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
+MINUTE = 60.0
+
+
+def sight(phase: str, minutes: float) -> Sight:
+    return Sight(phase, step=5, seconds=float(minutes * MINUTE), spoken=1)
+
+
+def test_a_hang_is_one_of_all_ranks():
+    assert is_hang({0: sight(STEP, 11.0), 1: sight(STEP, 11.0)}, 10.0)
+    assert not is_hang({0: sight(STEP, 11.0), 1: sight(STEP, 9.0)}, 10.0)
+
+
+@pytest.mark.parametrize(("phase", "limit"), [(DATA, 40.0), (EVALUATION, 120.0), (CHECKPOINT, 60.0)])
+def test_ranks_wait_for_one_that_has_reason_to_be_slow(phase: str, limit: float):
+    assert not is_hang({0: sight(STEP, 30.0), 1: sight(phase, limit - 1)}, 10.0)
+    assert is_hang({0: sight(STEP, 30.0), 1: sight(phase, limit + 1)}, 10.0)
+
+
+def test_a_rank_that_has_fallen_silent_is_not_waited_for():
+    sights = {0: sight(STEP, 11.0), 1: sight(EVALUATION, 1.0)}
+    assert is_hang(sights, 10.0, frozenset({1}))
+
+
+def test_what_is_written_on_the_board_can_be_read():
+    one = Sight("first step", 3, 12.5, 7)
+    assert Sight.unpacked(one.packed()) == one
+
+
+class Door:
+    """Where a process would leave."""
+
+    def __init__(self) -> None:
+        self.code: int | None = None
+        self.left = threading.Event()
+
+    def __call__(self, code: int) -> None:
+        self.code = code
+        self.left.set()
+
+
+def endless() -> Iterator[int]:
+    yield from range(1_000_000)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+    """A second for a step and for the first one, four for data, many for an evaluation; in minutes."""
+    monkeypatch.setattr(watchdog, "PATIENCE", dict.fromkeys(watchdog.PATIENCE, 1) | {DATA: 4, EVALUATION: 20})
+    return 1.0 / 60
+
+
+def test_a_step_that_never_ends_ends_the_process_with_all_stacks(tmp_path: Path, patience: float, caplog):
+    door = Door()
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+        batches = dog.watched(endless())
+        next(batches)
+        next(batches)
+        assert door.left.wait(20)
+    assert door.code == 3
+    stacks = (tmp_path / "hang/rank_0.txt").read_text()
+    assert "test_a_step_that_never_ends" in stacks
+    assert "Thread" in stacks
+    assert "the run hangs" in caplog.text
+    assert "rank(s) 0 in step after 2 micro-batches" in caplog.text
+    assert "train.watchdog_minutes" in caplog.text
+
+
+def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, patience: float):
+    door = Door()
+
+    def slow() -> Iterator[int]:
+        for number in endless():
+            time.sleep(1.3)
+            yield number
+
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+        batches = dog.watched(slow())
+        for _ in range(2):
+            next(batches)
+        dog.during(EVALUATION, time.sleep)(1.5)
+        time.sleep(0.1)
+    assert not door.left.is_set()
+    assert not (tmp_path / "hang").exists()
+
+
+def test_a_stopped_process_that_goes_on_is_let_be(tmp_path: Path, patience: float, monkeypatch):
+    door, real, jump = Door(), time.monotonic, [0.0]
+    monkeypatch.setattr(watchdog.time, "monotonic", lambda: real() + jump[0])
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+        batches = dog.watched(endless())
+        for _ in range(8):
+            next(batches)
+            time.sleep(0.05)
+        jump[0] = 3600.0  # an hour passes between two looks
+        for _ in range(8):
+            time.sleep(0.05)
+            next(batches)
+    assert not door.left.is_set()
+
+
+def test_nought_minutes_turn_it_off(tmp_path: Path):
+    before = threading.active_count()
+    with Watchdog(ALONE, folder=tmp_path, minutes=0.0):
+        assert threading.active_count() == before
+
+
+def test_a_folder_that_cannot_be_written_keeps_nobody_alive(tmp_path: Path, patience: float, monkeypatch, capfd):
+    door = Door()
+    (tmp_path / "hang").write_text("a file")
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door):
+        assert door.left.wait(20)
+    assert door.code == 3
