@@ -31,7 +31,7 @@ class Cost:
         size: how large it is.
         step_flops: of forward and backward.
         attention_share: the part of them in which tokens meet, which is what grows with the square of their number.
-        frame_flops: of one rendered frame.
+        frame_flops: of one more frame of a prepared scene.
         step_seconds: measured; 0 where it was left out.
         frame_seconds: measured likewise.
     """
@@ -94,7 +94,7 @@ def _is_batched(product: Product) -> bool:
 def _frame_flops(model: Model, shape: ClipShape, image_size: tuple[int, int]) -> int:
     with torch.device("meta"), torch.no_grad():
         views = empty_views(shape, image_size)
-        scene = model.reconstruct(views.context_images, _cameras(views.cameras, shape.context))
+        scene = model.prepare(model.reconstruct(views.context_images, _cameras(views.cameras, shape.context)))
         with FlopCounterMode(display=False) as counter:
             model.render(scene, _cameras(views.cameras, 1))
     return counter.get_total_flops()
