@@ -1,6 +1,8 @@
 """Every random generator of a process: seeded, captured, restored."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,16 @@ def capture() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": cuda,
     }
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Every generator is afterwards as it was before: what happens inside changes nothing of the training."""
+    before = capture()
+    try:
+        yield
+    finally:
+        restore(before)
 
 
 def restore(state: dict[str, Any]) -> None:

@@ -148,7 +148,15 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
         device=process.device,
     )
     _report(loader.problems, process)
-    return loader
+    return _started_apart(loader)
+
+
+def _started_apart(batches: Iterator[Views]) -> Iterator[Views]:
+    """The same batches; what the start of their loading draws is not drawn again when a run goes on."""
+    with random_state.kept():
+        first = next(batches)
+    yield first
+    yield from batches
 
 
 def open_test_clips(experiment: Experiment, process: Process, *, stage: int) -> EvaluationClips | None:
@@ -265,6 +273,7 @@ class Run:
         """Keep a skipped step whole."""
         dump(self.engine, trace, run_folder=self.folder, record=self.record)
 
+    @random_state.kept()
     def evaluate(self, step: int) -> bool:
         """Measure the held-out clips, if there are any; whether these weights are the best so far."""
         if self.test_clips is None:
@@ -297,6 +306,7 @@ class Run:
         settings = self.experiment.train
         return Best(settings.best_metric, settings.best_mode) if settings.best_metric else None
 
+    @random_state.kept()
     def picture(self, step: int, views: Views) -> None:
         """Draw sample predictions: of held-out clips, always the same, or else of ``views``."""
         views = self._sample_views or views

@@ -63,6 +63,14 @@ def train_file(train: Callable[..., int]) -> Callable[..., int]:
     return one
 
 
+@pytest.fixture
+def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The working directory is one where the synthetic rooms of the tiny experiments are made once."""
+    folder = tmp_path_factory.getbasetemp() / "rooms_of_the_tiny"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+
+
 @pytest.fixture(autouse=True)
 def _quiet_package() -> Iterator[None]:
     """Whatever a run does to the logger of the package is undone."""

@@ -105,14 +105,6 @@ def test_a_dump_that_cannot_be_written_does_not_hide_why_training_stopped(train:
     assert "1 steps in a row were skipped, the last because of: the gradient is not finite" in caplog.text
 
 
-@pytest.fixture
-def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The synthetic rooms lie in the working directory."""
-    folder = tmp_path_factory.getbasetemp() / "bad_step_rooms"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.chdir(folder)
-
-
 @pytest.mark.usefixtures("rooms")
 def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path):
     fp32 = f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}"
