@@ -13,7 +13,7 @@ from torch import Tensor
 
 from openrayzer.evaluation.baselines import nearest_contexts
 from openrayzer.evaluation.camera_metrics import direction_errors, relative_centres, rotation_errors
-from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.evaluation.image_metrics import PERFECT, psnr
 from openrayzer.evaluation.placements import PlacedViews, Placement, render_targets
 from openrayzer.evaluation.view_changes import rearranged, recoloured, single_clip
 from openrayzer.geometry.similarity import similarity_between
@@ -31,9 +31,6 @@ WORSE = 1.0
 
 SHORTEST_ORDER = 3
 """Views below which an order can only be turned round."""
-
-PERFECT = 100.0
-"""PSNR in dB of two equal images, which is infinite."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +219,12 @@ def _direction_change(moved: Float[Tensor, "1 v 4 4"], poses: Float[Tensor, "1 v
 
 
 def _centre_change(moved: Float[Tensor, "1 v 4 4"], poses: Float[Tensor, "1 v 4 4"]) -> float:
-    """0 where nothing moves, also where all views share a centre."""
+    """0 where all views share a centre before and after; infinite where they share one before only."""
+    extent, extent_now = (relative_centres(cameras).norm(dim=-1).amax() for cameras in (poses, moved))
     aligned = similarity_between(moved, poses).poses(moved)
     way = (aligned - poses)[..., :3, 3].square().sum(dim=-1).mean().sqrt()
-    extent = relative_centres(poses).norm(dim=-1).amax()
-    return float(torch.where(way == 0, 0.0, way / extent))
+    together = (extent == 0) & (extent_now == 0) & way.isfinite()
+    return float(torch.where(together, 0.0, way / extent))
 
 
 CHECKS: Mapping[str, SanityCheck] = {

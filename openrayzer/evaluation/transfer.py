@@ -149,7 +149,8 @@ def _scores(rotation: Float[Tensor, " pairs"], direction: Float[Tensor, " pairs"
 def histogram_area(errors: Float[Tensor, " pairs"], limit: int) -> float:
     """Mean of the cumulative shares of a histogram with ``limit`` + 1 equal bins from 0 to ``limit``.
 
-    Each bin is a little narrower than a degree, so it is a little above ``camera_metrics.accuracy_area``.
+    It differs from ``camera_metrics.accuracy_area``, whose steps are whole degrees, by at most 1 / (``limit`` + 1),
+    in either direction.
 
     Source: XFactor's published figures are of this kind (31 bins up to 30 degrees).
     """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from openrayzer.evaluation.placements import PLACEMENTS
 from openrayzer.evaluation.sanity import CHECKS, SanityResult, left_out, sanity_battery
+from openrayzer.geometry.rotations import pose_from, so3_exp
 from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Views
 
@@ -87,6 +88,21 @@ def test_one_pose_for_everything_is_caught_by_the_nearest_pose_only_and_moves_no
         assert_fails(results, passes=name != "nearest_context_pose")
         for result in results:
             assert (result.rotation_deg, result.direction_deg, result.centre_change) == (0, 0, 0)
+
+
+def test_cameras_that_turn_in_one_place_have_stayed_there_in_any_frame():
+    class Turning(BlindModel):
+        """All centres are one point of a world whose axes depend on the images; only rounding moves them."""
+
+        def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
+            b, v = images.shape[:2]
+            world = so3_exp(images.mean(dim=(1, 2, 3, 4))[:, None] * torch.tensor([1.0, 2.0, 3.0]))
+            centre = (world @ torch.tensor([0.1, 0.2, 0.3]))[:, None].expand(b, v, 3)
+            return Cameras(pose_from(world[:, None].expand(b, v, 3, 3), centre), torch.ones(b, v, 4))
+
+    for name, results in battery(Turning()).items():
+        assert_fails(results, passes=name != "nearest_context_pose")
+        assert [result.centre_change for result in results] == [0, 0]
 
 
 def test_cameras_that_are_not_finite_pass_nothing_and_stay_in_their_clip():

@@ -8,6 +8,7 @@ from doubles import BlindModel, BrokenModel, CarryingModel, IndexModel, PerfectM
 from small_models import ESTIMATORS, lvsm
 from torch import Tensor
 
+from openrayzer.evaluation.camera_metrics import accuracy_area
 from openrayzer.evaluation.placements import PLACEMENTS
 from openrayzer.evaluation.transfer import histogram_area, transfer, transferred_views
 from openrayzer.interfaces import InputError
@@ -125,6 +126,13 @@ def test_histogram_area_by_hand():
     assert histogram_area(errors, 2) == pytest.approx((1 + 2 + 3) / 12)
     assert histogram_area(torch.zeros(5, dtype=torch.float64), 30) == 1
     assert histogram_area(torch.tensor([torch.nan, 0.0], dtype=torch.float64), 30) == 0.5
+
+
+@pytest.mark.parametrize("limit", [5, 20, 30])
+def test_histogram_area_is_within_a_bin_of_that_of_whole_degrees(limit):
+    for error in torch.arange(0, limit + 1, 0.01, dtype=torch.float64):
+        difference = histogram_area(error[None], limit) - accuracy_area(error[None], limit)
+        assert abs(difference) <= 1 / (limit + 1) + 1e-9
 
 
 @pytest.mark.parametrize(("change", "message"), [
