@@ -18,10 +18,12 @@ rendered along a path through the cameras:
 Models that need camera poses (LVSM) or intrinsics get them by --cameras. Videos that are there are replaced once the
 new ones are whole; folders that are there and not empty are not written to.
 
-Exit code: 0 done; 2 something given is wrong, and then no video is left; 130 interrupted.
+Exit code: 0 done; 2 something given is wrong, and then no video is left; 130 interrupted; 143 ended by
+SIGTERM. Neither of the last two leaves part of a video.
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -164,4 +166,5 @@ def parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that unfinished files are cleared away
     run_tool(main)

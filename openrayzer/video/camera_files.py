@@ -72,6 +72,20 @@ def check_export(path: Path) -> None:
         check_writable(path)
 
 
+def check_exports(paths: Sequence[Path]) -> None:
+    """``check_export`` of each, and that none of them goes into a folder which another is to fill.
+
+    Raises:
+        InputError: see ``check_export``, or two would share a folder.
+    """
+    places = [(path.parent / "images" if path.name == NERFSTUDIO else path).resolve() for path in paths]
+    for path, place in zip(paths, places, strict=True):
+        check_export(path)
+        for other, folder in zip(paths, places, strict=True):
+            if other is not path and folder in (place, *place.parents):
+                raise InputError(f"--export_cameras {path} and {other} would share a folder; give each its own")
+
+
 def export_cameras(path: Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]) -> None:
     """Write cameras, (1, v), in the form that the name of ``path`` asks for.
 

@@ -16,7 +16,7 @@ from openrayzer.training.known_cameras import registered_name
 from openrayzer.training.samples import to_bytes
 from openrayzer.training.weights import LATEST
 from openrayzer.types import Cameras
-from openrayzer.video.camera_files import check_export, export_cameras, write_cameras
+from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
 from openrayzer.video.named_paths import PathChoice, named_path
 from openrayzer.video.outputs import check_writable
@@ -133,14 +133,16 @@ def make_video(
 
 def _check(request: VideoRequest) -> None:
     outputs = [request.output, request.side_by_side, *request.export, request.export_path]
-    named = [file.absolute() for file in outputs if file is not None]
+    named = [file.resolve() for file in outputs if file is not None]
     if len(set(named)) < len(named):
         raise InputError("two outputs have the same name")
+    for given in (request.images, request.cameras, Path(request.path.name)):
+        if given is not None and given.is_file() and given.resolve() in named:
+            raise InputError(f"{given} is given, and would be overwritten; choose another name for the output")
     check_output(request.output)
     if request.side_by_side is not None:
         check_output(request.side_by_side)
-    for file in request.export:
-        check_export(file)
+    check_exports(request.export)
     if request.export_path is not None:
         if request.export_path.suffix.lower() != ".json":
             raise InputError(f"--export_path {request.export_path}: give a name that ends in .json")
@@ -151,8 +153,8 @@ def _check(request: VideoRequest) -> None:
         raise InputError(f"--device {request.device}: {str(error).partition(chr(10))[0]}") from error
     if request.batch < 1:
         raise InputError(f"--batch must be 1 or more, got {request.batch}")
-    if not 0 < request.fps <= 1000:
-        raise InputError(f"--fps must be above 0 and at most 1000, got {request.fps:g}")
+    if not 0.001 <= request.fps <= 1000:
+        raise InputError(f"--fps must be from 0.001 to 1000, got {request.fps:g}")
     if request.image_size is not None and min(request.image_size) < 1:
         raise InputError(f"--image_size must be height and width in pixels, got {request.image_size}")
 
@@ -186,11 +188,11 @@ def _trained_views(data: dict[str, Any]) -> int:
 def _write(
     request: VideoRequest, rendered: Iterator[Tensor], views: InputViews, cameras: Cameras, frames: Cameras
 ) -> None:
-    nearest = nearest_views(frames, cameras).tolist()
     with ExitStack() as files:
         video = files.enter_context(Mp4Writer(request.output, fps=request.fps, quality=request.quality))
         beside = drawing = None
         if request.side_by_side is not None:
+            nearest = nearest_views(frames, cameras).tolist()
             drawing = SideBySide(views.images, views.names, num_frames=frames.num_views)
             beside = files.enter_context(Mp4Writer(request.side_by_side, fps=request.fps, quality=request.quality))
         for number, image in enumerate(rendered):

@@ -16,6 +16,8 @@ from registry import did_you_mean
 NAMES = ("interpolate", "orbit", "wobble", "spiral")
 FRAMES = 120
 """Length of a path if nothing else is said."""
+MOST_FRAMES = 1_000_000
+"""Nine hours; far more cameras would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,8 @@ def _from_file(file: Path, choice: PathChoice, image_size: tuple[int, int]) -> C
 
 
 def _check(choice: PathChoice) -> None:
-    if choice.num_frames is not None and choice.num_frames < 1:
-        raise InputError(f"--frames must be 1 or more, got {choice.num_frames}")
+    if choice.num_frames is not None and not 1 <= choice.num_frames <= MOST_FRAMES:
+        raise InputError(f"--frames must be from 1 to {MOST_FRAMES}, got {choice.num_frames}")
     if not 0 < choice.degrees <= 360:
         raise InputError(f"--degrees must be above 0 and at most 360, got {choice.degrees:g}")
     if choice.turns is not None and choice.turns < 1:

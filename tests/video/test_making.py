@@ -1,7 +1,10 @@
 """From a run folder and images to files, through the tool, as a user calls it."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -143,14 +146,22 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--image_size 20 32", "--image_size 20 32: the model 'rayzer' takes multiples of 8, e.g. 16 32"),
         ("--image_size 0 32", "--image_size must be height and width"),
         ("--path orbt", "did you mean 'orbit'"),
-        ("--frames 0", "--frames must be 1 or more"),
+        ("--frames 0", "--frames must be from 1 to 1000000"),
+        ("--frames 1000000000", "--frames must be from 1 to 1000000"),
         ("--batch 0", "--batch must be 1 or more"),
-        ("--fps 0", "--fps must be above 0"),
-        ("--fps nan", "--fps must be above 0"),
+        ("--fps 0.0004", "--fps must be from 0.001 to 1000"),
+        ("--fps nan", "--fps must be from 0.001 to 1000"),
         ("--num_views 9", "9 views are asked for, and there are 6 images"),
         ("--device cuda:99", "--device cuda:99"),
         ("--device tpu9", "--device tpu9"),
         ("--side_by_side out.mp4", "two outputs have the same name"),
+        ("--side_by_side new/../out.mp4", "two outputs have the same name"),
+        ("--export_cameras a a/transforms.json", "would share a folder"),
+        ("--export_cameras a/c.json a", "would share a folder"),
+        ("--export_cameras a/transforms.json a/images", "would share a folder"),
+        ("--images out.mp4", "out.mp4 is given, and would be overwritten"),
+        ("--cameras run/experiment.json --export_cameras run/experiment.json", "is given, and would be overwritten"),
+        ("--path run/experiment.json --export_path ./run/experiment.json", "is given, and would be overwritten"),
         ("--export_cameras photos", "--export_cameras photos exists and is not empty"),
         ("--export_cameras run/experiment.json/c.json", "experiment.json is no folder"),
         ("--export_path path.txt", "ends in .json"),
@@ -167,6 +178,21 @@ def test_wrong_input_is_named_and_leaves_no_video(tool: Tool, tmp_path: Path, ph
     assert errors.splitlines()[-1].startswith("error: ")
     assert (tmp_path / "out.mp4").read_bytes() == b"before"
     assert not [file for file in tmp_path.iterdir() if file.name.startswith((".", "unfinished"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_leaves_no_part_of_a_video(tmp_path: Path, photos: Path, number: signal.Signals, code: int):
+    make_run(tmp_path / "run")
+    command = [sys.executable, str(ROOT / "tools/render_video.py"), *BASE, "--frames", "100000", "--side_by_side"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as tool:
+        until = time.monotonic() + 100
+        while len(list(tmp_path.glob(".out*.tmp"))) < 2 and tool.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        begun = len(list(tmp_path.glob(".out*.tmp")))
+        tool.send_signal(number)
+        assert (begun, tool.wait(60)) == (2, code)
+    assert {file.name for file in tmp_path.iterdir()} == {"run", "photos"}
 
 
 def test_cameras_for_a_model_that_estimates_them_are_refused(tool: Tool, tmp_path: Path, photos: Path, make_cameras):

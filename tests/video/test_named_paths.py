@@ -48,7 +48,7 @@ def test_a_file_is_the_path_that_was_written(tmp_path: Path, make_cameras):
     [
         (PathChoice("orbitt"), "no such path; did you mean 'orbit'"),
         (PathChoice("none.json"), "none.json: there is no such file"),
-        (PathChoice(num_frames=0), "--frames must be 1 or more, got 0"),
+        (PathChoice(num_frames=0), "--frames must be from 1 to 1000000, got 0"),
         (PathChoice("orbit", degrees=0.0), "--degrees must be above 0 and at most 360"),
         (PathChoice("orbit", degrees=400.0), "--degrees must be above 0 and at most 360"),
         (PathChoice("wobble", turns=0), "--turns must be 1 or more"),
