@@ -177,6 +177,8 @@ class TrainSettings:
             that they do not run away before the poses mean something.
         statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
             0 writes none.
+        watchdog_minutes: the run ends with exit code 3 and the stacks of all processes when a step takes longer than
+            this; data may take 4 times as long, a checkpoint or the first step 6, an evaluation 12. 0 waits for ever.
         initial_weights: what a run that starts from nothing begins with: a weight folder, a run folder (its newest
             good checkpoint), a checkpoint, or a .safetensors file; of no effect once the run has a checkpoint.
     """
@@ -199,6 +201,7 @@ class TrainSettings:
     ema_decay: float = 0.0
     focal_detached_steps: int = 0
     statistics_every: int = 0
+    watchdog_minutes: float = 10.0
     initial_weights: Path | None = None
 
     def __post_init__(self) -> None:
@@ -210,6 +213,8 @@ class TrainSettings:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not self.clip_norm > 0:
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}")
+        if not 0 <= self.watchdog_minutes < 1e6:
+            raise InputError(f"watchdog_minutes must be 0 or more, got {self.watchdog_minutes}")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"ema_decay must be at least 0 and below 1, got {self.ema_decay}")
 

@@ -7,8 +7,8 @@
 Everything is written to the output folder: experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/,
 train.log. The same command again goes on where the run stopped.
 
-Exit code: 0 done; 2 something given is wrong; 3 training stopped because it could not go on; 130 or 143 interrupted by
-Ctrl-C or SIGTERM, after a checkpoint was written.
+Exit code: 0 done; 2 something given is wrong; 3 training stopped because it could not go on; 130, 143, 138 interrupted
+by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's early signal), after a checkpoint was written. A second Ctrl-C ends at once.
 """
 
 import argparse

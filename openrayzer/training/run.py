@@ -23,6 +23,7 @@ from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.evaluate import evaluate
 from openrayzer.training.known_cameras import require_known_cameras
+from openrayzer.training.leaving import leave_now, lost_process
 from openrayzer.training.loggers import Jsonl, LoggerGroup, finite, write_whole
 from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.meter import Meter
@@ -41,12 +42,13 @@ from openrayzer.training.run_record import run_record
 from openrayzer.training.samples import draw_samples
 from openrayzer.training.statistics import FILE as STATISTICS
 from openrayzer.training.statistics import Statistics
+from openrayzer.training.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
 from openrayzer.training.weights import take_initial_weights, warn_of_other_model, with_origin
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
 STOPPED = 3
-EVALUATION, AVERAGED = "evaluation", "ema"
+EVALUATED, AVERAGED, HANG = "evaluation", "ema", "hang"
 SIGNALLED = 128
 """Added to the number of the signal, as shells do."""
 
@@ -61,7 +63,7 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
         resume: ``auto``, ``none``, or the path of a checkpoint or run folder.
 
     Returns:
-        The exit code: 0 finished, 3 stopped because it could not go on, 130 or 143 interrupted after a checkpoint.
+        The exit code: 0 finished, 3 stopped because it could not go on, 130, 138 or 143 interrupted after a checkpoint.
 
     Raises:
         InputError: something the user gave cannot work.
@@ -80,6 +82,9 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
                     leave_no_trace(run_folder)
                 raise
             except Exception as error:
+                if lost := lost_process(error):
+                    LOG.error("%s", lost)
+                    leave_now(STOPPED)  # the others are gone: goodbyes would wait for them
                 LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
                 raise
 
@@ -108,19 +113,25 @@ def _train(
     process.by_first(lambda: take_over(run_folder, start, record))
     run.loggers.open(run_folder, record)
     try:
-        signal_number = train_loop(
-            engine,
-            batches,
-            objective=Objective(experiment.loss).to(process.device),
-            settings=settings,
-            process=process,
-            loggers=run.loggers,
-            meter=run.meter,
-            tally=run.tally,
-            occasions=Occasions(evaluate=run.evaluate, picture=run.picture, save=run.save, dump=run.dump),
-            statistics=run.statistics,
-            difficulty=experiment.data.view_sampler.difficulty,
-        )
+        with Watchdog(process, folder=run_folder / HANG, minutes=settings.watchdog_minutes) as watchdog:
+            signal_number = train_loop(
+                engine,
+                watchdog.watched(batches),
+                objective=Objective(experiment.loss).to(process.device),
+                settings=settings,
+                process=process,
+                loggers=run.loggers,
+                meter=run.meter,
+                tally=run.tally,
+                occasions=Occasions(
+                    evaluate=watchdog.during(EVALUATION, run.evaluate),
+                    picture=watchdog.during(PICTURE, run.picture),
+                    save=watchdog.during(CHECKPOINT, run.save),
+                    dump=watchdog.during(CHECKPOINT, run.dump),
+                ),
+                statistics=run.statistics,
+                difficulty=experiment.data.view_sampler.difficulty,
+            )
         process.by_first(run.background.wait)
     finally:
         try:
@@ -278,10 +289,10 @@ class Run:
         """Measure the held-out clips, if there are any; whether these weights are the best so far."""
         if self.test_clips is None:
             return False
-        records = [evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATION)]
+        records = [evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATED)]
         if self.engine.average is not None:
             with self.engine.average.in_model():
-                record = evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATION / AVERAGED)
+                record = evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATED / AVERAGED)
             records.append(record | {"split": f"test_{AVERAGED}"})
         for record in records:
             self.loggers.record(record)

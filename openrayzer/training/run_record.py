@@ -19,7 +19,7 @@ MAY_CHANGE = (
     "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.accumulation",
     "train.bad_steps.dump", "train.best_metric", "train.best_mode", "train.checkpoint_every", "train.evaluate_every",
     "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
-    "train.statistics_every", "train.steps",
+    "train.statistics_every", "train.steps", "train.watchdog_minutes",
 )  # fmt: skip
 """What a resumed run may set differently. The DeepSpeed file is compared by content; initial weights are in the
 checkpoint long since, wherever their folder has gone; accumulation may follow the number of processes."""

@@ -107,6 +107,12 @@ class Run:
             time.sleep(0.02)
         return self.wait()
 
+    def end(self) -> None:
+        """No rank is left."""
+        if self.living():
+            self.send(signal.SIGKILL)
+            self.wait()
+
     def output(self) -> str:
         """What all ranks have said."""
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
