@@ -5,6 +5,7 @@ the intrinsics are theirs.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,10 @@ def read_cameras(path: Path) -> CameraTable:
         if not isinstance(listed, list) or not listed:
             raise FileError('it has no list "cameras"')
         c2w, intrinsics = zip(*map(_camera, range(len(listed)), listed), strict=True)
+        images = tuple(entry.get("image") if isinstance(entry.get("image"), str) else None for entry in listed)
+        repeated = [name for name, count in Counter(images).items() if name is not None and count > 1]
+        if repeated:
+            raise FileError(f"it has more than one camera for the image {repeated[0]!r}")
         size = content.get("image_size")
         if size is not None and not (
             isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size)
@@ -155,7 +160,6 @@ def read_cameras(path: Path) -> CameraTable:
             raise FileError(f'its "image_size" is {size!r:.60}, not [height, width]')
     except FileError as error:
         raise InputError(f"{path}: {error}") from error
-    images = tuple(entry.get("image") if isinstance(entry.get("image"), str) else None for entry in listed)
     cameras = Cameras(torch.tensor(np.stack(c2w))[None].float(), torch.tensor(np.stack(intrinsics))[None].float())
     return CameraTable(cameras, images, None if size is None else (size[0], size[1]))
 

@@ -118,8 +118,11 @@ def _has_model(folder: Path) -> bool:
 
 
 def _names(dataset: LazyScenes) -> list[str]:
+    """A name for each frame, no two alike: where several folders have images of one name, the folder's comes first."""
     if isinstance(dataset, ImageScenes):
-        return [PurePosixPath(file).name for file in dataset.table(0).files]
+        files = dataset.table(0).files
+        names = [PurePosixPath(file).name for file in files]
+        return names if len(set(names)) == len(names) else [file.replace("/", "_") for file in files]
     return [f"frame_{frame:06}.png" for frame in range(dataset.num_frames(0))]
 
 

@@ -105,6 +105,7 @@ FINE = {"c2w": EYE, "intrinsics": [0.8, 1.1, 0.5, 0.5]}
         ({"cameras": [FINE | {"intrinsics": ["a", 1, 1, 1]}]}, "camera 0"),
         ({"cameras": [FINE | {"intrinsics": [float("nan"), 1, 0.5, 0.5]}]}, "not finite"),
         ({"cameras": [FINE | {"intrinsics": [-1, 1, 0.5, 0.5]}]}, "not above 0"),
+        ({"cameras": [FINE | {"image": "a"}, FINE, FINE | {"image": "a"}]}, "more than one camera for the image 'a'"),
         ({"cameras": [FINE], "image_size": [8]}, '"image_size"'),
     ],
 )

@@ -1,5 +1,6 @@
 """Views from folders and videos: evenly chosen, cut alike, with the cameras that belong to them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from openrayzer.interfaces import InputError
-from openrayzer.video.camera_files import export_cameras, write_cameras
+from openrayzer.video.camera_files import export_cameras, nerfstudio_table, write_cameras
 from openrayzer.video.mp4 import Mp4Writer
 from openrayzer.video.views import InputViews, read_views
 
@@ -126,6 +127,21 @@ def test_cameras_of_our_own_form_are_matched_by_name(photos: Path, tmp_path: Pat
     assert views.known is not None
     assert torch.equal(views.known.c2w, cameras.c2w[:, [0, 2, 5]])
     assert torch.equal(views.known.intrinsics, cameras.intrinsics[:, [0, 2, 5]])
+
+
+def test_images_of_one_name_in_several_folders_stay_apart(tmp_path: Path, make_cameras, make_image):
+    files = ["left/0.png", "left/1.png", "right/0.png", "right/1.png"]
+    for place, file in enumerate(files):
+        make_image(tmp_path / "rig" / file, 60 * place)
+    table = nerfstudio_table(make_cameras(4), (24, 32), files)
+    (tmp_path / "rig/transforms.json").write_text(json.dumps(table))
+    views = read(tmp_path / "rig", num_views=4, cameras=tmp_path / "rig/transforms.json")
+    assert views.known is not None
+    assert views.names == ("left_0.png", "left_1.png", "right_0.png", "right_1.png")
+    export_cameras(tmp_path / "out", views.known, names=views.names, images=views.images)
+    again = read(tmp_path / "out", num_views=4, cameras=tmp_path / "out")
+    assert again.names == views.names
+    assert torch.allclose(again.images, views.images, atol=1 / 255)
 
 
 def test_cameras_that_do_not_fit_are_refused(photos: Path, tmp_path: Path, make_cameras):
