@@ -103,6 +103,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.training",
     },
     "openrayzer.video": {
+        "registry",
         "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.geometry",
@@ -126,7 +127,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "xformers": {"openrayzer.attention"},
     "timm": {"openrayzer.tokenizers"},
     "jinja2": {"openrayzer.reports"},
-    "av": {"openrayzer.data", "openrayzer.video"},
+    "av": {"openrayzer.data", "openrayzer.video", "openrayzer.benchmarks"},
     "pycolmap": {"openrayzer.data"},
     "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},
 }
