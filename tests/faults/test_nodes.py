@@ -1,0 +1,76 @@
+"""Several machines, played by launchers of their own on loopback: a run trains, loses one of them, goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from kills import announced, losses
+from ranks import EXPERIMENT, PATIENCE, ROOT, clean_environment, free_port, wait_for
+
+pytestmark = pytest.mark.slow
+LAUNCHER = "from deepspeed.launcher.runner import main; main()"
+
+
+class Nodes:
+    """One launcher for each of two machines of a hostfile, each in a session of its own."""
+
+    def __init__(self, folder: Path, output: Path, *changes: str) -> None:
+        (folder / "hostfile").write_text("node1 slots=1\nnode2 slots=1\n")
+        port = str(free_port())
+        self.logs = [output.with_name(f"{output.name}_node_{node}.log") for node in (0, 1)]
+        self.launchers = []
+        for node, log in enumerate(self.logs):
+            command = [
+                sys.executable, "-c", LAUNCHER, "--hostfile", str(folder / "hostfile"), "--no_ssh", "--node_rank",
+                str(node), "--master_addr", "127.0.0.1", "--master_port", port, str(ROOT / "tools/train.py"),
+                "--exp", str(EXPERIMENT), "--output", str(output), "--set",
+                f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}", *changes,
+            ]  # fmt: skip
+            with log.open("a") as stream:
+                self.launchers.append(
+                    subprocess.Popen(
+                        command, cwd=folder, env=clean_environment(), start_new_session=True, stdout=stream,
+                        stderr=subprocess.STDOUT,
+                    )
+                )  # fmt: skip
+
+    def wait(self) -> list[int]:
+        """Exit codes of both launchers."""
+        return [launcher.wait(timeout=PATIENCE) for launcher in self.launchers]
+
+    def end(self, node: int) -> None:
+        """A machine without power: everything on it is gone at once."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.launchers[node].pid, signal.SIGKILL)
+
+    def said(self) -> str:
+        """All that both have said."""
+        return "\n".join(log.read_text() for log in self.logs)
+
+
+def test_a_run_on_two_nodes_loses_one_and_goes_on_to_the_same_end(tmp_path: Path):
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    steps = "train.steps=30"
+    nodes = Nodes(tmp_path, straight, steps)
+    try:
+        assert nodes.wait() == [0, 0], nodes.said()
+        assert "2 process(es) on cpu" in nodes.said()
+        nodes = Nodes(tmp_path, run, steps)
+        wait_for(lambda: (announced(run) or 0) >= 4, what="a checkpoint")
+        nodes.end(1)
+        begin = time.monotonic()
+        assert nodes.launchers[0].wait(timeout=PATIENCE) == 3, nodes.said()
+        assert time.monotonic() - begin < 90
+        assert "another process of this run has ended" in nodes.said()
+        nodes = Nodes(tmp_path, run, steps)
+        assert nodes.wait() == [0, 0], nodes.said()
+        assert "going on from" in nodes.said()
+    finally:
+        for node in (0, 1):
+            nodes.end(node)
+    assert losses(run) == losses(straight)
