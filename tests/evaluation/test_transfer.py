@@ -128,6 +128,17 @@ def test_histogram_area_by_hand():
     assert histogram_area(torch.tensor([torch.nan, 0.0], dtype=torch.float64), 30) == 0.5
 
 
+def test_the_lens_is_that_of_the_scene(pair):
+    class Posed(PerfectModel):
+        posed = True
+
+    drivers, scenes = pair
+    lens = 2 * scenes.cameras.intrinsics
+    scenes = replace(scenes, cameras=Cameras(scenes.cameras.c2w, lens))
+    _, cameras = transferred_views(Posed(), drivers, scenes, placement=PLACEMENTS["given_poses"])
+    assert torch.equal(cameras.intrinsics, lens[:, :1].expand(-1, 4, -1))
+
+
 @pytest.mark.parametrize("limit", [5, 20, 30])
 def test_histogram_area_is_within_a_bin_of_that_of_whole_degrees(limit):
     for error in torch.arange(0, limit + 1, 0.01, dtype=torch.float64):

@@ -235,6 +235,19 @@ def test_a_spiral_moves_forward_and_back_while_it_circles():
     assert crossings[0] > crossings[2] >= 1
 
 
+def test_a_wobble_of_one_view_is_a_share_of_the_distance_to_what_it_looks_at():
+    lone = Cameras(torch.eye(4)[None, None], torch.ones(1, 1, 4))
+    radius = wobble_path(lone, 8, share=0.1).c2w[0, :, :3, 3].norm(dim=-1)
+    assert torch.allclose(radius, torch.full((8,), 0.1))
+
+
+def test_a_spiral_holds_nine_tenths_of_the_views():
+    c2w = torch.eye(4).repeat(1, 21, 1, 1)
+    c2w[0, :, 0, 3] = torch.arange(-10.0, 11)
+    spiral = spiral_path(Cameras(c2w, torch.ones(1, 21, 4)), 8)
+    assert torch.allclose(spiral.c2w[0, 0, :3, 3], torch.tensor([9.0, 0, 0]), atol=1e-5)
+
+
 def test_the_pivot_is_where_views_look():
     assert torch.allclose(pivot_of(ring(5).c2w), torch.tensor([[1.0, 2.0, 3.0]]).double())
 
