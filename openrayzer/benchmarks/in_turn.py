@@ -7,6 +7,8 @@ from statistics import median
 
 import torch
 
+Clock = Callable[[], float]
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -22,7 +24,12 @@ class Timing:
 
 
 def in_turn(
-    contestants: Mapping[str, Callable[[], object]], *, rounds: int, device: torch.device, warm_up: int = 1
+    contestants: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    device: torch.device,
+    warm_up: int = 1,
+    clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time of each contestant, called once per round, one after the other.
 
@@ -31,16 +38,17 @@ def in_turn(
         rounds: that are measured.
         device: which is waited for before the clock is read.
         warm_up: rounds before, which are not.
+        clock: ``time.process_time`` counts what all threads of this process have computed, however busy the machine is.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
         for name, work in contestants.items():
             synchronise(device)
-            begin = time.perf_counter()
+            begin = clock()
             work()
             synchronise(device)
             if number >= warm_up:
-                seconds[name].append(time.perf_counter() - begin)
+                seconds[name].append(clock() - begin)
     return {name: Timing.of(measured) for name, measured in seconds.items()}
 
 

@@ -1,5 +1,6 @@
 """How fast a device multiplies matrices: large square ones, and those of a model's training step."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from openrayzer.benchmarks.in_turn import in_turn
+from openrayzer.benchmarks.in_turn import Clock, in_turn
 from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 
@@ -78,7 +79,12 @@ def step_work(model: Model, shape: ClipShape, image_size: tuple[int, int], *, ba
 
 
 def products_rate(
-    products: Mapping[Product, int], *, device: torch.device, dtype: torch.dtype, rounds: int = 3
+    products: Mapping[Product, int],
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    rounds: int = 3,
+    clock: Clock = time.perf_counter,
 ) -> float:
     """FLOP/s of these products by themselves, each as often as it occurs, at the least time of some rounds.
 
@@ -88,7 +94,8 @@ def products_rate(
     for product, count in products.items():
         if not product.flops:
             continue
-        least = in_turn({"product": _multiply(product, dtype, device)}, rounds=rounds, device=device)["product"].minimum
+        run = {"product": _multiply(product, dtype, device)}
+        least = in_turn(run, rounds=rounds, device=device, clock=clock)["product"].minimum
         seconds, flops = seconds + count * least, flops + count * product.flops
     return flops / seconds
 

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class StepSpeed:
         device: where it ran.
         batch: clips of a micro-batch on one rank.
         step: seconds of an optimizer step, of the slowest rank.
+        processor: seconds that all threads of a rank have computed in a step, however busy the machine was.
         views_per_second: training views over all ranks, at the median.
         parts: seconds per step by part, on the first rank; communication lies within the others.
         maps: seconds of each of the model's three maps by itself, forward, without gradients.
@@ -75,6 +77,7 @@ class StepSpeed:
     device: str
     batch: int
     step: Timing
+    processor: Timing
     views_per_second: float
     parts: Mapping[str, float]
     maps: Mapping[str, float]
@@ -93,15 +96,23 @@ class StepSpeed:
 
 @dataclass(frozen=True)
 class Rates:
-    """FLOP/s of bare matrix products on what one rank has of the device: square ones, and the model's own."""
+    """FLOP/s of bare bf16 matrix products on what one rank has of the device.
+
+    Attributes:
+        square: of large square ones.
+        own_shapes: of those of the model's step.
+        per_processor: of the latter, for each second that one of the threads computes; on a CPU.
+    """
 
     square: float
     own_shapes: float
+    per_processor: float
 
 
 @dataclass
 class _Measured:
     steps: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     views: int = 0
     last: Sequence[Mapping[str, Any]] = ()
@@ -109,6 +120,7 @@ class _Measured:
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """One answer of every rank."""
         self.steps += [max(step) for step in zip(*(line["steps"] for line in lines), strict=True)]
+        self.processor += [max(step) for step in zip(*(line["processor"] for line in lines), strict=True)]
         for name, seconds in lines[0]["parts"].items():
             self.parts[name] = self.parts.get(name, 0.0) + seconds
         self.views += lines[0]["views"]
@@ -140,7 +152,8 @@ def rates(side: Side, *, rounds: int = 3) -> Rates:
     try:
         products = work_of(side).products
         own = products_rate(products, device=device, dtype=torch.bfloat16, rounds=rounds)
-        return Rates(square_rate(device=device, dtype=torch.bfloat16), own)
+        busy = products_rate(products, device=device, dtype=torch.bfloat16, rounds=rounds, clock=time.process_time)
+        return Rates(square_rate(device=device, dtype=torch.bfloat16), own, busy)
     finally:
         torch.set_num_threads(before)
 
@@ -273,6 +286,7 @@ def _speed(side: Side, described: Mapping[str, Any], found: _Measured) -> StepSp
         device=described["device"],
         batch=described["batch"],
         step=step,
+        processor=Timing.of(found.processor),
         views_per_second=found.views / count / step.median,
         parts={name: seconds / count for name, seconds in found.parts.items()},
         maps=described["maps"],

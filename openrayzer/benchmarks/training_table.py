@@ -37,6 +37,7 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     yield row("clips per micro-batch and rank", each(lambda s: s.batch), ".0f", ratio=False)
     yield row("step, median", each(lambda s: s.step.median * 1e3), ".1f", "ms")
     yield row("step, least", each(lambda s: s.step.minimum * 1e3), ".1f", "ms")
+    yield row("processor time of a rank, median", each(lambda s: s.processor.median * 1e3), ".1f", "ms")
     yield row("training views per second", each(lambda s: s.views_per_second), ".1f")
     yield row("computation of a step and rank", each(lambda s: s.flops / 1e9), ".1f", "GFLOP")
     yield row("reached at the median", each(lambda s: s.rate / 1e9), ".1f", "GFLOP/s")
@@ -45,6 +46,9 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     pairs = list(zip(measured, bare, strict=True))
     yield row("MFU of the step's own products", [100 * s.rate / r.own_shapes for s, r in pairs], ".1f", "%")
     yield row("MFU of square products", [100 * s.rate / r.square for s, r in pairs], ".1f", "%")
+    yield row(
+        "MFU of the own products in processor time", [100 * _busy(s) / r.per_processor for s, r in pairs], ".1f", "%"
+    )
     yield row("waits for data", each(lambda s: 100 * s.data_wait), ".2f", "% of the step", ratio=False)
     yield row("gradients and optimizer of a rank", each(lambda s: s.state_bytes / 2**20), ".1f", "MiB")
     yield row("the same per weight", each(lambda s: s.state_bytes / s.weights), ".2f", "bytes")
@@ -58,3 +62,8 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     yield "the model's maps by themselves, forward only"
     for name in ("estimate", "reconstruct", "render"):
         yield row(f"  {name}", each(lambda s, name=name: s.maps[name] * 1e3), ".1f", "ms")  # type: ignore[misc]
+
+
+def _busy(speed: StepSpeed) -> float:
+    """FLOP per second of computing."""
+    return speed.flops / speed.processor.median

@@ -90,14 +90,16 @@ class Trainer:
     def train(self, steps: int) -> dict[str, Any]:
         """Train some steps; seconds of each part in all, of each step, views seen, memory."""
         self.seconds.clear()
-        self.losses, views_seen, step_seconds = [], 0, []
+        self.losses, views_seen, step_seconds, processor = [], 0, [], []
         for _ in range(steps):
-            begin = self._now()
+            begin, computed = self._now(), time.process_time()
             for number in range(self.settings.accumulation):
                 views_seen += self._micro_batch(last=number + 1 == self.settings.accumulation)
             step_seconds.append(self._now() - begin)
+            processor.append(time.process_time() - computed)
         return {
             "steps": step_seconds,
+            "processor": processor,
             "parts": dict(self.seconds),
             "views": views_seen * self.process.world_size,
             "state_bytes": self.state_bytes,
