@@ -184,9 +184,18 @@ def test_cameras_that_are_not_finite_score_nan_or_nothing():
     true, broken = random_cameras(4), random_cameras(4)
     broken.c2w[0, 1] = torch.nan
     metrics = pose_metrics(broken, true)
-    assert (metrics["rra@5"], metrics["rpa@5"]) == (0.5, 0)  # no scale is known in which centres would coincide
+    assert (metrics["rra@5"], metrics["rpa@5"]) == (0.5, 0.5)
     assert math.isnan(metrics["translation_error"])
     assert math.isnan(metrics["rotation_error_deg"])
+
+
+def test_a_camera_that_is_not_finite_spoils_only_its_own_pairs():
+    true = random_cameras(5)
+    broken = Cameras(true.c2w.clone(), true.intrinsics)
+    broken.c2w[0, 1] = torch.nan
+    metrics = pose_metrics(broken, true)
+    for name in ("rra@5", "rta@5", "rpa@5", "auc@5"):
+        assert metrics[name] == pytest.approx(6 / 10), name  # of 10 pairs, 4 have the broken camera
 
 
 def test_chance_levels():
