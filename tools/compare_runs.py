@@ -10,8 +10,8 @@ evaluations, checkpoints, and steps that an interruption lost. FLOPs are those o
 makes, forward and backward, without losses.
 
 Every folder is paired with the first: mean difference over the scenes that both have, bootstrap interval, and a
-permutation test. Only like is compared with like: where views, image size, crop, SSIM window or LPIPS weights differ,
-the pair is not compared, and the reason is said. What may differ is said, too: placements, scenes, index files.
+permutation test. Only like is compared with like: where views, images, their size, crop, SSIM window or LPIPS weights
+differ, the pair is not compared, and the reason is said. What may differ is said, too: placements, scenes, index files.
 
 --output gets comparison.json, comparison.md and, where matplotlib is installed (pip install 'openrayzer[plots]'),
 curves.png and differences.png.

@@ -17,6 +17,8 @@ DECIDES = {"image_size": "images of another size", "crop": "another crop"}
 """Settings with another value of which every number is another quantity."""
 OF_METRIC = {"ssim": "another SSIM window", "lpips_vgg": "another LPIPS", "lpips_alex": "another LPIPS"}
 """Settings that decide about the metric of the same name."""
+SAME_IMAGES = 0.1
+"""dB by which the nearest context view may differ if the images are the same, decoded by another library."""
 REMARKABLE = ("precision", "protocol")
 """Settings that may differ and are told."""
 
@@ -128,7 +130,21 @@ def _obstacles(
     elif other_views := [scene for scene in common if one.views[scene] != other.views[scene]]:
         count = f"{len(other_views)} of {len(common)} common scenes"
         found.append(f"other context or target views in {count}, e.g. {other_views[0]!r}")
-    return found
+    return found or _other_images(one, other, common)
+
+
+def _other_images(one: Side, other: Side, common: list[str]) -> list[str]:
+    """Scenes of one name are the same scenes only if what looks at no model gets the same number."""
+    values = [side.values("nearest_context", "psnr") for side in (one, other)]
+    pairs = {scene: (values[0].get(scene), values[1].get(scene)) for scene in common}
+    far = [scene for scene, (a, b) in pairs.items() if a is not None and b is not None and abs(a - b) > SAME_IMAGES]
+    if not far:
+        return []
+    a, b = pairs[far[0]]
+    return [
+        f"other images in {len(far)} of {len(common)} common scenes: the nearest context view of {far[0]!r} has "
+        f"{a:.2f} dB and {b:.2f} dB"
+    ]
 
 
 def _kind(key: str, value: object) -> object:

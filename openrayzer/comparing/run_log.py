@@ -45,7 +45,7 @@ class RunLog:
 
 
 def read_run_log(file: Path) -> RunLog:
-    """The log of a run; a last line that was not written to its end is left out.
+    """The log of a run; what is not finite has become None, and a last line not written to its end is left out.
 
     Raises:
         InputError: the file cannot be read, or another line is broken.
@@ -58,7 +58,7 @@ def read_run_log(file: Path) -> RunLog:
     last = 0
     for number, line in enumerate(lines, 1):
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=lambda _: None)
             step, split = int(record["step"]), str(record["split"])
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):

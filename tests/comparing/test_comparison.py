@@ -98,6 +98,19 @@ def test_what_was_judged_otherwise_is_not_compared(tmp_path, metric, changes, me
     assert f"**not compared**: {message}" in markdown(comparison)
 
 
+def test_scenes_of_one_name_and_other_images_are_not_compared(tmp_path):
+    first, second = write_run(tmp_path / "a", SCENES), write_run(tmp_path / "b", SCENES)
+    file = second / "evaluation/metrics.json"
+    metrics = json.loads(file.read_text())
+    for nearest, obstacles in ((9.05, 0), (9.5, 1)):
+        metrics["scenes"]["scene_3"]["psnr_nearest_context"] = nearest
+        file.write_text(json.dumps(metrics))
+        (pair,) = beside([first, second]).pairs
+        assert len(pair.obstacles) == obstacles
+        assert len(pair.differences) == (0 if obstacles else 6)
+    assert "'scene_3' has 9.00 dB and 9.50 dB" in pair.obstacles[0]
+
+
 @pytest.mark.parametrize(
     "settings", [{"ssim": "flat 7"}, {"lpips": {"vgg": "/models/vgg.pth"}}, {"precision": "bfloat16"}]
 )

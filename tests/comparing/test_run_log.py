@@ -48,3 +48,10 @@ def test_a_last_line_that_is_half_written_is_left_out_and_another_is_an_error(tm
 def test_lines_without_seconds_give_none(tmp_path):
     write_log(tmp_path, [{"step": 10, "split": "train"}, train(20, 1.0)])
     assert read_run_log(tmp_path / "metrics.jsonl").seconds_until(20) is None
+
+
+def test_what_is_not_finite_is_none(tmp_path):
+    write_log(tmp_path, [train(10, float("nan")), {"step": 10, "split": "test", "psnr": float("nan")}])
+    log = read_run_log(tmp_path / "metrics.jsonl")
+    assert log.test[0]["psnr"] is None
+    assert log.seconds_until(10) is None
