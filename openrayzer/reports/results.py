@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Results:
     Attributes:
         folder: where it lies.
         values: metrics.json; sections that need not be there are None.
-        views: of each scene, the target views by frame number.
+        views: of each scene with pictures, the target views by frame number.
     """
 
     folder: Path
@@ -80,7 +80,8 @@ def read_results(folder: Path) -> Results:
         )
     if missing := [name for name in REQUIRED if not isinstance(values.get(name), dict)]:
         raise InputError(f"{folder / METRICS}: no object {', '.join(missing)}")
-    return Results(folder, values, read_views(folder / PER_VIEW))
+    drawn = {name for name, scene in values["per_scene"].items() if scene.get("pictures")}
+    return Results(folder, values, read_views(folder / PER_VIEW, drawn))
 
 
 def read_metrics(file: Path) -> dict[str, Any]:
@@ -98,8 +99,12 @@ def read_metrics(file: Path) -> dict[str, Any]:
     return values
 
 
-def read_views(file: Path) -> dict[str, dict[int, View]]:
+def read_views(file: Path, scenes: Container[str]) -> dict[str, dict[int, View]]:
     """per_view.csv by scene and frame number.
+
+    Args:
+        file: it may have hundreds of thousands of views.
+        scenes: those that are wanted.
 
     Raises:
         InputError: the file is missing or a line cannot be read.
@@ -111,8 +116,10 @@ def read_views(file: Path) -> dict[str, dict[int, View]]:
             if missing := [name for name in VIEW_COLUMNS if name not in (reader.fieldnames or ())]:
                 raise InputError(f"{file}: no column {', '.join(missing)}")
             for row in reader:
-                equals = row["equals_context"].strip().lower() in ("1", "true", "yes")
-                view = views.setdefault(row["scene"], {}).setdefault(int(row["frame"]), View(equals))
+                frame, equals = int(row["frame"]), row["equals_context"].strip().lower() in ("1", "true", "yes")
+                if row["scene"] not in scenes:
+                    continue
+                view = views.setdefault(row["scene"], {}).setdefault(frame, View(equals))
                 view.metrics[row["method"]] = {
                     name: number(text) for name, text in row.items() if name not in VIEW_COLUMNS
                 }

@@ -36,7 +36,7 @@ def scene_data(results: Results, album: Album, *, camera_room: int) -> tuple[Mar
                 "target": values.get("target", []),
                 "metrics": _rounded(values.get("metrics") or {}),
                 "poses": _rounded(values.get("poses") or {}),
-                "views": _views(results.views.get(name, {})),
+                "views": _views(results.views.get(name, {}), values.get("pictures") or {}),
                 "cameras": cameras,
                 "pictures": _pictures(values.get("pictures"), album),
             }
@@ -67,9 +67,13 @@ def _vocabulary(results: Results) -> dict[str, Any]:
     }
 
 
-def _views(views: Mapping[int, View]) -> dict[str, Any]:
+def _views(views: Mapping[int, View], pictures: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Of the target views that have pictures, which is where their numbers stand; all others are in per_view.csv."""
+    drawn = {frame for group in pictures.values() for frame in group}
     return {
-        str(frame): {"equal": view.equals_context, "metrics": _rounded(view.metrics)} for frame, view in views.items()
+        str(frame): {"equal": view.equals_context, "metrics": _rounded(view.metrics)}
+        for frame, view in views.items()
+        if str(frame) in drawn
     }
 
 

@@ -94,6 +94,21 @@ def test_every_picture_is_embedded_as_it_is(folder):
     assert base64.b64decode(content) == (folder / "pictures/0/joint_8.png").read_bytes()
 
 
+def test_numbers_of_views_are_in_the_page_where_pictures_are(folder):
+    before = report(folder).data["scenes"][0]["views"]
+    with_pictures = {frame for frames in report(folder).data["scenes"][0]["pictures"].values() for frame in frames}
+    assert before.keys() == set(map(str, report(folder).data["scenes"][0]["target"]))
+    assert before.keys() <= with_pictures
+    frame = min(before)
+    change(
+        folder,
+        lambda values: [group.pop(frame, None) for group in values["per_scene"]["scene_000"]["pictures"].values()],
+    )
+    assert report(folder).data["scenes"][0]["views"].keys() == before.keys() - {frame}
+    change(folder, lambda values: values["per_scene"]["scene_000"].pop("pictures"))
+    assert report(folder).data["scenes"][0]["views"] == {}
+
+
 def test_means_intervals_and_counts_stand_in_the_text(folder):
     values = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     text = " ".join(report(folder).text.split())
