@@ -29,7 +29,7 @@ class Measurer:
         views_at_once: target views of each scene that are rendered together.
         numbers: place of each scene among all.
         extremes: which scenes are drawn besides the first ones.
-        with_cameras: whether results hold the cameras.
+        with_cameras: whether scenes without pictures hold their cameras, too.
     """
 
     model: Model
@@ -61,8 +61,10 @@ class Measurer:
                 target=frames_at(views, views.target, row),
                 images=rows_of(rendered, row),
             )
-            self._add_cameras(result, views, placed, row)
+            result.poses = self.pose_table(views, placed, row)
             self._draw(result, views, rendered, row, shown)
+            if self.with_cameras or result.pictures:
+                self._add_cameras(result, views, placed, row)
             results.append(result)
         return results
 
@@ -95,11 +97,9 @@ class Measurer:
         return judged_poses(estimated, row_of(views.cameras, row), free)
 
     def _add_cameras(self, result: SceneResult, views: Views, placed: dict[str, PlacedViews], row: int) -> None:
-        result.poses = self.pose_table(views, placed, row)
-        if self.with_cameras:
-            estimated = {name: row_of(all_cameras(views, each), row) for name, each in placed.items()}
-            true = None if views.cameras is None else row_of(views.cameras, row)
-            result.cameras = written_cameras(estimated, true, views.frames[row].tolist())
+        estimated = {name: row_of(all_cameras(views, each), row) for name, each in placed.items()}
+        true = None if views.cameras is None else row_of(views.cameras, row)
+        result.cameras = written_cameras(estimated, true, views.frames[row].tolist())
 
     def _draw(self, result: SceneResult, views: Views, rendered: Rendered, row: int, shown: tuple[int, ...]) -> None:
         quality = result.mean(self.placements[0], "psnr")

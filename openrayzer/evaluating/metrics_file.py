@@ -46,6 +46,12 @@ def metrics_of(
     notes = [*opened.notes, *problems]
     if targets["not_finite"]:
         notes.append(f"{targets['not_finite']} rendered targets are not finite; their scenes are in no mean")
+    swept = sweep_table(results)
+    notes += [
+        f"views sweep: {entry['not_finite']} scenes are not finite with {entry['num_context']} contexts and in no mean"
+        for entry in swept or ()
+        if entry["not_finite"]
+    ]
     seed = request.seed or 0
     return {
         "format": FORMAT,
@@ -65,7 +71,7 @@ def metrics_of(
         "poses": pose_summary(results),
         "transfer": transfer_table(transfers),
         "sanity": sanity_table(results),
-        "views_sweep": sweep_table(results),
+        "views_sweep": swept,
         "seconds": {"total": round(seconds, 3)},
         "per_scene": {result.scene: scene_entry(result) for result in results},
     }

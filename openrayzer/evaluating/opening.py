@@ -119,7 +119,9 @@ def _choose_views(request: EvaluationRequest, planned: ExperimentPlan) -> _Choic
         return _Choice(index, about | {"protocol_rules": f"the views listed in {index.path}"}, None, [])
     section: Plan = planned.plan.arguments["evaluation"]
     rules = f"the run's own view sampler, {json.dumps(planned.resolved['evaluation']['view_sampler'], default=str)}"
-    return _Choice(construct(section.arguments["view_sampler"]), about | {"protocol_rules": rules}, None, [])
+    sampler = construct(section.arguments["view_sampler"])
+    listed = sampler.path if isinstance(sampler, EvaluationIndex) else None
+    return _Choice(sampler, about | {"index": _about_index(listed), "protocol_rules": rules}, None, [])
 
 
 def _about_index(path: Path | None) -> dict[str, str] | None:

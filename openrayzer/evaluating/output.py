@@ -24,7 +24,10 @@ def refuse_output(output: Path) -> None:
     Raises:
         InputError: it is something else, or its place cannot be written to.
     """
-    if output.exists() or output.is_symlink():
+    output = _resolved(output)
+    if output == Path.cwd():
+        raise InputError(f"--output {output} is the folder you are in, which would be replaced; name another one")
+    if output.exists():
         if not output.is_dir():
             raise InputError(f"--output {output} is a file; choose another folder")
         foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in _OURS)
@@ -49,7 +52,7 @@ def replaced_folder(output: Path) -> Iterator[Path]:
     Raises:
         InputError: it cannot be written, e.g. because the disk is full.
     """
-    output = output.resolve()
+    output = _resolved(output)
     unfinished, old = _beside(output, "unfinished"), _beside(output, "replaced")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -59,10 +62,10 @@ def replaced_folder(output: Path) -> Iterator[Path]:
             output.rename(old)
         unfinished.rename(output)
     except OSError as error:
-        if old.exists() and not output.exists():
-            old.rename(output)
         raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
     finally:
+        if old.exists() and not output.exists():  # also after Ctrl-C between the two steps
+            old.rename(output)
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -85,6 +88,14 @@ def as_json(metrics: Mapping[str, Any]) -> str:
         f"  {json.dumps(scene)}: {json.dumps(entry, allow_nan=False)}" for scene, entry in metrics["per_scene"].items()
     ]
     return head.removesuffix("\n}") + ',\n "per_scene": {\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _resolved(output: Path) -> Path:
+    """The folder itself where ``output`` is a link, or no name but ``.`` or ``..``."""
+    try:
+        return output.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"--output {output}: cannot be written: {error}") from error
 
 
 def _beside(output: Path, word: str) -> Path:

@@ -1,5 +1,6 @@
 """What a user asks of an evaluation."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,12 @@ from openrayzer.training.weights import WeightKind
 from registry import did_you_mean
 
 Precision = Literal["float32", "bfloat16"]
+_OWN_OPTION = {
+    "data.image_size": "--image_size H W",
+    "evaluation.max_scenes": "--max_scenes N",
+    "evaluation.batch_size": "--batch_size N",
+}
+"""Keys of the run's sections in whose place an option stands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,11 @@ class EvaluationRequest:
                 *(("views", count, 1) for count in self.sweep),
             )
             if value < least
+        ]
+        wrong += [
+            f"--set {override} is an option here: take {_OWN_OPTION[key]}"
+            for override in self.overrides
+            if (key := re.split(r"[=\[]", override, maxsplit=1)[0].strip()) in _OWN_OPTION
         ]
         wrong += [
             f"--set {override}: only data.* and evaluation.* can be changed; the model is what the run made it"

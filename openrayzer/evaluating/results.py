@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -65,19 +65,31 @@ def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
 
 
 def sweep_table(results: Sequence[SceneResult]) -> list[dict[str, Any]] | None:
-    """One entry per number of contexts: method to metric to mean over the scenes that have so many."""
+    """One entry per number of contexts: method to metric to mean over the scenes that have so many.
+
+    Pose metrics are means over those of them that have true cameras; what is not finite is in no mean, and counted.
+    """
     counts = sorted({count for result in results for count in result.sweep})
     table = []
     for count in counts:
         rows = [result.sweep[count] for result in results if count in result.sweep]
-        methods = {method: rows[0][method] for method in rows[0]}
-        entry: dict[str, Any] = {"num_context": count, "scenes": len(rows)}
-        for method, metrics in methods.items():
+        entry: dict[str, Any] = {"num_context": count, "scenes": len(rows), "not_finite": sum(map(_is_broken, rows))}
+        for method in dict.fromkeys(method for row in rows for method in row):
+            having = [row[method] for row in rows if method in row]
+            metrics = dict.fromkeys(metric for row in having for metric in row)
             entry[method] = {
-                metric: mean_over_scenes([row[method][metric] for row in rows], seed=0).mean for metric in metrics
+                metric: mean_over_scenes([row[metric] for row in having if metric in row], seed=0).mean
+                for metric in metrics
             }
         table.append(entry)
     return table or None
+
+
+def _is_broken(row: Mapping[str, Mapping[str, float]]) -> bool:
+    """Whether an image metric is not finite; a pose metric may also be undefined."""
+    return any(
+        metric in METRICS and not math.isfinite(value) for values in row.values() for metric, value in values.items()
+    )
 
 
 def counted_targets(results: Sequence[SceneResult], placements: Sequence[str], expected: int) -> dict[str, int]:

@@ -93,6 +93,7 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
         views_at_once=request.views_at_once,
         numbers={scene: number for number, scene in enumerate(clips.choices)},
         extremes=Extremes(first=request.pictures),
+        with_cameras=sum(len(choice.frames) for choice in clips.choices.values()) <= MOST_CAMERAS,
     )
     tally.problems += counts.problems
     for views in _with_progress(clips, process):
@@ -114,13 +115,13 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
             tally.problems += sanity_notes(views, opened.placements)
     tally.skipped |= {skip.scene: skip.reason for skip in clips.skipped}
     if request.transfer:
-        tally.transfers = _transfers(opened, process, measure.autocast)
+        _add_transfers(tally, opened, process, measure.autocast)
     return tally
 
 
-def _transfers(
-    opened: Opened, process: Process, autocast: Callable[[], AbstractContextManager]
-) -> list[dict[str, list[TransferResult]]]:
+def _add_transfers(
+    tally: Tally, opened: Opened, process: Process, autocast: Callable[[], AbstractContextManager]
+) -> None:
     """Scenes in pairs, in their order; who is paired does not depend on the number of processes."""
     pairs = evaluation_views(
         opened.data,
@@ -129,11 +130,14 @@ def _transfers(
         world_size=process.world_size,
         dealt="batches",
     )
-    return [
-        transfers_of(opened.model, views.to(process.device), opened.placements, autocast)
-        for views in _with_progress(pairs, process)
-        if views.target.shape[1] > 1
-    ]
+    for views in _with_progress(pairs, process):
+        try:
+            if views.target.shape[1] > 1:
+                tally.transfers.append(
+                    transfers_of(opened.model, views.to(process.device), opened.placements, autocast)
+                )
+        except (InputError, UnposedInputError) as error:
+            tally.problems.append(f"no transfer between {' and '.join(views.scenes)}: {error}")
 
 
 def _autocast(request: EvaluationRequest, process: Process) -> Callable[[], AbstractContextManager]:
@@ -184,7 +188,7 @@ def _keep_pictures(results: list[SceneResult], first: int, placement: str) -> No
 
 def _keep_cameras(results: list[SceneResult]) -> None:
     """Leave out the cameras of scenes without pictures where there would be too many."""
-    if sum(len(result.cameras.get("frames", ())) for result in results) > MOST_CAMERAS:
+    if not all(result.cameras for result in results):
         for result in results:
             result.cameras = result.cameras if result.pictures else {}
 

@@ -43,7 +43,9 @@ def _sanity(table: Mapping[str, Any]) -> list[str]:
     for placement, checks in table.items():
         lines += ["", f"{'sanity, ' + placement:<34}{'passed':>12}{'psnr change':>14}{'degrees moved':>16}"]
         lines += [
-            f"{check:<34}{row['passed']:>12.0%}{row['psnr_change']:>+14.3f}{row['rotation_deg']:>16.2f}"
+            f"{check:<34}{row['passed']:>12.0%}"
+            + _cell(row["psnr_change"], 14, 3, "+")
+            + _cell(row["rotation_deg"], 16, 2)
             for check, row in checks.items()
         ]
     return lines
@@ -55,16 +57,24 @@ def _transfer(table: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", f"{'transfer':<34}{'auc@20':>12}{'undriven':>12}{'like scene':>12}"]
     return lines + [
-        f"{name:<34}{row['driven']['auc@20']:>12.4f}{row['undriven']['auc@20']:>12.4f}{row['driven']['like_scene']:>12.4f}"
+        _row(
+            name,
+            {
+                "auc@20": row["driven"]["auc@20"],
+                "undriven": row["undriven"]["auc@20"],
+                "like_scene": row["driven"]["like_scene"],
+            },
+        )
         for name, row in rows.items()
     ]
 
 
 def _row(name: str, values: Mapping[str, float | None], *, signed: bool = False) -> str:
-    plus = "+" if signed else ""
-    return f"{name:<34}" + "".join(
-        f"{'-':>12}" if value is None else f"{value:>{plus}12.4f}" for value in values.values()
-    )
+    return f"{name:<34}" + "".join(_cell(value, 12, 4, "+" if signed else "") for value in values.values())
+
+
+def _cell(value: float | None, width: int, decimals: int, sign: str = "") -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:>{sign}{width}.{decimals}f}"
 
 
 def _counts(metrics: Mapping[str, Any]) -> list[str]:

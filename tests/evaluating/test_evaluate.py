@@ -17,6 +17,7 @@ from threaded_ranks import Ranks
 from openrayzer.evaluating import run
 from openrayzer.evaluating.opening import open_evaluation
 from openrayzer.evaluating.request import EvaluationRequest
+from openrayzer.evaluating.terminal import result_table
 from openrayzer.interfaces import InputError
 from openrayzer.models.rayzer import RayZer
 from openrayzer.training.evaluate import Tables, measure
@@ -145,6 +146,55 @@ def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
     assert [line for line in lines if line.startswith(scene) and ",joint,,,," in line]
 
 
+def test_a_model_that_renders_nothing_finite_is_told_and_not_a_crash(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    render = RayZer.render
+    monkeypatch.setattr(RayZer, "render", lambda *arguments: render(*arguments) * math.nan)
+    metrics = evaluate(rayzer, sweep=(2,), sanity=True, transfer=True)
+    assert metrics["targets"]["not_finite"] == metrics["targets"]["evaluated"] == 6
+    assert metrics["sanity"]["joint"]["colour_change"]["psnr_change"] is None
+    assert metrics["sanity"]["joint"]["colour_change"]["passed"] == 0
+    (swept,) = metrics["views_sweep"]
+    assert (swept["scenes"], swept["not_finite"], swept["joint"]["psnr"]) == (3, 3, None)
+    assert "views sweep: 3 scenes are not finite with 2 contexts and in no mean" in metrics["scenes"]["problems"]
+    lines = result_table(metrics, tmp_path).splitlines()
+    assert next(line for line in lines if line.startswith("joint ")).split() == ["joint", "-", "-", "-", "-"]
+    assert next(line for line in lines if line.startswith("colour_change")).split()[:3] == ["colour_change", "0%", "-"]
+
+
+def test_transfer_leaves_out_what_the_model_cannot_take(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    names = list(evaluate(rayzer, pictures=0)["per_scene"])
+    few, many = ({"context": context, "target": [2, 3]} for context in ([0, 5], [0, 1, 5]))
+    (tmp_path / "index.json").write_text(json.dumps(dict(zip(names, [few, many, many], strict=True))))
+    estimate = RayZer.estimate
+
+    def picky(self, images, intrinsics=None):
+        if images.shape[1] == 5:
+            raise InputError("five views are too many")
+        return estimate(self, images, intrinsics)
+
+    monkeypatch.setattr(RayZer, "estimate", picky)
+    metrics = evaluate(rayzer, index=tmp_path / "index.json", placements=("joint",), transfer=True)
+    assert metrics["scenes"]["skipped"] == dict.fromkeys(names[1:], "five views are too many")
+    assert metrics["transfer"] is None
+    (problem,) = (text for text in metrics["scenes"]["problems"] if text.startswith("no transfer between"))
+    assert problem == f"no transfer between {names[1]} and {names[2]}: five views are too many"
+
+
+def test_beyond_a_number_of_views_only_scenes_with_pictures_have_cameras(
+    rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run, "MOST_CAMERAS", 15)  # three scenes of five views
+    assert all("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
+    monkeypatch.setattr(run, "MOST_CAMERAS", 14)
+    assert not any("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
+    drawn = evaluate(rayzer, pictures=1)["per_scene"].values()  # the worst and the best four are all
+    assert all("cameras" in entry and "pictures" in entry for entry in drawn)
+
+
 def test_cameras_that_are_not_finite_have_no_pose_metrics(rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch):
     estimate, calls = RayZer.estimate, []
 
@@ -187,10 +237,15 @@ def test_every_listed_scene_is_evaluated_or_has_a_reason(rayzer: Path, evaluate,
         names[2]: None, "nowhere": {"context": [0], "target": [1]},
     }  # fmt: skip
     (tmp_path / "index.json").write_text(json.dumps(index))
-    scenes = evaluate(rayzer, index=tmp_path / "index.json")["scenes"]
+    given = evaluate(rayzer, index=tmp_path / "index.json")
+    scenes = given["scenes"]
     assert (scenes["expected"], scenes["evaluated"]) == (4, 1)
     reasons = [scenes["skipped"][name] for name in (names[1], names[2], "nowhere")]
     assert [word in reason for word, reason in zip(("9", "null", "no test source"), reasons, strict=True)] == [True] * 3
+    sampler = {"type": "evaluation_index", "path": str(tmp_path / "index.json")}
+    own = evaluate(rayzer, overrides=(f"evaluation.view_sampler={json.dumps(sampler)}",))
+    assert own["settings"]["index"] == given["settings"]["index"]
+    assert own["summary"] == given["summary"]
 
 
 def test_scenes_may_differ_in_numbers_of_views(rayzer: Path, evaluate, tmp_path: Path):
@@ -261,6 +316,8 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"data": (Path("nowhere"),)}, "nowhere"),
         ({"index": Path("nowhere.json")}, "evaluation index nowhere.json cannot be read: it does not exist"),
         ({"overrides": ("model.width=64",)}, r"--set model.width=64: only data\.\* and evaluation\.\*"),
+        ({"overrides": ("evaluation.max_scenes=1",)}, "max_scenes=1 is an option here: take --max_scenes N"),
+        ({"overrides": ("data.image_size[0]=16",)}, r"image_size\[0\]=16 is an option here: take --image_size H W"),
         ({"batch_size": 0}, "--batch_size must be 1 or more, got 0"),
     ],
 )  # fmt: skip
@@ -296,3 +353,28 @@ def test_only_an_evaluation_is_replaced(rayzer: Path, evaluate, tmp_path: Path, 
         evaluate(rayzer)
     assert (output / "notes.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_interruption_leaves_the_evaluation_that_was_there(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    evaluate(rayzer, placements=("joint",), pictures=1)
+    before, rename = files(tmp_path / "out"), Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if "unfinished" in path.name:  # the old folder is out of the way, the new one not yet in its place
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(rayzer, placements=("context_only",), pictures=0)
+    assert files(tmp_path / "out") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_folder_one_is_in_is_not_replaced(rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is the folder you are in"):
+        evaluate(rayzer, output=Path())
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from openrayzer.evaluating.image_scores import ImageScores
 from openrayzer.evaluating.pictures import EXTREMES, FULL_ERROR, MAX_VIEWS, Extremes, drawn_views, error_map
+from openrayzer.evaluating.results import sweep_table
 from openrayzer.evaluating.scene_result import SceneResult
 from openrayzer.evaluating.statistics import mean_over_scenes, paired_difference
 from openrayzer.evaluating.views_sweep import spread_order
@@ -51,6 +52,17 @@ def test_subsets_of_a_sweep_are_nested_and_begin_with_the_ends(frames):
     assert sorted(order) == list(range(len(frames)))
     assert frames[order[0]] == min(frames)
     assert frames[order[min(1, len(order) - 1)]] == max(frames) or len(frames) == 1
+
+
+def test_a_sweep_over_scenes_with_and_without_true_cameras():
+    with_poses = {"joint": {"psnr": 20.0, "rra@5": 0.5}, "constant_pose": {"rra@5": 1.0}}
+    rows = [{"joint": {"psnr": 10.0}}, with_poses, {"joint": {"psnr": math.nan}}]
+    for order in (rows, rows[::-1]):
+        results = [SceneResult(str(number), number, [0], [1], {}, sweep={1: row}) for number, row in enumerate(order)]
+        assert sweep_table(results) == [
+            {"num_context": 1, "scenes": 3, "not_finite": 1,
+             "joint": {"psnr": 15.0, "rra@5": 0.5}, "constant_pose": {"rra@5": 1.0}}
+        ]  # fmt: skip
 
 
 def test_subsets_of_a_sweep_are_spread():
