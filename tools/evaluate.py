@@ -64,7 +64,7 @@ def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
     protocol, placements = split_names(arguments.protocol, arguments.placement)
     same = (
         "run", "output", "checkpoint", "weights", "dataset", "index", "batch_size", "views_at_once", "max_scenes",
-        "precision", "lpips_vgg", "lpips_alex", "sanity", "transfer", "pictures", "seed",
+        "precision", "lpips_vgg", "lpips_alex", "sanity", "transfer", "transfer_oracle", "pictures", "seed",
     )  # fmt: skip
     return EvaluationRequest(
         **{name: getattr(arguments, name) for name in same},
@@ -157,6 +157,10 @@ def _add_measures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--transfer", action="store_true", help="also drive each clip with the cameras of another, and score that"
     )
+    group.add_argument(
+        "--transfer_oracle", default="", metavar="DIR",
+        help="run folder of another model that judges the transfer from images (default: the evaluated one)",
+    )  # fmt: skip
     group.add_argument(
         "--pictures", type=int, default=24, metavar="N",
         help="scenes that are drawn, besides the 4 worst and the 4 best (default: 24; 0 draws none)",

@@ -69,7 +69,7 @@ def metrics_of(
         "summary": summary(results, seed=seed),
         "differences": differences(results, seed=seed),
         "poses": pose_summary(results),
-        "transfer": transfer_table(transfers),
+        "transfer": transfer_table(transfers, oracle=request.transfer_oracle),
         "sanity": sanity_table(results),
         "views_sweep": swept,
         "seconds": {"total": round(seconds, 3)},

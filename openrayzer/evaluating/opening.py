@@ -31,6 +31,7 @@ class Opened:
 
     Attributes:
         model: on the process's device, in evaluation mode.
+        oracle: likewise, of the model that judges transfer; None for the evaluated one.
         about_model: what metrics.json says of it.
         data: test sources and how their clips are cut.
         evaluation: how views are chosen, and how many scenes.
@@ -42,6 +43,7 @@ class Opened:
     """
 
     model: Model
+    oracle: Model | None
     about_model: dict[str, Any]
     data: DataSettings
     evaluation: EvaluationSettings
@@ -77,6 +79,9 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     scores = ImageScores(size, lpips={"vgg": request.lpips_vgg, "alex": request.lpips_alex}, device=process.device)
     model = load_model(request.run, checkpoint=request.checkpoint, weights=request.weights)
     _check_size(model, size)
+    oracle = load_model(request.transfer_oracle) if request.transfer_oracle else None
+    if oracle is not None:
+        _check_size(oracle, size)
     data = _data_settings(planned.plan.arguments["data"], size, choice.sampler)
     placements = _placements(request, model, data)
     evaluation = EvaluationSettings(
@@ -88,6 +93,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     clips = evaluation_views(data, evaluation, rank=process.rank, world_size=process.world_size, dealt="batches")
     return Opened(
         model=model.to(process.device),
+        oracle=oracle and oracle.to(process.device),
         about_model=_about(request, model, place),
         data=data,
         evaluation=evaluation,

@@ -68,9 +68,16 @@ def sanity_table(results: Sequence[SceneResult]) -> dict[str, Any] | None:
 
 @torch.no_grad()
 def transfers_of(
-    model: Model, views: Views, placements: Sequence[str], autocast: Autocast
+    model: Model, views: Views, placements: Sequence[str], autocast: Autocast, *, oracle: Model | None = None
 ) -> dict[str, list[TransferResult]]:
     """Each clip of a pair drives the other, by placement; nothing for a clip without partner.
+
+    Args:
+        model: renders.
+        views: the pair.
+        placements: names of the ways to place targets.
+        autocast: around what the models do.
+        oracle: judges the motion from images alone; None for ``model``.
 
     Raises:
         InputError: the model cannot judge, or the clips have a single target.
@@ -80,12 +87,19 @@ def transfers_of(
     table = {}
     for name in placements:
         with autocast():
-            table[name] = transfer(model, _exchanged(views), views, placement=PLACEMENTS[name])
+            table[name] = transfer(
+                model, _exchanged(views), views, placement=PLACEMENTS[name], oracle=oracle and oracle.estimate
+            )
     return table
 
 
-def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]]) -> dict[str, Any] | None:
-    """Placement to means over pairs: of the driven renders, and of the clips left alone."""
+def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]], *, oracle: str) -> dict[str, Any] | None:
+    """Placement to means over pairs: of the driven renders, and of the clips left alone.
+
+    Args:
+        transfers: of each pair.
+        oracle: run of the model that judged them; empty for the evaluated one itself.
+    """
     by_placement: dict[str, list[TransferResult]] = {}
     for table in transfers:
         for name, results in table.items():
@@ -93,7 +107,7 @@ def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]]) -> dict
     if not by_placement:
         return None
     summary: dict[str, Any] = {
-        "oracle": "the evaluated model itself, whose judgement of itself is kind at best",
+        "oracle": oracle or "the evaluated model itself, whose judgement of itself is kind at best",
         "pairs": max(map(len, by_placement.values())),
     }
     for name, results in by_placement.items():
@@ -104,14 +118,22 @@ def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]]) -> dict
     return summary
 
 
-def refuse_transfer(model: Model, choices: Iterable[Any]) -> None:
+def refuse_transfer(model: Model, choices: Iterable[Any], *, oracle: Model | None = None) -> None:
     """Does nothing if transfer can be measured.
 
     Raises:
-        InputError: the model is given poses, or no scene has 2 targets.
+        InputError: what judges is given poses or intrinsics, or no scene has 2 targets.
     """
-    if model.posed:
-        raise InputError(f"--transfer needs a model that estimates cameras; {type(model).__name__} is given them")
+    if oracle is not None and (oracle.posed or oracle.needs_intrinsics):
+        given = "poses" if oracle.posed else "intrinsics"
+        raise InputError(
+            f"--transfer_oracle must see cameras in images alone; {type(oracle).__name__} is given {given}"
+        )
+    if oracle is None and model.posed:
+        raise InputError(
+            f"--transfer needs a model that estimates cameras; {type(model).__name__} is given them: "
+            "name one by --transfer_oracle DIR"
+        )
     if all(len(choice.target) < 2 for choice in choices):
         raise InputError("--transfer needs scenes with 2 targets or more")
 

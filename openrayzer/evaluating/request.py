@@ -46,6 +46,7 @@ class EvaluationRequest:
         sweep: numbers of context views to try; empty for none.
         sanity: whether to run the sanity battery.
         transfer: whether to measure transfer of cameras between clips.
+        transfer_oracle: run of the model that judges it, as ``run``; empty for the evaluated one itself.
         pictures: scenes that are drawn, besides the worst and the best; 0 draws none at all.
         seed: of the view choice and of the bootstrap; None takes the run's for the former, 0 for the latter.
     """
@@ -70,6 +71,7 @@ class EvaluationRequest:
     sweep: tuple[int, ...] = ()
     sanity: bool = False
     transfer: bool = False
+    transfer_oracle: str = ""
     pictures: int = 24
     seed: int | None = None
 
@@ -87,6 +89,8 @@ class EvaluationRequest:
             )
             if value < least
         ]
+        if self.transfer_oracle and not self.transfer:
+            wrong.append("--transfer_oracle judges what --transfer measures; give both")
         wrong += [
             f"--set {override} is an option here: take {_OWN_OPTION[key]}"
             for override in self.overrides

@@ -84,7 +84,7 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
     clips, tally = opened.clips, Tally()
     counts = counts_that_fit(request.sweep, clips.choices)
     if request.transfer:
-        refuse_transfer(opened.model, clips.choices.values())
+        refuse_transfer(opened.model, clips.choices.values(), oracle=opened.oracle)
     measure = Measurer(
         model=opened.model,
         placements=opened.placements,
@@ -133,9 +133,8 @@ def _add_transfers(
     for views in _with_progress(pairs, process):
         try:
             if views.target.shape[1] > 1:
-                tally.transfers.append(
-                    transfers_of(opened.model, views.to(process.device), opened.placements, autocast)
-                )
+                pair, oracle = views.to(process.device), opened.oracle
+                tally.transfers.append(transfers_of(opened.model, pair, opened.placements, autocast, oracle=oracle))
         except (InputError, UnposedInputError) as error:
             tally.problems.append(f"no transfer between {' and '.join(views.scenes)}: {error}")
 

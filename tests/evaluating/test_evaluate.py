@@ -184,6 +184,21 @@ def test_transfer_leaves_out_what_the_model_cannot_take(
     assert problem == f"no transfer between {names[1]} and {names[2]}: five views are too many"
 
 
+def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
+    posed = make_run(LVSM)
+    with pytest.raises(InputError, match=r"needs a model that estimates cameras.*--transfer_oracle"):
+        evaluate(posed, transfer=True)
+    with pytest.raises(InputError, match=r"must see cameras in images alone; .* is given poses"):
+        evaluate(rayzer, transfer=True, transfer_oracle=str(posed))
+    judged = evaluate(posed, transfer=True, transfer_oracle=str(rayzer), pictures=0)["transfer"]
+    assert judged["oracle"] == str(rayzer)
+    assert judged["pairs"] == 2
+    own = evaluate(rayzer, transfer=True, pictures=0)["transfer"]
+    alike = evaluate(rayzer, transfer=True, transfer_oracle=str(rayzer), pictures=0)["transfer"]
+    assert alike["joint"] == own["joint"]
+    assert judged["given_poses"]["undriven"] == own["joint"]["undriven"]  # the same judge of the same images
+
+
 def test_beyond_a_number_of_views_only_scenes_with_pictures_have_cameras(
     rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
 ):
@@ -318,6 +333,8 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"overrides": ("model.width=64",)}, r"--set model.width=64: only data\.\* and evaluation\.\*"),
         ({"overrides": ("evaluation.max_scenes=1",)}, "max_scenes=1 is an option here: take --max_scenes N"),
         ({"overrides": ("data.image_size[0]=16",)}, r"image_size\[0\]=16 is an option here: take --image_size H W"),
+        ({"transfer_oracle": "nowhere"}, "--transfer_oracle judges what --transfer measures"),
+        ({"transfer": True, "transfer_oracle": "nowhere"}, "nowhere"),
         ({"batch_size": 0}, "--batch_size must be 1 or more, got 0"),
     ],
 )  # fmt: skip
