@@ -16,6 +16,8 @@ from openrayzer.interfaces import ATTENTION_BACKENDS, Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.flops import flops_of
 
+_NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -47,7 +49,8 @@ def trace_micro_batch(
 
     Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
     fused, as on GPUs: no scores are kept. A gradient of a weight counts until it is complete; then it is the
-    optimizer's. What the allocator rounds up and fragments comes on top, a few percent on GPUs.
+    optimizer's. A check that looks at a number sees 0 or False. What the allocator rounds up and fragments comes on
+    top, a few percent on GPUs.
 
     Args:
         model: its weights are given without content and put back afterwards.
@@ -88,6 +91,8 @@ class _Live(TorchDispatchMode):
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:  # a check of the content, of which there is none
+            return _NOTHING.get(args[0].dtype, 0.0)
         result = func(*args, **(kwargs or {}))
         self.flops += flops_of(func, args, kwargs or {}, result)
         for leaf in tree_leaves(result):

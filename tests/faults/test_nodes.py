@@ -47,6 +47,7 @@ class Nodes:
         """A machine without power: everything on it is gone at once."""
         with suppress(ProcessLookupError):
             os.killpg(self.launchers[node].pid, signal.SIGKILL)
+        self.launchers[node].wait()
 
     def said(self) -> str:
         """All that both have said."""

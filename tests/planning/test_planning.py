@@ -143,6 +143,17 @@ def test_losses_count():
     assert network.weight.is_meta
 
 
+def test_a_check_of_numbers_finds_nothing_wrong():
+    class Careful(nn.Module):
+        def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            if (prediction == target).any() or float(prediction.detach().sum()) > 1:
+                raise ValueError("not to be seen without content")
+            return (prediction - target).square().mean()
+
+    trace = trace_micro_batch(model_on_meta(), ClipShape(5, 3, 2), (24, 32), batch=1, bf16=False, losses=[Careful()])
+    assert trace.kept > 0
+
+
 # memory and disk
 
 
