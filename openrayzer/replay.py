@@ -18,6 +18,7 @@ from openrayzer.layers.weight_files import filled_later
 from openrayzer.training import random_state
 from openrayzer.training.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
 from openrayzer.training.engine import autocast_to
+from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.objective import Objective
 from openrayzer.training.run_record import RUN
 from openrayzer.training.zero_checkpoint import UNREADABLE
@@ -97,6 +98,8 @@ def replay(dump: Path, *, device: torch.device) -> Replayed:
     pure = bool(settings.get("bf16", {}).get("enabled"))
     dtype = torch.bfloat16 if pure or settings.get("torch_autocast", {}).get("enabled") else None
     model = built.to(device, torch.bfloat16 if pure else None).train()
+    held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
+    hold_focal_lengths(model, held=lambda: held)
     objective = Objective(construct(planned["loss"])).to(device)
     ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
     count = sum(len(content["losses"]) for content in ranks)

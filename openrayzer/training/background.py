@@ -11,6 +11,11 @@ class Background:
         self._thread: Thread | None = None
         self._error: BaseException | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether the work is not done yet."""
+        return self._thread is not None and self._thread.is_alive()
+
     def begin(self, work: Callable[[], None]) -> None:
         """Start ``work``, after the work before is done.
 

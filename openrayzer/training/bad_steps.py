@@ -9,22 +9,26 @@ import logging
 import math
 import shutil
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from openrayzer.interfaces import InputError
 from openrayzer.training.engine import Engine
 from openrayzer.training.loggers import finite
 from openrayzer.types import Cameras, Views
 from openrayzer.weight_folder import WEIGHTS, write_weights
 
 LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 FOLDER, FACTS, EXPERIMENT = "bad_steps", "step.json", "experiment.json"
+MOST = 4
+"""Dumps in a run folder; each holds the weights, and runs that are started again by a script may stop many times."""
 WINDOW = 32
 """Steps whose losses say what is usual."""
 
@@ -89,6 +93,8 @@ def report(engine: Engine, trace: Trace) -> None:
 def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str, Any]) -> None:
     """Write what is needed to make a skipped step again; all processes must call this. What fails is a warning.
 
+    A step that was kept before stays as it is, and no more than ``MOST`` are kept.
+
     Args:
         engine: after the step, so that its weights are still those of the step.
         trace: of this process.
@@ -98,35 +104,59 @@ def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str,
     process, final = engine.process, run_folder / FOLDER / f"step_{trace.step + 1:08d}"
     unfinished = final.with_name(f"{final.name}.tmp")
     losses = [float(loss) for loss in trace.losses]
-    everywhere = process.gather(losses)
-    try:
-        if process.is_first:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True, exist_ok=True)
-        process.barrier()
+    all_losses = [loss for one in process.gather(losses) for loss in one]
+    facts = {
+        "step": trace.step,
+        "world_size": process.world_size,
+        "reason": engine.why_skipped,
+        "loss": sum(all_losses) / len(all_losses),
+        "grad_norm": float(engine.last_norm),
+    }
+
+    def write_own() -> None:
         micro_batches = [_plain(views) for views in trace.micro_batches]
         content = {"micro_batches": micro_batches, "random": dict(trace.random), "losses": losses}
         torch.save(content, unfinished / rank_file(process.rank))
+
+    def finish() -> None:
+        (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")
+        (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
+        unfinished.rename(final)
+        LOG.warning("kept as %s; look at it by: python tools/replay_step.py %s", final, final)
+
+    try:
+        process.by_first(_telling(lambda: _make_room(unfinished, final)))
+        process.by_all(_telling(write_own))
         with engine.evaluating() as model:
-            if process.is_first:
-                write_weights(model, unfinished / WEIGHTS)
-        process.barrier()
+            process.by_first(_telling(lambda: write_weights(model, unfinished / WEIGHTS)))
+        process.by_first(_telling(finish))
+    except InputError as error:
         if process.is_first:
-            all_losses = [loss for one in everywhere for loss in one]
-            facts = {
-                "step": trace.step,
-                "world_size": process.world_size,
-                "reason": engine.why_skipped,
-                "loss": sum(all_losses) / len(all_losses),
-                "grad_norm": float(engine.last_norm),
-            }
-            (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")
-            (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
-            shutil.rmtree(final, ignore_errors=True)
-            unfinished.rename(final)
-            LOG.warning("kept as %s; look at it by: python tools/replay_step.py %s", final, final)
-    except (OSError, RuntimeError, ValueError) as error:
-        LOG.warning("%s: cannot be written (%s); training goes on without it", final, error)
+            shutil.rmtree(unfinished, ignore_errors=True)
+            LOG.warning("%s: cannot be written (%s); training goes on without it", final, error)
+
+
+def _telling(function: Callable[[], T]) -> Callable[[], T]:
+    """``function``, with an InputError for what a disk makes it raise: of that all processes hear."""
+
+    def telling() -> T:
+        try:
+            return function()
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InputError(str(error)) from error
+
+    return telling
+
+
+def _make_room(unfinished: Path, final: Path) -> None:
+    kept = [path.name for path in final.parent.glob("step_*") if path.suffix != unfinished.suffix]
+    if final.name in kept:
+        raise InputError("this step was kept before; remove it to have it anew")
+    if len(kept) >= MOST:
+        raise InputError(f"{len(kept)} steps are kept there already; remove what you have looked at")
+    for stale in final.parent.glob(f"*{unfinished.suffix}"):
+        shutil.rmtree(stale, ignore_errors=True)
+    unfinished.mkdir(parents=True)
 
 
 def read_views(plain: Mapping[str, Any]) -> Views:

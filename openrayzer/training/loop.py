@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.interfaces import InputError
 from openrayzer.settings import TrainSettings
 from openrayzer.training import random_state
 from openrayzer.training.bad_steps import LossWatch, Trace, report
@@ -33,14 +34,18 @@ class Occasions:
     Attributes:
         evaluate: measures held-out clips; whether the weights should be kept for it.
         picture: draws sample predictions, of the given views if there are no held-out ones.
-        save: writes a checkpoint.
+        save: writes a checkpoint, as far as training must wait for it; an InputError says that it cannot be.
         dump: keeps a skipped step whole.
+        tend: goes on with the last checkpoint as far as that needs no waiting; after every step.
+        finish: waits until the last checkpoint is there.
     """
 
     evaluate: Callable[[int], bool]
     picture: Callable[[int, Views], None]
     save: Callable[[int], None]
     dump: Callable[[Trace], None]
+    tend: Callable[[], None]
+    finish: Callable[[], None]
 
 
 @dataclass
@@ -78,8 +83,10 @@ def train_loop(
         The signal that ended the run early, after its checkpoint was written; 0 if it is finished.
 
     Raises:
-        TrainingStopped: it cannot go on; a checkpoint was written.
+        TrainingStopped: it cannot go on; a checkpoint was written, or the log says why not.
+        InputError: a checkpoint could not be written.
     """
+    signal_number = 0
     bar = progress_bar(process, done=engine.steps, steps=settings.steps)
     meter.start()
     with Interruption() as interruption, bar:
@@ -111,15 +118,26 @@ def train_loop(
                 try:
                     engine.check_skips()
                 except TrainingStopped:
-                    occasions.save(step)
+                    _save_in_spite_of_all(occasions, step)
                     if settings.bad_steps.dump != "never":
                         occasions.dump(trace)
                     raise
                 if last or best or signal_number or _due(step, settings.checkpoint_every):
                     occasions.save(step)
+                occasions.tend()
             if signal_number and not last:
-                return signal_number
-    return 0
+                break
+        occasions.finish()  # while signals are still noted: a second one must not cut it short
+    return signal_number if engine.steps < settings.steps else 0
+
+
+def _save_in_spite_of_all(occasions: Occasions, step: int) -> None:
+    """A checkpoint before the run stops; that it cannot be written is no reason to stop for another reason."""
+    try:
+        occasions.save(step)
+        occasions.finish()
+    except InputError as error:
+        LOG.error("%s", error)
 
 
 def optimizer_step(

@@ -27,12 +27,13 @@ class Spread:
         good = torch.isfinite(values)
         safe = torch.where(good, values, 0.0)
         largest = safe.abs().amax() if values.numel() else values.new_zeros(())
-        count = good.sum().to(safe.dtype)
-        self._parts.append(torch.stack([safe.square().sum(), count, largest, values.numel() - count]))
+        count = good.sum()  # an integer: in float32 one NaN among 2^24 values would be lost
+        parts = (safe.square().sum(), count, largest, values.numel() - count)
+        self._parts.append(torch.stack([part.double() for part in parts]))
 
     def numbers(self) -> list[float]:
         """The counts so far."""
-        parts = torch.stack(self._parts).double().cpu()
+        parts = torch.stack(self._parts).cpu()
         return [float(parts[:, 0].sum()), float(parts[:, 1].sum()), float(parts[:, 2].max()), float(parts[:, 3].sum())]
 
 

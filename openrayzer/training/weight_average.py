@@ -4,7 +4,7 @@ Each process averages the float32 weights that it owns, so the memory is 4 bytes
 and nothing is sent while training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
@@ -51,11 +51,11 @@ class WeightAverage:
         finally:
             self._exchange()
 
-    def save(self, folder: Path, *, rank: int) -> None:
-        """Write this process's share into a checkpoint."""
+    def save(self, folder: Path, *, rank: int, write: Callable[[Any, Path], object] = torch.save) -> None:
+        """Write this process's share into a checkpoint, as ``write`` does it."""
         layout = [[astuple(stretch) for stretch in group] for group in self._partition.layout()]
         content = {"updates": self._updates, "averages": self._averages, "layout": layout}
-        torch.save(content | {"shapes": self._partition.shapes}, folder / _FILE.format(rank))
+        write(content | {"shapes": self._partition.shapes}, folder / _FILE.format(rank))
 
     def load(self, folder: Path, *, world_size: int) -> bool:
         """Go on with the average of a checkpoint, whatever processes wrote it; False if it holds none."""

@@ -101,6 +101,11 @@ class ZeroPartition:
     def _fill_others(self, others: Mapping[str, Tensor]) -> None:
         module = self._engine.module
         own = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        unknown = sorted(others.keys() - own.keys())
+        if unknown:
+            raise InputError(
+                f"the checkpoint is of another model: {', '.join(unknown[:3])} and so on are unknown to it"
+            )
         for name, value in others.items():
             with torch.no_grad(), self._gathered([own[name]]):
                 own[name].copy_(value)

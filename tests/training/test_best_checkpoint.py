@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from openrayzer.interfaces import InputError
-from openrayzer.training import run
+from openrayzer.training import run_parts
 from openrayzer.training.best_checkpoint import Best
 from openrayzer.training.weights import find_weights
 
@@ -24,7 +24,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], Non
         def evaluate(engine, clips, *, folder):
             return {"step": engine.steps, "split": "test", "psnr": psnr[engine.steps], "evaluated": 5}
 
-        monkeypatch.setattr(run, "evaluate", evaluate)
+        monkeypatch.setattr(run_parts, "evaluate", evaluate)
 
     return give
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openrayzer.interfaces import InputError
-from openrayzer.training import checkpoint
+from openrayzer.training import checkpoint, saving
 from openrayzer.training.checkpoint import damage_of, newest_good
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -75,7 +75,7 @@ def test_dying_before_the_rename_leaves_the_one_before(train: Train, run_folder:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "_publish", die)
+        patch.setattr(saving, "publish", die)
         with pytest.raises(KeyboardInterrupt):
             train(run_folder, steps=4)
     assert newest_good(run_folder / "checkpoints").name == "step_00000003"
@@ -87,7 +87,7 @@ def test_a_full_disk_is_a_message_and_harms_nothing(train: Train, run_folder: Pa
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_publish", full)
+    monkeypatch.setattr(saving, "publish", full)
     with pytest.raises(InputError, match=r"No space left on device.*free some space"):
         train(run_folder, steps=4)
     assert not damage_of(run_folder / "checkpoints/step_00000003")
@@ -98,7 +98,7 @@ def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folde
     def full(*arguments: object) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 38016 vs 37910")
 
-    monkeypatch.setattr(checkpoint, "_publish", full)
+    monkeypatch.setattr(saving, "publish", full)
     with pytest.raises(InputError, match=r"\d+ MiB are free there.*free some space"):
         train(run_folder, steps=4)
 
@@ -120,7 +120,7 @@ def test_no_file_of_a_checkpoint_can_run_code(train: Train, run_folder: Path, na
         pytest.fail(f"{sorted(path.name for path in folder.iterdir())}")
     torch.save({"module": Evil(run_folder / "harmed")}, folder / name)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = [(folder / name).stat().st_size, checkpoint._checksum(folder / name)]
+    manifest["files"][name] = [(folder / name).stat().st_size, checkpoint.checksum(folder / name)]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(Exception, match=r"[Ww]eights.only|Unsupported"):
         train(run_folder, steps=4)

@@ -11,7 +11,7 @@ import torch
 import toy
 from torch import Tensor
 
-from openrayzer.training.checkpoint import _checksum, read_manifest
+from openrayzer.training.checkpoint import checksum, read_manifest
 from openrayzer.training.rank_state import merge_states
 from openrayzer.training.weights import find_weights, load_weights
 from openrayzer.training.zero_checkpoint import WEIGHTS, read_zero_checkpoint
@@ -107,7 +107,7 @@ def split(folder: Path, *, world_size: int) -> None:
         torch.save(own, folder / f"rank_{rank:05d}.pt")
     manifest = read_manifest(folder)
     files = {
-        path.name: [path.stat().st_size, _checksum(path)] for path in folder.iterdir() if path.name != "manifest.json"
+        path.name: [path.stat().st_size, checksum(path)] for path in folder.iterdir() if path.name != "manifest.json"
     }
     (folder / "manifest.json").write_text(json.dumps(manifest | {"world_size": world_size, "files": files}))
 

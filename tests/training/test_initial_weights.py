@@ -153,7 +153,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     place, name = tmp_path / "first/checkpoints/step_00000001", "mp_rank_00_model_states.pt"
     torch.save({"module": Evil(tmp_path / "harmed")}, place / name)
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest["files"][name] = [(place / name).stat().st_size, checkpoint._checksum(place / name)]
+    manifest["files"][name] = [(place / name).stat().st_size, checkpoint.checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(
         InputError, match=r"mp_rank_00_model_states.pt cannot be read as weights: Weights only load fail"

@@ -53,7 +53,7 @@ def add_checkpoint(make_model: Callable[[int], Model]) -> Callable[..., Path]:
         state = {f"model.{name}": value for name, value in make_model(seed).state_dict().items()}
         torch.save({"module": state}, place / "mp_rank_00_model_states.pt")
         (place / "experiment.json").write_bytes((folder / "experiment.json").read_bytes())
-        files = {file.name: [file.stat().st_size, checkpoint._checksum(file)] for file in sorted(place.iterdir())}
+        files = {file.name: [file.stat().st_size, checkpoint.checksum(file)] for file in sorted(place.iterdir())}
         counts = {"step": step, "skipped": 0, "skipped_in_a_row": 0, "world_size": 1, "zero_stage": zero_stage}
         (place / "manifest.json").write_text(json.dumps({"format": 1, **counts, "files": files}))
         return place

@@ -1,0 +1,81 @@
+"""Going on from a checkpoint, whatever processes and ZeRO stage wrote it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from openrayzer.interfaces import InputError
+from openrayzer.training.checkpoint import rank_file, read_manifest
+from openrayzer.training.engine import Engine
+from openrayzer.training.rank_state import merge_states
+from openrayzer.training.zero_checkpoint import allow_deepspeed_classes, read_zero_checkpoint
+
+LOG = logging.getLogger(__name__)
+
+
+def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
+    """Fill ``engine`` from a checkpoint that ``damage_of`` found good; returns this process's ``state``.
+
+    Written by as many processes with the same ZeRO stage, everything is as it was to the bit. Otherwise weights and
+    optimizer are divided anew, which changes no number, and ``state`` is merged from those of all processes.
+
+    Raises:
+        InputError: it is of another model, or holds something that only unsafe loading could read.
+    """
+    process, manifest = engine.process, read_manifest(path)
+    stage, world_size = int(manifest["zero_stage"]), int(manifest["world_size"])
+    allow_deepspeed_classes()
+    if (stage, world_size) == (engine.stage, process.world_size):
+        _load_safely(engine)
+        with _of_another_model(path):
+            loaded, _ = engine.deepspeed.load_checkpoint(str(path.parent), tag=path.name)
+        if loaded is None:
+            raise InputError(f"{path}: DeepSpeed could not load it")
+    else:
+        engine.partition.fill(read_zero_checkpoint(path, stage=stage, world_size=world_size))
+        if process.is_first:
+            LOG.info(
+                "%s was written by %d process(es) with ZeRO stage %d: divided anew for %d with stage %d",
+                path.name, world_size, stage, process.world_size, engine.stage,
+            )  # fmt: skip
+    if world_size == process.world_size:
+        state = _read_state(path, process.rank)
+    else:
+        states = [_read_state(path, rank) for rank in range(world_size)]
+        state = merge_states(states, rank=process.rank)
+    if engine.average is not None and not engine.average.load(path, world_size=world_size):
+        LOG.warning("%s holds no averaged weights: the average begins with its weights", path.name)
+    engine.go_on_from(
+        steps=manifest["step"], skipped=manifest["skipped"], skipped_in_a_row=manifest["skipped_in_a_row"]
+    )
+    return state
+
+
+@contextmanager
+def _of_another_model(path: Path) -> Iterator[None]:
+    """An InputError for a model that has changed since, as where its code was edited."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "loading state_dict" not in str(error):
+            raise
+        raise InputError(f"{path} is of another model than the code makes now: {error}") from error
+
+
+def _load_safely(engine: Engine) -> None:
+    """Make DeepSpeed read checkpoints without running code from them."""
+    from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
+
+    class SafeCheckpointEngine(TorchCheckpointEngine):
+        def load(self, path: str, map_location: str | Callable[..., Any] | None = None) -> Any:
+            return torch.load(path, map_location=map_location, weights_only=True)
+
+    engine.deepspeed.checkpoint_engine.__class__ = SafeCheckpointEngine
+
+
+def _read_state(path: Path, rank: int) -> dict[str, Any]:
+    return torch.load(path / rank_file(rank), map_location="cpu", weights_only=True)
