@@ -51,10 +51,12 @@ def plot(figures: Sequence[Figure], path: Path) -> None:
             for name, (lengths, milliseconds) in _lines(measured, kind, direction).items():
                 panel.plot(lengths, milliseconds, marker="o", markersize=3, label=name)
             panel.set(xscale="log", yscale="log", title=f"{kind}\n{direction}" if not row else direction)
+            for formatted in (panel.yaxis.set_major_formatter, panel.yaxis.set_minor_formatter):
+                formatted("{x:g}")
             panel.grid(visible=True, which="major", alpha=0.3)
             panel.set_xlabel("queries per sequence" if row else "")
         panels[row][0].set_ylabel("ms, median")
-    panels[0][-1].legend(fontsize=7)
+    picture.legend(*panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     picture.savefig(path, dpi=110)
 
 
