@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,26 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path: Path, stage: int, ema: fl
     planned = checkpoint_bytes(model, config, stage=stage, averaged=ema > 0)
     assert planned > 20e6
     assert on_disk == pytest.approx(planned, rel=0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_rank_holds_what_was_planned(tmp_path: Path, stage: int):
+    """Between steps: weights and optimizer certainly, gradients and buffers at most."""
+    wide = json.loads(TINY.read_text())
+    wide["shared"] |= {"width": 256}
+    (tmp_path / "wide.json").write_text(json.dumps(wide))
+    zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "overlap_comm": False}
+    (tmp_path / "zero.json").write_text(json.dumps({"zero_optimization": zero}))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [str(Path(__file__).with_name("held_by_a_rank.py")), "wide.json", "zero.json"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"held"')]
+    assert len(lines) == 2, done.stderr
+    for line in lines:
+        gathered = line["weights"] / 3 * 2 if stage == 3 else 0  # under ZeRO-3 only while they are needed
+        kept = line["weights"] - gathered + line["optimizer"]
+        most = line["weights"] + line["gradients"] + line["optimizer"] + line["buffers"]
+        assert 0.98 * kept <= line["held"] <= 1.05 * most
