@@ -63,7 +63,8 @@ def render_and_judge(
     wanted = torch.tensor(shown, dtype=torch.int64)
     with autocast():
         scenes = {
-            name: model.reconstruct(views.context_images, each.context, each.index) for name, each in placed.items()
+            name: model.prepare(model.reconstruct(views.context_images, each.context, each.index))
+            for name, each in placed.items()
         }
     for chunk in torch.arange(views.target.shape[1]).split(views_at_once):
         part = replace(views, target=views.target[:, chunk])

@@ -84,7 +84,7 @@ def place(
         cameras = _cameras(model, images, known, scene_scale)
         if not (cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all()):
             raise InputError("the cameras are not finite numbers: did the training of these weights diverge?")
-        return PlacedScene(cameras, model.reconstruct(images, cameras))
+        return PlacedScene(cameras, model.prepare(model.reconstruct(images, cameras)))
 
 
 def _cameras(model: Model, images: Tensor, known: Cameras | None, scene_scale: float | None) -> Cameras:
