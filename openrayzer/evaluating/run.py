@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -101,22 +101,35 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
         views = views.to(process.device)
         try:
             results = measure(views)
-            for row, result in enumerate(results):
-                result.sweep = sweep(measure, single_clip(views, row), counts.counts)
-                if request.sanity:
-                    result.sanity = sanity_of(
-                        opened.model, single_clip(views, row), opened.placements, measure.autocast
-                    )
         except (InputError, UnposedInputError) as error:
             tally.skipped |= dict.fromkeys(views.scenes, str(error))
             continue
         tally.results += results
+        for row, result in enumerate(results):
+            clip = single_clip(views, row)
+            tally.problems += _add_trials(result, clip, measure, counts.counts, sanity=request.sanity)
         if request.sanity:
             tally.problems += sanity_notes(views, opened.placements)
     tally.skipped |= {skip.scene: skip.reason for skip in clips.skipped}
     if request.transfer:
         _add_transfers(tally, opened, process, measure.autocast)
     return tally
+
+
+def _add_trials(
+    result: SceneResult, clip: Views, measure: Measurer, counts: Sequence[int], *, sanity: bool
+) -> list[str]:
+    """Views sweep and sanity battery of a scene; why it has none where the model does not take the changed clip."""
+    problems = []
+    try:
+        result.sweep = sweep(measure, clip, counts)
+    except (InputError, UnposedInputError) as error:
+        problems.append(f"no views sweep of {result.scene}: {error}")
+    try:
+        result.sanity = sanity_of(measure.model, clip, measure.placements, measure.autocast) if sanity else {}
+    except (InputError, UnposedInputError) as error:
+        problems.append(f"no sanity battery of {result.scene}: {error}")
+    return problems
 
 
 def _add_transfers(

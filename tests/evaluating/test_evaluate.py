@@ -184,6 +184,25 @@ def test_transfer_leaves_out_what_the_model_cannot_take(
     assert problem == f"no transfer between {names[1]} and {names[2]}: five views are too many"
 
 
+def test_a_trial_that_the_model_cannot_take_costs_the_trial_and_no_scene(
+    rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
+):
+    estimate = RayZer.estimate
+
+    def picky(self, images, intrinsics=None):
+        if images.shape[1] != 5:
+            raise InputError("I take five views")
+        return estimate(self, images, intrinsics)
+
+    monkeypatch.setattr(RayZer, "estimate", picky)
+    metrics = evaluate(rayzer, placements=("joint",), sweep=(2,), sanity=True, pictures=0)
+    assert (metrics["scenes"]["evaluated"], metrics["scenes"]["skipped"]) == (3, {})
+    assert (metrics["views_sweep"], metrics["sanity"]) == (None, None)
+    for scene in metrics["per_scene"]:
+        for trial in ("views sweep", "sanity battery"):
+            assert f"no {trial} of {scene}: I take five views" in metrics["scenes"]["problems"]
+
+
 def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
     posed = make_run(LVSM)
     with pytest.raises(InputError, match=r"needs a model that estimates cameras.*--transfer_oracle"):
