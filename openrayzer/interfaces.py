@@ -5,7 +5,7 @@ schema: each parameter is named and typed, what has no default is required (or c
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -308,6 +308,26 @@ class Frames:
     c2w: np.ndarray | None
     intrinsics: np.ndarray | None
 
+    def each(self) -> Iterator["Frames"]:
+        """The same frames, one at a time."""
+        for place, image in enumerate(self.images):
+            one = slice(place, place + 1)
+            c2w = None if self.c2w is None else self.c2w[one]
+            yield Frames([image], c2w, None if self.intrinsics is None else self.intrinsics[one])
+
+    @staticmethod
+    def joined(parts: Iterable["Frames"]) -> "Frames":
+        """The frames of all parts in their order; without cameras if one of them has none, or there is none."""
+        parts = list(parts)
+        c2w = [part.c2w for part in parts if part.c2w is not None]
+        intrinsics = [part.intrinsics for part in parts if part.intrinsics is not None]
+        posed = 0 < len(parts) == len(c2w) == len(intrinsics)
+        return Frames(
+            [image for part in parts for image in part.images],
+            np.concatenate(c2w) if posed else None,
+            np.concatenate(intrinsics) if posed else None,
+        )
+
 
 class Dataset(ABC):
     """A source of scenes. Frame numbers are positions in the original sequence, always.
@@ -353,6 +373,17 @@ class Dataset(ABC):
         Raises:
             BrokenSceneError: a frame or camera among them cannot be used.
         """
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
+        """What ``read`` gives, one frame at a time; training reads this way.
+
+        By default all are decoded first. Overriding it pays where frames can be decoded alone: each is shrunk before
+        the next is decoded, so that large ones are never held together and small ones stay in the processor's cache.
+
+        Raises:
+            BrokenSceneError: see ``read``; frames before it may have been given.
+        """
+        yield from self.read(scene, frames).each()
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         """Where a frame comes from, and what that was like when asked, so that a change of either can be told.

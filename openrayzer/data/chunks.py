@@ -1,7 +1,7 @@
 """Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -105,24 +105,24 @@ class Chunks(Dataset):
         return self._num_frames[scene]
 
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        return Frames.joined(self.stream(scene, frames))
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
         table, path = self._table(scene), self._chunks[self._chunk_of[scene]]
-        images = []
+        for frame in frames:
+            known = 0 <= frame < table.num_frames
+            fault = table.frame_faults.get(frame, "") if known else f"the scene has {table.num_frames} frames"
+            if fault:
+                raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {fault}")
+        cameras = rows_to_cameras(table.cameras[list(frames)]) if self.posed else (None, None)
         with open_descriptor(path) as descriptor:
-            for frame in frames:
-                fault = table.frame_faults.get(frame, "")
-                if not 0 <= frame < table.num_frames:
-                    fault = f"the scene has {table.num_frames} frames"
+            for place, frame in enumerate(frames):
                 try:
-                    if not fault:
-                        images.append(decode_image(table.image_bytes(descriptor, frame)))
+                    image = decode_image(table.image_bytes(descriptor, frame))
                 except (ImageError, ZipFormatError) as error:
-                    fault = str(error)
-                if fault:
-                    raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {fault}")
-        if not self.posed:
-            return Frames(images, None, None)
-        c2w, intrinsics = rows_to_cameras(table.cameras[list(frames)])
-        return Frames(images, c2w, intrinsics)
+                    raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {error}") from error
+                one = slice(place, place + 1)
+                yield Frames([image], *(part if part is None else part[one] for part in cameras))
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         path = self._chunks[self._chunk_of[scene]]

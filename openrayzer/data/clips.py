@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor
 
 from openrayzer.data.patience import patiently
-from openrayzer.data.transforms import as_float, fit_images, fit_intrinsics
+from openrayzer.data.transforms import as_float, fit_frames
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
 from openrayzer.settings import DataSettings
@@ -105,21 +105,20 @@ def read_clip(
     Raises:
         BrokenSceneError: one of them cannot be used.
     """
-    stored = patiently(lambda: dataset.read(scene, choice.frames))
-    for augmentation, generator in changes:
-        stored = augmentation.cut(stored, image_size, generator)
-    count = len(stored.images)
+    count = len(choice.frames)
     images = np.empty((count, *image_size, 3), np.uint8) if room is None else room(count)
-    fit_images(stored.images, images)
+    if changes:
+        stored = patiently(lambda: dataset.read(scene, choice.frames))
+        for augmentation, generator in changes:
+            stored = augmentation.cut(stored, image_size, generator)
+        c2w, intrinsics = fit_frames(stored.each(), images)
+    else:
+        c2w, intrinsics = patiently(lambda: fit_frames(dataset.stream(scene, choice.frames), images))
     if changes or room is None:
         images = as_float(images)
-    intrinsics = None
-    if stored.intrinsics is not None:
-        pairs = zip(stored.intrinsics, stored.images, strict=True)
-        intrinsics = np.stack([fit_intrinsics(row, image.shape[:2], image_size) for row, image in pairs])
     place = {frame: position for position, frame in enumerate(choice.frames)}
     context, target = (np.array([place[frame] for frame in frames]) for frames in (choice.context, choice.target))
-    clip = Clip(dataset.key(scene), images, np.array(choice.frames), context, target, stored.c2w, intrinsics)
+    clip = Clip(dataset.key(scene), images, np.array(choice.frames), context, target, c2w, intrinsics)
     for augmentation, generator in changes:
         clip = augmentation.apply(clip, generator)
     return clip

@@ -155,29 +155,31 @@ class CachedScenes(Dataset):
         return self.dataset.num_frames(scene)
 
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        return Frames.joined(self.stream(scene, frames))
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
         versions = {frame: self.dataset.version(scene, frame) for frame in frames}
-        found = {frame: self.cache.get(*version) for frame, version in versions.items() if version[0]}
-        missing = [frame for frame in versions if found.get(frame) is None]
-        known = {frame: cached for frame, cached in found.items() if cached is not None}
-        if missing:
-            for frame, cached in zip(missing, _split(self.dataset.read(scene, missing)), strict=True):
-                known[frame] = cached
+        found = {frame: self.cache.get(*version) if version[0] else None for frame, version in versions.items()}
+        decoded = self.dataset.stream(scene, [frame for frame, cached in found.items() if cached is None])
+        for frame in frames:
+            cached = found[frame]
+            if cached is None:
+                cached = found[frame] = _cached(next(decoded))
                 if versions[frame][0]:
                     self.cache.put(*versions[frame], cached)
-        images = [known[frame].image for frame in frames]
-        cameras = [camera for frame in frames if (camera := known[frame].camera) is not None]
-        if len(cameras) < len(frames):
-            return Frames(images, None, None)
-        rows = np.stack(cameras) if cameras else np.zeros((0, _CAMERA), np.float32)
-        return Frames(images, rows[:, :16].reshape(-1, 4, 4), rows[:, 16:])
+            yield _frames(cached)
 
 
-def _split(frames: Frames) -> Iterator[CachedFrame]:
-    for number, image in enumerate(frames.images):
-        if frames.c2w is None or frames.intrinsics is None:
-            yield CachedFrame(image, None)
-        else:
-            yield CachedFrame(image, np.concatenate([frames.c2w[number].reshape(16), frames.intrinsics[number]]))
+def _cached(frames: Frames) -> CachedFrame:
+    if frames.c2w is None or frames.intrinsics is None:
+        return CachedFrame(frames.images[0], None)
+    return CachedFrame(frames.images[0], np.concatenate([frames.c2w[0].reshape(16), frames.intrinsics[0]]))
+
+
+def _frames(cached: CachedFrame) -> Frames:
+    if cached.camera is None:
+        return Frames([cached.image], None, None)
+    return Frames([cached.image], cached.camera[None, :16].reshape(1, 4, 4), cached.camera[None, 16:])
 
 
 @contextmanager

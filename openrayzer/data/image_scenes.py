@@ -1,6 +1,6 @@
 """Scenes whose frames are image files on disk."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -56,24 +56,24 @@ class ImageScenes(LazyScenes[ImageScene]):
     upright: ClassVar[bool] = False
 
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        return Frames.joined(self.stream(scene, frames))
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
         table = self.table(scene)
-        images, intrinsics = [], []
+        root = None if self.follow_links else self.confines(table)
         for frame in frames:
             self.check_frame(scene, frame)
+            intrinsics = None
             try:
-                root = None if self.follow_links else self.confines(table)
-                image = decode_image(
-                    read_plain_file(table.folder / table.files[frame], root=root), upright=self.upright
-                )
+                data = read_plain_file(table.folder / table.files[frame], root=root)
+                image = decode_image(data, upright=self.upright)
                 if table.lenses:
                     image, normalised = undistort(image, table.lenses[frame])
-                    intrinsics.append(normalised)
+                    intrinsics = normalised[None]
             except (FileError, ImageError, LensError) as error:
                 raise self.broken(scene, frame, f"{table.files[frame]}: {error}") from error
-            images.append(image)
-        if table.c2w is None:
-            return Frames(images, None, None)
-        return Frames(images, table.c2w[list(frames)].astype(np.float32), np.array(intrinsics).reshape(-1, 4))
+            c2w = None if table.c2w is None else table.c2w[frame : frame + 1].astype(np.float32)
+            yield Frames([image], c2w, intrinsics)
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         self.check_frame(scene, frame)

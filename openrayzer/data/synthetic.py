@@ -94,6 +94,10 @@ class SyntheticRooms(Dataset):
         """Decode some frames; see ``Dataset.read``."""
         return self._chunks.read(scene, frames)
 
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
+        """Decode some frames, one at a time; see ``Dataset.stream``."""
+        return self._chunks.stream(scene, frames)
+
 
 def _wanted(settings: FilmSettings) -> dict[str, Any]:
     return json.loads(json.dumps({"format_version": FORMAT_VERSION} | asdict(settings)))

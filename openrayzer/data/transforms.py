@@ -1,12 +1,13 @@
 """Stored images to the size of a run, and the intrinsics that follow them exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 from einops import rearrange
 
 from openrayzer.data.area_shrinking import shrink_and_crop, shrinks_by_areas
+from openrayzer.interfaces import Frames
 
 
 def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -21,9 +22,9 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Returns:
         (3, height, width) float32 in [0, 1].
     """
-    result = np.empty((1, *size, 3), np.uint8)
-    fit_images([image], result)
-    return as_float(result)[0]
+    result = np.empty((*size, 3), np.uint8)
+    fit_into(image, result)
+    return as_float(result)
 
 
 def as_float(images: np.ndarray) -> np.ndarray:
@@ -32,13 +33,30 @@ def as_float(images: np.ndarray) -> np.ndarray:
     return np.divide(planes, np.float32(255), dtype=np.float32)
 
 
-def fit_images(images: Sequence[np.ndarray], result: np.ndarray) -> None:
-    """Write images as ``fit_image`` cuts them into ``result``, (v, height, width, 3) uint8."""
-    for image, place in zip(images, result, strict=True):
-        _fit(image, place)
+def fit_frames(frames: Iterable[Frames], result: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Cut frames as ``fit_image`` does, each as soon as it comes.
+
+    Args:
+        frames: one frame at a time.
+        result: where the images are written, (v, height, width, 3) uint8.
+
+    Returns:
+        ``c2w`` (v, 4, 4), and the intrinsics (v, 4) of the images as they are now; None where a frame has no camera.
+    """
+    cameras = []
+    for frame, place in zip(frames, result, strict=True):
+        (image,) = frame.images
+        fit_into(image, place)
+        intrinsics = frame.intrinsics
+        if intrinsics is not None:
+            intrinsics = fit_intrinsics(intrinsics[0], image.shape[:2], result.shape[1:3])[None]
+        cameras.append(Frames([], frame.c2w, intrinsics))
+    whole = Frames.joined(cameras)
+    return whole.c2w, whole.intrinsics
 
 
-def _fit(image: np.ndarray, result: np.ndarray) -> None:
+def fit_into(image: np.ndarray, result: np.ndarray) -> None:
+    """Write an image as ``fit_image`` cuts it into ``result``, (height, width, 3) uint8."""
     size = result.shape[0], result.shape[1]
     height, width = covering_size(image.shape[:2], size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
