@@ -75,3 +75,30 @@ def test_a_run_on_two_nodes_loses_one_and_goes_on_to_the_same_end(tmp_path: Path
         for node in (0, 1):
             nodes.end(node)
     assert losses(run) == losses(straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_group_of_the_launcher_leaves_a_checkpoint_and_no_process(
+    tmp_path: Path, number: signal.Signals
+):
+    run, log = tmp_path / "run", tmp_path / "log"
+    command = [
+        sys.executable, "-c", LAUNCHER, "--num_accelerators", "2", "--master_port", str(free_port()),
+        str(ROOT / "tools/train.py"), "--exp", str(EXPERIMENT), "--output", str(run), "--set", "train.steps=100000",
+        "train.checkpoint_every=0",
+    ]  # fmt: skip
+    with log.open("w") as stream:
+        launcher = subprocess.Popen(
+            command, cwd=tmp_path, env=clean_environment(), start_new_session=True, stdout=stream,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: (run / "metrics.jsonl").exists() or launcher.poll() is not None, what="a step")
+        os.killpg(launcher.pid, number)
+        assert launcher.wait(timeout=PATIENCE) != 0
+        wait_for(lambda: subprocess.run(["ps", "--sid", str(launcher.pid)], capture_output=True).returncode != 0)
+        assert announced(run), log.read_text()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
