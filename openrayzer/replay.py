@@ -21,7 +21,7 @@ from openrayzer.training.engine import autocast_to
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.objective import Objective
 from openrayzer.training.run_record import RUN
-from openrayzer.training.zero_checkpoint import UNREADABLE
+from openrayzer.training.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.types import Views
 from openrayzer.weight_folder import WEIGHTS, fill, read_weights
 
@@ -209,4 +209,4 @@ def _read_rank(dump: Path, rank: int) -> dict[str, Any]:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise InputError(f"{file} cannot be read: {str(error).partition(chr(10))[0]}") from error
+        raise InputError(f"{file} cannot be read: {why_unreadable(error)}") from error

@@ -1,6 +1,7 @@
 """Going on from a checkpoint, whatever processes and ZeRO stage wrote it."""
 
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.training.checkpoint import rank_file, read_manifest
 from openrayzer.training.engine import Engine
 from openrayzer.training.rank_state import merge_states
-from openrayzer.training.zero_checkpoint import allow_deepspeed_classes, read_zero_checkpoint
+from openrayzer.training.zero_checkpoint import allow_deepspeed_classes, read_zero_checkpoint, why_unreadable
 
 LOG = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     allow_deepspeed_classes()
     if (stage, world_size) == (engine.stage, process.world_size):
         _load_safely(engine)
-        with _of_another_model(path):
+        with _explained(path):
             loaded, _ = engine.deepspeed.load_checkpoint(str(path.parent), tag=path.name)
         if loaded is None:
             raise InputError(f"{path}: DeepSpeed could not load it")
@@ -56,10 +57,12 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _of_another_model(path: Path) -> Iterator[None]:
-    """An InputError for a model that has changed since, as where its code was edited."""
+def _explained(path: Path) -> Iterator[None]:
+    """An InputError for a model that has changed since, as where its code was edited, and for files with code."""
     try:
         yield
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path} cannot be read as a checkpoint: {why_unreadable(error)}") from error
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
@@ -78,4 +81,5 @@ def _load_safely(engine: Engine) -> None:
 
 
 def _read_state(path: Path, rank: int) -> dict[str, Any]:
-    return torch.load(path / rank_file(rank), map_location="cpu", weights_only=True)
+    with _explained(path / rank_file(rank)):
+        return torch.load(path / rank_file(rank), map_location="cpu", weights_only=True)

@@ -19,7 +19,7 @@ from openrayzer.training.distributed import Process
 from openrayzer.training.resuming import CHECKPOINTS
 from openrayzer.training.run_record import RUN, differences, read_record
 from openrayzer.training.weight_average import read_average
-from openrayzer.training.zero_checkpoint import UNREADABLE, read_zero_checkpoint
+from openrayzer.training.zero_checkpoint import UNREADABLE, read_zero_checkpoint, why_unreadable
 from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, fill, origin_of, read_weights
 
 LOG = logging.getLogger(__name__)
@@ -91,8 +91,7 @@ def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tens
             found = states["module"]
         return {name.removeprefix(_PREFIX): value for name, value in found.items()}
     except UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{place} cannot be read as weights: {reason}") from error
+        raise InputError(f"{place} cannot be read as weights: {why_unreadable(error)}") from error
 
 
 def holds_average(place: Path, weights: WeightKind = "auto") -> bool:

@@ -21,6 +21,13 @@ UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError,
 """What ``torch.load`` and a look into its result raise for a file that is no checkpoint of ours."""
 
 
+def why_unreadable(error: Exception) -> str:
+    """One line for an error of ``UNREADABLE``; torch's own advice would be to let the file run its code."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it is no file of numbers, or holds something that could run code and is not read therefore"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
 @dataclass(frozen=True)
 class ZeroCheckpoint:
     """A checkpoint by names.
@@ -63,8 +70,7 @@ def read_zero_checkpoint(path: Path, *, stage: int, world_size: int) -> ZeroChec
         with _deepspeed_classes():
             return _by_name(path, stage=stage, world_size=world_size)
     except UNREADABLE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} cannot be read as a checkpoint: {reason}") from error
+        raise InputError(f"{path} cannot be read as a checkpoint: {why_unreadable(error)}") from error
 
 
 def _by_name(path: Path, *, stage: int, world_size: int) -> ZeroCheckpoint:

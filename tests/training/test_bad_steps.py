@@ -2,7 +2,8 @@
 
 import json
 import logging
-import subprocess
+import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,11 +106,28 @@ def test_a_dump_that_cannot_be_written_does_not_hide_why_training_stopped(train:
     assert "1 steps in a row were skipped, the last because of: the gradient is not finite" in caplog.text
 
 
+def test_what_was_kept_stays_and_there_is_a_limit(train: Train, tmp_path: Path, caplog):
+    rule = BadSteps(grace_steps=0, max_in_a_row=1)
+    for step in (1, 1, 2):
+        shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+        assert train(tmp_path, steps=9, bad_steps=rule, bad_calls=(2 * step - 2,)) == 3
+        (tmp_path / "bad_steps/step_00000001/mark").touch()
+    assert "this step was kept before" in caplog.text
+    assert (tmp_path / "bad_steps/step_00000001/mark").exists()
+    for number in range(bad_steps.MOST):
+        (tmp_path / f"bad_steps/step_0000010{number}").mkdir()
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert train(tmp_path, steps=9, bad_steps=rule, bad_calls=(4,)) == 3
+    assert "steps are kept there already; remove what you have looked at" in caplog.text
+    assert not (tmp_path / "bad_steps/step_00000003").exists()
+
+
 @pytest.mark.usefixtures("rooms")
-def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path):
+def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path, monkeypatch, capsys):
     fp32 = f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}"
     rule = 'train.bad_steps={"norm_factor": 1, "grace_steps": 1, "max_in_a_row": 1}'
-    assert train_file(TINY, tmp_path, fp32, rule, "train.clip_norm=1e-6", "data.workers=0") == 3
+    assert train_file(TINY, tmp_path, fp32, rule, "train.clip_norm=1e-6", "data.workers=0",
+                      "train.focal_detached_steps=5") == 3  # fmt: skip
     dump = tmp_path / "bad_steps/step_00000002"
     step = replay(dump, device=CPU)
     assert step.same
@@ -120,11 +138,12 @@ def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path):
     )
     assert not any(one.first_activation or one.first_gradient for one in step.micro_batches)
     assert all(len(one.frames) == len(one.scenes) == 2 for one in step.micro_batches)
-    command = [sys.executable, str(ROOT / "tools/replay_step.py"), str(dump), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "step 2 was skipped: gradient norm" in done.stdout
-    assert "the step came out as recorded" in done.stdout
+    tool = runpy.run_path(str(ROOT / "tools/replay_step.py"))
+    monkeypatch.setattr(sys, "argv", ["replay_step.py", str(dump), "--device", "cpu"])
+    assert tool["main"]() == 0
+    said = capsys.readouterr().out
+    assert "step 2 was skipped: gradient norm" in said
+    assert "the step came out as recorded" in said
     facts = json.loads((dump / "step.json").read_text())
     (dump / "step.json").write_text(json.dumps(facts | {"grad_norm": 2 * facts["grad_norm"]}))
     assert not replay(dump, device=CPU).same

@@ -4,13 +4,16 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import toy
 
 from openrayzer.interfaces import InputError
-from openrayzer.training import checkpoint, saving
+from openrayzer.settings import BadSteps
+from openrayzer.training import checkpoint, publishing, saving
 from openrayzer.training.checkpoint import damage_of, newest_good
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -103,6 +106,63 @@ def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folde
         train(run_folder, steps=4)
 
 
+def test_what_fails_beside_the_training_ends_the_run_soon(train: Train, tmp_path: Path, monkeypatch, caplog):
+    """Not only when the next checkpoint is due."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(saving, "flush", full)
+    with caplog.at_level(logging.INFO), pytest.raises(InputError, match=r"step_00000002 could not be written"):
+        train(tmp_path, steps=500, checkpoint_every=2)
+    assert "train step 499/500" not in caplog.text
+
+
+def test_a_stop_that_cannot_be_saved_is_still_a_stop(train: Train, run_folder: Path, monkeypatch, caplog):
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    rule = BadSteps(grace_steps=0, max_in_a_row=1)
+    monkeypatch.setattr(saving, "publish", full)
+    assert train(run_folder, steps=9, bad_steps=rule, bad_calls=(0,)) == 3
+    assert "free some space" in caplog.text
+    assert "training stopped: 1 steps in a row were skipped" in caplog.text
+    assert (run_folder / "bad_steps/step_00000004/step.json").exists()
+
+
+def test_what_cannot_be_removed_harms_nothing(train: Train, run_folder: Path, monkeypatch, caplog):
+    def busy(path: Path) -> None:
+        raise OSError(39, "Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing.shutil, "rmtree", busy)
+        assert train(run_folder, steps=4, keep_checkpoints=1) == 0
+    assert "old checkpoints could not be removed" in caplog.text
+    assert (run_folder / "checkpoints/latest").read_text() == "step_00000004"
+    assert train(run_folder, steps=5, keep_checkpoints=1) == 0
+    assert [path.name for path in (run_folder / "checkpoints").glob("step_*")] == ["step_00000005"]
+
+
+def test_a_checkpoint_from_before_there_were_metrics_and_losses_in_it_goes_on(train: Train, run_folder: Path):
+    folder = run_folder / "checkpoints/step_00000003"
+    state = torch.load(folder / "rank_00000.pt", weights_only=True)
+    del state["losses"]
+    torch.save(state, folder / "rank_00000.pt")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["metrics"]
+    manifest["files"] |= publishing.describe(folder, ["rank_00000.pt"])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert train(run_folder, steps=4) == 0
+
+
+def test_a_model_that_was_edited_is_a_message(train: Train, run_folder: Path, monkeypatch):
+    monkeypatch.setattr(toy, "ToyModel", partial(toy.ToyModel, width=9))
+    with pytest.raises(
+        InputError, match=r"(?s)step_00000003 is of another model than the code makes now.*size mismatch"
+    ):
+        train(run_folder, steps=4)
+
+
 class Evil:
     """Would create a file when unpickled."""
 
@@ -122,6 +182,6 @@ def test_no_file_of_a_checkpoint_can_run_code(train: Train, run_folder: Path, na
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = [(folder / name).stat().st_size, checkpoint.checksum(folder / name)]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(Exception, match=r"[Ww]eights.only|Unsupported"):
+    with pytest.raises(InputError, match=r"step_00000003.* could run code and is not read"):
         train(run_folder, steps=4)
     assert not (run_folder / "harmed").exists()

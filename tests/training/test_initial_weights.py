@@ -155,9 +155,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"][name] = [(place / name).stat().st_size, checkpoint.checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(
-        InputError, match=r"mp_rank_00_model_states.pt cannot be read as weights: Weights only load fail"
-    ):
+    with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* could run code and is not read"):
         train(tmp_path / "run", initial_weights=tmp_path / "first")
     assert not (tmp_path / "harmed").exists()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from openrayzer.training.statistics import Spread
 from openrayzer.training.weights import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -51,3 +52,11 @@ def test_what_is_not_finite_is_counted(train: Train, tmp_path: Path):
     (line,) = lines(tmp_path)
     assert all(row["not_finite"] > 0 for row in line["gradients"].values())
     assert all(row["not_finite"] == 0 for row in line["activations"].values())
+
+
+def test_one_among_millions_is_counted():
+    values = torch.zeros(2**24 + 1)
+    values[7] = float("nan")
+    spread = Spread()
+    spread.add(values)
+    assert spread.numbers() == [0.0, 2.0**24, 0.0, 1.0]
