@@ -32,6 +32,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.data": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.settings"},
     "openrayzer.preparing": {"openrayzer.interfaces", "openrayzer.data"},
     "openrayzer.benchmarks": {
+        "openrayzer.cli",
         "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.settings",
