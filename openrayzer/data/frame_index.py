@@ -78,6 +78,7 @@ class FrameIndex:
         chunk_of: each scene's chunk, a number in the list of chunks that ``read_frame_index`` was given.
         num_frames: each scene's length.
         problems: what was wrong when the index was made.
+        sound: one byte per scene, 1 once its cameras were looked at and none was at fault.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class FrameIndex:
     starts: list[int]
     checksums: list[int]
     chunk_sizes: list[int]
+    sound: bytearray
 
     def table(self, scene: int) -> IndexedTable:
         """Where one scene's frames lie, and its cameras.
@@ -108,8 +110,9 @@ class FrameIndex:
             raise BrokenSceneError(
                 f"{self.path}: scene {self.keys[scene]!r} is said to lie beyond its chunk's end; {REMEDY}"
             )
-        faults = image_faults(rows) | (camera_faults(cameras) if self.posed else {})
-        return IndexedTable(self.keys[scene], rows, cameras, faults)
+        of_cameras = camera_faults(cameras) if self.posed and not self.sound[scene] else {}
+        self.sound[scene] = not of_cameras
+        return IndexedTable(self.keys[scene], rows, cameras, image_faults(rows) | of_cameras)
 
 
 REMEDY = "make it again with: python tools/prepare_data.py index"
@@ -229,7 +232,9 @@ def _checked_index(
     sizes = {numbers[place]: state.size for place, state in enumerate(states)}
     problems = tuple(f"{path.parent}: {problem}" for problem in head["problems"])
     chunk_sizes = [sizes[number] for number in range(len(chunks))]
-    return FrameIndex(path, keys, chunk_of, counts, problems, posed, starts, checksums, chunk_sizes)
+    return FrameIndex(
+        path, keys, chunk_of, counts, problems, posed, starts, checksums, chunk_sizes, bytearray(len(keys))
+    )
 
 
 def _unchanged(states: Sequence[ChunkState], chunks: Sequence[Path]) -> list[int]:

@@ -1,6 +1,7 @@
 """Stored images to the size of a run, and the intrinsics that follow them exactly."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -43,16 +44,20 @@ def fit_frames(frames: Iterable[Frames], result: np.ndarray) -> tuple[np.ndarray
     Returns:
         ``c2w`` (v, 4, 4), and the intrinsics (v, 4) of the images as they are now; None where a frame has no camera.
     """
-    cameras = []
+    stored, cameras = list[tuple[int, int]](), list[Frames]()
     for frame, place in zip(frames, result, strict=True):
         (image,) = frame.images
         fit_into(image, place)
-        intrinsics = frame.intrinsics
-        if intrinsics is not None:
-            intrinsics = fit_intrinsics(intrinsics[0], image.shape[:2], result.shape[1:3])[None]
-        cameras.append(Frames([], frame.c2w, intrinsics))
+        stored.append(image.shape[:2])
+        cameras.append(replace(frame, images=[]))
     whole = Frames.joined(cameras)
-    return whole.c2w, whole.intrinsics
+    if whole.intrinsics is None:
+        return whole.c2w, None
+    intrinsics = np.empty_like(whole.intrinsics)
+    for size in set(stored):
+        alike = [place for place, other in enumerate(stored) if other == size]
+        intrinsics[alike] = fit_intrinsics(whole.intrinsics[alike], size, result.shape[1:3])
+    return whole.c2w, intrinsics
 
 
 def fit_into(image: np.ndarray, result: np.ndarray) -> None:
@@ -77,7 +82,7 @@ def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[
     what they are divided by, and moves the principal point by whole pixels.
 
     Args:
-        intrinsics: (4,) fx, fy, cx, cy divided by (w, h, w, h) of the stored image.
+        intrinsics: (..., 4) fx, fy, cx, cy divided by (w, h, w, h) of the stored image.
         stored: height and width of the stored image, in pixels.
         size: height and width of the result, in pixels.
     """
