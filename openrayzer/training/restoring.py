@@ -46,6 +46,8 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     if world_size == process.world_size:
         state = _read_state(path, process.rank)
     else:
+        if process.is_first and process.world_size > world_size:
+            LOG.info("ranks from %d on begin with new random generators: there were none before", world_size)
         states = [_read_state(path, rank) for rank in range(world_size)]
         state = merge_states(states, rank=process.rank)
     if engine.average is not None and not engine.average.load(path, world_size=world_size):
