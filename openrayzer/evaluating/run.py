@@ -74,7 +74,7 @@ def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
     _say(opened.notes, process)
     tallies: list[Tally] = []
     process.by_all(lambda: tallies.append(_measure_all(request, opened, process)))
-    parts = process.gather(tallies[0])
+    parts = process.gather_to_first(tallies[0])
     written: list[dict[str, Any]] = []
     process.by_first(lambda: written.append(_finish(request, opened, parts, process, started)))
     return written[0] if written else {}

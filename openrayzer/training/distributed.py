@@ -78,6 +78,14 @@ class Process:
         dist.all_gather_object(values, value, group=self.messages)
         return values
 
+    def gather_to_first(self, value: Any) -> list[Any]:
+        """As ``gather``, for what is large: only rank 0 gets it, the others an empty list."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.is_first else None
+        dist.gather_object(value, values, dst=0, group=self.messages)
+        return values or []
+
     def by_first(self, function: Callable[[], T]) -> T:
         """What ``function`` returns on rank 0, given to all; an InputError there is raised on all."""
         box: list[Any] = [None, None]

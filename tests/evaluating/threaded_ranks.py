@@ -49,5 +49,8 @@ class _Threaded(Process):
         ranks.barrier.wait()
         return values
 
+    def gather_to_first(self, value: Any) -> list[Any]:
+        return self.gather(value) if self.is_first else self.gather(value)[:0]
+
     def by_first(self, function: Callable[[], Any]) -> Any:
         return self.gather(function() if self.is_first else None)[0]
