@@ -23,6 +23,7 @@ from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunks import Chunks
+from openrayzer.data.frame_index import FRAME_INDEX_NAME
 from openrayzer.data.image_files import decode_image
 from openrayzer.data.loader import ClipLoader, build_loader
 from openrayzer.data.view_samplers import Even
@@ -93,6 +94,7 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
         LOGGER.info("making %d scenes of %d frames", sizes.scenes, sizes.frames)
         root = work / "scenes"
         write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks)
+        _write_index(root / "train")
     lines = [*_preparation(root / "train", work, sizes), *_reading(root, work / "png", sizes)]
     if not given:
         lines += _small_scenes(work, sizes)
@@ -109,6 +111,7 @@ def _small_scenes(work: Path, sizes: Sizes) -> list[Line]:
     LOGGER.info("making %d scenes of small frames", sizes.scenes)
     root, png = work / "small", work / "small_png"
     write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks, size=(256, 455))
+    _write_index(root / "train")
     convert_to_png(root / "train", png, processes=usable_processes())
     return _reading(root, png, sizes)
 
@@ -185,8 +188,7 @@ def _start_up(root: Path, sizes: Sizes) -> list[Line]:
     write_tiny_scenes(root, scenes=sizes.many, frames=8, chunks=min(100, sizes.many))
     LOGGER.info("opening %d scenes", sizes.many)
     believed = _rank(root)
-    folder, processes = root / "train", usable_processes()
-    seconds = _seconds(lambda: index_chunks(folder, folder / "frame_index.bin", processes=processes), time.perf_counter)
+    seconds = _seconds(lambda: _write_index(root / "train"), time.perf_counter)
     indexed = _rank(root)
     return [
         *_opened(f"{sizes.many} scenes, index.json", believed),
@@ -209,6 +211,11 @@ def _training(work: Path, sizes: Sizes) -> list[Line]:
             Line(f"{count} scenes, training: all, shared memory once", needs.own_bytes / 1e6, "MB"),
         ]
     return lines
+
+
+def _write_index(folder: Path) -> None:
+    """The side index, where the dataset looks for it."""
+    index_chunks(folder, folder / FRAME_INDEX_NAME, processes=usable_processes())
 
 
 def _opened(title: str, found: Mapping[str, float]) -> list[Line]:

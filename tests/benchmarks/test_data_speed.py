@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.benchmarks.data_speed import Sizes, measure
+from openrayzer.benchmarks.data_speed import Sizes
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
@@ -52,9 +52,21 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
     spec = spec_from_file_location("benchmark_data", ROOT / "tools" / "benchmark_data.py")
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
-    small = ["--scenes", "2", "--frames", "8", "--chunks", "1", "--batches", "1", "--rounds", "1", "--many", "0"]
+    small = ["--scenes", "2", "--frames", "8", "--chunks", "1", "--batches", "1", "--rounds", "1"]
     monkeypatch.setattr(
-        sys, "argv", ["benchmark_data.py", *small, "--work", str(tmp_path), "--output", str(tmp_path / "speed.json")]
+        sys,
+        "argv",
+        [
+            "benchmark_data.py",
+            *small,
+            "--many",
+            "12",
+            "--no-training",
+            "--work",
+            str(tmp_path),
+            "--output",
+            str(tmp_path / "speed.json"),
+        ],
     )
     threads = torch.get_num_threads()
     with pytest.raises(SystemExit) as caught:
@@ -65,13 +77,9 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert all(line["name"] in printed and line["value"] > 0 for line in lines)
     assert {"640 x 360: bare JPEG decoding", "index, times faster"} <= {line["name"] for line in lines}
-    assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
-
-
-def test_large_source_is_opened_in_a_process_of_its_own(tmp_path):
-    lines = measure(tmp_path, Sizes(scenes=1, frames=8, chunks=1, batches=1, rounds=1, many=12, train=False))
-    values = {line.name: line.value for line in lines}
+    values = {line["name"]: line["value"] for line in lines}
     assert values["12 scenes, side index: memory of a rank"] > values["12 scenes, side index: of that, libraries"] > 50
+    assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
 
 
 @pytest.mark.slow
