@@ -46,7 +46,7 @@ def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_si
     """
     file = _find(Path(path))
     given = _read(file)
-    problems = [*_clashes(given), *_unknown(given), *_stage(given), *_precision(given)]
+    problems = [*_clashes(given), *_unknown(given), *_stage(given), *_offload(given), *_precision(given)]
     if problems:
         raise InputError("\n".join([f"{file}: {len(problems)} problem(s)", *problems]))
     merged = {
@@ -121,6 +121,16 @@ def _stage(given: dict[str, Any]) -> Iterable[str]:
         yield (
             f"  zero_optimization.stage: must be 1, 2 or 3, got {stage!r}; stage 0 has no global gradient norm, so a "
             "NaN would reach the weights. Stage 1 costs nothing with one process"
+        )
+
+
+def _offload(given: dict[str, Any]) -> Iterable[str]:
+    section = given.get("zero_optimization")
+    offload = section.get("offload_optimizer") if isinstance(section, dict) else None
+    if isinstance(offload, dict) and offload.get("device") == "nvme":
+        yield (
+            "  zero_optimization.offload_optimizer.device: nvme is not supported, as DeepSpeed lays such an optimizer "
+            "beside the checkpoint in files that cannot be checked; use cpu"
         )
 
 

@@ -138,7 +138,8 @@ class CheckpointWriter:
             self._process.by_first(_explaining(self._folder, name, partial(self._make_room, unfinished)))
             files = OwnFiles()
             with _without_checksums_of_torch(), _through(engine.deepspeed, files):
-                engine.deepspeed.save_checkpoint(str(self._folder), tag=unfinished.name, save_latest=False)
+                write = partial(engine.deepspeed.save_checkpoint, str(self._folder), save_latest=False)
+                _explaining(self._folder, name, partial(write, tag=unfinished.name))()
             files.write(dict(state), unfinished / rank_file(self._process.rank))
             if engine.average is not None:
                 engine.average.save(unfinished, rank=self._process.rank, write=files.write)
@@ -222,7 +223,7 @@ def _flush_own(pending: _Pending) -> None:
         flush(pending.unfinished / name)
 
 
-def _explaining(folder: Path, name: str, function: Callable[[], None]) -> Callable[[], None]:
+def _explaining(folder: Path, name: str, function: Callable[[], object]) -> Callable[[], None]:
     """``function``, with an InputError for what a full disk makes it raise."""
 
     def explained() -> None:

@@ -21,8 +21,6 @@ class ZeroPartition:
 
     def __init__(self, engine: Any, *, stage: int) -> None:
         self._engine, self._zero, self.stage = engine, engine.optimizer, stage
-        if getattr(self._zero, "swap_optimizer", False):
-            raise InputError("with the optimizer on NVMe neither EMA nor another division of a checkpoint is possible")
 
     @property
     def weights(self) -> list[Tensor]:

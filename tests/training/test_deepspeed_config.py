@@ -30,6 +30,11 @@ def test_every_file_we_ship_passes_and_gets_the_numbers_of_the_experiment(file: 
     assert file.name in (file.parent / "README.md").read_text(encoding="utf-8")
 
 
+def test_an_optimizer_that_no_checkpoint_of_ours_would_hold_is_refused(tmp_path: Path):
+    zero = {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}
+    assert "nvme is not supported" in refused(tmp_path, {"zero_optimization": zero})
+
+
 def test_all_clashes_and_unknown_keys_come_at_once(tmp_path: Path):
     content = {"gradient_clipping": 1, "optimizer": {}, "zero_optimisation": {}, "zero_optimization": {"stage": 2}}
     message = refused(tmp_path, content)
