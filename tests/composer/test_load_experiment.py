@@ -44,7 +44,8 @@ def test_resolved_has_every_default_and_loads_to_the_same_plan(load, file, write
     planned = load(file)
     text = planned.resolved
     assert text["description"] == "toys"
-    assert text["train"]["bad_steps"] == {"norm_factor": 5.0, "grace_steps": 100, "max_in_a_row": 25}
+    rule = {"norm_factor": 5.0, "grace_steps": 100, "max_in_a_row": 25, "loss_factor": 0.0, "dump": "stop"}
+    assert text["train"]["bad_steps"] == rule
     assert text["model"]["tokenizer"] == {"type": "linear", "width": 4, "patch_size": 8}
     assert "shared" not in text
     again = load(write("again.json", text))
