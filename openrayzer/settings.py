@@ -74,6 +74,9 @@ class DataSettings:
         workers: loading processes per rank; 0 loads in the training process.
         prefetch: batches that each worker prepares ahead.
         cache: keeps decoded training frames; None decodes them each time.
+        scaled_decoding: decode JPEG files of training clips at 1/2, 1/4 or 1/8 of their size where that is exactly
+            what ``image_size`` needs, or twice as large or more; faster, and nearly the same pixels. Held-out clips
+            are always decoded whole. It goes neither with ``cache`` nor with augmentations that cut stored images.
     """
 
     train: tuple[Source, ...]
@@ -86,6 +89,7 @@ class DataSettings:
     workers: int = 2
     prefetch: int = 4
     cache: CacheSettings | None = None
+    scaled_decoding: bool = False
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -94,6 +98,17 @@ class DataSettings:
             raise InputError(f"image_size must be (height, width) in pixels, got {self.image_size}")
         if self.workers < 0 or self.prefetch < 1 or not self.scene_scale > 0:
             raise InputError("workers must be 0 or more, prefetch 1 or more, scene_scale above 0")
+        if self.scaled_decoding:
+            self._check_scaled_decoding()
+
+    def _check_scaled_decoding(self) -> None:
+        if self.cache is not None:
+            raise InputError("scaled_decoding does not go with cache, which keeps the images as they are stored")
+        cutting = [type(one).__name__ for one in self.augmentations if type(one).cut is not Augmentation.cut]
+        if cutting:
+            raise InputError(
+                f"scaled_decoding does not go with {', '.join(cutting)}, which cuts the images as they are stored"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,11 @@ def write_tiny_scenes(root: Path, *, scenes: int, frames: int, chunks: int) -> N
     write_index(root / "train", index)
 
 
+def sample_images(count: int, *, size: tuple[int, int]) -> list[bytes]:
+    """JPEG files with the detail of ``write_scenes``'s frames, each of a picture of its own."""
+    return [_encoded(_picture(np.random.default_rng(number), size)) for number in range(count)]
+
+
 def _write(folder: Path, number: int, scenes: list[ChunkScene], index: dict[str, str]) -> None:
     name = f"{number:06}.torch"
     write_chunk(folder / name, scenes)
@@ -44,8 +49,11 @@ def _scene(number: int, frames: int, size: tuple[int, int]) -> ChunkScene:
     height, width = size
     picture = _picture(np.random.default_rng(number), (height, width + _STEP * frames))
     views = [picture[:, first : first + width] for first in range(0, _STEP * frames, _STEP)]
-    images = [cv2.imencode(".jpg", view, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes() for view in views]
-    return ChunkScene(f"{number:016x}", _cameras(frames), images, np.arange(frames) * 33_333)
+    return ChunkScene(f"{number:016x}", _cameras(frames), [*map(_encoded, views)], np.arange(frames) * 33_333)
+
+
+def _encoded(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
 
 
 def _picture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:

@@ -23,6 +23,7 @@ from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.lazy_scenes import read_lines
 from openrayzer.data.origins import Origin
 from openrayzer.data.plain_files import file_state
+from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
@@ -118,7 +119,7 @@ class Chunks(Dataset):
         with open_descriptor(path) as descriptor:
             for place, frame in enumerate(frames):
                 try:
-                    image = decode_image(table.image_bytes(descriptor, frame))
+                    image = decode_image(table.image_bytes(descriptor, frame), covering=wanted_size())
                 except (ImageError, ZipFormatError) as error:
                     raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {error}") from error
                 one = slice(place, place + 1)

@@ -5,6 +5,7 @@ to hand from a loading process to the one that trains, and to copy to a GPU. ``L
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from openrayzer.data.patience import patiently
+from openrayzer.data.scaled_decoding import decoding_for
 from openrayzer.data.transforms import as_float, fit_frames
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
@@ -90,6 +92,7 @@ def read_clip(
     image_size: tuple[int, int],
     changes: Sequence[Change] = (),
     room: Room | None = None,
+    scaled_decoding: bool = False,
 ) -> Clip:
     """The chosen views, decoded, cut to ``image_size`` (height, width) and augmented.
 
@@ -101,19 +104,21 @@ def read_clip(
         changes: augmentations.
         room: where the images go; unless they are augmented, the clip then has them as they are there,
             which only ``collate`` understands. None for float32 in room of their own.
+        scaled_decoding: whether JPEG files may be decoded at a fraction of their size; only where no augmentation cuts.
 
     Raises:
         BrokenSceneError: one of them cannot be used.
     """
     count = len(choice.frames)
     images = np.empty((count, *image_size, 3), np.uint8) if room is None else room(count)
-    if changes:
-        stored = patiently(lambda: dataset.read(scene, choice.frames))
-        for augmentation, generator in changes:
-            stored = augmentation.cut(stored, image_size, generator)
-        c2w, intrinsics = fit_frames(stored.each(), images)
-    else:
-        c2w, intrinsics = patiently(lambda: fit_frames(dataset.stream(scene, choice.frames), images))
+    with decoding_for(image_size) if scaled_decoding else nullcontext():
+        if changes:
+            stored = patiently(lambda: dataset.read(scene, choice.frames))
+            for augmentation, generator in changes:
+                stored = augmentation.cut(stored, image_size, generator)
+            c2w, intrinsics = fit_frames(stored.each(), images)
+        else:
+            c2w, intrinsics = patiently(lambda: fit_frames(dataset.stream(scene, choice.frames), images))
     if changes or room is None:
         images = as_float(images)
     place = {frame: position for position, frame in enumerate(choice.frames)}

@@ -5,8 +5,18 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from openrayzer.data.scaled_decoding import reduction
+
 MAX_PIXELS = 1 << 26
 """Larger images are refused before anything is allocated; 64 million pixels are 200 MB."""
+
+_REDUCED = {
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
+"""The scale alone, which IMREAD_REDUCED_COLOR_2 ties to blue, green, red."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 _NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # in the range of JPEG's frame headers without being one
@@ -18,7 +28,7 @@ class ImageError(ValueError):
     """Bytes that are no usable image; the message says what is wrong with them."""
 
 
-def decode_image(data: bytes, *, upright: bool = False) -> np.ndarray:
+def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int] | None = None) -> np.ndarray:
     """The image in a JPEG, PNG or WebP file, as uint8 (h, w, 3), RGB.
 
     Grey images get three equal channels, transparency is dropped, 16 bits become 8.
@@ -26,6 +36,8 @@ def decode_image(data: bytes, *, upright: bool = False) -> np.ndarray:
     Args:
         data: the whole file.
         upright: turn it as its EXIF orientation says; cameras are calibrated for images as they are stored.
+        covering: height and width that it is going to be cut to by ``fit_image``, for which a JPEG file may be decoded
+            at a half, a quarter or an eighth of its size; see ``reduction``. None for the whole image.
 
     Raises:
         ImageError: empty, of another format, cut short, larger than ``MAX_PIXELS``, or damaged.
@@ -33,7 +45,13 @@ def decode_image(data: bytes, *, upright: bool = False) -> np.ndarray:
     height, width = image_size(data)
     if height * width > MAX_PIXELS:
         raise ImageError(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
-    flags = cv2.IMREAD_COLOR_RGB | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
+    factor = 1
+    if covering is not None and data.startswith(_JPEG):
+        factor = reduction((height, width), covering)
+        if upright:  # it may be turned
+            factor = min(factor, reduction((width, height), covering))
+    height, width = height // factor, width // factor
+    flags = cv2.IMREAD_COLOR_RGB | _REDUCED[factor] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

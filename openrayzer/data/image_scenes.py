@@ -8,10 +8,11 @@ from typing import ClassVar, TypeVar
 import numpy as np
 
 from openrayzer.data.chunk_table import camera_faults
-from openrayzer.data.image_files import ImageError, decode_image
+from openrayzer.data.image_files import ImageError, decode_image, image_size
 from openrayzer.data.lazy_scenes import LazyScenes, SceneTable
 from openrayzer.data.lens_distortion import Lens, LensError, undistort
 from openrayzer.data.plain_files import FileError, file_state, read_plain_file
+from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.interfaces import Frames
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
@@ -64,11 +65,13 @@ class ImageScenes(LazyScenes[ImageScene]):
         for frame in frames:
             self.check_frame(scene, frame)
             intrinsics = None
+            lens = table.lenses[frame] if table.lenses else None
+            covering = None if lens is not None and lens.distorts else wanted_size()
             try:
                 data = read_plain_file(table.folder / table.files[frame], root=root)
-                image = decode_image(data, upright=self.upright)
-                if table.lenses:
-                    image, normalised = undistort(image, table.lenses[frame])
+                image = decode_image(data, upright=self.upright, covering=covering)
+                if lens is not None:
+                    image, normalised = undistort(image, lens, stored=image_size(data))
                     intrinsics = normalised[None]
             except (FileError, ImageError, LensError) as error:
                 raise self.broken(scene, frame, f"{table.files[frame]}: {error}") from error

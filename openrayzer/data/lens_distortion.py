@@ -48,12 +48,17 @@ class Lens:
         return self.model != "opencv" or any(self.coefficients)
 
 
-def undistort(image: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+def undistort(image: np.ndarray, lens: Lens, *, stored: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """The picture of a pinhole camera at the same place, of the same size, without borders, and its intrinsics.
 
     The focal length is the shortest, between half and four times the lens's own, at which every pixel of the picture
     lies inside the stored image; square pixels stay square, and the principal point stays where it is. The maps of
     the last few lenses are kept.
+
+    Args:
+        image: (h, w, 3) uint8; of a lens that does not distort it may be reduced, and comes back as it is.
+        lens: the camera that took it.
+        stored: height and width of the image as it is stored; None for those of ``image``.
 
     Returns:
         The image, and fx, fy, cx, cy divided by its width, height, width, height.
@@ -61,7 +66,7 @@ def undistort(image: np.ndarray, lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         LensError: the image has other proportions than the lens was calibrated for, or there is no such picture.
     """
-    height, width = image.shape[:2]
+    height, width = stored or image.shape[:2]
     stated_height, stated_width = lens.size if any(lens.size) else (height, width)
     if not _same_proportions((height, width), (stated_height, stated_width)):
         raise LensError(f"its image has {width} x {height} pixels, its camera is of {stated_width} x {stated_height}")

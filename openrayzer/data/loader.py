@@ -153,8 +153,15 @@ class _TrainingBatch:
                     (augmentation, self.order.augmentation_generator(position, attempt, number))
                     for number, augmentation in enumerate(self.settings.augmentations)
                 ]
-                size = self.settings.image_size
-                clip = read_clip(dataset, scene, choice, image_size=size, changes=changes, room=room)
+                clip = read_clip(
+                    dataset,
+                    scene,
+                    choice,
+                    image_size=self.settings.image_size,
+                    changes=changes,
+                    room=room,
+                    scaled_decoding=self.settings.scaled_decoding,
+                )
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))
                 problems += self._told(error, source, scene)

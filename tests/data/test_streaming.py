@@ -72,7 +72,7 @@ def test_each_image_is_cut_before_the_next_is_decoded(chunks, monkeypatch):
 
     def noted(module, name):
         work = getattr(module, name)
-        monkeypatch.setattr(module, name, lambda *given: (done.append(name), work(*given))[1])
+        monkeypatch.setattr(module, name, lambda *given, **how: (done.append(name), work(*given, **how))[1])
 
     noted(chunks_module, "decode_image")
     noted(transforms, "fit_into")
