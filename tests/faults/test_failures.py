@@ -58,10 +58,10 @@ def test_a_signal_to_one_rank_ends_both_with_a_checkpoint_and_the_run_goes_on(
 
 
 def test_a_second_ctrl_c_ends_at_once_even_inside_a_collective(start: Start, folder: Path):
-    loss = [{"loss": {"type": "stuck", "rank": 1, "call": 4}}]
+    loss = [{"loss": {"type": "stuck", "rank": 1, "call": 9}}]
     run = start("twice", LONG, exp=faulty(folder, loss=loss))
     wait_for_step(run, folder / "twice", 2)
-    time.sleep(2)  # rank 0 waits for rank 1 by now
+    time.sleep(4)  # rank 0 waits for rank 1 by now
     run.send(signal.SIGINT, 0)
     time.sleep(2.5)
     begin = time.monotonic()
