@@ -22,6 +22,8 @@ MAX_DEATHS = 5
 """Loading processes that may die in one pass; where each kills the next, e.g. by taking all memory, it ends."""
 PATIENCE = 3.0
 """Seconds after a first SIGTERM in which a loading process takes another for the same request."""
+LAST = 60
+"""Seconds after a first SIGTERM when a loading process ends in any case; whoever still waits for it gets another."""
 
 
 def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T]:
@@ -100,16 +102,17 @@ def _start_worker(worker: int) -> None:
 
     Launchers send SIGTERM to every process, and a Ctrl-C makes DeepSpeed's send it twice within moments; the batches
     must still come until the step is finished. One that comes later ends this process, which is how the waiting
-    process ends it in an emergency.
+    process ends it in an emergency; and so does time, since an interpreter that exits sends two at once and then waits.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _Patience())
 
 
 class _Patience:
-    """Handler that ignores a signal and its repetitions for ``PATIENCE`` seconds; after that the next one ends."""
+    """Handler that ignores a signal and its repetitions for ``PATIENCE`` seconds; the next one or ``LAST`` ends."""
 
     def __init__(self) -> None:
         self.until: float | None = None
@@ -118,6 +121,7 @@ class _Patience:
         now = time.monotonic()
         if self.until is None:
             self.until = now + PATIENCE
+            signal.alarm(LAST)
         elif now > self.until:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -1,7 +1,7 @@
 """One training run, from built objects to a finished run folder."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +120,11 @@ def _train(
             run.checkpoints.close()
         finally:
             run.loggers.close()
+            batches.close()  # an error on its way out still holds them, and with them the loading processes
     return SIGNALLED + signal_number if signal_number else 0
 
 
-def open_training_clips(experiment: Experiment, process: Process, *, step: int) -> Iterator[Views]:
+def open_training_clips(experiment: Experiment, process: Process, *, step: int) -> Generator[Views, None, None]:
     """This process's micro-batches from optimizer step ``step`` on.
 
     Raises:
@@ -144,7 +145,7 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
     return _started_apart(loader)
 
 
-def _started_apart(batches: Iterator[Views]) -> Iterator[Views]:
+def _started_apart(batches: Iterator[Views]) -> Generator[Views, None, None]:
     """The same batches; what the start of their loading draws is not drawn again when a run goes on."""
     with random_state.kept():
         first = next(batches)

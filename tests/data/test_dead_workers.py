@@ -1,7 +1,9 @@
-"""Loading processes that are killed."""
+"""Loading processes that are killed, and those that must go."""
 
+import multiprocessing
 import os
 import signal
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -42,3 +44,26 @@ def test_workers_that_always_die_end_the_pass(tmp_path: Path, monkeypatch):
 
 def test_without_workers_it_is_the_same_stream():
     assert list(islice(load_batches(abs, numbers=range(5), workers=0, prefetch=1), 3)) == [0, 1, 2]
+
+
+def _serve(ready, workers_last: int) -> None:
+    loading.LAST = workers_last
+    loading._start_worker(0)
+    ready.set()
+    while True:
+        time.sleep(0.1)
+
+
+def test_two_requests_to_end_at_once_end_a_worker_in_the_end():
+    """An interpreter that exits sends two and then waits for ever."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=_serve, args=(ready, 1), daemon=True)
+    worker.start()
+    assert ready.wait(60)
+    for _ in range(2):
+        worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()  # the step may still need it
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGALRM

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable
+import multiprocessing
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from openrayzer.settings import BadSteps
 from openrayzer.training import run
 from openrayzer.training.distributed import Process
 from openrayzer.training.meter import Meter
+from openrayzer.types import Views
 
 # What DeepSpeed and torch say to each other, not to us.
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -206,3 +208,23 @@ def test_time_between_steps_is_not_training(monkeypatch):
     meter.tick(views=4, waited=0.0)
     line = meter.line(Process(0, 0, 1, torch.device("cpu")))
     assert (line["seconds"], line["views_per_second"]) == (1.0, 4.0)
+
+
+def loading_processes() -> list[str]:
+    return [child.name for child in multiprocessing.active_children() if child.name.startswith("Process")]
+
+
+@pytest.mark.usefixtures("rooms")
+def test_an_error_leaves_no_loading_process(train_file: Callable[..., int], tmp_path: Path, monkeypatch):
+    """An exception holds what it passed through; loading processes that it held were waited for at exit, for ever."""
+
+    def lost(engine: object, batches: Iterator[Views], **rest: object) -> int:
+        next(batches)
+        assert loading_processes()
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(run, "train_loop", lost)
+    with pytest.raises(RuntimeError, match="lost") as held:
+        train_file(Path(__file__).parent / "tiny_rayzer.json", tmp_path, "data.workers=1", "train.steps=2")
+    assert held.value.__traceback__ is not None
+    assert not loading_processes()
