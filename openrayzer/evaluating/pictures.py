@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from openrayzer.evaluating.scene_result import SceneResult
+from openrayzer.training.samples import spread, to_bytes
 
 MAX_VIEWS = 12
 """Context views, and target views, of a scene that are drawn; more are thinned out evenly."""
@@ -25,9 +26,7 @@ EXTREMES = 4
 
 def drawn_views(count: int) -> tuple[int, ...]:
     """Places of at most ``MAX_VIEWS`` of so many views, evenly spread, first and last included."""
-    if count <= MAX_VIEWS:
-        return tuple(range(count))
-    return tuple(round(place) for place in np.linspace(0, count - 1, MAX_VIEWS))
+    return tuple(spread(list(range(count)), MAX_VIEWS))
 
 
 def draw(
@@ -112,8 +111,7 @@ def _add(result: SceneResult, kind: str, frames: Sequence[int], images: Float[Te
     paths = result.pictures[kind] = {}
     for frame, image in zip(frames, images, strict=True):
         paths[str(frame)] = path = f"{folder}/{kind}_{frame}.jpg"
-        pixels = image.float().nan_to_num(nan=0.0).clamp(0, 1).mul(255).round().byte()
-        result.files[path] = _encoded(pixels.permute(1, 2, 0).numpy(), "JPEG")
+        result.files[path] = _encoded(to_bytes(image.nan_to_num(nan=0.0)).numpy(), "JPEG")
 
 
 def _encoded(pixels: UInt8[np.ndarray, "h w 3"], kind: str) -> bytes:

@@ -42,8 +42,8 @@ def draw_samples(prediction: Float[Tensor, "b vt 3 h w"], views: Views, path: Pa
 def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image.Image:
     frames = views.frames[scene].tolist()
     context, target = views.context[scene].tolist(), views.target[scene].tolist()
-    tiles = [(views.images[scene, view], f"context {frames[view]}") for view in _spread(context, MAX_CONTEXT)]
-    for place in _spread(list(range(len(target))), MAX_TARGETS):
+    tiles = [(views.images[scene, view], f"context {frames[view]}") for view in spread(context, MAX_CONTEXT)]
+    for place in spread(list(range(len(target))), MAX_TARGETS):
         tiles.append((views.target_images[scene, place], f"target {frames[target[place]]}"))
         tiles.append((prediction[scene, place], f"{float(quality[scene, place]):.1f} dB"))
     height, width = views.images.shape[-2:]
@@ -65,7 +65,7 @@ def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "h w 3"]:
     return rearrange((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu(), "c h w -> h w c")
 
 
-def _spread(values: list[int], count: int) -> list[int]:
+def spread(values: list[int], count: int) -> list[int]:
     """At most ``count`` of them, evenly, first and last included."""
     if len(values) <= count:
         return values

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from openrayzer.geometry.focus import camera_distance, extent_of
-from openrayzer.training.samples import to_bytes
+from openrayzer.training.samples import spread, to_bytes
 from openrayzer.types import Cameras
 
 MAX_STRIP = 8
@@ -43,7 +43,7 @@ class SideBySide:
         factor = -(-LEAST_HEIGHT // height)
         self.size = (width * factor, height * factor)
         self.views = [self._tile(image) for image in images[0]]
-        shown = np.linspace(0, len(names) - 1, min(len(names), MAX_STRIP)).round().astype(int).tolist()
+        shown = spread(list(range(len(names))), MAX_STRIP)
         across = 2 * self.size[0] + GAP
         thumb = min((across - (MAX_STRIP - 1) * GAP) // MAX_STRIP, self.size[0])
         self.thumb = (thumb, max(1, thumb * height // width))

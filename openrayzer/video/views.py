@@ -18,6 +18,7 @@ from openrayzer.data.lazy_scenes import LazyScenes
 from openrayzer.data.transforms import fit_image, fit_intrinsics
 from openrayzer.data.video import VIDEO_SUFFIXES, Video
 from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.training.samples import spread
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import read_cameras
 
@@ -149,7 +150,7 @@ def _choose(
         raise InputError(f"--num_views must be 1 or more, got {count}")
     if count > len(usable):
         raise InputError(f"{where}: {count} views are asked for, and there are {len(usable)} images")
-    return [usable[place] for place in np.linspace(0, len(usable) - 1, count).round().astype(int)]
+    return spread(list(usable), count)
 
 
 def _read(dataset: LazyScenes, files: Sequence[str], chosen: Sequence[int], image_size: tuple[int, int]) -> InputViews:
