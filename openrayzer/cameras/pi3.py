@@ -9,6 +9,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openrayzer.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import fov_to_focal, height_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, rotation_from_9d
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead
@@ -40,6 +41,9 @@ class Pi3Head(CameraHead):
             the true intrinsics.
         fov_spans: the image side that the field of view is measured across. "height" is Open-RayZer's, which also puts
             the principal point half the height from the left; on square images the same.
+        min_focal: the focal length stays above this, in units of the side of ``fov_spans``; null sets no bound.
+        max_focal: the focal length stays below this, in the same unit; null sets no bound.
+        max_translation: no camera is farther from the origin; null sets no bound.
 
     Source: Pi3, camera head, and Open-RayZer for the field of view.
     """
@@ -51,10 +55,21 @@ class Pi3Head(CameraHead):
         initial_fov: float = 0.7,
         field_of_view: Literal["bounded", "softplus", "fixed"] = "bounded",
         fov_spans: Literal["shorter_side", "height"] = "shorter_side",
+        min_focal: float | None = None,
+        max_focal: float | None = None,
+        max_translation: float | None = None,
     ) -> None:
         super().__init__()
         if not 0 < initial_fov < math.pi:
             raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
+        if field_of_view == "fixed" and (min_focal, max_focal) != (None, None):
+            raise ValueError("min_focal and max_focal bound nothing where field_of_view is fixed: leave them out")
+        self.bounds = CameraBounds(
+            initial_focal=0.5 / math.tan(initial_fov / 2),
+            min_focal=min_focal,
+            max_focal=max_focal,
+            max_translation=max_translation,
+        )
         self.width, self.initial_fov, self.field_of_view = width, initial_fov, field_of_view
         self.predicts_intrinsics = field_of_view != "fixed"
         self.intrinsics = square_pixel_intrinsics if fov_spans == "shorter_side" else height_intrinsics
@@ -75,8 +90,9 @@ class Pi3Head(CameraHead):
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         pooled = reduce(self.token_blocks(tokens.float()), "b v n d -> b v d", "mean")
         features = self.view_layers(pooled)
-        c2w = pose_from(rotation_from_9d(self.rotation(features)), self.translation(features))
-        focal = repeat(fov_to_focal(self._fov(pooled)), "b 1 -> b v", v=tokens.shape[1])
+        translation = self.bounds.translation(self.translation(features))
+        c2w = pose_from(rotation_from_9d(self.rotation(features)), translation)
+        focal = repeat(self.bounds.focal(fov_to_focal(self._fov(pooled))), "b 1 -> b v", v=tokens.shape[1])
         return Cameras(c2w, self.intrinsics(focal, image_size))
 
     def _fov(self, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:

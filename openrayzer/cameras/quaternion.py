@@ -21,7 +21,9 @@ class QuaternionHead(RelativeHead):
         width: token width d.
         canonical: which view of the list is the canonical one.
         initial_focal: focal length at the start of training.
-        min_focal: the focal length never falls below this; null sets no bound, as in RayZer.
+        min_focal: the focal length stays above this; null sets no bound, as in RayZer.
+        max_focal: the focal length stays below this; null sets no bound.
+        max_translation: no camera is farther from the canonical one; null sets no bound.
         focal_unit: what the focal length is measured in: the shorter image side, so that pixels are square, or in x
             the width and in y the height, as in RayZer (on square images the same).
 
@@ -35,6 +37,8 @@ class QuaternionHead(RelativeHead):
         canonical: Literal["first", "middle"] = "middle",
         initial_focal: float = 1.25,
         min_focal: float | None = 0.1,
+        max_focal: float | None = None,
+        max_translation: float | None = None,
         focal_unit: Literal["shorter_side", "own_side"] = "shorter_side",
     ) -> None:
         super().__init__(
@@ -43,6 +47,8 @@ class QuaternionHead(RelativeHead):
             canonical=canonical,
             initial_focal=initial_focal,
             min_focal=min_focal,
+            max_focal=max_focal,
+            max_translation=max_translation,
             focal_unit=focal_unit,
         )
 

@@ -8,6 +8,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import equal_share_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from
 from openrayzer.interfaces import CameraHead
@@ -27,7 +28,9 @@ class RelativeHead(CameraHead):
         identity: numbers of the identity rotation.
         canonical: which view of the list is the canonical one.
         initial_focal: focal length at the start of training.
-        min_focal: the focal length never falls below this; None sets no bound.
+        min_focal: the focal length stays above this; None sets no bound.
+        max_focal: the focal length stays below this; None sets no bound.
+        max_translation: no camera is farther from the canonical one; None sets no bound.
         focal_unit: what the focal length is measured in.
     """
 
@@ -41,13 +44,16 @@ class RelativeHead(CameraHead):
         canonical: Literal["first", "middle"],
         initial_focal: float,
         min_focal: float | None,
+        max_focal: float | None,
+        max_translation: float | None,
         focal_unit: Literal["shorter_side", "own_side"],
     ) -> None:
         super().__init__()
-        if not initial_focal > 0 or (min_focal is not None and not 0 < min_focal <= initial_focal):
-            raise ValueError(f"min_focal {min_focal} must be above 0 and at most initial_focal {initial_focal}")
+        self.bounds = CameraBounds(
+            initial_focal=initial_focal, min_focal=min_focal, max_focal=max_focal, max_translation=max_translation
+        )
         self.width, self.identity = width, identity
-        self.canonical, self.initial_focal, self.min_focal = canonical, initial_focal, min_focal
+        self.canonical, self.initial_focal = canonical, initial_focal
         self.intrinsics = square_pixel_intrinsics if focal_unit == "shorter_side" else equal_share_intrinsics
         self.relative = float32_mlp(2 * width, width, len(identity) + 3)
         self.focal = float32_mlp(width, width, 1)
@@ -65,8 +71,6 @@ class RelativeHead(CameraHead):
         offsets = self.relative(torch.cat([repeat(canonical, "b d -> b v d", v=num_views), features], dim=-1))
         moves = torch.arange(num_views, device=tokens.device)[:, None] != chosen  # the canonical view stays
         values = offsets * moves + offsets.new_tensor([*self.identity, 0.0, 0.0, 0.0])
-        c2w = pose_from(self.rotation(values[..., :-3]), values[..., -3:])
-        focal = self.initial_focal + self.focal(canonical)
-        if self.min_focal is not None:
-            focal = focal.clamp(min=self.min_focal)
+        c2w = pose_from(self.rotation(values[..., :-3]), self.bounds.translation(values[..., -3:]))
+        focal = self.bounds.focal(self.initial_focal + self.focal(canonical))
         return Cameras(c2w, self.intrinsics(repeat(focal, "b 1 -> b v", v=num_views), image_size))
