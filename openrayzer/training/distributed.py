@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
+from openrayzer.training.cpu import prepare_cpu
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
@@ -177,7 +178,7 @@ def _choose_device(local_rank: int) -> tuple[torch.device, str]:
     accelerator = get_accelerator()
     name = accelerator.device_name()
     if name == "cpu":
-        _prepare_cpu()
+        prepare_cpu(processes=_local_size())
         return torch.device("cpu"), accelerator.communication_backend_name()
     count = accelerator.device_count()
     if local_rank >= count:
@@ -192,15 +193,6 @@ def _choose_device(local_rank: int) -> tuple[torch.device, str]:
 def _local_size() -> int:
     """Number of processes that the launcher started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)  # torchrun | deepspeed
-
-
-def _prepare_cpu() -> None:
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // _local_size()))
-    import deepspeed.ops
-
-    # Otherwise start-up compiles a communication kernel that only inference calls, and needs a C++ compiler for it.
-    deepspeed.ops.__compatible_ops__ = {}
 
 
 def _die_with_launcher() -> None:

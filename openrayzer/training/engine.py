@@ -17,7 +17,7 @@ from openrayzer.settings import BadSteps, TrainSettings
 from openrayzer.training.distributed import Process
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.weight_average import WeightAverage
-from openrayzer.training.zero_partition import ZeroPartition
+from openrayzer.training.zero_partition import ZeroPartition, share_weights
 from openrayzer.types import Cameras, Prediction, Views
 
 LOG = logging.getLogger(__name__)
@@ -111,6 +111,8 @@ class Engine:
             config=config,
             dist_init_required=False,
         )
+        if self.stage != 3:
+            share_weights(self.deepspeed.optimizer)
         self._install_skip_rule(settings.bad_steps)
         if settings.focal_detached_steps:
             hold_focal_lengths(model, held=lambda: self.steps < settings.focal_detached_steps)

@@ -4,11 +4,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.training.zero_checkpoint import WEIGHTS, ZeroCheckpoint
 from openrayzer.training.zero_layout import Layout, Stretch, cut_each, divide
+
+
+def share_weights(zero: Any) -> None:
+    """Have the optimizer move the model's float32 weights themselves, where DeepSpeed's moves a copy of them.
+
+    With stages 1 and 2 that is 4 bytes less for every weight that this process owns. Nothing happens where the model's
+    weights are of another type, or the optimizer's are on another device.
+
+    Args:
+        zero: DeepSpeed's optimizer of stage 1 or 2, which has made no step.
+    """
+    for copy, partitions, group in zip(
+        zero.single_partition_of_fp32_groups,
+        zero.parallel_partitioned_bit16_groups,
+        zero.real_dp_process_group,
+        strict=True,
+    ):
+        own = partitions[dist.get_rank(group=group)]
+        if (own.dtype, own.device) == (copy.dtype, copy.device):
+            copy.data = own.detach()
+    zero._link_all_hp_params()  # which point into the copies
 
 
 class ZeroPartition:
