@@ -27,7 +27,7 @@ from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
-_CACHED_TABLES = 8
+_CACHED_TABLES = 32 * 2**20  # bytes, some 2500 scenes of 100 frames
 _SCAN_THREADS = 8
 
 
@@ -37,8 +37,9 @@ class Chunks(Dataset):
 
     Opening checks every scene of every chunk, unless there are more than ``scan_limit`` chunks and ``index.json``
     names their scenes: then it is believed, and a scene is checked when it is first used (``num_frames`` and ``read``
-    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of a few chunks. A side index,
-    which ``tools/prepare_data.py index`` makes, spares looking through chunks; one that does not fit is not used.
+    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of the chunks used last, up to
+    32 MiB. A side index, which ``tools/prepare_data.py index`` makes, spares looking through chunks, which every clip
+    needs as soon as the tables take more than that; one that does not fit is not used.
 
     Args:
         root: folder with the folders train and test.
@@ -70,12 +71,14 @@ class Chunks(Dataset):
         self._num_frames: list[int] = []  # -1 until the scene's chunk has been looked at
         self._chunks: list[Path] = []
         self._tables: OrderedDict[int, dict[str, SceneTable]] = OrderedDict()
+        self._cached_bytes = 0
 
     def open(self) -> None:
         folder = chunk_folder(self.root, self.split)
         self._chunks = find_chunks(folder)
         self._keys, self._chunk_of, self._num_frames = [], [], []
         self._tables.clear()
+        self._cached_bytes = 0
         problems: list[str] = []
         self._index = self._read_index(folder, problems)
         if self._index is None:
@@ -146,9 +149,7 @@ class Chunks(Dataset):
             for table in read_chunk_table(path, posed=self.posed):
                 if table.key not in tables or tables[table.key].fault:
                     tables[table.key] = table
-            self._tables[chunk] = tables
-            while len(self._tables) > _CACHED_TABLES:
-                self._tables.popitem(last=False)
+            self._keep(chunk, tables)
         self._tables.move_to_end(chunk)
         found = self._tables[chunk].get(key)
         if found is None:
@@ -156,6 +157,14 @@ class Chunks(Dataset):
         if found.fault:
             raise BrokenSceneError(scene_problem(path, found))
         return found
+
+    def _keep(self, chunk: int, tables: dict[str, SceneTable]) -> None:
+        """Remember the tables of a chunk, and forget those not used for longest where memory does not suffice."""
+        self._tables[chunk] = tables
+        self._cached_bytes += _memory(tables)
+        while self._cached_bytes > _CACHED_TABLES and len(self._tables) > 1:
+            _, forgotten = self._tables.popitem(last=False)
+            self._cached_bytes -= _memory(forgotten)
 
     def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
         """The side index where there is one that fits; else None, and a sentence in ``problems``."""
@@ -203,3 +212,9 @@ class Chunks(Dataset):
         self._keys.append(key)
         self._chunk_of.append(chunk)
         self._num_frames.append(num_frames)
+
+
+def _memory(tables: dict[str, SceneTable]) -> int:
+    """Bytes that the tables of a chunk take, roughly."""
+    arrays = (array for table in tables.values() for array in (table.images, table.cameras, table.origin.timestamps))
+    return sum(array.nbytes for array in arrays) + 1000 * len(tables)

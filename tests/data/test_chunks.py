@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from openrayzer.data import chunk_table
 from openrayzer.data import chunks as chunks_module
 from openrayzer.data.chunk_format import write_chunk, write_index
 from openrayzer.data.chunks import Chunks
@@ -304,11 +305,25 @@ def test_opening_again_finds_what_changed(write_root, make_scene):
     assert keys(dataset) == ["a", "b"]
 
 
-def test_memory_holds_a_few_tables_only(write_root, make_scene):
-    dataset = opened(write_root(*[[make_scene(f"s{i}", frames=2)] for i in range(20)]))
-    for scene in range(20):
-        dataset.read(scene, [0])
-    assert len(dataset._tables) <= 8
+def test_a_table_is_read_once_as_long_as_memory_allows(write_root, make_scene, monkeypatch):
+    root = write_root(*[[make_scene(f"s{i}", frames=2)] for i in range(6)])
+    looked = []
+    monkeypatch.setattr(
+        chunks_module, "read_chunk_table", lambda path, posed: looked.append(path) or read(path, posed=posed)
+    )
+    read = chunk_table.read_chunk_table
+
+    def tables_read(room):
+        monkeypatch.setattr(chunks_module, "_CACHED_TABLES", room)
+        dataset = opened(root)
+        looked.clear()
+        for scene in [*range(6), *range(6)]:
+            dataset.read(scene, [0])
+        return len(looked)
+
+    assert tables_read(room=10_000) == 6
+    assert tables_read(room=3000) == 12  # each is forgotten before its turn comes again
+    assert tables_read(room=0) == 12
 
 
 EXPECTED = {  # case: (usable scenes, those of which a frame is broken, what the report says)
