@@ -19,6 +19,9 @@ from openrayzer.interfaces import (
     ViewSampler,
 )
 
+EVALUATED = ("psnr", "psnr_nearest_context", "psnr_mean_context", "psnr_shuffled_cameras")
+"""What an evaluation while training measures; the last one where clips have two targets or more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -226,6 +229,9 @@ class TrainSettings:
         for name in ("sample_every", "evaluate_every", "checkpoint_every", "statistics_every", "focal_detached_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.best_metric and self.best_metric not in EVALUATED:
+            known = ", ".join(EVALUATED)
+            raise InputError(f"best_metric {self.best_metric!r} is not measured; the evaluation gives: {known}")
         if not self.clip_norm > 0:
             raise InputError(f"clip_norm must be above 0, got {self.clip_norm}")
         if not 0 <= self.watchdog_minutes < 1e6:

@@ -41,7 +41,7 @@ class Best:
         """Whether ``metrics`` are better than those of all checkpoints.
 
         Raises:
-            InputError: there is no such metric.
+            InputError: the clips do not give this metric.
         """
         if self.metric not in metrics:
             known = ", ".join(sorted(key for key, value in metrics.items() if isinstance(value, float)))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
+from openrayzer.settings import EVALUATED
 from openrayzer.training import run_parts
 from openrayzer.training.best_checkpoint import Best
 from openrayzer.training.weights import find_weights
@@ -52,10 +54,24 @@ def test_a_best_one_is_written_when_it_is_found_and_outlives_a_resume(train: Tra
     assert names(tmp_path) == ["step_00000002", "step_00000004"]
 
 
-def test_a_metric_that_is_not_measured_is_named_with_those_that_are(train: Train, tmp_path: Path, measure):
+def test_a_misspelt_metric_is_refused_before_anything_starts():
+    with pytest.raises(
+        InputError, match=r"train: best_metric 'psrn' is not measured; the evaluation gives: psnr, psnr_"
+    ):
+        load_experiment(Path(__file__).with_name("tiny_rayzer.json"), overrides=["train.best_metric=psrn"]).build()
+
+
+def test_what_can_be_best_is_what_the_evaluation_measures(train: Train, tmp_path: Path):
+    train(tmp_path, steps=1, test=True, best_metric="psnr_shuffled_cameras")
+    record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {key for key, value in record.items() if isinstance(value, float)} == set(EVALUATED)
+    assert (tmp_path / "checkpoints/best").read_text() == "step_00000001"
+
+
+def test_a_metric_that_the_clips_do_not_give_is_named_with_those_they_do(train: Train, tmp_path: Path, measure):
     measure({1: 10.0})
-    with pytest.raises(InputError, match=r"best_metric 'psrn' is not measured; the evaluation gives: psnr"):
-        train(tmp_path, steps=1, test=True, best_metric="psrn")
+    with pytest.raises(InputError, match=r"'psnr_shuffled_cameras' is not measured; the evaluation gives: psnr$"):
+        train(tmp_path, steps=1, test=True, best_metric="psnr_shuffled_cameras")
 
 
 def test_without_held_out_clips_there_is_no_best():
