@@ -1,5 +1,6 @@
 """Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 
+LOG = logging.getLogger(__name__)
+
 _CACHED_TABLES = 32 * 2**20  # bytes, some 2500 scenes of 100 frames
 _SCAN_THREADS = 8
 
@@ -44,7 +47,7 @@ class Chunks(Dataset):
     Args:
         root: folder with the folders train and test.
         split: which of its folders.
-        scan_limit: number of chunks up to which opening checks them all; some 20 ms each per 100 MB.
+        scan_limit: number of chunks up to which opening checks them all; some 0.1 s each per 100 MB of small frames.
         frame_index: the side index; None for frame_index.bin beside the chunks, where there is one.
         posed: whether the scenes have cameras; false reads any scene without them.
         scenes: text file that names the scenes to use, one a line; None for all.
@@ -196,6 +199,11 @@ class Chunks(Dataset):
         listed = read_names(folder, self._chunks, problems)
         names = SceneNames(self._chunks, listed, problems)
         if len(self._chunks) > self.scan_limit:
+            LOG.info(
+                "%s has no side index: whatever is read, a chunk is looked through; "
+                "python tools/prepare_data.py index %s makes one that spares it",
+                folder, self.root,
+            )  # fmt: skip
             for key, chunk in listed.items():
                 names.take(key, chunk)
                 self._add(key, chunk, -1)
