@@ -3,24 +3,21 @@
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import launching
 import pytest
 import torch
+from launching import PATIENCE, ROOT
 
 import openrayzer
 from openrayzer.interfaces import InputError
 
-ROOT = Path(__file__).parents[2]
 EXPERIMENT = Path(__file__).with_name("tiny_rayzer.json")
-ONE = [sys.executable, str(ROOT / "tools/train.py")]
-PATIENCE = 300  # seconds; a shared machine can be slow
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +38,9 @@ def started(folder: Path) -> Iterator[list[subprocess.Popen]]:
             process.communicate()
 
 
-def two() -> list[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    launcher = "from deepspeed.launcher.runner import main; main()"
-    return [sys.executable, "-c", launcher, "--num_accelerators", "2", "--master_port", str(port), ONE[1]]
-
-
-def start(started: list[subprocess.Popen], command: list[str], folder: Path, *arguments: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        environment.pop(name, None)
-    full = [*command, "--exp", str(EXPERIMENT), *arguments]
-    process = subprocess.Popen(
-        full, cwd=folder, env=environment, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    started.append(process)
-    return process
+def start(started: list[subprocess.Popen], folder: Path, *arguments: str, ranks: int = 1) -> subprocess.Popen:
+    started.append(launching.start(folder, EXPERIMENT, *arguments, ranks=ranks))
+    return started[-1]
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
@@ -87,7 +68,7 @@ def same_weights(one: Path, other: Path, step: int) -> bool:
 
 
 def test_one_process_trains_and_its_model_loads(folder: Path, started: list[subprocess.Popen]):
-    code, output = finish(start(started, ONE, folder))
+    code, output = finish(start(started, folder))
     assert code == 0, output
     run = folder / "runs/tiny_rayzer"
     assert len(losses(run)) == 8
@@ -103,7 +84,7 @@ def test_one_process_trains_and_its_model_loads(folder: Path, started: list[subp
 
 
 def test_what_is_wrong_is_said_without_a_traceback(folder: Path, started: list[subprocess.Popen]):
-    code, output = finish(start(started, ONE, folder, "--set", "train.batch_size=3", "--output", "runs/wrong"))
+    code, output = finish(start(started, folder, "--set", "train.batch_size=3", "--output", "runs/wrong"))
     assert code == 2
     assert "Traceback" not in output
     assert output.count("error: ") == 1
@@ -113,16 +94,16 @@ def test_what_is_wrong_is_said_without_a_traceback(folder: Path, started: list[s
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does_and_resume_exactly(folder: Path, started: list[subprocess.Popen]):
     fp32 = ("--set", f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}")
-    for command, output in ((ONE, "runs/one"), (two(), "runs/two")):
-        code, text = finish(start(started, command, folder, *fp32, "--output", output))
+    for ranks, output in ((1, "runs/one"), (2, "runs/two")):
+        code, text = finish(start(started, folder, *fp32, "--output", output, ranks=ranks))
         assert code == 0, text
     assert losses(folder / "runs/one") == pytest.approx(losses(folder / "runs/two"), rel=1e-4)
     run = folder / "runs/two_again"
-    process = start(started, two(), folder, *fp32, "--output", str(run))
+    process = start(started, folder, *fp32, "--output", str(run), ranks=2)
     wait_for(run / "checkpoints/step_00000004/manifest.json", process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    code, text = finish(start(started, two(), folder, *fp32, "--output", str(run)))
+    code, text = finish(start(started, folder, *fp32, "--output", str(run), ranks=2))
     assert code == 0, text
     assert losses(run) == losses(folder / "runs/two")
     assert same_weights(run, folder / "runs/two", 8)
@@ -147,16 +128,15 @@ def test_a_run_goes_on_with_other_processes_and_another_stage(
     folder: Path, started: list[subprocess.Popen], zero_3: Path, before: int, after: int, stage: int
 ):
     straight, run = folder / "runs/straight", folder / f"runs/{before}_to_{after}_{stage}"
-    commands = {1: lambda: ONE, 2: two}
     steps = ("--set", "train.steps=8", "train.schedule.type=constant")
     if not straight.exists():
-        code, text = finish(start(started, ONE, folder, *steps, f"deepspeed={ZERO_2}", "--output", str(straight)))
+        code, text = finish(start(started, folder, *steps, f"deepspeed={ZERO_2}", "--output", str(straight)))
         assert code == 0, text
     first = ("--set", "train.steps=4", "train.schedule.type=constant", f"deepspeed={ZERO_2}")
-    code, text = finish(start(started, commands[before](), folder, *first, "--output", str(run)))
+    code, text = finish(start(started, folder, *first, "--output", str(run), ranks=before))
     assert code == 0, text
     config = zero_3 if stage == 3 else ZERO_2
-    code, text = finish(start(started, commands[after](), folder, *steps, f"deepspeed={config}", "--output", str(run)))
+    code, text = finish(start(started, folder, *steps, f"deepspeed={config}", "--output", str(run), ranks=after))
     assert code == 0, text
     assert f"was written by {before} process(es) with ZeRO stage 2: divided anew for {after} with stage {stage}" in text
     assert ("ranks from 1 on begin with new random generators" in text) == (before < after)
@@ -171,9 +151,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint(
     folder: Path, started: list[subprocess.Popen], number: signal.Signals, code: int
 ):
     run = folder / f"runs/{number.name}"
-    process = start(
-        started, ONE, folder, "--set", "train.steps=100000", "train.checkpoint_every=0", "--output", str(run)
-    )
+    process = start(started, folder, "--set", "train.steps=100000", "train.checkpoint_every=0", "--output", str(run))
     wait_for(run / "samples/step_00000004.png", process)
     process.send_signal(number)
     returned, output = finish(process)
@@ -186,7 +164,7 @@ def test_a_signal_ends_the_run_after_a_checkpoint(
 def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(folder: Path, started: list[subprocess.Popen]):
     run = folder / "runs/ctrl_c"
     settings = ("--set", "train.steps=100000", "train.checkpoint_every=0")
-    process = start(started, two(), folder, *settings, "--output", str(run))
+    process = start(started, folder, *settings, "--output", str(run), ranks=2)
     wait_for(run / "samples/step_00000004.png", process)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=PATIENCE)
@@ -197,7 +175,7 @@ def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(folder: Pa
 @pytest.mark.slow
 def test_a_killed_rank_ends_the_run_and_the_last_checkpoint_stays(folder: Path, started: list[subprocess.Popen]):
     run = folder / "runs/killed"
-    process = start(started, two(), folder, "--set", "train.steps=100000", "--output", str(run))
+    process = start(started, folder, "--set", "train.steps=100000", "--output", str(run), ranks=2)
     wait_for(run / "checkpoints/step_00000004/manifest.json", process)
     ranks = subprocess.run(
         ["ps", "-ww", "-o", "pid=,args=", "--sid", str(process.pid)], capture_output=True, text=True, check=True

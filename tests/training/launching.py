@@ -1,0 +1,52 @@
+"""tools/train.py as a launcher starts it, in processes of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TOOL = str(ROOT / "tools/train.py")
+PATIENCE = 300
+"""Seconds; a shared machine can be slow."""
+
+
+def command(ranks: int) -> list[str]:
+    """What starts so many ranks of tools/train.py on the CPU; its arguments follow."""
+    if ranks == 1:
+        return [sys.executable, TOOL]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = "from deepspeed.launcher.runner import main; main()"
+    return [sys.executable, "-c", launcher, "--num_accelerators", str(ranks), "--master_port", str(port), TOOL]
+
+
+def environment() -> dict[str, str]:
+    """The environment without what a launcher sets, and one thread per process."""
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    kept = {name: value for name, value in os.environ.items() if name not in launched}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def start(folder: Path, experiment: Path, *arguments: str, ranks: int) -> subprocess.Popen:
+    """A run in ``folder``; its processes are a group of their own, for whoever wants to end them."""
+    return subprocess.Popen(
+        [*command(ranks), "--exp", str(experiment), *arguments], cwd=folder, env=environment(),
+        start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def launch(folder: Path, experiment: Path, output: str, *settings: str, ranks: int) -> str:
+    """A run from its start to its good end; returns what it said."""
+    process = start(folder, experiment, "--output", output, "--set", *settings, ranks=ranks)
+    try:
+        said, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    return said
