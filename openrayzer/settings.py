@@ -193,6 +193,8 @@ class TrainSettings:
             average is evaluated beside the weights, kept in checkpoints, and is what is loaded and exported.
         focal_detached_steps: first steps in which no gradient reaches the focal lengths that camera heads predict, so
             that they do not run away before the poses mean something.
+        compile: whether ``torch.compile`` compiles the model's repeated blocks: faster steps after a first one that
+            takes a minute. Losses differ in the last digits; evaluation runs the blocks as they are written.
         statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
             0 writes none.
         watchdog_minutes: the run ends with exit code 3 and the stacks of all processes when a step takes longer than
@@ -218,6 +220,7 @@ class TrainSettings:
     best_mode: Literal["max", "min"] = "max"
     ema_decay: float = 0.0
     focal_detached_steps: int = 0
+    compile: bool = False
     statistics_every: int = 0
     watchdog_minutes: float = 10.0
     initial_weights: Path | None = None

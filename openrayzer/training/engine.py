@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
 from openrayzer.settings import BadSteps, TrainSettings
+from openrayzer.training.compiling import compile_blocks, uncompiled
 from openrayzer.training.distributed import Process
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.weight_average import WeightAverage
@@ -101,6 +102,8 @@ class Engine:
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
         trainee = Trainee(model, autocast=torch.bfloat16 if pure_bf16 else None)
 
+        if settings.compile:
+            compile_blocks(model, stage=self.stage)
         if self.stage == 3:
             gather_with(trainee)
         self.deepspeed, _, _, _ = deepspeed.initialize(
@@ -198,7 +201,8 @@ class Engine:
         model.eval()
         try:
             precision = autocast_to(device.type, self._evaluation_dtype)
-            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision:
+            plain = uncompiled(self.settings.compile)
+            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision, plain:
                 yield model
         finally:
             model.train()

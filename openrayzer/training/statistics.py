@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from openrayzer.training.compiling import uncompiled
 from openrayzer.training.engine import Engine
 from openrayzer.training.loggers import Jsonl
 
@@ -63,7 +64,8 @@ class Statistics:
             if name and any(True for _ in module.parameters(recurse=False))
         ]
         try:
-            yield
+            with uncompiled(self._engine.settings.compile):
+                yield
         finally:
             for hook in hooks:
                 hook.remove()
