@@ -1,5 +1,6 @@
 """Plugin for runs that shall fail: components that hang, are slow, or cannot reach what they need."""
 
+import errno
 import os
 import time
 from collections.abc import Mapping
@@ -29,6 +30,34 @@ class Stuck(Loss):
         if os.environ["RANK"] == str(self.rank) and self.calls == self.call:
             time.sleep(self.seconds)
         self.calls += 1
+        return (prediction - target).square().mean()
+
+
+@LOSSES.register("dying_disk")
+class DyingDisk(Loss):
+    """Mean squared error beside a disk that takes what one rank writes into a checkpoint, and later has lost it.
+
+    Args:
+        rank: which.
+        checkpoint: name of the checkpoint.
+        seconds: until the disk says so.
+        sign: a file; the disk is well once it is gone.
+    """
+
+    def __init__(self, *, rank: int, checkpoint: str, seconds: float, sign: str) -> None:
+        super().__init__()
+        flush = os.fsync
+
+        def fsync(descriptor: int) -> None:
+            if checkpoint in os.readlink(f"/proc/self/fd/{descriptor}") and Path(sign).exists():
+                time.sleep(seconds)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            flush(descriptor)
+
+        if os.environ["RANK"] == str(rank):
+            os.fsync = fsync
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         return (prediction - target).square().mean()
 
 

@@ -137,6 +137,32 @@ def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_good(folder: Path
     assert good.name == (kept / "checkpoints/latest").read_text()
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_checkpoint_that_is_lost_after_training_went_on_ends_the_run_and_the_one_before_is_taken(
+    start: Start, folder: Path, rank: int
+):
+    sign, name = folder / f"dying_{rank}", f"disk_{rank}"
+    sign.touch()
+    disk = {"type": "dying_disk", "rank": rank, "checkpoint": "step_00000006", "seconds": 2.0, "sign": str(sign)}
+    exp = faulty(folder, loss=[{"loss": disk}])
+    changes = ("train.checkpoint_every=3", "data.workers=0")
+    run = start(name, LONG, *changes, exp=exp)
+    assert run.wait() == (2, 2), run.output()
+    assert "checkpoint step_00000006 could not be written" in run.output()
+    assert "Input/output error" in run.output()
+    assert "start the same command again" in run.output()
+    assert "Traceback" not in run.output()
+    assert len(losses(folder / name)) > 6  # training had gone on
+    checkpoints = folder / name / "checkpoints"
+    assert sorted(path.name for path in checkpoints.glob("step_*")) == ["step_00000003"]
+    assert (checkpoints / "latest").read_text() == "step_00000003"
+    sign.unlink()
+    again = start(name, "train.steps=8", *changes, exp=exp)
+    assert again.wait() == (0, 0), again.output()
+    assert "step_00000003, step 3 of 8" in again.output()
+    assert announced(folder / name) == 8
+
+
 # data
 
 
