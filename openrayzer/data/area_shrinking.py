@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 _NEGLIGIBLE = 1e-3  # OpenCV leaves out a pixel of which no more than this lies in the area
 
 
+@lru_cache(maxsize=64)
 def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
     """Whether ``shrink_and_crop`` does what OpenCV does: neither side grows, and not both shrink by whole numbers, for
     which OpenCV has a fast way with other rounding.

@@ -54,7 +54,8 @@ def cameras_to_rows(c2w: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
 def rows_to_cameras(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``c2w`` (v, 4, 4) and normalised ``intrinsics`` (v, 4), float32, of (v, 18) rows with valid rotations."""
     w2c = rows[:, 6:].astype(np.float64).reshape(-1, 3, 4)
-    c2w = np.tile(np.eye(4), (len(rows), 1, 1))
+    c2w = np.zeros((len(rows), 4, 4))
+    c2w[:, 3, 3] = 1
     c2w[:, :3, :3] = w2c[:, :, :3].transpose(0, 2, 1)
     c2w[:, :3, 3:] = -c2w[:, :3, :3] @ w2c[:, :, 3:]
     return c2w.astype(np.float32), rows[:, :4].astype(np.float32)

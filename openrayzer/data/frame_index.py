@@ -78,7 +78,7 @@ class FrameIndex:
         chunk_of: each scene's chunk, a number in the list of chunks that ``read_frame_index`` was given.
         num_frames: each scene's length.
         problems: what was wrong when the index was made.
-        sound: one byte per scene, 1 once its cameras were looked at and none was at fault.
+        sound: one byte per scene, 1 once its rows and cameras were looked at and none was at fault.
     """
 
     path: Path
@@ -105,14 +105,16 @@ class FrameIndex:
             raise BrokenSceneError(f"{self.path}: scene {self.keys[scene]!r} does not match its checksum; {REMEDY}")
         rows = np.frombuffer(block, FRAME, count)
         cameras = np.frombuffer(block, "<f4", offset=count * FRAME.itemsize).reshape(count, CAMERA_COLUMNS)
+        if self.sound[scene]:
+            return IndexedTable(self.keys[scene], rows, cameras)
         ends = rows["offset"] + rows["size"].astype(np.int64)
         if (rows["offset"] < 0).any() or (ends > chunk_size).any() or (rows["size"] > MAX_FILE_BYTES).any():
             raise BrokenSceneError(
                 f"{self.path}: scene {self.keys[scene]!r} is said to lie beyond its chunk's end; {REMEDY}"
             )
-        of_cameras = camera_faults(cameras) if self.posed and not self.sound[scene] else {}
-        self.sound[scene] = not of_cameras
-        return IndexedTable(self.keys[scene], rows, cameras, image_faults(rows) | of_cameras)
+        faults = image_faults(rows) | (camera_faults(cameras) if self.posed else {})
+        self.sound[scene] = not faults
+        return IndexedTable(self.keys[scene], rows, cameras, faults)
 
 
 REMEDY = "make it again with: python tools/prepare_data.py index"

@@ -19,9 +19,9 @@ _REDUCED = {
 """The scale alone, which IMREAD_REDUCED_COLOR_2 ties to blue, green, red."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_NO_FRAME_HEADER = (0xC4, 0xC8, 0xCC)  # in the range of JPEG's frame headers without being one
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG, whatever its process
 _START_OF_SCAN = 0xDA
-_STANDALONE = (0x01, *range(0xD0, 0xD8))  # JPEG markers without a length
+_STANDALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # JPEG markers without a length
 
 
 class ImageError(ValueError):
@@ -89,7 +89,7 @@ def stated_size(start: bytes) -> tuple[int, int]:
     try:
         if start.startswith(_JPEG):
             for marker, position in _jpeg_segments(start):
-                if _is_frame_header(marker) and len(start) >= position + 9:
+                if marker in _FRAME_HEADERS and len(start) >= position + 9:
                     return _frame_size(start, position)
         if start.startswith(b"RIFF") and start[8:12] == b"WEBP" and len(start) >= 30:
             return _webp_stated_size(start)
@@ -131,7 +131,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
             if size is None or data.rfind(b"\xff\xd9", position) < 0:
                 break
             return size
-        if _is_frame_header(marker):
+        if marker in _FRAME_HEADERS:
             size = _frame_size(data, position)
     raise ImageError("the JPEG file is cut short")
 
@@ -151,11 +151,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
             yield marker, position
             if marker == _START_OF_SCAN:
                 return
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-
-
-def _is_frame_header(marker: int) -> bool:
-    return 0xC0 <= marker <= 0xCF and marker not in _NO_FRAME_HEADER
+            position += 2 + (data[position + 2] << 8 | data[position + 3])
 
 
 def _frame_size(data: bytes, position: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from openrayzer.data.freed_memory import keep_freed_memory
 from openrayzer.interfaces import InputError
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class _Batches(Dataset[T | InputError], Generic[T]):
 
 
 def _start_worker(worker: int) -> None:
-    """One thread per process, and signals are left to the process that waits for this one.
+    """One thread per process, freed memory is kept for what comes next, and signals are left to who waits for it.
 
     Launchers send SIGTERM to every process, and a Ctrl-C makes DeepSpeed's send it twice within moments; the batches
     must still come until the step is finished. One that comes later ends this process, which is how the waiting
@@ -106,6 +107,7 @@ def _start_worker(worker: int) -> None:
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _Patience())

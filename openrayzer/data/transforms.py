@@ -1,7 +1,6 @@
 """Stored images to the size of a run, and the intrinsics that follow them exactly."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -49,7 +48,7 @@ def fit_frames(frames: Iterable[Frames], result: np.ndarray) -> tuple[np.ndarray
         (image,) = frame.images
         fit_into(image, place)
         stored.append(image.shape[:2])
-        cameras.append(replace(frame, images=[]))
+        cameras.append(Frames([], frame.c2w, frame.intrinsics))
     whole = Frames.joined(cameras)
     if whole.intrinsics is None:
         return whole.c2w, None

@@ -1,8 +1,6 @@
 """What training on a CPU needs to be as fast as it can be; on other devices nothing here is called."""
 
-import ctypes
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt(3): free bytes at the end of the heap that are given back, and how many allocations get their own map."""
+from openrayzer.data.freed_memory import keep_freed_memory
 
 
 def prepare_cpu(*, processes: int) -> None:
@@ -29,19 +26,6 @@ def prepare_cpu(*, processes: int) -> None:
     # Otherwise start-up compiles a communication kernel that only inference calls, and needs a C++ compiler for it.
     deepspeed.ops.__compatible_ops__ = {}
     stage_1_and_2.all_gather_dp_groups = gather_by_broadcasts
-
-
-def keep_freed_memory() -> None:
-    """Have glibc keep what tensors free for the next ones, whose pages would else be cleared anew in every step.
-
-    Nothing happens where another C library is at work, or where the environment already says how.
-    """
-    if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def gather_by_broadcasts(
