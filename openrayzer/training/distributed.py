@@ -101,16 +101,18 @@ class Process:
             raise InputError(box[1])
         return box[0]
 
-    def by_all(self, function: Callable[[], object]) -> None:
-        """Call ``function`` on every process; an InputError on one of them is raised on all."""
+    def by_all(self, function: Callable[[], T]) -> T:
+        """What ``function`` returns here; it is called on every process, and an InputError on one is raised on all."""
+        box: list[T] = []
         problem = ""
         try:
-            function()
+            box.append(function())
         except InputError as error:
             problem = str(error)
         problems = [text for text in self.gather(problem) if text]
         if problems:
             raise InputError(problems[0])
+        return box[0]
 
 
 def check_local_processes() -> None:

@@ -77,7 +77,7 @@ def _train(
     config = load_deepspeed_config(experiment.deepspeed, settings, world_size=process.world_size)
     record = run_record(resolved, deepspeed=config, world_size=process.world_size)
     start = process.by_first(lambda: choose_start(run_folder, resume, record))
-    step = step_of(start)
+    step = process.by_first(lambda: step_of(start))
     if step >= settings.steps:
         LOG.info("already finished: %s is at step %d of %d", start, step, settings.steps)
         return 0

@@ -5,6 +5,7 @@ Reads without running code, and maps files into memory instead of reading what i
 
 import pickle
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,24 +67,39 @@ def read_zero_checkpoint(path: Path, *, stage: int, world_size: int) -> ZeroChec
     Raises:
         InputError: it cannot be read.
     """
+    with readable(path), _deepspeed_classes():
+        return _by_name(path, stage=stage, world_size=world_size)
+
+
+def look_into(path: Path, *, stage: int, rank: int) -> None:
+    """Open what DeepSpeed reads on one process, as far as that can be done without reading its numbers.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with readable(path), _deepspeed_classes():
+        for name in (_model_file(rank, stage=stage), _optimizer_file(rank)):
+            _read(path, name)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """An InputError for what is raised while files are read that are none of ours."""
     try:
-        with _deepspeed_classes():
-            return _by_name(path, stage=stage, world_size=world_size)
+        yield
     except UNREADABLE as error:
         raise InputError(f"{path} cannot be read as a checkpoint: {why_unreadable(error)}") from error
 
 
 def _by_name(path: Path, *, stage: int, world_size: int) -> ZeroCheckpoint:
     ranks = range(world_size)
-    divided = [
-        _read(path, f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")["optimizer_state_dict"] for rank in ranks
-    ]
+    divided = [_read(path, _optimizer_file(rank))["optimizer_state_dict"] for rank in ranks]
     if stage == 3:
-        models = [_read(path, f"*zero_pp_rank_{rank}_mp_rank_00_model_states.pt") for rank in ranks]
+        models = [_read(path, _model_file(rank, stage=stage)) for rank in ranks]
         layouts = [cut_each(models[0]["param_shapes"], rank=rank, world_size=world_size) for rank in ranks]
         base, flat = "optimizer_state_dict", "fp32_flat_groups"
     else:
-        models = [_read(path, "mp_rank_00_model_states.pt")]
+        models = [_read(path, _model_file(0, stage=stage))]
         held = [
             [{name: (part.start, part.numel) for name, part in group.items()} for group in one["param_slice_mappings"]]
             for one in divided
@@ -122,6 +138,14 @@ def _others(models: Sequence[Mapping[str, Any]], optimized: Container[str]) -> d
         parts = [model["frozen_param_fragments"][name].flatten() for model in models]
         others[name] = torch.cat(parts)[: shape.numel()].reshape(shape)
     return others
+
+
+def _optimizer_file(rank: int) -> str:
+    return f"*zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
+
+
+def _model_file(rank: int, *, stage: int) -> str:
+    return f"*zero_pp_rank_{rank}_mp_rank_00_model_states.pt" if stage == 3 else "mp_rank_00_model_states.pt"
 
 
 def _read(path: Path, pattern: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from kills import announced, losses, same_checkpoint
 from ranks import EXPERIMENT, ROOT, Run, clean_environment, wait_for
 
-from openrayzer.training.checkpoint import newest_good
+from openrayzer.training.checkpoint import checksum, newest_good
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Run]
@@ -161,6 +161,32 @@ def test_a_checkpoint_that_is_lost_after_training_went_on_ends_the_run_and_the_o
     assert again.wait() == (0, 0), again.output()
     assert "step_00000003, step 3 of 8" in again.output()
     assert announced(folder / name) == 8
+
+
+@pytest.mark.parametrize("name", ["zero_pp_rank_1_mp_rank_00_optim_states.pt", "rank_00001.pt", "ema_rank_00001.pt"])
+def test_what_one_rank_cannot_read_of_a_checkpoint_is_heard_by_all(start: Start, folder: Path, name: str):
+    run = folder / "unreadable"
+    changes = ("train.ema_decay=0.9", "train.checkpoint_every=0")
+    if not run.exists():
+        first = start("unreadable", "train.steps=2", *changes)
+        assert first.wait() == (0, 0), first.output()
+    file = run / "checkpoints/step_00000002" / name
+    good = file.read_bytes()
+    replace(file, b"no file of torch")
+    again = start("unreadable", "train.steps=4", *changes)
+    codes = again.wait()
+    replace(file, good)
+    assert codes == (2, 2), again.output()
+    assert "cannot be read as a checkpoint" in again.output()
+    assert "Traceback" not in again.output()
+
+
+def replace(file: Path, content: bytes) -> None:
+    """Write other content, and have the manifest name its checksum, as one who means harm would."""
+    file.write_bytes(content)
+    manifest = json.loads((file.parent / "manifest.json").read_text())
+    manifest["files"][file.name] = [len(content), checksum(file)]
+    (file.parent / "manifest.json").write_text(json.dumps(manifest))
 
 
 # data
