@@ -246,6 +246,32 @@ class Model(nn.Module, ABC):
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """The scene as the cameras see it; as often as wanted."""
 
+    def extend(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "b v"] | None = None,
+    ) -> Scene:
+        """The scene that ``reconstruct`` makes of the views of ``scene`` and these after them, at the cost of these.
+
+        Only where that is exact: for models whose context views never see later ones. What was prepared is prepared
+        again, because it has grown.
+
+        Args:
+            scene: of the earlier views.
+            images: further context views, of the same size.
+            cameras: their cameras, in the frame of those of the earlier views.
+            index: their places as ``reconstruct`` counts them; by default they follow the earlier views.
+
+        Raises:
+            InputError: the model's context views all see each other, or the images do not fit the scene.
+        """
+        raise InputError(
+            f"{type(self).__name__} sees all views of a scene at once, so none can be added; "
+            "reconstruct it anew from the earlier and the new ones"
+        )
+
     def prepare(self, scene: Scene) -> Scene:
         """The same scene, of which many calls of ``render`` follow: what they all compute is computed once, here."""
         return scene

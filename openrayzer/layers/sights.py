@@ -23,9 +23,9 @@ def all_views(backend: AttentionBackend) -> Look:
     return partial(_all_views, backend=backend)
 
 
-def earlier_views(backend: AttentionBackend) -> Look:
-    """View i sees views 0 to i."""
-    return partial(_earlier_views, backend=backend)
+def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> Look:
+    """View i sees views 0 to i, and before them those that ``memory`` remembers, if any."""
+    return partial(_earlier_views, memory=memory, backend=backend)
 
 
 def memory_and_own_view(memory: KeyValue, *, prefix: bool, backend: AttentionBackend) -> Look:
@@ -47,13 +47,15 @@ def _all_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> H
     return rearrange(backend.attend(*parts), "b (v n) h e -> b v n h e", v=query.shape[1])
 
 
-def _earlier_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
+def _earlier_views(query: Heads, shown: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
+    if memory is not None:
+        shown = KeyValue(torch.cat([memory.key, shown.key], dim=1), torch.cat([memory.value, shown.value], dim=1))
     key, value = (rearrange(x, "b v n h e -> b (v n) h e") for x in (shown.key, shown.value))
-    n = query.shape[2]
-    rows = [
-        backend.attend(query[:, view], key[:, : (view + 1) * n], value[:, : (view + 1) * n])
-        for view in range(query.shape[1])
-    ]
+    n, remembered = query.shape[2], shown.key.shape[1] - query.shape[1]
+    rows = []
+    for view in range(query.shape[1]):
+        seen = (remembered + view + 1) * n
+        rows.append(backend.attend(query[:, view], key[:, :seen], value[:, :seen]))
     return torch.stack(rows, dim=1)
 
 

@@ -1,5 +1,6 @@
 """What RayZer and LVSM's encoder-decoder share: posed views to a set of latents, latents to posed views."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +22,7 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
+from openrayzer.models.extending import check_extension, joined
 from openrayzer.types import Cameras, Scene
 
 
@@ -67,6 +69,11 @@ class LatentScene(nn.Module):
         self.renderer = renderer
         self.pixels = PatchPixels(width=width, patch_size=patch_size, norm_gain=pixel_norm_gain)
 
+    @property
+    def remembers_views_apart(self) -> bool:
+        """Whether the memory is the views' own tokens, one view after the other, and none has seen another."""
+        return self.latents is None and not self.encoder.blocks
+
     def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Scene:
         """The memory of context views whose tokens carry colours and rays."""
         positions = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
@@ -99,6 +106,27 @@ class LatentScene(nn.Module):
         positions, encoding = scene.positions, self.position_encoding
         prepared = self.renderer.prepare(scene.tokens, memory_positions=positions, position_encoding=encoding)
         return replace(scene, prepared=prepared)
+
+    def extended(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        index: Int[Tensor, "b v"] | None,
+        reconstruct: Callable[[Int[Tensor, "b v"]], Scene],
+    ) -> Scene:
+        """A scene that remembers views apart, and after them further ones.
+
+        Args:
+            scene: prepared or not, and so is what it becomes.
+            images: the further views.
+            index: their places; by default they follow those of the scene.
+            reconstruct: the scene of the further views alone, from their places.
+        """
+        check_extension(scene, images)
+        rows, columns = patch_grid(scene.image_size, self.patch_size)
+        known = scene.tokens.shape[1] // (rows * columns)
+        longer = joined(scene, reconstruct(view_index(images) + known if index is None else index))
+        return self.prepare(longer) if scene.prepared else longer
 
     def _positions(self, cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
         grid = patch_grid(image_size, self.patch_size)

@@ -104,6 +104,17 @@ class LVSMEncoderDecoder(Model):
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
         return self.scene.encode(fused, cameras, (height, width))
 
+    def extend(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "b v"] | None = None,
+    ) -> Scene:
+        if not self.scene.remembers_views_apart:
+            return super().extend(scene, images, cameras, index)
+        return self.scene.extended(scene, images, index, lambda places: self.reconstruct(images, cameras, places))
+
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 

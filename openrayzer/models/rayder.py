@@ -1,5 +1,6 @@
 """Model: RayDer, one network that estimates cameras, remembers contexts and renders targets."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -21,6 +22,7 @@ from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.layers.roles import LearnedCodes, Role, TableCodes
 from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view
 from openrayzer.layers.stack import checkpoint_activations
+from openrayzer.models.extending import check_extension, joined
 from openrayzer.models.latent_scene import check_sizes
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
@@ -135,10 +137,17 @@ class RayDer(Model):
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> Scene:
-        memory = self._remember(images, cameras)
-        stacked = torch.stack([torch.stack([block.key, block.value]) for block in memory])
-        tokens = rearrange(stacked, "block two b v n h e -> b (v n) (block two h e)")
-        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), image_size_of(images))
+        return _scene(self._remember(images, cameras), image_size_of(images))
+
+    def extend(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "b v"] | None = None,
+    ) -> Scene:
+        check_extension(scene, images)
+        return joined(scene, _scene(self._remember(images, cameras, self._memory(scene)), scene.image_size))
 
     def render(
         self, scene: Scene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
@@ -150,14 +159,8 @@ class RayDer(Model):
             cameras: of the views to render, which never see each other.
             state: their dynamic states, as ``observe`` reads them from images; zero by default.
         """
-        rows, columns = self.backbone.grids(scene.image_size)[-1]
-        blocks = rearrange(
-            scene.tokens, "b (v n) (block two h e) -> block two b v n h e",
-            n=rows * columns + 1, block=self.depth, two=2, h=self.num_heads,
-        )  # fmt: skip
-        memory = [KeyValue(key, value) for key, value in blocks]
         added = None if state is None else self.state_token(state.to(self.state_token.weight.dtype))
-        return self._show(memory, cameras, scene.image_size, added, prefix=False)
+        return self._show(self._memory(scene), cameras, scene.image_size, added, prefix=False)
 
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; in training the targets see what ``targets_see`` says, and states.
@@ -175,15 +178,27 @@ class RayDer(Model):
         images = self._show(memory, cameras.select(views.target), size, added, prefix=prefix)
         return Prediction(images, cameras)
 
-    def _remember(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> list[KeyValue]:
-        """What contexts show to targets in each middle block; each context has seen those before it."""
+    def _remember(
+        self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, earlier: Sequence[KeyValue] | None = None
+    ) -> list[KeyValue]:
+        """What contexts show to targets in each middle block; each has seen those before it, ``earlier`` ones first."""
         size = image_size_of(images)
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
-        looks = [earlier_views(self.backend)] * self.depth
+        known = [None] * self.depth if earlier is None else earlier
+        looks = [earlier_views(self.backend, block) for block in known]
         return self._cross(
             "context", tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)
         ).shown
+
+    def _memory(self, scene: Scene) -> list[KeyValue]:
+        """What the views of a scene show in each middle block; the inverse of ``_scene``."""
+        rows, columns = self.backbone.grids(scene.image_size)[-1]
+        blocks = rearrange(
+            scene.tokens, "b (v n) (block two h e) -> block two b v n h e",
+            n=rows * columns + 1, block=self.depth, two=2, h=self.num_heads,
+        )  # fmt: skip
+        return [KeyValue(key, value) for key, value in blocks]
 
     def _show(
         self,
@@ -233,6 +248,13 @@ class RayDer(Model):
             self.backbone.grids(image_size)
         except ValueError as error:
             raise InputError(str(error)) from error
+
+
+def _scene(memory: Sequence[KeyValue], image_size: tuple[int, int]) -> Scene:
+    """Keys and values of all middle blocks side by side, one token for each that views have."""
+    stacked = torch.stack([torch.stack([block.key, block.value]) for block in memory])
+    tokens = rearrange(stacked, "block two b v n h e -> b (v n) (block two h e)")
+    return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), image_size)
 
 
 def _check_order(views: Views) -> None:

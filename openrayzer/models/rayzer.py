@@ -152,6 +152,17 @@ class RayZer(Model):
         tokens = self._image_tokens(images, view_index(images) if index is None else index)
         return self._scene(images, tokens, cameras)
 
+    def extend(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "b v"] | None = None,
+    ) -> Scene:
+        if not self.scene.remembers_views_apart:
+            return super().extend(scene, images, cameras, index)
+        return self.scene.extended(scene, images, index, lambda places: self.reconstruct(images, cameras, places))
+
     def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
