@@ -42,7 +42,7 @@ def records(run: Path, split: str) -> list[dict]:
     return [line for line in lines if line["split"] == split]
 
 
-@pytest.mark.parametrize("name", ["rayzer_demo", "rayder_demo"])
+@pytest.mark.parametrize("name", ["rayzer_demo", pytest.param("rayder_demo", marks=pytest.mark.slow)])
 def test_the_demo_learns_within_twenty_steps(name: str, tmp_path: Path):
     small = ("num_train=3", "num_test=2", "num_frames=10")
     changes = [f"data.{split}[0].dataset.{change}" for split in ("train", "test") for change in small]
