@@ -9,7 +9,8 @@
 The output folder gets metrics.json, per_view.csv, report.html (open it in a browser) and pictures/. An evaluation that
 is already there is replaced, once the new one is whole. Beside the model stand what costs nothing: the nearest context
 view, the mean of the context views, the model with its target cameras exchanged; for poses a constant pose, a straight
-line and random poses. The numbers are the same on any number of processes.
+line and random poses. The numbers are the same on any number of processes; where memory ends and
+fewer targets are rendered together (--views_at_once), up to rounding.
 
 A target must be placed before it can be rendered, and how is part of every result:
 
@@ -178,7 +179,8 @@ def _add_machine(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--views_at_once", type=int, default=16, metavar="N",
-        help="targets of a scene rendered together (default: 16); fewer need less memory",
+        help="most targets of a scene rendered together (default: 16); where memory does not suffice, fewer are, which "
+        "changes nothing but rounding",
     )  # fmt: skip
 
 

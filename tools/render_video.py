@@ -159,7 +159,13 @@ def parse() -> argparse.Namespace:
         "views: X.json (ours), FOLDER/transforms.json (nerfstudio), FOLDER (COLMAP text); the last two with the images",
     )
     add("--export_path", type=Path, metavar="FILE.json", help="cameras of the frames, which --path takes back")
-    add("--batch", type=int, default=8, metavar="N", help="frames that are rendered together (default: 8)")
+    add(
+        "--batch",
+        type=int,
+        default=8,
+        metavar="N",
+        help="most frames rendered together (default: 8; fewer where memory ends)",
+    )
     add("--quality", choices=["best", "high", "small"], default="high", help="of the video against its size")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
     return parser.parse_args()

@@ -13,6 +13,7 @@ from openrayzer.evaluating.rendering import Rendered, all_cameras, render_and_ju
 from openrayzer.evaluating.scene_cameras import camera_baselines, judged_poses, written_cameras
 from openrayzer.evaluating.scene_result import Row, SceneResult
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
+from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import Model
 from openrayzer.types import Cameras, Views
 
@@ -26,7 +27,7 @@ class Measurer:
         placements: names of the ways to place targets; scenes are ranked by the first.
         scores: the image metrics.
         autocast: around what the model does.
-        views_at_once: target views of each scene that are rendered together.
+        batches: how many target views of each scene are rendered and judged together.
         numbers: place of each scene among all.
         extremes: which scenes are drawn besides the first ones.
         with_cameras: whether scenes without pictures hold their cameras, too.
@@ -36,7 +37,7 @@ class Measurer:
     placements: Sequence[str]
     scores: ImageScores
     autocast: Callable[[], AbstractContextManager]
-    views_at_once: int
+    batches: FittingBatches
     numbers: dict[str, int]
     extremes: Extremes
     with_cameras: bool = True
@@ -83,7 +84,7 @@ class Measurer:
             placed,
             self.scores,
             autocast=self.autocast,
-            views_at_once=self.views_at_once,
+            batches=self.batches,
             shown=shown,
             exchanged=exchanged,
         )

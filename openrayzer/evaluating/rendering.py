@@ -1,6 +1,6 @@
 """Rendered targets, judged as they come, so that hundreds of them need no more memory than a few."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from openrayzer.evaluating.image_scores import ImageScores
 from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
 from openrayzer.evaluation.placements import PlacedViews
+from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import Model
 from openrayzer.types import Cameras, Views
 
@@ -40,13 +41,13 @@ def render_and_judge(
     scores: ImageScores,
     *,
     autocast: Callable[[], AbstractContextManager],
-    views_at_once: int,
+    batches: FittingBatches,
     shown: tuple[int, ...] = (),
     exchanged: bool = True,
 ) -> Rendered:
     """Render every target from each placement, and judge it beside the baselines.
 
-    A scene is reconstructed once for each placement; its targets are then rendered ``views_at_once`` at a time.
+    A scene is reconstructed once for each placement; its targets are then rendered and judged in ``batches``.
 
     Args:
         model: in evaluation mode, on the device of ``views``.
@@ -54,35 +55,49 @@ def render_and_judge(
         placed: cameras by placement.
         scores: the metrics.
         autocast: around what the model does; metrics are computed outside of it.
-        views_at_once: target views of each scene that are rendered together.
+        batches: how many target views of each scene are rendered and judged together.
         shown: places of targets whose images are kept.
         exchanged: whether to render with exchanged target cameras, too.
+
+    Raises:
+        InputError: there is not enough memory for a single target.
     """
-    values: dict[str, list[dict[str, Tensor]]] = {}
-    kept: dict[str, list[Tensor]] = {name: [] for name in placed}
+    targets = torch.arange(views.target.shape[1])
     wanted = torch.tensor(shown, dtype=torch.int64)
     with autocast():
         scenes = {
             name: model.prepare(model.reconstruct(views.context_images, each.context, each.index))
             for name, each in placed.items()
         }
-    for chunk in torch.arange(views.target.shape[1]).split(views_at_once):
+
+    def judged(some: slice) -> Rendered:
+        chunk = targets[some]
         part = replace(views, target=views.target[:, chunk])
-        target = part.target_images
+        target, values, kept = part.target_images, {}, {}
         for name, each in placed.items():
             for method, cameras in _cameras_of(name, each.target, chunk, exchanged=exchanged):
                 with autocast():
                     images = model.render(scenes[name], cameras)
-                values.setdefault(method, []).append(scores(images, target))
+                values[method] = scores(images, target)
                 if method == name:
-                    kept[name].append(images[:, torch.isin(chunk, wanted)].float().cpu())
+                    kept[name] = images[:, torch.isin(chunk, wanted)].float().cpu()
         for method, baseline in BASELINES.items():
-            values.setdefault(method, []).append(scores(baseline(part), target))
-    joined = {
-        method: {metric: torch.cat([part[metric] for part in parts], dim=1) for metric in parts[0]}
-        for method, parts in values.items()
+            values[method] = scores(baseline(part), target)
+        return Rendered(values, kept)
+
+    b, count, _, height, width = views.context_images.shape
+    advice = f"{b} scene(s) of {count} context views of {width} x {height} pixels; take fewer, or smaller images"
+    return _joined(list(batches.each(len(targets), judged, advice=advice, like=(b, count, height, width, exchanged))))
+
+
+def _joined(parts: Sequence[Rendered]) -> Rendered:
+    """One after the other."""
+    first = parts[0]
+    scores = {
+        method: {metric: torch.cat([part.scores[method][metric] for part in parts], dim=1) for metric in metrics}
+        for method, metrics in first.scores.items()
     }
-    return Rendered(joined, {name: torch.cat(parts, dim=1) for name, parts in kept.items()})
+    return Rendered(scores, {name: torch.cat([part.shown[name] for part in parts], dim=1) for name in first.shown})
 
 
 def _cameras_of(

@@ -38,7 +38,7 @@ class EvaluationRequest:
         placements: ways to place the targets; empty for all that the model has.
         image_size: height and width; None takes the protocol's, or else the run's.
         batch_size: scenes that go through the model together.
-        views_at_once: target views of a scene that are rendered together.
+        views_at_once: most target views of a scene that are rendered together; fewer where memory does not suffice.
         max_scenes: at most this many; 0 for all.
         precision: in which the model computes; metrics are always float32.
         lpips_vgg: backbone of LPIPS; None looks for it in weights/.

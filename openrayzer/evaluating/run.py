@@ -29,9 +29,10 @@ from openrayzer.evaluating.scene_result import SceneResult
 from openrayzer.evaluating.views_sweep import counts_that_fit, sweep
 from openrayzer.evaluation.transfer import TransferResult
 from openrayzer.evaluation.view_changes import single_clip
+from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.reports import write_report
-from openrayzer.training.distributed import Process
+from openrayzer.training.distributed import Process, local_size
 from openrayzer.training.engine import autocast_to
 from openrayzer.types import Views
 
@@ -90,7 +91,7 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
         placements=opened.placements,
         scores=opened.scores,
         autocast=_autocast(request, process),
-        views_at_once=request.views_at_once,
+        batches=FittingBatches(request.views_at_once, device=process.device, processes=local_size()),
         numbers={scene: number for number, scene in enumerate(clips.choices)},
         extremes=Extremes(first=request.pictures),
         with_cameras=sum(len(choice.frames) for choice in clips.choices.values()) <= MOST_CAMERAS,

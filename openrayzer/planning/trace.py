@@ -1,6 +1,5 @@
 """One micro-batch, forward and backward, followed operation by operation on tensors without content."""
 
-import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -9,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import ATTENTION_BACKENDS, Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.flops import flops_of
@@ -74,13 +72,12 @@ def trace_micro_batch(
         return Trace(kept, live.peak, forward, live.flops)
 
 
-class _Live(TorchDispatchMode):
+class _Live(LiveBytes):
     """Bytes of all storages that operations have made and that are still in use, and what the operations computed."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        self.bytes = self.peak = self.flops = 0
-        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in [*model.parameters(), *model.buffers()])
+        self.flops = 0
         self._hooks = [
             weight.register_post_accumulate_grad_hook(_drop) for weight in model.parameters() if weight.requires_grad
         ]
@@ -93,24 +90,9 @@ class _Live(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:  # a check of the content, of which there is none
             return _NOTHING.get(args[0].dtype, 0.0)
-        result = func(*args, **(kwargs or {}))
+        result = super().__torch_dispatch__(func, types, args, kwargs)
         self.flops += flops_of(func, args, kwargs or {}, result)
-        for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
         return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.bytes += size
-        self.peak = max(self.peak, self.bytes)
-        weakref.finalize(storage, self._forget, size)
-
-    def _forget(self, size: int) -> None:
-        self.bytes -= size
 
 
 def _drop(weight: Tensor) -> None:

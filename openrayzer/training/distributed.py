@@ -125,7 +125,7 @@ def check_local_processes() -> None:
     """
     if torch.cuda.is_available():
         return  # one process per GPU is checked when each takes its own
-    started_here, cores = _local_size(), len(os.sched_getaffinity(0))
+    started_here, cores = local_size(), len(os.sched_getaffinity(0))
     if started_here > max(2, cores):
         raise InputError(
             f"{started_here} processes were started on this machine, which has {cores} core(s) for them and no GPU; "
@@ -180,7 +180,7 @@ def _choose_device(local_rank: int) -> tuple[torch.device, str]:
     accelerator = get_accelerator()
     name = accelerator.device_name()
     if name == "cpu":
-        prepare_cpu(processes=_local_size())
+        prepare_cpu(processes=local_size())
         return torch.device("cpu"), accelerator.communication_backend_name()
     count = accelerator.device_count()
     if local_rank >= count:
@@ -192,7 +192,7 @@ def _choose_device(local_rank: int) -> tuple[torch.device, str]:
     return torch.device(name, local_rank), accelerator.communication_backend_name()
 
 
-def _local_size() -> int:
+def local_size() -> int:
     """Number of processes that the launcher started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)  # torchrun | deepspeed
 

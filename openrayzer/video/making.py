@@ -46,7 +46,7 @@ class VideoRequest:
         side_by_side: a second .mp4 file, that shows inputs beside new views.
         export: where the cameras of the views go; see ``export_cameras``.
         export_path: a .json file for the cameras of the frames.
-        batch: frames that are rendered together.
+        batch: most frames that are rendered together; fewer where memory does not suffice.
         quality: of the videos.
         device: where the model computes.
     """

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.fitting import FittingBatches, ran_out_of_memory
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import InputError, Model, UnposedInputError
 from openrayzer.types import Cameras, Scene
@@ -40,7 +41,8 @@ def render_path(
 ) -> Iterator[Float[Tensor, "3 h w"]]:
     """Frames of a video, one after the other, on the CPU.
 
-    Costs one estimate, one reconstruction, and one pass of the renderer for every ``batch`` frames.
+    Costs one estimate, one reconstruction, and one pass of the renderer for every ``batch`` frames; see
+    ``render_frames``.
 
     Args:
         model: in evaluation mode; computes where its weights are.
@@ -48,7 +50,7 @@ def render_path(
         path: where the frames are seen from, e.g. ``lambda views: orbit_path(views, 120)``.
         known: see ``place``.
         scene_scale: see ``place``.
-        batch: frames that are rendered together.
+        batch: most frames that are rendered together.
 
     Raises:
         UnposedInputError: the model needs cameras that are not given.
@@ -101,19 +103,22 @@ def _cameras(model: Model, images: Tensor, known: Cameras | None, scene_scale: f
 
 
 def render_frames(model: Model, scene: Scene, path: Cameras, *, batch: int = 8) -> Iterator[Float[Tensor, "3 h w"]]:
-    """The scene as each camera of ``path``, (1, f), sees it, on the CPU; ``batch`` of them at once.
+    """The scene as each camera of ``path``, (1, f), sees it, on the CPU; ``batch`` at once, or fewer that fit.
 
     Raises:
-        InputError: there is not enough memory.
+        InputError: there is not enough memory for a single frame.
     """
-    if batch < 1:
-        raise ValueError(f"batch must be 1 or more, got {batch}")
+    batches = FittingBatches(batch, device=scene.tokens.device)
     path = path.to(scene.tokens.device)
-    for first in range(0, path.num_views, batch):
-        some = slice(first, first + batch)
-        with torch.inference_mode(), _memory(f"{batch} frames at once: render fewer together"):
+
+    def render(some: slice) -> Float[Tensor, "f 3 h w"]:
+        with torch.inference_mode():
             images = model.render(scene, Cameras(path.c2w[:, some], path.intrinsics[:, some]))
-            frames = images[0].float().cpu()
+            return images[0].float().cpu()
+
+    height, width = scene.image_size
+    smaller = f"at {width} x {height} pixels: take smaller images, or a scene of fewer views"
+    for frames in batches.each(path.num_views, render, advice=smaller):
         yield from frames
 
 
@@ -122,7 +127,7 @@ def _memory(advice: str) -> Iterator[None]:
     """Says what to do where memory runs out."""
     try:
         yield
-    except RuntimeError as error:  # a GPU's has a class of its own, the CPU's has not
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
             raise
         raise InputError(f"not enough memory for {advice}") from error

@@ -18,9 +18,11 @@ from openrayzer.evaluating import run
 from openrayzer.evaluating.opening import open_evaluation
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluating.terminal import result_table
+from openrayzer.fitting import batches
 from openrayzer.interfaces import InputError
 from openrayzer.models.rayzer import RayZer
 from openrayzer.training.evaluate import Tables, measure
+from openrayzer.types import Cameras, Scene
 
 SWEEP = (1, 2, 3)
 LVSM = {
@@ -79,6 +81,34 @@ def test_views_at_once_change_nothing_but_rounding(rayzer: Path, evaluate):
     assert few == {path: pytest.approx(value, abs=1e-4) for path, value in many.items()}
 
 
+@pytest.mark.parametrize("found", ["when a GPU fails", "before a CPU would"])
+def test_where_memory_ends_fewer_targets_are_rendered_together(rayzer: Path, evaluate, monkeypatch, found: str):
+    alone = numbers(evaluate(rayzer, views_at_once=1))
+    together, render = [], RayZer.render
+
+    def limited(model: RayZer, scene: Scene, cameras: Cameras) -> torch.Tensor:
+        together.append(cameras.num_views)
+        if cameras.num_views > 1 and found == "when a GPU fails":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return render(model, scene, cameras)
+
+    monkeypatch.setattr(RayZer, "render", limited)
+    if found == "before a CPU would":
+        monkeypatch.setattr(batches, "available_bytes", lambda: 1)
+    assert numbers(evaluate(rayzer)) == alone
+    assert together.count(2) == (found == "when a GPU fails")  # once, and then it is known
+    assert together.count(1) == 4 * 6 + 4  # each target in two placements, exchanged too; and the trial of the first
+
+
+def test_scenes_for_which_memory_never_suffices_are_skipped_with_the_reason(rayzer: Path, evaluate, monkeypatch):
+    def failing(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(RayZer, "render", failing)
+    with pytest.raises(InputError, match="none of 3 scenes could be evaluated: not enough memory for a single view"):
+        evaluate(rayzer)
+
+
 def test_joint_is_what_the_run_itself_measures(rayzer: Path, evaluate, process, tmp_path: Path):
     metrics = evaluate(rayzer)
     opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path), process)
@@ -126,9 +156,10 @@ def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
 
     def broken(self, scene, cameras):
         images = render(self, scene, cameras).clone()
-        if not calls:  # of the first scene, placed jointly
-            images[0, 1, 0, 0, 0] = math.inf
-        calls.append(1)
+        if cameras.num_views > 1:  # no trial of the memory that one target takes
+            if not calls:  # of the first scene, placed jointly
+                images[0, 1, 0, 0, 0] = math.inf
+            calls.append(1)
         return images
 
     monkeypatch.setattr(RayZer, "render", broken)

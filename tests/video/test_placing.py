@@ -27,14 +27,37 @@ def test_frames_do_not_depend_on_how_many_are_rendered_together(counting, batch)
     expected = torch.stack(list(render_path(counting, IMAGES, path)))
     counting.calls.clear()
     assert torch.equal(torch.stack(list(render_path(counting, IMAGES, path, batch=batch))), expected)
-    assert counting.calls == ["estimate", "reconstruct", *["render"] * -(-60 // batch)]
+    tried = batch > 1  # a single frame first, to see what memory it takes
+    assert counting.calls == ["estimate", "reconstruct", *["render"] * (tried + -(-60 // batch))]
 
 
 def test_frames_come_as_they_are_asked_for(counting):
     frames = render_path(counting, IMAGES, lambda views: interpolate_path(views, 60), batch=5)
     next(frames)
-    assert counting.calls.count("render") == 1
+    assert counting.calls.count("render") == 2  # the first one says what memory a frame takes
     assert torch.is_inference_mode_enabled() is False
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_where_memory_ends_fewer_frames_are_rendered_together(counting, most):
+    """A model that fails as a GPU does when it is asked for more frames than fit."""
+
+    def path(views):
+        return interpolate_path(views, 20)
+
+    expected = torch.stack(list(render_path(counting, IMAGES, path, batch=20)))
+    render, sizes = counting.render, []
+
+    def limited(scene, cameras):
+        if cameras.num_views > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(cameras.num_views)
+        return render(scene, cameras)
+
+    counting.render = limited
+    assert torch.equal(torch.stack(list(render_path(counting, IMAGES, path, batch=20))), expected)
+    fitting = next(size for size in (20, 10, 5, 2, 1) if size <= most)
+    assert sizes == [1, *[fitting] * (20 // fitting)]
 
 
 def test_a_posed_model_gets_normalised_true_cameras_and_estimates_nothing(counting, make_cameras):
@@ -69,7 +92,10 @@ def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, meth
         raise error
 
     monkeypatch.setattr(counting, method, fail)
-    advice = "3 views of 12 x 8 pixels: take fewer" if method == "estimate" else "4 frames at once: render fewer"
+    advice = {
+        "estimate": "3 views of 12 x 8 pixels: take fewer",
+        "render": "a single view: at 12 x 8 pixels: take smaller images, or a scene of fewer views",
+    }[method]
     with pytest.raises(InputError, match=f"not enough memory for {advice}"):
         list(render_path(counting, IMAGES, lambda views: views, batch=4))
 
@@ -84,7 +110,7 @@ def test_cameras_that_are_not_finite_are_told(counting, monkeypatch, make_camera
 
 def test_another_error_of_the_model_stays_what_it_is(counting, make_cameras, monkeypatch):
     scene = place(counting, IMAGES).scene
-    with pytest.raises(ValueError, match="batch must be 1 or more"):
+    with pytest.raises(ValueError, match="a batch must be of 1 view or more, got 0"):
         list(render_frames(counting, scene, make_cameras(2), batch=0))
     monkeypatch.setattr(counting, "render", lambda *_: torch.zeros(2, 3) @ torch.zeros(2, 3))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):

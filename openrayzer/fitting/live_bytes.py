@@ -1,0 +1,50 @@
+"""Bytes that operations take, counted while they run."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the storages that operations make, from then until nothing refers to them any more.
+
+    What was there before, such as weights, does not count, nor what a kernel takes for itself while it runs.
+
+    Attributes:
+        bytes: in use now.
+        peak: most that were in use at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = self.peak = 0
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for storage in _storages((args, kwargs)):  # not seen as a result yet: it was there before
+            self._known.add(storage)
+        result = func(*args, **(kwargs or {}))
+        for storage in _storages(result):
+            self._count(storage)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        size = storage.nbytes()
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+        weakref.finalize(storage, self._forget, size)
+
+    def _forget(self, size: int) -> None:
+        self.bytes -= size
+
+
+def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
+    return (leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor))
