@@ -19,12 +19,13 @@ from openrayzer.training.zero_layout import Pieces, cut_each, cut_rows
 WEIGHTS = "weights"
 """Key of the float32 weights among what ``ZeroCheckpoint.optimized`` holds."""
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError, AttributeError)
-"""What ``torch.load`` and a look into its result raise for a file that is no checkpoint of ours."""
+"""What ``torch.load`` and a look into its result raise for a file that is no checkpoint of ours; it answers a request
+for a mapped file with a RuntimeError about mmap if the file is no archive."""
 
 
 def why_unreadable(error: Exception) -> str:
     """One line for an error of ``UNREADABLE``; torch's own advice would be to let the file run its code."""
-    if isinstance(error, pickle.UnpicklingError):
+    if isinstance(error, pickle.UnpicklingError) or "mmap can only be used" in str(error):
         return "it is no file of numbers, or holds something that could run code and is not read therefore"
     return str(error).partition("\n")[0] or type(error).__name__
 

@@ -177,7 +177,7 @@ def test_what_one_rank_cannot_read_of_a_checkpoint_is_heard_by_all(start: Start,
     codes = again.wait()
     replace(file, good)
     assert codes == (2, 2), again.output()
-    assert "cannot be read as a checkpoint" in again.output()
+    assert "cannot be read as a checkpoint: it is no file of numbers" in again.output()
     assert "Traceback" not in again.output()
 
 
