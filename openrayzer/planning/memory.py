@@ -7,8 +7,8 @@ from typing import Any
 from torch import nn
 
 FLOAT = 4
-OPTIMIZER = 3 * FLOAT
-"""Per trainable weight: a float32 copy and two float32 means (Adam)."""
+MEANS = 2 * FLOAT
+"""Per trainable weight: two float32 means (Adam)."""
 _BUCKET = 500_000_000
 _LIVE = 1_000_000_000
 """Numbers of weights that DeepSpeed takes where its file says nothing."""
@@ -21,7 +21,7 @@ class Memory:
     Attributes:
         weights: of the model, and under ZeRO-3 those of others that are gathered at the same time.
         gradients: kept until the step.
-        optimizer: float32 copies and means, and the moving average of the weights, if there is one.
+        optimizer: float32 means and copies, and the moving average of the weights, if there is one.
         buffers: gradients on their way between ranks.
     """
 
@@ -41,10 +41,11 @@ def memory(
 ) -> Memory:
     """What a rank holds beside activations.
 
-    Weights and gradients take 4 bytes each, 2 under ``bf16``; the optimizer keeps a 4-byte copy of the trainable
-    weights and two 4-byte means (Adam). ZeRO divides the optimizer by the ranks from stage 1 on, the gradients from
-    stage 2 on, the weights at stage 3, which gathers up to ``stage3_max_live_parameters`` of them again. A bucket of
-    ``reduce_bucket_size`` gradients is on its way, two with ``overlap_comm``; alone, none is.
+    Weights and gradients take 4 bytes each, 2 under ``bf16``; the optimizer keeps two 4-byte means of the trainable
+    weights (Adam), and a 4-byte copy under ``bf16``, at stage 3 and where it is offloaded. ZeRO divides the optimizer
+    by the ranks from stage 1 on, the gradients from stage 2 on, the weights at stage 3, which gathers up to
+    ``stage3_max_live_parameters`` of them again. A bucket of ``reduce_bucket_size`` gradients is on its way, two with
+    ``overlap_comm``; alone, none is.
 
     Args:
         model: anywhere, ``meta`` too.
@@ -62,11 +63,13 @@ def memory(
     weights = sum(weight.numel() for weight in model.parameters())
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     gathered = min(weights, zero.get("stage3_max_live_parameters", _LIVE)) if stage >= 3 and ranks > 1 else 0
+    offloaded = (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
+    copy = FLOAT if width < FLOAT or stage == 3 or offloaded else 0
     bucket = min(trainable, zero.get("reduce_bucket_size", _BUCKET)) if ranks > 1 else 0
     return Memory(
         weights=float(width * (weights / ranks + gathered if stage >= 3 else weights)),
         gradients=width * trainable / (ranks if stage >= 2 else 1),
-        optimizer=(OPTIMIZER + FLOAT * averaged) * trainable / (ranks if stage >= 1 else 1),
+        optimizer=(MEANS + copy + FLOAT * averaged) * trainable / (ranks if stage >= 1 else 1),
         buffers=float(width * bucket * (2 if zero.get("overlap_comm", stage >= 3) else 1)),
     )
 
@@ -85,4 +88,4 @@ def checkpoint_bytes(
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     own = width * sum(weight.numel() for weight in model.parameters() if stage < 3 or not weight.requires_grad)
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    return own + buffers + (OPTIMIZER + FLOAT * averaged) * trainable
+    return own + buffers + (MEANS + FLOAT + FLOAT * averaged) * trainable
