@@ -28,7 +28,8 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=8, help="made up where no data are given (default: 8)")
     parser.add_argument("--frames", type=int, default=100, help="of each of these (default: 100)")
     parser.add_argument("--chunks", type=int, default=4, help="that hold them (default: 4)")
-    parser.add_argument("--batches", type=int, default=12, help="of 32 views, loaded per round (default: 12)")
+    parser.add_argument("--batches", type=int, default=2, help="loaded per round (default: 2)")
+    parser.add_argument("--clips", type=int, default=64, help="of 8 views in a batch (default: 64)")
     parser.add_argument("--rounds", type=int, default=3, help="whose median counts (default: 3)")
     parser.add_argument("--many", type=int, default=10_000, help="scenes of the large source (default: 10000)")
     parser.add_argument("--no-training", action="store_true", help="leave out the training on the large source")
@@ -38,8 +39,8 @@ def main() -> int:
     from openrayzer.preparing.folders import write_json
 
     sizes = Sizes(
-        arguments.scenes, arguments.frames, arguments.chunks, arguments.batches, arguments.rounds, arguments.many,
-        not arguments.no_training,
+        arguments.scenes, arguments.frames, arguments.chunks, arguments.batches, arguments.clips, arguments.rounds,
+        arguments.many, not arguments.no_training,
     )  # fmt: skip
     if arguments.data is not None:
         find_chunks(chunk_folder(arguments.data, "train"))  # says what is missing

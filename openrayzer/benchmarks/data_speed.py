@@ -24,6 +24,7 @@ from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
+from openrayzer.data.freed_memory import keep_freed_memory
 from openrayzer.data.image_files import decode_image
 from openrayzer.data.loader import ClipLoader, build_loader
 from openrayzer.data.view_samplers import Even
@@ -34,7 +35,7 @@ from openrayzer.settings import DataSettings, Source
 
 _SIZE, _PATCH = 256, 8
 _FEW = 100  # scenes of the source beside the large one, and frames of the clip that is read with a cache
-_CLIPS = 4  # of a batch; 4 context and 4 target views each
+_VIEWS = 4  # of context and of target in a clip
 
 LOGGER = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Sizes:
         frames: of each.
         chunks: that hold them.
         batches: that each way of reading loads per round.
+        clips: of 8 views in a batch; 64 is what the full-size experiments have on each of a few GPUs.
         rounds: how often everything is measured; medians count.
         many: scenes of the large source; 0 leaves it out.
         train: whether a training runs on the large source, and on one of 100 scenes beside it.
@@ -56,14 +58,15 @@ class Sizes:
     scenes: int = 8
     frames: int = 100
     chunks: int = 4
-    batches: int = 12
+    batches: int = 2
+    clips: int = 64
     rounds: int = 3
     many: int = 10_000
     train: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.scenes, self.frames, self.chunks, self.batches, self.rounds) < 1 or self.many < 0:
-            raise InputError("scenes, frames, chunks, batches and rounds must be 1 or more, many 0 or more")
+        if min(self.scenes, self.frames, self.chunks, self.batches, self.clips, self.rounds) < 1 or self.many < 0:
+            raise InputError("scenes, frames, chunks, batches, clips and rounds must be 1 or more, many 0 or more")
         if self.chunks > self.scenes or self.frames < 8:
             raise InputError("there must be at least one scene per chunk, and 8 frames per scene")
 
@@ -89,6 +92,7 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+    keep_freed_memory()  # as loading processes do; here it is for all sides
     given = root is not None
     if root is None:
         LOGGER.info("making %d scenes of %d frames", sizes.scenes, sizes.frames)
@@ -160,15 +164,15 @@ def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
 
 def _reading(root: Path, png: Path, sizes: Sizes) -> list[Line]:
     """Seconds of one processor."""
-    clips, images = _chosen(root, sizes.batches)
+    clips, images = _chosen(root, sizes)
     views = len(images)
     height, width = decode_image(images[0].tobytes()).shape[:2]
     usual, ours, loading, bare = list[float](), list[float](), list[float](), list[float]()
     for number in range(sizes.rounds + 1):  # the first fills the system's cache of files, and does not count
         LOGGER.info("reading %d x %d, round %d of %d", width, height, number, sizes.rounds)
-        usual.append(_seconds(lambda: _read_usual(png, clips), time.process_time))
+        usual.append(_seconds(lambda: _read_usual(png, clips, sizes.clips), time.process_time))
         for device, seconds in (("cpu", ours), ("meta", loading)):  # "meta" converts nothing
-            drain = partial(_drain, _loader(root, device), sizes.batches)
+            drain = partial(_drain, _loader(root, sizes.clips, device), sizes.batches)
             seconds.append(_seconds(drain, time.process_time))
         bare.append(_seconds(lambda: _decode(images), time.process_time))
     rates = [views / median(seconds[1:]) for seconds in (usual, ours, loading, bare)]
@@ -240,11 +244,11 @@ def _rank(root: Path) -> dict[str, float]:
     return found
 
 
-def _loader(root: Path, device: str = "cpu") -> ClipLoader:
-    sampler = Even(num_context=4, num_target=4)
+def _loader(root: Path, clips: int, device: str = "cpu") -> ClipLoader:
+    sampler = Even(num_context=_VIEWS, num_target=_VIEWS)
     source = Source(dataset=Chunks(root=root))
     settings = DataSettings(train=(source,), view_sampler=sampler, image_size=(_SIZE, _SIZE), workers=0)
-    return build_loader(settings, batch_size_per_rank=_CLIPS, rank=0, world_size=1, seed=0, device=device)
+    return build_loader(settings, batch_size_per_rank=clips, rank=0, world_size=1, seed=0, device=device)
 
 
 def _drain(loader: ClipLoader, batches: int) -> None:
@@ -252,11 +256,11 @@ def _drain(loader: ClipLoader, batches: int) -> None:
         pass
 
 
-def _chosen(root: Path, batches: int) -> tuple[list[tuple[str, list[int]]], list[np.ndarray]]:
+def _chosen(root: Path, sizes: Sizes) -> tuple[list[tuple[str, list[int]]], list[np.ndarray]]:
     """The clips that the loader gives first, and the encoded images of all their views."""
     clips = [
         (scene, frames.tolist())
-        for views in islice(_loader(root), batches)
+        for views in islice(_loader(root, sizes.clips), sizes.batches)
         for scene, frames in zip(views.scenes, views.frames, strict=True)
     ]
     encoded = {
@@ -267,9 +271,9 @@ def _chosen(root: Path, batches: int) -> tuple[list[tuple[str, list[int]]], list
     return clips, [encoded[key][frame].numpy() for key, frames in clips for frame in frames]
 
 
-def _read_usual(png: Path, clips: Sequence[tuple[str, list[int]]]) -> None:
-    for first in range(0, len(clips), _CLIPS):
-        chosen = clips[first : first + _CLIPS]
+def _read_usual(png: Path, clips: Sequence[tuple[str, list[int]]], batch: int) -> None:
+    for first in range(0, len(clips), batch):
+        chosen = clips[first : first + batch]
         torch.stack([read_png_clip(png, scene, frames, size=_SIZE, patch=_PATCH) for scene, frames in chosen])
 
 

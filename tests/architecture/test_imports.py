@@ -73,6 +73,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.interfaces",
         "openrayzer.settings",
         "openrayzer.data",
+        "openrayzer.layers",
         "openrayzer.evaluation",
         "openrayzer.weight_folder",
     },

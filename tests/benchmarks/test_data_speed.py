@@ -52,7 +52,7 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
     spec = spec_from_file_location("benchmark_data", ROOT / "tools" / "benchmark_data.py")
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
-    small = ["--scenes", "2", "--frames", "8", "--chunks", "1", "--batches", "1", "--rounds", "1"]
+    small = ["--scenes", "2", "--frames", "8", "--chunks", "1", "--batches", "1", "--clips", "4", "--rounds", "1"]
     monkeypatch.setattr(
         sys,
         "argv",
