@@ -11,8 +11,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from openrayzer.benchmarks.in_turn import in_turn
 from openrayzer.benchmarks.matrix_rate import Product, StepWork, step_work
 from openrayzer.composer import load_experiment
+from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import InputError, Model
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
+from openrayzer.planning.trace import trace_frame, trace_micro_batch
 from openrayzer.types import Cameras
 
 VIEWS = (2, 4, 8, 16, 32, 64)
@@ -20,6 +22,23 @@ VIEWS = (2, 4, 8, 16, 32, 64)
 SIDES = (64, 128, 256, 512)
 HEAD_WIDTH = 64
 WIDTHS = (192, 384, 768)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Under autocast to bfloat16: the least seconds of three, and the most bytes in use at once.
+
+    Attributes:
+        step_seconds: of forward and backward.
+        step_bytes: beyond weights and gradients.
+        frame_seconds: of one more frame of a prepared scene.
+        frame_bytes: beyond scene and weights.
+    """
+
+    step_seconds: float
+    step_bytes: int
+    frame_seconds: float
+    frame_bytes: int
 
 
 @dataclass(frozen=True)
@@ -32,8 +51,9 @@ class Cost:
         step_flops: of forward and backward.
         attention_share: the part of them in which tokens meet, which is what grows with the square of their number.
         frame_flops: of one more frame of a prepared scene.
-        step_seconds: measured; 0 where it was left out.
-        frame_seconds: measured likewise.
+        step_bytes: most in use at once in a step beyond weights and gradients, with fused attention, counted.
+        frame_bytes: likewise for one more frame, beyond the scene.
+        measured: with the attention that ``auto`` takes; None where it was left out.
     """
 
     axis: str
@@ -41,8 +61,9 @@ class Cost:
     step_flops: int
     attention_share: float
     frame_flops: int
-    step_seconds: float
-    frame_seconds: float
+    step_bytes: int
+    frame_bytes: int
+    measured: "Measured | None"
 
 
 def curves(experiment: Path, *, overrides: Sequence[str], limit: float) -> Iterator[Cost]:
@@ -74,11 +95,14 @@ def _cost(experiment: Path, changes: list[str], axis: str, size: int, limit: flo
     planned = load_experiment(experiment, overrides=[*changes, 'model.attention={"type": "reference"}'])
     with torch.device("meta"):
         built = planned.build()
+        traced = load_experiment(experiment, overrides=changes).build().model
     shape, image_size = clip_shapes(built.data.view_sampler, steps=1)[-1], built.data.image_size
     step = step_work(built.model, shape, image_size, batch=1)
     frame = _frame_flops(built.model, shape, image_size)
-    step_seconds, frame_seconds = (0.0, 0.0) if step.flops > limit else _measured(experiment, changes, shape)
-    return Cost(axis, size, step.flops, _attention(step), frame, step_seconds, frame_seconds)
+    step_bytes = trace_micro_batch(traced, shape, image_size, batch=1, bf16=True).peak
+    frame_bytes = trace_frame(traced, shape, image_size, bf16=True)
+    measured = None if step.flops > limit else _measured(experiment, changes, shape)
+    return Cost(axis, size, step.flops, _attention(step), frame, step_bytes, frame_bytes, measured)
 
 
 def _attention(work: StepWork) -> float:
@@ -100,8 +124,7 @@ def _frame_flops(model: Model, shape: ClipShape, image_size: tuple[int, int]) ->
     return counter.get_total_flops()
 
 
-def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> tuple[float, float]:
-    """Seconds of forward with backward, and of one frame, under autocast to bfloat16, the least of three."""
+def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> Measured:
     built = load_experiment(experiment, overrides=changes).build()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, views = built.model.to(device).train(), empty_views(shape, built.data.image_size).to(device)
@@ -111,13 +134,17 @@ def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> tuple[f
             prediction = model(views)
         (prediction.images.float() - views.target_images).square().mean().backward()
 
-    seconds = in_turn({"step": step}, rounds=3, device=device)["step"].minimum
+    step_seconds = in_turn({"step": step}, rounds=3, device=device)["step"].minimum
+    with LiveBytes() as in_step:  # after the others, so that gradients are there already
+        step()
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         scene = model.prepare(model.reconstruct(views.context_images, _cameras(views.cameras, shape.context)))
         one = _cameras(views.cameras, 1)
-        frame = in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)["frame"].minimum
-    return seconds, frame
+        frame_seconds = in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)["frame"].minimum
+        with LiveBytes() as in_frame:
+            model.render(scene, one)
+    return Measured(step_seconds, in_step.peak, frame_seconds, in_frame.peak)
 
 
 def _cameras(cameras: Cameras | None, count: int) -> Cameras:
@@ -129,20 +156,29 @@ def _cameras(cameras: Cameras | None, count: int) -> Cameras:
 def table(costs: Sequence[Cost]) -> Iterator[str]:
     """One line per size; the exponent is how fast the cost grows from the size before: 1 linear, 2 quadratic."""
     yield (
-        f"{'axis':<12}{'size':>6}{'step GFLOP':>13}{'of it attention':>17}{'exponent':>10}{'frame GFLOP':>13}"
-        f"{'step ms':>11}{'frame ms':>10}"
+        f"{'':<18}{'':38}{'in use, MiB: counted, measured':>46}{'measured, ms':>21}\n"
+        f"{'axis':<12}{'size':>6}{'step GFLOP':>12}{'attention':>10}{'exponent':>9}{'frame':>9}"
+        f"{'step':>11}{'':>11}{'frame':>11}{'':>11}{'step':>12}{'frame':>9}"
     )
     before: Cost | None = None
     for cost in costs:
         exponent = ""
         if before is not None and before.axis == cost.axis:
             exponent = f"{_exponent(before, cost):.2f}"
-        measured = [f"{value * 1e3:.1f}" if value else "-" for value in (cost.step_seconds, cost.frame_seconds)]
+        found, missing = cost.measured, "-"
         yield (
-            f"{cost.axis:<12}{cost.size:>6}{cost.step_flops / 1e9:>13.2f}{100 * cost.attention_share:>15.1f} %"
-            f"{exponent:>10}{cost.frame_flops / 1e9:>13.3f}{measured[0]:>11}{measured[1]:>10}"
+            f"{cost.axis:<12}{cost.size:>6}{cost.step_flops / 1e9:>12.2f}{100 * cost.attention_share:>8.1f} %"
+            f"{exponent:>9}{cost.frame_flops / 1e9:>9.3f}"
+            f"{_mib(cost.step_bytes):>11}{_mib(found.step_bytes) if found else missing:>11}"
+            f"{_mib(cost.frame_bytes):>11}{_mib(found.frame_bytes) if found else missing:>11}"
+            f"{f'{found.step_seconds * 1e3:.1f}' if found else missing:>12}"
+            f"{f'{found.frame_seconds * 1e3:.1f}' if found else missing:>9}"
         )
         before = cost
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:,.1f}"
 
 
 def _exponent(before: Cost, cost: Cost) -> float:

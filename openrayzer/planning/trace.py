@@ -72,6 +72,31 @@ def trace_micro_batch(
         return Trace(kept, live.peak, forward, live.flops)
 
 
+def trace_frame(model: Model, shape: ClipShape, image_size: tuple[int, int], *, bf16: bool) -> int:
+    """Most bytes in use at once while one more view of a prepared scene is rendered, beyond the scene and the weights.
+
+    Args:
+        model: on ``meta``, as for ``trace_micro_batch``.
+        shape: of the clip whose context the scene is made of.
+        image_size: height and width.
+        bf16: whether autocast to bfloat16 is on.
+    """
+    with _without_content(nn.ModuleList([model])), _fused_attention(model), torch.inference_mode():
+        precision = torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+        views = empty_views(shape, image_size)
+        if views.cameras is None:
+            raise ValueError("clips without content come with cameras")
+        with precision:
+            contexts = views.cameras.select(views.context)
+            scene, camera = (
+                model.prepare(model.reconstruct(views.context_images, contexts)),
+                contexts.select(views.context[:, :1]),
+            )
+            with LiveBytes() as live:
+                model.render(scene, camera)
+            return live.peak
+
+
 class _Live(LiveBytes):
     """Bytes of all storages that operations have made and that are still in use, and what the operations computed."""
 

@@ -41,6 +41,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.data",
         "openrayzer.composer",
         "openrayzer.planning",
+        "openrayzer.fitting",
         "openrayzer.preparing",
         "openrayzer.training",
     },

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from openrayzer.benchmarks import cost_curves
 from openrayzer.benchmarks.attention_report import plot, table
 from openrayzer.benchmarks.attention_speed import DIRECTIONS, calls_of
 from openrayzer.benchmarks.attention_speed import measure as measure_attention
@@ -92,6 +93,28 @@ def test_renderers_draw_the_same_in_any_portions():
     assert max(line.difference for line in found.values()) < 1e-5
     with pytest.raises(InputError, match=r"rayder.*no renderer"):
         measure_rendering(ROOT / "experiments" / "rayder_demo.json")
+
+
+@pytest.mark.slow
+def test_curves_grow_and_what_is_counted_is_what_is_measured(monkeypatch):
+    monkeypatch.setattr(cost_curves, "VIEWS", (4, 8))
+    monkeypatch.setattr(cost_curves, "SIDES", (32, 64))
+    monkeypatch.setattr(cost_curves, "WIDTHS", (64,))
+    costs = list(cost_curves.curves(DEMO, overrides=[*TINY, 'model.attention={"type": "sdpa"}'], limit=0.2e9))
+    assert [(cost.axis, cost.size) for cost in costs] == [
+        ("views", 4), ("views", 8), ("resolution", 32), ("resolution", 64), ("width", 64),
+    ]  # fmt: skip
+    for less, more in ((costs[0], costs[1]), (costs[2], costs[3])):
+        assert less.step_flops < more.step_flops
+        assert less.attention_share < more.attention_share
+        assert less.step_bytes < more.step_bytes
+    small = costs[0].measured
+    assert small is not None
+    assert small.step_bytes == pytest.approx(costs[0].step_bytes, rel=0.15)
+    assert small.frame_bytes == pytest.approx(costs[0].frame_bytes, rel=0.15)
+    assert costs[3].measured is None  # above the limit
+    lines = "\n".join(cost_curves.table(costs)).splitlines()
+    assert len(lines) == 2 + len(costs)
 
 
 @pytest.mark.slow
