@@ -45,10 +45,12 @@ class AutoAttention(AttentionBackend):
 
     def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
         """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
+        if torch.compiler.is_compiling():  # decides once per compiled shape anyway, and cannot follow the rest
+            return self._backends[self._first(self.refusals(query, key))]
         situation = (query.device, query.dtype, query.shape[-1], _is_short(query, key))
         if situation not in self._chosen:
             refusals = self.refusals(query, key)
-            name = next(name for name, refusal in refusals.items() if not refusal)
+            name = self._first(refusals)
             passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items() if why)
             logger.info("attention on %s in %s: %s%s", query.device, query.dtype, name, passed_over)
             self._chosen[situation] = self._backends[name]
@@ -61,6 +63,10 @@ class AutoAttention(AttentionBackend):
             "reference": _reference_refusal(query, short=_is_short(query, key)),
             "sdpa": "",
         }
+
+    @staticmethod
+    def _first(refusals: dict[str, str]) -> str:
+        return next(name for name, refusal in refusals.items() if not refusal)
 
 
 def _is_short(query: Tensor, key: Tensor) -> bool:

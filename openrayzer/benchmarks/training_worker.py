@@ -12,7 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -230,7 +230,10 @@ def _state_bytes(model: Any, views: Any) -> int:
     known |= {views.images.untyped_storage().data_ptr()}
     alive = [weight.grad for weight in weights if weight.grad is not None]
     alive += [found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter)]
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in alive}
+    storages = {}
+    for tensor in alive:
+        with suppress(RuntimeError):  # torch.compile keeps tensors without content
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     return sum(size for pointer, size in storages.items() if pointer not in known)
 
 
