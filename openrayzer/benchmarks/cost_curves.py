@@ -63,7 +63,7 @@ class Cost:
     frame_flops: int
     step_bytes: int
     frame_bytes: int
-    measured: "Measured | None"
+    measured: Measured | None
 
 
 def curves(experiment: Path, *, overrides: Sequence[str], limit: float) -> Iterator[Cost]:

@@ -1,6 +1,5 @@
 """What RayZer and LVSM's encoder-decoder share: posed views to a set of latents, latents to posed views."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
@@ -15,6 +14,7 @@ from openrayzer.interfaces import (
     CameraHead,
     Fusion,
     InputError,
+    Model,
     PositionEncoding,
     Renderer,
     Tokenizer,
@@ -107,26 +107,10 @@ class LatentScene(nn.Module):
         prepared = self.renderer.prepare(scene.tokens, memory_positions=positions, position_encoding=encoding)
         return replace(scene, prepared=prepared)
 
-    def extended(
-        self,
-        scene: Scene,
-        images: Float[Tensor, "b v 3 h w"],
-        index: Int[Tensor, "b v"] | None,
-        reconstruct: Callable[[Int[Tensor, "b v"]], Scene],
-    ) -> Scene:
-        """A scene that remembers views apart, and after them further ones.
-
-        Args:
-            scene: prepared or not, and so is what it becomes.
-            images: the further views.
-            index: their places; by default they follow those of the scene.
-            reconstruct: the scene of the further views alone, from their places.
-        """
-        check_extension(scene, images)
+    def num_views(self, scene: Scene) -> int:
+        """How many views a scene that remembers them apart is made of."""
         rows, columns = patch_grid(scene.image_size, self.patch_size)
-        known = scene.tokens.shape[1] // (rows * columns)
-        longer = joined(scene, reconstruct(view_index(images) + known if index is None else index))
-        return self.prepare(longer) if scene.prepared else longer
+        return scene.tokens.shape[1] // (rows * columns)
 
     def _positions(self, cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
         grid = patch_grid(image_size, self.patch_size)
@@ -134,6 +118,32 @@ class LatentScene(nn.Module):
             return patch_angles(cameras, grid) * min(grid)
         patches = patch_positions(grid, cameras.c2w.device)
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
+
+
+class LatentSceneModel(Model):
+    """A model that remembers views in a ``LatentScene``: from there on all of them do the same."""
+
+    scene: LatentScene
+
+    def extend(
+        self,
+        scene: Scene,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        index: Int[Tensor, "b v"] | None = None,
+    ) -> Scene:
+        if not self.scene.remembers_views_apart:
+            return super().extend(scene, images, cameras, index)
+        check_extension(scene, images)
+        places = view_index(images) + self.scene.num_views(scene) if index is None else index
+        longer = joined(scene, self.reconstruct(images, cameras, places))
+        return self.prepare(longer) if scene.prepared else longer
+
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+        return self.scene.render(scene, cameras)
+
+    def prepare(self, scene: Scene) -> Scene:
+        return self.scene.prepare(scene)
 
 
 def view_index(values: Float[Tensor, "b v ..."]) -> Int[Tensor, "b v"]:

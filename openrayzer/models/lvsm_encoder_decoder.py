@@ -11,7 +11,6 @@ from openrayzer.interfaces import (
     AttentionBackend,
     Fusion,
     InputError,
-    Model,
     PositionEncoding,
     Renderer,
     Tokenizer,
@@ -19,12 +18,12 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
+from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
 from openrayzer.types import Cameras, Scene
 
 
 @MODELS.register("lvsm_encoder_decoder")
-class LVSMEncoderDecoder(Model):
+class LVSMEncoderDecoder(LatentSceneModel):
     """LVSM, encoder-decoder: posed context views to a latent scene, posed target rays to views.
 
     Args:
@@ -103,23 +102,6 @@ class LVSMEncoderDecoder(Model):
             tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, places)
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
         return self.scene.encode(fused, cameras, (height, width))
-
-    def extend(
-        self,
-        scene: Scene,
-        images: Float[Tensor, "b v 3 h w"],
-        cameras: Cameras,
-        index: Int[Tensor, "b v"] | None = None,
-    ) -> Scene:
-        if not self.scene.remembers_views_apart:
-            return super().extend(scene, images, cameras, index)
-        return self.scene.extended(scene, images, index, lambda places: self.reconstruct(images, cameras, places))
-
-    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
-        return self.scene.render(scene, cameras)
-
-    def prepare(self, scene: Scene) -> Scene:
-        return self.scene.prepare(scene)
 
 
 def _check_fusion(fusion: Fusion, tokenizer: Tokenizer | None, position_encoding: PositionEncoding) -> None:

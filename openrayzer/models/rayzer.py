@@ -17,7 +17,6 @@ from openrayzer.interfaces import (
     CameraHead,
     Fusion,
     InputError,
-    Model,
     PositionEncoding,
     Renderer,
     Tokenizer,
@@ -26,12 +25,12 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, check_sizes, view_index
+from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 
 @MODELS.register("rayzer")
-class RayZer(Model):
+class RayZer(LatentSceneModel):
     """RayZer: predicts cameras, builds a latent scene, renders new views; trained by photometric loss alone.
 
     Args:
@@ -151,23 +150,6 @@ class RayZer(Model):
     ) -> Scene:
         tokens = self._image_tokens(images, view_index(images) if index is None else index)
         return self._scene(images, tokens, cameras)
-
-    def extend(
-        self,
-        scene: Scene,
-        images: Float[Tensor, "b v 3 h w"],
-        cameras: Cameras,
-        index: Int[Tensor, "b v"] | None = None,
-    ) -> Scene:
-        if not self.scene.remembers_views_apart:
-            return super().extend(scene, images, cameras, index)
-        return self.scene.extended(scene, images, index, lambda places: self.reconstruct(images, cameras, places))
-
-    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
-        return self.scene.render(scene, cameras)
-
-    def prepare(self, scene: Scene) -> Scene:
-        return self.scene.prepare(scene)
 
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; images become tokens once for all of them."""
