@@ -14,9 +14,9 @@ _REPOSITORY = Path(__file__).parents[2]
 _LOOK_EVERY = 0.1  # seconds
 _STEPS = 20
 _CHANGES = (
-    "data.image_size=[16, 16]", "data.workers=2", "data.test=[]", "data.view_sampler.min_frame_distance=5",
-    "data.view_sampler.max_frame_distance=7", f"train.steps={_STEPS}", "train.log_every=1", "train.sample_every=0",
-    "train.evaluate_every=0", "train.checkpoint_every=0",
+    "shared.width=96", "data.image_size=[16, 16]", "data.workers=2", "data.test=[]",
+    "data.view_sampler.min_frame_distance=5", "data.view_sampler.max_frame_distance=7", f"train.steps={_STEPS}",
+    "train.log_every=1", "train.sample_every=0", "train.evaluate_every=0", "train.checkpoint_every=0",
 )  # fmt: skip
 
 
@@ -38,7 +38,7 @@ class TrainingNeeds:
 
 
 def train_on(root: Path, run: Path) -> TrainingNeeds:
-    """Train ``experiments/rayzer_demo.json`` for some steps of 16 x 16 pixels on the chunks in ``root``.
+    """Train some steps on the chunks in ``root``: ``experiments/rayzer_demo.json`` at half its width, 16 x 16 pixels.
 
     Args:
         root: folder with the folder train of chunks.

@@ -7,13 +7,15 @@ import numpy as np
 from einops import rearrange
 
 from openrayzer.data.area_shrinking import shrink_and_crop, shrinks_by_areas
+from openrayzer.data.mild_shrinking import interpolate_and_crop, shrinks_mildly
 from openrayzer.interfaces import Frames
 
 
 def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """An image resized to cover ``size``, then cropped at its centre.
 
-    Shrinking averages areas (antialiased), enlarging is bicubic, an image that fits is not resampled.
+    Shrinking averages areas (antialiased) or, to not less than 0.71 of the size, is bilinear, enlarging is bicubic, an
+    image that fits is not resampled.
 
     Args:
         image: (h, w, 3) uint8.
@@ -64,6 +66,9 @@ def fit_into(image: np.ndarray, result: np.ndarray) -> None:
     size = result.shape[0], result.shape[1]
     height, width = covering_size(image.shape[:2], size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    if shrinks_mildly(image.shape[:2], (height, width)):
+        interpolate_and_crop(image, resized=(height, width), corner=(top, left), result=result)
+        return
     if shrinks_by_areas(image.shape[:2], (height, width)):
         shrink_and_crop(image, resized=(height, width), corner=(top, left), result=result)
         return

@@ -21,7 +21,7 @@ LATEST, BEST = "latest", "best"
 """Files beside the checkpoints that name one of them."""
 FORMAT = 1
 _NAME = re.compile(r"step_(\d{8,})")
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20
 
 
 def checkpoint_name(step: int) -> str:
