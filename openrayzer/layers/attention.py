@@ -1,11 +1,13 @@
 """Multi-head attention with normalised queries and keys: within one sequence, and from one to another."""
 
+import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend, Rotation
 from openrayzer.layers.norm import head_norm
+from openrayzer.layers.rms_norm import rms_normalise
 
 
 class SelfAttention(nn.Module):
@@ -17,7 +19,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, *, width: int, num_heads: int, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.qk_norm_eps = num_heads, qk_norm_eps
         head_width = split_width(width, num_heads)
         self.query_key_value = nn.Linear(width, 3 * width, bias=False)
         self.query_norm, self.key_norm = head_norm(head_width, qk_norm_eps), head_norm(head_width, qk_norm_eps)
@@ -26,10 +28,17 @@ class SelfAttention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b n d"], rotate: Rotation, backend: AttentionBackend
     ) -> Float[Tensor, "b n d"]:
-        packed = rearrange(self.query_key_value(tokens), "b n (three h e) -> three b n h e", three=3, h=self.num_heads)
-        query, key, value = packed.unbind(0)
-        query, key = rotate(self.query_norm(query)).to(value.dtype), rotate(self.key_norm(key)).to(value.dtype)
+        heads = rearrange(self.query_key_value(tokens), "b n (parts e) -> b n parts e", parts=3 * self.num_heads)
+        turning, value = heads.split((2 * self.num_heads, self.num_heads), dim=2)
+        query, key = rotate(self._normalised(turning)).to(value.dtype).chunk(2, dim=2)
         return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
+
+    def _normalised(self, heads: Float[Tensor, "b n two_h e"]) -> Float[Tensor, "b n two_h e"]:
+        """Queries and keys in one go, which takes half the calls; each has its own gain."""
+        if self.qk_norm_eps is None:
+            return heads
+        gains = [norm.get_parameter("weight").expand(self.num_heads, -1) for norm in (self.query_norm, self.key_norm)]
+        return rms_normalise(heads, torch.cat(gains), eps=self.qk_norm_eps)
 
 
 class CrossAttention(nn.Module):
