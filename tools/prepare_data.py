@@ -225,7 +225,8 @@ def verify(arguments: argparse.Namespace) -> int:
     from openrayzer.preparing.verifying import verify as verify_source
 
     processes = _processes(arguments)
-    report = verify_source(_open_source(arguments), processes=processes)
+    source = _open_source(arguments, *([arguments.output] if arguments.output else []))
+    report = verify_source(source, processes=processes)
     for scene in report.scenes:
         usable = scene.num_frames - len(scene.broken)
         said = "; ".join([f"{len(scene.cameras)} wrong cameras"] * bool(scene.cameras) + list(scene.remarks))
@@ -300,7 +301,7 @@ def split(arguments: argparse.Namespace) -> int:
         raise InputError("--benchmark and --keep-benchmark say opposite things")
     benchmark = read_scene_names(arguments.benchmark) if arguments.benchmark is not None else None
     test = read_scene_names(arguments.test) if arguments.test is not None else frozenset[str]()
-    dataset = _open_source(arguments)
+    dataset = _open_source(arguments, *(arguments.output / f"{name}.txt" for name in ("train", "test", "benchmark")))
     keys = [dataset.key(scene) for scene in range(len(dataset))]
     if benchmark is None and not arguments.keep_benchmark and is_dl3dv(keys):
         raise InputError(BENCHMARK_HELP)
@@ -339,7 +340,7 @@ def pairs(arguments: argparse.Namespace) -> int:
     rule = PairRule(arguments.context, arguments.target, gap, overlap, arguments.seed)
     rule.check()
     processes = _processes(arguments)
-    found, problems = make_pairs(_open_source(arguments), rule, processes=processes)
+    found, problems = make_pairs(_open_source(arguments, arguments.output), rule, processes=processes)
     absent = sum(choice is None for choice in found.values())
     if absent == len(found):
         asked = "" if overlap is None else f" and overlaps of {overlap[0]:g} to {overlap[1]:g}"
@@ -374,7 +375,8 @@ def overlap(arguments: argparse.Namespace) -> int:
 
     if min(arguments.samples, arguments.max_interval) < 1:
         raise InputError("--samples and --max-interval must be 1 or more")
-    processes, measure, dataset = _processes(arguments), _measure(arguments.tokenizer), _open_source(arguments)
+    processes, measure = _processes(arguments), _measure(arguments.tokenizer)
+    dataset = _open_source(arguments, arguments.output)
     measured = partial(
         scene_overlap, dataset, measure=measure, samples=arguments.samples, max_interval=arguments.max_interval
     )
@@ -421,14 +423,16 @@ def stats(arguments: argparse.Namespace) -> int:
     if arguments.sample < 1 or arguments.shown < 1:
         raise InputError("--sample and --shown must be 1 or more")
     processes = _processes(arguments)
-    scenes, lengths, problems = gather(_open_source(arguments), sample=arguments.sample, processes=processes)
+    table, *pictures = (arguments.output / name for name in ("statistics.json", "contact_sheet.png", "histograms.png"))
+    source = _open_source(arguments, table, *pictures)
+    scenes, lengths, problems = gather(source, sample=arguments.sample, processes=processes)
     numbers = summary(scenes, lengths)
     for name, value in numbers.items():
         print(f"{name}: {value}")
-    write_json(arguments.output / "statistics.json", numbers | {"scenes": [scene.as_json() for scene in scenes]})
+    write_json(table, numbers | {"scenes": [scene.as_json() for scene in scenes]})
     if scenes:
-        draw_contact_sheet(arguments.output / "contact_sheet.png", scenes[: arguments.shown])
-        draw_histograms(arguments.output / "histograms.png", scenes, lengths)
+        draw_contact_sheet(pictures[0], scenes[: arguments.shown])
+        draw_histograms(pictures[1], scenes, lengths)
     return _say(problems)
 
 
@@ -512,13 +516,15 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
     return spec
 
 
-def _open_source(arguments: argparse.Namespace) -> Dataset:
-    """The dataset that was named, opened."""
+def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
+    """The dataset that was named, opened; none of what will be written is a file of it."""
     from openrayzer.composer import construct, plan
     from openrayzer.data.chunk_scan import NoUsableSceneError
     from openrayzer.interfaces import REGISTRIES
+    from openrayzer.preparing.folders import require_no_overwriting
 
     dataset: Dataset = construct(plan(_source(arguments), Dataset, registries=REGISTRIES, path="source"))
+    require_no_overwriting(dataset, written)
     try:
         dataset.open()
     except InputError as error:

@@ -99,7 +99,8 @@ def _stored(scene: ChunkScene) -> dict[str, object]:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file beside ``path``, then give it its name; it exists completely or not at all.
+    """Have ``write`` make a file beside ``path``, then give it its name; it exists completely or not at all, even if
+    the power goes.
 
     Raises:
         OSError: the disk is full or cannot be written to.
@@ -108,6 +109,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -65,7 +65,7 @@ class Colmap(ImageScenes):
         places = [(relative_key(scene, self.root), scene) for scene in scenes]
         if not places:
             raise InputError(f"no COLMAP model in {self.root} or the folders below it: looked for cameras.bin or "
-                             "cameras.txt")  # fmt: skip
+                             f"cameras.txt{'; ' if problems else ''}{'; '.join(problems[:5])}")  # fmt: skip
         return places
 
     def _scene_of(self, folder: Path) -> Path:

@@ -92,7 +92,8 @@ class Dl3dv(ImageScenes):
         found = find_folders(self.root, lambda files: TABLE in files, follow_links=self.follow_links, problems=problems)
         places = [(relative_key(_named(folder, self.root), self.root), folder / TABLE) for folder in found]
         if not places:
-            raise InputError(f"no scenes: looked for {TABLE} in {self.root} and the folders below it")
+            raise InputError(f"no scenes: looked for {TABLE} in {self.root} and the folders below it"
+                             f"{'; ' if problems else ''}{'; '.join(problems[:5])}")  # fmt: skip
         return places
 
     def load(self, place: Path) -> ImageScene:

@@ -13,6 +13,9 @@ from openrayzer.interfaces import InputError
 MAX_FILE_BYTES = 1 << 28
 """Larger files are refused before they are read; no image or table of one scene comes near 256 MB."""
 
+MAX_TABLE_BYTES = 1 << 25
+"""The same for JSON, of which parsing makes some twenty times as much; 32 MB are the cameras of 30,000 frames."""
+
 MAX_DEPTH = 6
 """How deep below the root scenes are looked for."""
 
@@ -45,7 +48,7 @@ def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTE
                 raise FileError("it is no regular file")
             if status.st_size > limit:
                 raise FileError(f"it has {status.st_size} bytes, more than the {limit} allowed")
-            return file.read(limit)
+            return file.read(status.st_size)
     except FileNotFoundError as error:
         raise FileError("there is no such file") from error
     except OSError as error:
@@ -74,14 +77,17 @@ def file_state(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
-def read_json_object(path: Path, *, root: Path | None) -> dict[str, Any]:
+def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BYTES) -> dict[str, Any]:
     """The object in a JSON file; NaN and infinities are let through, so that their place can be named.
+
+    Args:
+        path, root, limit: see ``read_plain_file``.
 
     Raises:
         FileError: see ``read_plain_file``; or it is no JSON, or no object.
     """
     try:
-        content = json.loads(read_plain_file(path, root=root))
+        content = json.loads(read_plain_file(path, root=root, limit=limit))
     except FileError:
         raise
     except (ValueError, RecursionError) as error:
@@ -156,7 +162,8 @@ def find_folders(
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of files and of folders, hidden ones left out, each in natural order; links count as what they lead to.
+    """Names of files and of folders, hidden ones left out, each in natural order; links count as what they lead to,
+    and as files where that is nothing.
 
     Raises:
         OSError: it cannot be listed.
@@ -166,8 +173,15 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if not entry.name.startswith("."):
-                (folders if entry.is_dir() else files).append(entry.name)
+                (folders if _is_folder(entry) else files).append(entry.name)
     return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 class Listing:

@@ -46,10 +46,9 @@ class VideoIndex:
 
     def at_rate(self, fps: float) -> np.ndarray:
         """Times (g,) of the frames that are on screen at 0, 1 / fps, 2 / fps, ... seconds after the first."""
-        span = float(self.times[-1] - self.times[0]) * self.seconds
-        asked = np.arange(int(np.floor(span * fps + 1e-6)) + 1) / fps
-        places = np.searchsorted((self.times - self.times[0]) * self.seconds, asked + 1e-6, side="right") - 1
-        return self.times[np.unique(places)]
+        passed = (self.times - self.times[0]) * self.seconds
+        first = np.ceil((passed - 1e-6) * fps)  # of these moments, the first that does not come before a frame
+        return self.times[np.append(first[:-1] < first[1:], first[-1] <= np.floor(passed[-1] * fps + 1e-6))]
 
 
 def read_index(path: Path) -> VideoIndex:

@@ -7,7 +7,7 @@ from typing import Any
 
 from openrayzer.data.chunk_format import INDEX_NAME
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
-from openrayzer.data.plain_files import FileError, read_json_object
+from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json_object
 from openrayzer.interfaces import InputError
 from openrayzer.preparing.locking import LOCK_NAME
 
@@ -87,7 +87,7 @@ def read_object(path: Path) -> dict[str, Any]:
         InputError: it cannot be read or is none.
     """
     try:
-        return read_json_object(path, root=None)
+        return read_json_object(path, root=None, limit=MAX_FILE_BYTES)
     except FileError as error:
         raise InputError(f"{path}: {error}") from error
 

@@ -133,12 +133,14 @@ class Conversion:
         found = read_object(path)
         self._require_same(found.get("settings"), path)
         chunks = found.get("chunks")
-        planned = [scene for chunk in chunks for scene in chunk] if isinstance(chunks, list) else None
+        if not isinstance(chunks, list) or not all(isinstance(chunk, list) for chunk in chunks):
+            raise InputError(f"{path} is damaged; convert into a new folder")
+        planned = [scene for chunk in chunks for scene in chunk]
         if planned != [[scene.key, scene.num_frames] for scene in scenes]:
             raise InputError(
                 f"the source has other scenes than when {self.output} was begun; convert into a new folder"
             )
-        return chunks  # type: ignore[return-value]
+        return chunks
 
     def _require_same(self, settings: Any, path: Path) -> None:
         if settings == self.settings:
@@ -182,7 +184,8 @@ class Conversion:
         try:
             record = read_json_object(path, root=None)
             whole = record["bytes"] == 0 or (self.output / record["name"]).stat().st_size == record["bytes"]
-            return record if whole else None
+            counted = isinstance(record["scenes"], dict) and isinstance(record["problems"], list)
+            return record if whole and counted else None
         except (FileError, KeyError, OSError, TypeError):
             return None
 

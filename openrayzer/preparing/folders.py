@@ -2,12 +2,13 @@
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from openrayzer.data.chunk_format import write_atomically
 from openrayzer.data.plain_files import require_folder, within
-from openrayzer.interfaces import InputError
+from openrayzer.interfaces import Dataset, InputError
 
 
 def chunk_folders(root: Path) -> list[Path]:
@@ -40,6 +41,15 @@ def require_apart(output: Path, source: Path) -> None:
                 f"the output {output} and the source {source} must not lie in each other: what is written would be "
                 "read, or what is read overwritten"
             )
+
+
+def require_no_overwriting(dataset: Dataset, written: Iterable[Path]) -> None:
+    """Raise InputError if one of the files to write is there already and lies in the folder of a source."""
+    root = getattr(dataset, "root", None)
+    for path in written:
+        if isinstance(root, Path) and path.exists() and within(path, root):
+            raise InputError(f"{path} exists already and lies within the source {root}: it would be overwritten; give "
+                             "another place, or delete it first")  # fmt: skip
 
 
 def write_json(path: Path, content: Any) -> None:

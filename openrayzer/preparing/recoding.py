@@ -45,14 +45,26 @@ def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> Re
     images, missing = list[bytes](), dict[int, str]()
     rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
     for read in read_all(dataset, scene.scene, 0, scene.num_frames):
-        images.append(b"" if read.image is None else encode(read.image, recoding))
-        if read.image is None:
-            missing[read.frame] = read.fault
-        elif dataset.posed:
+        try:
+            images.append(_encoded(read, recoding))
+        except BrokenSceneError as error:
+            images.append(b"")
+            missing[read.frame] = str(error)
+            continue
+        if dataset.posed:
             rows[read.frame] = _camera_row(read)
     cameras = rows if dataset.posed else None
     origin = _origin(dataset, scene)
     return RecodedScene(ChunkScene(scene.key, cameras, images, origin.timestamps, origin.url), missing)
+
+
+def _encoded(read: ReadFrame, recoding: Recoding) -> bytes:
+    if read.image is None:
+        raise BrokenSceneError(read.fault)
+    try:
+        return encode(read.image, recoding)
+    except BrokenSceneError as error:
+        raise BrokenSceneError(f"frame {read.frame}: {error}") from error
 
 
 def _origin(dataset: Dataset, scene: SceneLength) -> Origin:
@@ -67,14 +79,21 @@ def _origin(dataset: Dataset, scene: SceneLength) -> Origin:
 
 
 def encode(image: np.ndarray, recoding: Recoding) -> bytes:
-    """A JPEG file of an image (h, w, 3), shrunk where it is larger than wanted; areas are averaged (antialiased)."""
+    """A JPEG file of an image (h, w, 3), shrunk where it is larger than wanted; areas are averaged (antialiased).
+
+    Raises:
+        BrokenSceneError: JPEG does not hold images as large.
+    """
     height, width = image.shape[:2]
     short = min(height, width)
     if recoding.short_side is not None and short > recoding.short_side:
         size = (_scaled(width, recoding.short_side, short), _scaled(height, recoding.short_side, short))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     colours = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, recoding.quality])[1].tobytes()
+    done, data = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, recoding.quality])
+    if not done:
+        raise BrokenSceneError(f"{image.shape[1]} x {image.shape[0]} pixels are more than a JPEG file holds")
+    return data.tobytes()
 
 
 def _scaled(side: int, wanted: int, short: int) -> int:

@@ -123,8 +123,11 @@ def write_split(output: Path, split: Split) -> None:
     """Write ``train.txt``, ``test.txt`` and, where there are some, ``benchmark.txt``: one name a line.
 
     Raises:
-        InputError: they cannot be written.
+        InputError: they cannot be written, or a name would be read back as another or as a comment.
     """
+    for key in (*split.train, *split.test, *split.benchmark):
+        if key != key.strip() or key.startswith("#") or len(key.splitlines()) != 1:
+            raise InputError(f"scene {key!r} cannot stand in a list, whose lines are stripped and comments after a #")
     try:
         for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
             if keys or name != "benchmark":

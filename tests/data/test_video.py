@@ -12,6 +12,7 @@ import pytest
 from openrayzer.data import video
 from openrayzer.data.loading import load_batches
 from openrayzer.data.video import Video
+from openrayzer.data.video_decoder import VideoIndex
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 av = pytest.importorskip("av")
@@ -153,6 +154,22 @@ def test_frames_of_uneven_length_are_on_screen_until_the_next(tmp_path):
     path = write_video(tmp_path / "x.mp4", frames=6, times=times)
     assert read_numbers(opened(path), range(6)) == list(range(6))
     assert read_numbers(opened(path, fps=2.0), range(4)) == [0, 2, 3, 4]  # at 0, 15, 30, 45
+
+
+def test_frames_on_screen_at_each_moment_are_those_of_the_definition():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        times = np.cumsum(generator.integers(1, 30, 20))
+        fps = float(generator.choice([0.5, 3.0, 7.0, 25.0, 30.0]))
+        passed = (times - times[0]) / 90.0
+        moments = np.arange(int(passed[-1] * fps + 1e-6) + 1) / fps
+        wanted = {int(times[passed <= moment + 1e-6][-1]) for moment in moments}
+        assert VideoIndex(times, times[:1], 1 / 90).at_rate(fps).tolist() == sorted(wanted)
+
+
+def test_a_frame_stamped_centuries_later_takes_no_memory():
+    index = VideoIndex(np.array([0, 1, 2, 10**13]), np.array([0]), 1e-3)
+    assert index.at_rate(30.0).tolist() == [0, 2, 10**13]  # 0.033 s later the third is on screen, and till the fourth
 
 
 @pytest.mark.parametrize("rotation", [90, -90, 180])

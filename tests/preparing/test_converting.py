@@ -16,6 +16,7 @@ import torch
 
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.images import Images
+from openrayzer.interfaces import InputError
 from openrayzer.preparing import converting, locking
 from openrayzer.preparing.converting import Conversion
 from openrayzer.preparing.locking import locked
@@ -83,6 +84,17 @@ def test_broken_frames_stay_missing_and_the_others_keep_their_numbers(prepare, w
     assert manifest["chunks"][0]["scenes"]["a"] == {"num_frames": 8, "missing": [2, 5]}
     assert manifest["plan"] == [[["a", 8], ["lost", 2], ["b", 8]]]
     assert prepare("convert", "--from", "chunks", root, "--output", tmp_path / "out").returncode == 1
+
+
+def test_an_image_larger_than_jpeg_holds_is_missing_and_named(prepare, write_root, make_scene, tmp_path):
+    scene = make_scene("a")
+    scene.images[4] = cv2.imencode(".png", np.zeros((2, 66_000, 3), np.uint8))[1].tobytes()
+    done = prepare("convert", "--from", "chunks", write_root([scene]), "--output", tmp_path / "out")
+    assert done.returncode == 1
+    assert "frame 4: 66000 x 2 pixels are more than a JPEG file holds" in done.stdout + done.stderr
+    manifest = json.loads((tmp_path / "out" / "train" / "manifest.json").read_text())
+    assert manifest["chunks"][0]["scenes"]["a"] == {"num_frames": 8, "missing": [4]}
+    assert np.isnan(opened(tmp_path / "out")._table(0).cameras[4]).all()
 
 
 def test_source_without_cameras_gives_chunks_without(prepare, tmp_path):
@@ -332,6 +344,21 @@ def test_files_that_are_gone_or_changed_are_made_again(source, tmp_path, name):
     assert (output / "000000.torch").stat().st_mtime_ns == kept
     conversion(opened(source), output).run(said.append)
     assert said[-1].endswith("is complete already")
+
+
+def test_damaged_plan_is_refused_and_damaged_record_made_again(source, tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    before = conversion(opened(source), output).run(print)
+    plan = output / ".convert" / "plan.json"
+    (output / "manifest.json").unlink()
+    plan.parent.mkdir()
+    plan.write_text(json.dumps({"settings": before["settings"], "chunks": [1]}))
+    with pytest.raises(InputError, match="is damaged; convert into a new folder"):
+        conversion(opened(source), output).run(print)
+    plan.write_text(json.dumps({"settings": before["settings"], "chunks": before["plan"]}))
+    record = {key: value for key, value in before["chunks"][0].items() if key != "scenes"}
+    (plan.parent / "000000.json").write_text(json.dumps(record))
+    assert conversion(opened(source), output).run(print) == before
 
 
 def test_split_names_the_output_of_sources_that_have_none(prepare, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from openrayzer.data.chunks import Chunks
 from openrayzer.interfaces import InputError
-from openrayzer.preparing.splitting import read_scene_names, scene_name, split_scenes
+from openrayzer.preparing.splitting import read_scene_names, scene_name, split_scenes, write_split
 
 HASHES = [f"{number:064x}" for number in range(100, 110)]
 
@@ -100,3 +100,10 @@ def test_benchmark_that_leaves_nothing_out_is_refused(prepare, write_root, make_
     listed.write_text("a\nq\n")
     done = prepare("split", "--from", "chunks", other, "--output", tmp_path / "lists", "--benchmark", listed)
     assert "1 of the 2 names in the --benchmark file match no scene" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["#1 room", " room", "room ", "two\nrooms", "two\x0brooms"])
+def test_names_that_a_list_cannot_hold_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="cannot stand in a list"):
+        write_split(tmp_path, divided(["room", name], test_share=0.0))
+    assert not any(tmp_path.iterdir())

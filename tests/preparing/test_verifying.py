@@ -98,3 +98,17 @@ def test_wrong_arguments_are_named(prepare, arguments, said):
     done = prepare("verify", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
+
+
+@pytest.mark.parametrize("command", ["verify", "pairs", "overlap", "split", "stats"])
+def test_what_is_written_does_not_take_the_place_of_a_file_of_the_source(prepare, write_root, make_scene, command):
+    root = write_root([make_scene("a")])
+    names = {"split": "train.txt", "stats": "statistics.json"}
+    victim = root / "train" / names.get(command, "000000.torch")
+    victim.touch()
+    content = victim.read_bytes()
+    output = victim.parent if command in names else victim
+    done = prepare(command, "--from", "chunks", root, "--output", output)
+    assert done.returncode == 2
+    assert "lies within the source" in done.stderr
+    assert victim.read_bytes() == content
