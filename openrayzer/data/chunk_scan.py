@@ -1,6 +1,6 @@
 """Folders of chunks, looked through: which scenes are there, and what is wrong with the others."""
 
-import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from openrayzer.data.chunk_format import INDEX_NAME
 from openrayzer.data.chunk_table import SceneTable
+from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 _NAMED = 5  # names that one message spells out
@@ -131,14 +132,14 @@ def chunk_folder(root: Path, split: str) -> Path:
 def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dict[str, int]:
     """``index.json``: scene name -> number of its chunk; empty where it is damaged, and ``problems`` says so."""
     path = folder / INDEX_NAME
+    if not os.path.lexists(path):
+        return {}
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        index = read_json_object(path, root=None)
+    except FileError as error:
+        problems.append(f"{path}: {error}; all chunks were looked through instead")
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        problems.append(f"{path} cannot be read ({error}); all chunks were looked through instead")
-        return {}
-    if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
+    if not all(isinstance(name, str) for name in index.values()):
         problems.append(f"{path} is no object of scene names and file names; all chunks were looked through instead")
         return {}
     numbers = {chunk.name: number for number, chunk in enumerate(chunks)}

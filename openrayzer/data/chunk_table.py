@@ -4,6 +4,7 @@ Everything a file claims is checked here once, so that a table that was kept for
 """
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,15 @@ from openrayzer.interfaces import BrokenSceneError
 
 ROTATION_TOLERANCE = 1e-2
 """How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""
+
+_RECORD_BYTES = 64
+"""What one more scene or image takes of a file at the least, as a record in its object tree."""
+
+_USES = 4
+"""How many times the size of its file the scenes of a chunk may need: once is the rule, a little more where a frame
+that stands still is listed again."""
+
+_MAX_URL = 2048  # characters; many scenes can name the same long text, and a conversion would write it for each
 
 _LOCATION = [
     ("header", np.int64),
@@ -72,11 +82,14 @@ def open_descriptor(path: Path) -> Iterator[int]:
     """A file opened for reads at given places.
 
     Raises:
-        BrokenSceneError: it cannot be opened or read.
+        BrokenSceneError: it is no regular file, or cannot be opened or read.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        # a pipe would block for ever without O_NONBLOCK
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise BrokenSceneError(f"{path}: it is no regular file")
             yield descriptor
         finally:
             os.close(descriptor)
@@ -103,7 +116,42 @@ def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
             raise BrokenSceneError(f"{path}: {error}") from error
         if not isinstance(scenes, list):
             raise BrokenSceneError(f"{path}: a chunk is a list of scenes, this file holds a {type(scenes).__name__}")
-        return [_scene_table(descriptor, entries, scene, place, posed=posed) for place, scene in enumerate(scenes)]
+        keys = [scene.get("key") if isinstance(scene, dict) else None for scene in scenes]
+        try:
+            chunk = _Chunk(descriptor, entries, _USES * os.fstat(descriptor).st_size)
+            stated = sum(_RECORD_BYTES + (len(key) if isinstance(key, str) else 0) for key in keys)
+            chunk.claim(stated, f"its {len(scenes)} scenes")
+        except _SceneFaultError as error:
+            raise BrokenSceneError(f"{path}: {error}") from error
+        return [_scene_table(chunk, scene, place, posed=posed) for place, scene in enumerate(scenes)]
+
+
+@dataclass
+class _Chunk:
+    """An opened chunk.
+
+    Its object tree can name one list, text or image any number of times, at two bytes each. So what the scenes need is
+    counted before it is made, and time and memory stay in proportion to the file.
+
+    Attributes:
+        descriptor: where to read.
+        entries: what it holds, without the folder that torch puts around it.
+        unclaimed: bytes that its scenes may still need.
+    """
+
+    descriptor: int
+    entries: Mapping[str, ZipEntry]
+    unclaimed: int
+
+    def claim(self, num_bytes: int, what: str) -> None:
+        """Count something that a scene needs.
+
+        Raises:
+            _SceneFaultError: it is more than is left; nothing is counted then.
+        """
+        if num_bytes > self.unclaimed:
+            raise _SceneFaultError(f"{what} need more bytes than the file has: it names the same over and over")
+        self.unclaimed -= num_bytes
 
 
 def _check_kind(descriptor: int) -> None:
@@ -133,9 +181,7 @@ def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
     return inner
 
 
-def _scene_table(
-    descriptor: int, entries: Mapping[str, ZipEntry], scene: Any, position: int, *, posed: bool
-) -> SceneTable:
+def _scene_table(chunk: _Chunk, scene: Any, position: int, *, posed: bool) -> SceneTable:
     key = scene.get("key") if isinstance(scene, dict) else None
     if not isinstance(key, str):
         return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
@@ -144,11 +190,17 @@ def _scene_table(
             raise _SceneFaultError(
                 "its key cannot be part of a file name: it is empty, leaves the folder or is not printable"
             )
-        images = _image_rows(entries, scene.get("images"))
-        origin = _origin(descriptor, entries, scene, len(images))
-        if not posed:
+        listed = scene.get("images")
+        if not isinstance(listed, list):
+            raise _SceneFaultError("it has no list of images")
+        if not listed:
+            raise _SceneFaultError("it has no frames")
+        stored = _checked_cameras(scene.get("cameras"), len(listed)) if posed else None
+        images = _image_rows(chunk, listed)
+        origin = _origin(chunk, scene, len(images))
+        if stored is None:
             return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32), origin=origin)
-        cameras = _read_cameras(descriptor, entries, scene.get("cameras"), len(images))
+        cameras = _read_cameras(chunk, stored)
     except (_SceneFaultError, ZipFormatError) as error:
         return SceneTable(key, fault=str(error))
     faults = camera_faults(cameras)
@@ -161,29 +213,26 @@ class _SceneFaultError(ValueError):
     pass
 
 
-def _origin(descriptor: int, entries: Mapping[str, ZipEntry], scene: Mapping[str, Any], frames: int) -> Origin:
+def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
     """What is there of it; nobody needs it, so nothing is said of what is not."""
     url, times = scene.get("url"), scene.get("timestamps")
     timestamps = np.zeros(0, np.int64)
     if isinstance(times, TensorRecord) and times.dtype == "int64" and times.shape == (frames,):
         with suppress(_SceneFaultError, ZipFormatError):
-            start, size = _byte_range(entries, times, "timestamps")
-            data = read_entry(descriptor, entries[f"data/{times.storage}"], start=start, size=size)
-            timestamps = np.frombuffer(data, np.int64)
-    return Origin(url if isinstance(url, str) else "", timestamps)
+            timestamps = np.frombuffer(_tensor_bytes(chunk, times, "timestamps"), np.int64)
+    return Origin(url if isinstance(url, str) and len(url) <= _MAX_URL else "", timestamps)
 
 
-def _image_rows(entries: Mapping[str, ZipEntry], images: Any) -> np.ndarray:
-    if not isinstance(images, list):
-        raise _SceneFaultError("it has no list of images")
-    if not images:
-        raise _SceneFaultError("it has no frames")
+def _image_rows(chunk: _Chunk, images: list[Any]) -> np.ndarray:
+    what = f"its {len(images)} images"
+    chunk.claim(_RECORD_BYTES * len(images), what)  # before any is looked at
     rows = []
     for frame, image in enumerate(images):
         if not isinstance(image, TensorRecord) or image.dtype != "uint8" or len(image.shape) != 1:
             raise _SceneFaultError(f"image {frame} is not a uint8 tensor with one axis")
-        start, size = _byte_range(entries, image, f"image {frame}")
-        rows.append((*entries[f"data/{image.storage}"], start, size))
+        start, size = _byte_range(chunk.entries, image, f"image {frame}")
+        rows.append((*chunk.entries[f"data/{image.storage}"], start, size))
+    chunk.claim(sum(row[-1] for row in rows), what)
     return np.array(rows, _LOCATION)
 
 
@@ -199,13 +248,21 @@ def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str
     return tensor.offset * width, count * width
 
 
-def _read_cameras(descriptor: int, entries: Mapping[str, ZipEntry], cameras: Any, frames: int) -> np.ndarray:
+def _tensor_bytes(chunk: _Chunk, tensor: TensorRecord, what: str) -> bytes:
+    start, size = _byte_range(chunk.entries, tensor, what)
+    return read_entry(chunk.descriptor, chunk.entries[f"data/{tensor.storage}"], start=start, size=size)
+
+
+def _checked_cameras(cameras: Any, frames: int) -> TensorRecord:
     if not isinstance(cameras, TensorRecord) or cameras.dtype not in ("float32", "float64"):
         raise _SceneFaultError("it has no tensor 'cameras' of float32")
     if cameras.shape != (frames, CAMERA_COLUMNS):
         raise _SceneFaultError(f"cameras have shape {cameras.shape}, {frames} images need ({frames}, {CAMERA_COLUMNS})")
-    start, size = _byte_range(entries, cameras, "cameras")
-    data = read_entry(descriptor, entries[f"data/{cameras.storage}"], start=start, size=size)
+    return cameras
+
+
+def _read_cameras(chunk: _Chunk, cameras: TensorRecord) -> np.ndarray:
+    data = _tensor_bytes(chunk, cameras, "cameras")
     return np.frombuffer(data, cameras.dtype).reshape(cameras.shape).astype(np.float32)
 
 

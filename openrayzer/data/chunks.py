@@ -1,6 +1,7 @@
 """Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
 
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -172,7 +173,7 @@ class Chunks(Dataset):
     def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
         """The side index where there is one that fits; else None, and a sentence in ``problems``."""
         path = self.frame_index or folder / FRAME_INDEX_NAME
-        if self.frame_index is None and not path.exists():
+        if self.frame_index is None and not os.path.lexists(path):
             return None
         try:
             return read_frame_index(path, self._chunks, posed=self.posed)

@@ -1,11 +1,11 @@
 """View sampler ``evaluation_index``: the published choices of views, in pixelSplat's JSON form."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
 
 _NAMED = 5  # faults that one message spells out
@@ -39,12 +39,9 @@ class EvaluationIndex(ViewSampler):
 
 def _read_index(path: Path) -> dict[str, ViewChoice | None]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"the evaluation index {path} cannot be read: {reason}") from error
-    if not isinstance(entries, dict):
-        raise InputError(f"the evaluation index {path} must be an object of scene names, it is {_kind(entries)}")
+        entries = read_json_object(path, root=None)
+    except FileError as error:
+        raise InputError(f"the evaluation index {path} cannot be used: {error}") from error
     choices: dict[str, ViewChoice | None] = {}
     faults = []
     for key, entry in entries.items():

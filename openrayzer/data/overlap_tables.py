@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.plain_files import FileError, read_plain_file
 from openrayzer.interfaces import InputError
 
 SCENE_FILE = "covisibility.json"
@@ -96,10 +97,10 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = "it does not exist" if isinstance(error, FileNotFoundError) else str(error)
-        raise InputError(f"the overlap table {path} cannot be read: {reason}") from error
+        return json.loads(read_plain_file(path, root=None))
+    except (ValueError, RecursionError) as error:
+        fault = error if isinstance(error, FileError) else f"it is no JSON, was it cut short? {error}"
+        raise InputError(f"the overlap table {path} cannot be used: {fault}") from error
 
 
 def _curve(table: Any) -> OverlapCurve | str:

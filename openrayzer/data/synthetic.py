@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.data.chunks import Chunks
+from openrayzer.data.plain_files import read_plain_file
 from openrayzer.data.rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
 
@@ -110,15 +111,15 @@ def _is_ready(root: Path, settings: FilmSettings) -> bool:
         InputError: it holds other rooms, or something that is not rooms.
     """
     manifest = root / MANIFEST_NAME
-    try:
-        found = json.loads(manifest.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if root.is_dir() and any(root.iterdir()):
+    if not os.path.lexists(manifest):
+        if root.is_file() or (root.is_dir() and any(root.iterdir())):
             raise InputError(
                 f"{root} is not empty and holds no {MANIFEST_NAME}; give synthetic rooms a folder of their own"
-            ) from None
+            )
         return False
-    except (OSError, ValueError) as error:
+    try:
+        found = json.loads(read_plain_file(manifest, root=None))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{manifest} cannot be read ({error}); delete the folder {root} to write it anew") from error
     wanted = _wanted(settings)
     if found == wanted:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 MAX_PICKLE_BYTES = 1 << 24
 """A larger object tree is refused: it would be that of some 200,000 tensors."""
 
+_MAX_AXES = 64  # NumPy's limit; a shape may be named again and again, and is looked at each time
+
 _REBUILD, _ORDERED_DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 _DTYPES = {
     "torch ByteStorage": "uint8", "torch CharStorage": "int8", "torch ShortStorage": "int16",
@@ -84,6 +86,13 @@ class _Global(str):
     """A name that the file refers to; never looked up."""
 
     __slots__ = ()
+
+
+def _plain_key(key: Any) -> Any:
+    """The key of a dict, unless it is a tuple: some hundred bytes can nest one that takes for ever to hash."""
+    if isinstance(key, tuple):
+        raise TypeError
+    return key
 
 
 class _Machine:
@@ -203,11 +212,11 @@ class _Machine:
 
     def set_item(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
-        self.a(dict)[key] = value
+        self.a(dict)[_plain_key(key)] = value
 
     def set_items(self) -> None:
         items = self.pop_mark()
-        self.a(dict).update(zip(items[::2], items[1::2], strict=True))
+        self.a(dict).update(zip(map(_plain_key, items[::2]), items[1::2], strict=True))
 
     def a(self, kind: type) -> Any:
         if type(self.stack[-1]) is not kind:
@@ -230,7 +239,7 @@ class _Machine:
 
     def persistent(self) -> None:
         kind, storage, name, _, _ = self.stack.pop()
-        if kind != "storage" or type(name) is not str:
+        if kind != "storage" or type(storage) is not _Global or type(name) is not str:
             raise TypeError
         self.stack.append((name, _DTYPES[storage]))
 
@@ -244,7 +253,7 @@ class _Machine:
         if name != _REBUILD:
             raise TypeError
         (storage, dtype), offset, shape, strides = arguments[:4]
-        if len(shape) != len(strides):
+        if len(shape) != len(strides) or len(shape) > _MAX_AXES:
             raise TypeError
         for count in (offset, *shape, *strides):
             if type(count) is not int or count < 0:

@@ -61,7 +61,7 @@ def index_chunks(folder: Path, output: Path, *, processes: int, posed: bool = Tr
     """
     chunks, problems = find_chunks(folder), list[str]()
     names = SceneNames(chunks, read_names(folder, chunks, problems), problems)
-    sizes = [path.stat().st_size for path in chunks]
+    sizes = [_size(path) for path in chunks]
     processes = min(processes, 1 + sum(sizes) // _BYTES_PER_PROCESS)
     num_scenes = num_frames = 0
     try:
@@ -117,6 +117,13 @@ def _image_problems(path: Path, key: str, rows: np.ndarray) -> list[str]:
         return []
     frame = min(faults)
     return [f"{path}: scene {key!r}: {len(faults)} frame(s) look broken, the first is frame {frame}: {faults[frame]}"]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a link to nowhere; whoever opens it names it
+        return 0
 
 
 def _state_or_none(path: Path) -> ChunkState:

@@ -1,7 +1,9 @@
 """Tiny chunks, written here, so that nothing need be downloaded."""
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import Timer
 
 import cv2
 import numpy as np
@@ -66,3 +68,26 @@ def make_picture() -> Callable[..., bytes]:
 def make_cameras() -> Callable[[int], np.ndarray]:
     """Makes camera rows."""
     return camera_rows
+
+
+@pytest.fixture
+def waiting_pipe() -> Iterator[Callable[[Path], Path]]:
+    """Makes a pipe that keeps whoever reads it waiting, for some seconds at most, so that no test can hang."""
+    ends = []
+
+    def let_go() -> None:
+        while ends:
+            os.close(ends.pop())
+
+    timer = Timer(5, let_go)
+    timer.start()
+
+    def make(path: Path) -> Path:
+        os.mkfifo(path)
+        ends.append(os.open(path, os.O_RDWR | os.O_NONBLOCK))
+        return path
+
+    yield make
+    timer.cancel()
+    timer.join()
+    let_go()

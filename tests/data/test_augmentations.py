@@ -197,11 +197,15 @@ def test_cut_outs_come_from_files(tmp_path, clip):
     assert (differing(pasted) > 0).all()
 
 
-def test_what_cannot_be_pasted_is_named(tmp_path, clip):
+def test_what_cannot_be_pasted_is_named(tmp_path, clip, waiting_pipe):
     with pytest.raises(InputError, match=r"has no files \.png"):
         CopyPaste(folder=tmp_path)
     (tmp_path / "broken.png").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"broken\.png cannot be pasted: it is neither JPEG nor PNG"):
+        CopyPaste(folder=tmp_path, probability=1.0).apply(clip, random())
+    (tmp_path / "broken.png").unlink()
+    waiting_pipe(tmp_path / "broken.png")
+    with pytest.raises(InputError, match=r"broken\.png cannot be pasted: it is no regular file"):
         CopyPaste(folder=tmp_path, probability=1.0).apply(clip, random())
 
 

@@ -204,6 +204,104 @@ def test_tensors_may_share_a_storage(tmp_path, make_picture, make_cameras):
     np.testing.assert_allclose(frames.c2w[0, 0, 3], 2, atol=1e-5)
 
 
+def scene_of(images, key="a") -> dict[str, object]:
+    """A scene, as torch.save gets it, of a list that others may share, with usable cameras."""
+    cameras = torch.eye(4)[:3].reshape(1, 12).expand(len(images), 12)
+    return {"key": key, "images": images, "cameras": torch.cat([torch.ones(len(images), 6), cameras], dim=1)}
+
+
+def save(root, scenes):
+    (root / "train").mkdir()
+    torch.save(scenes, root / "train" / "000000.torch")
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_scenes_that_share_images_cannot_outgrow_their_file(tmp_path, make_picture, posed):
+    own, shared = (torch.from_numpy(np.frombuffer(make_picture(i), np.uint8).copy()) for i in (1, 2))
+    shared = scene_of([shared] * 100)
+    many = [shared | {"key": f"s{i}"} for i in range(1000)]
+    save(tmp_path, [scene_of([own], "own"), *many])
+    dataset = opened(tmp_path, posed=posed)
+    size = (tmp_path / "train" / "000000.torch").stat().st_size
+    assert dataset.key(0) == "own"
+    assert 1 < len(dataset) < 100
+    assert sum(dataset._table(i).images["size"].sum() for i in range(len(dataset))) < 4 * size
+    assert "its 100 images need more bytes than the file has: it names the same over and over" in dataset.problems[-1]
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_images_are_counted_before_they_are_looked_at(tmp_path, monkeypatch, posed):
+    """A list of 200,000 costs nothing ten times: neither cameras nor bytes of the file speak for it."""
+    images, cameras = [torch.zeros(1, dtype=torch.uint8)] * 200_000, torch.zeros(3, 18)
+    bombs = [{"key": f"b{i}", "images": images, "cameras": cameras} for i in range(10)]
+    save(tmp_path, [scene_of(images[:1], "good"), *bombs])
+    looked, look = [], chunk_table._byte_range
+    monkeypatch.setattr(
+        chunk_table, "_byte_range", lambda entries, tensor, what: looked.append(what) or look(entries, tensor, what)
+    )
+    tables = chunk_table.read_chunk_table(tmp_path / "train" / "000000.torch", posed=posed)
+    assert [table.key for table in tables if not table.fault] == ["good"]
+    assert len(looked) < 10
+
+
+def test_a_scene_may_list_an_image_again(tmp_path, make_picture):
+    images = [torch.from_numpy(np.frombuffer(make_picture(i), np.uint8).copy()) for i in range(4)]
+    save(tmp_path, [scene_of([*images, images[3], images[3]])])
+    dataset = opened(tmp_path)
+    assert (dataset.problems, dataset.num_frames(0)) == ((), 6)
+    assert tuple(dataset.read(0, [5]).images[0][0, 0]) == (3, 252, 7)
+
+
+@pytest.mark.parametrize(
+    "scenes",
+    [
+        pytest.param([{"key": "a"}] * 100_000, id="one scene again and again"),
+        pytest.param([3] * 100_000, id="no scenes"),
+        pytest.param([{"key": key, "n": n} for key in ["k" * 10_000] for n in range(100)], id="a long name"),
+    ],
+)
+def test_more_scenes_than_a_file_can_hold_are_refused_with_it(write_root, make_scene, scenes):
+    root = write_root([make_scene("a")], index=False)
+    torch.save(scenes, root / "train" / "000001.torch")
+    dataset = opened(root)
+    assert keys(dataset) == ["a"]
+    assert len(dataset.problems) == 1
+    assert f"000001.torch: its {len(scenes)} scenes need more bytes than the file has" in dataset.problems[0]
+
+
+def test_a_long_address_is_left_out(tmp_path, make_picture):
+    image = torch.from_numpy(np.frombuffer(make_picture(0), np.uint8).copy())
+    save(tmp_path, [scene_of([image], f"s{n}") | {"url": "u" * n} for n in (2048, 2049)])
+    dataset = opened(tmp_path)
+    assert [dataset.origin(scene).url for scene in range(2)] == ["u" * 2048, ""]
+
+
+@pytest.mark.parametrize("scan_limit", SCAN_LIMITS)
+def test_chunk_that_is_a_pipe_is_named(write_root, make_scene, waiting_pipe, scan_limit):
+    root = write_root([make_scene("a")])
+    pipe = waiting_pipe(root / "train" / "000001.torch")
+    (root / "train" / "000002.torch").mkdir()
+    dataset = opened(root, scan_limit=scan_limit)
+    assert keys(dataset) == ["a"]
+    assert f"{pipe}: it is no regular file" in dataset.problems
+    assert f"{root / 'train' / '000002.torch'}: it is no regular file" in dataset.problems
+
+
+@pytest.mark.parametrize("name", ["index.json", "frame_index.bin"])
+def test_index_that_is_no_file_is_named_and_done_without(write_root, make_scene, waiting_pipe, name):
+    root = write_root([make_scene("a")], index=False)
+    path = waiting_pipe(root / "train" / name)
+    dataset = opened(root)
+    assert keys(dataset) == ["a"]
+    assert "it is no regular file" in dataset.problems[0]
+    for place, said in (("/dev/zero", "it is no regular file"), ("nowhere", "no such file")):
+        path.unlink()
+        path.symlink_to(place)
+        dataset = opened(root)
+        assert keys(dataset) == ["a"]
+        assert said in dataset.problems[0].lower()
+
+
 @pytest.mark.parametrize("key", ["../evil", "/etc/passwd", "a/../../b", "..\\evil", "", "a\nb", "a\0b"])
 def test_key_that_could_leave_a_folder_is_left_out(write_root, make_scene, key):
     dataset = opened(write_root([make_scene("good"), make_scene(key)], index=False))
@@ -224,10 +322,10 @@ def test_other_keys_are_kept(write_root, make_scene, key):
         ([{"key": 3}], "no dict with a text 'key'"),
         ([{"key": "a", "images": [], "cameras": torch.zeros(0, 18)}], "'a' is left out: it has no frames"),
         ([{"key": "a", "cameras": torch.zeros(0, 18)}], "no list of images"),
-        ([{"key": "a", "images": ["x"]}], "image 0 is not a uint8 tensor"),
-        ([{"key": "a", "images": [torch.zeros(3)]}], "image 0 is not a uint8 tensor"),
+        ([{"key": "a", "images": ["x"], "cameras": torch.zeros(1, 18)}], "image 0 is not a uint8 tensor"),
+        ([{"key": "a", "images": [torch.zeros(3)], "cameras": torch.zeros(1, 18)}], "image 0 is not a uint8 tensor"),
         ([{"key": "a", "images": [torch.zeros(3, dtype=torch.uint8)]}], "no tensor 'cameras'"),
-        ([{"key": "a", "images": [torch.zeros(6, dtype=torch.uint8)[::2]]}], "image 0 has no plain storage"),
+        ([scene_of([torch.zeros(6, dtype=torch.uint8)[::2]])], "image 0 has no plain storage"),
         ([], "its chunks are empty"),
     ],
 )

@@ -99,8 +99,8 @@ def test_released_folders_are_read_as_one_file_is(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": {"1": 0.', r"overlap\.json cannot be read: "),
-        ("[" * 100_000, "cannot be read: "),
+        ('{"a": {"1": 0.', r"overlap\.json cannot be used: it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
         ("[1]", "must be an object"),
         ("{}", "with some scene"),
         ('{"a": 3}', "'a': expected an object of intervals, got 3"),
@@ -123,10 +123,18 @@ def test_malformed_table_is_named_when_read(tmp_path, content, message):
 
 
 def test_missing_tables_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.json cannot be read: it does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.json cannot be used: there is no such file"):
         read_overlap_tables(tmp_path / "nowhere.json")
     with pytest.raises(InputError, match=r"has no <scene>/covisibility\.json"):
         read_overlap_tables(tmp_path)
+
+
+def test_table_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
+    (tmp_path / "a").mkdir()
+    pipe = waiting_pipe(tmp_path / "a" / "covisibility.json")
+    for path in (pipe, tmp_path):
+        with pytest.raises(InputError, match=r"covisibility\.json cannot be used: it is no regular file"):
+            read_overlap_tables(path)
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,18 @@ def test_a_damaged_manifest_is_named(tmp_path):
         rooms(tmp_path).open()
 
 
+def test_a_manifest_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
+    waiting_pipe(tmp_path / MANIFEST_NAME)
+    with pytest.raises(InputError, match=r"rooms\.json cannot be read \(it is no regular file\)"):
+        rooms(tmp_path).open()
+
+
+def test_a_root_that_is_a_file_is_left_alone(tmp_path):
+    (tmp_path / "file").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"not empty and holds no rooms\.json"):
+        rooms(tmp_path / "file").open()
+
+
 def test_an_empty_folder_is_filled(tmp_path):
     rooms(tmp_path).open()
     assert (tmp_path / MANIFEST_NAME).is_file()

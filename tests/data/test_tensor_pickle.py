@@ -4,7 +4,10 @@ import io
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openrayzer.data.tensor_pickle import PickleRefusedError, TensorRecord, read_tree
+
+ROOT = Path(__file__).parents[2]
 
 
 def tree_bytes(value: object) -> bytes:
@@ -106,3 +111,27 @@ def test_changed_bytes_end_in_a_tree_or_a_refusal(data):
         read_tree(bytes(original))
     except PickleRefusedError as error:
         assert str(error)  # noqa: PT017
+
+
+def test_keys_that_are_tuples_are_refused():
+    with pytest.raises(PickleRefusedError, match="damaged"):
+        read_tree(tree_bytes({(1, 2): 3}))
+    with pytest.raises(PickleRefusedError, match="damaged"):
+        read_tree(tree_bytes({(1, 2): 3, "b": 4}))
+
+
+def test_nothing_that_takes_for_ever_to_hash_is_hashed():
+    nested = b")" + b"q\x00h\x00\x86" * 60  # a pair of pairs of pairs
+    key = b"\x80\x02}" + nested + b"Ns."
+    kind = b"\x80\x02(X\x07\x00\x00\x00storage" + nested + b"X\x01\x00\x00\x000NNtQ."
+    for data in (key, kind):
+        code = f"from openrayzer.data.tensor_pickle import read_tree; read_tree({data!r})"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+        assert "its object tree is damaged near byte" in done.stderr
+
+
+def test_tensor_of_too_many_axes_is_refused():
+    tree = tree_bytes(torch.zeros([1] * 64))
+    assert read_tree(tree).shape == (1,) * 64
+    with pytest.raises(PickleRefusedError, match="damaged"):
+        read_tree(tree.replace(b"K\x01" * 2, b"K\x01" * 3))

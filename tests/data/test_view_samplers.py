@@ -201,9 +201,9 @@ def test_index_says_why_a_scene_has_no_views(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": {"context": [0, 5', r"index\.json cannot be read: "),
-        ("[" * 100_000, "cannot be read: "),
-        ("[1]", "must be an object of scene names, it is a list"),
+        ('{"a": {"context": [0, 5', r"index\.json cannot be used: it is no JSON"),
+        ("[" * 100_000, "it is no JSON"),
+        ("[1]", "it holds a list, not an object"),
         ({"a": 3}, "'a': expected null or an object with context and target, got a number"),
         ({"a": {"context": [0]}}, "'a': 'target' must be a list of frame numbers, got nothing"),
         ({"a": {"context": [], "target": [1]}}, "'context' must be a list of frame numbers, got an empty list"),
@@ -219,5 +219,10 @@ def test_malformed_index_is_named_when_read(tmp_path, content, message):
 
 
 def test_missing_index_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.json cannot be read: it does not exist"):
+    with pytest.raises(InputError, match=r"nowhere\.json cannot be used: there is no such file"):
         EvaluationIndex(path=tmp_path / "nowhere.json")
+
+
+def test_index_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
+    with pytest.raises(InputError, match=r"index\.json cannot be used: it is no regular file"):
+        EvaluationIndex(path=waiting_pipe(tmp_path / "index.json"))

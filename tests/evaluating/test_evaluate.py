@@ -379,7 +379,7 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"lpips_vgg": Path("nowhere.pth")}, "nowhere.pth does not exist; get https://download.pytorch.org"),
         ({"checkpoint": "step_00000007"}, "checkpoint 'step_00000007'"),
         ({"data": (Path("nowhere"),)}, "nowhere"),
-        ({"index": Path("nowhere.json")}, "evaluation index nowhere.json cannot be read: it does not exist"),
+        ({"index": Path("nowhere.json")}, "evaluation index nowhere.json cannot be used: there is no such file"),
         ({"overrides": ("model.width=64",)}, r"--set model.width=64: only data\.\* and evaluation\.\*"),
         ({"overrides": ("evaluation.max_scenes=1",)}, "max_scenes=1 is an option here: take --max_scenes N"),
         ({"overrides": ("data.image_size[0]=16",)}, r"image_size\[0\]=16 is an option here: take --image_size H W"),

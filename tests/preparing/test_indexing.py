@@ -2,7 +2,9 @@
 
 import os
 
+import numpy as np
 import pytest
+import torch
 
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
@@ -57,6 +59,23 @@ def test_problems_move_with_the_index(write_root, make_scene, tmp_path):
     assert "frame(s) marked missing, the first is frame 5" in dataset.problems[0]
     assert "1 frame(s) look broken, the first is frame 2: it has no bytes" in dataset.problems[1]
     assert all(problem.startswith(str(tmp_path / "moved" / "train")) for problem in dataset.problems)
+
+
+def test_link_to_nowhere_is_a_problem(write_root, make_scene):
+    train = write_root([make_scene("a")]) / "train"
+    (train / "000001.torch").symlink_to("nowhere")
+    report = index_chunks(train, train / FRAME_INDEX_NAME, processes=1)
+    assert (report.num_chunks, report.num_scenes) == (2, 1)
+    assert "000001.torch: it cannot be read: No such file" in report.problems[0]
+
+
+def test_index_stays_in_proportion_to_its_chunks(write_root, make_scene):
+    train = write_root([make_scene("a")]) / "train"
+    images = [torch.from_numpy(np.frombuffer(make_scene("b").images[0], np.uint8).copy())] * 1000
+    torch.save([{"key": f"s{i}", "images": images} for i in range(1000)], train / "000001.torch")
+    report = index_chunks(train, train / FRAME_INDEX_NAME, processes=1, posed=False)
+    assert report.num_scenes >= 1
+    assert report.num_bytes < 8 * report.chunk_bytes
 
 
 def test_full_disk_is_told_and_leaves_the_old_index(write_root, make_scene, monkeypatch):

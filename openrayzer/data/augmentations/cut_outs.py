@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from openrayzer.data.image_files import ImageError, decode_image
+from openrayzer.data.plain_files import FileError, read_plain_file
 from openrayzer.interfaces import InputError
 
 SIDE = 96
@@ -42,9 +43,9 @@ class CutOuts:
             return np.concatenate([texture(generator), blob(generator)])
         file = self.files[int(generator.integers(len(self.files)))]
         try:
-            data = file.read_bytes()
+            data = read_plain_file(file, root=None)
             image = decode_image(data)  # refuses what is no whole image of a sane size
-        except (OSError, ImageError) as error:
+        except (FileError, ImageError) as error:
             raise InputError(f"{file} cannot be pasted: {error}") from error
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
