@@ -4,7 +4,6 @@ Everything a file claims is checked here once, so that a table that was kept for
 """
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 from openrayzer.data.chunk_format import CAMERA_COLUMNS
 from openrayzer.data.lazy_scenes import is_usable_key
 from openrayzer.data.origins import Origin
+from openrayzer.data.plain_files import FileError, opened_plain
 from openrayzer.data.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
 from openrayzer.data.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
 from openrayzer.interfaces import BrokenSceneError
@@ -85,14 +85,10 @@ def open_descriptor(path: Path) -> Iterator[int]:
         BrokenSceneError: it is no regular file, or cannot be opened or read.
     """
     try:
-        # a pipe would block for ever without O_NONBLOCK
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BrokenSceneError(f"{path}: it is no regular file")
+        with opened_plain(path) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
+    except FileError as error:
+        raise BrokenSceneError(f"{path}: {error}") from error
     except OSError as error:
         raise BrokenSceneError(f"{path}: it cannot be read: {error.strerror or error}") from error
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from openrayzer.data.colmap_model import ColmapCamera, ColmapImage, read_cameras, read_images
 from openrayzer.data.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes, PosedFrame, image_sides, posed_scene
-from openrayzer.data.lazy_scenes import relative_key
+from openrayzer.data.lazy_scenes import nothing_found, relative_key
 from openrayzer.data.lens_distortion import Lens, LensError, check_lens
 from openrayzer.data.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
-from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.interfaces import DATASETS
 
 MODEL_FOLDERS = ("sparse", "sparse/0", "colmap/sparse/0", "colmap/sparse", "dense/sparse", ".")
 """Where a scene's model may be, the first that is there."""
@@ -64,8 +64,8 @@ class Colmap(ImageScenes):
         scenes = dict.fromkeys(self._scene_of(folder) for folder in folders)
         places = [(relative_key(scene, self.root), scene) for scene in scenes]
         if not places:
-            raise InputError(f"no COLMAP model in {self.root} or the folders below it: looked for cameras.bin or "
-                             f"cameras.txt{'; ' if problems else ''}{'; '.join(problems[:5])}")  # fmt: skip
+            what = f"no COLMAP model in {self.root} or the folders below it: looked for cameras.bin or cameras.txt"
+            raise nothing_found(what, problems)
         return places
 
     def _scene_of(self, folder: Path) -> Path:

@@ -18,7 +18,7 @@ from openrayzer.data.image_scenes import (
     pose_matrix,
     posed_scene,
 )
-from openrayzer.data.lazy_scenes import relative_key
+from openrayzer.data.lazy_scenes import nothing_found, relative_key
 from openrayzer.data.lens_distortion import Lens
 from openrayzer.data.plain_files import (
     FileError,
@@ -92,8 +92,7 @@ class Dl3dv(ImageScenes):
         found = find_folders(self.root, lambda files: TABLE in files, follow_links=self.follow_links, problems=problems)
         places = [(relative_key(_named(folder, self.root), self.root), folder / TABLE) for folder in found]
         if not places:
-            raise InputError(f"no scenes: looked for {TABLE} in {self.root} and the folders below it"
-                             f"{'; ' if problems else ''}{'; '.join(problems[:5])}")  # fmt: skip
+            raise nothing_found(f"no scenes: looked for {TABLE} in {self.root} and the folders below it", problems)
         return places
 
     def load(self, place: Path) -> ImageScene:

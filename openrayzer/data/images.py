@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 
 from openrayzer.data.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes
-from openrayzer.data.lazy_scenes import relative_key
+from openrayzer.data.lazy_scenes import nothing_found, relative_key
 from openrayzer.data.plain_files import FileError, find_folders, list_folder, require_folder
-from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.interfaces import DATASETS
 
 OTHER_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".dng"})
 """Kinds of images that are not read: such a file is a frame that is marked missing."""
@@ -42,10 +42,9 @@ class Images(ImageScenes):
             for folder in find_folders(self.root, _has_images, follow_links=self.follow_links, problems=problems)
         ]
         if not found:
-            raise InputError(
-                f"no images in {self.root} or the folders below it: looked for "
-                f"{', '.join(sorted(IMAGE_SUFFIXES))}{'; ' if problems else ''}{'; '.join(problems[:5])}"
-            )
+            suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+            what = f"no images in {self.root} or the folders below it: looked for {suffixes}"
+            raise nothing_found(what, problems)
         return found
 
     def load(self, place: Path) -> ImageScene:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -210,21 +210,31 @@ def relative_key(place: Path, root: Path) -> str:
 
 
 def read_lines(path: Path) -> dict[str, int]:
-    """Lines of a list and where they first are; blank lines, repetitions, and what follows a ``#`` at a line's start
-    are left out.
+    """What ``lines_of`` finds in a file.
 
     Raises:
         InputError: it cannot be read.
     """
     try:
-        text = read_plain_file(path, root=None).decode("utf-8")
+        return lines_of(read_plain_file(path, root=None).decode("utf-8"))
     except (FileError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: {error}") from error
+
+
+def lines_of(text: str) -> dict[str, int]:
+    """Lines of a list and where they first are; blank lines, repetitions, and what follows a ``#`` at a line's start
+    are left out.
+    """
     lines: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if (stripped := line.strip()) and not stripped.startswith("#"):
             lines.setdefault(stripped, number)
     return lines
+
+
+def nothing_found(what: str, problems: Sequence[str]) -> InputError:
+    """The error of a source without scenes, with the first problems that may be why."""
+    return InputError("; ".join([what, *problems[:_NAMED]]))
 
 
 def _chosen(found: Mapping[str, Path], names: Path, problems: list[str]) -> dict[str, Path]:

@@ -13,10 +13,10 @@ from openrayzer.data.image_scenes import (
     number,
     posed_scene,
 )
-from openrayzer.data.lazy_scenes import read_lines, relative_key
+from openrayzer.data.lazy_scenes import nothing_found, read_lines, relative_key
 from openrayzer.data.lens_distortion import Lens
 from openrayzer.data.plain_files import FileError, Listing, find_folders, inner_name, read_json_object, require_folder
-from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.interfaces import DATASETS
 
 TABLE = "opencv_cameras.json"
 
@@ -58,8 +58,7 @@ class OpencvCameras(ImageScenes):
             )
             places = [(relative_key(folder, self.root), folder / TABLE) for folder in found]
         if not places:
-            raise InputError(f"no scenes: looked for {TABLE} in {self.root}{'; ' if problems else ''}"
-                             f"{'; '.join(problems[:5])}")  # fmt: skip
+            raise nothing_found(f"no scenes: looked for {TABLE} in {self.root}", problems)
         return places
 
     def _listed(self, problems: list[str]) -> Iterable[tuple[str, Path]]:

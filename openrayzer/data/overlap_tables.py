@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.chunk_format import write_atomically
-from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json
 from openrayzer.interfaces import InputError
 
 SCENE_FILE = "covisibility.json"
@@ -97,10 +97,9 @@ def _read_folder(folder: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(read_plain_file(path, root=None))
-    except (ValueError, RecursionError) as error:
-        fault = error if isinstance(error, FileError) else f"it is no JSON, was it cut short? {error}"
-        raise InputError(f"the overlap table {path} cannot be used: {fault}") from error
+        return read_json(path, root=None, limit=MAX_FILE_BYTES)
+    except FileError as error:
+        raise InputError(f"the overlap table {path} cannot be used: {error}") from error
 
 
 def _curve(table: Any) -> OverlapCurve | str:

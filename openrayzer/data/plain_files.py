@@ -5,6 +5,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -40,21 +41,35 @@ def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTE
     try:
         if root is not None and not within(path, root):
             raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
-        # a pipe would block for ever without O_NONBLOCK
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise FileError("it is no regular file")
-            if status.st_size > limit:
-                raise FileError(f"it has {status.st_size} bytes, more than the {limit} allowed")
-            return file.read(status.st_size)
+        with opened_plain(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
+            size = os.fstat(descriptor).st_size
+            if size > limit:
+                raise FileError(f"it has {size} bytes, more than the {limit} allowed")
+            return file.read(size)
     except FileNotFoundError as error:
         raise FileError("there is no such file") from error
     except OSError as error:
         raise FileError(f"it cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a zero byte in the name
         raise error if isinstance(error, FileError) else FileError(f"it cannot be read: {error}") from error
+
+
+@contextmanager
+def opened_plain(path: Path) -> Iterator[int]:
+    """The descriptor of a file opened for reads.
+
+    Raises:
+        FileError: it is no regular file.
+        OSError: it cannot be opened.
+    """
+    # a pipe would block for ever without O_NONBLOCK
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileError("it is no regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def check_plain_file(path: Path, *, root: Path | None) -> None:
@@ -77,21 +92,29 @@ def file_state(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
 
 
-def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BYTES) -> dict[str, Any]:
-    """The object in a JSON file; NaN and infinities are let through, so that their place can be named.
+def read_json(path: Path, *, root: Path | None, limit: int) -> Any:
+    """What a JSON file holds; NaN and infinities are let through, so that their place can be named.
 
     Args:
         path, root, limit: see ``read_plain_file``.
 
     Raises:
-        FileError: see ``read_plain_file``; or it is no JSON, or no object.
+        FileError: see ``read_plain_file``; or it is no JSON.
     """
+    content = read_plain_file(path, root=root, limit=limit)
     try:
-        content = json.loads(read_plain_file(path, root=root, limit=limit))
-    except FileError:
-        raise
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise FileError(f"it is no JSON, was it cut short? {error}") from error
+
+
+def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BYTES) -> dict[str, Any]:
+    """The object in a JSON file; see ``read_json``.
+
+    Raises:
+        FileError: see there; or it is no object.
+    """
+    content = read_json(path, root=root, limit=limit)
     if not isinstance(content, dict):
         raise FileError(f"it holds a {type(content).__name__}, not an object")
     return content

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openrayzer.data.image_scenes import ImageScene, ImageScenes, PosedFrame, camera_to_world, number, posed_scene
-from openrayzer.data.lazy_scenes import read_lines
+from openrayzer.data.lazy_scenes import nothing_found, read_lines
 from openrayzer.data.lens_distortion import Lens
 from openrayzer.data.plain_files import FileError, Listing, read_json_object
 from openrayzer.interfaces import DATASETS, InputError
@@ -52,7 +52,7 @@ class Processed(ImageScenes):
             else:
                 places.append((place.stem, place))
         if not places:
-            raise InputError(f"{path} names no scene that is there{'; ' if problems else ''}{'; '.join(problems[:5])}")
+            raise nothing_found(f"{path} names no scene that is there", problems)
         return places
 
     def load(self, place: Path) -> ImageScene:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.data.chunks import Chunks
-from openrayzer.data.plain_files import read_plain_file
+from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json
 from openrayzer.data.rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
 
@@ -118,8 +118,8 @@ def _is_ready(root: Path, settings: FilmSettings) -> bool:
             )
         return False
     try:
-        found = json.loads(read_plain_file(manifest, root=None))
-    except (ValueError, RecursionError) as error:
+        found = read_json(manifest, root=None, limit=MAX_FILE_BYTES)
+    except FileError as error:
         raise InputError(f"{manifest} cannot be read ({error}); delete the folder {root} to write it anew") from error
     wanted = _wanted(settings)
     if found == wanted:

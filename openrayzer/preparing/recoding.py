@@ -45,26 +45,25 @@ def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> Re
     images, missing = list[bytes](), dict[int, str]()
     rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
     for read in read_all(dataset, scene.scene, 0, scene.num_frames):
-        try:
-            images.append(_encoded(read, recoding))
-        except BrokenSceneError as error:
-            images.append(b"")
-            missing[read.frame] = str(error)
-            continue
-        if dataset.posed:
+        data, fault = _encoded(read, recoding)
+        images.append(data)
+        if not data:
+            missing[read.frame] = fault
+        elif dataset.posed:
             rows[read.frame] = _camera_row(read)
     cameras = rows if dataset.posed else None
     origin = _origin(dataset, scene)
     return RecodedScene(ChunkScene(scene.key, cameras, images, origin.timestamps, origin.url), missing)
 
 
-def _encoded(read: ReadFrame, recoding: Recoding) -> bytes:
+def _encoded(read: ReadFrame, recoding: Recoding) -> tuple[bytes, str]:
+    """A frame as it is stored; no bytes, and why, where it is missing."""
     if read.image is None:
-        raise BrokenSceneError(read.fault)
+        return b"", read.fault
     try:
-        return encode(read.image, recoding)
+        return encode(read.image, recoding), ""
     except BrokenSceneError as error:
-        raise BrokenSceneError(f"frame {read.frame}: {error}") from error
+        return b"", f"frame {read.frame}: {error}"
 
 
 def _origin(dataset: Dataset, scene: SceneLength) -> Origin:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.lazy_scenes import lines_of
 from openrayzer.data.plain_files import FileError, read_plain_file
 from openrayzer.interfaces import InputError
 
@@ -126,7 +127,7 @@ def write_split(output: Path, split: Split) -> None:
         InputError: they cannot be written, or a name would be read back as another or as a comment.
     """
     for key in (*split.train, *split.test, *split.benchmark):
-        if key != key.strip() or key.startswith("#") or len(key.splitlines()) != 1:
+        if list(lines_of(key)) != [key]:
             raise InputError(f"scene {key!r} cannot stand in a list, whose lines are stripped and comments after a #")
     try:
         for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
@@ -144,8 +145,7 @@ def _write(text: bytes, path: Path) -> None:
 def _names(text: str, *, is_json: bool, path: Path) -> frozenset[str]:
     if not is_json:
         hashes = _HASH.findall(text.lower())
-        lines = [line.strip() for line in text.splitlines()]
-        return frozenset(hashes or (line for line in lines if line and not line.startswith("#")))
+        return frozenset(hashes or lines_of(text))
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
