@@ -109,6 +109,58 @@ class AttentionBackend(ABC):
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]: ...
 
+    def attend_with_lse(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
+        """What ``attend`` returns, without a graph, and the log-sum-exp of each query's scores, float32 or better.
+
+        Attention to several sets of keys is merged by these numbers. The default keeps all n * m scores in memory.
+        """
+        scores = _scores(query, key)
+        lse = scores.logsumexp(dim=-1)
+        weights = (scores - lse[..., None]).exp().to(value.dtype)
+        return torch.einsum("bhnm,bmhe->bnhe", weights, value), lse
+
+    def attend_backward(
+        self,
+        gradient: Float[Tensor, "b n heads e"],
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+        out: Float[Tensor, "b n heads e"],
+        lse: Float[Tensor, "b heads n"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
+        """What these keys contribute to the gradients of queries, keys and values.
+
+        Args:
+            gradient: of ``out``.
+            query: as in ``attend_with_lse``.
+            key: some or all of the keys that the queries see.
+            value: their values.
+            out: the result of attention to all keys that the queries see.
+            lse: the log-sum-exp of the scores of all these keys.
+
+        Source: Dao et al. 2022, "FlashAttention", algorithm 4.
+        """
+        weights = (_scores(query, key) - lse[..., None]).exp()
+        along = torch.einsum("bnhe,bnhe->bhn", gradient.to(lse.dtype), out.to(lse.dtype))
+        products = torch.einsum("bnhe,bmhe->bhnm", gradient, value).to(lse.dtype)
+        of_scores = (weights * (products - along[..., None]) * query.shape[-1] ** -0.5).to(query.dtype)
+        return (
+            torch.einsum("bhnm,bmhe->bnhe", of_scores, key),
+            torch.einsum("bhnm,bnhe->bmhe", of_scores, query),
+            torch.einsum("bhnm,bnhe->bmhe", weights.to(gradient.dtype), gradient),
+        )
+
+
+def _scores(query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> Float[Tensor, "b heads n m"]:
+    """q k^T / sqrt(e), float32 or better."""
+    scores = torch.einsum("bnhe,bmhe->bhnm", query * query.shape[-1] ** -0.5, key)
+    return scores if scores.dtype == torch.float64 else scores.float()
+
 
 class CameraHead(nn.Module, ABC):
     """Cameras from tokens; each batch element by itself, in float32 whatever the autocast dtype.

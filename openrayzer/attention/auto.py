@@ -43,6 +43,25 @@ class AutoAttention(AttentionBackend):
     ) -> Float[Tensor, "b n heads e"]:
         return self.choose(query, key).attend(query, key, value)
 
+    def attend_with_lse(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
+        return self.choose(query, key).attend_with_lse(query, key, value)
+
+    def attend_backward(
+        self,
+        gradient: Float[Tensor, "b n heads e"],
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+        out: Float[Tensor, "b n heads e"],
+        lse: Float[Tensor, "b heads n"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
+        return self.choose(query, key).attend_backward(gradient, query, key, value, out, lse)
+
     def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
         """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
         if torch.compiler.is_compiling():  # decides once per compiled shape anyway, and cannot follow the rest

@@ -4,11 +4,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
+from openrayzer.attention.fused import FusedAttention
+from openrayzer.interfaces import ATTENTION_BACKENDS
 
 
 @ATTENTION_BACKENDS.register("sdpa")
-class ScaledDotProductAttention(AttentionBackend):
+class ScaledDotProductAttention(FusedAttention):
     """PyTorch's scaled_dot_product_attention: flash, memory-efficient or plain, whichever fits the call."""
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:

@@ -34,6 +34,26 @@ class XformersAttention(AttentionBackend):
             raise RuntimeError(f"attention backend 'xformers' cannot run: {self.refusal(query)}; use 'auto' or 'sdpa'")
         return _operators().memory_efficient_attention(query, key, value)
 
+    def attend_with_lse(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
+        out, lse = _operators().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
+        return out, lse[..., : query.shape[1]]  # some operators pad it
+
+    def attend_backward(
+        self,
+        gradient: Float[Tensor, "b n heads e"],
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+        out: Float[Tensor, "b n heads e"],
+        lse: Float[Tensor, "b heads n"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
+        return _operators().fmha.memory_efficient_attention_backward(gradient, out, lse.contiguous(), query, key, value)
+
 
 def operator_refusal(*, capability: tuple[int, int], dtype: torch.dtype, head_width: int) -> str:
     """Why no xformers operator takes such a call; empty if one does.

@@ -1,16 +1,16 @@
 """Who sees whom among views, without masks: queries of some views against the keys that they may see, and no others.
 
-Every function is one call of an attention backend or a few, so that all backends work and nothing is computed that a
-mask would throw away.
+Every function makes one call of an attention backend, or a number of calls that grows with the logarithm of the number
+of views. So all backends work, and nothing is computed that a mask would throw away.
 """
 
 from functools import partial
 
-import torch
 from einops import rearrange
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
+from openrayzer.layers.merged_attention import Sees, merged_attention
 
 
 def own_view(backend: AttentionBackend) -> Look:
@@ -48,25 +48,11 @@ def _all_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> H
 
 
 def _earlier_views(query: Heads, shown: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
-    if memory is not None:
-        shown = KeyValue(torch.cat([memory.key, shown.key], dim=1), torch.cat([memory.value, shown.value], dim=1))
-    key, value = (rearrange(x, "b v n h e -> b (v n) h e") for x in (shown.key, shown.value))
-    n, remembered = query.shape[2], shown.key.shape[1] - query.shape[1]
-    rows = []
-    for view in range(query.shape[1]):
-        seen = (remembered + view + 1) * n
-        rows.append(backend.attend(query[:, view], key[:, :seen], value[:, :seen]))
-    return torch.stack(rows, dim=1)
+    remembered: list[tuple[Sees, KeyValue]] = [] if memory is None else [("all", memory)]
+    return merged_attention(query, [("prefix", shown), *remembered], backend)
 
 
 def _memory_and_own_view(
     query: Heads, shown: KeyValue, *, memory: KeyValue, prefix: bool, backend: AttentionBackend
 ) -> Heads:
-    key, value = (rearrange(x, "b v n h e -> b (v n) h e") for x in (memory.key, memory.value))
-    rows = []
-    for view in range(query.shape[1]):
-        seen = (view + 1) * memory.key.shape[2] if prefix else key.shape[1]
-        keys = torch.cat([key[:, :seen], shown.key[:, view]], dim=1)
-        values = torch.cat([value[:, :seen], shown.value[:, view]], dim=1)
-        rows.append(backend.attend(query[:, view], keys, values))
-    return torch.stack(rows, dim=1)
+    return merged_attention(query, [("own", shown), ("prefix" if prefix else "all", memory)], backend)
