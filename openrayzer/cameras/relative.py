@@ -35,6 +35,7 @@ class RelativeHead(CameraHead):
     """
 
     compares_views = True
+    start: Float[Tensor, " r"]
 
     def __init__(
         self,
@@ -52,7 +53,8 @@ class RelativeHead(CameraHead):
         self.bounds = CameraBounds(
             initial_focal=initial_focal, min_focal=min_focal, max_focal=max_focal, max_translation=max_translation
         )
-        self.width, self.identity = width, identity
+        self.width = width
+        self.register_buffer("start", torch.tensor([*identity, 0.0, 0.0, 0.0]), persistent=False)
         self.canonical, self.initial_focal = canonical, initial_focal
         self.intrinsics = square_pixel_intrinsics if focal_unit == "shorter_side" else equal_share_intrinsics
         self.relative = float32_mlp(2 * width, width, len(identity) + 3)
@@ -61,7 +63,7 @@ class RelativeHead(CameraHead):
 
     @abstractmethod
     def rotation(self, values: Float[Tensor, "b v r"]) -> Float[Tensor, "b v 3 3"]:
-        """Rotations from ``identity`` plus what the network adds."""
+        """Rotations from ``start`` plus what the network adds."""
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         features = reduce(tokens.float(), "b v n d -> b v d", "mean")
@@ -70,7 +72,7 @@ class RelativeHead(CameraHead):
         canonical = features[:, chosen]
         offsets = self.relative(torch.cat([repeat(canonical, "b d -> b v d", v=num_views), features], dim=-1))
         moves = torch.arange(num_views, device=tokens.device)[:, None] != chosen  # the canonical view stays
-        values = offsets * moves + offsets.new_tensor([*self.identity, 0.0, 0.0, 0.0])
+        values = offsets * moves + self.start
         c2w = pose_from(self.rotation(values[..., :-3]), self.bounds.translation(values[..., -3:]))
         focal = self.bounds.focal(self.initial_focal + self.focal(canonical))
         return Cameras(c2w, self.intrinsics(repeat(focal, "b 1 -> b v", v=num_views), image_size))

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from openrayzer.geometry.precision import full_precision, no_autocast, product
+from openrayzer.geometry.small_svd import signed_svd
 
 SHORTEST = 1e-6
 """Vectors shorter than this get a default direction before they are scaled to length 1; bounds that gradient."""
@@ -72,25 +73,21 @@ def rotation_from_9d(values: Float[Tensor, "*batch 9"], *, normalise_rows: bool 
 
 
 class _NearestRotation(torch.autograd.Function):
-    """U diag(1, 1, det(U V^T)) V^T of M = U S V^T.
+    """U V^T of M = U S V^T, where U and V are rotations and the last entry of S has the sign of det M.
 
     Differentiating through the SVD itself gives NaN where singular values coincide, as they do at every rotation.
-    The projection is smooth there: with R = U' V^T and M = U' S' V^T, where the last column of U' and the last
-    entry of S' carry the sign, dM = dR R^T M + R d(R^T M) and the symmetry of R^T M give
-    dM -> V^T R^T dR V = (X - X^T) / (s_i + s_j) for X = U'^T dM V. ``backward`` is its adjoint.
+    The projection is smooth there: with R = U V^T, dM = dR R^T M + R d(R^T M) and the symmetry of R^T M give
+    dM -> V^T R^T dR V = (X - X^T) / (s_i + s_j) for X = U^T dM V. ``backward`` is its adjoint.
     """
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        # The SVD raises on NaN, but one bad sample must reach the loss, where training can skip the step.
+        # One bad sample must reach the loss, where training can skip the step; its gradient stays finite.
         finite = matrix.isfinite().all(dim=(-2, -1), keepdim=True)
         eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
-        u, s, vt = torch.linalg.svd(torch.where(finite, matrix, eye))
-        sign = torch.linalg.det(product(u, vt)).sign()
-        signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
-        u, s = u * signs[..., None, :], s * signs
-        ctx.save_for_backward(u, s, vt)
-        return torch.where(finite, product(u, vt), torch.nan)
+        svd = signed_svd(torch.where(finite, matrix, eye))
+        ctx.save_for_backward(svd.u, svd.s, svd.vt)
+        return torch.where(finite, product(svd.u, svd.vt), torch.nan)
 
     @staticmethod
     @once_differentiable
