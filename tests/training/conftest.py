@@ -1,81 +1,8 @@
 """Fixtures of the training tests: one process group for all of them, toy runs in it."""
 
-import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pytest
+sys.path.insert(0, str(Path(__file__).parent))  # in_process.py and toy.py are no test modules
 
-sys.path.insert(0, str(Path(__file__).parent))  # toy.py is no test module
-
-from openrayzer.composer import load_experiment
-from openrayzer.training import run
-from openrayzer.training.distributed import Process, started
-from openrayzer.training.random_state import seed_all
-
-
-@pytest.fixture(scope="session")
-def process() -> Iterator[Process]:
-    """This process, alone; DeepSpeed cannot start twice in one interpreter."""
-    launched = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE")}
-    with ExitStack() as stack:
-        yield stack.enter_context(started())
-    for name, value in launched.items():
-        os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-
-
-@pytest.fixture
-def train(process: Process, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """``training.run.train`` on a toy experiment, in this process."""
-    import toy
-    from deepspeed.runtime import torch_autocast
-
-    @contextmanager
-    def again() -> Iterator[Process]:
-        yield process
-
-    monkeypatch.setattr(run, "started", again)
-    monkeypatch.setattr(torch_autocast, "TORCH_AUTOCAST_INITIALIZED", False)
-
-    def one(folder: Path, *, resume: str = "auto", **changes: object) -> int:
-        monkeypatch.setattr(torch_autocast, "TORCH_AUTOCAST_INITIALIZED", False)  # else later engines see it
-        experiment = toy.experiment(**changes)
-        resolved = {"train": {"steps": experiment.train.steps, "batch_size": experiment.train.batch_size}}
-        return run.train(experiment, resolved=resolved, run_folder=folder, resume=resume)
-
-    return one
-
-
-@pytest.fixture
-def train_file(train: Callable[..., int]) -> Callable[..., int]:
-    """What tools/train.py does with an experiment file, in this process."""
-    from deepspeed.runtime import torch_autocast
-
-    def one(file: Path, output: Path, *overrides: str, resume: str = "auto") -> int:
-        torch_autocast.TORCH_AUTOCAST_INITIALIZED = False  # put back by the monkeypatch of ``train``
-        plan = load_experiment(file, overrides=overrides)
-        seed_all(plan.resolved["train"]["seed"])
-        return run.train(plan.build(), resolved=plan.resolved, run_folder=output, resume=resume)
-
-    return one
-
-
-@pytest.fixture
-def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The working directory is one where the synthetic rooms of the tiny experiments are made once."""
-    folder = tmp_path_factory.getbasetemp() / "rooms_of_the_tiny"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.chdir(folder)
-
-
-@pytest.fixture(autouse=True)
-def _quiet_package() -> Iterator[None]:
-    """Whatever a run does to the logger of the package is undone."""
-    logger = logging.getLogger("openrayzer")
-    before = logger.level, list(logger.handlers)
-    yield
-    logger.setLevel(before[0])
-    logger.handlers[:] = before[1]
+from in_process import process, quiet_package, rooms, train, train_file  # noqa: F401  fixtures

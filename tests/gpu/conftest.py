@@ -1,0 +1,91 @@
+"""The suite for machines with a GPU: its order, its device, and the table at its end.
+
+It runs by ``python -m pytest -m gpu``; docs/gpus.md says more. Without a GPU its tests are skipped.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # gpu_suite.py and gpu_table.py are no test modules
+sys.path.insert(1, str(Path(__file__).parents[1] / "training"))  # neither are in_process.py and toy.py
+
+from gpu_suite import ORDER, tf32
+from gpu_table import FIGURE, Check, table
+from in_process import process, quiet_package, rooms, train, train_file  # noqa: F401  fixtures
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files of this folder in their order; other tests stay where they are."""
+    places = [place for place, item in enumerate(items) if item.path.stem in ORDER]
+    ours = sorted((items[place] for place in places), key=lambda item: ORDER.index(item.path.stem))
+    for place, item in zip(places, ours, strict=True):
+        items[place] = item
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    """Where the suite computes."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU, and torch.cuda.is_available() is False: python tools/check_gpu.py says why")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the tests that ask for the same bits twice
+    return torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpu(device: torch.device) -> Iterator[torch.device]:
+    """The device in good order and without TF32. After an error in a kernel every later call fails; it shows here."""
+    synchronise(device)
+    with tf32(False):
+        yield device
+    synchronise(device)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait, so that an error of the device shows here."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Puts what a check has measured into the table."""
+    return lambda text: request.node.user_properties.append((FIGURE, text))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table, where a check of the suite has run."""
+    from openrayzer.cluster.installation import installation
+
+    checks = [check_of(report) for report in reports_of(terminalreporter)]
+    if any(check.result != "skipped" for check in checks):
+        terminalreporter.section("GPU suite, to be pasted into an issue")
+        terminalreporter.write_line("\n".join(table(installation(), checks)))
+
+
+def reports_of(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
+    """One report of every test of this folder that needs a GPU, in the order in which they ran."""
+    reports = {}
+    for kind in ("passed", "skipped", "failed", "error"):
+        for report in terminalreporter.stats.get(kind, []):
+            if "gpu" in report.keywords and report.nodeid.startswith("tests/gpu/"):
+                reports[report.nodeid] = report
+    return sorted(reports.values(), key=lambda report: report.start)
+
+
+def check_of(report: pytest.TestReport) -> Check:
+    """The table's line for a report."""
+    figures = [str(value) for name, value in report.user_properties if name == FIGURE]
+    if report.outcome == "skipped":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        return Check(report.nodeid, "skipped", report.duration, reason.removeprefix("Skipped: "))
+    if report.outcome == "failed":
+        crash = getattr(report.longrepr, "reprcrash", None)
+        figures.append(crash.message if crash is not None else str(report.longrepr))
+        return Check(report.nodeid, "FAILED" if report.when == "call" else "ERROR", report.duration, "; ".join(figures))
+    return Check(report.nodeid, "passed", report.duration, "; ".join(figures))
