@@ -1,0 +1,141 @@
+"""Losses, metrics and geometry on a GPU against the CPU, whether products may be rounded to TF32 or not.
+
+All of them claim float32, so the setting must change nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_suite import difference, distance, tf32
+from torch import Tensor
+
+from openrayzer.evaluation.image_metrics import psnr, ssim
+from openrayzer.geometry.rays import plucker_rays
+from openrayzer.geometry.rotations import geodesic_angle, rotation_from_6d, rotation_from_9d, so3_exp, so3_log
+from openrayzer.interfaces import LOSSES
+from openrayzer.layers.lpips import Lpips
+from openrayzer.types import Cameras
+
+pytestmark = pytest.mark.gpu
+CPU = torch.device("cpu")
+NAMES = [entry.name for entry in LOSSES if entry.target.__module__.startswith("openrayzer.")]
+FLOAT32 = 1e-4
+"""Rounding to TF32 keeps 10 bits, 1e-3, so that it would show."""
+VGG19 = [
+    (0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256),
+    (16, 256, 256), (19, 256, 512), (21, 512, 512), (23, 512, 512), (25, 512, 512), (28, 512, 512), (30, 512, 512),
+]  # fmt: skip
+ALEXNET = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3)]
+
+
+@pytest.fixture(params=[False, True], ids=["ieee", "tf32"])
+def rounding(gpu: torch.device, request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """The GPU, with products of float32 as they are or rounded to TF32."""
+    with tf32(request.param):
+        yield gpu
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
+    """What losses with a network need, by name: files of random weights that keep activations as large as they were."""
+    folder = tmp_path_factory.mktemp("backbones")
+    vgg = _features([(index, inputs, outputs, 3) for index, inputs, outputs in VGG19])
+    torch.save(vgg, folder / "vgg19.pt")
+    torch.save(_features(ALEXNET), folder / "alexnet.pth")
+    return {
+        "perceptual": {"weights": folder / "vgg19.pt"},
+        "lpips": {"backbone": folder / "alexnet.pth", "net": "alex"},
+    }
+
+
+def _features(layers: list[tuple[int, int, int, int]]) -> dict[str, Tensor]:
+    generator, state = torch.Generator().manual_seed(0), {}
+    for index, inputs, outputs, side in layers:
+        scale = (2 / (inputs * side * side)) ** 0.5
+        state[f"features.{index}.weight"] = (
+            torch.randn(outputs, inputs, side, side, generator=generator) * scale
+        )  # He's initialization
+        state[f"features.{index}.bias"] = 0.1 * torch.randn(outputs, generator=generator)
+    return state
+
+
+def images(seed: int) -> Tensor:
+    return torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_and_its_gradient(
+    rounding: torch.device, name: str, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]
+):
+    found = []
+    for device in (CPU, rounding):
+        loss = LOSSES[name](**backbones.get(name, {})).to(device)
+        prediction, target = images(0).to(device).requires_grad_(), images(1).to(device)
+        value = loss(prediction, target)
+        value.backward()
+        found.append((value, prediction.grad))
+    (right, right_gradient), (value, gradient) = found
+    errors = difference(value, right), distance([gradient], [right_gradient])
+    figure(f"value {errors[0]:.1e}, gradient {errors[1]:.1e}")
+    assert errors[0] < FLOAT32
+    assert errors[1] < 10 * FLOAT32  # where a ReLU or an absolute value is near zero, either side is right
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_metrics(rounding: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]):
+    lpips = Lpips(net="alex", backbone=Path(str(backbones["lpips"]["backbone"])))
+    found = {}
+    for name, measure in {"psnr": psnr, "ssim": ssim, "lpips": lpips}.items():
+        right = measure(images(0), images(1))
+        moved = lpips.to(rounding) if name == "lpips" else measure
+        found[name] = difference(moved(images(0).to(rounding), images(1).to(rounding)), right)
+    figure(", ".join(f"{name} {error:.1e}" for name, error in found.items()))
+    assert max(found.values()) < FLOAT32
+
+
+def test_the_nearest_rotation_and_its_gradient(rounding: torch.device, figure: Callable[[str], None]):
+    """Of random matrices, of rotations, of reflections and of the identity, whose singular values coincide."""
+    generator = torch.Generator().manual_seed(3)
+    random = torch.randn(4096, 9, generator=generator)
+    turned = so3_exp(torch.randn(512, 3, generator=generator)).flatten(1)
+    wanted = torch.randn(5121, 3, 3, generator=generator)
+    values = torch.cat([random, turned, -turned, torch.eye(3).reshape(1, 9)])
+    results = []
+    for device in (CPU, rounding):
+        given = values.to(device).requires_grad_()
+        rotation = rotation_from_9d(given)
+        (rotation * wanted.to(device)).sum().backward()
+        results.append((rotation.detach(), given.grad))
+    (right, right_gradient), (rotation, gradient) = results
+    apart = rotation.mT.cpu() @ rotation.cpu() - torch.eye(3)
+    settled = right_gradient.norm(dim=1) < 100  # where two singular values nearly cancel, nobody's digits are right
+    errors = (
+        distance([rotation.cpu()[settled]], [right[settled]]),
+        distance([gradient.cpu()[settled]], [right_gradient[settled]]),
+    )
+    figure(f"rotation {errors[0]:.1e}, gradient {errors[1]:.1e}, from orthogonal {apart.abs().max():.1e}")
+    assert settled.float().mean() > 0.85  # reflections are not
+    assert apart.abs().max() < 1e-5
+    assert errors[0] < FLOAT32
+    assert errors[1] < 1e-2
+
+
+def test_geometry(rounding: torch.device, figure: Callable[[str], None]):
+    generator = torch.Generator().manual_seed(4)
+    turns, six = torch.randn(256, 3, generator=generator), torch.randn(256, 6, generator=generator)
+    c2w = torch.eye(4).repeat(2, 3, 1, 1)
+    c2w[..., :3, 3] = torch.rand(2, 3, 3, generator=generator)
+    cameras = Cameras(c2w, torch.tensor([0.8, 1.1, 0.5, 0.5]).repeat(2, 3, 1))
+    maps: dict[str, Callable[[torch.device], Tensor]] = {
+        "exp": lambda device: so3_exp(turns.to(device)),
+        "log": lambda device: so3_log(so3_exp(turns.to(device))),
+        "6d": lambda device: rotation_from_6d(six.to(device)),
+        "angle": lambda device: geodesic_angle(so3_exp(turns.to(device)), rotation_from_6d(six.to(device))),
+        "rays": lambda device: plucker_rays(cameras.to(device), (32, 48)),
+    }
+    found = {name: distance([compute(rounding)], [compute(CPU)]) for name, compute in maps.items()}
+    figure(", ".join(f"{name} {error:.1e}" for name, error in found.items()))
+    assert max(found.values()) < FLOAT32
