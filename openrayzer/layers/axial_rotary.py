@@ -9,7 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.layers.cosine_attention import Heads, Turn
+from openrayzer.layers.cosine_attention import Turn
 from openrayzer.layers.rotary import PlaneTurn
 
 LOWEST, HIGHEST = math.pi, 10 * math.pi
@@ -58,7 +58,7 @@ def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head
     k = head_width // 8
     plane_turn = PlaneTurn(F.pad(angles, (k, 0)))  # no angle for the time axis
 
-    def turn(heads: Heads) -> Heads:
+    def turn(heads: Float[Tensor, "*more heads e"]) -> Float[Tensor, "*more heads e"]:
         turning, rest = heads.split([6 * k, head_width - 6 * k], dim=-1)
         return torch.cat([plane_turn(turning), rest], dim=-1)
 

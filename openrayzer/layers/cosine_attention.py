@@ -14,7 +14,7 @@ SHORTEST_SQUARE = 1e-6
 """Added to the squared length of queries and keys, so that a vector of zeros has a gradient. Source: RayDer."""
 
 SMALLEST_SCALE = 1e-3
-"""The learned scale counts as this where it falls below, because its root is taken."""
+"""The learned scale counts as this where it falls below."""
 
 Heads = Float[Tensor, "b v n heads e"]
 
@@ -30,14 +30,15 @@ class KeyValue:
 Look = Callable[[Heads, KeyValue], Heads]
 """What queries read, given also what their own views show."""
 
-Turn = Callable[[Heads], Heads]
+Turn = Callable[[Float[Tensor, "*more b v n heads e"]], Float[Tensor, "*more b v n heads e"]]
 """Turns queries and keys by their tokens' positions."""
 
 
 class CosineAttention(nn.Module):
     """softmax(s cos(q, k)) v with one learned s per head; no biases.
 
-    Queries and keys are scaled to length sqrt(s). As ``Look`` divides scores by sqrt(e), queries are longer by that.
+    Keys are scaled to length 1 and queries to s sqrt(e), because ``Look`` divides scores by sqrt(e). So the gradient of
+    s is one sum over the queries; a share of s in the keys would take a second one.
 
     Args:
         width: token width d.
@@ -59,11 +60,14 @@ class CosineAttention(nn.Module):
         """What the tokens read, and what they show."""
         packed = self.query_key_value(tokens)
         packed = rearrange(packed, "b v n (three h e) -> three b v n h e", three=3, h=self.num_heads)
-        query, key, value = packed.unbind(0)
-        scale = full_precision(self.scale).clamp(min=SMALLEST_SCALE)[:, None]  # (h, 1)
-        query = turn(_with_length(query, (scale * query.shape[-1]).sqrt()))
-        shown = KeyValue(turn(_with_length(key, scale.sqrt())), value)
+        query, key = turn(_with_length(packed[:2], self._lengths(packed.shape[-1]))).unbind(0)
+        shown = KeyValue(key, packed[2])
         return self.out(rearrange(look(query, shown), "b v n h e -> b v n (h e)")), shown
+
+    def _lengths(self, head_width: int) -> Float[Tensor, "two 1 1 1 heads 1"]:
+        """Of queries and of keys."""
+        scale = full_precision(self.scale).clamp(min=SMALLEST_SCALE)
+        return rearrange(torch.stack([scale * head_width**0.5, torch.ones_like(scale)]), "two h -> two 1 1 1 h 1")
 
 
 def num_heads_of(width: int, head_width: int) -> int:
@@ -77,12 +81,14 @@ def num_heads_of(width: int, head_width: int) -> int:
     return width // head_width
 
 
-def unturned(heads: Heads) -> Heads:
+def unturned(heads: Float[Tensor, "*more b v n heads e"]) -> Float[Tensor, "*more b v n heads e"]:
     """A ``Turn`` for tokens that have no position."""
     return heads
 
 
-def _with_length(heads: Heads, length: Float[Tensor, "heads 1"]) -> Heads:
+def _with_length(
+    heads: Float[Tensor, "two b v n heads e"], length: Float[Tensor, "two 1 1 1 heads 1"]
+) -> Float[Tensor, "two b v n heads e"]:
     values = full_precision(heads)
     square = torch.linalg.vector_norm(values, dim=-1, keepdim=True).square()
     return (values * (torch.rsqrt(square + SHORTEST_SQUARE) * length)).to(heads.dtype)

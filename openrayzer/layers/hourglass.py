@@ -141,7 +141,7 @@ class Hourglass(nn.Module):
             tokens: what the views' patches say, on the finest grid.
             registers: one further token of the middle per view.
             image_size: height and width in pixels.
-            code: of the role that the views play.
+            code: of the role that the views play, or of the roles that they play in turn.
             looks: whom each middle block's attention among views sees.
             turn_around: what it does to queries and keys.
             backend: computes the attention inside a view.

@@ -8,9 +8,9 @@ Source: for the merging and its gradient, Dao et al. 2022, "FlashAttention", sec
 "Ring Attention with Blockwise Transformers".
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -21,30 +21,32 @@ from torch.autograd.function import once_differentiable
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.cosine_attention import Heads, KeyValue
 
-Sees = Literal["own", "prefix", "all"]
-"""Of a source's views, view i sees view i, views 0 to i, or all."""
 
-
-def merged_attention(query: Heads, sources: Sequence[tuple[Sees, KeyValue]], backend: AttentionBackend) -> Heads:
+def merged_attention(query: Heads, sources: Sequence[tuple[KeyValue, "Meetings"]], backend: AttentionBackend) -> Heads:
     """One softmax over everything that each view sees.
 
     Args:
         query: of the views that look.
-        sources: what they see, each a tensor of its own. "own" and "prefix" need as many views as look.
+        sources: keys and values, each a tensor of its own, and which queries meet them. Every query meets a key, and
+            none meets a key twice.
         backend: computes the blocks.
     """
-    tensors = [tensor for _, source in sources for tensor in (source.key, source.value)]
-    return _Merged.apply(backend, tuple(sees for sees, _ in sources), query, *tensors)
+    tensors = [tensor for source, _ in sources for tensor in (source.key, source.value)]
+    return _Merged.apply(backend, tuple(meetings for _, meetings in sources), query, *tensors)
 
 
 @dataclass(frozen=True)
-class _Blocks:
+class Blocks:
     """``count`` runs of ``size`` neighbouring views, the first run from view ``first``, one every ``stride`` views."""
 
     first: int
     size: int
     count: int = 1
     stride: int = 0
+
+    def doubled(self) -> "Blocks":
+        """The same blocks on an axis where each view is two."""
+        return replace(self, first=2 * self.first, size=2 * self.size, stride=2 * self.stride)
 
     def view(self, values: Float[Tensor, "b v n *rest"]) -> Float[Tensor, "b count size n *rest"]:
         """These views, in the memory of ``values``."""
@@ -70,30 +72,48 @@ class _Blocks:
         return rearrange(values, "(b c) h (s n) -> b c s n h", c=self.count, s=self.size)
 
 
-def _blocks(sees: Sees, looking: int, shown: int) -> Iterator[tuple[_Blocks, _Blocks]]:
-    """Pairs of queries and keys that together are all that the views see; every pair is seen completely."""
-    if sees == "all":
-        yield _Blocks(0, looking), _Blocks(0, shown)
-        return
-    each = _Blocks(0, 1, count=looking, stride=1)
-    yield each, each
-    size = 1
-    while sees == "prefix" and size < looking:  # of every 2 x size views the second half sees the first
-        pairs = looking // (2 * size)
+Meetings = tuple[tuple[Blocks, Blocks], ...]
+"""Blocks of queries, each with the block of keys that it sees completely."""
+
+
+def everything(looking: int, shown: int) -> Meetings:
+    """Each of ``looking`` views sees all of ``shown`` views."""
+    return ((Blocks(0, looking), Blocks(0, shown)),)
+
+
+def itself(views: int) -> Meetings:
+    """View i sees view i."""
+    each = Blocks(0, 1, count=views, stride=1)
+    return ((each, each),)
+
+
+def earlier(views: int) -> Meetings:
+    """View i sees views 0 to i - 1: of every 2, 4, 8, ... views the second half sees the first."""
+    meetings, size = list[tuple[Blocks, Blocks]](), 1
+    while size < views:
+        pairs = views // (2 * size)
         if pairs:
-            yield _Blocks(size, size, pairs, 2 * size), _Blocks(0, size, pairs, 2 * size)
+            meetings.append((Blocks(size, size, pairs, 2 * size), Blocks(0, size, pairs, 2 * size)))
         start = pairs * 2 * size
-        if looking - start > size:  # the last pair, whose second half is shorter
-            yield _Blocks(start + size, looking - start - size), _Blocks(start, size)
+        if views - start > size:  # the last pair, whose second half is shorter
+            meetings.append((Blocks(start + size, views - start - size), Blocks(start, size)))
         size *= 2
+    return tuple(meetings)
+
+
+def for_pairs(meetings: Meetings) -> Meetings:
+    """The same where two queries, side by side on the view axis, take the place of each."""
+    return tuple((queries.doubled(), keys) for queries, keys in meetings)
 
 
 class _Merged(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, backend: AttentionBackend, sees: tuple[Sees, ...], query: Tensor, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, backend: AttentionBackend, sources: tuple[Meetings, ...], query: Tensor, *tensors: Tensor
+    ) -> Tensor:
         parts = []
-        for key, value, pairs in _sources(sees, query, tensors):
-            for queries, keys in pairs:
+        for key, value, meetings in zip(tensors[::2], tensors[1::2], sources, strict=True):
+            for queries, keys in meetings:
                 out, lse = backend.attend_with_lse(queries.heads(query), keys.heads(key), keys.heads(value))
                 parts.append((queries, queries.unpack(out), queries.unpack_lse(lse)))
         total = torch.full(query.shape[:-1], -torch.inf, dtype=parts[0][2].dtype, device=query.device)
@@ -104,7 +124,7 @@ class _Merged(torch.autograd.Function):
         for queries, out, lse in parts:
             queries.view(merged).addcmul_(out.to(merged.dtype), (lse - queries.view(total)).exp()[..., None])
         merged = merged.to(query.dtype)
-        ctx.backend, ctx.sees = backend, sees
+        ctx.backend, ctx.sources = backend, sources
         ctx.save_for_backward(merged, total, query, *tensors)
         return merged
 
@@ -114,8 +134,9 @@ class _Merged(torch.autograd.Function):
         merged, total, query, *tensors = ctx.saved_tensors
         sums = [torch.zeros(x.shape, dtype=total.dtype, device=x.device) for x in (query, *tensors)]
         of_query, of_tensors = sums[0], sums[1:]
-        for number, (key, value, pairs) in enumerate(_sources(ctx.sees, query, tensors)):
-            for queries, keys in pairs:
+        for number, meetings in enumerate(ctx.sources):
+            key, value = tensors[2 * number : 2 * number + 2]
+            for queries, keys in meetings:
                 parts = ctx.backend.attend_backward(
                     queries.heads(gradient), queries.heads(query), keys.heads(key), keys.heads(value),
                     queries.heads(merged), queries.lse(total),
@@ -124,11 +145,3 @@ class _Merged(torch.autograd.Function):
                 for blocks, into, part in zip((queries, keys, keys), whole, parts, strict=True):
                     blocks.view(into).add_(blocks.unpack(part))
         return None, None, *(x.to(given.dtype) for x, given in zip(sums, (query, *tensors), strict=True))
-
-
-def _sources(
-    sees: tuple[Sees, ...], query: Tensor, tensors: Sequence[Tensor]
-) -> Iterator[tuple[Tensor, Tensor, Iterator[tuple[_Blocks, _Blocks]]]]:
-    """Key, value and blocks of each source."""
-    for kind, key, value in zip(sees, tensors[::2], tensors[1::2], strict=True):
-        yield key, value, _blocks(kind, query.shape[1], key.shape[1])

@@ -1,6 +1,7 @@
 """Blocks whose norms know the role of their tokens, and runs of them."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_coordinates
 from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of
 from openrayzer.layers.init import init_by_inputs
-from openrayzer.layers.roles import RegisterNorm, RoleCode, RoleNorm
+from openrayzer.layers.roles import Gains, RegisterNorm, RoleCode, RoleNorm, normalise
 from openrayzer.layers.sights import own_view
 from openrayzer.layers.stack import Stack
 from openrayzer.layers.swiglu import SwiGLU
@@ -27,11 +28,15 @@ class LocalBlock(nn.Module):
         self.mlp_norm = RoleNorm(width, code_width)
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
+    def gains(self, code: RoleCode) -> list[Gains]:
+        """Of the norms, in order. They do not depend on tokens, so a block that is recomputed keeps them."""
+        return [self.attention_norm(code), self.mlp_norm(code)]
+
     def forward(
-        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, look: Look, turn: Turn
+        self, tokens: Float[Tensor, "b v n d"], gains: list[Gains], look: Look, turn: Turn
     ) -> Float[Tensor, "b v n d"]:
-        tokens = tokens + self.attention(self.attention_norm(tokens, code), look, turn)[0]
-        return tokens + self.mlp(self.mlp_norm(tokens, code))
+        tokens = tokens + self.attention(normalise(tokens, gains[0]), look, turn)[0]
+        return tokens + self.mlp(normalise(tokens, gains[1]))
 
 
 class GlobalLocalBlock(nn.Module):
@@ -51,20 +56,24 @@ class GlobalLocalBlock(nn.Module):
         self.mlp_norm = RegisterNorm(width, code_width)
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
+    def gains(self, code: RoleCode) -> list[Gains]:
+        """As those of ``LocalBlock``."""
+        return [self.global_norm(code), self.local_norm(code), self.mlp_norm(code)]
+
     def forward(
         self,
         tokens: Float[Tensor, "b v n d"],
-        code: RoleCode,
+        gains: list[Gains],
         look_around: Look,
         turn_around: Turn,
         look_inside: Look,
         turn_inside: Turn,
     ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
         """The tokens, and what they showed to other views."""
-        read, shown = self.global_attention(self.global_norm(tokens, code), look_around, turn_around)
+        read, shown = self.global_attention(normalise(tokens, gains[0]), look_around, turn_around)
         tokens = tokens + read
-        tokens = tokens + self.local_attention(self.local_norm(tokens, code), look_inside, turn_inside)[0]
-        return tokens + self.mlp(self.mlp_norm(tokens, code)), shown
+        tokens = tokens + self.local_attention(normalise(tokens, gains[1]), look_inside, turn_inside)[0]
+        return tokens + self.mlp(normalise(tokens, gains[2])), shown
 
 
 class RoleStack(Stack):
@@ -101,7 +110,8 @@ class LocalStack(RoleStack):
     ) -> Float[Tensor, "b v n d"]:
         turn = self.turn(grid_coordinates(grid, tokens.device))
         for number in range(len(self.blocks)):
-            tokens = self.run(number, tokens, code, look, turn)
+            gains = cast(LocalBlock, self.blocks[number]).gains(code)
+            tokens = self.run(number, tokens, gains, look, turn)
         return tokens
 
 
@@ -121,7 +131,7 @@ class GlobalLocalStack(RoleStack):
 
         Args:
             tokens: patch tokens row by row, then the register, which lies at the centre of the image.
-            code: of the role that the views play.
+            code: of the role that the views play, or of the roles that they play in turn.
             grid: rows and columns of patches.
             looks: whom each block's attention among views sees.
             turn_around: what it does to queries and keys.
@@ -130,6 +140,7 @@ class GlobalLocalStack(RoleStack):
         turn_inside = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
         shown: list[KeyValue] = []
         for number, look in enumerate(looks):
-            tokens, here = self.run(number, tokens, code, look, turn_around, own_view(backend), turn_inside)
+            gains = cast(GlobalLocalBlock, self.blocks[number]).gains(code)
+            tokens, here = self.run(number, tokens, gains, look, turn_around, own_view(backend), turn_inside)
             shown.append(here)
         return tokens, shown

@@ -31,8 +31,17 @@ class RoleCode:
         register: for the norms of register tokens.
     """
 
-    patches: Float[Tensor, " code"]
-    register: Float[Tensor, " code"]
+    patches: Float[Tensor, "*roles code"]
+    register: Float[Tensor, "*roles code"]
+
+
+def alternating(*codes: RoleCode) -> RoleCode:
+    """The code of views that play these roles in turn: of two codes, views 0, 2, 4, ... play the first."""
+    return RoleCode(torch.stack([code.patches for code in codes]), torch.stack([code.register for code in codes]))
+
+
+Gains = tuple[Float[Tensor, "*roles d"], ...]
+"""Gains of a norm: one for all tokens, or one for patch tokens and one for the register."""
 
 
 class TableCodes(nn.Module):
@@ -65,29 +74,42 @@ class LearnedCodes(nn.Module):
 
 
 class RoleNorm(nn.Module):
-    """RMSNorm with the gain 1 + W c of a role's code c; returned in the dtype that came in."""
+    """The gain 1 + W c of a role's code c, which ``normalise`` takes."""
 
     def __init__(self, width: int, code_width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, code_width))
 
-    def gain(self, code: Float[Tensor, " code"]) -> Float[Tensor, " d"]:
+    def gain(self, code: Float[Tensor, "*roles code"]) -> Float[Tensor, "*roles d"]:
         """1 + W c, in full precision."""
         with no_autocast(code):
             return 1 + F.linear(full_precision(code), full_precision(self.weight))
 
-    def forward(self, tokens: Float[Tensor, "b v n d"], code: RoleCode) -> Float[Tensor, "b v n d"]:
-        return rms_normalise(tokens, self.gain(code.patches)).to(tokens.dtype)
+    def forward(self, code: RoleCode) -> Gains:
+        return (self.gain(code.patches),)
 
 
 class RegisterNorm(nn.Module):
-    """RMSNorms for patch tokens and for the register, which is the last token of each view."""
+    """Gains for patch tokens and for the register, which is the last token of each view."""
 
     def __init__(self, width: int, code_width: int) -> None:
         super().__init__()
         self.patches, self.register = RoleNorm(width, code_width), RoleNorm(width, code_width)
 
-    def forward(self, tokens: Float[Tensor, "b v n d"], code: RoleCode) -> Float[Tensor, "b v n d"]:
-        patches = self.patches.gain(code.patches).expand(tokens.shape[2] - 1, -1)
-        gains = torch.cat([patches, self.register.gain(code.register)[None]])  # (n, d)
-        return rms_normalise(tokens, gains).to(tokens.dtype)
+    def forward(self, code: RoleCode) -> Gains:
+        return self.patches.gain(code.patches), self.register.gain(code.register)
+
+
+def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "b v n d"]:
+    """RMSNorm with the gains of a role, or of roles that views play in turn; in the dtype that came in."""
+    of_views = [_of_views(gain, tokens.shape[1]) for gain in gains]
+    if len(of_views) == 1:
+        return rms_normalise(tokens, of_views[0]).to(tokens.dtype)
+    patches, register = of_views
+    patches = patches.expand(*patches.shape[:-2], tokens.shape[2] - 1, -1)
+    return rms_normalise(tokens, torch.cat([patches, register], dim=-2)).to(tokens.dtype)
+
+
+def _of_views(gain: Float[Tensor, "*roles d"], views: int) -> Float[Tensor, "*views 1 d"]:
+    """One row for all views, or one for each where they play roles in turn."""
+    return gain[None] if gain.ndim == 1 else gain.repeat(views // gain.shape[0], 1)[:, None]

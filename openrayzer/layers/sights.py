@@ -10,7 +10,7 @@ from einops import rearrange
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
-from openrayzer.layers.merged_attention import Sees, merged_attention
+from openrayzer.layers.merged_attention import Blocks, earlier, everything, for_pairs, itself, merged_attention
 
 
 def own_view(backend: AttentionBackend) -> Look:
@@ -28,13 +28,14 @@ def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> 
     return partial(_earlier_views, memory=memory, backend=backend)
 
 
-def memory_and_own_view(memory: KeyValue, *, prefix: bool, backend: AttentionBackend) -> Look:
-    """View i sees itself and remembered views: 0 to i if ``prefix``, else all.
+def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Look:
+    """Each view sees all views that ``memory`` remembers, and itself."""
+    return partial(_memory_and_own_view, memory=memory, backend=backend)
 
-    Args:
-        memory: what the remembered views show; with ``prefix``, as many as there are views that look.
-    """
-    return partial(_memory_and_own_view, memory=memory, prefix=prefix, backend=backend)
+
+def contexts_and_targets(backend: AttentionBackend) -> Look:
+    """Views are context 0, target 0, context 1, target 1, ...: all see contexts 0 to i, and targets see themselves."""
+    return partial(_contexts_and_targets, backend=backend)
 
 
 def _own_view(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
@@ -48,11 +49,22 @@ def _all_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> H
 
 
 def _earlier_views(query: Heads, shown: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
-    remembered: list[tuple[Sees, KeyValue]] = [] if memory is None else [("all", memory)]
-    return merged_attention(query, [("prefix", shown), *remembered], backend)
+    views = query.shape[1]
+    sources = [(shown, itself(views) + earlier(views))]
+    if memory is not None:
+        sources.append((memory, everything(views, memory.key.shape[1])))
+    return merged_attention(query, sources, backend)
 
 
-def _memory_and_own_view(
-    query: Heads, shown: KeyValue, *, memory: KeyValue, prefix: bool, backend: AttentionBackend
-) -> Heads:
-    return merged_attention(query, [("own", shown), ("prefix" if prefix else "all", memory)], backend)
+def _memory_and_own_view(query: Heads, shown: KeyValue, *, memory: KeyValue, backend: AttentionBackend) -> Heads:
+    views = query.shape[1]
+    sources = [(shown, itself(views)), (memory, everything(views, memory.key.shape[1]))]
+    return merged_attention(query, sources, backend)
+
+
+def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
+    pairs = query.shape[1] // 2
+    contexts = KeyValue(shown.key[:, ::2].contiguous(), shown.value[:, ::2].contiguous())
+    target_and_context = (Blocks(1, 1, pairs, 2), Blocks(0, 1, pairs, 1))
+    seen = (target_and_context, *for_pairs(earlier(pairs)))
+    return merged_attention(query, [(shown, itself(2 * pairs)), (contexts, seen)], backend)

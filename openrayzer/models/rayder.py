@@ -19,8 +19,8 @@ from openrayzer.layers.hourglass import Crossing, Hourglass, Level
 from openrayzer.layers.neighbourhood import Borders
 from openrayzer.layers.patches import image_size_of
 from openrayzer.layers.rms_norm import RMSNorm
-from openrayzer.layers.roles import LearnedCodes, Role, TableCodes
-from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view
+from openrayzer.layers.roles import LearnedCodes, RoleCode, TableCodes, alternating
+from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view
 from openrayzer.layers.stack import checkpoint_activations
 from openrayzer.models.extending import check_extension, joined
 from openrayzer.models.latent_scene import check_sizes
@@ -28,6 +28,9 @@ from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 TOKEN_STD = 1e-4
 """Of learned registers at the start: the norms shrink them, so that all cameras start as nearly equal. As RayDer."""
+
+
+_ADVICE = "with targets_see 'prefix' take the view sampler 'autoregressive', or set targets_see to 'all'"
 
 
 @MODELS.register("rayder")
@@ -65,8 +68,8 @@ class RayDer(Model):
             short trainings need to find cameras at all.
         activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
 
-    Source: RayDer, arXiv 2605.31535. Its joint pass over contexts and targets with a mask is here two passes without,
-    because contexts never see targets; and what its code computes and throws away is not computed.
+    Source: RayDer, arXiv 2605.31535. Its pass over contexts and targets computes all scores and masks half of them.
+    This class computes neither those nor other results that the published code throws away.
     """
 
     posed = False
@@ -131,7 +134,8 @@ class RayDer(Model):
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
         looks = [all_views(self.backend)] * self.depth
-        seen = self._cross("camera", tokens, _each(self.camera_token, tokens), size, looks, unturned)
+        code = self.codes("camera", tokens.device)
+        seen = self._cross(code, tokens, _each(self.camera_token, tokens), size, looks, unturned)
         return self.camera_head(seen.registers[:, :, None], size), self.state(self.state_norm(seen.registers))
 
     def reconstruct(
@@ -160,23 +164,56 @@ class RayDer(Model):
             state: their dynamic states, as ``observe`` reads them from images; zero by default.
         """
         added = None if state is None else self.state_token(state.to(self.state_token.weight.dtype))
-        return self._show(self._memory(scene), cameras, scene.image_size, added, prefix=False)
+        return self._show(self._memory(scene), cameras, scene.image_size, added)
+
+    def check_roles(self, context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"], scenes: Sequence[str]) -> None:
+        if self.targets_see == "prefix":
+            _check_counts(context, target)
+            _check_order(context, target, scenes)
 
     def forward(self, views: Views) -> Prediction:
         """The composition of the three maps; in training the targets see what ``targets_see`` says, and states.
 
         Raises:
-            InputError: in training with "prefix", a target is among the contexts that it sees.
+            InputError: in training with "prefix", there are not as many targets as contexts. Whether a target is among
+                the contexts that it sees is for ``check_roles`` to find out.
         """
         cameras, states = self.observe(views.images)
-        prefix = self.training and self.targets_see == "prefix"
-        if prefix:
-            _check_order(views)
-        memory = self._remember(views.context_images, cameras.select(views.context))
         added = self._dropped(select_views(states, views.target)) if self.training else None
-        size = image_size_of(views.images)
-        images = self._show(memory, cameras.select(views.target), size, added, prefix=prefix)
-        return Prediction(images, cameras)
+        given, wanted = cameras.select(views.context), cameras.select(views.target)
+        if self.training and self.targets_see == "prefix":
+            _check_counts(views.context, views.target)
+            return Prediction(self._together(views.context_images, given, wanted, added), cameras)
+        memory = self._remember(views.context_images, given)
+        return Prediction(self._show(memory, wanted, image_size_of(views.images), added), cameras)
+
+    def _together(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        given: Cameras,
+        wanted: Cameras,
+        added: Float[Tensor, "b v d"] | None,
+    ) -> Float[Tensor, "b v 3 h w"]:
+        """Images of targets that see contexts 0 to i, both in one pass, where context and target i are neighbours.
+
+        ``_remember`` and ``_show`` give the same in two passes, each half as wide.
+        """
+        size = image_size_of(images)
+        self._check_size(size)
+        contexts = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(given, size))
+        targets = self.backbone.ray_patches(plucker_rays(wanted, size))
+        registers = _each(self.view_token, contexts)
+        of_targets = registers if added is None else registers + added
+        cameras = Cameras(_paired(given.c2w, wanted.c2w), _paired(given.intrinsics, wanted.intrinsics))
+        code = alternating(*(self.codes(role, images.device) for role in ("context", "target")))
+        looks = [contexts_and_targets(self.backend)] * self.depth
+        seen = self._cross(
+            code, _paired(contexts, targets), _paired(registers, of_targets), size, looks, self._turn(cameras, size)
+        )
+        seen = Crossing(
+            seen.patches[:, 1::2], seen.registers[:, 1::2], [tokens[:, 1::2] for tokens in seen.fine], seen.shown
+        )
+        return self._colours_of(seen, size)
 
     def _remember(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, earlier: Sequence[KeyValue] | None = None
@@ -187,9 +224,8 @@ class RayDer(Model):
         tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
         known = [None] * self.depth if earlier is None else earlier
         looks = [earlier_views(self.backend, block) for block in known]
-        return self._cross(
-            "context", tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)
-        ).shown
+        code = self.codes("context", tokens.device)
+        return self._cross(code, tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)).shown
 
     def _memory(self, scene: Scene) -> list[KeyValue]:
         """What the views of a scene show in each middle block; the inverse of ``_scene``."""
@@ -206,28 +242,30 @@ class RayDer(Model):
         cameras: Cameras,
         image_size: tuple[int, int],
         added: Float[Tensor, "b v d"] | None,
-        *,
-        prefix: bool,
     ) -> Float[Tensor, "b v 3 h w"]:
-        """Targets' images; ``added`` to their registers is what their states say."""
+        """Images of targets that see all of the memory; ``added`` to their registers is what their states say."""
         tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
         registers = _each(self.view_token, tokens)
-        looks = [memory_and_own_view(block, prefix=prefix, backend=self.backend) for block in memory]
+        looks = [memory_and_own_view(block, backend=self.backend) for block in memory]
         registers = registers if added is None else registers + added
-        seen = self._cross("target", tokens, registers, image_size, looks, self._turn(cameras, image_size))
-        colours = self.backbone.ascend(seen, image_size, self.codes("target", tokens.device))
-        return (colours + 1) / 2
+        code = self.codes("target", tokens.device)
+        seen = self._cross(code, tokens, registers, image_size, looks, self._turn(cameras, image_size))
+        return self._colours_of(seen, image_size)
+
+    def _colours_of(self, targets: Crossing, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
+        """Targets after the middle to images in [0, 1]."""
+        code = self.codes("target", targets.patches.device)
+        return (self.backbone.ascend(targets, image_size, code) + 1) / 2
 
     def _cross(
         self,
-        role: Role,
+        code: RoleCode,
         tokens: Float[Tensor, "b v n fine"],
         registers: Float[Tensor, "b v d"],
         image_size: tuple[int, int],
         looks: list[Look],
         turn: Turn,
     ) -> Crossing:
-        code = self.codes(role, tokens.device)
         return self.backbone.cross(tokens, registers, image_size, code, looks, turn, self.backend)
 
     def _turn(self, cameras: Cameras, image_size: tuple[int, int]) -> Turn:
@@ -257,21 +295,30 @@ def _scene(memory: Sequence[KeyValue], image_size: tuple[int, int]) -> Scene:
     return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), image_size)
 
 
-def _check_order(views: Views) -> None:
+def _check_counts(context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"]) -> None:
+    if context.shape != target.shape:
+        raise InputError(
+            f"target i sees contexts 0 to i, and there are {context.shape[1]} contexts and {target.shape[1]} targets; "
+            f"{_ADVICE}"
+        )
+
+
+def _check_order(context: Int[Tensor, "b v"], target: Int[Tensor, "b v"], scenes: Sequence[str]) -> None:
     """Refuse targets that would see themselves; for the sampler, not the data, is to blame."""
-    advice = "with targets_see 'prefix' take the view sampler 'autoregressive', or set targets_see to 'all'"
-    if views.context.shape != views.target.shape:
+    same = (target[:, :, None] == context[:, None, :]).tril()  # (b, target, context)
+    if same.any():
+        scene, place, seen = same.nonzero()[0].tolist()
         raise InputError(
-            f"target i sees contexts 0 to i, and there are {views.context.shape[1]} contexts and "
-            f"{views.target.shape[1]} targets; {advice}"
+            f"target {place} of scene {scenes[scene]!r} sees contexts 0 to {place}, and context {seen} is the same "
+            f"view; {_ADVICE}"
         )
-    same = (views.target[:, :, None] == views.context[:, None, :]).tril()  # (b, target, context)
-    if not same.is_meta and same.any():
-        scene, target, context = same.nonzero()[0].tolist()
-        raise InputError(
-            f"target {target} of scene {views.scenes[scene]!r} sees contexts 0 to {target}, and context {context} is "
-            f"the same view; {advice}"
-        )
+
+
+def _paired(
+    contexts: Float[Tensor, "b v *rest"], targets: Float[Tensor, "b v *rest"]
+) -> Float[Tensor, "b two_v *rest"]:
+    """Context 0, target 0, context 1, target 1, ..."""
+    return torch.stack([contexts, targets], dim=2).flatten(1, 2)
 
 
 def _register(width: int) -> nn.Parameter:

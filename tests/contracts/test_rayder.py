@@ -295,7 +295,7 @@ def test_training_on_views_of_another_sampler_is_refused_by_name(small, views, l
         model(views)
     wrong = replace(listed, target=listed.target.roll(1, dims=0), context=listed.context)
     with pytest.raises(InputError, match=r"target \d of scene 'attic' sees contexts .* 'autoregressive'"):
-        model(wrong)
+        model.check_roles(wrong.context, wrong.target, wrong.scenes)
     model.eval()
     model(views)
 

@@ -11,7 +11,7 @@ from openrayzer.layers.axial_rotary import axial_frequencies, axial_turn, grid_c
 from openrayzer.layers.cosine_attention import CosineAttention, unturned
 from openrayzer.layers.merge import TokenMerge, TokenSplit
 from openrayzer.layers.rms_norm import RMSNorm, rms_normalise
-from openrayzer.layers.roles import ROLES, LearnedCodes, RegisterNorm, RoleNorm, TableCodes
+from openrayzer.layers.roles import ROLES, LearnedCodes, RegisterNorm, RoleNorm, TableCodes, alternating, normalise
 from openrayzer.layers.sights import all_views
 from openrayzer.layers.swiglu import SwiGLU
 
@@ -45,7 +45,7 @@ def test_a_table_of_gains_is_what_a_projection_of_codes_can_say():
             folded.register.weight[:, number] = projected.register.weight @ code.register
     tokens = random(2, 3, 5, 8)
     for role in ROLES:
-        first, second = projected(tokens, codes(role, CPU)), folded(tokens, table(role, CPU))
+        first, second = (normalise(tokens, gains) for gains in (projected(codes(role, CPU)), folded(table(role, CPU))))
         torch.testing.assert_close(first, second)
 
 
@@ -53,14 +53,25 @@ def test_roles_and_kinds_of_tokens_have_gains_of_their_own():
     for codes in (TableCodes(), LearnedCodes(width=8)):
         norm = RegisterNorm(8, codes.code_width)
         tokens = random(1, 1, 3, 8)
-        assert torch.equal(norm(tokens, codes("camera", CPU)), norm(tokens, codes("target", CPU)))  # at the start
+        camera, target = (normalise(tokens, norm(codes(role, CPU))) for role in ("camera", "target"))
+        assert torch.equal(camera, target)  # at the start
         nn.init.normal_(norm.patches.weight)
         nn.init.normal_(norm.register.weight)
-        seen = [norm(tokens, codes(role, CPU)) for role in ROLES]
+        seen = [normalise(tokens, norm(codes(role, CPU))) for role in ROLES]
         assert all(not torch.allclose(seen[i], seen[j]) for i in range(3) for j in range(i))
-        same = norm(tokens[:, :, :1].expand(-1, -1, 3, -1), codes("context", CPU))[0, 0]
+        same = normalise(tokens[:, :, :1].expand(-1, -1, 3, -1), norm(codes("context", CPU)))[0, 0]
         assert torch.equal(same[0], same[1])
         assert not torch.allclose(same[1], same[2])
+
+
+def test_views_that_play_two_roles_in_turn_have_the_gains_of_both():
+    codes, norm = LearnedCodes(width=8), RegisterNorm(8, 16)
+    nn.init.normal_(norm.patches.weight)
+    nn.init.normal_(norm.register.weight)
+    tokens, context, target = random(2, 4, 3, 8), codes("context", CPU), codes("target", CPU)
+    both = normalise(tokens, norm(alternating(context, target)))
+    torch.testing.assert_close(both[:, ::2], normalise(tokens[:, ::2], norm(context)))
+    torch.testing.assert_close(both[:, 1::2], normalise(tokens[:, 1::2], norm(target)))
 
 
 def test_gains_stay_exact_under_autocast():
@@ -69,7 +80,7 @@ def test_gains_stay_exact_under_autocast():
     exact = norm.gain(codes("target", CPU).patches)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(norm.gain(codes("target", CPU).patches), exact)
-        assert norm(random(1, 1, 2, 8).bfloat16(), codes("target", CPU)).dtype == torch.bfloat16
+        assert normalise(random(1, 1, 2, 8).bfloat16(), norm(codes("target", CPU))).dtype == torch.bfloat16
 
 
 def test_cosine_attention_scores_angles_alone():
@@ -85,7 +96,7 @@ def test_cosine_attention_scores_angles_alone():
     weights = (cosine * torch.tensor([3.0, 7.0])).softmax(dim=1)
     expected = torch.einsum("nmh,mhe->nhe", weights, value).reshape(1, 2, 3, 16)
     torch.testing.assert_close(read, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(shown.key.norm(dim=-1).square()[0, 0, 0], torch.tensor([3.0, 7.0]))
+    torch.testing.assert_close(shown.key.norm(dim=-1), torch.ones(1, 2, 3, 2))
     with torch.no_grad():
         attention.scale.fill_(-1.0)
     assert torch.isfinite(attention(tokens, all_views(ATTENTION_BACKENDS["sdpa"]()), unturned)[0]).all()

@@ -11,7 +11,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from openrayzer.attention.xformers import XformersAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.layers.cosine_attention import KeyValue
-from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view, own_view
+from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, own_view
 
 CONTEXTS, N = 3, 5
 RUNNABLE = [entry.name for entry in ATTENTION_BACKENDS if entry.target is not XformersAttention]
@@ -28,11 +28,17 @@ def streams(targets: int, **given) -> list[Tensor]:
 
 
 def blocked(tensors: list[Tensor], *, prefix: bool, backend: str) -> Tensor:
+    """Contexts, then targets, which see contexts 0 to i with ``prefix``, else all."""
     attention = ATTENTION_BACKENDS[backend]()
+    if prefix:
+        look = contexts_and_targets(attention)
+        query, key, value = (torch.stack(pair, 2).flatten(1, 2) for pair in zip(tensors[:3], tensors[3:], strict=True))
+        read = look(query, KeyValue(key, value))
+        return torch.cat([read[:, ::2], read[:, 1::2]], dim=1)
     query, key, value, target_query, target_key, target_value = tensors
     memory = KeyValue(key, value)
     contexts = earlier_views(attention)(query, memory)
-    look = memory_and_own_view(memory, prefix=prefix, backend=attention)
+    look = memory_and_own_view(memory, backend=attention)
     return torch.cat([contexts, look(target_query, KeyValue(target_key, target_value))], dim=1)
 
 
