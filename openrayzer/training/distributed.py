@@ -121,8 +121,9 @@ def check_local_processes() -> None:
     Two processes are fine even on one core, which is how code for several is tried out.
 
     Raises:
-        InputError: more processes were started on this machine than it has cores.
+        InputError: more processes were started on this machine than it has cores, or SLURM started them without ranks.
     """
+    _refuse_tasks_without_rank()
     if torch.cuda.is_available():
         return  # one process per GPU is checked when each takes its own
     started_here, cores = local_size(), len(os.sched_getaffinity(0))
@@ -138,7 +139,7 @@ def started() -> Iterator[Process]:
     """This process among those of the run, for the length of a ``with`` block.
 
     Raises:
-        InputError: more processes were started on this machine than it has GPUs.
+        InputError: more processes were started on this machine than it has GPUs, or SLURM started them without ranks.
     """
     _fill_environment()
     rank, local_rank, world_size = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
@@ -146,6 +147,8 @@ def started() -> Iterator[Process]:
     device, backend = _choose_device(local_rank)
     import deepspeed
 
+    if device.type == "cuda":  # DeepSpeed passes the device on for several processes only, and NCCL then guesses it
+        dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, device_id=device)
     deepspeed.init_distributed(backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
     alone = world_size == 1
     messages = None if alone else dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
@@ -162,6 +165,7 @@ def started() -> Iterator[Process]:
 
 def _fill_environment() -> None:
     """What a launcher would have set, for plain ``python``; otherwise DeepSpeed looks for MPI."""
+    _refuse_tasks_without_rank()
     if "RANK" in os.environ:
         return
     with socket.socket() as probe:
@@ -169,6 +173,20 @@ def _fill_environment() -> None:
         port = probe.getsockname()[1]
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"}
     os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+
+def _refuse_tasks_without_rank() -> None:
+    """Without a rank each of them would take itself for the only one: all on one GPU, in one folder."""
+    tasks = os.environ.get("SLURM_NTASKS", "1")
+    if "RANK" in os.environ or tasks == "1":
+        return
+    raise InputError(
+        f"SLURM has {tasks} tasks here (SLURM_NTASKS) and RANK is not set: each task would take itself for the only "
+        "process. For one process per task: srun bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID "
+        "WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE exec python ...', with MASTER_ADDR and "
+        "MASTER_PORT exported as in docs/clusters.md. For a single process: srun --ntasks=1 python ..., or "
+        "SLURM_NTASKS=1 python ..."
+    )
 
 
 def _choose_device(local_rank: int) -> tuple[torch.device, str]:

@@ -34,10 +34,19 @@ def lost_process(error: BaseException) -> str:
     known = isinstance(error, RuntimeError) and any(words in said for words in _GONE)
     if not (known or isinstance(error, dist.DistError)):
         return ""
+    return missing_process(said.partition("\n")[0])
+
+
+def missing_process(why: str) -> str:
+    """What to tell the user when another process of the run is gone.
+
+    Args:
+        why: how that showed, in a few words.
+    """
     return (
-        f"another process of this run has ended or does not answer ({said.partition(chr(10))[0]}). Its own last words, "
-        "if it had any, stand above or in the log of its machine; if not, it was killed: out of memory, a hardware "
-        "fault, a person. The checkpoints are untouched: the same command goes on from the last one"
+        f"another process of this run has ended or does not answer ({why}). Its own last words, if it had any, stand "
+        "above or in the log of its machine; if not, it was killed: out of memory, a hardware fault, a person. The "
+        "checkpoints are untouched: the same command goes on from the last one"
     )
 
 

@@ -2,7 +2,7 @@
 
 In a collective operation all processes wait for the slowest, so a stall is one of the whole run: a thread of every
 process watches its own main thread, and what they see is put together before any of them calls it a hang. Each phase
-has its own patience: data may be slow, an evaluation may be long.
+has its own patience: data may be slow, an evaluation may be long. A process that has ended is noticed at once.
 """
 
 import faulthandler
@@ -23,7 +23,9 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from openrayzer.training.distributed import Process
-from openrayzer.training.leaving import in_time, leave_now
+from openrayzer.training.engine import TrainingStopped
+from openrayzer.training.leaving import in_time, leave_now, missing_process
+from openrayzer.training.lifeline import Lifeline
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -37,6 +39,7 @@ PATIENCE = {STEP: 1, DATA: 4, FIRST_STEP: 6, PICTURE: 2, CHECKPOINT: 6, EVALUATI
 _ALARM = "alarm"
 _SILENT = 60.0  # seconds without a word of a process's watchdog, after which that process counts as gone
 _MEETING = 20.0  # seconds in which all processes write down their stacks
+_GRACE = 10.0  # seconds in which an error may tell the main thread itself that another process has ended
 
 
 @dataclass(frozen=True)
@@ -77,29 +80,43 @@ class Watchdog:
         process: this process.
         folder: gets ``rank_<N>.txt`` with the stacks of all threads, and nothing if nothing hangs.
         minutes: how long an optimizer step may take, see ``PATIENCE`` for the other phases; 0 never barks.
+        grace: seconds that the main thread has for noticing by itself that another process has ended. With Gloo it
+            gets an error; in NCCL it waits on, and PyTorch would abort it after a minute (exit code 134).
         leave: ends the process at once; a parameter for tests.
     """
 
     def __init__(
-        self, process: Process, *, folder: Path, minutes: float, leave: Callable[[int], object] = os._exit
+        self,
+        process: Process,
+        *,
+        folder: Path,
+        minutes: float,
+        grace: float = _GRACE,
+        leave: Callable[[int], object] = os._exit,
     ) -> None:
         self.process, self.folder, self.minutes, self._leave = process, folder, minutes, leave
+        self._grace = grace
         self._poll = min(5.0, 6 * minutes)  # seconds
         self._phase, self._since, self._count = FIRST_STEP, time.monotonic(), 0
         self._over = threading.Event()
         self._board: _Board | None = None
+        self._lifeline: Lifeline | None = None
 
     def __enter__(self) -> "Watchdog":
         if self.minutes:
             self._board = _Board(self.process)
             self._at(FIRST_STEP)
             threading.Thread(target=self._watch, args=(self._board,), name="watchdog", daemon=True).start()
+            if self.process.world_size > 1:
+                self._lifeline = Lifeline(self.process, lost=self._miss)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        if self._lifeline is not None and (error is None or isinstance(error, TrainingStopped)):
+            self._lifeline.say_goodbye()  # other errors may be of this process alone: the rest shall hear that it ends
 
     def watched(self, batches: Iterator[T]) -> Iterator[T]:
         """The same batches; waiting for one is the phase ``data``, and what follows it is ``step``."""
@@ -154,6 +171,11 @@ class Watchdog:
             if hung and not self._over.is_set():
                 self._bark(board, sights)
                 return
+
+    def _miss(self, rank: int) -> None:
+        if not self._over.wait(self._grace):
+            LOG.error("%s", missing_process(f"rank {rank} closed its connection without a goodbye"))
+            leave_now(HUNG, leave=self._leave)
 
     def _bark(self, board: "_Board", sights: dict[int, Sight]) -> None:
         with suppress(RuntimeError, OSError):

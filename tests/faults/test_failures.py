@@ -91,6 +91,19 @@ def test_when_one_rank_is_killed_the_other_says_so_and_ends(start: Start, folder
     assert newest_good(folder / name / "checkpoints") is not None
 
 
+def test_a_rank_that_waits_without_end_for_a_killed_one_ends_in_moments(start: Start, folder: Path):
+    loss = [{"loss": {"type": "stuck", "rank": 0, "call": 8}}]  # as NCCL, which tells nobody that a rank is gone
+    run = start("waits", LONG, exp=faulty(folder, loss=loss))
+    wait_for_step(run, folder / "waits", 2)
+    time.sleep(4)  # rank 0 stands by now
+    begin = time.monotonic()
+    run.send(signal.SIGKILL, 1)
+    assert run.wait(120) == (3, -signal.SIGKILL), run.output()
+    assert time.monotonic() - begin < 40  # train.watchdog_minutes is 10
+    assert "another process of this run has ended or does not answer (rank 1" in run.output()
+    assert "Traceback" not in run.output()
+
+
 def test_a_rank_that_hangs_ends_the_run_with_the_stacks_of_all(start: Start, folder: Path):
     loss = [{"loss": {"type": "stuck", "rank": 1, "call": 8}}]
     run = start("hang", LONG, "train.watchdog_minutes=0.1", exp=faulty(folder, loss=loss))
