@@ -7,7 +7,8 @@
 Prints the resolved JSON (every default written out), the parameters of each part of the model, and estimates:
 computation of a step, memory of each rank for every ZeRO stage with all activations kept or recomputed, size of the
 checkpoints, data volume. The model is built without memory and one micro-batch is followed through it without being
-computed, so the largest one can be checked on a laptop. Data that is not on this machine is a note, not an error.
+computed, so the largest one can be checked on a laptop; the numbers are those of a GPU unless --device cpu is given.
+Data that is not on this machine is a note, not an error.
 
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
 
@@ -25,6 +26,7 @@ from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_t
 from openrayzer.composer import Plan, load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.planning.report import Setting, cost_lines, data_lines, parameter_lines
+from openrayzer.planning.trace import Device
 from registry import RegistryError
 
 
@@ -36,6 +38,7 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files")
     add_change_arguments(parser)
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes that would train")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="what each process would run on")
     parser.add_argument(
         "--open_data", action="store_true", help="open the training sources and read some clips: bytes a step, epochs"
     )
@@ -48,6 +51,7 @@ def main() -> int:
                 overrides=arguments.set,
                 data_roots=arguments.data,
                 ranks=arguments.ranks,
+                device=arguments.device,
                 open_data=arguments.open_data,
             )
         except (InputError, RegistryError) as error:
@@ -56,7 +60,9 @@ def main() -> int:
     return code
 
 
-def check(file: Path, *, overrides: list[str], data_roots: list[Path], ranks: int, open_data: bool) -> None:
+def check(
+    file: Path, *, overrides: list[str], data_roots: list[Path], ranks: int, device: Device, open_data: bool
+) -> None:
     """Print what the experiment is and costs.
 
     Raises:
@@ -73,7 +79,7 @@ def check(file: Path, *, overrides: list[str], data_roots: list[Path], ranks: in
         experiment = planned.build()
     train = experiment.train
     deepspeed = load_deepspeed_config(Path(experiment.deepspeed), train, world_size=ranks)
-    setting = Setting(experiment, deepspeed, ranks, micro_batch_size(train, world_size=ranks))
+    setting = Setting(experiment, deepspeed, ranks, micro_batch_size(train, world_size=ranks), device)
     volume = data_volume(planned.build().data, seed=train.seed) if open_data else None
     lines = [
         str(file),

@@ -14,7 +14,7 @@ from openrayzer.composer import load_experiment
 from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import InputError, Model
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
-from openrayzer.planning.trace import trace_frame, trace_micro_batch
+from openrayzer.planning.trace import Device, trace_frame, trace_micro_batch
 from openrayzer.types import Cameras
 
 VIEWS = (2, 4, 8, 16, 32, 64)
@@ -99,8 +99,9 @@ def _cost(experiment: Path, changes: list[str], axis: str, size: int, limit: flo
     shape, image_size = clip_shapes(built.data.view_sampler, steps=1)[-1], built.data.image_size
     step = step_work(built.model, shape, image_size, batch=1)
     frame = _frame_flops(built.model, shape, image_size)
-    step_bytes = trace_micro_batch(traced, shape, image_size, batch=1, bf16=True).peak
-    frame_bytes = trace_frame(traced, shape, image_size, bf16=True)
+    device: Device = "cuda" if torch.cuda.is_available() else "cpu"
+    step_bytes = trace_micro_batch(traced, shape, image_size, batch=1, bf16=True, device=device).peak
+    frame_bytes = trace_frame(traced, shape, image_size, bf16=True, device=device)
     measured = None if step.flops > limit else _measured(experiment, changes, shape)
     return Cost(axis, size, step.flops, _attention(step), frame, step_bytes, frame_bytes, measured)
 

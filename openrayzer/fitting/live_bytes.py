@@ -15,13 +15,17 @@ class LiveBytes(TorchDispatchMode):
 
     What was there before, such as weights, does not count, nor what a kernel takes for itself while it runs.
 
+    Args:
+        block: sizes are rounded up to multiples of so many bytes, as an allocator may do.
+
     Attributes:
         bytes: in use now.
         peak: most that were in use at once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, block: int = 1) -> None:
         super().__init__()
+        self.block = block
         self.bytes = self.peak = 0
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
@@ -37,7 +41,7 @@ class LiveBytes(TorchDispatchMode):
         if storage in self._known:
             return
         self._known.add(storage)
-        size = storage.nbytes()
+        size = -(-storage.nbytes() // self.block) * self.block
         self.bytes += size
         self.peak = max(self.peak, self.bytes)
         weakref.finalize(storage, self._forget, size)

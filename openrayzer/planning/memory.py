@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pydoc import locate
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,8 @@ MEANS = 2 * FLOAT
 _BUCKET = 500_000_000
 _LIVE = 1_000_000_000
 """Numbers of weights that DeepSpeed takes where its file says nothing."""
+_LOWER = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Under ``torch_autocast`` gradients of these travel in bfloat16. Source: DeepSpeed's torch_autocast.py."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ def memory(
     Weights and gradients take 4 bytes each, 2 under ``bf16``; the optimizer keeps two 4-byte means of the trainable
     weights (Adam), and a 4-byte copy under ``bf16``, at stage 3 and where it is offloaded. ZeRO divides the optimizer
     by the ranks from stage 1 on, the gradients from stage 2 on, the weights at stage 3, which gathers up to
-    ``stage3_max_live_parameters`` of them again. A bucket of ``reduce_bucket_size`` gradients is on its way, two with
-    ``overlap_comm``; alone, none is.
+    ``stage3_max_live_parameters`` of them again. Gradients go through buckets of ``reduce_bucket_size``, also where
+    there is one rank: see ``bucket_bytes``.
 
     Args:
         model: anywhere, ``meta`` too.
@@ -65,13 +68,45 @@ def memory(
     gathered = min(weights, zero.get("stage3_max_live_parameters", _LIVE)) if stage >= 3 and ranks > 1 else 0
     offloaded = (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
     copy = FLOAT if width < FLOAT or stage == 3 or offloaded else 0
-    bucket = min(trainable, zero.get("reduce_bucket_size", _BUCKET)) if ranks > 1 else 0
     return Memory(
         weights=float(width * (weights / ranks + gathered if stage >= 3 else weights)),
         gradients=width * trainable / (ranks if stage >= 2 else 1),
         optimizer=(MEANS + copy + FLOAT * averaged) * trainable / (ranks if stage >= 1 else 1),
-        buffers=float(width * bucket * (2 if zero.get("overlap_comm", stage >= 3) else 1)),
+        buffers=float(bucket_bytes(model, deepspeed, stage=stage)),
     )
+
+
+def bucket_bytes(model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int) -> int:
+    """What a rank sets aside for gradients on their way, whether the model fills it or not.
+
+    One bucket for each dtype in which gradients travel: under ``torch_autocast`` bfloat16 for linear layers and
+    convolutions and float32 for other weights. At stages 1 and 2 its numbers are as wide as the weights, and there are
+    two with ``overlap_comm``; at stage 3 they are as wide as that dtype. There is none without
+    ``contiguous_gradients``.
+
+    Source: DeepSpeed 0.19.8, ``setup_buckets`` of zero/stage_1_and_2.py and the end of ``__init__`` of zero/stage3.py.
+    """
+    zero = deepspeed.get("zero_optimization", {})
+    offloaded = (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
+    if not zero.get("contiguous_gradients", True) and not (offloaded and stage < 3):
+        return 0
+    width = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
+    travelling = _widths_on_the_way(model, deepspeed, width=width)
+    numbers = int(zero.get("reduce_bucket_size", _BUCKET))
+    if stage >= 3:
+        return numbers * sum(travelling)
+    return numbers * width * len(travelling) * (2 if zero.get("overlap_comm", False) else 1)
+
+
+def _widths_on_the_way(model: nn.Module, deepspeed: Mapping[str, Any], *, width: int) -> set[int]:
+    """Bytes of a gradient on its way, each width once."""
+    autocast = deepspeed.get("torch_autocast", {})
+    if not autocast.get("enabled", False):
+        return {width}
+    named = autocast.get("lower_precision_safe_modules")
+    lower = _LOWER if named is None else tuple(locate(name) for name in named)
+    inside = {weight for module in model.modules() if type(module) in lower for weight in module.parameters(False)}
+    return {2 if weight in inside else FLOAT for weight in model.parameters() if weight.requires_grad}
 
 
 def checkpoint_bytes(

@@ -11,10 +11,14 @@ from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.data_volume import DataVolume
 from openrayzer.planning.flops import BACKWARD_COST, count_flops
 from openrayzer.planning.memory import checkpoint_bytes, memory
-from openrayzer.planning.trace import Trace, trace_micro_batch
+from openrayzer.planning.trace import Device, Trace, trace_micro_batch
 from openrayzer.settings import Experiment
 
 STAGES = (1, 2, 3)
+_DEVICES = {
+    "cuda": "a GPU: CUDA's autocast, blocks of PyTorch's allocator, workspaces of cuBLAS; --device cpu plans for a CPU",
+    "cpu": "a CPU; --device cuda plans for a GPU",
+}
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,14 @@ class Setting:
         deepspeed: DeepSpeed's configuration.
         ranks: processes.
         micro_batch: clips at once on each of them.
+        device: that each process has; autocast and the allocator are those of it.
     """
 
     experiment: Experiment
     deepspeed: Mapping[str, Any]
     ranks: int
     micro_batch: int
+    device: Device = "cuda"
 
     @property
     def stage(self) -> int:
@@ -108,6 +114,8 @@ def memory_lines(setting: Setting, traces: Mapping[bool, Trace]) -> list[str]:
         lines.append(
             f"  {_kind(again)}: activations up to {_gib(trace.peak)} GiB, {_flops(trace.total).strip()} a micro-batch"
         )
+    if traces:
+        lines.append(f"  activations as on {_DEVICES[setting.device]}")
     return [*lines, *_offloaded(setting.deepspeed)]
 
 
@@ -152,8 +160,9 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, Trace], list
         for counted, what in ((losses, "the losses"), ([], "activations")):
             try:
                 traces[again] = trace_micro_batch(
-                    model, shape, size, batch=setting.micro_batch, bf16=setting.bf16, losses=counted
-                )
+                    model, shape, size, batch=setting.micro_batch, bf16=setting.bf16, losses=counted,
+                    device=setting.device,
+                )  # fmt: skip
                 break
             except Exception as error:  # as above: an operation may look at numbers, which are not there
                 notes.append(f"  {_kind(again)}: {what} not counted ({_reason(error)})")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,16 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import ATTENTION_BACKENDS, Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
+from openrayzer.planning.cuda_autocast import cuda_casts
 from openrayzer.planning.flops import flops_of
 
+Device = Literal["cuda", "cpu"]
+
+CUDA_BLOCK = 512
+"""PyTorch's CUDA allocator rounds up to multiples of so many bytes. Source: CUDACachingAllocator, ``kMinBlockSize``."""
+CUBLAS_WORKSPACES = 2 * 32 * 2**20
+"""Bytes that PyTorch takes for cuBLAS on Hopper and Blackwell: for the thread of the forward and for that of the
+backward. Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""
 _NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
 
 
@@ -42,13 +50,17 @@ def trace_micro_batch(
     batch: int,
     bf16: bool,
     losses: Sequence[nn.Module] = (),
+    device: Device = "cuda",
 ) -> Trace:
     """Follow a micro-batch of a model that is on the ``meta`` device; nothing is computed and no memory is taken.
 
     Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
     fused, as on GPUs: no scores are kept. A gradient of a weight counts until it is complete; then it is the
-    optimizer's. A check that looks at a number sees 0 or False. What the allocator rounds up and fragments comes on
-    top, a few percent on GPUs.
+    optimizer's. A check that looks at a number sees 0 or False.
+
+    For a GPU autocast casts as CUDA's does, storages are rounded up as by PyTorch's allocator, and the workspaces of
+    cuBLAS count in the peak. Not modelled: blocks that the allocator does not split, what it fragments, the workspaces
+    of cuDNN, and what a kernel takes for itself while it runs.
 
     Args:
         model: its weights are given without content and put back afterwards.
@@ -57,22 +69,25 @@ def trace_micro_batch(
         batch: clips of one micro-batch on one rank.
         bf16: whether autocast to bfloat16 is on, as both ``torch_autocast`` and ``bf16`` mean.
         losses: of prediction and target, on ``meta`` too; none takes the mean of the prediction.
+        device: which the micro-batch would run on.
     """
     everything = nn.ModuleList([model, *losses])
-    with _without_content(everything), _fused_attention(model), _Live(everything) as live:
-        precision = torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+    block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
+    with planned_for(model, everything, device=device), _Live(everything, block=block) as live:
         views = empty_views(shape, image_size, batch=batch)
-        with precision:
+        with autocast(bf16=bf16):
             prediction = model(views)
         target = views.target_images
         images = prediction.images.float()
         values = [loss(images, target) for loss in losses] or [images.mean()]
         kept, forward = live.bytes, live.flops
         torch.stack(values).sum().backward()
-        return Trace(kept, live.peak, forward, live.flops)
+        return Trace(kept, live.peak + workspaces, forward, live.flops)
 
 
-def trace_frame(model: Model, shape: ClipShape, image_size: tuple[int, int], *, bf16: bool) -> int:
+def trace_frame(
+    model: Model, shape: ClipShape, image_size: tuple[int, int], *, bf16: bool, device: Device = "cuda"
+) -> int:
     """Most bytes in use at once while one more view of a prepared scene is rendered, beyond the scene and the weights.
 
     Args:
@@ -80,28 +95,41 @@ def trace_frame(model: Model, shape: ClipShape, image_size: tuple[int, int], *, 
         shape: of the clip whose context the scene is made of.
         image_size: height and width.
         bf16: whether autocast to bfloat16 is on.
+        device: which the frame would be rendered on; the workspaces of cuBLAS do not count.
     """
-    with _without_content(nn.ModuleList([model])), _fused_attention(model), torch.inference_mode():
-        precision = torch.autocast("cpu", dtype=torch.bfloat16) if bf16 else nullcontext()
+    with planned_for(model, nn.ModuleList([model]), device=device), torch.inference_mode():
         views = empty_views(shape, image_size)
         if views.cameras is None:
             raise ValueError("clips without content come with cameras")
-        with precision:
+        with autocast(bf16=bf16):
             contexts = views.cameras.select(views.context)
             scene, camera = (
                 model.prepare(model.reconstruct(views.context_images, contexts)),
                 contexts.select(views.context[:, :1]),
             )
-            with LiveBytes() as live:
+            with LiveBytes(block=CUDA_BLOCK if device == "cuda" else 1) as live:
                 model.render(scene, camera)
             return live.peak
+
+
+@contextmanager
+def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> Iterator[None]:
+    """Model and losses as CPU tensors without content, which are cast and attended to as on ``device``."""
+    casts = cuda_casts() if device == "cuda" else nullcontext()
+    with _without_content(everything), _fused_attention(model), casts:
+        yield
+
+
+def autocast(*, bf16: bool) -> torch.autocast:
+    """What a forward runs under."""
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
 
 
 class _Live(LiveBytes):
     """Bytes of all storages that operations have made and that are still in use, and what the operations computed."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, model: nn.Module, *, block: int = 1) -> None:
+        super().__init__(block=block)
         self.flops = 0
         self._hooks = [
             weight.register_post_accumulate_grad_hook(_drop) for weight in model.parameters() if weight.requires_grad

@@ -1,0 +1,147 @@
+"""A CPU's autocast to bfloat16 with the casts that CUDA's autocast makes: a GPU is planned for without one.
+
+A CPU's autocast leaves layer norms, sums and powers in bfloat16; CUDA's computes them in float32, and what they return
+keeps the residual stream in float32. The kernels of a CPU's autocast are exchanged for kernels with CUDA's rules, at
+the same place of torch's dispatcher, above autograd.
+
+Source of the lists: PyTorch's ATen/autocast_mode.h, ``AT_FORALL_*``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.library import Library, fallthrough_kernel
+from torch.utils._pytree import tree_leaves, tree_map
+
+_KEY = "AutocastCPU"
+
+LOWER = (
+    "_convolution", "_convolution.deprecated", "_scaled_dot_product_flash_attention", "addbmm", "addmm", "addmv",
+    "addr", "baddbmm", "bmm", "chain_matmul", "conv1d", "conv2d", "conv3d", "conv_tbc", "conv_transpose1d",
+    "conv_transpose2d.input", "conv_transpose3d.input", "convolution", "einsum", "linalg_multi_dot", "linalg_vecdot",
+    "linear", "matmul", "mm", "mv", "prelu", "scaled_dot_product_attention",
+)  # fmt: skip
+"""Computed in bfloat16."""
+FLOAT32 = (
+    "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
+    "_upsample_nearest_exact3d", "acos", "asin", "binary_cross_entropy_with_logits", "cdist", "cosh",
+    "cosine_embedding_loss", "cosine_similarity", "dist", "erfinv", "exp", "expm1", "frobenius_norm.dim", "group_norm",
+    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "layer_norm", "log", "log10", "log1p", "log2",
+    "logsumexp", "margin_ranking_loss", "mse_loss", "multi_margin_loss", "multilabel_margin_loss", "native_layer_norm",
+    "nll_loss", "nll_loss2d", "nuclear_norm", "nuclear_norm.dim", "pdist", "poisson_nll_loss", "pow.Scalar",
+    "pow.Tensor_Scalar", "pow.Tensor_Tensor", "reciprocal", "renorm", "rms_norm", "rsqrt", "sinh", "smooth_l1_loss",
+    "soft_margin_loss", "softplus", "tan", "triplet_margin_loss", "upsample_bicubic2d", "upsample_bilinear2d",
+    "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_trilinear3d",
+)  # fmt: skip
+"""Computed in float32, from inputs cast to it."""
+FLOAT32_RESULT = {
+    **{
+        name: name
+        for name in (
+            "cumprod", "cumsum", "linalg_matrix_norm", "linalg_matrix_norm.str_ord", "linalg_vector_norm",
+            "log_softmax.int", "prod", "prod.dim_int", "softmax.int", "sum", "sum.dim_IntList",
+        )
+    },
+    "norm.Scalar": "norm.ScalarOpt_dtype",
+    "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
+}  # fmt: skip
+"""Computed in float32 without a copy of the input, unless the call asks for a dtype; and the operator that does so."""
+WIDEST = (
+    "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "grid_sampler", "index_put", "scatter_add", "tensordot",
+    "vdot",
+)  # fmt: skip
+"""Computed in float32 if any input is in float32."""
+
+_Kernel = Callable[..., Any]
+
+
+@contextmanager
+def cuda_casts() -> Iterator[None]:
+    """Within, ``torch.autocast("cpu", torch.bfloat16)`` casts CPU tensors as CUDA's would cast those of a GPU.
+
+    A backward that recomputes activations must lie within, too. The kernels are exchanged for the whole process.
+    """
+    library = Library("aten", "IMPL")
+    try:
+        for name, kernel in _kernels().items():
+            library.impl(name, kernel, _KEY)
+        yield
+    finally:
+        library._destroy()
+
+
+def _kernels() -> dict[str, _Kernel]:
+    """What to exchange: CUDA's rules, and no rule for an operator that only a CPU's autocast casts."""
+    of_cpu = {name.removeprefix("aten::") for name in torch._C._dispatch_get_registrations_for_dispatch_key(_KEY)}
+    kernels: dict[str, _Kernel] = dict.fromkeys(of_cpu - {*LOWER}, fallthrough_kernel)
+    kernels |= {name: _in(torch.bfloat16, name) for name in LOWER if name not in of_cpu and _exists(name)}
+    kernels |= {name: _in(torch.float32, name) for name in FLOAT32 if _exists(name)}
+    kernels |= {name: _with_result(name, asked) for name, asked in FLOAT32_RESULT.items() if _exists(name)}
+    return kernels | {name: _in_widest(name) for name in WIDEST if _exists(name)}
+
+
+def _in(dtype: torch.dtype, name: str) -> _Kernel:
+    operator = _operator(name)
+
+    def kernel(*arguments: Any, **named: Any) -> Any:
+        return _call(operator, *_cast((arguments, named), dtype))
+
+    return kernel
+
+
+def _in_widest(name: str) -> _Kernel:
+    operator = _operator(name)
+
+    def kernel(*arguments: Any, **named: Any) -> Any:
+        values = arguments, named
+        single = any(leaf.dtype == torch.float32 for leaf in tree_leaves(values) if _is_cast(leaf))
+        return _call(operator, *_cast(values, torch.float32 if single else torch.bfloat16))
+
+    return kernel
+
+
+def _with_result(name: str, asked: str) -> _Kernel:
+    """Sets the argument ``dtype`` where it is left open."""
+    operator = _operator(asked)
+    parameters = _operator(name)._schema.arguments
+    defaults = {one.name: one.default_value for one in parameters if one.has_default_value()}
+
+    def kernel(*arguments: Any, **named: Any) -> Any:
+        positional = {one.name: value for one, value in zip(parameters, arguments, strict=False)}
+        named = defaults | positional | named
+        if named.get("dtype") is None and _is_cast(named["self"]):
+            named["dtype"] = torch.float32
+        elif asked != name:
+            return _call(_operator(name), (), named)
+        return _call(operator, (), named)
+
+    return kernel
+
+
+def _call(operator: _Kernel, arguments: Any, named: Any) -> Any:
+    with torch.autocast("cpu", enabled=False):  # what the operator calls is not cast again
+        return operator(*arguments, **named)
+
+
+def _cast(values: Any, dtype: torch.dtype) -> Any:
+    return tree_map(lambda leaf: leaf.to(dtype) if _is_cast(leaf) else leaf, values)
+
+
+def _is_cast(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dtype != torch.float64
+
+
+def _operator(name: str) -> Any:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
+def _exists(name: str) -> bool:
+    """Torch versions differ in a few."""
+    try:
+        return _operator(name) is not None
+    except AttributeError:
+        return False

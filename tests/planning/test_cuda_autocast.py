@@ -1,0 +1,70 @@
+"""CUDA's casts on a CPU, beside PyTorch's own list of them."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from openrayzer.planning.cuda_autocast import FLOAT32, FLOAT32_RESULT, LOWER, WIDEST, cuda_casts
+
+NOT_OURS = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose", "linalg_matrix_sqrth"}
+"""Refused under autocast, or called by other operators only."""
+
+
+def test_every_operator_that_cuda_casts_is_known():
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCUDA")
+    names = {name.removeprefix("aten::") for name in registered if not name.endswith(("_cell", "_rnn"))}
+    assert names - NOT_OURS == {*LOWER, *FLOAT32, *FLOAT32_RESULT, *WIDEST}
+
+
+DTYPES: dict[str, tuple[Callable[[Tensor], Tensor], torch.dtype]] = {
+    "linear": (lambda x: F.linear(x, torch.ones(8, 8)), torch.bfloat16),
+    "einsum": (lambda x: torch.einsum("ij,kj->ik", x, x), torch.bfloat16),
+    "attention": (lambda x: F.scaled_dot_product_attention(x[None], x[None], x[None]), torch.bfloat16),
+    "gelu": (F.gelu, torch.bfloat16),
+    "mean": (torch.mean, torch.bfloat16),
+    "reflection": (lambda x: F.pad(x[None], (1, 1), mode="reflect"), torch.bfloat16),
+    "layer_norm": (lambda x: F.layer_norm(x, (8,)), torch.float32),
+    "residual": (lambda x: x + F.layer_norm(x, (8,)), torch.float32),
+    "softmax": (lambda x: x.softmax(-1), torch.float32),
+    "sum": (torch.sum, torch.float32),
+    "sum_of_axis": (lambda x: x.sum(-1), torch.float32),
+    "square": (torch.square, torch.float32),
+    "normalize": (F.normalize, torch.float32),
+    "norm": (lambda x: torch.ops.aten.norm.Scalar(x, 2), torch.float32),
+    "norm_of_axis": (lambda x: torch.ops.aten.norm.ScalarOpt_dim(x, 2, [1]), torch.float32),
+    "sum_in_bfloat16": (lambda x: x.sum(dtype=torch.bfloat16), torch.bfloat16),
+    "addcmul": (lambda x: torch.addcmul(x, x, torch.ones(8)), torch.float32),
+    "addcmul_of_like": (lambda x: torch.addcmul(x, x, x), torch.bfloat16),
+    "float64": (lambda x: x.double().exp(), torch.float64),
+}
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_results_have_the_dtype_that_cuda_gives(name: str):
+    call, expected = DTYPES[name]
+    with cuda_casts(), torch.autocast("cpu", torch.bfloat16):
+        assert call(torch.ones(8, 8, dtype=torch.bfloat16)).dtype == expected
+
+
+def test_afterwards_a_cpu_casts_as_before():
+    values = torch.ones(4, 8, dtype=torch.bfloat16)
+    with cuda_casts():
+        assert F.layer_norm(values, (8,)).dtype == torch.bfloat16  # no autocast
+    with torch.autocast("cpu", torch.bfloat16):
+        assert F.layer_norm(values, (8,)).dtype == torch.bfloat16
+
+
+def test_gradients_go_through_the_casts_and_recomputation():
+    norm, linear = nn.LayerNorm(8), nn.Linear(8, 8)
+    values = torch.randn(4, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    with cuda_casts():
+        with torch.autocast("cpu", torch.bfloat16):
+            result = checkpoint(lambda x: norm(linear(x)).square().sum(), values, use_reentrant=False)
+        result.backward()
+    expected = values.detach().clone().requires_grad_()
+    norm(linear(expected)).square().sum().backward()
+    assert torch.allclose(values.grad, expected.grad, atol=0.05)
