@@ -8,14 +8,14 @@ from gpu_suite import ALLOWED, difference, refusal, rounded, with_gradients
 from torch import Tensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
-from openrayzer.layers.cosine_attention import KeyValue
+from openrayzer.layers.cosine_attention import KeyValue, Look
 from openrayzer.layers.neighbourhood import neighbourhood
-from openrayzer.layers.sights import all_views, earlier_views, memory_and_own_view, own_view
+from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, own_view
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
 NAMES = [entry.name for entry in ATTENTION_BACKENDS if entry.target.__module__.startswith("openrayzer.")]
-VIEWS = 7
+VIEWS = 8
 in_both = pytest.mark.parametrize(
     "dtype", [torch.bfloat16, torch.float32], ids=lambda dtype: str(dtype).removeprefix("torch.")
 )
@@ -25,19 +25,25 @@ def heads(n: int, *, seed: int, dtype: torch.dtype) -> Tensor:
     return rounded(2, VIEWS, n, 2, 64, seed=seed, dtype=dtype)
 
 
-def sights(backend: AttentionBackend) -> dict[str, Callable[..., Tensor]]:
-    """Functions of queries, keys, values, and of what a memory remembers."""
+def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Look]]:
+    """Ways to look, by name; each is given what a memory remembers."""
     return {
-        "own": lambda q, k, v, mk, mv: own_view(backend)(q, KeyValue(k, v)) + 0 * (mk + mv).sum(),
-        "all": lambda q, k, v, mk, mv: all_views(backend)(q, KeyValue(k, v)) + 0 * (mk + mv).sum(),
-        "earlier": lambda q, k, v, mk, mv: earlier_views(backend, KeyValue(mk, mv))(q, KeyValue(k, v)),
-        "memory": lambda q, k, v, mk, mv: memory_and_own_view(KeyValue(mk, mv), prefix=False, backend=backend)(
-            q, KeyValue(k, v)
-        ),
-        "earlier memory": lambda q, k, v, mk, mv: memory_and_own_view(KeyValue(mk, mv), prefix=True, backend=backend)(
-            q, KeyValue(k, v)
-        ),
+        "own": lambda memory: own_view(backend),
+        "all": lambda memory: all_views(backend),
+        "pairs": lambda memory: contexts_and_targets(backend),
+        "earlier": lambda memory: earlier_views(backend, memory),
+        "memory": lambda memory: memory_and_own_view(memory, backend=backend),
     }
+
+
+def looked(sight: Callable[[KeyValue], Look]) -> Callable[..., Tensor]:
+    """The sight as a function of tensors, all of which get a gradient, be it zero."""
+
+    def look(query: Tensor, key: Tensor, value: Tensor, other_key: Tensor, other_value: Tensor) -> Tensor:
+        seen = sight(KeyValue(other_key, other_value))(query, KeyValue(key, value))
+        return seen + 0 * (other_key + other_value).sum()
+
+    return look
 
 
 @in_both
@@ -49,9 +55,9 @@ def test_views_see_what_they_may(gpu: torch.device, name: str, dtype: torch.dtyp
     tensors = [heads(65, seed=seed, dtype=dtype) for seed in range(5)]
     formulas = sights(ATTENTION_BACKENDS["reference"]())
     for sight, look in sights(backend).items():
-        right = with_gradients(formulas[sight], *tensors, device=CPU, dtype=torch.float64)
-        ours = with_gradients(look, *tensors, device=gpu, dtype=dtype)
-        used = 4 if sight in ("own", "all") else 6  # nothing is remembered there, and its gradient is zero
+        right = with_gradients(looked(formulas[sight]), *tensors, device=CPU, dtype=torch.float64)
+        ours = with_gradients(looked(look), *tensors, device=gpu, dtype=dtype)
+        used = 6 if sight in ("earlier", "memory") else 4  # the others remember nothing
         pairs = list(zip(ours, right, strict=True))[:used]
         found[sight] = max(difference(one, other) for one, other in pairs)
     figure(", ".join(f"{sight} {error:.1e}" for sight, error in found.items()))

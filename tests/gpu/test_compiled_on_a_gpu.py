@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from gpu_suite import TINY, TINY_RAYDER
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("rooms", "gpu")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms", "gpu")]
 CHANGES = ("train.steps=3", "train.log_every=1", "train.sample_every=0", "train.evaluate_every=0",
            "train.checkpoint_every=0", "data.workers=0")  # fmt: skip
 ATTENTION = {TINY: "shared.attention", TINY_RAYDER: "model.attention"}

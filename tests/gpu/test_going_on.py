@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_exact_resume import RUNS, test_a_run_with_everything_on_goes_on_to_the_bit
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("rooms", "gpu", "exact")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms", "gpu", "exact")]
 goes_on_to_the_bit = test_a_run_with_everything_on_goes_on_to_the_bit
 del test_a_run_with_everything_on_goes_on_to_the_bit  # it is not to run without what is asked for here
 

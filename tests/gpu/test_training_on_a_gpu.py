@@ -13,7 +13,7 @@ import pytest
 import torch
 from gpu_suite import ROOT, SMALL_ROOMS, TINY
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("rooms", "gpu")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms", "gpu")]
 DEEPSPEED = sorted(file.stem for file in (ROOT / "ds_configs").glob("*.json"))
 TrainFile = Callable[..., int]
 AUTO = 'shared.attention={"type": "auto"}'

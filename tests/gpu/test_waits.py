@@ -13,7 +13,7 @@ from gpu_suite import ROOT, SMALL_ROOMS, TINY_RAYDER
 
 from openrayzer.training import loop
 
-pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore"), pytest.mark.usefixtures("rooms")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms")]
 MOST = 3
 """Waits of one optimizer step that docs/gpus.md promises for ZeRO-2, however many micro-batches it has."""
 STEPS = 6

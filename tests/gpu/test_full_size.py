@@ -1,0 +1,39 @@
+"""Full-size experiments on a GPU: the planner knows their memory; how long a micro-batch takes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_suite import ROOT
+
+pytestmark = pytest.mark.gpu
+SCRIPT = Path(__file__).with_name("full_size.py")
+NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("*.json") if "demo" not in file.stem)
+CLOSE = 0.1
+"""Relative difference of the planner from the allocator: what kernels take for themselves is not planned."""
+NEEDED = 40 * 2**30
+"""Bytes of a GPU that holds the largest of them."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_planner_knows_the_memory_of_a_micro_batch(gpu: torch.device, name: str, figure: Callable[[str], None]):
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(gpu)
+    if free < NEEDED:
+        pytest.skip(f"needs {NEEDED >> 30} GiB of free GPU memory, and there are {free >> 30}")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), name], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    ratio = found["allocated"] / found["planned"]
+    rate = found["flops"] / found["milliseconds"] / 1e9
+    figure(
+        f"allocator {found['allocated'] / 2**30:.2f} GiB, {ratio:.2f} x planner; "
+        f"{found['milliseconds']:.0f} ms forward and backward of one clip, {rate:.0f} TFLOP/s"
+    )
+    assert abs(ratio - 1) < CLOSE

@@ -1,0 +1,77 @@
+"""Two processes with a GPU each and NCCL between them; what the other says when one is killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from gpu_suite import ROOT, TINY
+from launching import environment
+
+from openrayzer.training.run import STOPPED
+
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
+PATIENCE = 240.0
+"""Seconds: more than docs/clusters.md says that a lost process can take to be noticed."""
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(device: torch.device) -> None:
+    """Needed here."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip(f"needs two GPUs, and there is {torch.cuda.device_count()}")
+
+
+def start(folder: Path, rank: int, port: int, *changes: str) -> subprocess.Popen[str]:
+    """One rank of two, without a launcher, which would end the other one itself."""
+    launched = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
+                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+    command = [sys.executable, str(ROOT / "tools/train.py"), "--exp", str(TINY), "--output", "run", "--set"]
+    quiet = ("train.sample_every=0", "train.evaluate_every=0", "train.checkpoint_every=0", "data.workers=0")
+    return subprocess.Popen(
+        [*command, *quiet, *changes], cwd=folder, env=environment() | launched, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_train(tmp_path: Path):
+    chosen = port()
+    ranks = [start(tmp_path, rank, chosen, "train.steps=5") for rank in (0, 1)]
+    try:
+        said = [rank.communicate(timeout=PATIENCE)[0] for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+
+
+def test_a_killed_process_ends_the_other_with_its_exit_code(tmp_path: Path, figure: Callable[[str], None]):
+    chosen = port()
+    ranks = [start(tmp_path, rank, chosen, "train.steps=100000") for rank in (0, 1)]
+    try:
+        written, end = tmp_path / "run/metrics.jsonl", time.monotonic() + PATIENCE
+        while not (written.exists() and len(written.read_text().splitlines()) > 3):
+            assert time.monotonic() < end, "no step came"
+            time.sleep(0.1)
+        os.kill(ranks[1].pid, signal.SIGKILL)
+        begin = time.monotonic()
+        said, _ = ranks[0].communicate(timeout=PATIENCE)
+        figure(f"exit code {ranks[0].returncode} after {time.monotonic() - begin:.0f} s")
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert ranks[0].returncode == STOPPED, said
+    assert "another process of this run has ended" in said
