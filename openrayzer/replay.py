@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from openrayzer.composer.build import construct
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
+from openrayzer.layers.tf32 import tf32_products
 from openrayzer.layers.weight_files import filled_later
 from openrayzer.training import random_state
 from openrayzer.training.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
@@ -98,6 +99,7 @@ def replay(dump: Path, *, device: torch.device) -> Replayed:
     pure = bool(settings.get("bf16", {}).get("enabled"))
     dtype = torch.bfloat16 if pure or settings.get("torch_autocast", {}).get("enabled") else None
     model = built.to(device, torch.bfloat16 if pure else None).train()
+    tf32 = dtype is not None and record.get("train", {}).get("tf32", True)
     held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
     hold_focal_lengths(model, held=lambda: held)
     objective = Objective(construct(planned["loss"])).to(device)
@@ -109,9 +111,10 @@ def replay(dump: Path, *, device: torch.device) -> Replayed:
             random_state.restore(content["random"])
         for plain, recorded in zip(content["micro_batches"], content["losses"], strict=True):
             views = read_views(plain)
-            with _watched(model) as seen:
-                loss = _loss(model, objective, views.to(device), step=facts["step"], dtype=dtype)
-            (loss / count).backward()
+            with tf32_products(tf32):
+                with _watched(model) as seen:
+                    loss = _loss(model, objective, views.to(device), step=facts["step"], dtype=dtype)
+                (loss / count).backward()
             now = float(loss.detach())
             frames = views.frames.tolist()
             micro_batches.append(

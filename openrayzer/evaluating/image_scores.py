@@ -64,8 +64,7 @@ class ImageScores:
         if "ssim" not in self.missing:
             values["ssim"] = ssim(prediction, target)
         for metric, network in self._networks.items():
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                values[metric] = network(prediction, target)
+            values[metric] = network(prediction, target)
         return {metric: value.masked_fill(~finite, float("nan")) for metric, value in values.items()}
 
     def _add_lpips(self, net: str, given: Path | None, default: Path, device: torch.device | str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import InputError
+from openrayzer.layers.tf32 import exact_float32
 from openrayzer.layers.weight_files import built_without_memory, read_state_dict, require_file, select_weights
 
 _FILES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
@@ -70,7 +71,7 @@ class Lpips(nn.Module):
                 f"LPIPS ({self.net}) needs images of {_SMALLEST[self.net]} pixels or more, got {height} x {width}"
             )
         first, second = (rearrange(images.float(), "b v c h w -> (b v) c h w") for images in (prediction, target))
-        with no_autocast(prediction):
+        with no_autocast(prediction), exact_float32():
             distance = self.network(first, second, normalize=True)
         return rearrange(distance, "(b v) 1 1 1 -> b v", b=batch)
 

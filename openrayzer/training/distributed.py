@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
+from openrayzer.layers.tf32 import exact_float32
 from openrayzer.training.cpu import prepare_cpu
 
 T = TypeVar("T")
@@ -136,7 +137,7 @@ def check_local_processes() -> None:
 
 @contextmanager
 def started() -> Iterator[Process]:
-    """This process among those of the run, for the length of a ``with`` block.
+    """This process among those of the run, for the length of a ``with`` block, in which float32 is exact on GPUs, too.
 
     Raises:
         InputError: more processes were started on this machine than it has GPUs, or SLURM started them without ranks.
@@ -153,7 +154,8 @@ def started() -> Iterator[Process]:
     alone = world_size == 1
     messages = None if alone else dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT)
     try:
-        yield Process(rank, local_rank, world_size, device, messages)
+        with exact_float32():
+            yield Process(rank, local_rank, world_size, device, messages)
     except Exception as error:
         if isinstance(error, InputError):
             dist.destroy_process_group()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
+from openrayzer.layers.tf32 import exact_float32, tf32_products
 from openrayzer.settings import BadSteps, TrainSettings
 from openrayzer.training.compiling import compile_blocks, uncompiled
 from openrayzer.training.distributed import Process
@@ -185,9 +186,16 @@ class Engine:
                 "lengthen its warm-up, or raise train.bad_steps.norm_factor or loss_factor"
             )
 
+    def precision(self) -> AbstractContextManager[None]:
+        """That of float32 products in training, for the length of a ``with`` block around the steps.
+
+        Training in float32 throughout is what the others are compared with, so TF32 is for mixed precision only.
+        """
+        return tf32_products(self.settings.tf32 and self._evaluation_dtype is not None)
+
     @contextmanager
     def evaluating(self) -> Iterator[Model]:
-        """The model for calls outside of training: no gradients, evaluation mode, the same autocast as training.
+        """The model for calls outside of training: no gradients, no TF32, evaluation mode, autocast as in training.
 
         Random generators are as before afterwards, so that evaluating more often changes no training step.
         """
@@ -202,7 +210,7 @@ class Engine:
         try:
             precision = autocast_to(device.type, self._evaluation_dtype)
             plain = uncompiled(self.settings.compile)
-            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision, plain:
+            with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision, plain, exact_float32():
                 yield model
         finally:
             model.train()

@@ -94,7 +94,8 @@ def _train(
     process.by_first(lambda: take_over(run_folder, start, record))
     run.loggers.open(run_folder, record)
     try:
-        with Watchdog(process, folder=run_folder / HANG, minutes=settings.watchdog_minutes) as watchdog:
+        watchdog = Watchdog(process, folder=run_folder / HANG, minutes=settings.watchdog_minutes)
+        with engine.precision(), watchdog:
             signal_number = train_loop(
                 engine,
                 watchdog.watched(batches),
