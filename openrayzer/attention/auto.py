@@ -1,14 +1,16 @@
 """Attention backend: picks another one."""
 
 import logging
+from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
-from openrayzer.attention.reference import ReferenceAttention
-from openrayzer.attention.sdpa import ScaledDotProductAttention
-from openrayzer.attention.xformers import XformersAttention
+from openrayzer.attention.preference import NAMES, preferred
+from openrayzer.attention.proven import Kind, first_process, kind_of, kind_refusal
+from openrayzer.attention.xformers_operators import broken
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
 
 logger = logging.getLogger(__name__)
@@ -21,15 +23,12 @@ SHORT = 2**25
 class AutoAttention(AttentionBackend):
     """The fastest backend that can run the call; says once which and why.
 
-    xformers on CUDA, where it can; else sdpa; on a CPU in bfloat16 and for short sequences the formula itself.
+    On CUDA the first of ``attention/preference.py`` that has run such a call; on a CPU in bfloat16 and for short
+    sequences the formula itself; else sdpa.
     """
 
     def __init__(self) -> None:
-        self._backends = {
-            "xformers": XformersAttention(),
-            "reference": ReferenceAttention(),
-            "sdpa": ScaledDotProductAttention(),
-        }
+        self._backends = {name: ATTENTION_BACKENDS[name]() for name in sorted(NAMES)}
         self._chosen: dict[tuple, AttentionBackend] = {}
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
@@ -64,35 +63,71 @@ class AutoAttention(AttentionBackend):
 
     def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
         """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
+        kind, short, fake = kind_of(query), _is_short(query, key), isinstance(query, FakeTensor)
         if torch.compiler.is_compiling():  # decides once per compiled shape anyway, and cannot follow the rest
-            return self._backends[self._first(self.refusals(query, key))]
-        situation = (query.device, query.dtype, query.shape[-1], _is_short(query, key))
+            return self._backends[_choice(fake, short, *kind)]
+        situation = (fake, short, *kind)
         if situation not in self._chosen:
-            refusals = self.refusals(query, key)
-            name = self._first(refusals)
-            passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items() if why)
-            logger.info("attention on %s in %s: %s%s", query.device, query.dtype, name, passed_over)
-            self._chosen[situation] = self._backends[name]
+            self._chosen[situation] = self._backends[_choice(*situation)]
         return self._chosen[situation]
 
     def refusals(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> dict[str, str]:
         """Why each backend is not taken for such a call, in order of preference; the first without a reason is."""
-        return {
-            "xformers": self._backends["xformers"].refusal(query),
-            "reference": _reference_refusal(query, short=_is_short(query, key)),
-            "sdpa": "",
-        }
+        kind, short, fake = kind_of(query), _is_short(query, key), isinstance(query, FakeTensor)
+        return {name: _refusal(name, kind, short=short, fake=fake) for name in preferred(kind)}
 
-    @staticmethod
-    def _first(refusals: dict[str, str]) -> str:
-        return next(name for name, refusal in refusals.items() if not refusal)
+
+@torch.compiler.assume_constant_result
+def _choice(fake: bool, short: bool, device: torch.device, dtype: torch.dtype, head_width: int, one_query: bool) -> str:
+    """Name of the backend; a compiler takes it for a constant, so that backends are tried outside of its graph."""
+    kind = Kind(device, dtype, head_width, one_query)
+    return _first_able(kind, short=short, fake=True)[0] if fake else _reported_choice(kind, short)
+
+
+@cache
+def _reported_choice(kind: Kind, short: bool) -> str:
+    """The choice, said once: in a line of the log, and as a warning where the environment stood in the way."""
+    name, refusals = _first_able(kind, short=short, fake=False)
+    passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items())
+    logger.info("attention on %s in %s: %s%s", kind.device, kind.dtype, name, passed_over)
+    if kind.device.type == "cuda":
+        best = preferred(kind)[0]
+        if best in refusals and not kind.one_query:
+            _warn(
+                f"attention on {kind.device} in {kind.dtype}: {best!r} should be the fastest and cannot run: "
+                f"{refusals[best]}; {name!r} runs instead"
+            )
+        if trouble := broken():
+            _warn(f"xformers is installed and cannot be used: {trouble}")
+    return name
+
+
+@cache
+def _warn(text: str) -> None:
+    logger.log(logging.WARNING if first_process() else logging.INFO, "WARNING: %s", text)
+
+
+def _first_able(kind: Kind, *, short: bool, fake: bool) -> tuple[str, dict[str, str]]:
+    """Name of the first backend that can run the call, and why those before it cannot."""
+    refusals: dict[str, str] = {}
+    for name in preferred(kind):
+        refusal = _refusal(name, kind, short=short, fake=fake)
+        if not refusal:
+            break
+        refusals[name] = refusal
+    return name, refusals
+
+
+def _refusal(name: str, kind: Kind, *, short: bool, fake: bool) -> str:
+    if name == "reference":
+        if kind.device.type != "cpu" or kind.dtype != torch.bfloat16:
+            return "slower than sdpa except on a CPU in bfloat16"
+        return "" if short else "the sequences are long"
+    return "" if name == "sdpa" else kind_refusal(name, fake, *kind)
 
 
 def _is_short(query: Tensor, key: Tensor) -> bool:
-    return query.numel() // query.shape[-1] * key.shape[1] <= SHORT
-
-
-def _reference_refusal(query: Tensor, *, short: bool) -> str:
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16:
-        return "slower than sdpa except on a CPU in bfloat16"
-    return "" if short else "the sequences are long"
+    short = False
+    if query.numel() // query.shape[-1] * key.shape[1] <= SHORT:
+        short = True  # by a branch, so that a compiler that does not know the lengths can decide
+    return short

@@ -19,6 +19,17 @@ class FusedAttention(AttentionBackend):
     Calls that no kernel takes are computed by the formula.
     """
 
+    def kernel(self, query: Float[Tensor, "b n heads e"]) -> str:
+        """Which kernel takes heads like these: "flash", "efficient" or "cpu"; empty for none."""
+        half = query.dtype in (torch.float16, torch.bfloat16)
+        if query.device.type == "cpu":
+            return "cpu" if half or query.dtype in (torch.float32, torch.float64) else ""
+        if query.device.type not in ("cuda", "meta") or query.shape[-1] % 8 or query.shape[-1] > 256:
+            return ""
+        if query.device.type == "meta" or (half and torch.cuda.get_device_capability(query.device) >= (8, 0)):
+            return "flash"
+        return "efficient" if half or query.dtype == torch.float32 else ""
+
     def attend_with_lse(
         self,
         query: Float[Tensor, "b n heads e"],
@@ -26,7 +37,7 @@ class FusedAttention(AttentionBackend):
         value: Float[Tensor, "b m heads e"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
         heads = _heads_first(query, key, value)
-        match _kernel(query):
+        match self.kernel(query):
             case "flash":
                 out, lse, *_ = aten._scaled_dot_product_flash_attention(*heads)
             case "efficient":
@@ -49,7 +60,7 @@ class FusedAttention(AttentionBackend):
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
         heads = _heads_first(gradient, query, key, value, out)
         lse = lse.contiguous()
-        match _kernel(query):
+        match self.kernel(query):
             case "flash":
                 lengths = query.shape[1], key.shape[1]
                 random = torch.empty(2, dtype=torch.uint64, device=query.device)  # of dropout, which is not used
@@ -67,18 +78,6 @@ class FusedAttention(AttentionBackend):
                 return super().attend_backward(gradient, query, key, value, out, lse)
         of_query, of_key, of_value = _heads_first(*gradients)
         return of_query, of_key, of_value
-
-
-def _kernel(query: Tensor) -> str:
-    """Which kernel takes heads like these; empty for none."""
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if query.device.type == "cpu":
-        return "cpu" if half or query.dtype in (torch.float32, torch.float64) else ""
-    if query.device.type not in ("cuda", "meta") or query.shape[-1] % 8 or query.shape[-1] > 256:
-        return ""
-    if query.device.type == "meta" or (half and torch.cuda.get_device_capability(query.device) >= (8, 0)):
-        return "flash"
-    return "efficient" if half or query.dtype == torch.float32 else ""
 
 
 def _heads_first(*tensors: Tensor) -> tuple[Tensor, ...]:

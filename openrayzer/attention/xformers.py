@@ -1,38 +1,34 @@
 """Attention backend: xformers' memory-efficient attention."""
 
-from functools import cache
-from importlib.util import find_spec
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
+from openrayzer.attention import xformers_operators
+from openrayzer.attention.proven import WIDTH_STEPS, Kind, ProvenAttention
+from openrayzer.interfaces import ATTENTION_BACKENDS
 
 
 @ATTENTION_BACKENDS.register("xformers")
-class XformersAttention(AttentionBackend):
+class XformersAttention(ProvenAttention):
     """Memory-efficient attention of xformers, on CUDA; its dispatcher picks the operator."""
 
-    def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
-        if query.device.type != "cuda":
-            return f"its operators need a CUDA device, and the tensors are on {query.device.type}"
-        if find_spec("xformers") is None:
-            return "xformers is not installed: pip install xformers"
-        return operator_refusal(
-            capability=torch.cuda.get_device_capability(query.device), dtype=query.dtype, head_width=query.shape[-1]
+    name = "xformers"
+
+    def rule(self, kind: Kind) -> str:
+        return xformers_operators.failure_to_load() or operator_refusal(
+            capability=kind.capability, dtype=kind.dtype, head_width=kind.head_width
         )
 
-    def attend(
+    def compute(
         self,
         query: Float[Tensor, "b n heads e"],
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        if query.device.type != "cuda":
-            raise RuntimeError(f"attention backend 'xformers' cannot run: {self.refusal(query)}; use 'auto' or 'sdpa'")
-        return _operators().memory_efficient_attention(query, key, value)
+        if torch.compiler.is_compiling():
+            return xformers_operators.forward(query, key, value)[0]
+        return xformers_operators.loaded().memory_efficient_attention(query, key, value)
 
     def attend_with_lse(
         self,
@@ -40,7 +36,9 @@ class XformersAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        out, lse = _operators().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
+        self.demand(query)
+        fmha = xformers_operators.loaded().fmha
+        out, lse = fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
         return out, lse[..., : query.shape[1]]  # some operators pad it
 
     def attend_backward(
@@ -52,7 +50,8 @@ class XformersAttention(AttentionBackend):
         out: Float[Tensor, "b n heads e"],
         lse: Float[Tensor, "b heads n"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
-        return _operators().fmha.memory_efficient_attention_backward(gradient, out, lse.contiguous(), query, key, value)
+        fmha = xformers_operators.loaded().fmha
+        return fmha.memory_efficient_attention_backward(gradient, out, lse.contiguous(), query, key, value)
 
 
 def operator_refusal(*, capability: tuple[int, int], dtype: torch.dtype, head_width: int) -> str:
@@ -65,23 +64,14 @@ def operator_refusal(*, capability: tuple[int, int], dtype: torch.dtype, head_wi
 
     Source: limits of the fa3, fa2 and cutlass operators in xformers 0.0.35, xformers/ops/fmha.
     """
-    if head_width % 8:
-        return f"the head width must be a multiple of 8, got {head_width}"
-    half = dtype in (torch.float16, torch.bfloat16)
-    if not half and dtype != torch.float32:
+    if head_width % (step := WIDTH_STEPS.get(dtype, 8)):
+        return f"the head width must be a multiple of {step}, got {head_width}"
+    if dtype not in WIDTH_STEPS:
         return f"it takes float32, float16 and bfloat16, got {dtype}"
     if dtype == torch.bfloat16 and capability < (8, 0):
         return f"bfloat16 needs compute capability 8.0, this device has {capability[0]}.{capability[1]}"
-    if not half and capability > (9, 0):
+    if dtype == torch.float32 and capability > (9, 0):
         return f"float32 works up to compute capability 9.0, this device has {capability[0]}.{capability[1]}"
     if head_width > 256 and capability > (9, 0):
         return f"heads wider than 256 work up to compute capability 9.0, got {head_width}"
     return ""
-
-
-@cache
-def _operators() -> Any:
-    """xformers.ops, imported on first use: the import takes seconds and most runs on a CPU never need it."""
-    import xformers.ops
-
-    return xformers.ops

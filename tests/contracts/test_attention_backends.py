@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 
+from openrayzer.attention import auto
 from openrayzer.attention.xformers import operator_refusal
-from openrayzer.interfaces import ATTENTION_BACKENDS
+from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 NAMES = [entry.name for entry in ATTENTION_BACKENDS]
 
@@ -50,12 +51,15 @@ def test_backend_keeps_bfloat16(name):
     torch.testing.assert_close(attended.float(), exact, atol=3e-2, rtol=0)
 
 
-def test_xformers_on_a_cpu_says_what_it_needs_and_what_to_use():
-    backend = ATTENTION_BACKENDS["xformers"]()
-    query = heads(2, seed=0)
-    assert "need a CUDA device" in backend.refusal(query)
-    with pytest.raises(RuntimeError, match=r"need a CUDA device.*use 'auto' or 'sdpa'"):
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_that_cannot_run_is_refused_by_its_name_with_the_reason(name):
+    backend, query = ATTENTION_BACKENDS[name](), heads(2, seed=0)
+    if not (refusal := backend.refusal(query)):
+        return
+    with pytest.raises(InputError) as caught:
         backend.attend(query, query, query)
+    assert f"'{name}'" in str(caught.value)
+    assert refusal in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +72,8 @@ def test_xformers_on_a_cpu_says_what_it_needs_and_what_to_use():
         ((7, 0), torch.float16, 64, ""),
         ((7, 0), torch.bfloat16, 64, "bfloat16 needs compute capability 8.0, this device has 7.0"),
         ((8, 0), torch.bfloat16, 60, "multiple of 8, got 60"),
+        ((8, 0), torch.float32, 60, ""),
+        ((8, 0), torch.float32, 62, "multiple of 4, got 62"),
         ((10, 0), torch.float32, 64, "float32 works up to compute capability 9.0"),
         ((8, 0), torch.float64, 64, "it takes float32, float16 and bfloat16"),
     ],
@@ -79,6 +85,7 @@ def test_xformers_knows_its_operators_limits(capability, dtype, head_width, refu
 
 
 def test_auto_says_once_what_it_took_and_why(caplog):
+    auto._reported_choice.cache_clear()  # other tests may have been told already
     backend = ATTENTION_BACKENDS["auto"]()
     query = heads(4, seed=0)
     with caplog.at_level(logging.INFO, logger="openrayzer"):

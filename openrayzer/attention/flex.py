@@ -1,0 +1,59 @@
+"""Attention backend: PyTorch's FlexAttention."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention.flex_attention import flex_attention
+
+from openrayzer.attention.fused import FusedAttention
+from openrayzer.attention.proven import HALF, Kind, ProvenAttention
+from openrayzer.interfaces import ATTENTION_BACKENDS
+
+
+@ATTENTION_BACKENDS.register("flex")
+class FlexAttention(ProvenAttention, FusedAttention):
+    """PyTorch's FlexAttention, a kernel that Triton compiles when it is first called, which takes seconds.
+
+    Results with their log-sum-exp, of which attention in blocks is made, come from PyTorch's ready kernels.
+
+    Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
+    """
+
+    name = "flex"
+    compiles = True
+
+    def rule(self, kind: Kind) -> str:
+        if kind.dtype not in (*HALF, torch.float32):
+            return f"it takes float16, bfloat16, float32, got {kind.dtype}"
+        if kind.head_width < 16:
+            return f"heads must be 16 wide or wider, got {kind.head_width}"
+        if kind.capability < (8, 0):
+            return f"it needs compute capability 8.0, this device has {kind.capability[0]}.{kind.capability[1]}"
+        return ""
+
+    def compute(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> Float[Tensor, "b n heads e"]:
+        attend: Any = flex_attention if torch.compiler.is_compiling() else _compiled()
+        return attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
+
+    def attend_with_lse(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
+        self.demand(query)
+        return super().attend_with_lse(query, key, value)
+
+
+@cache
+def _compiled() -> Callable[..., Any]:
+    return torch.compile(flex_attention)

@@ -1,0 +1,100 @@
+"""xformers: whether its operators load, why not, and attention as one operator that a compiler does not look into."""
+
+import logging
+import re
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def failure_to_load() -> str:
+    """Why the operators of xformers cannot be used in this environment, and what mends it; empty if they can.
+
+    The package can be imported without its operators; it then refuses every call.
+    """
+    return broken() if find_spec("xformers") else "xformers is not installed: pip install xformers"
+
+
+@cache
+def broken() -> str:
+    """The same for an xformers that is installed; empty if there is none."""
+    if find_spec("xformers") is None:
+        return ""
+    log = logging.getLogger("xformers")
+    before = log.level
+    log.setLevel(logging.ERROR)  # it warns at import that it could not load them, and names no remedy that helps
+    try:
+        library = import_module("xformers._cpp_lib")
+    except Exception as error:  # foreign code: whatever it raises, it cannot be used
+        return f"it cannot be imported: {type(error).__name__}: {error}"
+    finally:
+        log.setLevel(before)
+    failure = getattr(library, "_cpp_library_load_exception", None)
+    return "" if failure is None else f"its operators did not load: {remedied(failure)}"
+
+
+def remedied(failure: BaseException) -> str:
+    """What first went wrong, and the command that mends it."""
+    cause = failure
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    why = str(cause).partition("\n")[0]
+    if runtime := re.search(r"libcudart\.so\.(\d+)", why):
+        return f"{why}: pip install nvidia-cuda-runtime-cu{runtime[1]}"
+    built_for = getattr(getattr(failure, "build_info", None), "torch_version", "another PyTorch")
+    return f"{why} (built for {built_for}, this is {torch.__version__}): pip install --upgrade xformers"
+
+
+@cache
+def loaded() -> Any:
+    """xformers.ops, imported on first use: the import takes seconds and most runs on a CPU never need it."""
+    return import_module("xformers.ops")
+
+
+@torch.library.custom_op("openrayzer::xformers_forward", mutates_args=())
+def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention (b, n, heads, e), and the log-sum-exp of the scores (b, heads, n), in float32.
+
+    xformers' own function is Python that a compiler would break its graph at.
+    """
+    out, lse = loaded().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
+    return out.contiguous(), lse[..., : query.shape[1]].contiguous()  # some operators pad it
+
+
+@forward.register_fake
+def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    b, n, heads, _ = query.shape
+    return query.new_empty(query.shape), query.new_empty((b, heads, n), dtype=torch.float32)
+
+
+@torch.library.custom_op("openrayzer::xformers_backward", mutates_args=())
+def backward(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys and values."""
+    fmha = loaded().fmha
+    gradients = fmha.memory_efficient_attention_backward(gradient.contiguous(), out, lse, query, key, value)
+    of_query, of_key, of_value = (x.contiguous() for x in gradients)
+    return of_query, of_key, of_value
+
+
+@backward.register_fake
+def _(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, out: Tensor, lse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return query.new_empty(query.shape), key.new_empty(key.shape), value.new_empty(value.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+
+
+def _differentiate(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    return backward(gradient, *ctx.saved_tensors)
+
+
+forward.register_autograd(_differentiate, setup_context=_save)
