@@ -1,6 +1,7 @@
 """Loss: distance of VGG-19 features."""
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,9 +56,16 @@ class Perceptual(Loss):
     (|x - y| + sum of w |f(x) - f(y)|) / 255, each |.| a mean absolute difference, with x and y in [0, 255] and f the
     features after relu1_2 ... relu5_2. The network is frozen; gradients reach the prediction only.
 
+    In bfloat16, with random weights and images of 128 x 128 pixels at 10 to 30 dB, the value differs from float32's by
+    0.5 % at most, and the gradient has a cosine of 0.994 to 0.999 to float32's: where features differ by less than
+    their rounding, signs are lost. At 35 dB it is 1.4 % and 0.983 for white noise, 0.3 % and 0.998 for blur. RayZer and
+    LVSM train in bfloat16 throughout; here the differences are taken and averaged in float32.
+
     Args:
         weights: imagenet-vgg-verydeep-19.mat from https://www.vlfeat.org/matconvnet/pretrained/, or the same
             weights as features.N.weight and features.N.bias in a .pt, .pth or .safetensors file.
+        precision: of the network: "bfloat16", "float32", or "auto", which is bfloat16 on GPUs that compute in it (by
+            its data sheet an H100 is 15 times as fast then) and float32 elsewhere.
 
     Raises:
         InputError: the file is missing, damaged or of another network.
@@ -68,15 +76,16 @@ class Perceptual(Loss):
 
     mean_rgb: Tensor
 
-    def __init__(self, *, weights: Path) -> None:
+    def __init__(self, *, weights: Path, precision: Literal["auto", "float32", "bfloat16"] = "auto") -> None:
         super().__init__()
+        self.precision = precision
         require_file(weights, remedy=REMEDY)
         with torch.device("meta"):  # no random draws: the weights come from the file or not at all
             self.network = Vgg19Features()
         if not built_without_memory():
             shapes = {name: value.shape for name, value in self.network.state_dict().items()}
             self.network.load_state_dict(read_vgg19(weights, shapes=shapes), assign=True)
-            self.network.to(torch.get_default_device())
+            self.network.to(torch.get_default_device()).to(memory_format=torch.channels_last)
         mean = rearrange(torch.tensor(_MEAN_RGB), "c -> 1 c 1 1")
         self.register_buffer("mean_rgb", mean, persistent=False)
         self.requires_grad_(False)
@@ -94,10 +103,20 @@ class Perceptual(Loss):
             with torch.no_grad():
                 wanted = self._measured(target)
             pairs = zip(self._measured(prediction), wanted, strict=True)
-            terms = [(ours - theirs).abs().mean() for ours, theirs in pairs]
+            terms = [(ours.float() - theirs.float()).abs().mean() for ours, theirs in pairs]
             return torch.stack([weight * term for weight, term in zip(_TERMS, terms, strict=True)]).sum() / 255
 
     def _measured(self, images: Float[Tensor, "b v 3 h w"]) -> list[Float[Tensor, "i c y x"]]:
         """Pixels and features."""
         pixels = rearrange(images.float(), "b v c h w -> (b v) c h w") * 255 - self.mean_rgb
-        return [pixels, *self.network(pixels)]
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self._rounds(pixels.device)):
+            return [pixels, *self.network(pixels)]
+
+    def _rounds(self, device: torch.device) -> bool:
+        """Whether the network computes in bfloat16."""
+        if self.precision != "auto":
+            return self.precision == "bfloat16"
+        return device.type == "cuda" and (
+            not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+        )

@@ -171,6 +171,43 @@ def test_perceptual_follows_the_formula(vgg19: dict[str, Tensor], vgg19_mat: Pat
     torch.testing.assert_close(loss(prediction, target), perceptual_by_hand(vgg19, prediction, target))
 
 
+def test_perceptual_in_bfloat16_is_near_float32_in_value_and_gradient(vgg19_mat: Path):
+    target = F.avg_pool2d(images(9, 64, 64).flatten(0, 1), 5, 1, 2).unflatten(0, (2, 2))
+    wrong = target + 0.1 * torch.randn(target.shape, generator=torch.Generator().manual_seed(1))  # 20 dB
+    found = {}
+    for precision in ("float32", "bfloat16", "auto"):
+        loss, prediction = LOSSES["perceptual"](weights=vgg19_mat, precision=precision), wrong.clone().requires_grad_()
+        value = loss(prediction, target)
+        value.backward()
+        assert value.dtype == torch.float32
+        found[precision] = value.detach(), prediction.grad
+    (value, gradient), (rounded, rounded_gradient) = found["float32"], found["bfloat16"]
+    assert 0 < abs(rounded / value - 1) < 5e-3
+    assert not torch.equal(gradient, rounded_gradient)
+    assert F.cosine_similarity(gradient.flatten(), rounded_gradient.flatten(), dim=0) > 0.99
+    assert torch.equal(found["auto"][0], value)  # on a CPU
+
+
+@pytest.mark.parametrize(
+    ("available", "able", "expected"), [(True, True, True), (True, False, False), (False, False, True)]
+)
+def test_perceptual_takes_bfloat16_on_gpus_that_compute_in_it(
+    vgg19_mat: Path, monkeypatch: pytest.MonkeyPatch, available: bool, able: bool, expected: bool
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
+    loss, gpu = LOSSES["perceptual"](weights=vgg19_mat), torch.device("cuda")
+    assert loss._rounds(gpu) is expected
+    assert loss._rounds(torch.device("cpu")) is False
+    assert LOSSES["perceptual"](weights=vgg19_mat, precision="float32")._rounds(gpu) is False
+
+
+def test_weights_of_the_perceptual_loss_lie_as_its_convolutions_want_them(vgg19_mat: Path):
+    weights = [weight for weight in LOSSES["perceptual"](weights=vgg19_mat).parameters() if weight.ndim == 4]
+    assert weights
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_perceptual_reads_converted_weights(suffix: str, vgg19: dict[str, Tensor], vgg19_mat: Path, tmp_path: Path):
     path = tmp_path / f"vgg{suffix}"

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import AttentionBackend, Model
+from openrayzer.layers.tf32 import tf32_products
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[2]
@@ -74,16 +75,9 @@ def refusal(backend: AttentionBackend, device: torch.device, dtype: torch.dtype)
 
 @contextmanager
 def tf32(on: bool) -> Iterator[None]:
-    """Whether products and convolutions of float32 may be rounded to TF32, for the length of a ``with`` block."""
-    places = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
-    before = [place.fp32_precision for place in places]
-    for place in places:
-        place.fp32_precision = "tf32" if on else "ieee"
-    try:
+    """Whether products of float32 may be rounded to TF32, as ``train.tf32`` says, for the length of a ``with`` block."""
+    with tf32_products(on):
         yield
-    finally:
-        for place, value in zip(places, before, strict=True):
-            place.fp32_precision = value
 
 
 def experiments() -> Iterator[tuple[str, tuple[str, ...]]]:

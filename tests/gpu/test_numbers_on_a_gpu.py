@@ -45,7 +45,7 @@ def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, o
     torch.save(vgg, folder / "vgg19.pt")
     torch.save(_features(ALEXNET), folder / "alexnet.pth")
     return {
-        "perceptual": {"weights": folder / "vgg19.pt"},
+        "perceptual": {"weights": folder / "vgg19.pt", "precision": "float32"},
         "lpips": {"backbone": folder / "alexnet.pth", "net": "alex"},
     }
 
