@@ -89,7 +89,8 @@ def itself(views: int) -> Meetings:
 
 def earlier(views: int) -> Meetings:
     """View i sees views 0 to i - 1: of every 2, 4, 8, ... views the second half sees the first."""
-    meetings, size = list[tuple[Blocks, Blocks]](), 1
+    meetings: list[tuple[Blocks, Blocks]] = []
+    size = 1
     while size < views:
         pairs = views // (2 * size)
         if pairs:

@@ -1,6 +1,6 @@
 """Runs of blocks, with optional activation checkpointing."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from einops import rearrange
@@ -20,20 +20,25 @@ class Stack(nn.Module):
     Attributes:
         checkpoint_every: every so many blocks, one forgets its activations and computes them again in the
             backward pass; 0 keeps all. Set for a whole model by ``checkpoint_activations``.
+        call: how a block is called; a compiled ``call_block`` takes the place of the plain one.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], *, width: int) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.checkpoint_every = 0
+        self.call: Callable[..., Any] = call_block
         init_blocks(self.blocks, width=width)
 
     def run(self, number: int, *inputs: Any) -> Any:
         """Block ``number`` on its inputs; what it returns."""
-        block = self.blocks[number]
-        if self.checkpoint_every and self.training and number % self.checkpoint_every == 0:
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+        again = self.checkpoint_every > 0 and self.training and number % self.checkpoint_every == 0
+        return self.call(self.blocks[number], again, *inputs)
+
+
+def call_block(block: nn.Module, again: bool, *inputs: Any) -> Any:
+    """What a block returns. With ``again`` its activations are not kept and computed again in the backward pass."""
+    return checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
 
 
 class SelfStack(Stack):

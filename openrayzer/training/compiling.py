@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from openrayzer.interfaces import InputError
-from openrayzer.layers.stack import Stack
+from openrayzer.layers.stack import Stack, call_block
 
 COMPILERS = ("g++", "clang++", "c++")
 
@@ -31,10 +31,10 @@ def compile_blocks(model: nn.Module, *, stage: int) -> None:
     names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
     if not any(shutil.which(name) for name in names):
         raise InputError(f"train.compile needs a C++ compiler, and none is found: looked for {', '.join(names)}")
+    compiled = torch.compile(call_block)
     for module in model.modules():
         if isinstance(module, Stack):
-            for block in module.blocks:
-                block.compile()
+            module.call = compiled
 
 
 def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
