@@ -86,7 +86,13 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.settings",
         "openrayzer.data",
     },
-    "openrayzer.cluster": {"openrayzer.interfaces", "openrayzer.settings", "openrayzer.data", "openrayzer.training"},
+    "openrayzer.cluster": {
+        "openrayzer.interfaces",
+        "openrayzer.settings",
+        "openrayzer.attention",  # whether xformers loads
+        "openrayzer.data",
+        "openrayzer.training",
+    },
     "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer", "openrayzer.weight_folder"},
     "openrayzer.hub": {"openrayzer.interfaces"},
     "openrayzer.run_folder": {

@@ -1,0 +1,99 @@
+"""Whether the libraries of a training work on this machine's GPU: attention, compiler, DeepSpeed."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from importlib import import_module
+
+import torch
+
+from openrayzer.attention.xformers_operators import failure_to_load
+from openrayzer.cluster.findings import Finding
+from openrayzer.cluster.installation import package_version
+from openrayzer.interfaces import ATTENTION_BACKENDS
+
+DTYPES = (torch.bfloat16, torch.float32)
+CHOOSE = "auto"
+HEAD_WIDTH = 64
+"""Of the full-size experiments."""
+
+
+def check_attention(device: torch.device) -> Iterator[Finding]:
+    """Every attention backend makes a small call of each dtype, forward and backward; and what a training takes."""
+    query = {dtype: torch.zeros(1, 64, 2, HEAD_WIDTH, dtype=dtype, device=device) for dtype in DTYPES}
+    for entry in ATTENTION_BACKENDS:
+        if entry.name == CHOOSE:
+            continue
+        backend = entry.target()
+        said = {dtype: backend.refusal(heads) for dtype, heads in query.items()}
+        name = f"attention {entry.name}"
+        yield Finding(name, "warning" if all(said.values()) else "ok", _by_reason(said))
+    for dtype, heads in query.items():
+        yield _choice(dtype, heads)
+
+
+def _choice(dtype: torch.dtype, heads: torch.Tensor) -> Finding:
+    """What ``auto`` takes; it must be more than the formula, whose memory grows with the square of the tokens."""
+    refusals = ATTENTION_BACKENDS[CHOOSE]().refusals(heads, heads)  # type: ignore[attr-defined]
+    name = next(name for name, why in refusals.items() if not why)
+    poor = "" if dtype == torch.float32 or name not in ("sdpa", "reference") else "; no fused kernel of its own works"
+    return Finding(f"auto in {_short(dtype)}", "warning" if poor else "ok", f"a training takes {name!r}{poor}")
+
+
+def check_xformers() -> Finding:
+    """Its operators load; that needs no GPU."""
+    version, trouble = package_version("xformers"), failure_to_load()
+    if trouble:
+        found = trouble if version == "not installed" else f"{version}; {trouble}"
+        return Finding("xformers", "warning", f"{found}; PyTorch's own kernels run without it")
+    return Finding("xformers", "ok", f"{version}, its operators load")
+
+
+def check_compiler(device: torch.device) -> Finding:
+    """``train.compile``: a small function is compiled and run."""
+    what, triton = "train.compile", package_version("triton")
+    names = [os.environ[name] for name in ("CC", "CXX") if os.environ.get(name)] or ["gcc", "clang", "g++", "c++"]
+    if not any(shutil.which(name) for name in names):
+        found = f"no C compiler, looked for {', '.join(names)}: apt install build-essential, or leave it off"
+        return Finding(what, "warning", found)
+    values = torch.ones(1024, device=device)
+    try:
+        right = bool((torch.compile(_double_and_add)(values) == 3).all())
+    except Exception as error:  # of a compiler: whatever it raises, it does not work
+        said = " ".join(str(error).split())[:300]
+        return Finding(what, "warning", f"triton {triton}: {type(error).__name__}: {said}; leave it off")
+    if not right:
+        return Finding(what, "FAILS", f"triton {triton}: a compiled function gives a wrong result")
+    return Finding(what, "ok", f"triton {triton}, {shutil.which(names[0]) or names[0]}")
+
+
+def check_deepspeed(load: Callable[[str], object] = import_module) -> Finding:
+    """It can be imported."""
+    version = package_version("deepspeed")
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saves a warning that says the same
+    try:
+        load("deepspeed")
+    except Exception as error:  # of a package that builds and probes while it is imported
+        found = f"{version}, cannot be imported: {type(error).__name__}: {error}: pip install 'deepspeed>=0.19,<0.20'"
+        return Finding("deepspeed", "FAILS", found)
+    return Finding("deepspeed", "ok", version)
+
+
+def _by_reason(said: dict[torch.dtype, str]) -> str:
+    """Dtypes that work, then those that do not by their reason."""
+    works = [_short(dtype) for dtype, why in said.items() if not why]
+    reasons: dict[str, list[str]] = {}
+    for dtype, why in said.items():
+        if why:
+            reasons.setdefault(why, []).append(_short(dtype))
+    refused = [f"not in {' and '.join(dtypes)}: {why}" for why, dtypes in reasons.items()]
+    return "; ".join([*([f"runs in {' and '.join(works)}"] if works else []), *refused])
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _double_and_add(values: torch.Tensor) -> torch.Tensor:
+    return values * 2 + 1

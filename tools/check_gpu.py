@@ -1,0 +1,82 @@
+"""Seconds that say whether this installation can train on the GPUs of this machine, and what to do if not.
+
+    python tools/check_gpu.py
+    python tools/check_gpu.py --output /data/runs --json gpu.json
+
+It checks: Python, PyTorch's CUDA build, the driver, each GPU (a product and a convolution whose results are known),
+bfloat16, cuDNN, NCCL, every attention backend by a small call forward and backward, what a training would take, whether
+train.compile can compile, DeepSpeed, pinned and shared memory, and free disk. tools/check_cluster.py checks
+what several processes and machines need.
+
+Exit code: 0 ready, warnings included; 1 not ready, the last lines say why; 2 something given is wrong.
+"""
+
+import argparse
+import logging
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from openrayzer.cli import run_tool
+
+if TYPE_CHECKING:
+    from openrayzer.cluster.findings import Finding
+
+NOT_READY = 1
+
+
+def main() -> int:
+    """Parse arguments, check, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="where runs will be written")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found as JSON")
+    arguments = parser.parse_args()
+    from openrayzer.cluster.findings import table  # slow: only once arguments are right
+    from openrayzer.cluster.installation import installation
+    from openrayzer.interfaces import InputError
+    from openrayzer.preparing.folders import write_json
+
+    if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
+        raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
+    logging.getLogger("openrayzer").setLevel(logging.ERROR)  # what attention would warn of stands in the table
+    findings = list(checks(arguments.output))
+    ready = all(finding.verdict != "FAILS" for finding in findings)
+    print(table(findings))
+    print("ready to train on the GPUs of this machine" if ready else "NOT ready to train on a GPU of this machine")
+    if arguments.json is not None:
+        found = {"ready": ready, "installation": installation(), "findings": [asdict(each) for each in findings]}
+        write_json(arguments.json, found)
+    return 0 if ready else NOT_READY
+
+
+def checks(output: Path) -> "Iterator[Finding]":
+    """All that make sense here: without a GPU, those of what needs none."""
+    import torch
+
+    from openrayzer.cluster import gpus, kernels
+    from openrayzer.cluster.findings import Finding
+
+    yield Finding("python", "ok", platform.python_version())
+    yield gpus.check_torch()
+    yield gpus.check_driver()
+    if torch.cuda.is_available():
+        several = list(gpus.check_gpus())
+        yield from several
+        yield gpus.check_nccl()
+        if not any(one.verdict == "FAILS" and one.what.startswith("GPU") for one in several):  # else all would fail
+            device = torch.device("cuda", 0)
+            yield from kernels.check_attention(device)
+            yield kernels.check_compiler(device)
+            yield gpus.check_pinned_memory()
+    yield kernels.check_xformers()
+    yield kernels.check_deepspeed()
+    yield gpus.check_shared_memory()
+    yield gpus.check_disk(output)
+
+
+if __name__ == "__main__":
+    run_tool(main)
