@@ -14,9 +14,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # gpu_suite.py and gpu_table.py are no test modules
 sys.path.insert(1, str(Path(__file__).parents[1] / "training"))  # neither are in_process.py and toy.py
 
-from gpu_suite import ORDER, tf32
+from gpu_suite import ORDER
 from gpu_table import FIGURE, Check, table
 from in_process import process, quiet_package, rooms, train, train_file  # noqa: F401  fixtures
+
+from openrayzer.layers.tf32 import exact_float32
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -45,7 +47,7 @@ def device() -> torch.device:
 def gpu(device: torch.device) -> Iterator[torch.device]:
     """The device in good order and without TF32. After an error in a kernel every later call fails; it shows here."""
     synchronise(device)
-    with tf32(False):
+    with exact_float32():
         yield device
     synchronise(device)
 

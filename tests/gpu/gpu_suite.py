@@ -1,7 +1,6 @@
 """What the checks of the GPU suite share: their order, how far two results are apart, experiments made small."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor
 
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import AttentionBackend, Model
-from openrayzer.layers.tf32 import tf32_products
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[2]
@@ -71,13 +69,6 @@ def rounded(*shape: int, seed: int, dtype: torch.dtype) -> Tensor:
 def refusal(backend: AttentionBackend, device: torch.device, dtype: torch.dtype) -> str:
     """Why the backend does not take heads of width 64 there."""
     return backend.refusal(torch.zeros(1, 64, 2, 64, device=device, dtype=dtype))
-
-
-@contextmanager
-def tf32(on: bool) -> Iterator[None]:
-    """Whether products of float32 may be rounded to TF32, as ``train.tf32`` says, for the length of a ``with`` block."""
-    with tf32_products(on):
-        yield
 
 
 def experiments() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from gpu_suite import difference, distance, tf32
+from gpu_suite import difference, distance
 from torch import Tensor
 
 from openrayzer.evaluation.image_metrics import psnr, ssim
@@ -16,6 +16,7 @@ from openrayzer.geometry.rays import plucker_rays
 from openrayzer.geometry.rotations import geodesic_angle, rotation_from_6d, rotation_from_9d, so3_exp, so3_log
 from openrayzer.interfaces import LOSSES
 from openrayzer.layers.lpips import Lpips
+from openrayzer.layers.tf32 import tf32_products
 from openrayzer.types import Cameras
 
 pytestmark = pytest.mark.gpu
@@ -33,7 +34,7 @@ ALEXNET = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), 
 @pytest.fixture(params=[False, True], ids=["ieee", "tf32"])
 def rounding(gpu: torch.device, request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """The GPU, with products of float32 as they are or rounded to TF32."""
-    with tf32(request.param):
+    with tf32_products(request.param):
         yield gpu
 
 
@@ -81,6 +82,25 @@ def test_a_loss_and_its_gradient(
     figure(f"value {errors[0]:.1e}, gradient {errors[1]:.1e}")
     assert errors[0] < FLOAT32
     assert errors[1] < 10 * FLOAT32  # where a ReLU or an absolute value is near zero, either side is right
+
+
+def test_the_perceptual_loss_in_bfloat16_points_the_same_way(
+    gpu: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]
+):
+    """As training takes it on a GPU by default."""
+    values, gradients = [], []
+    for device, precision in ((CPU, "float32"), (gpu, "bfloat16")):
+        loss = LOSSES["perceptual"](**backbones["perceptual"] | {"precision": precision}).to(device)
+        prediction = images(0).to(device).detach().requires_grad_()
+        value = loss(prediction, images(1).to(device))
+        value.backward()
+        values.append(value)
+        gradients.append(prediction.grad.cpu().flatten())
+    error = difference(values[1], values[0])
+    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0).item()
+    figure(f"value {error:.1e}, cosine of the gradients {cosine:.4f}")
+    assert error < 0.02
+    assert cosine > 0.98
 
 
 def test_metrics(rounding: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]):
