@@ -6,7 +6,8 @@
 
 The calls: global (all tokens of all views), frame (each view by itself), latents (a memory and all context tokens),
 target with scene (each target view in one sequence with the memory, as in LVSM), target with cached scene (all target
-tokens look at a memory that is there already). On CUDA each kernel of PyTorch's attention and FlexAttention run, too.
+tokens look at a memory that is there already). The last lines say where another backend than the one that auto takes
+was faster; on a GPU the table in openrayzer/attention/preference.py can then be corrected.
 
 All backends of a call take turns. GFLOP/s count what the formula needs, 4 b h n m e forward and three times that with
 backward. MiB is the most memory that a call takes beyond its arguments. The error is the largest difference from the
@@ -31,7 +32,7 @@ def main() -> int:
     import torch
 
     from openrayzer.attention.auto import AutoAttention
-    from openrayzer.benchmarks.attention_report import plot, table
+    from openrayzer.benchmarks.attention_report import plot, table, verdicts
     from openrayzer.benchmarks.attention_speed import calls_of, measure
     from openrayzer.preparing.folders import write_json
 
@@ -54,6 +55,7 @@ def main() -> int:
     for call in {(call.dtype, call.head_width): call for call in calls}.values():
         query, key, _ = call.tensors(device)
         AutoAttention().choose(query, key)  # says in a line which, and why not the others
+    print("\n".join(verdicts(figures)), flush=True)
     if arguments.output is not None:
         write_json(arguments.output.with_suffix(".json"), [asdict(figure) for figure in figures])
         plot(figures, arguments.output.with_suffix(".png"))

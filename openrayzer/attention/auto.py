@@ -9,7 +9,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from openrayzer.attention.preference import NAMES, preferred
-from openrayzer.attention.proven import Kind, first_process, kind_of, kind_refusal
+from openrayzer.attention.proven import Kind, constant_in_graphs, first_process, kind_of, kind_refusal
 from openrayzer.attention.xformers_operators import broken
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
 
@@ -77,9 +77,9 @@ class AutoAttention(AttentionBackend):
         return {name: _refusal(name, kind, short=short, fake=fake) for name in preferred(kind)}
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def _choice(fake: bool, short: bool, device: torch.device, dtype: torch.dtype, head_width: int, one_query: bool) -> str:
-    """Name of the backend; a compiler takes it for a constant, so that backends are tried outside of its graph."""
+    """Name of the backend."""
     kind = Kind(device, dtype, head_width, one_query)
     return _first_able(kind, short=short, fake=True)[0] if fake else _reported_choice(kind, short)
 

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.attention.flex_attention import flex_attention
 
 from openrayzer.attention.fused import FusedAttention
 from openrayzer.attention.proven import HALF, Kind, ProvenAttention
@@ -41,6 +40,8 @@ class FlexAttention(ProvenAttention, FusedAttention):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
+        from torch.nn.attention.flex_attention import flex_attention  # takes a second, and few runs need it
+
         attend: Any = flex_attention if torch.compiler.is_compiling() else _compiled()
         return attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
 
@@ -56,4 +57,6 @@ class FlexAttention(ProvenAttention, FusedAttention):
 
 @cache
 def _compiled() -> Callable[..., Any]:
+    from torch.nn.attention.flex_attention import flex_attention
+
     return torch.compile(flex_attention)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import cache
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -15,11 +15,21 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, InputError
 
+T = TypeVar("T", bound=Callable[..., Any])
 HALF = (torch.float16, torch.bfloat16)
 WIDTH_STEPS = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}
 """What the width of a head must be a multiple of in fused kernels, which read 16 bytes at a time."""
 PLANNED_CAPABILITY = (9, 0)
 """What tensors without content are taken to be for where there is no device to ask."""
+
+
+def constant_in_graphs(function: T) -> T:
+    """A function whose result a compiler takes for a constant, so that what it does happens outside of the graph.
+
+    This is ``torch.compiler.assume_constant_result`` without its import of the compiler, which takes seconds.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 class Kind(NamedTuple):
@@ -104,13 +114,11 @@ def kind_of(query: Float[Tensor, "b n heads e"]) -> Kind:
     return Kind(query.device, query.dtype, query.shape[-1], one_query)
 
 
-@torch.compiler.assume_constant_result
+@constant_in_graphs
 def kind_refusal(
     name: str, fake: bool, device: torch.device, dtype: torch.dtype, head_width: int, one_query: bool
 ) -> str:
     """Why a backend cannot run a kind of call; empty if it can.
-
-    A compiler takes the answer for a constant, so that the call which finds it out happens outside of its graph.
 
     Args:
         name: of a backend that must show that it can.

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from openrayzer.benchmarks.attention_speed import DIRECTIONS, Figure
+from openrayzer.benchmarks.attention_speed import DIRECTIONS, Call, Figure
 from openrayzer.interfaces import InputError
+
+TIE = 0.03
+"""Times that differ by less count as equal."""
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
@@ -29,6 +32,25 @@ def table(figures: Sequence[Figure]) -> Iterator[str]:
         if figure.refusal:
             refused[f"not measured: {figure.backend} in {figure.call.dtype}: {figure.refusal}"] = None
     yield from refused
+
+
+def verdicts(figures: Sequence[Figure]) -> Iterator[str]:
+    """One line per call: whether what ``auto`` takes was the fastest, forward and backward together."""
+    rivals: dict[Call, dict[str, float]] = {}
+    chosen: dict[Call, str] = {}
+    for figure in figures:
+        if figure.seconds is not None and figure.direction == DIRECTIONS[1]:
+            rivals.setdefault(figure.call, {})[figure.backend] = figure.seconds.median
+            if figure.chosen:
+                chosen[figure.call] = figure.backend
+    for call, name in chosen.items():
+        seconds = rivals[call]
+        best = min(seconds, key=seconds.__getitem__)
+        yield f"{call.kind}, {call.queries} -> {call.keys}, {call.dtype}: auto takes {name}, " + (
+            "the fastest"
+            if seconds[name] <= seconds[best] * (1 + TIE)
+            else f"and {best} took {1 - seconds[best] / seconds[name]:.0%} less"
+        )
 
 
 def plot(figures: Sequence[Figure], path: Path) -> None:

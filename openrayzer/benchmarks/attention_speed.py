@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from openrayzer.attention.auto import AutoAttention
@@ -132,53 +129,28 @@ def measure(calls: Sequence[Call], *, device: torch.device, rounds: int) -> Iter
 
 
 def contestants(call: Call, device: torch.device) -> tuple[dict[str, Attend], dict[str, str]]:
-    """What can compute the call, and why the others cannot.
-
-    These are the registered backends, and on CUDA each kernel of PyTorch's attention, and FlexAttention.
-    """
+    """Registered backends that can compute the call, and why the others cannot."""
     query, key, value = call.tensors(device)
     able, refusals = dict[str, Attend](), dict[str, str]()
     for entry in ATTENTION_BACKENDS:
         if entry.name == "auto":
             continue
         backend = entry.target()
-        if refusal := backend.refusal(query):
+        if refusal := backend.refusal(query) or _failure(backend.attend, query, key, value, device):
             refusals[entry.name] = refusal
         else:
             able[entry.name] = backend.attend
-    for name, attend in _cuda_kernels().items() if device.type == "cuda" else ():
-        try:
-            attend(query, key, value).sum().backward()
-        except RuntimeError as error:  # torch says so only by failing
-            refusals[name] = str(error).partition("\n")[0]
-        else:
-            able[name] = attend
     return able, refusals
 
 
-def _cuda_kernels() -> dict[str, Attend]:
-    from torch.nn.attention.flex_attention import flex_attention
-
-    flex = torch.compile(flex_attention)
-
-    def heads_first(kernel: Callable[..., Any]) -> Attend:
-        return lambda *heads: kernel(*(part.transpose(1, 2) for part in heads)).transpose(1, 2)
-
-    def only(backend: SDPBackend) -> Attend:
-        attend = heads_first(F.scaled_dot_product_attention)
-
-        def restricted(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            with sdpa_kernel(backend):
-                return attend(query, key, value)
-
-        return restricted
-
-    return {
-        "sdpa flash": only(SDPBackend.FLASH_ATTENTION),
-        "sdpa efficient": only(SDPBackend.EFFICIENT_ATTENTION),
-        "sdpa cudnn": only(SDPBackend.CUDNN_ATTENTION),
-        "flex": heads_first(flex),
-    }
+def _failure(attend: Attend, query: Tensor, key: Tensor, value: Tensor, device: torch.device) -> str:
+    """Why a backend that takes such calls fails at these lengths; on a CPU none does."""
+    try:
+        if device.type == "cuda":
+            attend(query, key, value).sum().backward()
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    return ""
 
 
 def _run(attend: Attend, call: Call, device: torch.device, direction: str) -> Callable[[], object]:

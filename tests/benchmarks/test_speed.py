@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from openrayzer.benchmarks import cost_curves
-from openrayzer.benchmarks.attention_report import plot, table
-from openrayzer.benchmarks.attention_speed import DIRECTIONS, calls_of
+from openrayzer.benchmarks.attention_report import plot, table, verdicts
+from openrayzer.benchmarks.attention_speed import DIRECTIONS, Figure, calls_of
 from openrayzer.benchmarks.attention_speed import measure as measure_attention
+from openrayzer.benchmarks.in_turn import Timing
 from openrayzer.benchmarks.matrix_rate import Product, products_rate
 from openrayzer.benchmarks.rendering_speed import YARDSTICK
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
 from openrayzer.benchmarks.training_speed import Side, measure, work_of, worktree
-from openrayzer.interfaces import InputError
+from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "experiments" / "rayzer_demo.json"
@@ -44,7 +45,7 @@ def test_every_attention_backend_is_near_the_formula_or_says_why_not(tmp_path):
     }
     figures = list(measure_attention(calls[-1:], device=torch.device("cpu"), rounds=1))
     assert {(figure.backend, figure.direction) for figure in figures} == {
-        (name, direction) for name in ("xformers", "sdpa", "reference") for direction in DIRECTIONS
+        (entry.name, direction) for entry in ATTENTION_BACKENDS if entry.name != "auto" for direction in DIRECTIONS
     }
     measured = [figure for figure in figures if figure.seconds]
     assert max(figure.error for figure in measured) < 1e-5
@@ -55,6 +56,21 @@ def test_every_attention_backend_is_near_the_formula_or_says_why_not(tmp_path):
     assert "xformers in float32: its operators need a CUDA device" in lines[-1]
     plot(figures, tmp_path / "attention.png")
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_faster_backend_than_the_one_that_auto_takes_is_named():
+    call = calls_of(views=1, tokens=8, latents=1, heads=2, head_width=8, dtype="bfloat16")[0]
+
+    def verdict(**seconds: float) -> str:
+        figures = [
+            Figure(call, DIRECTIONS[1], name, seconds=Timing(each, each), chosen=name == "flash")
+            for name, each in seconds.items()
+        ]
+        return next(verdicts(figures))
+
+    assert verdict(flash=1.0, cudnn=2.0) == "global, 8 -> 8, bfloat16: auto takes flash, the fastest"
+    assert verdict(flash=1.0, cudnn=0.98).endswith("the fastest")
+    assert verdict(flash=4.0, cudnn=3.0).endswith("auto takes flash, and cudnn took 25% less")
 
 
 def test_memory_of_attention_counts_the_scores():
