@@ -1,0 +1,136 @@
+"""tools/measure_gpu.sh: its parts, what it does where one fails or time ends, and the tables that come of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from openrayzer.benchmarks.gpu_tables import BEGIN, END, EXPERIMENTS, UNKNOWN, replaced, tables
+from openrayzer.interfaces import InputError
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "tools/measure_gpu.sh"
+TIMING = {"median": 0.5, "minimum": 0.4}
+STEP = {
+    "name": "x", "batch": 16, "step": TIMING, "views_per_second": 320.0, "flops": 2e14, "own_shapes": 8e14,
+    "square": 6e14, "peak_bytes": 100 * 2**30, "state_bytes": 3 * 2**30, "data_wait": 0.012,
+}  # fmt: skip
+CALL = {"kind": "global", "batch": 1, "queries": 2048, "keys": 2048, "dtype": "bfloat16"}
+ATTENTION = [
+    {"call": CALL, "direction": direction, "backend": name, "seconds": TIMING, "chosen": name == "flash"}
+    for direction in ("forward", "forward and backward")
+    for name in ("flash", "xformers")
+]
+ATTENTION.append(ATTENTION[-1] | {"backend": "cudnn", "seconds": None})
+RENDERING = [{"name": "reading, 8 views per call", "seconds": TIMING, "views": 50, "faster": 3.0}]
+# Plays Python and the tools: writes what it was asked for, notes how it was called; whatever FAILING names fails.
+PLAYED = """#!{python}
+import json, os, sys, time
+from pathlib import Path
+arguments = sys.argv[1:]
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(json.dumps(arguments) + "\\n")
+if arguments[0] == "-m":
+    os.execv("{python}", ["{python}", *arguments])
+if arguments[0] == "-c":
+    print(1)
+    sys.exit()
+if any(name in " ".join(arguments) for name in os.environ.get("FAILING", "").split()):
+    sys.exit("out of order")
+if any(name in " ".join(arguments) for name in os.environ.get("SLOW", "").split()):
+    time.sleep(60)
+place = arguments[arguments.index("--json" if "--json" in arguments else "--output") + 1]
+content = json.loads(os.environ["CONTENT"])[Path(arguments[0]).stem]
+file = Path(place) if place.endswith(".json") else Path(place + ".json")
+file.write_text(json.dumps(content * (2 if "ddp" in arguments else 1) if isinstance(content, list) else content))
+"""
+CONTENT = {
+    "check_gpu": {"installation": {"torch": "2.14.1", "GPU 0": "NVIDIA H200"}},
+    "benchmark_attention": ATTENTION, "benchmark_rendering": RENDERING, "benchmark_training": [STEP],
+}  # fmt: skip
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> Any:
+    """The script with the tools played; exit code, what it said, and how it called them."""
+    played = tmp_path / "python"
+    played.write_text(PLAYED.replace("{python}", sys.executable))
+    played.chmod(0o755)
+
+    def run(**settings: str) -> tuple[int, str, list[list[str]]]:
+        given = {"PYTHON": str(played), "OUT": str(tmp_path / "out"), "CALLS": str(tmp_path / "calls"),
+                 "CONTENT": json.dumps(CONTENT)}  # fmt: skip
+        done = subprocess.run(
+            ["bash", str(SCRIPT)], env=os.environ | given | settings, capture_output=True, text=True, timeout=120,
+            check=False,
+        )  # fmt: skip
+        calls = [json.loads(line) for line in (tmp_path / "calls").read_text().splitlines()]
+        return done.returncode, done.stdout + done.stderr, calls
+
+    return run
+
+
+def test_the_script_is_one_that_bash_can_read():
+    assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
+    assert os.access(SCRIPT, os.X_OK)
+
+
+def test_every_part_is_measured_and_becomes_a_table(measure: Any, tmp_path: Path):
+    code, said, calls = measure(CHANGES="train.batch_size=8")
+    assert code == 0, said
+    assert UNKNOWN not in said
+    assert "Measured on: torch 2.14.1; GPU 0 NVIDIA H200." in said
+    assert "| call | dtype | flash | xformers |" in said
+    assert "| global, 1 x 2048 -> 2048 | bfloat16 | **500.00** | 500.00 |" in said
+    for name in EXPERIMENTS:
+        assert f"| `{name}` | 16 | 500 | 320 | 400 | 50 % | 67 % | 100.0 |" in said
+    assert "| step, median, ms | 500 | 500 | 1.00 |" in said
+    assert "| reading, 8 views per call | 10.00 | 3.00 |" in said
+    assert "| 16 | 500 | 320 | 1.2 % of the step |" in said
+    assert (tmp_path / "out/summary.md").read_text() in said
+    steps = [call for call in calls if call[0] == "tools/benchmark_training.py"]
+    assert [call[1] for call in steps[:2]] == ["experiments/rayzer_re10k.json", "experiments/rayzer_dl3dv.json"]
+    assert all(call[-1] == "train.batch_size=8" for call in steps)
+    for call in calls:  # options that the tools have
+        if call[0].startswith("tools/"):
+            source = (ROOT / call[0]).read_text() + (ROOT / "openrayzer/cli.py").read_text()
+            for option in (word for word in call if word.startswith("--")):
+                assert f'"{option}"' in source, f"{call[0]} has no option {option}"
+
+
+def test_a_part_that_fails_is_named_and_the_others_go_on(measure: Any):
+    code, said, _ = measure(FAILING="rayzer_dl3dv check_gpu", REST="lvsm_re10k")
+    assert code == 1
+    assert "training_rayzer_dl3dv: exit code 1" in said
+    assert "out of order" in said
+    assert said.splitlines()[-1] == "not measured: machine training_rayzer_dl3dv"
+    assert f"| `rayzer_dl3dv` | {UNKNOWN} |" in said
+    assert "| `lvsm_re10k` | 16 |" in said
+    assert f"Measured on: {UNKNOWN}." in said
+
+
+def test_no_part_takes_more_time_than_is_left(measure: Any):
+    code, said, _ = measure(SLOW="benchmark_attention", SECONDS_IN_ALL="3", LEAST="1")
+    assert code == 1
+    assert "attention: exit code 124" in said
+    assert "training_rayzer_re10k: no time is left" in said
+
+
+def test_the_page_has_the_tables_in_their_place_and_keeps_the_rest(tmp_path: Path):
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    assert replaced(replaced(page, tmp_path), tmp_path) == replaced(page, tmp_path)
+    here = page.partition(BEGIN)[2].partition(END)[0]
+    headings = [line for line in here.splitlines() if line.endswith(":")]
+    assert headings == [line for line in tables(tmp_path).splitlines() if line.endswith(":")]
+    with pytest.raises(InputError, match="no place for the tables"):
+        replaced("no marks", tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    (tmp_path / "rendering.json").write_text("{")
+    with pytest.raises(InputError, match=r"rendering\.json is no JSON"):
+        tables(tmp_path)
