@@ -9,8 +9,8 @@
 # that fits; rendering; the loader feeding the GPU; ZeRO-2 beside DDP; the other full-size experiments while time is left.
 # A part that fails or takes too long is named and left out; the others go on. Neither data nor weights are needed.
 #
-# Settings, by environment variables: OUT, SECONDS_IN_ALL (480), LEAST (10: seconds with which a part is begun), PYTHON, FIRST and REST (experiments, by name),
-# CHANGES (of every experiment, as --set takes them), CONTEXTS, TARGETS and ROUNDS.
+# Settings, by environment variables: OUT, SECONDS_IN_ALL (480), LEAST (10, seconds with which a part is begun), PYTHON,
+# FIRST and REST (experiments, by name), CHANGES (of every experiment, as --set takes them), CONTEXTS, TARGETS, ROUNDS.
 # Exit code: 0 every part that was begun has ended well; 1 one has not.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
