@@ -328,6 +328,18 @@ class Model(nn.Module, ABC):
         """The same scene, of which many calls of ``render`` follow: what they all compute is computed once, here."""
         return scene
 
+    def check_roles(self, context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"], scenes: Sequence[str]) -> None:
+        """Refuse clips that the model must not be trained with; called on the CPU, before they are moved to a GPU.
+
+        Args:
+            context: positions of the context views.
+            target: positions of the target views.
+            scenes: name of each batch element's scene.
+
+        Raises:
+            InputError: says which views are wrong, and what would work.
+        """
+
     def forward(self, views: Views) -> Prediction:
         """Estimate, reconstruct from the context, render the targets: what training differentiates."""
         cameras = self.cameras_of(views)

@@ -10,11 +10,32 @@ Conventions: images are float in [0, 1]. ``c2w`` maps camera to world with OpenC
 z forward). ``intrinsics`` are (fx, fy, cx, cy) divided by (w, h, w, h). Pixel centres lie at +0.5.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import TypeVar, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+T = TypeVar("T")
+
+
+def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
+    """``value`` with ``change`` applied to every tensor in it, within dataclasses and mappings; the rest stays."""
+    if isinstance(value, Tensor):
+        return cast(T, change(value))
+    if isinstance(value, Mapping):
+        return cast(T, {key: map_tensors(entry, change) for key, entry in value.items()})
+    if is_dataclass(value):
+        entries = {entry.name: map_tensors(getattr(value, entry.name), change) for entry in fields(value)}
+        return cast(T, replace(value, **entries))  # type: ignore[type-var]
+    return value
+
+
+def moved(value: T, device: torch.device | str) -> T:
+    """``value`` with every tensor in it on ``device``; from pinned memory the copy goes on while the host does."""
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
 
 def select_views(values: Tensor, views: Int[Tensor, "b s"]) -> Tensor:
@@ -46,7 +67,7 @@ class Cameras:
 
     def to(self, device: torch.device | str) -> "Cameras":
         """The same cameras on ``device``."""
-        return Cameras(self.c2w.to(device), self.intrinsics.to(device))
+        return moved(self, device)
 
 
 @dataclass(frozen=True)
@@ -85,19 +106,7 @@ class Views:
 
     def to(self, device: torch.device | str) -> "Views":
         """The same views on ``device``."""
-        cameras = None if self.cameras is None else self.cameras.to(device)
-        clean = None if self.clean is None else self.clean.to(device)
-        tensors = {name: getattr(self, name).to(device) for name in ("images", "frames", "context", "target")}
-        return replace(self, cameras=cameras, clean=clean, **tensors)
-
-    def pin_memory(self) -> "Views":
-        """The same views in pinned memory, so that ``to`` a GPU does not wait; the data loader calls this."""
-        cameras = self.cameras
-        if cameras is not None:
-            cameras = Cameras(cameras.c2w.pin_memory(), cameras.intrinsics.pin_memory())
-        clean = None if self.clean is None else self.clean.pin_memory()
-        tensors = {name: getattr(self, name).pin_memory() for name in ("images", "frames", "context", "target")}
-        return replace(self, cameras=cameras, clean=clean, **tensors)
+        return moved(self, device)
 
 
 @dataclass(frozen=True)

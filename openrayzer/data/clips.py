@@ -6,7 +6,7 @@ to hand from a loading process to the one that trains, and to copy to a GPU. ``L
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -53,11 +53,6 @@ class LoadedViews:
             images = rearrange(images, "b v h w c -> b v c h w").contiguous().float()
             images /= torch.full((), 255.0, device=images.device)  # by a plain number, a GPU multiplies by its inverse
         return Views(images=images, clean=self.clean, **self.others)
-
-    def pin_memory(self) -> "LoadedViews":
-        """The same batch with its images in pinned memory; the data loader calls this."""
-        clean = None if self.clean is None else self.clean.pin_memory()
-        return replace(self, images=self.images.pin_memory(), clean=clean)
 
 
 class BatchRoom:

@@ -9,6 +9,7 @@ from openrayzer.data.clip_order import ClipOrder
 from openrayzer.data.clips import BatchRoom, LoadedViews, Room, collate, read_clip
 from openrayzer.data.frame_cache import CachedScenes, FrameCache
 from openrayzer.data.loading import load_batches
+from openrayzer.data.moving import Check, Mover
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
@@ -47,6 +48,7 @@ def build_loader(
     start: int = 0,
     accumulation: int = 1,
     device: torch.device | str = "cpu",
+    check: Check | None = None,
 ) -> ClipLoader:
     """Open the training sources and start loading.
 
@@ -63,7 +65,9 @@ def build_loader(
         seed: of order and choice of views.
         start: micro-batch to start from, to resume.
         accumulation: micro-batches per optimizer step, from which the step of a clip follows.
-        device: where the images are wanted; the rest of a batch is left to ``Views.to``.
+        device: where the batches are wanted. To a GPU they are copied ahead of time; elsewhere only the images are
+            brought, and the rest of a batch is left to ``Views.to``.
+        check: of batches for a GPU, while they are still here.
 
     Raises:
         InputError: a source cannot be opened, or, later, too many scenes in a row fail.
@@ -75,7 +79,14 @@ def build_loader(
         seed=seed,
     )
     load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation)
-    batches = load_batches(load, numbers=_From(start), workers=settings.workers, prefetch=settings.prefetch)
+    device = torch.device(device)
+    batches = load_batches(
+        load,
+        numbers=_From(start),
+        workers=settings.workers,
+        prefetch=settings.prefetch,
+        prepare=Mover(device, check=check) if device.type == "cuda" else None,
+    )
     return ClipLoader(batches, device=device, problems=problems, epoch_size=order.epoch_size)
 
 

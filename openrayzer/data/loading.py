@@ -13,6 +13,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from openrayzer.data.ahead import prepared_ahead
 from openrayzer.data.freed_memory import keep_freed_memory
 from openrayzer.interfaces import InputError
 
@@ -27,14 +28,23 @@ LAST = 60
 """Seconds after a first SIGTERM when a loading process ends in any case; whoever still waits for it gets another."""
 
 
-def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T]:
+def load_batches(
+    load: Callable[[int], T],
+    *,
+    numbers: Iterable[int],
+    workers: int,
+    prefetch: int,
+    prepare: Callable[[T], T] | None = None,
+) -> Iterator[T]:
     """The batches with the given numbers, in that order.
 
     Args:
-        load: a pure function of the number, copied into every worker; its tensors get pinned where there is a GPU.
+        load: a pure function of the number, copied into every worker.
         numbers: finite or endless.
         workers: loading processes; 0 loads here.
         prefetch: batches that each worker prepares ahead.
+        prepare: what this process does to a batch before it hands it over, as to bring it to a GPU; where there are
+            workers, a thread does it ahead of the caller.
 
     Raises:
         InputError: raised by ``load``; passed on without the traceback of the process it happened in.
@@ -44,17 +54,45 @@ def load_batches(load: Callable[[int], T], *, numbers: Iterable[int], workers: i
     done = deaths = 0
     while True:
         try:
-            for batch in _loader(load, _After(numbers, done), workers, prefetch):
-                if isinstance(batch, InputError):
-                    raise batch
+            for batch in _one_pass(load, _After(numbers, done), workers, prefetch, prepare):
                 yield batch
                 done += 1
             return
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker") or deaths == MAX_DEATHS:
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            if not _is_death(error) or deaths == MAX_DEATHS:
                 raise
             deaths += 1
-            LOG.warning("%s; a loading process was killed, as for lack of memory: its batches are loaded anew", error)
+            said = str(error) or "a connection ended"
+            LOG.warning("%s; a loading process was killed, as for lack of memory: its batches are loaded anew", said)
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether a loading process was killed: DataLoader says so, or a connection to it ends while its batch is read.
+
+    What a loading process itself raised begins with "Caught".
+    """
+    text = str(error)
+    return text.startswith("DataLoader worker") if isinstance(error, RuntimeError) else not text.startswith("Caught")
+
+
+def _one_pass(
+    load: Callable[[int], T],
+    numbers: Iterable[int],
+    workers: int,
+    prefetch: int,
+    prepare: Callable[[T], T] | None,
+) -> Iterator[T]:
+    loaded = _passed_on(_loader(load, numbers, workers, prefetch))
+    if prepare is None:
+        return loaded
+    return prepared_ahead(loaded, prepare) if workers else map(prepare, loaded)
+
+
+def _passed_on(loaded: Iterator[T | InputError]) -> Iterator[T]:
+    for batch in loaded:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
 
 
 def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T | InputError]:
@@ -66,7 +104,6 @@ def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, pref
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=_start_worker,
-            pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # the loader draws a number; not from the generator that weights come from
         )
     )

@@ -68,7 +68,7 @@ def _orthogonal(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _frame(first: Tensor, second: Tensor, eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The directions of two almost orthogonal vectors and a third one; a zero vector gets any direction that is left."""
+    """Directions of two almost orthogonal vectors, and a third; a zero vector gets any direction that is left."""
     x = _direction(first, default=eye[0])
     spare = eye[x.abs().argmin(dim=-1)]  # the axis farthest from x
     y = _direction(second - x * (x * second).sum(dim=-1, keepdim=True), default=spare)

@@ -141,6 +141,7 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
         start=step * settings.accumulation,
         accumulation=settings.accumulation,
         device=process.device,
+        check=experiment.model.check_roles,
     )
     _report(loader.problems, process)
     return _started_apart(loader)

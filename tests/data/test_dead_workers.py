@@ -34,6 +34,45 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, caplog):
     assert caplog.text.count("its batches are loaded anew") == 2
 
 
+def test_a_killed_worker_loses_nothing_of_what_a_thread_prepares(tmp_path: Path, caplog):
+    """As on a GPU, where batches are copied ahead: those copied before the death come first."""
+    load = Deadly(tmp_path, (3, 11))
+    batches = load_batches(load, numbers=range(20), workers=2, prefetch=2, prepare=lambda batch: batch + 1)
+    assert list(batches) == [2 * number + 1 for number in range(20)]
+    assert caplog.text.count("its batches are loaded anew") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "recovers"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), True),
+        (EOFError(), True),
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), True),
+        (ConnectionResetError("Caught ConnectionResetError in DataLoader worker process 0."), False),
+        (RuntimeError("Caught RuntimeError in DataLoader worker process 0."), False),
+    ],
+)
+def test_a_connection_that_ends_is_a_death_and_an_error_of_the_data_is_none(monkeypatch, error, recovers):
+    """A process that dies while its batch is read from it ends the connection."""
+    passes = []
+
+    def one_pass(load, numbers, *others):
+        passes.append(list(numbers))
+        yield "first"
+        if len(passes) == 1:
+            raise error
+        yield "second"
+
+    monkeypatch.setattr(loading, "_one_pass", one_pass)
+    batches = load_batches(abs, numbers=range(3), workers=1, prefetch=1)
+    if recovers:
+        assert list(batches) == ["first", "first", "second"]
+        assert passes == [[0, 1, 2], [1, 2]]
+    else:
+        with pytest.raises(type(error)):
+            list(batches)
+
+
 @pytest.mark.slow
 def test_workers_that_always_die_end_the_pass(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(loading, "MAX_DEATHS", 1)

@@ -1,0 +1,61 @@
+"""Batches on their way to a GPU, ahead of the step that takes them: neither the host nor the step waits for a copy."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from openrayzer.data.clips import LoadedViews
+from openrayzer.types import Views, map_tensors, moved
+
+Check = Callable[[Tensor, Tensor, Sequence[str]], None]
+"""Refuses a batch, given on the CPU the positions of its context and of its target views, and its scenes."""
+
+
+@dataclass(frozen=True)
+class ArrivingViews(LoadedViews):
+    """A batch whose copy to a GPU has begun.
+
+    Attributes:
+        arrival: when it is whole there.
+    """
+
+    arrival: torch.cuda.Event
+
+    def views(self, device: torch.device | str = "cuda") -> Views:
+        """The batch on the GPU that it is copied to; what the current stream does with it comes after the copy."""
+        stream = torch.cuda.current_stream(device)
+        stream.wait_event(self.arrival)
+
+        def held(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)  # else its memory went to the next copy when the host has done with it
+            return tensor
+
+        return LoadedViews.views(map_tensors(self, held), device)
+
+
+class Mover:
+    """Pins batches and copies them on a stream of its own.
+
+    Args:
+        device: a GPU.
+        check: raises an InputError where a batch must not be used; later, the host would wait for the GPU to see that.
+    """
+
+    def __init__(self, device: torch.device, *, check: Check | None) -> None:
+        self.device, self._check = device, check
+
+    def __call__(self, batch: LoadedViews) -> LoadedViews:
+        """The batch on its way."""
+        if self._check is not None:
+            self._check(batch.others["context"], batch.others["target"], batch.others["scenes"])
+        with torch.cuda.stream(self._stream):
+            there = moved(map_tensors(batch, Tensor.pin_memory), self.device)
+            arrival = self._stream.record_event()
+        return ArrivingViews(there.images, there.clean, there.others, arrival)
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream(self.device)
