@@ -194,7 +194,8 @@ class TrainSettings:
         focal_detached_steps: first steps in which no gradient reaches the focal lengths that camera heads predict, so
             that they do not run away before the poses mean something.
         compile: whether ``torch.compile`` compiles the model's repeated blocks: faster steps after a first one that
-            takes a minute. Losses differ in the last digits; evaluation runs the blocks as they are written.
+            takes a minute. Losses differ in the last digits; evaluation runs the blocks as they are written. "auto"
+            compiles on a GPU where a short trial gets faster by it, and never on a CPU.
         tf32: whether a GPU may compute the matrix products that stay in float32 beside bfloat16, as those of camera heads,
             with factors of 10 bits (TF32), which is several times as fast. Convolutions, geometry, losses and
             metrics in float32 never do, nor does evaluation, nor training in float32 throughout. Of no effect on a CPU.
@@ -223,7 +224,7 @@ class TrainSettings:
     best_mode: Literal["max", "min"] = "max"
     ema_decay: float = 0.0
     focal_detached_steps: int = 0
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     tf32: bool = True
     statistics_every: int = 0
     watchdog_minutes: float = 10.0

@@ -2,35 +2,57 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.stack import Stack, call_block
 
-COMPILERS = ("g++", "clang++", "c++")
+COMPILERS = {"cpu": ("g++", "clang++", "c++"), "cuda": ("gcc", "clang", "cc")}
+"""What ``torch.compile`` looks for: on a CPU it writes C++, on a GPU Triton builds its launchers in C."""
+PAYS = 1.2
+"""``"auto"`` compiles where elementwise work of a block gets this many times as fast, or more."""
+MOST_KINDS = 64
+"""Kinds of blocks and shapes that are compiled; PyTorch's default of 8 is less than RayDer has."""
+_CALLS = 10
 
 
-def compile_blocks(model: nn.Module, *, stage: int) -> None:
+def compiling(wanted: bool | Literal["auto"], *, stage: int, device: torch.device) -> str:
+    """Why blocks are not compiled; empty if they are.
+
+    Args:
+        wanted: the setting ``train.compile``.
+        stage: of ZeRO.
+        device: where the model is trained.
+
+    Raises:
+        InputError: they must be, and cannot.
+    """
+    if not wanted:
+        return "is false"
+    if wanted == "auto" and device.type == "cpu":
+        return "is off on a CPU, where the first step would take a minute longer and later ones gain little"
+    reason = _hindrance(stage, device)
+    if wanted == "auto":
+        return reason or _loss(device)
+    if reason:
+        raise InputError(f"train.compile {reason}")
+    return ""
+
+
+def compile_blocks(model: nn.Module) -> None:
     """Have every block of every stack compiled when it is first called; names and values of weights stay.
 
     Blocks of one kind share what was compiled. Another number of views compiles once more, and from then on for any.
-
-    Args:
-        model: whose stacks.
-        stage: of ZeRO.
-
-    Raises:
-        InputError: nothing can be compiled here.
+    A block that is recomputed in the backward pass is compiled together with its recomputation.
     """
-    if stage == 3:
-        raise InputError("train.compile does not go with ZeRO stage 3, which gathers weights when a layer is called")
-    names = [os.environ["CXX"]] if os.environ.get("CXX") else COMPILERS
-    if not any(shutil.which(name) for name in names):
-        raise InputError(f"train.compile needs a C++ compiler, and none is found: looked for {', '.join(names)}")
+    import torch._dynamo.config
+
+    torch._dynamo.config.recompile_limit = MOST_KINDS
     compiled = torch.compile(call_block)
     for module in model.modules():
         if isinstance(module, Stack):
@@ -44,3 +66,48 @@ def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
         compiled: whether there are any; else nothing is imported or done.
     """
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+
+
+def _hindrance(stage: int, device: torch.device) -> str:
+    """Why nothing can be compiled; empty if nothing is known against it."""
+    if stage == 3:
+        return "does not go with ZeRO stage 3, which gathers weights when a layer is called"
+    variable = "CXX" if device.type == "cpu" else "CC"
+    names = [os.environ[variable]] if os.environ.get(variable) else COMPILERS[device.type]
+    if not any(shutil.which(name) for name in names):
+        language = "C++" if device.type == "cpu" else "C"
+        return f"needs a {language} compiler, and none is found: looked for {', '.join(names)}"
+    return ""
+
+
+def _loss(device: torch.device) -> str:
+    """Why compiling does not pay on a GPU, by trying it on a norm, a rotation and a residual; empty if it does."""
+    try:
+        plain, compiled = (_milliseconds(function, device) for function in (_elementwise, torch.compile(_elementwise)))
+    except Exception as error:  # compilers and drivers may raise anything, and training goes on without them
+        return f"fails in a trial: {type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    if compiled * PAYS > plain:
+        return f"does not pay in a trial: {compiled:.2f} ms compiled, {plain:.2f} ms as written"
+    return ""
+
+
+def _elementwise(tokens: Tensor, gain: Tensor) -> Tensor:
+    """About what a block does between two products."""
+    values = tokens.float()
+    values = values * torch.rsqrt(values.square().mean(dim=-1, keepdim=True) + 1e-6) * gain
+    turned = values * 0.6 + values.roll(values.shape[-1] // 2, dims=-1) * 0.8
+    return tokens + turned.to(tokens.dtype)
+
+
+def _milliseconds(function: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> float:
+    """Of a call forward and backward, after a first one that compiles."""
+    tokens = torch.ones(8192, 768, dtype=torch.bfloat16, device=device, requires_grad=True)
+    gain = torch.ones(768, device=device, requires_grad=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for number in range(_CALLS + 1):
+        if number == 1:
+            begin.record()
+        torch.autograd.grad(function(tokens, gain).sum(), (tokens, gain))
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / _CALLS

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from openrayzer.interfaces import Model
 from openrayzer.layers.tf32 import exact_float32, tf32_products
 from openrayzer.settings import BadSteps, TrainSettings
-from openrayzer.training.compiling import compile_blocks, uncompiled
+from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
 from openrayzer.training.distributed import Process
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.weight_average import WeightAverage
@@ -86,6 +86,7 @@ class Engine:
             not.
         why_skipped: why the last skipped step was skipped, in a few words.
         objection: set before a step that must be skipped for another reason than its gradient: in a few words, why.
+        compiled: whether the model's blocks are.
         average: of the weights over the steps; None without ``ema_decay``.
     """
 
@@ -103,8 +104,12 @@ class Engine:
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
         trainee = Trainee(model, autocast=torch.bfloat16 if pure_bf16 else None)
 
-        if settings.compile:
-            compile_blocks(model, stage=self.stage)
+        reason = process.by_first(lambda: compiling(settings.compile, stage=self.stage, device=process.device))
+        self.compiled = not reason
+        if self.compiled:
+            compile_blocks(model)
+        if process.is_first and process.device.type == "cuda" and settings.compile:
+            LOG.log(logging.WARNING if reason else logging.INFO, "blocks are %s", _compiled_or_not(reason))
         if self.stage == 3:
             gather_with(trainee)
         self.deepspeed, _, _, _ = deepspeed.initialize(
@@ -209,7 +214,7 @@ class Engine:
         model.eval()
         try:
             precision = autocast_to(device.type, self._evaluation_dtype)
-            plain = uncompiled(self.settings.compile)
+            plain = uncompiled(self.compiled)
             with gathered, torch.no_grad(), torch.random.fork_rng(devices=devices), precision, plain, exact_float32():
                 yield model
         finally:
@@ -253,6 +258,10 @@ class Engine:
             return [guarded_norm] if self.stage == 3 else guarded_norm
 
         setattr(zero, name, guarded)
+
+
+def _compiled_or_not(reason: str) -> str:
+    return f"not compiled: train.compile {reason}" if reason else "compiled: the first step takes a minute or more"
 
 
 def quieten_deepspeed() -> None:

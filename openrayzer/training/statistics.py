@@ -64,7 +64,7 @@ class Statistics:
             if name and any(True for _ in module.parameters(recurse=False))
         ]
         try:
-            with uncompiled(self._engine.settings.compile):
+            with uncompiled(self._engine.compiled):
                 yield
         finally:
             for hook in hooks:

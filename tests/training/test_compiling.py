@@ -1,6 +1,7 @@
 """Compiled blocks: the same model, the same weights, the same losses but for the last digits."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from torch import nn
 
 from openrayzer.attention.sdpa import ScaledDotProductAttention
 from openrayzer.interfaces import InputError
-from openrayzer.layers.stack import SelfStack
+from openrayzer.layers.stack import SelfStack, call_block
 from openrayzer.positions.none import NoPositionEncoding
-from openrayzer.training import compiling
-from openrayzer.training.compiling import compile_blocks, uncompiled
+from openrayzer.training import compiling as rules
+from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
 
+CPU = torch.device("cpu")
 TINY = Path(__file__).with_name("tiny_rayzer.json")
 FILES = ("metrics.jsonl", "statistics.jsonl")
 
@@ -30,30 +32,69 @@ def outcome(model: SelfStack, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def test_only_blocks_are_compiled_and_weights_keep_their_names(monkeypatch: pytest.MonkeyPatch):
-    compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    called: list[nn.Module] = []
+
+    def compiled(block: nn.Module, again: bool, *inputs: object) -> object:
+        called.append(block)
+        return call_block(block, again, *inputs)
+
+    monkeypatch.setattr(torch, "compile", lambda function: compiled)
     model = nn.ModuleDict({"stack": stack(), "other": nn.Linear(2, 2)})
-    compile_blocks(model, stage=2)
-    assert compiled == list(model["stack"].blocks)
+    names = list(model.state_dict())
+    compile_blocks(model)
+    assert list(model.state_dict()) == names
+    outcome(model["stack"], torch.randn(1, 3, 16))
+    assert called == list(model["stack"].blocks)
 
 
 def test_what_cannot_be_compiled_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match="does not go with ZeRO stage 3"):
-        compile_blocks(stack(), stage=3)
+        compiling(True, stage=3, device=CPU)
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*no-such-compiler"):
-        compile_blocks(stack(), stage=2)
+        compiling(True, stage=2, device=CPU)
     monkeypatch.delenv("CXX")
-    monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(InputError, match=r"looked for g\+\+, clang\+\+, c\+\+"):
-        compile_blocks(stack(), stage=2)
+        compiling(True, stage=2, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("plain", "compiled", "stage", "reason"),
+    [
+        (1.0, 0.5, 2, ""),
+        (1.0, 0.9, 2, "does not pay in a trial: 0.90 ms compiled, 1.00 ms as written"),
+        (1.0, 0.5, 3, "does not go with ZeRO stage 3"),
+        (1.0, RuntimeError("Cannot find a working triton"), 2, "fails in a trial: RuntimeError: Cannot find a working"),
+    ],
+)
+def test_auto_compiles_on_a_gpu_where_a_trial_shows_that_it_pays(plain, compiled, stage, reason, monkeypatch):
+    times = iter((plain, compiled))
+
+    def measured(function: object, device: torch.device) -> float:
+        milliseconds = next(times)
+        if isinstance(milliseconds, Exception):
+            raise milliseconds
+        return milliseconds
+
+    monkeypatch.setattr(rules, "_milliseconds", measured)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    said = rules.compiling("auto", stage=stage, device=torch.device("cuda"))
+    assert reason in said
+    assert bool(said) == bool(reason)
+
+
+def test_auto_never_compiles_on_a_cpu_and_false_nowhere():
+    assert "on a CPU" in compiling("auto", stage=2, device=CPU)
+    assert compiling(False, stage=2, device=torch.device("cuda")) == "is false"
+    assert compiling(True, stage=2, device=CPU) == ""
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_values_and_gradients_stay_at_any_length_and_hooks_are_called_outside():
     plain, compiled = stack(), stack()
-    compile_blocks(compiled, stage=2)
+    compile_blocks(compiled)
     assert list(plain.state_dict()) == list(compiled.state_dict())
     for length in (4, 7, 9):
         tokens = torch.randn(2, length, 16, generator=torch.Generator().manual_seed(length))
