@@ -11,6 +11,9 @@ computed, so the largest one can be checked on a laptop; the numbers are those o
 Data that is not on this machine is a note, not an error.
 
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
+    python tools/check_experiment.py experiments/rayzer_re10k.json --roofline h200
+
+The last prints a model of where the time of a step on such a GPU goes, as written and with train.compile.
 
 Exit code: 0 if every file is right, 2 if one is not.
 """
@@ -25,7 +28,9 @@ from jsonargparse import ArgumentParser
 from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_tool
 from openrayzer.composer import Plan, load_experiment
 from openrayzer.interfaces import InputError
+from openrayzer.planning.gpus import GPUS, Gpu, gpu_named
 from openrayzer.planning.report import Setting, cost_lines, data_lines, parameter_lines
+from openrayzer.planning.roofline_report import roofline_lines
 from openrayzer.planning.trace import Device
 from registry import RegistryError
 
@@ -40,6 +45,9 @@ def main() -> int:
     parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes that would train")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="what each process would run on")
     parser.add_argument(
+        "--roofline", nargs="?", const="h100", metavar="GPU", help=f"model a step on one of {', '.join(GPUS)}"
+    )
+    parser.add_argument(
         "--open_data", action="store_true", help="open the training sources and read some clips: bytes a step, epochs"
     )
     arguments = parser.parse_args()
@@ -52,6 +60,7 @@ def main() -> int:
                 data_roots=arguments.data,
                 ranks=arguments.ranks,
                 device=arguments.device,
+                gpu=gpu_named(arguments.roofline) if arguments.roofline else None,
                 open_data=arguments.open_data,
             )
         except (InputError, RegistryError) as error:
@@ -61,7 +70,14 @@ def main() -> int:
 
 
 def check(
-    file: Path, *, overrides: list[str], data_roots: list[Path], ranks: int, device: Device, open_data: bool
+    file: Path,
+    *,
+    overrides: list[str],
+    data_roots: list[Path],
+    ranks: int,
+    device: Device,
+    gpu: Gpu | None,
+    open_data: bool,
 ) -> None:
     """Print what the experiment is and costs.
 
@@ -86,6 +102,7 @@ def check(
         json.dumps(planned.resolved, indent=2),
         *parameter_lines(experiment.model),
         *cost_lines(setting),
+        *(roofline_lines(setting, gpu) if gpu else ()),
         *data_lines(setting, volume),
         *(f"note: {problem}" for problem in (volume.problems if volume else ())),
         *data_notes(planned.plan),

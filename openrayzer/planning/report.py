@@ -75,7 +75,7 @@ def cost_lines(setting: Setting) -> list[str]:
         shapes = clip_shapes(setting.experiment.data.view_sampler, steps=setting.experiment.train.steps)
         computation = flop_lines(setting.experiment, shapes)
     except Exception as error:  # samplers and models may be foreign code, and this is only an estimate
-        return [f"computation: not counted ({_reason(error)})", *memory_lines(setting, {}), *checkpoint_lines(setting)]
+        return [f"computation: not counted ({reason(error)})", *memory_lines(setting, {}), *checkpoint_lines(setting)]
     traces, notes = _traces(setting, shapes[-1])
     return [*computation, *memory_lines(setting, traces), *notes, *checkpoint_lines(setting)]
 
@@ -133,7 +133,7 @@ def data_lines(setting: Setting, volume: DataVolume | None) -> list[str]:
     try:
         views = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1].views
     except Exception as error:  # as above
-        return [f"data: not counted ({_reason(error)})"]
+        return [f"data: not counted ({reason(error)})"]
     height, width = experiment.data.image_size
     decoded = batch * views * 3 * height * width
     lines = [f"data: {batch * views:,} images a step, {_gib(decoded)} GiB decoded in 8 bits"]
@@ -165,7 +165,7 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, Trace], list
                 )  # fmt: skip
                 break
             except Exception as error:  # as above: an operation may look at numbers, which are not there
-                notes.append(f"  {_kind(again)}: {what} not counted ({_reason(error)})")
+                notes.append(f"  {_kind(again)}: {what} not counted ({reason(error)})")
         for stack, every in zip(stacks, before, strict=True):
             stack.checkpoint_every = every
     return traces, notes
@@ -185,7 +185,8 @@ def _kind(again: bool) -> str:
     return "recomputed" if again else "all kept"
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Why something could not be counted, in one line."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 

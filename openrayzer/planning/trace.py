@@ -1,7 +1,7 @@
 """One micro-batch, forward and backward, followed operation by operation on tensors without content."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ CUDA_BLOCK = 512
 CUBLAS_WORKSPACES = 2 * 32 * 2**20
 """Bytes that PyTorch takes for cuBLAS on Hopper and Blackwell: for the thread of the forward and for that of the
 backward. Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""
+_NO_WATCH: AbstractContextManager[Any] = nullcontext()
 _NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
 
 
@@ -51,6 +52,7 @@ def trace_micro_batch(
     bf16: bool,
     losses: Sequence[nn.Module] = (),
     device: Device = "cuda",
+    watching: AbstractContextManager[Any] = _NO_WATCH,
 ) -> Trace:
     """Follow a micro-batch of a model that is on the ``meta`` device; nothing is computed and no memory is taken.
 
@@ -70,10 +72,11 @@ def trace_micro_batch(
         bf16: whether autocast to bfloat16 is on, as both ``torch_autocast`` and ``bf16`` mean.
         losses: of prediction and target, on ``meta`` too; none takes the mean of the prediction.
         device: which the micro-batch would run on.
+        watching: entered around the passes, when weights are without content.
     """
     everything = nn.ModuleList([model, *losses])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
-    with planned_for(model, everything, device=device), _Live(everything, block=block) as live:
+    with planned_for(model, everything, device=device), _Live(everything, block=block) as live, watching:
         views = empty_views(shape, image_size, batch=batch)
         with autocast(bf16=bf16):
             prediction = model(views)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -151,7 +152,8 @@ def checked(folder) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def right(folder) -> subprocess.CompletedProcess:
     """One run over the right file."""
-    return tool("check_experiment", folder / "experiments" / "toy.json", "--ranks", "2", "--set", "train.clip_norm=2")
+    file = folder / "experiments" / "toy.json"
+    return tool("check_experiment", file, "--ranks", "2", "--set", "train.clip_norm=2", "--roofline", "h200")
 
 
 def test_a_right_experiment_is_printed_with_every_default(right):
@@ -184,6 +186,24 @@ def test_memory_and_computation_are_estimated(right):
     assert f"{3 * 4 * clip:.1f} kFLOP  (4 clips, 3 x forward)" in right.stdout
 
 
+def test_it_says_for_which_device_it_plans(right, folder):
+    assert "  activations as on a GPU: CUDA's autocast" in right.stdout
+    done = tool("check_experiment", folder / "experiments" / "toy.json", "--ranks", "2", "--device", "cpu")
+    assert "  activations as on a CPU" in done.stdout
+    assert "roofline" not in done.stdout
+
+
+def test_a_step_on_a_gpu_is_modelled(right, folder):
+    lines = right.stdout.partition("roofline of one optimizer step, H200 SXM, 2 clip(s) at once")[2].splitlines()
+    shares = {line[2:16].strip(): [float(value) for value in re.findall(r"([\d.]+) %", line)] for line in lines[2:4]}
+    assert shares.keys() == {"as written", "train.compile"}
+    for of_step in shares.values():
+        assert sum(of_step[:-1]) == pytest.approx(100, abs=0.3)
+    done = tool("check_experiment", folder / "experiments" / "toy.json", "--roofline", "h20")
+    assert done.returncode == 2
+    assert "no GPU named 'h20'; known: a100, h100, h200" in done.stderr
+
+
 def test_data_that_is_not_here_is_a_note(right):
     assert "note: data.train[0].dataset.root: there is no no/such/folder on this machine" in right.stdout
 
@@ -213,7 +233,7 @@ def test_a_refusing_constructor_and_a_wrong_split_are_explained(folder):
 def test_arguments_are_explained():
     done = tool("check_experiment", "--help")
     assert done.returncode == 0
-    for wanted in ("--set KEY=VALUE", "--data ROOT", "--ranks N", "FILE", "Exit code"):
+    for wanted in ("--set KEY=VALUE", "--data ROOT", "--ranks N", "--roofline [GPU]", "FILE", "Exit code"):
         assert wanted in done.stdout
     assert tool("check_experiment").returncode == 2
 

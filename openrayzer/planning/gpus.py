@@ -1,0 +1,59 @@
+"""What GPUs can do, by their makers' data sheets, and how much of it kernels reach."""
+
+from dataclasses import dataclass
+
+from openrayzer.interfaces import InputError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """Rates of one GPU, as its data sheet has them, without sparsity.
+
+    Attributes:
+        title: its name.
+        bandwidth: bytes a second of its memory.
+        bf16: operations a second of matrix products in bfloat16, summed in float32.
+        tf32: in TF32.
+        float32: in float32 without TF32.
+    """
+
+    title: str
+    bandwidth: float
+    bf16: float
+    tf32: float
+    float32: float
+
+
+GPUS = {
+    "a100": Gpu("A100 SXM 80 GB", 2.039e12, 312e12, 156e12, 19.5e12),
+    "h100": Gpu("H100 SXM", 3.35e12, 989e12, 494e12, 67e12),
+    "h200": Gpu("H200 SXM", 4.8e12, 989e12, 494e12, 67e12),
+    "b200": Gpu("B200 SXM", 7.7e12, 2250e12, 1100e12, 75e12),
+    "l40s": Gpu("L40S", 0.864e12, 362e12, 183e12, 91.6e12),
+    "rtx4090": Gpu("GeForce RTX 4090", 1.008e12, 165.2e12, 82.6e12, 82.6e12),
+}
+"""Sources: NVIDIA's data sheets "A100 Tensor Core GPU", "H100 Tensor Core GPU", "H200 Tensor Core GPU", "HGX B200" (an
+eighth of its eight GPUs) and "L40S", and the white paper "NVIDIA Ada GPU Architecture"."""
+
+PRODUCT_SHARE = 0.66
+"""Of the rate, for large matrix products: cuBLAS in bfloat16 reaches 600 to 700 of the 989 TFLOP/s of an H100."""
+ATTENTION_SHARE = 0.36
+"""Of the rate, for FlashAttention-2, which is what PyTorch and xformers call. Source: Shah et al. 2024,
+"FlashAttention-3", introduction: 35 % of an H100."""
+CONVOLUTION_SHARE = 0.5
+"""Of the rate, for convolutions with channels last; an assumption. Images in NCHW are transposed before and after."""
+BANDWIDTH_SHARE = 0.9
+"""Of the bandwidth, for elementwise kernels; an assumption."""
+LAUNCH = 2e-6
+"""Seconds that a kernel takes at least."""
+
+
+def gpu_named(name: str) -> Gpu:
+    """One of ``GPUS``.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in GPUS:
+        raise InputError(f"no GPU named {name!r}; known: {', '.join(GPUS)}")
+    return GPUS[name]

@@ -1,0 +1,179 @@
+"""A model of where a GPU's time of one optimizer step goes; nothing is timed.
+
+An operation takes the longer of its bytes over the memory's bandwidth and its floating point operations over the rate
+of its dtype, and the launch of a kernel on top. Source: Williams, Waterman and Patterson 2009, "Roofline: An
+Insightful Visual Performance Model".
+
+With ``train.compile`` the blocks of every stack are compiled. Between two products, convolutions or calls of attention
+their other operations count as fused: what comes from outside of such a run is read once, what is used outside of it is
+written once, and a few kernels do it.
+
+Not modelled: communication, loading, waits of the host, caches, small products that leave a GPU half empty, and
+activations that the compiler computes again instead of keeping them.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+
+from openrayzer.planning.gpus import (
+    ATTENTION_SHARE,
+    BANDWIDTH_SHARE,
+    CONVOLUTION_SHARE,
+    LAUNCH,
+    PRODUCT_SHARE,
+    Gpu,
+)
+from openrayzer.planning.operations import Access, Operation
+
+FUSED_LAUNCHES = 3
+"""Kernels of a fused run, at most: one over the rows, one each for what is summed over rows and for the casts."""
+OPTIMIZER_BYTES = 40
+"""For each trainable weight and step: AdamW reads weight, gradient and two means and writes three of them, the norm of
+the gradient reads it, clipping reads and writes it, in float32."""
+BUCKET_BYTES = 16
+"""For each trainable weight and micro-batch: its gradient is copied into a bucket and from there to the optimizer."""
+KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
+
+
+@dataclass
+class Roofline:
+    """Seconds of one optimizer step of one GPU.
+
+    Attributes:
+        kinds: by kind, ``KINDS``.
+        places: of all that is no product, by operator and line of this package.
+        flops: floating point operations of the step.
+        launches: kernels.
+    """
+
+    kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
+    places: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    flops: int = 0
+    launches: int = 0
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole step."""
+        return sum(self.kinds.values())
+
+    def share(self, kind: str) -> float:
+        """From 0 to 1."""
+        return self.kinds[kind] / self.seconds
+
+
+def roofline(
+    operations: list[Operation],
+    *,
+    gpu: Gpu,
+    compiled: bool,
+    tf32: bool,
+    results: Iterable[int] = (),
+    micro_batches: int = 1,
+    weights: int = 0,
+) -> Roofline:
+    """The step of which ``operations`` are one micro-batch.
+
+    Args:
+        operations: in the order in which they run.
+        gpu: which runs them.
+        compiled: whether blocks are compiled; else each operation is a kernel, as written.
+        tf32: whether products in float32 may use TF32; convolutions do, which is PyTorch's default.
+        results: storages that are needed when all is done, as gradients of weights are.
+        micro_batches: of one step.
+        weights: trainable ones that this GPU's optimizer moves.
+    """
+    model = Roofline()
+    needed = _last_reads(operations) | dict.fromkeys(results, len(operations))
+    for start, run in _runs(operations, compiled=compiled):
+        times = [_seconds(operation, gpu, tf32=tf32) for operation in run]
+        total, launches = sum(times), len(run)
+        if len(run) > 1:
+            total = _moving(_bytes_of_run(run, needed, end=start + len(run)), gpu)
+            launches = min(len(run), FUSED_LAUNCHES)
+        _add(model, run, times, total, launches)
+    return _step(model, gpu, micro_batches=micro_batches, weights=weights)
+
+
+def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int) -> Roofline:
+    """Several micro-batches like ``model``, and the optimizer."""
+    moved = weights * (OPTIMIZER_BYTES + micro_batches * BUCKET_BYTES)
+    kinds = {kind: micro_batches * seconds for kind, seconds in model.kinds.items()} | {KINDS[4]: _moving(moved, gpu)}
+    places = {place: micro_batches * seconds for place, seconds in model.places.items()}
+    return Roofline(kinds, places, micro_batches * model.flops, micro_batches * model.launches)
+
+
+def _add(model: Roofline, run: list[Operation], times: list[float], total: float, launches: int) -> None:
+    """A run's time is shared out among its operations as they would take it alone."""
+    kind = {"other": KINDS[2], "convolution": KINDS[1]}.get(run[0].kind, KINDS[0])
+    model.kinds[kind] += total
+    model.kinds["launches"] += launches * LAUNCH
+    model.launches += launches
+    model.flops += sum(operation.flops for operation in run)
+    if kind == KINDS[0]:
+        return
+    alone = sum(times)
+    for operation, seconds in zip(run, times, strict=True):
+        of_run = total * seconds / alone if alone else 0.0
+        model.places[operation.name, operation.place] += of_run + LAUNCH * launches / len(run)
+
+
+def _runs(operations: list[Operation], *, compiled: bool) -> Iterator[tuple[int, list[Operation]]]:
+    """Where each run begins, and its operations: one, or all between two products of one compiled block."""
+    start = 0
+    while start < len(operations):
+        end = start + 1
+        if compiled and _fuses(operations[start]):
+            region = operations[start].region
+            while end < len(operations) and _fuses(operations[end]) and operations[end].region == region:
+                end += 1
+        yield start, operations[start:end]
+        start = end
+
+
+def _fuses(operation: Operation) -> bool:
+    return operation.kind == "other" and operation.region is not None
+
+
+def _last_reads(operations: list[Operation]) -> dict[int, int]:
+    """The last operation that reads each storage."""
+    return {access.storage: number for number, operation in enumerate(operations) for access in operation.reads}
+
+
+def _bytes_of_run(run: list[Operation], needed: dict[int, int], *, end: int) -> int:
+    """What enters from outside and what is needed after ``end``, each once."""
+    made: set[int] = set()
+    entering: list[Access] = []
+    for operation in run:
+        entering += [access for access in operation.reads if access.storage not in made]
+        made |= {access.storage for access in operation.writes}
+    leaving = [access for operation in run for access in operation.writes if needed.get(access.storage, -1) >= end]
+    return _once(entering) + _once(leaving)
+
+
+def _once(accesses: list[Access]) -> int:
+    """Bytes of different parts of storages, of each at most all of it."""
+    parts: Counter[int] = Counter()
+    for storage, _, size in {(access.storage, access.view, access.bytes) for access in accesses}:
+        parts[storage] += size
+    whole = {access.storage: access.total for access in accesses}
+    return sum(min(size, whole[storage]) for storage, size in parts.items())
+
+
+def _seconds(operation: Operation, gpu: Gpu, *, tf32: bool) -> float:
+    """Of one operation without its launch."""
+    size = sum(access.bytes for access in operation.reads + operation.writes)
+    if operation.kind == "other":
+        return _moving(size, gpu)
+    half = operation.dtype in (torch.bfloat16, torch.float16)
+    rate = gpu.bf16 if half else gpu.tf32 if tf32 or operation.kind == "convolution" else gpu.float32
+    shares = {"product": PRODUCT_SHARE, "attention": ATTENTION_SHARE, "convolution": CONVOLUTION_SHARE}
+    seconds = max(_moving(size, gpu), operation.flops / (rate * shares[operation.kind]))
+    transposed = operation.kind == "convolution" and not operation.channels_last
+    return seconds + (_moving(2 * size, gpu) if transposed else 0.0)
+
+
+def _moving(size: int, gpu: Gpu) -> float:
+    return size / (gpu.bandwidth * BANDWIDTH_SHARE)
