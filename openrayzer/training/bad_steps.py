@@ -56,6 +56,12 @@ class LossWatch:
             self._losses.append(loss)
         return jump
 
+    def objection(self, loss: float) -> str:
+        """Why a step with this loss must be skipped; "" where it need not be. Remembers it."""
+        if not self.jumps(loss):
+            return ""
+        return f"loss {loss:.3g} above {self.factor:g} x the median of the steps before"
+
     def state(self) -> list[float]:
         """The losses that are remembered."""
         return list(self._losses)
@@ -71,7 +77,7 @@ class Trace:
 
     Attributes:
         step: optimizer steps that were made before it.
-        micro_batches: on the CPU, in order.
+        micro_batches: in order, on the device.
         losses: of each micro-batch, on the device.
         random: the generators before the step; empty where no dump is wanted.
     """
@@ -114,7 +120,7 @@ def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str,
     }
 
     def write_own() -> None:
-        micro_batches = [_plain(views) for views in trace.micro_batches]
+        micro_batches = [_plain(views.to("cpu")) for views in trace.micro_batches]
         content = {"micro_batches": micro_batches, "random": dict(trace.random), "losses": losses}
         torch.save(content, unfinished / rank_file(process.rank))
 

@@ -25,7 +25,7 @@ OWNED_BY_EXPERIMENT = {
 }
 ALLOWED = (
     "activation_checkpointing", "aio", "bf16", "comms_logger", "communication_data_type", "data_types",
-    "flops_profiler", "gradient_predivide_factor", "memory_breakdown", "prescale_gradients", "torch_autocast",
+    "flops_profiler", "gradient_predivide_factor", "memory_breakdown", "prescale_gradients", "timers", "torch_autocast",
     "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "zero_optimization",
 )  # fmt: skip
 NEVER = 2**31 - 1
@@ -51,6 +51,7 @@ def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_si
         raise InputError("\n".join([f"{file}: {len(problems)} problem(s)", *problems]))
     merged = {
         "zero_allow_untested_optimizer": True,  # the experiment names the optimizer; plugins may bring their own
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device twice in every micro-batch
         **given,
         "train_batch_size": settings.batch_size,
         "train_micro_batch_size_per_gpu": micro_batch_size(settings, world_size=world_size),

@@ -1,7 +1,6 @@
 """DeepSpeed around a model: forward, backward, step, and the decision to skip a bad step."""
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -14,10 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
 from openrayzer.layers.tf32 import exact_float32, tf32_products
-from openrayzer.settings import BadSteps, TrainSettings
+from openrayzer.settings import TrainSettings
 from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
 from openrayzer.training.distributed import Process
 from openrayzer.training.held_focal import hold_focal_lengths
+from openrayzer.training.skip_rule import Objection, SkipRule, no_objection
 from openrayzer.training.weight_average import WeightAverage
 from openrayzer.training.zero_partition import ZeroPartition, share_weights
 from openrayzer.types import Cameras, Prediction, Views
@@ -82,10 +82,9 @@ class Engine:
         skipped_in_a_row: skipped steps since the last good one.
         last_applied: whether the last step changed the weights.
         last_learning_rate: with which the last step was made.
-        last_norm: global gradient norm of the last step before clipping, on the device; not finite if the gradient was
+        last_norm: global gradient norm of the last step before clipping, on the CPU; not finite if the gradient was
             not.
         why_skipped: why the last skipped step was skipped, in a few words.
-        objection: set before a step that must be skipped for another reason than its gradient: in a few words, why.
         compiled: whether the model's blocks are.
         average: of the weights over the steps; None without ``ema_decay``.
     """
@@ -98,7 +97,7 @@ class Engine:
         self.stage = int(config["zero_optimization"]["stage"])
         self.steps = self.skipped = self.skipped_in_a_row = 0
         self.last_applied, self.last_learning_rate, self.last_norm = True, 0.0, torch.zeros(())
-        self.why_skipped = self.objection = ""
+        self.why_skipped = ""
         pure_bf16 = bool(config.get("bf16", {}).get("enabled"))
         autocast = bool(config.get("torch_autocast", {}).get("enabled"))
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
@@ -122,7 +121,13 @@ class Engine:
         )
         if self.stage != 3:
             share_weights(self.deepspeed.optimizer)
-        self._install_skip_rule(settings.bad_steps)
+        self._skip_rule = SkipRule(
+            self.deepspeed.optimizer,
+            stage=self.stage,
+            rule=settings.bad_steps,
+            clip_norm=settings.clip_norm,
+            process=process,
+        )
         if settings.focal_detached_steps:
             hold_focal_lengths(model, held=lambda: self.steps < settings.focal_detached_steps)
         decay = settings.ema_decay
@@ -152,21 +157,26 @@ class Engine:
         """Gradients of one micro-batch. A NaN must go through here too, or the other processes wait for ever."""
         self.deepspeed.backward(loss)
 
-    def step(self) -> None:
-        """Called after every micro-batch; the last one of an optimizer step moves the weights or skips."""
+    def step(self, *, loss: Tensor | None = None, objection: Objection = no_objection) -> None:
+        """Called after every micro-batch; the last one of an optimizer step moves the weights or skips.
+
+        Args:
+            loss: mean over the step's micro-batches of this process, where something may object to it.
+            objection: why the step must be skipped for its loss over all processes; "" where it need not be.
+        """
         boundary = self.deepspeed.is_gradient_accumulation_boundary()
         if boundary:
             self.last_learning_rate = float(self.deepspeed.get_lr()[0])
-            self.last_norm = torch.full((), float("nan"))  # DeepSpeed may see what is not finite before any norm
+            self._skip_rule.expect(step=self.steps, loss=loss, objection=objection)
         self.deepspeed.step()
         if not boundary:
             return
         self.steps += 1
+        self.last_norm = self._skip_rule.norm
         self.last_applied = bool(self.deepspeed.was_step_applied())
         self.skipped += not self.last_applied
         if not self.last_applied:
-            self.why_skipped = self.objection or self._what_is_wrong_with(float(self.last_norm))
-        self.objection = ""
+            self.why_skipped = self._skip_rule.why
         if self.last_applied and self.average is not None:
             self.average.update()
         self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
@@ -220,44 +230,8 @@ class Engine:
         finally:
             model.train()
 
-    @property
-    def _norm_limit(self) -> float:
-        return self.settings.bad_steps.norm_factor * self.settings.clip_norm
-
-    def _what_is_wrong_with(self, norm: float) -> str:
-        if not math.isfinite(norm):
-            return "the gradient is not finite"
-        return (
-            f"gradient norm {norm:.3g} above {self._norm_limit:g}, {self.settings.bad_steps.norm_factor:g} x clip_norm"
-        )
-
     def _factor(self, step: int) -> float:
         return self.settings.schedule.factor(step, self.settings.steps)
-
-    def _install_skip_rule(self, rule: BadSteps) -> None:
-        """Turn a norm that is too large into infinity, which DeepSpeed skips: gradients cleared, schedule frozen.
-
-        The norm is already reduced over all processes, so that all of them decide alike.
-        """
-        zero: Any = self.deepspeed.optimizer
-        name = "_get_norm_groups" if self.stage == 3 else "scaled_global_norm"
-        measure = getattr(zero, name)
-
-        def guarded() -> Any:
-            from deepspeed.runtime.utils import combine_grad_norm_groups
-
-            measured = measure()
-            norm = combine_grad_norm_groups(measured) if self.stage == 3 else measured
-            self.last_norm = norm.detach()
-            if self.objection:
-                guarded_norm = torch.full_like(norm, float("inf"))
-            elif rule.norm_factor == 0 or self.steps < rule.grace_steps:
-                return measured
-            else:
-                guarded_norm = torch.where(norm > self._norm_limit, torch.full_like(norm, float("inf")), norm)
-            return [guarded_norm] if self.stage == 3 else guarded_norm
-
-        setattr(zero, name, guarded)
 
 
 def _compiled_or_not(reason: str) -> str:

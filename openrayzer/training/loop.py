@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -110,7 +110,7 @@ def train_loop(
                     if settings.bad_steps.dump == "first" and engine.skipped == 1:
                         occasions.dump(trace)
                 if _due(step, settings.sample_every):
-                    occasions.picture(step, trace.micro_batches[-1].to(process.device))
+                    occasions.picture(step, trace.micro_batches[-1])
                 signal_number = interruption.agreed(process)
                 best = False
                 if last or (_due(step, settings.evaluate_every) and not signal_number):
@@ -159,8 +159,8 @@ def optimizer_step(
         views = next(batches)
         waited += time.perf_counter() - asked
         _report(views, step=step, tally=tally)
-        micro_batches.append(views)
         views = views.to(engine.process.device)
+        micro_batches.append(views)
         seen += views.images.shape[0] * views.images.shape[1]
         prediction = engine(views)
         target = views.target_images
@@ -168,11 +168,9 @@ def optimizer_step(
         engine.backward(terms["loss"])
         with torch.no_grad():
             measured.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})
-        if number + 1 == settings.accumulation:
-            _object_to_jump(engine, tally.watch, measured)
-            if watched:
-                watched.take_gradients()
-        engine.step()
+        if watched and number + 1 == settings.accumulation:
+            watched.take_gradients()
+        engine.step(loss=_mean_loss(measured) if tally.watch.factor else None, objection=tally.watch.objection)
     if engine.last_applied:
         for values in measured:
             meter.add(values)
@@ -182,14 +180,8 @@ def optimizer_step(
     return Trace(step, tuple(micro_batches), losses, random)
 
 
-def _object_to_jump(engine: Engine, watch: LossWatch, measured: list[dict[str, Tensor]]) -> None:
-    """Have the step skipped if its loss, over all processes, is far above what was usual."""
-    if not watch.factor:
-        return
-    mean = torch.stack([values["loss"].detach() for values in measured]).mean()
-    loss = float(engine.process.total(mean)) / engine.process.world_size
-    if watch.jumps(loss):
-        engine.objection = f"loss {loss:.3g} above {watch.factor:g} x the median of the steps before"
+def _mean_loss(measured: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    return torch.stack([values["loss"].detach() for values in measured]).mean()
 
 
 def _record(engine: Engine, *, meter: Meter, tally: Tally, process: Process) -> dict[str, object]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.training.distributed import Process
+from openrayzer.training.reading import read
 
 
 class Meter:
@@ -52,8 +53,8 @@ class Meter:
         ``seconds`` and ``data_wait`` are per optimizer step, the latter of the process that waited longest.
         """
         names = list(self._sums)
-        stacked = torch.stack([self._sums[name] / self._counts[name] for name in names]) if names else torch.zeros(0)
-        means = process.total(stacked.float()) / process.world_size
+        own = read([self._sums[name] / self._counts[name] for name in names])
+        means = process.total(torch.stack(own).float() if own else torch.zeros(0)) / process.world_size
         seconds = time.perf_counter() - self._since
         views = float(process.total(torch.tensor([float(self._views)])))
         waited = process.largest(int(self._waited * 1e6)) / 1e6

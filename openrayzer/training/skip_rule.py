@@ -1,0 +1,101 @@
+"""Which optimizer steps DeepSpeed skips, decided on the host from one reading of the device per step."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from openrayzer.settings import BadSteps
+from openrayzer.training.distributed import Process
+from openrayzer.training.reading import read
+
+Objection = Callable[[float], str]
+"""From the loss of a step, over micro-batches and processes, to why the step must be skipped; "" where it need not."""
+
+
+class SkipRule:
+    """Turns the norm of a bad step into infinity, which DeepSpeed skips: gradients cleared, schedule frozen.
+
+    DeepSpeed gets the norm on the host, so that no use it makes of it, to see whether it is finite and to clip the
+    gradients, waits for a device. Norm and loss are reduced over all processes, so that all of them decide alike.
+
+    Args:
+        zero: DeepSpeed's optimizer.
+        stage: of ZeRO, 1, 2 or 3.
+        rule: when a norm is too large.
+        clip_norm: to which gradients are scaled down.
+        process: this process.
+
+    Attributes:
+        norm: global gradient norm of the last step before clipping, on the CPU; not finite if the gradient was not.
+        why: why the last step was skipped, in a few words; empty if it was not.
+    """
+
+    def __init__(self, zero: Any, *, stage: int, rule: BadSteps, clip_norm: float, process: Process) -> None:
+        self.norm, self.why = torch.full((), math.nan), ""
+        self._limit, self._rule, self._process = rule.norm_factor * clip_norm, rule, process
+        self._loss: Tensor | None = None
+        self._objection: Objection = no_objection
+        self._in_grace = False
+        self._install(zero, stage)
+
+    def expect(self, *, step: int, loss: Tensor | None, objection: Objection) -> None:
+        """Get ready for an optimizer step.
+
+        Args:
+            step: its number, counted from 0.
+            loss: mean over this process's micro-batches, on the device; None where nobody objects to it.
+            objection: to the loss over all processes.
+        """
+        self.norm, self.why = torch.full((), math.nan), ""
+        self._loss, self._objection, self._in_grace = loss, objection, step < self._rule.grace_steps
+
+    def _install(self, zero: Any, stage: int) -> None:
+        from deepspeed.runtime.zero import stage3, stage_1_and_2
+
+        for module in (stage_1_and_2, stage3):
+            setattr(module, MARKING, mark_not_finite)
+        if stage == 3:
+            norms_of_groups = zero._get_norm_groups
+            zero._get_norm_groups = lambda: [self._judged(norms_of_groups())]
+        else:
+            norm_of_all = zero.scaled_global_norm
+            zero.scaled_global_norm = lambda: self._judged([norm_of_all()])
+            # It reads the device to look for what is not finite in the gradients; the norm says the same.
+            zero.check_overflow = lambda partition_gradients=True: None
+
+    def _judged(self, norms: Sequence[Tensor | float]) -> Tensor:
+        """The norm of all groups together, on the host; infinite if the step must be skipped."""
+        from deepspeed.runtime.utils import combine_grad_norm_groups
+
+        given = [torch.as_tensor(norm, dtype=torch.float32) for norm in norms]
+        *numbers, loss = read([*given, torch.zeros(()) if self._loss is None else self._loss])
+        self.norm = combine_grad_norm_groups([number.float() for number in numbers])
+        if self._loss is not None:
+            self.why = self._objection(float(self._process.total(loss)) / self._process.world_size)
+        self.why = self.why or self._what_is_wrong(float(self.norm))
+        return torch.full_like(self.norm, math.inf) if self.why else self.norm
+
+    def _what_is_wrong(self, norm: float) -> str:
+        if not math.isfinite(norm):
+            return "the gradient is not finite"
+        if self._rule.norm_factor and not self._in_grace and norm > self._limit:
+            factor = f"{self._rule.norm_factor:g} x clip_norm"
+            return f"gradient norm {norm:.3g} above {self._limit:g}, {factor}"
+        return ""
+
+
+MARKING = "mask_nan_or_inf_with_val_inplace"
+"""DeepSpeed's name for what ``mark_not_finite`` takes the place of."""
+
+
+def mark_not_finite(norm: Tensor, device: object = None, val: float = -1.0) -> None:
+    """Overwrite a norm that is not finite by ``val``; as DeepSpeed does it, the host waits twice for each."""
+    norm.masked_fill_(~norm.isfinite(), val)
+
+
+def no_objection(loss: float) -> str:
+    """To no loss."""
+    return ""
