@@ -16,7 +16,8 @@ sys.path.insert(1, str(Path(__file__).parents[1] / "training"))  # neither are i
 
 from gpu_suite import ORDER
 from gpu_table import FIGURE, Check, table
-from in_process import process, quiet_package, rooms, train, train_file  # noqa: F401  fixtures
+from in_process import process, quiet_package, rooms, train  # noqa: F401  fixtures
+from in_process import train_file as train_as_written  # noqa: F401
 
 from openrayzer.layers.tf32 import exact_float32
 
@@ -50,6 +51,16 @@ def gpu(device: torch.device) -> Iterator[torch.device]:
     with exact_float32():
         yield device
     synchronise(device)
+
+
+@pytest.fixture
+def train_file(train_as_written: Callable[..., int]) -> Callable[..., int]:  # noqa: F811
+    """Trains an experiment file, without compiling unless a test asks for it: that takes a minute each time."""
+
+    def one(file: Path, output: Path, *changes: str) -> int:
+        return train_as_written(file, output, "train.compile=false", *changes)
+
+    return one
 
 
 def synchronise(device: torch.device) -> None:

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from gpu_suite import TINY, TINY_RAYDER
+
+from openrayzer.training.compiling import compiling
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms", "gpu")]
 CHANGES = ("train.steps=3", "train.log_every=1", "train.sample_every=0", "train.evaluate_every=0",
@@ -28,3 +31,10 @@ def test_compiled_steps_lose_what_plain_ones_do(
     figure("loss and norm apart by " + ", ".join(f"{each:.1e}" for each in apart))
     assert len(pairs) == 3
     assert max(apart) < 0.05  # bfloat16, rounded in other places
+
+
+def test_auto_finds_out_whether_it_pays(gpu: torch.device, figure: Callable[[str], None]):
+    """Either answer is right; where it is no, the reason is one that check_gpu.py and docs/gpus.md can help with."""
+    why_not = compiling("auto", stage=2, device=gpu)
+    figure(why_not or "it pays")
+    assert "Traceback" not in why_not
