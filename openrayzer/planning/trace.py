@@ -118,8 +118,10 @@ def trace_frame(
 @contextmanager
 def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> Iterator[None]:
     """Model and losses as CPU tensors without content, which are cast and attended to as on ``device``."""
-    casts = cuda_casts() if device == "cuda" else nullcontext()
-    with _without_content(everything), _fused_attention(model), casts:
+    gpu = device == "cuda"
+    casts = cuda_casts() if gpu else nullcontext()
+    choices = _precision_of_a_gpu(everything) if gpu else nullcontext()
+    with _without_content(everything), _fused_attention(model), casts, choices:
         yield
 
 
@@ -195,3 +197,16 @@ def _fused_attention(model: Model) -> Iterator[None]:
     finally:
         for module, name, value in places:
             setattr(module, name, value)
+
+
+@contextmanager
+def _precision_of_a_gpu(modules: nn.ModuleList) -> Iterator[None]:
+    """bfloat16 where a module, such as the perceptual loss, takes it on GPUs: ``precision`` is "auto"."""
+    found = [module for module in modules.modules() if vars(module).get("precision") == "auto"]
+    for module in found:
+        vars(module)["precision"] = "bfloat16"
+    try:
+        yield
+    finally:
+        for module in found:
+            vars(module)["precision"] = "auto"

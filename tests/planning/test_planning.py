@@ -145,6 +145,25 @@ def test_losses_count():
     assert network.weight.is_meta
 
 
+def test_a_loss_that_is_rounded_on_gpus_is_planned_so():
+    class Rounded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.precision, self.seen = "auto", []
+
+        def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            self.seen.append(self.precision)
+            return (prediction - target).square().mean()
+
+    loss = Rounded()
+    for device in ("cuda", "cpu"):
+        trace_micro_batch(
+            model_on_meta(), ClipShape(5, 3, 2), (24, 32), batch=1, bf16=True, losses=[loss], device=device
+        )
+    assert loss.seen == ["bfloat16", "auto"]
+    assert loss.precision == "auto"
+
+
 def test_a_check_of_numbers_finds_nothing_wrong():
     class Careful(nn.Module):
         def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
