@@ -6,10 +6,12 @@
     python tools/benchmark_training.py experiments/rayzer_demo.json --against HEAD~20
     python tools/benchmark_training.py experiments/rayzer_demo.json --curves
     python tools/benchmark_training.py experiments/rayzer_dl3dv.json --clips noise --set train.batch_size=1 --steps 1
+    python tools/benchmark_training.py experiments/rayzer_dl3dv.json --clips noise --largest_batch
 
 MFU, the model FLOPs utilisation, is what matrix products, convolutions and attention of the step amount to, over what
 the device reaches on bare bf16 matrix products: large square ones, and those of the step itself, one by one. Two sides
 stay in memory side by side and train a few steps in turn, so that what else the machine does falls on both alike.
+On a GPU times are its own, between events in its stream, and memory is what PyTorch has allocated at most.
 """
 
 import argparse
@@ -27,8 +29,9 @@ from openrayzer.interfaces import InputError
 def main() -> int:
     """Measure, print a table."""
     arguments = _parser().parse_args()
-    from openrayzer.benchmarks.training_speed import Side, measure, rates, worktree
+    from openrayzer.benchmarks.training_speed import Side, measure, rates
     from openrayzer.benchmarks.training_table import table
+    from openrayzer.benchmarks.worktree import worktree
     from openrayzer.preparing.folders import write_json
 
     side = Side(
@@ -38,6 +41,7 @@ def main() -> int:
         data=tuple(arguments.data),
         ranks=arguments.ranks or (2 if arguments.against == "ddp" else 1),
         clips=arguments.clips,
+        largest_batch=arguments.largest_batch,
     )
     if arguments.curves:
         return _curves(arguments)
@@ -53,7 +57,7 @@ def main() -> int:
             source = stack.enter_context(worktree(arguments.against))
             sides.append(replace(side, name=f"{side.name} at {arguments.against}", source=source))
         measured = measure(sides, rounds=arguments.rounds, steps=arguments.steps, warm_up=arguments.warm_up)
-        bare = [rates(each) for each in sides]
+        bare = [rates(each, batch=speed.batch) for each, speed in zip(sides, measured, strict=True)]
     print("\n".join(table(measured, bare, ranks=side.ranks)), flush=True)
     if arguments.output is not None:
         figures = [asdict(speed) | asdict(rate) for speed, rate in zip(measured, bare, strict=True)]
@@ -92,6 +96,11 @@ def _parser() -> ArgumentParser:
         choices=["data", "noise"],
         default="data",
         help="data loads clips as training does (default); noise needs no data and waits for none",
+    )
+    parser.add_argument(
+        "--largest_batch",
+        action="store_true",
+        help="on a GPU: as many clips of noise in a micro-batch as its memory takes, instead of what EXPERIMENT says",
     )
     parser.add_argument("--ranks", type=int, default=0, metavar="N", help="processes (default: 1; 2 against ddp)")
     parser.add_argument("--steps", type=int, default=3, metavar="N", help="optimizer steps per round (default: 3)")

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -23,12 +24,44 @@ class Timing:
         return cls(median(seconds), min(seconds))
 
 
+class Stopwatch:
+    """Marks on the time line of a device, and the seconds between them.
+
+    On a GPU a mark is an event in its stream: nothing waits for it until all has been done.
+
+    Args:
+        device: whose time it is.
+        clock: of a CPU.
+    """
+
+    def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
+        self.device, self.clock = device, clock
+
+    def mark(self) -> Any:
+        """Now, or when the device has done what it was given before."""
+        if self.device.type != "cuda":
+            return self.clock()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def synchronise(self) -> None:
+        """Wait for what the device was given; a CPU has always done it. Before the first call of ``seconds``."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def seconds(self, begin: Any, end: Any) -> float:
+        """From one mark to a later one."""
+        return begin.elapsed_time(end) / 1e3 if self.device.type == "cuda" else end - begin
+
+
 def in_turn(
     contestants: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
     device: torch.device,
     warm_up: int = 1,
+    repeat: int = 1,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time of each contestant, called once per round, one after the other.
@@ -36,23 +69,20 @@ def in_turn(
     Args:
         contestants: by name; each does the same work each time.
         rounds: that are measured.
-        device: which is waited for before the clock is read.
+        device: whose time is measured; on a GPU nothing waits for it before the last round is over.
         warm_up: rounds before, which are not.
-        clock: ``time.process_time`` counts what all threads of this process have computed, however busy the machine is.
+        repeat: calls in a measurement, whose mean counts; for work that is short beside the call itself.
+        clock: of a CPU; ``time.process_time`` counts what all threads of this process have computed, however busy the
+            machine is.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    watch = Stopwatch(device, clock)
+    spans: dict[str, list[tuple[Any, Any]]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
         for name, work in contestants.items():
-            synchronise(device)
-            begin = clock()
-            work()
-            synchronise(device)
+            begin = watch.mark()
+            for _ in range(repeat):
+                work()
             if number >= warm_up:
-                seconds[name].append(clock() - begin)
-    return {name: Timing.of(measured) for name, measured in seconds.items()}
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for what the device has been given to do; a CPU has always done it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+                spans[name].append((begin, watch.mark()))
+    watch.synchronise()
+    return {name: Timing.of([watch.seconds(*span) / repeat for span in found]) for name, found in spans.items()}

@@ -37,7 +37,11 @@ class Side:
         engine: "deepspeed", as training does it, or "ddp", plain torch.
         ranks: processes.
         clips: "data" loads them as training does; "noise" needs none, and waits for none.
+        largest_batch: as many clips of noise in a micro-batch as a GPU's memory takes; else what the experiment says.
         source: folder that holds the package to be measured.
+
+    Raises:
+        InputError: the largest batch is asked for where it cannot be found.
     """
 
     name: str
@@ -47,7 +51,17 @@ class Side:
     engine: str = "deepspeed"
     ranks: int = 1
     clips: str = "data"
+    largest_batch: bool = False
     source: Path = _HERE
+
+    def __post_init__(self) -> None:
+        plain = (self.clips, self.ranks, self.engine, self.source) == ("noise", 1, "deepspeed", _HERE)
+        if self.largest_batch and not plain:
+            raise InputError(
+                "the largest batch is searched with --clips noise, one process, and nothing it is compared with"
+            )
+        if self.largest_batch and not torch.cuda.is_available():
+            raise InputError("the largest batch is searched on a GPU: on a CPU a process that takes too much is killed")
 
 
 @dataclass(frozen=True)
@@ -144,13 +158,19 @@ def measure(sides: Sequence[Side], *, rounds: int, steps: int, warm_up: int = 3)
     return [_speed(side, group.described, found) for side, group, found in zip(sides, groups, measured, strict=True)]
 
 
-def rates(side: Side, *, rounds: int = 3) -> Rates:
-    """Measured in this process, with as many threads as one rank has; to be asked for while no side trains."""
+def rates(side: Side, *, batch: int = 0, rounds: int = 3) -> Rates:
+    """Measured in this process, with as many threads as one rank has; to be asked for while no side trains.
+
+    Args:
+        side: whose products.
+        batch: clips of a micro-batch on one rank; 0 is what the experiment says.
+        rounds: of which the least counts.
+    """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(_threads(side.ranks))
     try:
-        products = work_of(side).products
+        products = work_of(side, batch=batch).products
         own = products_rate(products, device=device, dtype=torch.bfloat16, rounds=rounds)
         busy = products_rate(products, device=device, dtype=torch.bfloat16, rounds=rounds, clock=time.process_time)
         return Rates(square_rate(device=device, dtype=torch.bfloat16), own, busy)
@@ -158,40 +178,15 @@ def rates(side: Side, *, rounds: int = 3) -> Rates:
         torch.set_num_threads(before)
 
 
-def work_of(side: Side) -> Any:
-    """What one micro-batch of a rank computes."""
+def work_of(side: Side, *, batch: int = 0) -> Any:
+    """What one micro-batch of a rank computes, of ``batch`` clips; 0 is what the experiment says."""
     overrides = [*side.overrides, 'model.attention={"type": "reference"}']
     with torch.device("meta"):
         experiment = load_experiment(side.experiment, overrides=overrides, data_roots=side.data).build()
     settings = experiment.train
     shape = clip_shapes(experiment.data.view_sampler, steps=settings.steps)[-1]
-    batch = settings.batch_size // (side.ranks * settings.accumulation)
+    batch = batch or settings.batch_size // (side.ranks * settings.accumulation)
     return step_work(experiment.model, shape, experiment.data.image_size, batch=batch)
-
-
-@contextmanager
-def worktree(commit: str) -> Iterator[Path]:
-    """A temporary folder that holds the files of a commit of the repository around this package.
-
-    Raises:
-        InputError: there is no such commit, or no git.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "tree"
-        _git("worktree", "add", "--detach", str(place), commit)
-        try:
-            yield place
-        finally:
-            _git("worktree", "remove", "--force", str(place))
-
-
-def _git(*arguments: str) -> None:
-    try:
-        done = subprocess.run(["git", "-C", str(_HERE), *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise InputError("comparing commits needs git") from error
-    if done.returncode:
-        raise InputError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
 
 
 class _Workers:
@@ -210,6 +205,7 @@ class _Workers:
             "data": [str(root) for root in side.data],
             "engine": side.engine,
             "clips": side.clips,
+            "largest_batch": side.largest_batch,
             "warm_up": warm_up,
         }
         # -P: its own folder is not searched for modules, since the package may be another commit's
@@ -294,6 +290,6 @@ def _speed(side: Side, described: Mapping[str, Any], found: _Measured) -> StepSp
         state_bytes=max(line["state_bytes"] for line in found.last),
         copied_bytes=max(line["copied_bytes"] for line in found.last),
         peak_bytes=max(line["peak_bytes"] for line in found.last),
-        flops=work_of(side).flops * int(accumulation["accumulation"]),
+        flops=work_of(side, batch=described["batch"]).flops * int(accumulation["accumulation"]),
         loss=found.last[0]["losses"][-1],
     )

@@ -41,14 +41,14 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     yield row("training views per second", each(lambda s: s.views_per_second), ".1f")
     yield row("computation of a step and rank", each(lambda s: s.flops / 1e9), ".1f", "GFLOP")
     yield row("reached at the median", each(lambda s: s.rate / 1e9), ".1f", "GFLOP/s")
-    yield row("bare bf16 products, 2048 x 2048", [rate.square / 1e9 for rate in bare], ".1f", "GFLOP/s")
+    yield row("bare bf16 products, large square ones", [rate.square / 1e9 for rate in bare], ".1f", "GFLOP/s")
     yield row("bare bf16 products of the step", [rate.own_shapes / 1e9 for rate in bare], ".1f", "GFLOP/s")
     pairs = list(zip(measured, bare, strict=True))
     yield row("MFU of the step's own products", [100 * s.rate / r.own_shapes for s, r in pairs], ".1f", "%")
     yield row("MFU of square products", [100 * s.rate / r.square for s, r in pairs], ".1f", "%")
-    yield row(
-        "MFU of the own products in processor time", [100 * _busy(s) / r.per_processor for s, r in pairs], ".1f", "%"
-    )
+    if measured[0].device == "cpu":
+        busy = [100 * _busy(s) / r.per_processor for s, r in pairs]
+        yield row("MFU of the own products in processor time", busy, ".1f", "%")
     yield row("waits for data", each(lambda s: 100 * s.data_wait), ".2f", "% of the step", ratio=False)
     yield row("gradients and optimizer of a rank", each(lambda s: s.state_bytes / 2**20), ".1f", "MiB")
     yield row("the same per weight", each(lambda s: s.state_bytes / s.weights), ".2f", "bytes")

@@ -12,8 +12,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import repeat
+from contextlib import contextmanager, nullcontext, suppress
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def serve(asked: dict[str, Any], out: Any) -> None:
     experiment = planned.build()
     with started() as process:
         trainer = Trainer(experiment, process, asked)
+        if asked["largest_batch"]:
+            trainer.enlarge()
         trainer.train(max(1, asked["warm_up"] - 1))
         trainer.weigh = True
         trainer.train(1)
@@ -64,6 +66,9 @@ class Trainer:
         experiment: built.
         process: this rank.
         asked: ``engine``, "deepspeed" or "ddp"; ``clips``, "data" or "noise".
+
+    Raises:
+        InputError: something asked for cannot be.
     """
 
     def __init__(self, experiment: Any, process: Any, asked: dict[str, Any]) -> None:
@@ -76,10 +81,11 @@ class Trainer:
         self.batches = _noise(experiment, self.batch) if asked["clips"] == "noise" else _clips(experiment, process)
         self.objective = Objective(experiment.loss).to(process.device)
         self.engine = _engine(asked["engine"], experiment, config, process)
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.weigh, self.state_bytes, self.losses = False, 0, list[float]()
+        self.host_seconds: dict[str, float] = defaultdict(float)
+        self.spans: list[tuple[str, Any, Any]] = []
+        self.weigh, self.state_bytes, self.losses = False, 0, list[Any]()
         self.copied_bytes = _copied_bytes(self.engine)
-        _time_collectives(self.seconds)
+        _time_collectives(self.host_seconds)
 
     def described(self) -> dict[str, Any]:
         """What does not change from step to step."""
@@ -87,25 +93,49 @@ class Trainer:
         weights = sum(getattr(weight, "ds_numel", weight.numel()) for weight in model.parameters())
         return {"weights": weights, "device": self.process.device.type, "batch": self.batch, "maps": self._maps()}
 
+    def enlarge(self) -> None:
+        """From now on as many clips of noise in a micro-batch as the GPU's memory takes."""
+        from openrayzer.benchmarks.largest_batch import largest_batch
+
+        self.batches = _noise(self.experiment, 1)
+        self.batch = largest_batch(
+            lambda batch: next(_noise(self.experiment, batch)),
+            model=self.engine.model,
+            objective=self.objective,
+            device=self.process.device,
+            autocast=self.autocast,
+            train_on_one=lambda: self.train(1),
+        )
+        self.batches = _noise(self.experiment, self.batch)
+
     def train(self, steps: int) -> dict[str, Any]:
-        """Train some steps; seconds of each part in all, of each step, views seen, memory."""
-        self.seconds.clear()
-        self.losses, views_seen, step_seconds, processor = [], 0, [], []
-        for _ in range(steps):
-            begin, computed = self._now(), time.process_time()
-            for number in range(self.settings.accumulation):
-                views_seen += self._micro_batch(last=number + 1 == self.settings.accumulation)
-            step_seconds.append(self._now() - begin)
-            processor.append(time.process_time() - computed)
+        """Train some steps; seconds of each part in all, of each step, views seen, memory.
+
+        On a GPU the times are those between events in its stream, and nothing waits for it before the last step.
+        """
+        self.host_seconds.clear()
+        self.spans.clear()
+        self.losses, views_seen, marks, processor = [], 0, [self._mark()], []
+        with getattr(self.engine, "precision", nullcontext)():  # which DDP and former commits do not have
+            for _ in range(steps):
+                computed = time.process_time()
+                for number in range(self.settings.accumulation):
+                    views_seen += self._micro_batch(last=number + 1 == self.settings.accumulation)
+                marks.append(self._mark())
+                processor.append(time.process_time() - computed)
+        self._synchronise()
+        parts = defaultdict(float, self.host_seconds)
+        for name, begin, end in self.spans:
+            parts[name] += self._seconds(begin, end)
         return {
-            "steps": step_seconds,
+            "steps": [self._seconds(begin, end) for begin, end in pairwise(marks)],
             "processor": processor,
-            "parts": dict(self.seconds),
+            "parts": dict(parts),
             "views": views_seen * self.process.world_size,
             "state_bytes": self.state_bytes,
             "copied_bytes": self.copied_bytes,
             "peak_bytes": _peak_bytes(self.process.device),
-            "losses": self.losses,
+            "losses": [float(loss) for loss in self.losses],
         }
 
     def _micro_batch(self, *, last: bool) -> int:
@@ -122,43 +152,62 @@ class Trainer:
             self.weigh, self.state_bytes = False, _state_bytes(self.engine.model, views)
         with self._part("optimizer"):
             self.engine.step()
-        self.losses.append(float(loss))
+        self.losses.append(loss.detach())
         return views.images.shape[0] * views.images.shape[1]
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
-        begin = self._now()
+        begin = self._mark()
         yield
-        self.seconds[name] += self._now() - begin
+        self.spans.append((name, begin, self._mark()))
 
-    def _now(self) -> float:
+    def _mark(self) -> Any:
+        """Now, or when the GPU has done what it was given before."""
+        import torch
+
+        if self.process.device.type != "cuda":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def _seconds(self, begin: Any, end: Any) -> float:
+        return begin.elapsed_time(end) / 1e3 if self.process.device.type == "cuda" else end - begin
+
+    def _synchronise(self) -> None:
         import torch
 
         if self.process.device.type == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+
+    def autocast(self) -> Any:
+        """What the experiment computes in, for a model by itself."""
+        import torch
+
+        from openrayzer.training.engine import autocast_to
+
+        precision = torch.bfloat16 if _bf16(self.experiment, self.process) else None
+        return autocast_to(self.process.device.type, precision)
 
     def _maps(self) -> dict[str, float]:
         """Seconds of each of the model's three maps by itself, without gradients, the least of three."""
         import torch
 
-        from openrayzer.training.engine import autocast_to
-
         model, views = self.engine.model, next(self.batches).to(self.process.device)
-        precision = torch.bfloat16 if _bf16(self.experiment, self.process) else None
-        seconds = {"estimate": list[float](), "reconstruct": list[float](), "render": list[float]()}
-        with torch.no_grad(), autocast_to(self.process.device.type, precision):
+        marks: dict[str, list[tuple[Any, Any]]] = {"estimate": [], "reconstruct": [], "render": []}
+        with torch.no_grad(), self.autocast():
             for _ in range(4):
-                times = [self._now()]
+                times = [self._mark()]
                 cameras = model.cameras_of(views)
-                times.append(self._now())
+                times.append(self._mark())
                 scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
-                times.append(self._now())
+                times.append(self._mark())
                 model.render(scene, cameras.select(views.target))
-                times.append(self._now())
-                for name, begin, end in zip(seconds, times, times[1:], strict=False):
-                    seconds[name].append(end - begin)
-        return {name: min(values[1:]) for name, values in seconds.items()}
+                times.append(self._mark())
+                for found, span in zip(marks.values(), pairwise(times), strict=True):
+                    found.append(span)
+        self._synchronise()
+        return {name: min(self._seconds(*span) for span in found[1:]) for name, found in marks.items()}
 
 
 def _engine(kind: str, experiment: Any, config: dict[str, Any], process: Any) -> Any:

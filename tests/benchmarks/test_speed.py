@@ -16,7 +16,8 @@ from openrayzer.benchmarks.in_turn import Timing
 from openrayzer.benchmarks.matrix_rate import Product, products_rate
 from openrayzer.benchmarks.rendering_speed import YARDSTICK
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
-from openrayzer.benchmarks.training_speed import Side, measure, work_of, worktree
+from openrayzer.benchmarks.training_speed import Side, measure, work_of
+from openrayzer.benchmarks.worktree import worktree
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 ROOT = Path(__file__).parents[2]

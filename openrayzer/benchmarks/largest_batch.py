@@ -1,0 +1,83 @@
+"""The largest micro-batch that a GPU's memory takes."""
+
+import gc
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from openrayzer.fitting.batches import ran_out_of_memory
+from openrayzer.fitting.largest import largest
+from openrayzer.types import Views
+
+_SPARE = 0.03
+"""Of the GPU's memory; it is left free for fragmentation."""
+
+
+def largest_batch(
+    clips: Callable[[int], Views],
+    *,
+    model: nn.Module,
+    objective: Callable[..., Mapping[str, Tensor]],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    train_on_one: Callable[[], object],
+) -> int:
+    """So many clips.
+
+    Forward and backward are tried beside DeepSpeed, which would not recover from a step that ends in the middle: the
+    gradients of a trial are tensors of their own and touch nothing.
+
+    Args:
+        clips: so many of them, on the CPU.
+        model: in training.
+        objective: the loss.
+        device: a GPU.
+        autocast: what the model computes in.
+        train_on_one: trains on single clips, so that the optimizer's memory is taken and the buckets are known.
+
+    Raises:
+        InputError: not even one clip fits.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def step(batch: int) -> None:
+        views = clips(batch).to(device)
+        with autocast():
+            prediction = model(views)
+        loss = objective(prediction.images, views.target_images, step=0)["loss"]
+        torch.autograd.grad(loss + 0 * prediction.cameras.c2w.sum(), weights, allow_unused=True)
+        torch.cuda.synchronize(device)
+
+    train_on_one()
+    beside = _peak(train_on_one, device) - _peak(lambda: step(1), device)  # buckets of gradients, for example
+    spare = max(0, beside) + int(_SPARE * torch.cuda.mem_get_info(device)[1])
+    reserve = torch.empty(spare, dtype=torch.uint8, device=device)
+    found = largest(lambda batch: _fits(lambda: step(batch)))
+    del reserve
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return found
+
+
+def _peak(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes that are allocated at most while ``work`` runs."""
+    torch.cuda.reset_peak_memory_stats(device)
+    work()
+    return torch.cuda.max_memory_allocated(device)
+
+
+def _fits(trial: Callable[[], None]) -> bool:
+    """Whether memory suffices."""
+    try:
+        trial()
+    except RuntimeError as error:
+        if not ran_out_of_memory(error):
+            raise
+    else:
+        return True
+    gc.collect()
+    torch.cuda.empty_cache()  # only here, where the error no longer holds the tensors of what failed
+    return False

@@ -1,0 +1,27 @@
+"""The search for the largest size that fits."""
+
+import pytest
+
+from openrayzer.fitting.largest import largest
+from openrayzer.interfaces import InputError
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 16, 31, 100, 1000])
+@pytest.mark.parametrize("begin", [1, 8, 64])
+def test_what_is_found_fits_and_is_near_the_limit(limit: int, begin: int):
+    tried: list[int] = []
+
+    def fits(size: int) -> bool:
+        tried.append(size)
+        return size <= limit
+
+    found = largest(fits, begin=begin)
+    assert found <= limit
+    assert limit - found <= found // 16
+    assert len(tried) == len(set(tried))
+    assert len(tried) < 2 * limit.bit_length() + begin.bit_length() + 2
+
+
+def test_nothing_fits():
+    with pytest.raises(InputError, match="not even a single one"):
+        largest(lambda size: False, begin=8)
