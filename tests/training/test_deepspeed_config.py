@@ -30,6 +30,14 @@ def test_every_file_we_ship_passes_and_gets_the_numbers_of_the_experiment(file: 
     assert file.name in (file.parent / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("asked", [None, {"throughput": {"enabled": True, "synchronized": False}}])
+def test_the_throughput_timer_which_waits_for_the_gpu_is_off_unless_asked_for(tmp_path: Path, asked: object):
+    file = tmp_path / "ds.json"
+    file.write_text(json.dumps({"zero_optimization": {"stage": 2}} | ({"timers": asked} if asked else {})))
+    config = load_deepspeed_config(file, toy.settings(), world_size=1)
+    assert config["timers"] == (asked or {"throughput": {"enabled": False}})
+
+
 def test_an_optimizer_that_no_checkpoint_of_ours_would_hold_is_refused(tmp_path: Path):
     zero = {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": "/tmp"}}
     assert "nvme is not supported" in refused(tmp_path, {"zero_optimization": zero})

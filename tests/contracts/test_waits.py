@@ -1,0 +1,125 @@
+"""No model, loss or camera head makes the host wait for a GPU within a micro-batch; the meter does once per line."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import DynamicOutputShapeException
+from waits import Waits, on_fake_gpu
+
+from openrayzer.composer import load_experiment
+from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.interfaces import CAMERA_HEADS
+from openrayzer.training.distributed import Process
+from openrayzer.training.engine import Trainee
+from openrayzer.training.meter import Meter
+from openrayzer.training.objective import Objective
+from openrayzer.types import Cameras, Views
+
+ROOT = Path(__file__).parents[2]
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("*.json"))
+SIDE = 64
+
+
+@pytest.fixture(autouse=True)
+def without_a_gpu(monkeypatch):
+    """Autocast and the choice of an attention kernel ask the driver; here an H100 answers."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *given: (9, 0))
+    monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *given: True)
+
+
+def narrow(name: str) -> list[str]:
+    """What makes the experiment small; every part of it stays."""
+    given = load_experiment(ROOT / "experiments" / f"{name}.json").resolved["model"]
+    if given["type"] == "rayder":
+        return ["shared.width=128", "model.depth=1"]
+    depths = {"estimator_depth", "encoder_depth"} & given.keys()
+    latents = ["model.num_latents=8"] * bool(given.get("num_latents"))
+    return [
+        "shared.width=96", "shared.num_heads=2", "model.renderer.depth=1", *latents,
+        *(f"model.{depth}=1" for depth in sorted(depths)),
+    ]  # fmt: skip
+
+
+def built(name: str, *overrides: str):
+    sdpa = 'model.attention={"type": "sdpa"}'  # auto would try the device
+    plan = load_experiment(ROOT / "experiments" / f"{name}.json", overrides=[*narrow(name), sdpa, *overrides])
+    with torch.device("meta"):
+        return plan.build()
+
+
+def clips(name: str) -> Views:
+    """Two clips without content; RayDer sees every view but the last and renders every view but the first."""
+    views = 4
+    context, target = (3, 3) if "rayder" in name else (2, 2)
+
+    def numbers(count: int) -> torch.Tensor:
+        return torch.zeros(2, count, dtype=torch.int64, device="cuda")
+
+    cameras = Cameras(torch.rand(2, views, 4, 4, device="cuda"), torch.rand(2, views, 4, device="cuda"))
+    images = torch.rand(2, views, 3, SIDE, SIDE, device="cuda")
+    return Views(images, numbers(views), numbers(context), numbers(target), ("one", "two"), cameras)
+
+
+def micro_batch(experiment, views: Views) -> None:
+    """As the training loop has it, without DeepSpeed."""
+    trainee, objective = Trainee(experiment.model, autocast=torch.bfloat16).train(), Objective(experiment.loss)
+    images, c2w, intrinsics = trainee(views)
+    loss = objective(images, views.target_images, step=0)["loss"]
+    total = loss + 0 * c2w.sum() + 0 * intrinsics.sum()
+    if torch.cuda.is_available():  # autograd asks for the driver, which no fake takes the place of
+        total.backward()
+    psnr(images.detach().float(), views.target_images).mean()
+
+
+def waits_of_micro_batch(name: str, *overrides: str) -> list[str]:
+    experiment = built(name, *overrides)
+    with on_fake_gpu(experiment.model, *(term.loss for term in experiment.loss)), Waits() as waits:
+        micro_batch(experiment, clips(name))
+    return waits.found
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_micro_batch_of_no_experiment_waits(name):
+    assert waits_of_micro_batch(name) == []
+
+
+@pytest.mark.parametrize("head", [entry.name for entry in CAMERA_HEADS])
+def test_a_micro_batch_with_no_camera_head_waits(head):
+    assert waits_of_micro_batch("rayzer_demo", f"model.camera_head={json.dumps({'type': head})}") == []
+
+
+@pytest.mark.parametrize(
+    ("wait", "operation"),
+    [
+        (lambda x: x.sum().item(), "item"),
+        (lambda x: x[x > 0], "index"),
+        (lambda x: torch.linalg.svd(x), "_linalg_svd"),
+        (lambda x: x.cpu(), "_to_copy"),
+        (lambda x: x.new_empty(3, 3).copy_(torch.zeros(3, 3)), "copy_"),
+        (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: x.masked_fill_(x > 0, x.sum()), "masked_fill_"),
+    ],
+)
+def test_what_waits_is_noticed(wait, operation):
+    """The list of waits above would be empty, too, if nothing were noticed."""
+    with on_fake_gpu(), Waits() as waits:
+        x = torch.rand(3, 3, device="cuda")
+        with suppress(DynamicOutputShapeException):
+            wait(x)
+    assert [found.partition(" ")[0] for found in waits.found] == [operation]
+
+
+def test_a_line_of_metrics_takes_one_reading_though_an_offloaded_norm_lies_on_the_cpu():
+    process = Process(0, 0, 1, torch.device("cuda"))
+    with on_fake_gpu(), Waits() as waits:
+        meter = Meter()
+        for _ in range(2):
+            loss = torch.rand((), device="cuda", dtype=torch.float32)
+            meter.add({"loss": loss, "psnr": loss, "grad_norm": torch.rand(())})
+        assert waits.found == []
+        assert {"loss", "psnr", "grad_norm"} < meter.line(process).keys()
+    assert [found.partition(" ")[0] for found in waits.found] == ["_to_copy"]
