@@ -9,6 +9,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.layers.constants import made_once
 from openrayzer.layers.cosine_attention import Turn
 from openrayzer.layers.rotary import PlaneTurn
 
@@ -63,3 +64,12 @@ def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head
         return torch.cat([plane_turn(turning), rest], dim=-1)
 
     return turn
+
+
+@made_once
+def grid_turn(
+    grid: tuple[int, int], device: torch.device, *, register: bool, num_heads: int, head_width: int, spread: Spread
+) -> Turn:
+    """``axial_turn`` for the cells of a grid, row by row, and behind them a register at the centre if there is one."""
+    coordinates = F.pad(grid_coordinates(grid, device), (0, 0, 0, int(register)))
+    return axial_turn(coordinates, num_heads=num_heads, head_width=head_width, spread=spread)

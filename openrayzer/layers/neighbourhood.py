@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
+from openrayzer.layers.constants import made_once
 from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
 
 Borders = Literal["own", "swapped"]
@@ -18,6 +19,7 @@ TILE = 8
 """Side of a tile of queries; a tile and a window of 7 read 14 x 14 keys, of which a query sees a quarter."""
 
 
+@made_once
 def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, device: torch.device) -> Look:
     """Each token of a view sees those in the window around it, in its own view.
 

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend
-from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_coordinates
+from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_turn
 from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of
 from openrayzer.layers.init import init_by_inputs
 from openrayzer.layers.roles import Gains, RegisterNorm, RoleCode, RoleNorm, normalise
@@ -101,6 +100,12 @@ class RoleStack(Stack):
         """What attention of these blocks does to queries and keys of tokens at (y, x)."""
         return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
+    def turn_in_views(self, grid: tuple[int, int], device: torch.device, *, register: bool) -> Turn:
+        """The same for the tokens of each view, with or without a register."""
+        return grid_turn(
+            grid, device, register=register, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread
+        )
+
 
 class LocalStack(RoleStack):
     """Local blocks on the patch tokens of views, each token seeing its neighbours."""
@@ -108,7 +113,7 @@ class LocalStack(RoleStack):
     def forward(
         self, tokens: Float[Tensor, "b v n d"], code: RoleCode, grid: tuple[int, int], look: Look
     ) -> Float[Tensor, "b v n d"]:
-        turn = self.turn(grid_coordinates(grid, tokens.device))
+        turn = self.turn_in_views(grid, tokens.device, register=False)
         for number in range(len(self.blocks)):
             gains = cast(LocalBlock, self.blocks[number]).gains(code)
             tokens = self.run(number, tokens, gains, look, turn)
@@ -137,7 +142,7 @@ class GlobalLocalStack(RoleStack):
             turn_around: what it does to queries and keys.
             backend: computes the attention inside a view.
         """
-        turn_inside = self.turn(F.pad(grid_coordinates(grid, tokens.device), (0, 0, 0, 1)))
+        turn_inside = self.turn_in_views(grid, tokens.device, register=True)
         shown: list[KeyValue] = []
         for number, look in enumerate(looks):
             gains = cast(GlobalLocalBlock, self.blocks[number]).gains(code)

@@ -27,20 +27,20 @@ class RoleCode:
     """What tells every norm of a pass the role.
 
     Attributes:
-        patches: for the norms of patch tokens.
+        patches: for the norms of patch tokens; one row for each role that views play in turn.
         register: for the norms of register tokens.
     """
 
-    patches: Float[Tensor, "*roles code"]
-    register: Float[Tensor, "*roles code"]
+    patches: Float[Tensor, "roles code"]
+    register: Float[Tensor, "roles code"]
 
 
 def alternating(*codes: RoleCode) -> RoleCode:
     """The code of views that play these roles in turn: of two codes, views 0, 2, 4, ... play the first."""
-    return RoleCode(torch.stack([code.patches for code in codes]), torch.stack([code.register for code in codes]))
+    return RoleCode(torch.cat([code.patches for code in codes]), torch.cat([code.register for code in codes]))
 
 
-Gains = tuple[Float[Tensor, "*roles d"], ...]
+Gains = tuple[Float[Tensor, "roles d"], ...]
 """Gains of a norm: one for all tokens, or one for patch tokens and one for the register."""
 
 
@@ -52,7 +52,8 @@ class TableCodes(nn.Module):
         self.code_width = len(ROLES)
 
     def forward(self, role: Role, device: torch.device) -> RoleCode:
-        code = torch.eye(len(ROLES), device=device)[ROLES.index(role)]
+        number = ROLES.index(role)
+        code = torch.eye(len(ROLES), device=device)[number : number + 1]
         return RoleCode(code, code)
 
 
@@ -70,20 +71,23 @@ class LearnedCodes(nn.Module):
 
     def forward(self, role: Role, device: torch.device) -> RoleCode:
         of_role, (patch, camera, register) = self.roles[ROLES.index(role)], self.kinds.unbind(0)
-        return RoleCode(of_role + patch, of_role + (camera if role == "camera" else register))
+        return RoleCode((of_role + patch)[None], (of_role + (camera if role == "camera" else register))[None])
 
 
 class RoleNorm(nn.Module):
     """The gain 1 + W c of a role's code c, which ``normalise`` takes."""
 
+    ones: Tensor
+
     def __init__(self, width: int, code_width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width, code_width))
+        self.register_buffer("ones", torch.ones(width), persistent=False)
 
-    def gain(self, code: Float[Tensor, "*roles code"]) -> Float[Tensor, "*roles d"]:
-        """1 + W c, in full precision."""
+    def gain(self, code: Float[Tensor, "roles code"]) -> Float[Tensor, "roles d"]:
+        """1 + W c, in full precision and in one product."""
         with no_autocast(code):
-            return 1 + F.linear(full_precision(code), full_precision(self.weight))
+            return F.linear(full_precision(code), full_precision(self.weight), full_precision(self.ones))
 
     def forward(self, code: RoleCode) -> Gains:
         return (self.gain(code.patches),)
@@ -110,6 +114,6 @@ def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "
     return rms_normalise(tokens, torch.cat([patches, register], dim=-2)).to(tokens.dtype)
 
 
-def _of_views(gain: Float[Tensor, "*roles d"], views: int) -> Float[Tensor, "*views 1 d"]:
+def _of_views(gain: Float[Tensor, "roles d"], views: int) -> Float[Tensor, "*views 1 d"]:
     """One row for all views, or one for each where they play roles in turn."""
-    return gain[None] if gain.ndim == 1 else gain.repeat(views // gain.shape[0], 1)[:, None]
+    return gain if len(gain) == 1 else gain.repeat(views // len(gain), 1)[:, None]

@@ -5,10 +5,15 @@ of views. So all backends work, and nothing is computed that a mask would throw 
 """
 
 from functools import partial
+from typing import Any
 
+import torch
 from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
 
-from openrayzer.interfaces import AttentionBackend
+from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
+from openrayzer.layers.constants import made_once
 from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
 from openrayzer.layers.merged_attention import Blocks, earlier, everything, for_pairs, itself, merged_attention
 
@@ -33,9 +38,42 @@ def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Look:
     return partial(_memory_and_own_view, memory=memory, backend=backend)
 
 
-def contexts_and_targets(backend: AttentionBackend) -> Look:
-    """Views are context 0, target 0, context 1, target 1, ...: all see contexts 0 to i, and targets see themselves."""
-    return partial(_contexts_and_targets, backend=backend)
+def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Look:
+    """Views are context 0, target 0, context 1, target 1, ...: all see contexts 0 to i, and targets see themselves.
+
+    Args:
+        backend: computes it in blocks.
+        mask: from ``pair_mask``, or None. With a mask, compiled blocks make one call of FlexAttention instead.
+    """
+    return partial(_contexts_and_targets, backend=backend, mask=mask)
+
+
+def pair_mask(pairs: int, tokens: int, heads: Float[Tensor, "b n heads e"], backend: AttentionBackend) -> Any:
+    """The mask of ``contexts_and_targets`` for FlexAttention, a ``BlockMask``; None where that cannot run.
+
+    Args:
+        pairs: number of contexts, and of targets.
+        tokens: of each view.
+        heads: queries of the device, dtype and width that attention will get.
+        backend: FlexAttention takes the place of ``auto`` and ``flex`` only, not of a backend with another name.
+    """
+    if not isinstance(backend, ATTENTION_BACKENDS["auto"] | ATTENTION_BACKENDS["flex"]):
+        return None
+    return None if ATTENTION_BACKENDS["flex"]().refusal(heads) else _block_mask(pairs, tokens, heads.device.type)
+
+
+@made_once
+def _block_mask(pairs: int, tokens: int, device: str) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask  # takes a second, and few runs need it
+
+    length = 2 * pairs * tokens
+    return create_block_mask(
+        lambda batch, head, query, key: (
+            (query // tokens == key // tokens)
+            | ((key // tokens % 2 == 0) & (key // tokens <= query // tokens))
+        ),
+        None, None, length, length, device=device,
+    )  # fmt: skip
 
 
 def _own_view(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
@@ -62,9 +100,18 @@ def _memory_and_own_view(query: Heads, shown: KeyValue, *, memory: KeyValue, bac
     return merged_attention(query, sources, backend)
 
 
-def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
+def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBackend, mask: Any) -> Heads:
+    if mask is not None and torch.compiler.is_compiling():
+        return _masked(query, shown, mask)
     pairs = query.shape[1] // 2
     contexts = KeyValue(shown.key[:, ::2].contiguous(), shown.value[:, ::2].contiguous())
     target_and_context = (Blocks(1, 1, pairs, 2), Blocks(0, 1, pairs, 1))
     seen = (target_and_context, *for_pairs(earlier(pairs)))
     return merged_attention(query, [(shown, itself(2 * pairs)), (contexts, seen)], backend)
+
+
+def _masked(query: Heads, shown: KeyValue, mask: Any) -> Heads:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    parts = (rearrange(x, "b v n h e -> b h (v n) e") for x in (query, shown.key, shown.value))
+    return rearrange(flex_attention(*parts, block_mask=mask), "b h (v n) e -> b v n h e", v=query.shape[1])

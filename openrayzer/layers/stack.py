@@ -30,6 +30,11 @@ class Stack(nn.Module):
         self.call: Callable[..., Any] = call_block
         init_blocks(self.blocks, width=width)
 
+    @property
+    def compiled(self) -> bool:
+        """Whether blocks are called compiled."""
+        return self.call is not call_block
+
     def run(self, number: int, *inputs: Any) -> Any:
         """Block ``number`` on its inputs; what it returns."""
         again = self.checkpoint_every > 0 and self.training and number % self.checkpoint_every == 0

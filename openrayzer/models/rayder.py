@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -20,7 +20,7 @@ from openrayzer.layers.neighbourhood import Borders
 from openrayzer.layers.patches import image_size_of
 from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.layers.roles import LearnedCodes, RoleCode, TableCodes, alternating
-from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view
+from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, pair_mask
 from openrayzer.layers.stack import checkpoint_activations
 from openrayzer.models.extending import check_extension, joined
 from openrayzer.models.latent_scene import check_sizes
@@ -206,7 +206,7 @@ class RayDer(Model):
         of_targets = registers if added is None else registers + added
         cameras = Cameras(_paired(given.c2w, wanted.c2w), _paired(given.intrinsics, wanted.intrinsics))
         code = alternating(*(self.codes(role, images.device) for role in ("context", "target")))
-        looks = [contexts_and_targets(self.backend)] * self.depth
+        looks = [contexts_and_targets(self.backend, self._mask(contexts, size))] * self.depth
         seen = self._cross(
             code, _paired(contexts, targets), _paired(registers, of_targets), size, looks, self._turn(cameras, size)
         )
@@ -214,6 +214,15 @@ class RayDer(Model):
             seen.patches[:, 1::2], seen.registers[:, 1::2], [tokens[:, 1::2] for tokens in seen.fine], seen.shown
         )
         return self._colours_of(seen, size)
+
+    def _mask(self, contexts: Float[Tensor, "b v n fine"], image_size: tuple[int, int]) -> Any:
+        """With which compiled blocks on a GPU see contexts and targets in one call; None elsewhere."""
+        if contexts.device.type != "cuda" or not self.backbone.middle.compiled:
+            return None
+        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else contexts.dtype
+        heads = torch.empty(1, 2, 1, self.backbone.middle.head_width, dtype=dtype, device=contexts.device)
+        rows, columns = self.backbone.grids(image_size)[-1]
+        return pair_mask(contexts.shape[1], rows * columns + 1, heads, self.backend)
 
     def _remember(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, earlier: Sequence[KeyValue] | None = None

@@ -248,11 +248,13 @@ def test_a_table_of_gains_replaces_projected_ones_exactly(small, listed):
     for name, module in projected.named_modules():
         if isinstance(module, RegisterNorm):
             codes = [projected.codes(role, torch.device("cpu")) for role in ROLES]
-            weights[f"{name}.patches.weight"] = torch.stack([module.patches.weight @ c.patches for c in codes], dim=1)
-            weights[f"{name}.register.weight"] = torch.stack([module.register.weight @ c.register for c in codes], 1)
+            weights[f"{name}.patches.weight"] = torch.stack(
+                [module.patches.weight @ c.patches[0] for c in codes], dim=1
+            )
+            weights[f"{name}.register.weight"] = torch.stack([module.register.weight @ c.register[0] for c in codes], 1)
         elif isinstance(module, RoleNorm) and not name.endswith((".patches", ".register")):
             codes = [projected.codes(role, torch.device("cpu")) for role in ROLES]
-            weights[f"{name}.weight"] = torch.stack([module.weight @ c.patches for c in codes], dim=1)
+            weights[f"{name}.weight"] = torch.stack([module.weight @ c.patches[0] for c in codes], dim=1)
     table.load_state_dict({name: value for name, value in weights.items() if not name.startswith("codes.")})
     torch.testing.assert_close(table(listed).images, projected(listed).images, atol=1e-4, rtol=1e-4)
 

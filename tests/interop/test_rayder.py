@@ -139,7 +139,7 @@ def test_a_table_of_gains_meets_the_recorded_outputs_too(shared: Path):
     of_roles = [codes(role, torch.device("cpu")) for role in ROLES]
     for name, value in weights.items():
         if name.startswith("backbone") and name.split(".")[-2].endswith(("norm", "patches", "register")):
-            chosen = [code.register if name.endswith("register.weight") else code.patches for code in of_roles]
+            chosen = [(code.register if name.endswith("register.weight") else code.patches)[0] for code in of_roles]
             if value.shape[-1] == chosen[0].shape[0]:
                 weights[name] = torch.stack([value @ code for code in chosen], dim=1).detach()
     model = build_imported(Imported(imported.model | {"gains": "table"}, weights, imported.published), source=file)

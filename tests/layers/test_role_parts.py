@@ -41,8 +41,8 @@ def test_a_table_of_gains_is_what_a_projection_of_codes_can_say():
     with torch.no_grad():
         for number, role in enumerate(ROLES):
             code = codes(role, CPU)
-            folded.patches.weight[:, number] = projected.patches.weight @ code.patches
-            folded.register.weight[:, number] = projected.register.weight @ code.register
+            folded.patches.weight[:, number] = projected.patches.weight @ code.patches[0]
+            folded.register.weight[:, number] = projected.register.weight @ code.register[0]
     tokens = random(2, 3, 5, 8)
     for role in ROLES:
         first, second = (normalise(tokens, gains) for gains in (projected(codes(role, CPU)), folded(table(role, CPU))))

@@ -10,7 +10,16 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.layers.cosine_attention import KeyValue
-from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, own_view
+from openrayzer.layers.sights import (
+    _block_mask,
+    _masked,
+    all_views,
+    contexts_and_targets,
+    earlier_views,
+    memory_and_own_view,
+    own_view,
+    pair_mask,
+)
 
 CONTEXTS, N = 3, 5
 RUNNABLE = [entry.name for entry in ATTENTION_BACKENDS if not entry.target().refusal(torch.zeros(1, 2, 1, 16))]
@@ -107,6 +116,21 @@ def test_blocked_attention_is_flex_attention(prefix, targets):
     tensors = [x.detach().float() for x in streams(targets)]
     expected = flex(tensors, prefix=prefix)
     torch.testing.assert_close(blocked(tensors, prefix=prefix, backend="sdpa"), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize("pairs", [1, 2, 5])
+def test_the_mask_of_pairs_is_what_blocks_compute(pairs):
+    query, key, value = (heads(2 * pairs, seed=seed).detach().float() for seed in range(3))
+    shown, mask = KeyValue(key, value), _block_mask(pairs, N, "cpu")
+    expected = contexts_and_targets(ATTENTION_BACKENDS["reference"]())(query, shown)
+    torch.testing.assert_close(_masked(query, shown, mask), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_flex_attention_takes_the_place_of_no_backend_that_was_named():
+    query = torch.zeros(1, 2, 1, 16)
+    assert pair_mask(2, N, query, ATTENTION_BACKENDS["sdpa"]()) is None
+    assert pair_mask(2, N, query, ATTENTION_BACKENDS["auto"]()) is None  # flex refuses a CPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the backward pass of flex_attention needs a CUDA device")
