@@ -100,7 +100,9 @@ def test_a_micro_batch_with_no_camera_head_waits(head):
         (lambda x: torch.linalg.svd(x), "_linalg_svd"),
         (lambda x: x.cpu(), "_to_copy"),
         (lambda x: x.new_empty(3, 3).copy_(torch.zeros(3, 3)), "copy_"),
+        (lambda x: x.new_tensor([1.0, 2.0]), "_to_copy"),
         (lambda x: x.nonzero(), "nonzero"),
+        (lambda x: torch.stack([x.sum(), torch.zeros(())]), "stack"),
         (lambda x: x.masked_fill_(x > 0, x.sum()), "masked_fill_"),
     ],
 )

@@ -35,11 +35,13 @@ class Waits(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._overloadpacket.__name__
-        on_gpu = any(isinstance(value, Tensor) and value.device.type == "cuda" for value in tree_leaves((args, kwargs)))
-        if on_gpu and (name in WAITING or self._by_mask(name, args) or self._copied(name, args, kwargs)):
+        devices = {value.device.type for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
+        if ("cuda" in devices and (name in WAITING or self._by_mask(name, args))) or self._copied(name, args, kwargs):
             self._note(name)
+        if name in ("cat", "stack") and len(devices) > 1:
+            self._note(f"{name} of tensors on several devices, which is an error,")
         if name == "_local_scalar_dense" and isinstance(args[0], FakeTensor):
-            if on_gpu:
+            if "cuda" in devices:
                 self._note("item")
             return 0.0 if args[0].dtype.is_floating_point else False if args[0].dtype == torch.bool else 0
         return func(*args, **kwargs)
