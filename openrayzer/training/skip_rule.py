@@ -70,9 +70,10 @@ class SkipRule:
         """The norm of all groups together, on the host; infinite if the step must be skipped."""
         from deepspeed.runtime.utils import combine_grad_norm_groups
 
-        given = [torch.as_tensor(norm, dtype=torch.float32) for norm in norms]
+        given = [torch.as_tensor(norm) for norm in norms]
         *numbers, loss = read([*given, torch.zeros(()) if self._loss is None else self._loss])
-        self.norm = combine_grad_norm_groups([number.float() for number in numbers])
+        found = [number.to(norm.dtype) for number, norm in zip(numbers, given, strict=True)]
+        self.norm = combine_grad_norm_groups(found)
         if self._loss is not None:
             self.why = self._objection(float(self._process.total(loss)) / self._process.world_size)
         self.why = self.why or self._what_is_wrong(float(self.norm))
