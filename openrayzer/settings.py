@@ -196,9 +196,9 @@ class TrainSettings:
         compile: whether ``torch.compile`` compiles the model's repeated blocks: faster steps after a first one that
             takes a minute. Losses differ in the last digits; evaluation runs the blocks as they are written. "auto"
             compiles on a GPU where a short trial gets faster by it, and never on a CPU.
-        tf32: whether a GPU may compute the matrix products that stay in float32 beside bfloat16, as those of camera heads,
-            with factors of 10 bits (TF32), which is several times as fast. Convolutions, geometry, losses and
-            metrics in float32 never do, nor does evaluation, nor training in float32 throughout. Of no effect on a CPU.
+        tf32: whether a GPU may compute the matrix products that stay in float32 beside bfloat16, as in camera heads,
+            with factors of 10 bits (TF32), which is several times as fast. Convolutions, geometry, losses, metrics in
+            float32 never do, nor does evaluation, nor training in float32 throughout. Of no effect on a CPU.
         statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
             0 writes none.
         watchdog_minutes: the run ends with exit code 3 and the stacks of all processes when a step takes longer than
