@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openrayzer.fitting.live_bytes import LiveBytes
-from openrayzer.interfaces import ATTENTION_BACKENDS, Model
+from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.cuda_autocast import cuda_casts
 from openrayzer.planning.flops import flops_of
@@ -182,13 +182,14 @@ def _without_content(model: nn.ModuleList) -> Iterator[None]:
 
 @contextmanager
 def _fused_attention(model: Model) -> Iterator[None]:
-    """``sdpa`` instead of ``auto``, which on a CPU would keep the scores of short sequences."""
+    """``sdpa`` instead of ``auto``, which on a CPU would keep the scores of short sequences, and of kernels of GPUs."""
     auto, fused = ATTENTION_BACKENDS["auto"], ATTENTION_BACKENDS["sdpa"]
+    query = torch.empty(1, 2, 1, 64)
     places = [
         (module, name, value)
         for module in model.modules()
         for name, value in vars(module).items()
-        if isinstance(value, auto)
+        if isinstance(value, AttentionBackend) and (isinstance(value, auto) or value.refusal(query))
     ]
     for module, name, _ in places:
         setattr(module, name, fused())

@@ -18,7 +18,14 @@ from openrayzer.composer import load_experiment
 from openrayzer.data.evaluation_index import EvaluationIndex
 from openrayzer.data.overlap_curriculum import OverlapCurriculum
 from openrayzer.data.view_samplers import Window, WindowCurriculum
-from openrayzer.interfaces import InputError, Model, UnusableSceneError, ViewSampler
+from openrayzer.interfaces import (
+    ATTENTION_BACKENDS,
+    AttentionBackend,
+    InputError,
+    Model,
+    UnusableSceneError,
+    ViewSampler,
+)
 from openrayzer.layers.stack import checkpoint_activations
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
 from openrayzer.planning.flops import forward_flops
@@ -162,6 +169,19 @@ def test_a_loss_that_is_rounded_on_gpus_is_planned_so():
         )
     assert loss.seen == ["bfloat16", "auto"]
     assert loss.precision == "auto"
+
+
+def test_a_kernel_that_only_gpus_have_is_planned_for():
+    shape, size = ClipShape(5, 3, 2), (24, 32)
+    named = model_on_meta()
+    kernel = ATTENTION_BACKENDS["flash"]()
+    for module in named.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, AttentionBackend):
+                setattr(module, name, kernel)
+    given = trace_micro_batch(named, shape, size, batch=1, bf16=True)
+    assert given == trace_micro_batch(model_on_meta(), shape, size, batch=1, bf16=True)
+    assert any(value is kernel for module in named.modules() for value in vars(module).values())
 
 
 def test_a_check_of_numbers_finds_nothing_wrong():
