@@ -34,7 +34,15 @@ def broken() -> str:
     finally:
         log.setLevel(before)
     failure = getattr(library, "_cpp_library_load_exception", None)
-    return "" if failure is None else f"its operators did not load: {remedied(failure)}"
+    return "" if failure is None else f"its operators did not load: {remedied(_without_frames(failure))}"
+
+
+def _without_frames(failure: BaseException) -> BaseException:
+    """xformers keeps the exception for good, and with its frames would keep the tensors of the block that called."""
+    one: BaseException | None = failure
+    while one is not None:
+        one.__traceback__, one = None, one.__cause__ or one.__context__
+    return failure
 
 
 def remedied(failure: BaseException) -> str:

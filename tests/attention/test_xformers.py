@@ -1,6 +1,8 @@
 """xformers: what its dispatcher takes, whether its operators load, and what mends it where they do not."""
 
+import gc
 import logging
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -117,3 +119,27 @@ def test_what_xformers_itself_says_at_import_is_not_heard(monkeypatch: pytest.Mo
     assert xformers_operators.broken()
     assert not caplog.records
     assert logging.getLogger("xformers").level != logging.ERROR
+
+
+def test_an_exception_that_is_kept_holds_no_tensors():
+    def load() -> None:
+        held = torch.zeros(3)
+        alive.append(weakref.ref(held))
+        raise OSError("no library")
+
+    def attend() -> None:
+        try:
+            load()
+        except OSError as error:
+            raise ImportError("not loaded") from error
+
+    alive: list[weakref.ref[torch.Tensor]] = []
+    try:
+        attend()
+    except ImportError as error:
+        failure = error
+    gc.collect()
+    assert alive[0]() is not None
+    assert str(xformers_operators._without_frames(failure)) == "not loaded"
+    gc.collect()
+    assert alive[0]() is None
