@@ -14,6 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, InputError
+from openrayzer.layers.constants import constant_in_graphs
 
 T = TypeVar("T", bound=Callable[..., Any])
 HALF = (torch.float16, torch.bfloat16)
@@ -21,15 +22,6 @@ WIDTH_STEPS = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}
 """What the width of a head must be a multiple of in fused kernels, which read 16 bytes at a time."""
 PLANNED_CAPABILITY = (9, 0)
 """What tensors without content are taken to be for where there is no device to ask."""
-
-
-def constant_in_graphs(function: T) -> T:
-    """A function whose result a compiler takes for a constant, so that what it does happens outside of the graph.
-
-    This is ``torch.compiler.assume_constant_result`` without its import of the compiler, which takes seconds.
-    """
-    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
-    return function
 
 
 class Kind(NamedTuple):

@@ -81,6 +81,8 @@ class Trainer:
         self.batches = _noise(experiment, self.batch) if asked["clips"] == "noise" else _clips(experiment, process)
         self.objective = Objective(experiment.loss).to(process.device)
         self.engine = _engine(asked["engine"], experiment, config, process)
+        if getattr(self.engine, "compiled", False):
+            self.objective.compile_losses()
         self.host_seconds: dict[str, float] = defaultdict(float)
         self.spans: list[tuple[str, Any, Any]] = []
         self.weigh, self.state_bytes, self.losses = False, 0, list[Any]()

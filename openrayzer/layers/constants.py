@@ -1,4 +1,4 @@
-"""Tables that depend on sizes and a device alone, made once and not in every pass, where each takes many launches."""
+"""What depends on sizes and a device alone: tables that are made once, and answers that a compiler need not follow."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -28,3 +28,12 @@ def made_once(function: Callable[P, T]) -> Callable[P, T]:
             return kept(*arguments, **named)
 
     return recalled
+
+
+def constant_in_graphs(function: Callable[P, T]) -> Callable[P, T]:
+    """A function whose result a compiler takes for a constant, so that what it does happens outside of the graph.
+
+    This is ``torch.compiler.assume_constant_result`` without its import of the compiler, which takes seconds.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import LOSSES, InputError, Loss
+from openrayzer.layers.constants import constant_in_graphs
 from openrayzer.layers.weight_files import built_without_memory, require_file
 from openrayzer.losses.matconvnet import REMEDY, read_vgg19
 
@@ -115,8 +116,12 @@ class Perceptual(Loss):
 
     def _rounds(self, device: torch.device) -> bool:
         """Whether the network computes in bfloat16."""
-        if self.precision != "auto":
-            return self.precision == "bfloat16"
-        return device.type == "cuda" and (
-            not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
-        )
+        return _computes_bfloat16(device) if self.precision == "auto" else self.precision == "bfloat16"
+
+
+@constant_in_graphs
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device is a GPU that multiplies bfloat16; a GPU that is only planned for does."""
+    return device.type == "cuda" and (
+        not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
+    )

@@ -3,6 +3,7 @@
 import sys
 import weakref
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.hooks import RemovableHandle
 
+from openrayzer.interfaces import Loss
 from openrayzer.layers.stack import Stack
 from openrayzer.planning.flops import flops_of
 
@@ -55,7 +57,7 @@ class Operation:
         dtype: of the first floating point input.
         reads: inputs.
         writes: outputs.
-        region: the call of a stack's block that it belongs to, forward or backward; None outside of blocks.
+        region: the call of a stack's block or of a loss that it belongs to, forward or backward; None elsewhere.
         place: "layers/mlp.py:18" of the forward call, in this package; "" if there is none.
         channels_last: whether a convolution's input lies so in memory.
     """
@@ -78,7 +80,7 @@ class Operations(TorchDispatchMode):
     the numbers that autograd gives its nodes in turn.
 
     Args:
-        modules: blocks of their stacks are regions; gradients of their weights are results.
+        modules: blocks of their stacks are regions, and losses; gradients of their weights are results.
 
     Attributes:
         recorded: in order.
@@ -99,7 +101,8 @@ class Operations(TorchDispatchMode):
 
     def __enter__(self) -> "Operations":
         for module in self._modules.modules():
-            for block in module.blocks if isinstance(module, Stack) else ():
+            blocks: Iterable[nn.Module] = module.blocks if isinstance(module, Stack) else ()
+            for block in [module] if isinstance(module, Loss) else blocks:
                 self._handles.append(block.register_forward_pre_hook(self._enter_block))
                 self._handles.append(block.register_forward_hook(self._leave_block, always_call=True))
         for weight in self._modules.parameters():

@@ -4,9 +4,9 @@ An operation takes the longer of its bytes over the memory's bandwidth and its f
 of its dtype, and the launch of a kernel on top. Source: Williams, Waterman and Patterson 2009, "Roofline: An
 Insightful Visual Performance Model".
 
-With ``train.compile`` the blocks of every stack are compiled. Between two products, convolutions or calls of attention
-their other operations count as fused: what comes from outside of such a run is read once, what is used outside of it is
-written once, and a few kernels do it.
+With ``train.compile`` the blocks of every stack and the losses are compiled. Between two products, convolutions or
+calls of attention their other operations count as fused: what comes from outside of such a run is read once, what is
+used outside of it is written once, and a few kernels do it.
 
 Not modelled: communication, loading, waits of the host, caches, small products that leave a GPU half empty, and
 activations that the compiler computes again instead of keeping them.

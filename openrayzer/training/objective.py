@@ -26,6 +26,11 @@ class Objective(nn.Module):
         self.names = _names(terms)
         self.requires_grad_(False).eval()
 
+    def compile_losses(self) -> None:
+        """Have each loss compiled when it is first called: its elementwise work is fused."""
+        for loss in self.losses:
+            loss.compile()
+
     def forward(
         self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"], *, step: int
     ) -> dict[str, Float[Tensor, ""]]:

@@ -91,6 +91,9 @@ def _train(
     if start is not None:
         run.load(start)
     run.announce(start, weights)
+    objective = Objective(experiment.loss).to(process.device)
+    if engine.compiled:
+        objective.compile_losses()
     process.by_first(lambda: take_over(run_folder, start, record))
     run.loggers.open(run_folder, record)
     try:
@@ -99,7 +102,7 @@ def _train(
             signal_number = train_loop(
                 engine,
                 watchdog.watched(batches),
-                objective=Objective(experiment.loss).to(process.device),
+                objective=objective,
                 settings=settings,
                 process=process,
                 loggers=run.loggers,
