@@ -25,7 +25,7 @@ def made_once(function: Callable[P, T]) -> Callable[P, T]:
         if detect_fake_mode() is not None:
             return function(*arguments, **named)
         with torch.inference_mode(False):  # what is made in it must not meet a gradient later
-            return kept(*arguments, **named)
+            return kept(*arguments, **named)  # type: ignore[arg-type]  # hashable, as the docstring demands
 
     return recalled
 

@@ -113,5 +113,6 @@ def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBa
 def _masked(query: Heads, shown: KeyValue, mask: Any) -> Heads:
     from torch.nn.attention.flex_attention import flex_attention
 
-    parts = (rearrange(x, "b v n h e -> b h (v n) e") for x in (query, shown.key, shown.value))
-    return rearrange(flex_attention(*parts, block_mask=mask), "b h (v n) e -> b v n h e", v=query.shape[1])
+    parts = [rearrange(x, "b v n h e -> b h (v n) e") for x in (query, shown.key, shown.value)]
+    read = flex_attention(parts[0], parts[1], parts[2], block_mask=mask)
+    return rearrange(read, "b h (v n) e -> b v n h e", v=query.shape[1])
