@@ -1,19 +1,23 @@
 """Training clips: an endless stream of batches that depends on the seed alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 
 import torch
+from torch import Tensor
 
 from openrayzer.data.clip_order import ClipOrder
 from openrayzer.data.clips import BatchRoom, LoadedViews, Room, collate, read_clip
 from openrayzer.data.frame_cache import CachedScenes, FrameCache
 from openrayzer.data.loading import load_batches
-from openrayzer.data.moving import Check, Mover
+from openrayzer.data.moving import Mover
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
+Check = Callable[[Tensor, Tensor, Sequence[str]], None]
+"""Raises an InputError where a batch must not be used; given the positions of its context and target views, and scenes.
+"""
 MAX_FAILURES_IN_A_ROW = 100
 """So many scenes that fail one after another are no accident, and loading stops."""
 
@@ -67,7 +71,7 @@ def build_loader(
         accumulation: micro-batches per optimizer step, from which the step of a clip follows.
         device: where the batches are wanted. To a GPU they are copied ahead of time; elsewhere only the images are
             brought, and the rest of a batch is left to ``Views.to``.
-        check: of batches for a GPU, while they are still here.
+        check: of every batch, where it is loaded: on a GPU the host would have to wait to see what is in it.
 
     Raises:
         InputError: a source cannot be opened, or, later, too many scenes in a row fail.
@@ -78,14 +82,14 @@ def build_loader(
         weights=[source.weight for source in settings.train],
         seed=seed,
     )
-    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation)
+    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation, check)
     device = torch.device(device)
     batches = load_batches(
         load,
         numbers=_From(start),
         workers=settings.workers,
         prefetch=settings.prefetch,
-        prepare=Mover(device, check=check) if device.type == "cuda" else None,
+        prepare=Mover(device) if device.type == "cuda" else None,
     )
     return ClipLoader(batches, device=device, problems=problems, epoch_size=order.epoch_size)
 
@@ -130,8 +134,9 @@ class _TrainingBatch:
         rank: int,
         world_size: int,
         accumulation: int,
+        check: Check | None,
     ) -> None:
-        self.settings, self.order = settings, order
+        self.settings, self.order, self.check = settings, order, check
         self.datasets = [source.dataset for source in settings.train]
         if settings.cache is not None:
             cache = FrameCache(settings.cache.folder, settings.cache.gigabytes)
@@ -149,7 +154,10 @@ class _TrainingBatch:
         clips = [
             self._clip(first + place, sampler, step, problems, batch.of(place)) for place in range(self.batch_size)
         ]
-        return collate(clips, settings=self.settings, problems=problems)
+        loaded = collate(clips, settings=self.settings, problems=problems)
+        if self.check is not None:
+            self.check(loaded.others["context"], loaded.others["target"], loaded.others["scenes"])
+        return loaded
 
     def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str], room: Room) -> Clip:
         failures: list[str] = []

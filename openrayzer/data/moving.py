@@ -1,6 +1,5 @@
 """Batches on their way to a GPU, ahead of the step that takes them: neither the host nor the step waits for a copy."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,9 +8,6 @@ from torch import Tensor
 
 from openrayzer.data.clips import LoadedViews
 from openrayzer.types import Views, map_tensors, moved
-
-Check = Callable[[Tensor, Tensor, Sequence[str]], None]
-"""Refuses a batch, given on the CPU the positions of its context and of its target views, and its scenes."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +37,13 @@ class Mover:
 
     Args:
         device: a GPU.
-        check: raises an InputError where a batch must not be used; later, the host would wait for the GPU to see that.
     """
 
-    def __init__(self, device: torch.device, *, check: Check | None) -> None:
-        self.device, self._check = device, check
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
 
     def __call__(self, batch: LoadedViews) -> LoadedViews:
         """The batch on its way."""
-        if self._check is not None:
-            self._check(batch.others["context"], batch.others["target"], batch.others["scenes"])
         with torch.cuda.stream(self._stream):
             there = moved(map_tensors(batch, Tensor.pin_memory), self.device)
             arrival = self._stream.record_event()

@@ -1,5 +1,6 @@
 """The stream of training clips depends on the seed and the position, and on nothing else."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain, islice
 
@@ -208,6 +209,16 @@ def test_images_leave_the_loading_process_in_8_bits_unless_they_are_augmented(mo
     assert [images.dtype for images in seen] == [torch.uint8, torch.float32]
     assert plain.images.shape == changed.images.shape == (2, 4, 3, 6, 8)
     assert plain.images.dtype == changed.images.dtype == torch.float32
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_model_must_not_be_trained_with_is_refused_where_it_is_loaded(workers):
+    def check(context: torch.Tensor, target: torch.Tensor, scenes: Sequence[str]) -> None:
+        assert (context.device.type, context.shape[0], target.shape[0]) == ("cpu", 2, 2)
+        raise InputError(f"not with {len(scenes)} scenes")
+
+    with pytest.raises(InputError, match="not with 2 scenes"):
+        batches(data_settings(Colours(3), workers=workers), 1, device="meta", check=check)
 
 
 def test_images_wanted_elsewhere_are_converted_there():
