@@ -1,6 +1,9 @@
 """One micro-batch of a full-size experiment on a GPU: its memory, counted and measured, and its time; as JSON.
 
     python tests/gpu/full_size.py EXPERIMENT [CHANGE ...]
+    python tests/gpu/full_size.py --launches EXPERIMENT [CHANGE ...]
+
+The second counts the kernels that compiled blocks launch beside products.
 
 It runs in a process of its own, whose allocator has seen nothing else.
 """
@@ -11,6 +14,8 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
@@ -18,6 +23,7 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
 from openrayzer.planning.trace import trace_micro_batch
+from openrayzer.training.compiling import compile_blocks
 from openrayzer.types import Views
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -39,6 +45,35 @@ def main(name: str, *changes: str) -> dict[str, float]:
     return {"planned": counted.peak, "allocated": held, "milliseconds": milliseconds, "flops": counted.total}
 
 
+def launches(name: str, *changes: str) -> dict[str, int]:
+    """Kernels of one micro-batch with compiled blocks, the third one, and the products among them."""
+    plan = load_experiment(EXPERIMENTS / f"{name}.json", overrides=['loss=[{"loss": {"type": "mse"}}]', *changes])
+    experiment, device = plan.build(), torch.device("cuda", 0)
+    torch.cuda.set_device(device)
+    model = experiment.model.to(device).train()
+    compile_blocks(model)
+    shape = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1]
+    views = noise(shape, experiment.data.image_size, device)
+    for _ in range(2):
+        micro_batch(model, views)
+    model.zero_grad(set_to_none=True)  # as DeepSpeed leaves it
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
+        micro_batch(model, views)
+        torch.cuda.synchronize()
+    events = list(profiler.events())
+    kernels = [event for event in events if event.device_type == DeviceType.CUDA and not event.name.startswith("Mem")]
+    products = [event for event in events if event.name in ("aten::mm", "aten::addmm", "aten::bmm")]
+    return {"kernels": len(kernels), "products": len(products)}
+
+
+def micro_batch(model: Model, views: Views) -> None:
+    """Forward and backward."""
+    with torch.autocast("cuda", torch.bfloat16):
+        prediction = model(views)
+    prediction.images.float().mean().backward()
+
+
 def noise(shape: ClipShape, size: tuple[int, int], device: torch.device) -> Views:
     """A clip of noise on the device."""
     views = empty_views(shape, size, batch=1).to(device)
@@ -57,16 +92,14 @@ def measured(model: Model, views: Views) -> tuple[int, float]:
         torch.cuda.reset_peak_memory_stats()
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         begin.record()
-        with torch.autocast("cuda", torch.bfloat16):
-            prediction = model(views)
-        prediction.images.float().mean().backward()
+        micro_batch(model, views)
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end))
         peak = torch.cuda.max_memory_allocated() - before
-        del prediction
     return peak, median(times[2:])
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(*sys.argv[1:])))
+    counted = sys.argv[1] == "--launches"
+    print(json.dumps(launches(*sys.argv[2:]) if counted else main(*sys.argv[1:])))
