@@ -89,10 +89,13 @@ def _one_pass(
 
 
 def _passed_on(loaded: Iterator[T | InputError]) -> Iterator[T]:
-    for batch in loaded:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    try:
+        for batch in loaded:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
+    finally:
+        del loaded  # an error on its way out holds what is here, and its loading processes would outlive the run
 
 
 def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T | InputError]:

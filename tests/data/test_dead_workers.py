@@ -11,6 +11,7 @@ import pytest
 
 from openrayzer.data import loading
 from openrayzer.data.loading import load_batches
+from openrayzer.interfaces import InputError
 
 
 class Deadly:
@@ -40,6 +41,19 @@ def test_a_killed_worker_loses_nothing_of_what_a_thread_prepares(tmp_path: Path,
     batches = load_batches(load, numbers=range(20), workers=2, prefetch=2, prepare=lambda batch: batch + 1)
     assert list(batches) == [2 * number + 1 for number in range(20)]
     assert caplog.text.count("its batches are loaded anew") == 2
+
+
+def _refused(number: int) -> int:
+    raise InputError("no such batch")
+
+
+@pytest.mark.parametrize("prepare", [None, abs])
+def test_an_error_on_its_way_out_holds_no_loading_process(prepare):
+    batches = load_batches(_refused, numbers=range(3), workers=1, prefetch=1, prepare=prepare)
+    with pytest.raises(InputError) as caught:
+        next(batches)
+    assert caught.traceback
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(
