@@ -38,7 +38,7 @@ class Lifeline:
     """
 
     def __init__(self, process: Process, *, lost: Callable[[int], object]) -> None:
-        self._lost, self._over = lost, threading.Event()
+        self._lost, self._over, self._leaving = lost, threading.Event(), False
         server = _open_port() if process.is_first else None
         port = process.by_first(lambda: server.getsockname()[1] if server else 0)
         if server is not None:
@@ -52,6 +52,7 @@ class Lifeline:
 
     def say_goodbye(self) -> None:
         """This process has done its part: its end is no loss, nor is anybody else's to it. The connections close."""
+        self._leaving = True  # those who hear of it close their connections while the others are still told
         self._tell_all(_GOODBYE)
         self._over.set()
 
@@ -69,7 +70,7 @@ class Lifeline:
                 for key, _ in selector.select(timeout=_LOOK):
                     word = _hear(self._peers[key.data])
                     selector.unregister(key.fileobj)
-                    if word != _GOODBYE:
+                    if word != _GOODBYE and not self._leaving:
                         self._miss(key.data if word is None else word)
                         return
         self.close()

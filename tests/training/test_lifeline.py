@@ -105,6 +105,22 @@ def test_when_the_first_process_says_goodbye_nobody_is_lost(run: tuple[list[Life
     assert not any(loss.heard.wait(0.5) for loss in losses)
 
 
+def test_those_who_close_on_the_first_goodbye_are_not_lost(
+    run: tuple[list[Lifeline], list[Losses]], monkeypatch: pytest.MonkeyPatch
+):
+    lifelines, losses = run
+    tell_all = lifelines[0]._tell_all
+
+    def slowly(word: int) -> None:
+        tell_all(word)
+        if word < 0:  # a goodbye
+            time.sleep(0.5)
+
+    monkeypatch.setattr(lifelines[0], "_tell_all", slowly)
+    lifelines[0].say_goodbye()
+    assert [loss.ranks for loss in losses] == [[], [], []]
+
+
 def test_copies_of_a_process_do_not_keep_its_connections_open(run: tuple[list[Lifeline], list[Losses]]):
     lifelines, losses = run
     copy = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
