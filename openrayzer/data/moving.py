@@ -44,7 +44,8 @@ class Mover:
 
     def __call__(self, batch: LoadedViews) -> LoadedViews:
         """The batch on its way."""
-        with torch.cuda.stream(self._stream):
+        # The device first: a thread begins on GPU 0, and a stream that gives that back would open a context there.
+        with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             there = moved(map_tensors(batch, Tensor.pin_memory), self.device)
             arrival = self._stream.record_event()
         return ArrivingViews(there.images, there.clean, there.others, arrival)
