@@ -15,6 +15,7 @@ import argparse
 import logging
 import platform
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,8 +43,8 @@ def main() -> int:
 
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    logging.getLogger("openrayzer").setLevel(logging.ERROR)  # what attention would warn of stands in the table
-    findings = list(checks(arguments.output))
+    with quiet():  # warnings of attention stand in the table
+        findings = list(checks(arguments.output))
     ready = all(finding.verdict != "FAILS" for finding in findings)
     print(table(findings))
     print("ready to train on the GPUs of this machine" if ready else "NOT ready to train on a GPU of this machine")
@@ -51,6 +52,18 @@ def main() -> int:
         found = {"ready": ready, "installation": installation(), "findings": [asdict(each) for each in findings]}
         write_json(arguments.json, found)
     return 0 if ready else NOT_READY
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Only errors are logged."""
+    logger = logging.getLogger("openrayzer")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def checks(output: Path) -> "Iterator[Finding]":

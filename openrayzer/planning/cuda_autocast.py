@@ -75,12 +75,18 @@ def cuda_casts() -> Iterator[None]:
 
 def _kernels() -> dict[str, _Kernel]:
     """What to exchange: CUDA's rules, and no rule for an operator that only a CPU's autocast casts."""
-    of_cpu = {name.removeprefix("aten::") for name in torch._C._dispatch_get_registrations_for_dispatch_key(_KEY)}
+    of_cpu = operators_cast(_KEY)
     kernels: dict[str, _Kernel] = dict.fromkeys(of_cpu - {*LOWER}, fallthrough_kernel)
     kernels |= {name: _in(torch.bfloat16, name) for name in LOWER if name not in of_cpu and _exists(name)}
     kernels |= {name: _in(torch.float32, name) for name in FLOAT32 if _exists(name)}
     kernels |= {name: _with_result(name, asked) for name, asked in FLOAT32_RESULT.items() if _exists(name)}
     return kernels | {name: _in_widest(name) for name in WIDEST if _exists(name)}
+
+
+def operators_cast(key: str) -> set[str]:
+    """PyTorch's own operators that an autocast key treats; torchvision registers others there."""
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key(key)
+    return {name.removeprefix("aten::") for name in registered if name.startswith("aten::")}
 
 
 def _in(dtype: torch.dtype, name: str) -> _Kernel:

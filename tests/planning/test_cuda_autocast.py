@@ -8,15 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from openrayzer.planning.cuda_autocast import FLOAT32, FLOAT32_RESULT, LOWER, WIDEST, cuda_casts
+from openrayzer.planning.cuda_autocast import FLOAT32, FLOAT32_RESULT, LOWER, WIDEST, cuda_casts, operators_cast
 
 NOT_OURS = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose", "linalg_matrix_sqrth"}
 """Refused under autocast, or called by other operators only."""
 
 
 def test_every_operator_that_cuda_casts_is_known():
-    registered = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCUDA")
-    names = {name.removeprefix("aten::") for name in registered if not name.endswith(("_cell", "_rnn"))}
+    names = {name for name in operators_cast("AutocastCUDA") if not name.endswith(("_cell", "_rnn"))}
     assert names - NOT_OURS == {*LOWER, *FLOAT32, *FLOAT32_RESULT, *WIDEST}
 
 
@@ -68,3 +67,11 @@ def test_gradients_go_through_the_casts_and_recomputation():
     expected = values.detach().clone().requires_grad_()
     norm(linear(expected)).square().sum().backward()
     assert torch.allclose(values.grad, expected.grad, atol=0.05)
+
+
+def test_operators_of_other_libraries_are_left_alone():
+    import torchvision  # noqa: F401  # registers operators of its own
+
+    assert not any("::" in name for name in operators_cast("AutocastCPU"))
+    with cuda_casts(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.ones(2, 2, dtype=torch.bfloat16).sum().dtype == torch.float32
