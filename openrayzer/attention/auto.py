@@ -24,8 +24,8 @@ SHORT = 2**25
 class AutoAttention(AttentionBackend):
     """The fastest backend that can run the call; says once which and why.
 
-    On CUDA the first of ``attention/preference.py`` that has run such a call; on a CPU in bfloat16 and for short
-    sequences the formula itself; else sdpa.
+    On CUDA it is the first backend of ``attention/preference.py`` that has run such a call. On a CPU it is the formula
+    itself for short sequences in bfloat16, else sdpa.
     """
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ def _choice(fake: bool, short: bool, device: torch.device, dtype: torch.dtype, h
 
 @cache
 def _reported_choice(kind: Kind, short: bool) -> str:
-    """The choice, said once: in a line of the log, and as a warning where the environment stood in the way."""
+    """The choice. It is logged once, with a warning if the best backend cannot run or xformers is broken."""
     name, refusals = _first_able(kind, short=short, fake=False)
     passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items())
     logger.info("attention on %s in %s: %s%s", kind.device, kind.dtype, name, passed_over)
@@ -130,5 +130,5 @@ def _refusal(name: str, kind: Kind, *, short: bool, fake: bool) -> str:
 def _is_short(query: Tensor, key: Tensor) -> bool:
     short = False
     if query.numel() // query.shape[-1] * key.shape[1] <= SHORT:
-        short = True  # by a branch, so that a compiler that does not know the lengths can decide
+        short = True  # a branch: so a compiler can decide without knowing the lengths
     return short

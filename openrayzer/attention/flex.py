@@ -15,9 +15,9 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 
 @ATTENTION_BACKENDS.register("flex")
 class FlexAttention(ProvenAttention, FusedAttention):
-    """PyTorch's FlexAttention, a kernel that Triton compiles when it is first called, which takes seconds.
+    """PyTorch's FlexAttention: Triton compiles the kernel at the first call, which takes seconds.
 
-    Results with their log-sum-exp, of which attention in blocks is made, come from PyTorch's ready kernels.
+    Attention in blocks needs results with their log-sum-exp; these come from PyTorch's ready kernels.
 
     Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
     """

@@ -1,4 +1,4 @@
-"""PyTorch's fused attention kernels, called so that they also give the log-sum-exp of the scores."""
+"""PyTorch's fused attention kernels, called in a way that also returns the log-sum-exp of the scores."""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,7 @@ _LSE_ALIGNED = 32
 class FusedAttention(AttentionBackend):
     """Base of backends that run PyTorch's kernels: flash in half precision, memory-efficient in float32 on CUDA.
 
-    Calls that no kernel takes are computed by the formula.
+    The formula computes the calls that no kernel takes.
     """
 
     def kernel(self, query: Float[Tensor, "b n heads e"]) -> str:
@@ -63,7 +63,7 @@ class FusedAttention(AttentionBackend):
         match self.kernel(query):
             case "flash":
                 lengths = query.shape[1], key.shape[1]
-                random = torch.empty(2, dtype=torch.uint64, device=query.device)  # of dropout, which is not used
+                random = torch.empty(2, dtype=torch.uint64, device=query.device)  # state of dropout, which is off
                 gradients = aten._scaled_dot_product_flash_attention_backward(
                     *heads, lse, None, None, *lengths, 0.0, False, random, random
                 )

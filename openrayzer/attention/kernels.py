@@ -12,7 +12,7 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 class KernelAttention(ProvenAttention, FusedAttention):
     """Base of backends that are one kernel of PyTorch, without the choice that ``sdpa`` makes at every call.
 
-    PyTorch's switches, e.g. ``torch.backends.cuda.enable_cudnn_sdp(False)``, count here, too.
+    PyTorch's switches, e.g. ``torch.backends.cuda.enable_cudnn_sdp(False)``, also apply here.
     """
 
     def compute(
@@ -44,7 +44,7 @@ class FlashAttention(KernelAttention):
 
     def rule(self, kind: Kind) -> str:
         if kind.head_width > 256:
-            return f"heads may be 256 wide, got {kind.head_width}"
+            return f"heads may be at most 256 wide, got {kind.head_width}"
         return _rule(kind, (8, 0), HALF) or _switch(torch.backends.cuda.flash_sdp_enabled(), "enable_flash_sdp")
 
     def kernel(self, query: Float[Tensor, "b n heads e"]) -> str:
@@ -70,16 +70,16 @@ class EfficientAttention(KernelAttention):
 
 @ATTENTION_BACKENDS.register("cudnn")
 class CudnnAttention(KernelAttention):
-    """The kernel of NVIDIA's cuDNN: half precision; it plans anew for every shape, which takes up to a second.
+    """The kernel of NVIDIA's cuDNN, in half precision. It makes a plan for every new shape in up to a second.
 
-    Results with their log-sum-exp, of which attention in blocks is made, come from the other kernels.
+    Attention in blocks needs results with their log-sum-exp; these come from the other kernels.
     """
 
     name = "cudnn"
 
     def rule(self, kind: Kind) -> str:
         if kind.one_query:  # github.com/NVIDIA/cudnn-frontend/issues/1072, github.com/pytorch/pytorch/issues/138529
-            return "its gradients were NaN, or failed, for a single query"
+            return "with a single query its gradients are known to fail or to be NaN"
         return _rule(kind, (8, 0), HALF) or _switch(torch.backends.cuda.cudnn_sdp_enabled(), "enable_cudnn_sdp")
 
     def compute(

@@ -1,7 +1,7 @@
 """Which attention backends ``auto`` tries for a kind of call, the best first.
 
-A table and no measurement while a program runs: what a clock decides may differ between ranks, runs and machines, and
-then a resumed run would not go on as it was. ``tools/benchmark_attention.py`` says where the table is wrong on a GPU.
+The table is fixed. A measurement while a program runs could decide differently on another rank, machine or run, and a
+resumed run would then not continue as before. ``tools/benchmark_attention.py`` says where the table is wrong on a GPU.
 """
 
 from dataclasses import dataclass
@@ -35,35 +35,35 @@ TABLE = (
         ((9, 0), (10, 9)),
         HALF,
         ("cudnn", "flash", "xformers", "efficient"),
-        "Hopper and Blackwell of data centres. PyTorch itself takes cuDNN here. On an H100 1.7 to 2.3 times as fast as "
-        "FlashAttention 2 in training (github.com/huggingface/transformers/pull/48163), on a B200 faster than "
-        "FlashAttention 4 (github.com/sgl-project/sglang/pull/33655). xformers calls PyTorch's FlashAttention 2 and "
-        "takes the host six times as long. cuDNN's NaN gradients, as far as their cause is known, need a mask and "
-        "scores of -89 (github.com/pytorch/pytorch/issues/196678); there is no mask here, and normalised queries and "
-        "keys of width e keep scores within sqrt(e) times the product of their gains.",
+        "Hopper and data-centre Blackwell. PyTorch itself takes cuDNN here. In training it is 1.7 to 2.3 times as "
+        "fast as FlashAttention 2 on an H100 (github.com/huggingface/transformers/pull/48163); on a B200 it is faster "
+        "than FlashAttention 4 (github.com/sgl-project/sglang/pull/33655). xformers calls PyTorch's FlashAttention 2, "
+        "which takes the host six times as long. cuDNN is known to give NaN gradients with a mask and scores of -89 "
+        "(github.com/pytorch/pytorch/issues/196678). There is no mask here, and normalised queries and keys of width e "
+        "keep scores within sqrt(e) times the product of their gains.",
     ),
     Row(
         ((8, 0), NEWEST),
         HALF,
         ("flash", "xformers", "efficient"),
-        "Ampere, Ada and Blackwell of workstations. cuDNN had 0.82 to 1.00 of flash's speed on an A100, A10G, L40S and "
+        "Ampere, Ada and workstation Blackwell. cuDNN had 0.82 to 1.00 of flash's speed on an A100, A10G, L40S and "
         "RTX PRO 6000 (github.com/huggingface/transformers/pull/48163), and 1.04 to 1.23 in another measurement of 8.6 "
-        "and 8.9 (github.com/pytorch/pytorch/pull/192799): no clear gain, for a plan at every new shape.",
+        "and 8.9 (github.com/pytorch/pytorch/pull/192799): no clear gain for the cost of a plan at every new shape.",
     ),
     Row(
         ((0, 0), NEWEST),
         (*HALF, torch.float32),
         ("efficient", "xformers"),
-        "Float32, and GPUs before Ampere: no flash kernel takes these. The kernel of both is the same, and PyTorch's "
-        "call takes the host less.",
+        "Float32, and GPUs before Ampere: no flash kernel takes these. Both backends run the same kernel, and a call "
+        "through PyTorch takes the host less time.",
     ),
 )
 
 OTHER_DEVICES = ("xformers", "reference")
-"""On a CPU, say; xformers refuses there, and says why."""
+"""For CPUs, for example. xformers refuses there and says why."""
 
 NAMES = frozenset({*(name for row in TABLE for name in row.order), *OTHER_DEVICES, "sdpa"})
-"""Of all backends that may be chosen."""
+"""Names of all backends that ``auto`` may choose."""
 
 
 def preferred(kind: Kind) -> tuple[str, ...]:

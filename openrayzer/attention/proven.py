@@ -1,4 +1,4 @@
-"""Backends that must show that they can: no rule knows every pair of PyTorch, libraries, driver and device."""
+"""Backends that must first pass a trial call: no rule knows every mix of PyTorch, libraries, driver and device."""
 
 import os
 from abc import abstractmethod
@@ -19,9 +19,9 @@ from openrayzer.layers.constants import constant_in_graphs
 T = TypeVar("T", bound=Callable[..., Any])
 HALF = (torch.float16, torch.bfloat16)
 WIDTH_STEPS = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}
-"""What the width of a head must be a multiple of in fused kernels, which read 16 bytes at a time."""
+"""Fused kernels read 16 bytes at a time, so head widths must be multiples of this."""
 PLANNED_CAPABILITY = (9, 0)
-"""What tensors without content are taken to be for where there is no device to ask."""
+"""Compute capability that planning on tensors without content assumes where there is no device."""
 
 
 class Kind(NamedTuple):
@@ -51,13 +51,13 @@ class Kind(NamedTuple):
 class ProvenAttention(AttentionBackend):
     """Base of backends for CUDA devices that count as able only after a real call of the kind.
 
-    Rules sort out what cannot work. Then a small forward and backward call is made, once per device, dtype and head
-    width; it takes milliseconds, and its exception is the reason of a refusal. For tensors without content, which
-    planning and tracing use, the rules alone decide.
+    Rules reject calls that cannot work. Then the backend must pass a small call, forward and backward, once per device,
+    dtype and head width. It takes milliseconds; if it raises, the exception is the reason of the refusal. For tensors
+    without content, as in planning and tracing, the rules alone decide.
 
     Attributes:
         name: what the backend is registered as.
-        compiles: whether the backend compiles a kernel of its own; then no call is made while a model is compiled.
+        compiles: whether the backend compiles a kernel of its own; if so, no trial runs while a model is compiled.
     """
 
     name: ClassVar[str]
@@ -65,7 +65,7 @@ class ProvenAttention(AttentionBackend):
 
     @abstractmethod
     def rule(self, kind: Kind) -> str:
-        """Why such a call cannot work on a CUDA device, as far as that is known without a call; empty if it may."""
+        """Why such a call cannot work on a CUDA device, as far as rules can tell; empty if it may work."""
 
     @abstractmethod
     def compute(
@@ -74,7 +74,7 @@ class ProvenAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        """``attend`` without asking first whether it can."""
+        """``attend`` without the check for a refusal."""
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
         return kind_refusal(self.name, isinstance(query, FakeTensor), *kind_of(query))
@@ -89,10 +89,10 @@ class ProvenAttention(AttentionBackend):
         return self.compute(query, key, value)
 
     def demand(self, query: Float[Tensor, "b n heads e"]) -> None:
-        """Nothing, if such calls can be run.
+        """Check that such calls can run.
 
         Raises:
-            InputError: they cannot.
+            InputError: they cannot, with the reason.
         """
         if refusal := self.refusal(query):
             raise InputError(f"attention backend {self.name!r} cannot run: {refusal}; or use 'auto' or 'sdpa'")
@@ -102,7 +102,7 @@ def kind_of(query: Float[Tensor, "b n heads e"]) -> Kind:
     """The kind of call that these queries make."""
     one_query = False
     if query.shape[1] == 1:
-        one_query = True  # by a branch, so that a compiler that does not know the length can decide
+        one_query = True  # a branch: so a compiler can decide without knowing the length
     return Kind(query.device, query.dtype, query.shape[-1], one_query)
 
 
@@ -113,7 +113,7 @@ def kind_refusal(
     """Why a backend cannot run a kind of call; empty if it can.
 
     Args:
-        name: of a backend that must show that it can.
+        name: a registered ``ProvenAttention``.
         fake: whether the tensors have no content; then the rules alone decide.
         device: see ``Kind``.
         dtype: see ``Kind``.
@@ -138,18 +138,18 @@ def _proven_refusal(backend: type[ProvenAttention], kind: Kind) -> str:
 def failure(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> str:
     """Why a small forward and backward call of this kind fails; empty if it does not.
 
-    It runs in a thread of its own, which inherits nothing: neither ``no_grad`` nor inference mode, autocast, dispatch
-    modes or hooks for saved tensors. It draws no random numbers.
+    The call runs in a thread of its own, without the caller's ``no_grad``, inference mode, autocast, dispatch modes or
+    hooks for saved tensors. It draws no random numbers.
 
     Raises:
-        torch.OutOfMemoryError: that says nothing about the backend.
+        torch.OutOfMemoryError: memory is full, which says nothing about the backend.
     """
     try:
         with ThreadPoolExecutor(max_workers=1) as thread:
             thread.submit(_call, attend, kind).result()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # foreign code: whatever it raises, it cannot
+    except Exception as error:  # foreign code may raise anything
         return f"a small call failed: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return ""
 
@@ -164,9 +164,9 @@ def _call(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> Non
         out = attend(*heads)
         torch.autograd.grad(out, heads, torch.zeros_like(out))
         if kind.device.type == "cuda":
-            torch.cuda.synchronize(kind.device)  # kernels fail late
+            torch.cuda.synchronize(kind.device)  # errors of kernels arrive late
 
 
 def first_process() -> bool:
-    """Whether this is the first process of its machine, the one that speaks for all."""
+    """Whether this is the first process of its machine, which warns for all of them."""
     return os.environ.get("LOCAL_RANK", "0") == "0"

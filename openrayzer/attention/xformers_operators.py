@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def failure_to_load() -> str:
-    """Why the operators of xformers cannot be used in this environment, and what mends it; empty if they can.
+    """Why the operators of xformers cannot be used here, and the command that mends it; empty if they can.
 
     The package can be imported without its operators; it then refuses every call.
     """
@@ -26,10 +26,10 @@ def broken() -> str:
         return ""
     log = logging.getLogger("xformers")
     before = log.level
-    log.setLevel(logging.ERROR)  # it warns at import that it could not load them, and names no remedy that helps
+    log.setLevel(logging.ERROR)  # its own warning names no remedy that helps
     try:
         library = import_module("xformers._cpp_lib")
-    except Exception as error:  # foreign code: whatever it raises, it cannot be used
+    except Exception as error:  # foreign code may raise anything
         return f"it cannot be imported: {type(error).__name__}: {error}"
     finally:
         log.setLevel(before)
@@ -38,7 +38,7 @@ def broken() -> str:
 
 
 def _without_frames(failure: BaseException) -> BaseException:
-    """xformers keeps the exception for good, and with its frames would keep the tensors of the block that called."""
+    """xformers keeps the exception for good; its frames would keep the tensors of the calling block in memory."""
     one: BaseException | None = failure
     while one is not None:
         one.__traceback__, one = None, one.__cause__ or one.__context__
@@ -46,7 +46,7 @@ def _without_frames(failure: BaseException) -> BaseException:
 
 
 def remedied(failure: BaseException) -> str:
-    """What first went wrong, and the command that mends it."""
+    """The first cause, and the command that mends it."""
     cause = failure
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -67,7 +67,7 @@ def loaded() -> Any:
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Attention (b, n, heads, e), and the log-sum-exp of the scores (b, heads, n), in float32.
 
-    xformers' own function is Python that a compiler would break its graph at.
+    A compiler would break its graph at xformers' own Python function.
     """
     out, lse = loaded().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
     return out.contiguous(), lse[..., : query.shape[1]].contiguous()  # some operators pad it

@@ -7,7 +7,7 @@ from openrayzer.benchmarks.attention_speed import DIRECTIONS, Call, Figure
 from openrayzer.interfaces import InputError
 
 TIE = 0.03
-"""Times that differ by less count as equal."""
+"""Times count as equal if they differ by a smaller share than this."""
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:

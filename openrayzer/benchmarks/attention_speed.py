@@ -144,7 +144,7 @@ def contestants(call: Call, device: torch.device) -> tuple[dict[str, Attend], di
 
 
 def _failure(attend: Attend, query: Tensor, key: Tensor, value: Tensor, device: torch.device) -> str:
-    """Why a backend that takes such calls fails at these lengths; on a CPU none does."""
+    """Why a backend that takes such calls fails at these lengths; empty if it does not, and always on a CPU."""
     try:
         if device.type == "cuda":
             attend(query, key, value).sum().backward()

@@ -1,4 +1,4 @@
-"""What tools/measure_gpu.sh has measured, as the tables of docs/speed.md.
+"""The measurements of tools/measure_gpu.sh, as the tables of docs/speed.md.
 
 python -m openrayzer.benchmarks.gpu_tables results/gpu > summary.md
 python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md      # replace the tables of that page
@@ -19,12 +19,12 @@ EXPERIMENTS = (
     "rayzer_re10k", "rayzer_dl3dv", "rayder_dl3dv", "lvsm_re10k", "lvsm_dl3dv", "rayzer_paper_dl3dv",
     "lvsm_decoder_re10k",
 )  # fmt: skip
-"""Full-size ones, in the order in which they are measured while time is left."""
+"""Full-size experiments, in the order of the tables; the last ones are measured only while time is left."""
 MIB, GIB = 2**20, 2**30
 
 
 def tables(folder: Path) -> str:
-    """All tables, in Markdown; what is not in ``folder`` is not yet measured.
+    """All tables, in Markdown; a missing file gives "not yet measured".
 
     Raises:
         InputError: a file there is no JSON.
@@ -146,7 +146,7 @@ def _loading(folder: Path) -> Iterator[str]:
 
 
 def _read(file: Path) -> Any:
-    """The content of a JSON file; None if it is not there, as after a part that failed."""
+    """The content of a JSON file; None if it is missing, as after a failed part."""
     if not file.is_file():
         return None
     try:

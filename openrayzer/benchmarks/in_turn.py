@@ -27,7 +27,7 @@ class Timing:
 class Stopwatch:
     """Marks on the time line of a device, and the seconds between them.
 
-    On a GPU a mark is an event in its stream: nothing waits for it until all has been done.
+    On a GPU a mark is an event in its stream: nothing waits for it before ``synchronise``.
 
     Args:
         device: whose time it is.
@@ -38,7 +38,7 @@ class Stopwatch:
         self.device, self.clock = device, clock
 
     def mark(self) -> Any:
-        """Now, or when the device has done what it was given before."""
+        """Now on a CPU; on a GPU, the moment when it has finished all earlier work."""
         if self.device.type != "cuda":
             return self.clock()
         event = torch.cuda.Event(enable_timing=True)
@@ -46,7 +46,7 @@ class Stopwatch:
         return event
 
     def synchronise(self) -> None:
-        """Wait for what the device was given; a CPU has always done it. Before the first call of ``seconds``."""
+        """Wait until the device has finished its work; needed before the first call of ``seconds``."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -71,7 +71,7 @@ def in_turn(
         rounds: that are measured.
         device: whose time is measured; on a GPU nothing waits for it before the last round is over.
         warm_up: rounds before, which are not.
-        repeat: calls in a measurement, whose mean counts; for work that is short beside the call itself.
+        repeat: calls in one measurement; their mean counts. For work that takes less time than its call.
         clock: of a CPU; ``time.process_time`` counts what all threads of this process have computed, however busy the
             machine is.
     """

@@ -13,7 +13,7 @@ from openrayzer.fitting.largest import largest
 from openrayzer.types import Views
 
 _SPARE = 0.03
-"""Of the GPU's memory; it is left free for fragmentation."""
+"""Share of the GPU's memory that stays free, for fragmentation."""
 
 
 def largest_batch(
@@ -25,18 +25,18 @@ def largest_batch(
     autocast: Callable[[], AbstractContextManager[Any]],
     train_on_one: Callable[[], object],
 ) -> int:
-    """So many clips.
+    """The largest number of clips in a micro-batch that fits.
 
-    Forward and backward are tried beside DeepSpeed, which would not recover from a step that ends in the middle: the
-    gradients of a trial are tensors of their own and touch nothing.
+    Each trial is a forward and backward pass without DeepSpeed, which would not recover from an unfinished step. The
+    gradients of a trial are new tensors, so no weight changes.
 
     Args:
-        clips: so many of them, on the CPU.
+        clips: makes a batch of so many clips, on the CPU.
         model: in training.
         objective: the loss.
         device: a GPU.
-        autocast: what the model computes in.
-        train_on_one: trains on single clips, so that the optimizer's memory is taken and the buckets are known.
+        autocast: context that sets the precision of the model.
+        train_on_one: trains on a single clip, so that the memory of the optimizer and of its buckets is in use.
 
     Raises:
         InputError: not even one clip fits.
@@ -79,5 +79,5 @@ def _fits(trial: Callable[[], None]) -> bool:
     else:
         return True
     gc.collect()
-    torch.cuda.empty_cache()  # only here, where the error no longer holds the tensors of what failed
+    torch.cuda.empty_cache()  # only here: the error no longer holds the tensors of the failed trial
     return False

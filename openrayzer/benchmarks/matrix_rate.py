@@ -16,9 +16,9 @@ from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 
 _SIDES = {"cpu": 2048, "cuda": 8192}
-"""Of square products that are large enough to reach a device's rate."""
+"""Sides of square products that are large enough to reach a device's rate."""
 _REPEAT = {"cpu": 1, "cuda": 10}
-"""How often a product is computed in a row, so that a GPU is not waiting for the next one to be called."""
+"""Calls of a product in a row, so that a GPU does not wait for the next call."""
 _ATEN = torch.ops.aten
 _FIRST_FACTOR: Mapping[Any, int] = {
     _ATEN.mm.default: 0,

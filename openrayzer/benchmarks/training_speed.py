@@ -37,7 +37,7 @@ class Side:
         engine: "deepspeed", as training does it, or "ddp", plain torch.
         ranks: processes.
         clips: "data" loads them as training does; "noise" needs none, and waits for none.
-        largest_batch: as many clips of noise in a micro-batch as a GPU's memory takes; else what the experiment says.
+        largest_batch: whether a micro-batch has as many clips of noise as fit into a GPU; else the experiment decides.
         source: folder that holds the package to be measured.
 
     Raises:
@@ -57,11 +57,11 @@ class Side:
     def __post_init__(self) -> None:
         plain = (self.clips, self.ranks, self.engine, self.source) == ("noise", 1, "deepspeed", _HERE)
         if self.largest_batch and not plain:
-            raise InputError(
-                "the largest batch is searched with --clips noise, one process, and nothing it is compared with"
-            )
+            raise InputError("--largest_batch needs --clips noise, one process, and no second side to compare with")
         if self.largest_batch and not torch.cuda.is_available():
-            raise InputError("the largest batch is searched on a GPU: on a CPU a process that takes too much is killed")
+            raise InputError(
+                "--largest_batch works on a GPU only: on a CPU a process that takes too much memory is killed"
+            )
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,12 @@ def measure(sides: Sequence[Side], *, rounds: int, steps: int, warm_up: int = 3)
 
 
 def rates(side: Side, *, batch: int = 0, rounds: int = 3) -> Rates:
-    """Measured in this process, with as many threads as one rank has; to be asked for while no side trains.
+    """Rates of bare products, measured in this process with the threads of one rank. Call it while no side trains.
 
     Args:
-        side: whose products.
-        batch: clips of a micro-batch on one rank; 0 is what the experiment says.
-        rounds: of which the least counts.
+        side: its step decides the shapes of the products.
+        batch: clips of a micro-batch on one rank; 0 takes the experiment's.
+        rounds: number of measurements; the shortest time counts.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()
@@ -179,7 +179,7 @@ def rates(side: Side, *, batch: int = 0, rounds: int = 3) -> Rates:
 
 
 def work_of(side: Side, *, batch: int = 0) -> Any:
-    """What one micro-batch of a rank computes, of ``batch`` clips; 0 is what the experiment says."""
+    """The computation of one micro-batch of ``batch`` clips on a rank; 0 takes the experiment's."""
     overrides = [*side.overrides, 'model.attention={"type": "reference"}']
     with torch.device("meta"):
         experiment = load_experiment(side.experiment, overrides=overrides, data_roots=side.data).build()

@@ -68,7 +68,7 @@ class Trainer:
         asked: ``engine``, "deepspeed" or "ddp"; ``clips``, "data" or "noise".
 
     Raises:
-        InputError: something asked for cannot be.
+        InputError: the request cannot be met.
     """
 
     def __init__(self, experiment: Any, process: Any, asked: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ class Trainer:
         return {"weights": weights, "device": self.process.device.type, "batch": self.batch, "maps": self._maps()}
 
     def enlarge(self) -> None:
-        """From now on as many clips of noise in a micro-batch as the GPU's memory takes."""
+        """From now on, micro-batches have as many clips of noise as fit into the GPU."""
         from openrayzer.benchmarks.largest_batch import largest_batch
 
         self.batches = _noise(self.experiment, 1)
@@ -113,12 +113,12 @@ class Trainer:
     def train(self, steps: int) -> dict[str, Any]:
         """Train some steps; seconds of each part in all, of each step, views seen, memory.
 
-        On a GPU the times are those between events in its stream, and nothing waits for it before the last step.
+        On a GPU times lie between events in its stream, and nothing waits for it before the last step.
         """
         self.host_seconds.clear()
         self.spans.clear()
         self.losses, views_seen, marks, processor = [], 0, [self._mark()], []
-        with getattr(self.engine, "precision", nullcontext)():  # which DDP and former commits do not have
+        with getattr(self.engine, "precision", nullcontext)():  # DDP and older commits do not have it
             for _ in range(steps):
                 computed = time.process_time()
                 for number in range(self.settings.accumulation):
@@ -164,7 +164,7 @@ class Trainer:
         self.spans.append((name, begin, self._mark()))
 
     def _mark(self) -> Any:
-        """Now, or when the GPU has done what it was given before."""
+        """Now on a CPU; on a GPU, the moment when it has finished all earlier work."""
         import torch
 
         if self.process.device.type != "cuda":
@@ -183,7 +183,7 @@ class Trainer:
             torch.cuda.synchronize()
 
     def autocast(self) -> Any:
-        """What the experiment computes in, for a model by itself."""
+        """The precision of the experiment, as a context for a model without the engine."""
         import torch
 
         from openrayzer.training.engine import autocast_to

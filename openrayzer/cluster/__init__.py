@@ -1,1 +1,1 @@
-"""Whether GPUs, machines, links, shared folder and data are fit for a run: a minute, before days are spent."""
+"""Whether GPUs, machines, links, shared folder and data are fit for a run, in a minute."""

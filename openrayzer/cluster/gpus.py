@@ -1,4 +1,4 @@
-"""Whether the GPUs of this machine can be used by this PyTorch: each is given something small to do."""
+"""Whether this PyTorch can use the GPUs of this machine: each does a small computation."""
 
 import os
 import resource
@@ -14,15 +14,15 @@ from openrayzer.cluster.installation import describe, dotted, driver_version, nc
 BFLOAT16 = (8, 0)
 """Compute capability from which a GPU multiplies in bfloat16."""
 PINNED = 64 * 2**20
-"""Bytes; more than the clips that are on their way at once."""
+"""Bytes of pinned memory to try: more than all clips on their way to a GPU at one time."""
 SHARED = 2**30
-"""Bytes of /dev/shm, through which loading processes hand over their clips."""
+"""Bytes of /dev/shm; loading processes pass their clips through it."""
 FREE = 20 * 2**30
 """Bytes of disk: a few checkpoints of a full-size model."""
 
 
 def check_torch() -> Finding:
-    """A build for CUDA."""
+    """Whether this PyTorch is a build for CUDA."""
     said = f"{torch.__version__}, CUDA {torch.version.cuda}"
     if torch.version.cuda is None:
         remedy = "a build without CUDA: pip install --force-reinstall torch torchvision"
@@ -31,23 +31,23 @@ def check_torch() -> Finding:
 
 
 def check_driver() -> Finding:
-    """A driver that PyTorch can talk to, and a GPU."""
+    """Whether there are a GPU and a driver that PyTorch can use."""
     version = driver_version()
     if torch.cuda.is_available():
-        return Finding("driver", "ok", version or "there, its version is not")
+        return Finding("driver", "ok", version or "found, its version is unknown")
     needed = f"needed are an NVIDIA GPU and a driver for CUDA {torch.version.cuda or '12 or 13'}"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None and not hidden.strip("-1, "):
         why = f"CUDA_VISIBLE_DEVICES={hidden!r} hides every GPU"
     elif torch.version.cuda is None:
-        why = "this PyTorch cannot see one"
+        why = "this PyTorch is built for CPUs only"
     else:
         why = _refused(lambda: torch.cuda.init()) or "PyTorch sees no GPU"
     return Finding("driver", "FAILS", f"{version or 'none found'}; {why}; {needed}")
 
 
 def check_gpus() -> Iterator[Finding]:
-    """Each GPU multiplies and convolves right, and has bfloat16."""
+    """Whether each GPU computes a product and a convolution right, and has bfloat16."""
     for number in range(torch.cuda.device_count()):
         device, name = torch.device("cuda", number), f"GPU {number}"
         if problem := _refused(lambda device=device: _multiply(device)):  # type: ignore[misc]
@@ -57,7 +57,7 @@ def check_gpus() -> Iterator[Finding]:
         shared = "; other programs use it" if free < 0.8 * total else ""
         yield Finding(name, "warning" if shared else "ok", f"{describe(number)}, {free:.0f} GiB free{shared}")
         if torch.cuda.get_device_capability(device) < BFLOAT16:
-            found = f"GPU {number} has none: take --set deepspeed=ds_configs/zero2_fp32.json"
+            found = f"GPU {number} has no bfloat16: train with --set deepspeed=ds_configs/zero2_fp32.json"
             yield Finding("bfloat16", "warning", found)
         problem = _refused(lambda device=device: _convolve(device))  # type: ignore[misc]
         version = dotted(torch.backends.cudnn.version())
@@ -67,17 +67,17 @@ def check_gpus() -> Iterator[Finding]:
 
 
 def check_nccl() -> Finding:
-    """What talks between GPUs."""
+    """Whether this PyTorch has NCCL, which connects GPUs."""
     version = nccl_version()
     if version == "none":
         several = torch.cuda.device_count() > 1
-        found = "PyTorch was built without it; one process trains, several do not"
+        found = "this PyTorch has no NCCL: one process can train, several cannot"
         return Finding("NCCL", "FAILS" if several else "warning", found)
     return Finding("NCCL", "ok", version)
 
 
 def check_pinned_memory() -> Finding:
-    """Memory from which clips are copied while the GPU computes."""
+    """Whether memory can be pinned: clips are copied from it while the GPU computes."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     said = f"ulimit -l {'unlimited' if limit == resource.RLIM_INFINITY else f'{limit >> 10} KiB'}"
     if problem := _refused(lambda: torch.empty(PINNED, dtype=torch.uint8).pin_memory()):
@@ -86,7 +86,7 @@ def check_pinned_memory() -> Finding:
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
-    """Small in containers that were started without more."""
+    """Whether shared memory is large enough; in containers it is small by default."""
     size = shutil.disk_usage(folder).free if folder.is_dir() else 0
     if size < SHARED:
         remedy = "start the container with --shm-size=16g, or train with --set data.workers=0"
@@ -95,7 +95,7 @@ def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
 
 
 def check_disk(folder: Path) -> Finding:
-    """Free space where runs will be written."""
+    """Whether the disk for runs has free space."""
     there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     free = shutil.disk_usage(there).free
     few = "; checkpoints of a full-size model take 2 to 5 GiB each" * (free < FREE)
@@ -106,13 +106,17 @@ def _refused(call: Callable[[], object]) -> str:
     """Why ``call`` fails, in one line; empty if it does not."""
     try:
         call()
-    except (RuntimeError, AssertionError, OSError, ImportError) as error:  # of the driver, CUDA and its libraries
+    except (RuntimeError, AssertionError, OSError, ImportError) as error:  # raised by the driver, CUDA or its libraries
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return ""
 
 
 def _multiply(device: torch.device) -> None:
-    """A product whose result is known; in bfloat16 where the GPU has that."""
+    """A product with a known result, in bfloat16 if the GPU has it.
+
+    Raises:
+        RuntimeError: some numbers are wrong.
+    """
     dtype = torch.bfloat16 if torch.cuda.get_device_capability(device) >= BFLOAT16 else torch.float32
     ones = torch.ones(256, 256, dtype=dtype, device=device)
     wrong = int((ones @ ones != 256).sum())
@@ -121,7 +125,7 @@ def _multiply(device: torch.device) -> None:
 
 
 def _convolve(device: torch.device) -> None:
-    """Forward and backward, as the perceptual loss does."""
+    """A small convolution forward and backward, as in the perceptual loss."""
     image = torch.ones(1, 8, 16, 16, device=device, requires_grad=True)
     kernel = torch.ones(8, 8, 3, 3, device=device)
     torch.nn.functional.conv2d(image, kernel, padding=1).sum().backward()

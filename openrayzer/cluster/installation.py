@@ -13,7 +13,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def installation() -> dict[str, str]:
-    """Versions of everything that decides whether and how a training runs, and the GPUs; by name, for a person."""
+    """Versions of all software that training depends on, and the GPUs: name to text, for a person to read."""
     facts = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
     facts |= {
         "torch": str(torch.__version__),
@@ -33,7 +33,7 @@ def describe(number: int) -> str:
 
 
 def package_version(package: str) -> str:
-    """Of an installed package; it is not imported."""
+    """Version of an installed package, without importing it; "not installed" if it is missing."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -41,7 +41,7 @@ def package_version(package: str) -> str:
 
 
 def nccl_version() -> str:
-    """Of the library that torch was built with."""
+    """Version of the NCCL that torch was built with; "none" without it."""
     if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
         return "none"
     return ".".join(map(str, torch.cuda.nccl.version()))
@@ -53,7 +53,7 @@ def dotted(number: int | None) -> str:
 
 
 def driver_version() -> str:
-    """Of NVIDIA's driver, by its tool or by the kernel module; empty if there is none."""
+    """Version of NVIDIA's driver, from nvidia-smi or the kernel module; empty if there is none."""
     tool = shutil.which("nvidia-smi")
     if tool is not None:
         command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]

@@ -15,11 +15,11 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 DTYPES = (torch.bfloat16, torch.float32)
 CHOOSE = "auto"
 HEAD_WIDTH = 64
-"""Of the full-size experiments."""
+"""Head width of the full-size experiments."""
 
 
 def check_attention(device: torch.device) -> Iterator[Finding]:
-    """Every attention backend makes a small call of each dtype, forward and backward; and what a training takes."""
+    """A small call of every attention backend in each dtype, forward and backward; then the choice of ``auto``."""
     query = {dtype: torch.zeros(1, 64, 2, HEAD_WIDTH, dtype=dtype, device=device) for dtype in DTYPES}
     for entry in ATTENTION_BACKENDS:
         if entry.name == CHOOSE:
@@ -33,15 +33,15 @@ def check_attention(device: torch.device) -> Iterator[Finding]:
 
 
 def _choice(dtype: torch.dtype, heads: torch.Tensor) -> Finding:
-    """What ``auto`` takes; it must be more than the formula, whose memory grows with the square of the tokens."""
+    """The choice of ``auto``; a warning if it has no fused kernel. The formula's memory grows with tokens squared."""
     refusals = ATTENTION_BACKENDS[CHOOSE]().refusals(heads, heads)  # type: ignore[attr-defined]
     name = next(name for name, why in refusals.items() if not why)
-    poor = "" if dtype == torch.float32 or name not in ("sdpa", "reference") else "; no fused kernel of its own works"
+    poor = "" if dtype == torch.float32 or name not in ("sdpa", "reference") else "; no fused kernel works"
     return Finding(f"auto in {_short(dtype)}", "warning" if poor else "ok", f"a training takes {name!r}{poor}")
 
 
 def check_xformers() -> Finding:
-    """Its operators load; that needs no GPU."""
+    """Whether the operators of xformers load; this needs no GPU."""
     version, trouble = package_version("xformers"), failure_to_load()
     if trouble:
         found = trouble if version == "not installed" else f"{version}; {trouble}"
@@ -50,16 +50,16 @@ def check_xformers() -> Finding:
 
 
 def check_compiler(device: torch.device) -> Finding:
-    """``train.compile``: a small function is compiled and run."""
+    """Whether ``train.compile`` can work: a small function is compiled and run."""
     what, triton = "train.compile", package_version("triton")
     names = [os.environ[name] for name in ("CC", "CXX") if os.environ.get(name)] or ["gcc", "clang", "g++", "c++"]
     if not any(shutil.which(name) for name in names):
-        found = f"no C compiler, looked for {', '.join(names)}: apt install build-essential, or leave it off"
+        found = f"no C compiler, looked for {', '.join(names)}: apt install build-essential, or set train.compile=false"
         return Finding(what, "warning", found)
     values = torch.ones(1024, device=device)
     try:
         right = bool((torch.compile(_double_and_add)(values) == 3).all())
-    except Exception as error:  # of a compiler: whatever it raises, it does not work
+    except Exception as error:  # a compiler may raise anything
         said = " ".join(str(error).split())[:300]
         return Finding(what, "warning", f"triton {triton}: {type(error).__name__}: {said}; leave it off")
     if not right:
@@ -68,20 +68,20 @@ def check_compiler(device: torch.device) -> Finding:
 
 
 def check_deepspeed(load: Callable[[str], object] = import_module) -> Finding:
-    """It can be imported."""
+    """Whether DeepSpeed can be imported."""
     version = package_version("deepspeed")
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saves a warning that says the same
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of the same fact
     try:
         load("deepspeed")
-    except Exception as error:  # of a package that builds and probes while it is imported
+    except Exception as error:  # it builds and probes at import, and may raise anything
         found = f"{version}, cannot be imported: {type(error).__name__}: {error}: pip install 'deepspeed>=0.19,<0.20'"
         return Finding("deepspeed", "FAILS", found)
     return Finding("deepspeed", "ok", version)
 
 
 def _by_reason(said: dict[torch.dtype, str]) -> str:
-    """Dtypes that work, then those that do not by their reason."""
+    """The dtypes that work, then the refused dtypes with their reasons."""
     works = [_short(dtype) for dtype, why in said.items() if not why]
     reasons: dict[str, list[str]] = {}
     for dtype, why in said.items():

@@ -189,7 +189,7 @@ def test_nothing_is_warned_of_where_the_best_runs(monkeypatch, caplog):
     [
         (FlashAttention, (7, 5), torch.float16, 64, "needs compute capability 8.0, this device has 7.5"),
         (FlashAttention, (9, 0), torch.float32, 64, "takes float16, bfloat16, got torch.float32"),
-        (FlashAttention, (9, 0), torch.float16, 264, "may be 256 wide, got 264"),
+        (FlashAttention, (9, 0), torch.float16, 264, "may be at most 256 wide, got 264"),
         (CudnnAttention, (9, 0), torch.float32, 64, "takes float16, bfloat16"),
         (CudnnAttention, (9, 0), torch.bfloat16, 36, "multiple of 8, got 36"),
         (EfficientAttention, (7, 5), torch.float64, 64, "takes float16, bfloat16, float32, got torch.float64"),
