@@ -115,9 +115,9 @@ class AttentionBackend(ABC):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        """What ``attend`` returns, without a graph, and the log-sum-exp of each query's scores, float32 or better.
+        """The result of ``attend``, without a graph, and the log-sum-exp of each query's scores, in float32 or better.
 
-        Attention to several sets of keys is merged by these numbers. The default keeps all n * m scores in memory.
+        The log-sum-exp merges attention to several sets of keys. The default keeps all n * m scores in memory.
         """
         scores = _scores(query, key)
         lse = scores.logsumexp(dim=-1)
@@ -133,7 +133,7 @@ class AttentionBackend(ABC):
         out: Float[Tensor, "b n heads e"],
         lse: Float[Tensor, "b heads n"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b m heads e"], Float[Tensor, "b m heads e"]]:
-        """What these keys contribute to the gradients of queries, keys and values.
+        """The contribution of these keys to the gradients of queries, keys and values.
 
         Args:
             gradient: of ``out``.
@@ -337,7 +337,7 @@ class Model(nn.Module, ABC):
             scenes: name of each batch element's scene.
 
         Raises:
-            InputError: says which views are wrong, and what would work.
+            InputError: a clip must not be used; the message names its views and a remedy.
         """
 
     def forward(self, views: Views) -> Prediction:

@@ -193,12 +193,12 @@ class TrainSettings:
             average is evaluated beside the weights, kept in checkpoints, and is what is loaded and exported.
         focal_detached_steps: first steps in which no gradient reaches the focal lengths that camera heads predict, so
             that they do not run away before the poses mean something.
-        compile: whether ``torch.compile`` compiles the model's repeated blocks: faster steps after a first one that
-            takes a minute. Losses differ in the last digits; evaluation runs the blocks as they are written. "auto"
-            compiles on a GPU where a short trial gets faster by it, and never on a CPU.
-        tf32: whether a GPU may compute the matrix products that stay in float32 beside bfloat16, as in camera heads,
-            with factors of 10 bits (TF32), which is several times as fast. Convolutions, geometry, losses, metrics in
-            float32 never do, nor does evaluation, nor training in float32 throughout. Of no effect on a CPU.
+        compile: whether ``torch.compile`` compiles the model's repeated blocks and the losses. The first step takes a
+            minute, later steps are faster. Losses differ in the last digits. Evaluation runs the blocks as they are
+            written. "auto" compiles on a GPU if a short trial gets faster by it, and never on a CPU.
+        tf32: whether, in mixed precision, a GPU may round the factors of the remaining float32 matrix products, as in
+            camera heads, to 10 bits (TF32); they get several times as fast. Float32 stays exact in convolutions,
+            geometry, losses, metrics, evaluation, and in training without mixed precision. No effect on a CPU.
         statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
             0 writes none.
         watchdog_minutes: the run ends with exit code 3 and the stacks of all processes when a step takes longer than

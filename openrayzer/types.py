@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
-    """``value`` with ``change`` applied to every tensor in it, within dataclasses and mappings; the rest stays."""
+    """``value`` with ``change`` applied to every tensor in it, also inside dataclasses and mappings; the rest stays."""
     if isinstance(value, Tensor):
         return cast(T, change(value))
     if isinstance(value, Mapping):
@@ -34,7 +34,7 @@ def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
 
 
 def moved(value: T, device: torch.device | str) -> T:
-    """``value`` with every tensor in it on ``device``; from pinned memory the copy goes on while the host does."""
+    """``value`` with every tensor in it on ``device``; the host does not wait for copies from pinned memory."""
     return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
 

@@ -8,15 +8,15 @@ from typing import TypeVar, cast
 S = TypeVar("S")
 T = TypeVar("T")
 AHEAD = 2
-"""Prepared items that wait for the caller, the one in the making included."""
+"""Most items in preparation or prepared and not yet taken."""
 PARTING = 10.0
-"""Seconds that closing waits for the thread, which may itself be waiting for storage."""
+"""Seconds that closing waits for the thread, which may hang on slow storage."""
 
 
 def prepared_ahead(items: Iterator[S], prepare: Callable[[S], T]) -> Generator[T, None, None]:
-    """``prepare`` of every item, in order, up to ``AHEAD`` of them before they are asked for.
+    """``prepare`` of every item, in order. A thread prepares up to ``AHEAD`` items before the caller takes them.
 
-    An exception of ``items`` or ``prepare`` is raised where the item would have come, after those before it. The thread
+    An exception of ``items`` or ``prepare`` is raised in the place of its item, after all earlier items. The thread
     begins with the first request and ends when the generator is closed.
     """
     ready: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
@@ -33,9 +33,9 @@ def prepared_ahead(items: Iterator[S], prepare: Callable[[S], T]) -> Generator[T
                 raise error
             room.release()
             yield cast(T, item)
-            item = None  # nobody but the caller holds it while the next one is waited for
+            item = None  # only the caller holds the item during the next wait
     finally:
-        error = None  # it holds this frame, and a loader that is held by a cycle would not end its processes
+        error = None  # breaks a cycle with this frame, which would keep the loader's processes alive
         over.set()
         room.release()
         thread.join(PARTING)
@@ -51,6 +51,6 @@ def _work(
     while room.acquire() and not over.is_set():
         try:
             ready.put((prepare(next(items)), None))
-        except BaseException as error:  # whatever it is, the caller must hear of it, or it waits for ever
+        except BaseException as error:  # else the caller waits for ever
             ready.put((None, error))
             return

@@ -16,8 +16,8 @@ from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
 Check = Callable[[Tensor, Tensor, Sequence[str]], None]
-"""Raises an InputError where a batch must not be used; given the positions of its context and target views, and scenes.
-"""
+"""Takes positions of context views (b, vc) and of target views (b, vt), and names of scenes; raises an InputError if
+the batch must not be used."""
 MAX_FAILURES_IN_A_ROW = 100
 """So many scenes that fail one after another are no accident, and loading stops."""
 
@@ -69,9 +69,9 @@ def build_loader(
         seed: of order and choice of views.
         start: micro-batch to start from, to resume.
         accumulation: micro-batches per optimizer step, from which the step of a clip follows.
-        device: where the batches are wanted. To a GPU they are copied ahead of time; elsewhere only the images are
-            brought, and the rest of a batch is left to ``Views.to``.
-        check: of every batch, where it is loaded: on a GPU the host would have to wait to see what is in it.
+        device: where the batches are wanted. Whole batches are copied to a GPU ahead of time. On other devices
+            only images are moved, and ``Views.to`` moves the rest.
+        check: checks every batch where it is loaded; on a GPU the host would have to wait for it.
 
     Raises:
         InputError: a source cannot be opened, or, later, too many scenes in a row fail.

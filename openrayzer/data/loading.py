@@ -43,8 +43,8 @@ def load_batches(
         numbers: finite or endless.
         workers: loading processes; 0 loads here.
         prefetch: batches that each worker prepares ahead.
-        prepare: what this process does to a batch before it hands it over, as to bring it to a GPU; where there are
-            workers, a thread does it ahead of the caller.
+        prepare: called with each batch in this process, e.g. to copy it to a GPU; None does nothing. With workers a
+            thread calls it ahead of the caller.
 
     Raises:
         InputError: raised by ``load``; passed on without the traceback of the process it happened in.
@@ -63,13 +63,13 @@ def load_batches(
                 raise
             deaths += 1
             said = str(error) or "a connection ended"
-            LOG.warning("%s; a loading process was killed, as for lack of memory: its batches are loaded anew", said)
+            LOG.warning("%s; a loading process was killed, perhaps out of memory: its batches are loaded anew", said)
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether a loading process was killed: DataLoader says so, or a connection to it ends while its batch is read.
+    """Whether a loading process was killed: DataLoader says so, or its connection ends while a batch is read.
 
-    What a loading process itself raised begins with "Caught".
+    The text of an exception that a loading process raised begins with "Caught".
     """
     text = str(error)
     return text.startswith("DataLoader worker") if isinstance(error, RuntimeError) else not text.startswith("Caught")

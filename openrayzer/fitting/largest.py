@@ -5,15 +5,15 @@ from collections.abc import Callable
 from openrayzer.interfaces import InputError
 
 _CLOSE = 16
-"""The search ends when the next larger size that was tried exceeds the found one by less than a sixteenth of it."""
+"""The search ends when a size fits and one that is larger by 1, or by at most a sixteenth, does not."""
 
 
 def largest(fits: Callable[[int], bool], *, begin: int = 1) -> int:
-    """A size of 1 or more that fits, at most a sixteenth below the smallest one that was seen not to.
+    """A size of 1 or more that fits, found by doubling, halving and bisection.
 
     Args:
-        fits: whether a size does; what is smaller than one that fits must fit, too.
-        begin: the first to be tried; it is doubled or halved from there, and then the gap is halved.
+        fits: whether a size fits; every size below one that fits must fit as well.
+        begin: the first size to try.
 
     Raises:
         InputError: not even 1 fits.
@@ -24,7 +24,7 @@ def largest(fits: Callable[[int], bool], *, begin: int = 1) -> int:
         if fits(size):
             fitting, size = size, 2 * size
         elif size == 1:
-            raise InputError("not even a single one fits into memory")
+            raise InputError("not even a size of 1 fits into memory")
         else:
             failing, size = size, size // 2
     while failing - fitting > max(1, fitting // _CLOSE):

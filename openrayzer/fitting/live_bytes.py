@@ -16,7 +16,7 @@ class LiveBytes(TorchDispatchMode):
     What was there before, such as weights, does not count, nor what a kernel takes for itself while it runs.
 
     Args:
-        block: sizes are rounded up to multiples of so many bytes, as an allocator may do.
+        block: bytes; the size of each storage is rounded up to a multiple of it, as an allocator may do.
 
     Attributes:
         bytes: in use now.

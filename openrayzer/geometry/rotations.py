@@ -82,7 +82,7 @@ class _NearestRotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrix: Tensor) -> Tensor:
-        # One bad sample must reach the loss, where training can skip the step; its gradient stays finite.
+        # A bad sample must reach the loss, so that training can skip the step; its gradient stays finite.
         finite = matrix.isfinite().all(dim=(-2, -1), keepdim=True)
         eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
         svd = signed_svd(torch.where(finite, matrix, eye))

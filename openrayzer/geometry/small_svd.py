@@ -1,6 +1,6 @@
 """Singular values and vectors of 3 x 3 matrices in a fixed number of steps.
 
-A library's decomposition returns a status that the host reads, so that it waits for the GPU; this one does not.
+A library's decomposition returns a status, and the host waits for the GPU to read it; this one has none.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 SWEEPS = 5
-"""Turns of each pair of columns until they are orthogonal to the last bits; the convergence is quadratic, and 4 are
-enough in float32.
+"""Rounds in which each pair of columns is turned, until all are orthogonal to the last bits. Convergence is quadratic;
+4 rounds are enough in float32.
 """
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -34,11 +34,11 @@ class SignedSvd:
 
 
 def signed_svd(matrix: Float[Tensor, "*batch 3 3"]) -> SignedSvd:
-    """The decomposition of finite matrices in float32 or float64; of those that are not unique, one.
+    """The decomposition of finite matrices in float32 or float64; one of them if there are several.
 
-    The columns of the matrix are turned in pairs until they are orthogonal, the longer one to the front. ``vt`` is what
-    turned them, and their directions are ``u``. A third direction is the cross product of the other two, which makes
-    ``u`` a rotation and gives the third singular value its sign.
+    The columns of the matrix are turned in pairs until they are orthogonal, the longer one to the front. ``vt`` is the
+    product of these turns, and the columns' directions are ``u``. The third direction is the cross product of the other
+    two: this makes ``u`` a rotation and gives the third singular value its sign.
 
     Source: Hestenes, Inversion of matrices by biorthogonalization and related results, 1958.
     """
@@ -53,7 +53,7 @@ def signed_svd(matrix: Float[Tensor, "*batch 3 3"]) -> SignedSvd:
     sides, turns = zip(*(column.split(3, dim=-1) for column in columns), strict=True)
     u = _frame(sides[0], sides[1], eye)
     s = torch.stack([(direction * side).sum(dim=-1) for direction, side in zip(u, sides, strict=True)], dim=-1)
-    vt = torch.stack(_frame(turns[0], turns[1], eye), dim=-2)  # again, since many turns round away from a rotation
+    vt = torch.stack(_frame(turns[0], turns[1], eye), dim=-2)  # again: rounding of many turns leaves no exact rotation
     return SignedSvd(torch.stack(u, dim=-1), s * scale[..., 0], vt)
 
 
@@ -68,7 +68,7 @@ def _orthogonal(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _frame(first: Tensor, second: Tensor, eye: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Directions of two almost orthogonal vectors, and a third; a zero vector gets any direction that is left."""
+    """Directions of two almost orthogonal vectors, and a third one; a zero vector gets any free direction."""
     x = _direction(first, default=eye[0])
     spare = eye[x.abs().argmin(dim=-1)]  # the axis farthest from x
     y = _direction(second - x * (x * second).sum(dim=-1, keepdim=True), default=spare)

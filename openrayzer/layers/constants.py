@@ -1,4 +1,4 @@
-"""What depends on sizes and a device alone: tables that are made once, and answers that a compiler need not follow."""
+"""Results that depend on sizes and a device only: tables made once, and functions that are constants for a compiler."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -10,13 +10,13 @@ from torch._guards import detect_fake_mode
 P = ParamSpec("P")
 T = TypeVar("T")
 MOST = 128
-"""Results that are kept of each function; the least recently used one goes first."""
+"""Most results kept for each function; the least recently used one is dropped first."""
 
 
 def made_once(function: Callable[P, T]) -> Callable[P, T]:
-    """``function``, with its results kept by its arguments, which must be hashable.
+    """``function``, which computes once for each set of arguments; these must be hashable.
 
-    While a plan follows a model on tensors without content, nothing is kept.
+    Nothing is kept while the planner runs a model on tensors without content.
     """
     kept = lru_cache(maxsize=MOST)(function)
 
@@ -24,16 +24,16 @@ def made_once(function: Callable[P, T]) -> Callable[P, T]:
     def recalled(*arguments: P.args, **named: P.kwargs) -> T:
         if detect_fake_mode() is not None:
             return function(*arguments, **named)
-        with torch.inference_mode(False):  # what is made in it must not meet a gradient later
+        with torch.inference_mode(False):  # tensors made in it could not take part in gradients later
             return kept(*arguments, **named)  # type: ignore[arg-type]  # hashable, as the docstring demands
 
     return recalled
 
 
 def constant_in_graphs(function: Callable[P, T]) -> Callable[P, T]:
-    """A function whose result a compiler takes for a constant, so that what it does happens outside of the graph.
+    """Mark a function, so that a compiler runs it outside of the graph and takes its result for a constant.
 
-    This is ``torch.compiler.assume_constant_result`` without its import of the compiler, which takes seconds.
+    It does what ``torch.compiler.assume_constant_result`` does, without importing the compiler, which takes seconds.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function

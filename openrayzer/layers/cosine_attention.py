@@ -14,7 +14,7 @@ SHORTEST_SQUARE = 1e-6
 """Added to the squared length of queries and keys, so that a vector of zeros has a gradient. Source: RayDer."""
 
 SMALLEST_SCALE = 1e-3
-"""The learned scale counts as this where it falls below."""
+"""Lower limit of the learned scale."""
 
 Heads = Float[Tensor, "b v n heads e"]
 
@@ -38,7 +38,7 @@ class CosineAttention(nn.Module):
     """softmax(s cos(q, k)) v with one learned s per head; no biases.
 
     Keys are scaled to length 1 and queries to s sqrt(e), because ``Look`` divides scores by sqrt(e). So the gradient of
-    s is one sum over the queries; a share of s in the keys would take a second one.
+    s is one sum over the queries; with a part of s in the keys, it would need a second sum.
 
     Args:
         width: token width d.
@@ -65,7 +65,7 @@ class CosineAttention(nn.Module):
         return self.out(rearrange(look(query, shown), "b v n h e -> b v n (h e)")), shown
 
     def _lengths(self, head_width: int) -> Float[Tensor, "two 1 1 1 heads 1"]:
-        """Of queries and of keys."""
+        """Lengths to which queries and keys are scaled."""
         scale = full_precision(self.scale).clamp(min=SMALLEST_SCALE)
         return rearrange(torch.stack([scale * head_width**0.5, torch.ones_like(scale)]), "two h -> two 1 1 1 h 1")
 

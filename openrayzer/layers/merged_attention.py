@@ -1,10 +1,10 @@
 """Attention of views to several sources, computed in large blocks whose results are merged by their log-sum-exp.
 
-softmax over all keys that a query sees equals a weighted sum of softmaxes over disjoint parts of them, with weights
-exp(lse of the part - lse of all). So "view i sees the views before it" needs no mask, no call per view and no work that
-a mask throws away: the later half of the views sees the whole earlier half in one call, and so on inside the halves.
+The softmax over all keys equals a weighted sum of softmaxes over disjoint parts of them, with weights
+exp(lse of the part - lse of all). So "view i sees the views before it" needs no mask, no call per view and no masked
+work: the later half of the views sees the whole earlier half in one call, and the same inside each half.
 
-Source: for the merging and its gradient, Dao et al. 2022, "FlashAttention", section 3.1, and Liu et al. 2023,
+Sources of the merging and its gradient: Dao et al. 2022, "FlashAttention", section 3.1, and Liu et al. 2023,
 "Ring Attention with Blockwise Transformers".
 """
 
@@ -27,8 +27,8 @@ def merged_attention(query: Heads, sources: Sequence[tuple[KeyValue, "Meetings"]
 
     Args:
         query: of the views that look.
-        sources: keys and values, each a tensor of its own, and which queries meet them. Every query meets a key, and
-            none meets a key twice.
+        sources: keys and values, each a tensor of its own, and the queries that meet them. Every query must meet a
+            key, and no query may meet a key twice.
         backend: computes the blocks.
     """
     tensors = [tensor for source, _ in sources for tensor in (source.key, source.value)]
@@ -56,11 +56,11 @@ class Blocks:
         return runs[:, :, self.first : self.first + self.size]
 
     def heads(self, values: Heads) -> Float[Tensor, "bc sn heads e"]:
-        """The same as sequences of tokens."""
+        """These views as sequences of tokens, one sequence for each run."""
         return rearrange(self.view(values), "b c s n h e -> (b c) (s n) h e")
 
     def lse(self, values: Float[Tensor, "b v n heads"]) -> Float[Tensor, "bc heads sn"]:
-        """The same of numbers that each query and head has one of, in the order of attention kernels."""
+        """The same for one number per query and head, in the order of attention kernels."""
         return rearrange(self.view(values), "b c s n h -> (b c) h (s n)")
 
     def unpack(self, values: Float[Tensor, "bc sn heads e"]) -> Float[Tensor, "b count size n heads e"]:
@@ -73,7 +73,7 @@ class Blocks:
 
 
 Meetings = tuple[tuple[Blocks, Blocks], ...]
-"""Blocks of queries, each with the block of keys that it sees completely."""
+"""Pairs of a block of queries and a block of keys; the queries see all of these keys."""
 
 
 def everything(looking: int, shown: int) -> Meetings:
@@ -96,14 +96,14 @@ def earlier(views: int) -> Meetings:
         if pairs:
             meetings.append((Blocks(size, size, pairs, 2 * size), Blocks(0, size, pairs, 2 * size)))
         start = pairs * 2 * size
-        if views - start > size:  # the last pair, whose second half is shorter
+        if views - start > size:  # the last pair has a shorter second half
             meetings.append((Blocks(start + size, views - start - size), Blocks(start, size)))
         size *= 2
     return tuple(meetings)
 
 
 def for_pairs(meetings: Meetings) -> Meetings:
-    """The same where two queries, side by side on the view axis, take the place of each."""
+    """The same with two queries, side by side on the view axis, in the place of each query."""
     return tuple((queries.doubled(), keys) for queries, keys in meetings)
 
 

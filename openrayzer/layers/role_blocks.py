@@ -28,7 +28,7 @@ class LocalBlock(nn.Module):
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
     def gains(self, code: RoleCode) -> list[Gains]:
-        """Of the norms, in order. They do not depend on tokens, so a block that is recomputed keeps them."""
+        """Gains of the norms, in order. They do not depend on tokens, so a recomputed block keeps them."""
         return [self.attention_norm(code), self.mlp_norm(code)]
 
     def forward(
@@ -101,7 +101,7 @@ class RoleStack(Stack):
         return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
     def turn_in_views(self, grid: tuple[int, int], device: torch.device, *, register: bool) -> Turn:
-        """The same for the tokens of each view, with or without a register."""
+        """The same for the tokens of each view, with or without a learned register token."""
         return grid_turn(
             grid, device, register=register, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread
         )

@@ -105,7 +105,7 @@ class RegisterNorm(nn.Module):
 
 
 def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "b v n d"]:
-    """RMSNorm with the gains of a role, or of roles that views play in turn; in the dtype that came in."""
+    """RMSNorm with the gains of one role, or of roles that views play in turn; keeps the dtype of ``tokens``."""
     of_views = [_of_views(gain, tokens.shape[1]) for gain in gains]
     if len(of_views) == 1:
         return rms_normalise(tokens, of_views[0]).to(tokens.dtype)
@@ -115,5 +115,5 @@ def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "
 
 
 def _of_views(gain: Float[Tensor, "roles d"], views: int) -> Float[Tensor, "*views 1 d"]:
-    """One row for all views, or one for each where they play roles in turn."""
+    """One row for all views, or one row per view if they play roles in turn."""
     return gain if len(gain) == 1 else gain.repeat(views // len(gain), 1)[:, None]

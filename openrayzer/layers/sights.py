@@ -1,7 +1,7 @@
 """Who sees whom among views, without masks: queries of some views against the keys that they may see, and no others.
 
 Every function makes one call of an attention backend, or a number of calls that grows with the logarithm of the number
-of views. So all backends work, and nothing is computed that a mask would throw away.
+of views. So all backends work, and no masked scores are computed.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> 
 
 
 def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Look:
-    """Each view sees all views that ``memory`` remembers, and itself."""
+    """Each view sees itself and all views in ``memory``."""
     return partial(_memory_and_own_view, memory=memory, backend=backend)
 
 
@@ -49,7 +49,7 @@ def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Look:
 
 
 def pair_mask(pairs: int, tokens: int, heads: Float[Tensor, "b n heads e"], backend: AttentionBackend) -> Any:
-    """The mask of ``contexts_and_targets`` for FlexAttention, a ``BlockMask``; None where that cannot run.
+    """The mask of ``contexts_and_targets`` for FlexAttention, a ``BlockMask``; None if FlexAttention cannot run.
 
     Args:
         pairs: number of contexts, and of targets.

@@ -20,7 +20,7 @@ class Stack(nn.Module):
     Attributes:
         checkpoint_every: every so many blocks, one forgets its activations and computes them again in the
             backward pass; 0 keeps all. Set for a whole model by ``checkpoint_activations``.
-        call: how a block is called; a compiled ``call_block`` takes the place of the plain one.
+        call: calls a block: ``call_block``, or its compiled version.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], *, width: int) -> None:
@@ -42,7 +42,7 @@ class Stack(nn.Module):
 
 
 def call_block(block: nn.Module, again: bool, *inputs: Any) -> Any:
-    """What a block returns. With ``again`` its activations are not kept and computed again in the backward pass."""
+    """The result of a block. With ``again`` its activations are not kept; the backward pass computes them again."""
     return checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
 
 

@@ -1,10 +1,10 @@
 """TF32, in which a GPU rounds the factors of float32 products to 10 bits: the only file that sets flags for it.
 
-PyTorch's default is TF32 for convolutions and not for matrix products. Its flags are of the whole process and are read
-when a kernel starts, so what holds around a forward pass need not hold for its backward pass, which runs later.
+PyTorch's default is TF32 for convolutions and not for matrix products. Its flags hold for the whole process. A kernel
+reads them when it starts, so flags around a forward pass do not reach the backward pass, which runs later.
 
-The older of PyTorch's two interfaces is used. PyTorch up to 2.14 reads it where it compiles, and raises an error there
-if the newer one was written to (https://github.com/pytorch/pytorch/issues/166387).
+This file uses the older of PyTorch's two interfaces. The compiler of PyTorch up to 2.14 reads it, and raises an error
+if somebody has written to the newer one (https://github.com/pytorch/pytorch/issues/166387).
 """
 
 import warnings
@@ -23,7 +23,7 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """Matrix products of float32 numbers may use TF32, or not, while this ``with`` block runs; convolutions do not."""
+    """``allowed``: float32 matrix products may use TF32 while this ``with`` block runs. Convolutions never do in it."""
     with _flags(products=allowed, convolutions=False):
         yield
 
@@ -39,7 +39,7 @@ def _flags(*, products: bool, convolutions: bool) -> Iterator[None]:
 
 
 def _read() -> tuple[bool, bool]:
-    """Of products and of convolutions; the newer interface reads what either has written."""
+    """The flags of products and of convolutions. The newer interface also reads values written by the older one."""
     backends = torch.backends
     return backends.cuda.matmul.fp32_precision == "tf32", backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 

@@ -57,16 +57,16 @@ class Perceptual(Loss):
     (|x - y| + sum of w |f(x) - f(y)|) / 255, each |.| a mean absolute difference, with x and y in [0, 255] and f the
     features after relu1_2 ... relu5_2. The network is frozen; gradients reach the prediction only.
 
-    In bfloat16, with random weights and images of 128 x 128 pixels at 10 to 30 dB, the value differs from float32's by
-    0.5 % at most, and the gradient has a cosine of 0.994 to 0.999 to float32's: where features differ by less than
-    their rounding, signs are lost. At 35 dB it is 1.4 % and 0.983 for white noise, 0.3 % and 0.998 for blur. RayZer and
-    LVSM train in bfloat16 throughout; here the differences are taken and averaged in float32.
+    bfloat16 was compared with float32 on random weights and images of 128 x 128 pixels. At 10 to 30 dB values differ
+    by 0.5 % at most, and the cosine between the gradients is 0.994 to 0.999: if two features differ by less than their
+    rounding, the sign of the difference is lost. At 35 dB it is 1.4 % and 0.983 for white noise, 0.3 % and 0.998 for
+    blur. RayZer and LVSM train in bfloat16 throughout; here differences are taken and averaged in float32.
 
     Args:
         weights: imagenet-vgg-verydeep-19.mat from https://www.vlfeat.org/matconvnet/pretrained/, or the same
             weights as features.N.weight and features.N.bias in a .pt, .pth or .safetensors file.
-        precision: of the network: "bfloat16", "float32", or "auto", which is bfloat16 on GPUs that compute in it (by
-            its data sheet an H100 is 15 times as fast then) and float32 elsewhere.
+        precision: of the network: "bfloat16", "float32" or "auto". "auto" is bfloat16 on GPUs that compute in it and
+            float32 elsewhere. By its data sheet an H100 is 15 times as fast in bfloat16.
 
     Raises:
         InputError: the file is missing, damaged or of another network.
@@ -121,7 +121,7 @@ class Perceptual(Loss):
 
 @constant_in_graphs
 def _computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device is a GPU that multiplies bfloat16; a GPU that is only planned for does."""
+    """Whether a device is a GPU that multiplies bfloat16. Without a GPU the planner assumes one that does."""
     return device.type == "cuda" and (
         not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     )

@@ -194,9 +194,9 @@ class RayDer(Model):
         wanted: Cameras,
         added: Float[Tensor, "b v d"] | None,
     ) -> Float[Tensor, "b v 3 h w"]:
-        """Images of targets that see contexts 0 to i, both in one pass, where context and target i are neighbours.
+        """Images of targets, in one pass with their contexts. Target i sees contexts 0 to i and follows context i.
 
-        ``_remember`` and ``_show`` give the same in two passes, each half as wide.
+        ``_remember`` and ``_show`` give the same in two passes of half the number of views.
         """
         size = image_size_of(images)
         self._check_size(size)
@@ -216,7 +216,7 @@ class RayDer(Model):
         return self._colours_of(seen, size)
 
     def _mask(self, contexts: Float[Tensor, "b v n fine"], image_size: tuple[int, int]) -> Any:
-        """With which compiled blocks on a GPU see contexts and targets in one call; None elsewhere."""
+        """The mask for one attention call of contexts and targets, in compiled blocks on a GPU; None elsewhere."""
         if contexts.device.type != "cuda" or not self.backbone.middle.compiled:
             return None
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else contexts.dtype
@@ -252,7 +252,7 @@ class RayDer(Model):
         image_size: tuple[int, int],
         added: Float[Tensor, "b v d"] | None,
     ) -> Float[Tensor, "b v 3 h w"]:
-        """Images of targets that see all of the memory; ``added`` to their registers is what their states say."""
+        """Images of targets that see all of the memory; ``added``, made from their states, goes to their registers."""
         tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
         registers = _each(self.view_token, tokens)
         looks = [memory_and_own_view(block, backend=self.backend) for block in memory]
@@ -262,7 +262,7 @@ class RayDer(Model):
         return self._colours_of(seen, image_size)
 
     def _colours_of(self, targets: Crossing, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
-        """Targets after the middle to images in [0, 1]."""
+        """Images in [0, 1] from the targets' tokens after the middle blocks."""
         code = self.codes("target", targets.patches.device)
         return (self.backbone.ascend(targets, image_size, code) + 1) / 2
 
@@ -313,7 +313,7 @@ def _check_counts(context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"]) -> 
 
 
 def _check_order(context: Int[Tensor, "b v"], target: Int[Tensor, "b v"], scenes: Sequence[str]) -> None:
-    """Refuse targets that would see themselves; for the sampler, not the data, is to blame."""
+    """Refuse targets that would see themselves: a mistake of the sampler and not of the data."""
     same = (target[:, :, None] == context[:, None, :]).tril()  # (b, target, context)
     if same.any():
         scene, place, seen = same.nonzero()[0].tolist()

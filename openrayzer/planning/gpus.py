@@ -1,4 +1,4 @@
-"""What GPUs can do, by their makers' data sheets, and how much of it kernels reach."""
+"""Peak rates of GPUs from NVIDIA's data sheets, and the shares of them that kernels reach."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from openrayzer.interfaces import InputError
 
 @dataclass(frozen=True)
 class Gpu:
-    """Rates of one GPU, as its data sheet has them, without sparsity.
+    """Peak rates of one GPU from its data sheet, without sparsity.
 
     Attributes:
         title: its name.
@@ -36,16 +36,17 @@ GPUS = {
 eighth of its eight GPUs) and "L40S", and the white paper "NVIDIA Ada GPU Architecture"."""
 
 PRODUCT_SHARE = 0.66
-"""Of the rate, for large matrix products: cuBLAS in bfloat16 reaches 600 to 700 of the 989 TFLOP/s of an H100."""
+"""Share of the peak rate for large matrix products: cuBLAS in bfloat16 reaches 600 to 700 of an H100's 989 TFLOP/s."""
 ATTENTION_SHARE = 0.36
-"""Of the rate, for FlashAttention-2, which is what PyTorch and xformers call. Source: Shah et al. 2024,
+"""Share of the peak rate for FlashAttention-2, which PyTorch and xformers call. Source: Shah et al. 2024,
 "FlashAttention-3", introduction: 35 % of an H100."""
 CONVOLUTION_SHARE = 0.5
-"""Of the rate, for convolutions with channels last; an assumption. Images in NCHW are transposed before and after."""
+"""Share of the peak rate for convolutions with channels last; an assumption. Images in NCHW are transposed
+before and after."""
 BANDWIDTH_SHARE = 0.9
-"""Of the bandwidth, for elementwise kernels; an assumption."""
+"""Share of the bandwidth for elementwise kernels; an assumption."""
 LAUNCH = 2e-6
-"""Seconds that a kernel takes at least."""
+"""Seconds for each kernel launch."""
 
 
 def gpu_named(name: str) -> Gpu:

@@ -14,7 +14,7 @@ _BUCKET = 500_000_000
 _LIVE = 1_000_000_000
 """Numbers of weights that DeepSpeed takes where its file says nothing."""
 _LOWER = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Under ``torch_autocast`` gradients of these travel in bfloat16. Source: DeepSpeed's torch_autocast.py."""
+"""Under ``torch_autocast`` gradients of these layers are sent in bfloat16. Source: DeepSpeed's torch_autocast.py."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ def memory(
 
 
 def bucket_bytes(model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int) -> int:
-    """What a rank sets aside for gradients on their way, whether the model fills it or not.
+    """Bytes of the buckets that a rank allocates to send gradients, whether the model fills them or not.
 
-    One bucket for each dtype in which gradients travel: under ``torch_autocast`` bfloat16 for linear layers and
-    convolutions and float32 for other weights. At stages 1 and 2 its numbers are as wide as the weights, and there are
-    two with ``overlap_comm``; at stage 3 they are as wide as that dtype. There is none without
-    ``contiguous_gradients``.
+    There is one bucket for each dtype in which gradients are sent: under ``torch_autocast`` bfloat16 for linear layers
+    and convolutions, and float32 for other weights. At stages 1 and 2 its numbers are as wide as the weights, and
+    ``overlap_comm`` doubles it; at stage 3 they are as wide as that dtype. Without ``contiguous_gradients`` there is
+    none, except at stages 1 and 2 with an offloaded optimizer.
 
     Source: DeepSpeed 0.19.8, ``setup_buckets`` of zero/stage_1_and_2.py and the end of ``__init__`` of zero/stage3.py.
     """
@@ -99,7 +99,7 @@ def bucket_bytes(model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int) 
 
 
 def _widths_on_the_way(model: nn.Module, deepspeed: Mapping[str, Any], *, width: int) -> set[int]:
-    """Bytes of a gradient on its way, each width once."""
+    """The different numbers of bytes that a number of a gradient takes when it is sent."""
     autocast = deepspeed.get("torch_autocast", {})
     if not autocast.get("enabled", False):
         return {width}

@@ -1,4 +1,4 @@
-"""Every operation of a micro-batch in order: what it reads and writes, what it computes, and who asked for it."""
+"""Every operation of a micro-batch in order: its inputs and outputs, its computation, and the line that called it."""
 
 import sys
 import weakref
@@ -24,7 +24,7 @@ _FREE = {
     "_reshape_alias", "_unsafe_view", "alias", "detach", "empty", "empty_like", "empty_strided", "is_same_size",
     "lift_fresh", "new_empty", "new_empty_strided", "set_", "sym_size",
 }  # fmt: skip
-"""Nothing runs on a device for these, nor for views."""
+"""Operators that start no kernel on a device; views start none either."""
 _OVERWRITING = {"copy_", "fill_", "zero_"}
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "dot"}
 
@@ -36,7 +36,7 @@ class Access:
     Attributes:
         storage: a number that no other storage of the trace has.
         view: which part of it: offset, sizes and strides.
-        bytes: of that part; what is repeated by a stride of 0 counts once.
+        bytes: of that part; numbers repeated by a stride of 0 count once.
         total: bytes of the storage.
     """
 
@@ -53,13 +53,13 @@ class Operation:
     Attributes:
         name: of the operator.
         kind: "product", "attention", "convolution" or "other".
-        flops: floating point operations; 0 for those that are no products.
+        flops: floating point operations; 0 for kind "other".
         dtype: of the first floating point input.
         reads: inputs.
         writes: outputs.
         region: the call of a stack's block or of a loss that it belongs to, forward or backward; None elsewhere.
         place: "layers/mlp.py:18" of the forward call, in this package; "" if there is none.
-        channels_last: whether a convolution's input lies so in memory.
+        channels_last: whether a convolution's input has channels last in memory.
     """
 
     name: str
@@ -76,11 +76,11 @@ class Operation:
 class Operations(TorchDispatchMode):
     """Records what runs within.
 
-    A backward operation belongs to the block and to the line whose forward made its autograd node, which is found by
-    the numbers that autograd gives its nodes in turn.
+    A backward operation belongs to the block and the line that made its autograd node in the forward pass. They are
+    found by the node's number: autograd numbers its nodes in turn.
 
     Args:
-        modules: blocks of their stacks are regions, and losses; gradients of their weights are results.
+        modules: their losses and the blocks of their stacks are regions; gradients of their weights are results.
 
     Attributes:
         recorded: in order.
@@ -125,7 +125,7 @@ class Operations(TorchDispatchMode):
         accesses = [] if free else [self._access(tensor) for tensor in inputs[name in _OVERWRITING :]]
         result = func(*args, **kwargs)
         outputs = [] if free else [self._access(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if outputs:  # else a question, such as for the device
+        if outputs:  # without outputs it is a query, such as for the device
             flops = flops_of(func, args, kwargs, result)
             self.recorded.append(
                 Operation(
@@ -160,7 +160,7 @@ class Operations(TorchDispatchMode):
         return "backward", self._ranges[at][2]
 
     def _place(self) -> str:
-        """Of the forward: where the call stands, or where the node was made whose backward runs."""
+        """Line of the forward pass: that of the call, or the one that made the node whose backward runs."""
         node = torch._C._current_autograd_node()
         if node is not None and not self._entered:
             return self._places.get(node._sequence_nr(), "")

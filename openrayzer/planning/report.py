@@ -30,7 +30,7 @@ class Setting:
         deepspeed: DeepSpeed's configuration.
         ranks: processes.
         micro_batch: clips at once on each of them.
-        device: that each process has; autocast and the allocator are those of it.
+        device: of each process; it decides how autocast and the allocator are modelled.
     """
 
     experiment: Experiment

@@ -1,15 +1,16 @@
 """A model of where a GPU's time of one optimizer step goes; nothing is timed.
 
-An operation takes the longer of its bytes over the memory's bandwidth and its floating point operations over the rate
-of its dtype, and the launch of a kernel on top. Source: Williams, Waterman and Patterson 2009, "Roofline: An
-Insightful Visual Performance Model".
+An operation takes its bytes divided by the memory's bandwidth, or its floating point operations divided by the rate of
+its dtype, whichever is longer. The launch of a kernel comes on top.
 
-With ``train.compile`` the blocks of every stack and the losses are compiled. Between two products, convolutions or
-calls of attention their other operations count as fused: what comes from outside of such a run is read once, what is
-used outside of it is written once, and a few kernels do it.
+Source: Williams, Waterman and Patterson 2009, "Roofline: An Insightful Visual Performance Model".
 
-Not modelled: communication, loading, waits of the host, caches, small products that leave a GPU half empty, and
-activations that the compiler computes again instead of keeping them.
+With ``train.compile`` the blocks of every stack and the losses are compiled. Their other operations between two
+products, convolutions or calls of attention count as one fused run of a few kernels. It reads each input from
+outside once, and writes each result that is used outside once.
+
+Not modelled: communication, loading, waits of the host, caches, products too small to fill a GPU, and activations that
+the compiler computes again instead of keeping them.
 """
 
 from collections import Counter, defaultdict
@@ -29,12 +30,12 @@ from openrayzer.planning.gpus import (
 from openrayzer.planning.operations import Access, Operation
 
 FUSED_LAUNCHES = 3
-"""Kernels of a fused run, at most: one over the rows, one each for what is summed over rows and for the casts."""
+"""Most kernels of a fused run: one over the rows, one for sums over rows and one for casts."""
 OPTIMIZER_BYTES = 40
-"""For each trainable weight and step: AdamW reads weight, gradient and two means and writes three of them, the norm of
-the gradient reads it, clipping reads and writes it, in float32."""
+"""Bytes for each trainable weight and step, in float32: AdamW reads weight, gradient and two means and writes all but
+the gradient; the gradient is read for the norm, and read and written for clipping."""
 BUCKET_BYTES = 16
-"""For each trainable weight and micro-batch: its gradient is copied into a bucket and from there to the optimizer."""
+"""Bytes for each trainable weight and micro-batch: its gradient is copied to a bucket and then to the optimizer."""
 KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
 
 
@@ -44,7 +45,7 @@ class Roofline:
 
     Attributes:
         kinds: by kind, ``KINDS``.
-        places: of all that is no product, by operator and line of this package.
+        places: of operations other than products and attention, by operator and line of this package.
         flops: floating point operations of the step.
         launches: kernels.
     """
@@ -56,11 +57,11 @@ class Roofline:
 
     @property
     def seconds(self) -> float:
-        """Of the whole step."""
+        """Seconds of the whole step."""
         return sum(self.kinds.values())
 
     def share(self, kind: str) -> float:
-        """From 0 to 1."""
+        """Share of one kind in the step's time, from 0 to 1."""
         return self.kinds[kind] / self.seconds
 
 
@@ -79,11 +80,12 @@ def roofline(
     Args:
         operations: in the order in which they run.
         gpu: which runs them.
-        compiled: whether blocks are compiled; else each operation is a kernel, as written.
-        tf32: whether products in float32 may use TF32; convolutions do, which is PyTorch's default.
-        results: storages that are needed when all is done, as gradients of weights are.
+        compiled: whether blocks and losses are compiled; if not, each operation is a kernel.
+        tf32: whether float32 products may use TF32. Float32 convolutions always count as TF32, PyTorch's default,
+            although training here computes them exactly.
+        results: storages that are needed after the last operation, such as gradients of weights.
         micro_batches: of one step.
-        weights: trainable ones that this GPU's optimizer moves.
+        weights: number of trainable weights that this GPU's optimizer moves.
     """
     model = Roofline()
     needed = _last_reads(operations) | dict.fromkeys(results, len(operations))
@@ -143,7 +145,7 @@ def _last_reads(operations: list[Operation]) -> dict[int, int]:
 
 
 def _bytes_of_run(run: list[Operation], needed: dict[int, int], *, end: int) -> int:
-    """What enters from outside and what is needed after ``end``, each once."""
+    """Bytes of inputs from outside and of results needed after ``end``, each counted once."""
     made: set[int] = set()
     entering: list[Access] = []
     for operation in run:
@@ -163,7 +165,7 @@ def _once(accesses: list[Access]) -> int:
 
 
 def _seconds(operation: Operation, gpu: Gpu, *, tf32: bool) -> float:
-    """Of one operation without its launch."""
+    """Seconds of one operation without its launch."""
     size = sum(access.bytes for access in operation.reads + operation.writes)
     if operation.kind == "other":
         return _moving(size, gpu)

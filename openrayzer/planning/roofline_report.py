@@ -12,11 +12,11 @@ from openrayzer.planning.roofline import KINDS, Roofline, roofline
 from openrayzer.planning.trace import trace_micro_batch
 
 _MOST = 8
-"""Places that are named."""
+"""Most places that are listed."""
 
 
 def roofline_lines(setting: Setting, gpu: Gpu) -> list[str]:
-    """Shares of a modelled step, as written and with compiled blocks, and what takes time beside products."""
+    """Shares of a modelled step, as written and compiled, and the slowest operations other than products."""
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
     notes: list[str] = []
     for counted, what in ((losses, "the losses"), ([], "operations")):

@@ -20,8 +20,8 @@ Device = Literal["cuda", "cpu"]
 CUDA_BLOCK = 512
 """PyTorch's CUDA allocator rounds up to multiples of so many bytes. Source: CUDACachingAllocator, ``kMinBlockSize``."""
 CUBLAS_WORKSPACES = 2 * 32 * 2**20
-"""Bytes that PyTorch takes for cuBLAS on Hopper and Blackwell: for the thread of the forward and for that of the
-backward. Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""
+"""Bytes of workspaces that PyTorch allocates for cuBLAS on Hopper and Blackwell, for the forward and backward threads.
+Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""
 _NO_WATCH: AbstractContextManager[Any] = nullcontext()
 _NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
 
@@ -58,11 +58,11 @@ def trace_micro_batch(
 
     Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
     fused, as on GPUs: no scores are kept. A gradient of a weight counts until it is complete; then it is the
-    optimizer's. A check that looks at a number sees 0 or False.
+    optimizer's. A check of a number gets 0 or False.
 
-    For a GPU autocast casts as CUDA's does, storages are rounded up as by PyTorch's allocator, and the workspaces of
-    cuBLAS count in the peak. Not modelled: blocks that the allocator does not split, what it fragments, the workspaces
-    of cuDNN, and what a kernel takes for itself while it runs.
+    For a GPU, casts follow CUDA's autocast, sizes of storages are rounded up as in PyTorch's allocator, and the peak
+    includes the workspaces of cuBLAS. Not modelled: blocks that the allocator does not split, its fragmentation, the
+    workspaces of cuDNN, and the temporary memory of a kernel.
 
     Args:
         model: its weights are given without content and put back afterwards.
@@ -71,8 +71,8 @@ def trace_micro_batch(
         batch: clips of one micro-batch on one rank.
         bf16: whether autocast to bfloat16 is on, as both ``torch_autocast`` and ``bf16`` mean.
         losses: of prediction and target, on ``meta`` too; none takes the mean of the prediction.
-        device: which the micro-batch would run on.
-        watching: entered around the passes, when weights are without content.
+        device: device of the planned micro-batch.
+        watching: context around the passes; it is entered after the weights have lost their content.
     """
     everything = nn.ModuleList([model, *losses])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
@@ -98,7 +98,7 @@ def trace_frame(
         shape: of the clip whose context the scene is made of.
         image_size: height and width.
         bf16: whether autocast to bfloat16 is on.
-        device: which the frame would be rendered on; the workspaces of cuBLAS do not count.
+        device: device of the planned frame; the workspaces of cuBLAS do not count.
     """
     with planned_for(model, nn.ModuleList([model]), device=device), torch.inference_mode():
         views = empty_views(shape, image_size)
@@ -117,7 +117,7 @@ def trace_frame(
 
 @contextmanager
 def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> Iterator[None]:
-    """Model and losses as CPU tensors without content, which are cast and attended to as on ``device``."""
+    """Model and losses as CPU tensors without content, with the casts and attention of ``device``."""
     gpu = device == "cuda"
     casts = cuda_casts() if gpu else nullcontext()
     choices = _precision_of_a_gpu(everything) if gpu else nullcontext()
@@ -126,7 +126,7 @@ def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> I
 
 
 def autocast(*, bf16: bool) -> torch.autocast:
-    """What a forward runs under."""
+    """The autocast of a planned forward pass."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
 
 
@@ -182,7 +182,7 @@ def _without_content(model: nn.ModuleList) -> Iterator[None]:
 
 @contextmanager
 def _fused_attention(model: Model) -> Iterator[None]:
-    """``sdpa`` instead of ``auto``, which on a CPU would keep the scores of short sequences, and of kernels of GPUs."""
+    """``sdpa`` instead of kernels of GPUs and of ``auto``, which on a CPU would keep the scores of short sequences."""
     auto, fused = ATTENTION_BACKENDS["auto"], ATTENTION_BACKENDS["sdpa"]
     query = torch.empty(1, 2, 1, 64)
     places = [
@@ -202,7 +202,7 @@ def _fused_attention(model: Model) -> Iterator[None]:
 
 @contextmanager
 def _precision_of_a_gpu(modules: nn.ModuleList) -> Iterator[None]:
-    """bfloat16 where a module, such as the perceptual loss, takes it on GPUs: ``precision`` is "auto"."""
+    """bfloat16 for modules with ``precision`` "auto", such as the perceptual loss, as on a GPU."""
     found = [module for module in modules.modules() if vars(module).get("precision") == "auto"]
     for module in found:
         vars(module)["precision"] = "bfloat16"

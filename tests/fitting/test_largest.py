@@ -23,5 +23,5 @@ def test_what_is_found_fits_and_is_near_the_limit(limit: int, begin: int):
 
 
 def test_nothing_fits():
-    with pytest.raises(InputError, match="not even a single one"):
+    with pytest.raises(InputError, match="not even a size of 1"):
         largest(lambda size: False, begin=8)
