@@ -6,8 +6,8 @@
 
 The calls: global (all tokens of all views), frame (each view by itself), latents (a memory and all context tokens),
 target with scene (each target view in one sequence with the memory, as in LVSM), target with cached scene (all target
-tokens look at a memory that is there already). The last lines say where another backend than the one that auto takes
-was faster; on a GPU the table in openrayzer/attention/preference.py can then be corrected.
+tokens look at a memory that is there already). The last lines compare the choice of auto with the
+fastest backend; on a GPU the table in openrayzer/attention/preference.py can then be corrected.
 
 All backends of a call take turns. GFLOP/s count what the formula needs, 4 b h n m e forward and three times that with
 backward. MiB is the most memory that a call takes beyond its arguments. The error is the largest difference from the

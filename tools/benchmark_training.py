@@ -11,7 +11,7 @@
 MFU, the model FLOPs utilisation, is what matrix products, convolutions and attention of the step amount to, over what
 the device reaches on bare bf16 matrix products: large square ones, and those of the step itself, one by one. Two sides
 stay in memory side by side and train a few steps in turn, so that what else the machine does falls on both alike.
-On a GPU times are its own, between events in its stream, and memory is what PyTorch has allocated at most.
+On a GPU times lie between events in its stream, and memory is the most that PyTorch has allocated.
 """
 
 import argparse

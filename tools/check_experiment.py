@@ -13,7 +13,7 @@ Data that is not on this machine is a note, not an error.
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
     python tools/check_experiment.py experiments/rayzer_re10k.json --roofline h200
 
-The last prints a model of where the time of a step on such a GPU goes, as written and with train.compile.
+The second prints a model of where the time of a step on such a GPU goes, as written and with train.compile.
 
 Exit code: 0 if every file is right, 2 if one is not.
 """

@@ -1,14 +1,14 @@
-"""Seconds that say whether this installation can train on the GPUs of this machine, and what to do if not.
+"""Half a minute: can this installation train on the GPUs of this machine, and what to do if not.
 
     python tools/check_gpu.py
     python tools/check_gpu.py --output /data/runs --json gpu.json
 
 It checks: Python, PyTorch's CUDA build, the driver, each GPU (a product and a convolution whose results are known),
-bfloat16, cuDNN, NCCL, every attention backend by a small call forward and backward, what a training would take, whether
-train.compile can compile, DeepSpeed, pinned and shared memory, and free disk. tools/check_cluster.py checks
+bfloat16, cuDNN, NCCL, a small call of every attention backend forward and backward, the backend that training would
+take, train.compile, DeepSpeed, pinned and shared memory, and free disk. tools/check_cluster.py checks
 what several processes and machines need.
 
-Exit code: 0 ready, warnings included; 1 not ready, the last lines say why; 2 something given is wrong.
+Exit code: 0 ready, warnings included; 1 not ready, the last lines say why; 2 wrong input.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def quiet() -> Iterator[None]:
 
 
 def checks(output: Path) -> "Iterator[Finding]":
-    """All that make sense here: without a GPU, those of what needs none."""
+    """All checks that make sense here; without a GPU, only those that need none."""
     import torch
 
     from openrayzer.cluster import gpus, kernels

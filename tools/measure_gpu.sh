@@ -7,11 +7,11 @@
 #
 # Parts, in this order: the machine; attention backends; the step of rayzer_re10k and rayzer_dl3dv at the largest batch
 # that fits; rendering; the loader feeding the GPU; ZeRO-2 beside DDP; the other full-size experiments while time is left.
-# A part that fails or takes too long is named and left out; the others go on. Neither data nor weights are needed.
+# The script names a part that fails or takes too long, and goes on with the others. Neither data nor weights are needed.
 #
 # Settings, by environment variables: OUT, SECONDS_IN_ALL (480), LEAST (10, seconds with which a part is begun), PYTHON,
 # FIRST and REST (experiments, by name), CHANGES (of every experiment, as --set takes them), CONTEXTS, TARGETS, ROUNDS.
-# Exit code: 0 every part that was begun has ended well; 1 one has not.
+# Exit code: 0 all parts that began ended well; 1 a part failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 PYTHON=${PYTHON:-python}

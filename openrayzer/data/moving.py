@@ -15,18 +15,18 @@ class ArrivingViews(LoadedViews):
     """A batch whose copy to a GPU has begun.
 
     Attributes:
-        arrival: when it is whole there.
+        arrival: event after the copy of the whole batch.
     """
 
     arrival: torch.cuda.Event
 
     def views(self, device: torch.device | str = "cuda") -> Views:
-        """The batch on the GPU that it is copied to; what the current stream does with it comes after the copy."""
+        """The batch on the GPU that it is copied to; work of the current stream waits for the copy."""
         stream = torch.cuda.current_stream(device)
         stream.wait_event(self.arrival)
 
         def held(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)  # else its memory went to the next copy when the host has done with it
+            tensor.record_stream(stream)  # else the next copy could reuse its memory too early
             return tensor
 
         return LoadedViews.views(map_tensors(self, held), device)

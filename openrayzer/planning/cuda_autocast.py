@@ -48,7 +48,7 @@ FLOAT32_RESULT = {
     "norm.Scalar": "norm.ScalarOpt_dtype",
     "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
 }  # fmt: skip
-"""Computed in float32 without a copy of the input, unless the call asks for a dtype; and the operator that does so."""
+"""Computed in float32 without a copy of the input, unless the call asks for a dtype; to the operator that does it."""
 WIDEST = (
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "grid_sampler", "index_put", "scatter_add", "tensordot",
     "vdot",
@@ -60,9 +60,9 @@ _Kernel = Callable[..., Any]
 
 @contextmanager
 def cuda_casts() -> Iterator[None]:
-    """Within, ``torch.autocast("cpu", torch.bfloat16)`` casts CPU tensors as CUDA's would cast those of a GPU.
+    """In a ``with`` block, ``torch.autocast("cpu", torch.bfloat16)`` casts CPU tensors as CUDA's autocast would.
 
-    A backward that recomputes activations must lie within, too. The kernels are exchanged for the whole process.
+    A backward pass that recomputes activations must also lie inside the block. The kernels change in the whole process.
     """
     library = Library("aten", "IMPL")
     try:

@@ -57,7 +57,7 @@ class LossWatch:
         return jump
 
     def objection(self, loss: float) -> str:
-        """Why a step with this loss must be skipped; "" where it need not be. Remembers it."""
+        """Why a step with this loss must be skipped; "" if it need not be. Remembers the loss."""
         if not self.jumps(loss):
             return ""
         return f"loss {loss:.3g} above {self.factor:g} x the median of the steps before"

@@ -15,9 +15,9 @@ from openrayzer.layers.stack import Stack, call_block
 COMPILERS = {"cpu": ("g++", "clang++", "c++"), "cuda": ("gcc", "clang", "cc")}
 """What ``torch.compile`` looks for: on a CPU it writes C++, on a GPU Triton builds its launchers in C."""
 PAYS = 1.2
-"""``"auto"`` compiles where elementwise work of a block gets this many times as fast, or more."""
+"""``"auto"`` compiles if the elementwise work of a block gets at least this many times as fast."""
 MOST_KINDS = 64
-"""Kinds of blocks and shapes that are compiled; PyTorch's default of 8 is less than RayDer has."""
+"""Most kinds of blocks and shapes to compile; RayDer has more than PyTorch's default of 8."""
 _CALLS = 10
 
 
@@ -30,7 +30,7 @@ def compiling(wanted: bool | Literal["auto"], *, stage: int, device: torch.devic
         device: where the model is trained.
 
     Raises:
-        InputError: they must be, and cannot.
+        InputError: the setting is ``true`` and blocks cannot be compiled.
     """
     if not wanted:
         return "is false"
@@ -47,7 +47,7 @@ def compiling(wanted: bool | Literal["auto"], *, stage: int, device: torch.devic
 def compile_blocks(model: nn.Module) -> None:
     """Have every block of every stack compiled when it is first called; names and values of weights stay.
 
-    Blocks of one kind share what was compiled. Another number of views compiles once more, and from then on for any.
+    Blocks of one kind share compiled code. A second number of views compiles once more, for any number from then on.
     A block that is recomputed in the backward pass is compiled together with its recomputation.
     """
     import torch._dynamo.config
@@ -92,7 +92,7 @@ def _loss(device: torch.device) -> str:
 
 
 def _elementwise(tokens: Tensor, gain: Tensor) -> Tensor:
-    """About what a block does between two products."""
+    """About the elementwise work of a block between two products."""
     values = tokens.float()
     values = values * torch.rsqrt(values.square().mean(dim=-1, keepdim=True) + 1e-6) * gain
     turned = values * 0.6 + values.roll(values.shape[-1] // 2, dims=-1) * 0.8
@@ -100,7 +100,7 @@ def _elementwise(tokens: Tensor, gain: Tensor) -> Tensor:
 
 
 def _milliseconds(function: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> float:
-    """Of a call forward and backward, after a first one that compiles."""
+    """Milliseconds of a call forward and backward, after a first call that compiles."""
     tokens = torch.ones(8192, 768, dtype=torch.bfloat16, device=device, requires_grad=True)
     gain = torch.ones(768, device=device, requires_grad=True)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -148,7 +148,7 @@ def started() -> Iterator[Process]:
     device, backend = _choose_device(local_rank)
     import deepspeed
 
-    if device.type == "cuda":  # DeepSpeed passes the device on for several processes only, and NCCL then guesses it
+    if device.type == "cuda":  # DeepSpeed names it for several processes only; else NCCL guesses
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, device_id=device)
     deepspeed.init_distributed(backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
     alone = world_size == 1
@@ -178,7 +178,11 @@ def _fill_environment() -> None:
 
 
 def _refuse_tasks_without_rank() -> None:
-    """Without a rank each of them would take itself for the only one: all on one GPU, in one folder."""
+    """Refuse SLURM tasks without ``RANK``: each would take itself for the only process, all on one GPU and folder.
+
+    Raises:
+        InputError: SLURM has several tasks and ``RANK`` is not set.
+    """
     tasks = os.environ.get("SLURM_NTASKS", "1")
     if "RANK" in os.environ or tasks == "1":
         return

@@ -85,7 +85,7 @@ class Engine:
         last_norm: global gradient norm of the last step before clipping, on the CPU; not finite if the gradient was
             not.
         why_skipped: why the last skipped step was skipped, in a few words.
-        compiled: whether the model's blocks are.
+        compiled: whether the model's blocks are compiled.
         average: of the weights over the steps; None without ``ema_decay``.
     """
 
@@ -161,8 +161,8 @@ class Engine:
         """Called after every micro-batch; the last one of an optimizer step moves the weights or skips.
 
         Args:
-            loss: mean over the step's micro-batches of this process, where something may object to it.
-            objection: why the step must be skipped for its loss over all processes; "" where it need not be.
+            loss: mean over the step's micro-batches of this process; None if nothing objects to losses.
+            objection: says why to skip the step, given its loss over all processes; "" to keep it.
         """
         boundary = self.deepspeed.is_gradient_accumulation_boundary()
         if boundary:
@@ -202,9 +202,9 @@ class Engine:
             )
 
     def precision(self) -> AbstractContextManager[None]:
-        """That of float32 products in training, for the length of a ``with`` block around the steps.
+        """The precision of float32 products in training, for a ``with`` block around the steps.
 
-        Training in float32 throughout is what the others are compared with, so TF32 is for mixed precision only.
+        TF32 is for mixed precision only: training in float32 throughout is the exact reference.
         """
         return tf32_products(self.settings.tf32 and self._evaluation_dtype is not None)
 

@@ -41,7 +41,7 @@ def missing_process(why: str) -> str:
     """What to tell the user when another process of the run is gone.
 
     Args:
-        why: how that showed, in a few words.
+        why: the sign of it, in a few words.
     """
     return (
         f"another process of this run has ended or does not answer ({why}). Its own last words, if it had any, stand "

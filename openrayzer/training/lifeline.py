@@ -1,7 +1,7 @@
 """A connection from every process to the first one: it breaks when a process ends, and the others hear of it at once.
 
-NCCL does not tell them. A process that waits inside it for another that has ended may wait for ever, or until PyTorch
-aborts it. A process that is only stopped keeps its connections, and so does one that is busy.
+NCCL gives no such notice. A process that waits inside NCCL for a process that has ended may wait for ever, or until
+PyTorch aborts it. A process that is only stopped or busy keeps its connections.
 """
 
 import os
@@ -18,20 +18,20 @@ from functools import partial
 from openrayzer.training.distributed import Process
 
 _WORD = struct.Struct("!i")
-_GOODBYE = -1  # the other words are ranks: the sender's own at first, later the one that is lost
+_GOODBYE = -1  # other words are ranks: first the sender's own, later that of the lost process
 _MEETING = 30.0  # seconds for all processes to connect
 _ANSWER = 5.0  # seconds for a word that has begun to arrive
-_LOOK = 0.5  # seconds between looks whether it is over
+_LOOK = 0.5  # seconds between checks for the end
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""A machine that loses its power closes nothing: its kernel is asked after 20 silent seconds, three times."""
+"""Seconds and probes: a machine without power closes no connection, so its kernel is asked after 20 silent seconds."""
 
 
 class Lifeline:
-    """Calls ``lost`` with the rank of the first process that ends without a goodbye; all processes make it together.
+    """Calls ``lost`` with the rank of the first process that ends without a goodbye. All processes create it together.
 
     Args:
         process: this process, one of several.
-        lost: is called once at most, from another thread.
+        lost: called at most once, from another thread, with the rank.
 
     Raises:
         OSError: the first process cannot be reached.
@@ -46,12 +46,12 @@ class Lifeline:
                 self._peers = _accept(server, process.world_size)
         else:
             self._peers = {0: _connect(port, process.rank)}
-        # Loading processes are copies of this one: with their copies of the connections they would keep them open.
+        # Loading processes are copies of this one; their copies of the connections would keep them open.
         os.register_at_fork(after_in_child=partial(_close_copy, weakref.ref(self)))
         threading.Thread(target=self._listen, name="lifeline", daemon=True).start()
 
     def say_goodbye(self) -> None:
-        """This process has done its part: its end is no loss, nor is anybody else's to it. The connections close."""
+        """Announce that this process is done, so that its end is no loss. From now on it misses nobody either."""
         self._leaving = True  # those who hear of it close their connections while the others are still told
         self._tell_all(_GOODBYE)
         self._over.set()
@@ -96,7 +96,7 @@ def _open_port() -> socket.socket:
 
 
 def _accept(server: socket.socket, world_size: int) -> dict[int, socket.socket]:
-    """The connections of ranks 1 and up; whoever else knocks at the port is sent away."""
+    """The connections of ranks 1 and up; other connections to the port are closed."""
     peers: dict[int, socket.socket] = {}
     end = time.monotonic() + _MEETING
     while len(peers) < world_size - 1:

@@ -1,4 +1,4 @@
-"""Numbers from the device to the host: each reading waits for the device, so there are few."""
+"""Numbers from the device to the host. Each reading waits for the device, so one reads many numbers."""
 
 from collections.abc import Sequence
 

@@ -12,14 +12,14 @@ from openrayzer.training.distributed import Process
 from openrayzer.training.reading import read
 
 Objection = Callable[[float], str]
-"""From the loss of a step, over micro-batches and processes, to why the step must be skipped; "" where it need not."""
+"""Takes the loss of a step, the mean over micro-batches and processes; returns why to skip the step, or ""."""
 
 
 class SkipRule:
     """Turns the norm of a bad step into infinity, which DeepSpeed skips: gradients cleared, schedule frozen.
 
-    DeepSpeed gets the norm on the host, so that no use it makes of it, to see whether it is finite and to clip the
-    gradients, waits for a device. Norm and loss are reduced over all processes, so that all of them decide alike.
+    DeepSpeed gets the norm on the host. So it does not wait for a device when it tests the norm and clips the
+    gradients. Norm and loss are reduced over all processes, so that all of them decide alike.
 
     Args:
         zero: DeepSpeed's optimizer.
@@ -47,7 +47,7 @@ class SkipRule:
         Args:
             step: its number, counted from 0.
             loss: mean over this process's micro-batches, on the device; None where nobody objects to it.
-            objection: to the loss over all processes.
+            objection: says why to skip the step, given the loss over all processes.
         """
         self.norm, self.why = torch.full((), math.nan), ""
         self._loss, self._objection, self._in_grace = loss, objection, step < self._rule.grace_steps
@@ -63,7 +63,7 @@ class SkipRule:
         else:
             norm_of_all = zero.scaled_global_norm
             zero.scaled_global_norm = lambda: self._judged([norm_of_all()])
-            # It reads the device to look for what is not finite in the gradients; the norm says the same.
+            # It reads the device to find gradients that are not finite; the norm shows the same.
             zero.check_overflow = lambda partition_gradients=True: None
 
     def _judged(self, norms: Sequence[Tensor | float]) -> Tensor:
@@ -89,14 +89,14 @@ class SkipRule:
 
 
 MARKING = "mask_nan_or_inf_with_val_inplace"
-"""DeepSpeed's name for what ``mark_not_finite`` takes the place of."""
+"""DeepSpeed's name of the function that ``mark_not_finite`` replaces."""
 
 
 def mark_not_finite(norm: Tensor, device: object = None, val: float = -1.0) -> None:
-    """Overwrite a norm that is not finite by ``val``; as DeepSpeed does it, the host waits twice for each."""
+    """Overwrite a norm that is not finite by ``val``. DeepSpeed's own function waits for the device twice per norm."""
     norm.masked_fill_(~norm.isfinite(), val)
 
 
 def no_objection(loss: float) -> str:
-    """To no loss."""
+    """Objects to no loss."""
     return ""

@@ -39,7 +39,7 @@ PATIENCE = {STEP: 1, DATA: 4, FIRST_STEP: 6, PICTURE: 2, CHECKPOINT: 6, EVALUATI
 _ALARM = "alarm"
 _SILENT = 60.0  # seconds without a word of a process's watchdog, after which that process counts as gone
 _MEETING = 20.0  # seconds in which all processes write down their stacks
-_GRACE = 10.0  # seconds in which an error may tell the main thread itself that another process has ended
+_GRACE = 10.0  # seconds for the main thread to get an error of its own after another process has ended
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Watchdog:
         process: this process.
         folder: gets ``rank_<N>.txt`` with the stacks of all threads, and nothing if nothing hangs.
         minutes: how long an optimizer step may take, see ``PATIENCE`` for the other phases; 0 never barks.
-        grace: seconds that the main thread has for noticing by itself that another process has ended. With Gloo it
-            gets an error; in NCCL it waits on, and PyTorch would abort it after a minute (exit code 134).
+        grace: seconds for the main thread to notice the end of another process by itself. With Gloo it gets an
+            error; in NCCL it keeps waiting, and PyTorch would abort it after a minute (exit code 134).
         leave: ends the process at once; a parameter for tests.
     """
 
@@ -116,7 +116,7 @@ class Watchdog:
     ) -> None:
         self._over.set()
         if self._lifeline is not None and (error is None or isinstance(error, TrainingStopped)):
-            self._lifeline.say_goodbye()  # other errors may be of this process alone: the rest shall hear that it ends
+            self._lifeline.say_goodbye()  # other errors may concern this process only, and the rest must notice its end
 
     def watched(self, batches: Iterator[T]) -> Iterator[T]:
         """The same batches; waiting for one is the phase ``data``, and what follows it is ``step``."""
