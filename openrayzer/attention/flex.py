@@ -42,8 +42,11 @@ class FlexAttention(ProvenAttention, FusedAttention):
     ) -> Float[Tensor, "b n heads e"]:
         from torch.nn.attention.flex_attention import flex_attention  # takes a second, and few runs need it
 
-        attend: Any = flex_attention if torch.compiler.is_compiling() else _compiled()
-        return attend(*(x.transpose(1, 2) for x in (query, key, value))).transpose(1, 2)
+        heads = [x.transpose(1, 2) for x in (query, key, value)]
+        if torch.compiler.is_compiling():
+            return flex_attention(heads[0], heads[1], heads[2]).transpose(1, 2)
+        with torch.compiler.set_stance("default"):  # uncompiled, as evaluation runs blocks, it would keep all scores
+            return _compiled()(*heads).transpose(1, 2)
 
     def attend_with_lse(
         self,

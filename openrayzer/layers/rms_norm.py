@@ -37,7 +37,9 @@ class _RMSNormalise(torch.autograd.Function):
         tokens, scale, gain = ctx.saved_tensors
         normalised = full_precision(tokens) * scale
         product = gradient * normalised
-        of_gain = product.sum_to_size(gain.shape) if ctx.needs_input_grad[1] else None
+        of_gain = None
+        if ctx.needs_input_grad[1]:  # a copy where nothing is summed, since the product is overwritten below
+            of_gain = product.clone() if gain.shape == product.shape else product.sum_to_size(gain.shape)
         along = product.mul_(gain).mean(dim=-1, keepdim=True)
         of_tokens = (gradient * gain).addcmul_(normalised, along, value=-1).mul_(scale)
         return of_tokens.to(tokens.dtype), of_gain, None

@@ -81,8 +81,7 @@ def roofline(
         operations: in the order in which they run.
         gpu: which runs them.
         compiled: whether blocks and losses are compiled; if not, each operation is a kernel.
-        tf32: whether float32 products may use TF32. Float32 convolutions always count as TF32, PyTorch's default,
-            although training here computes them exactly.
+        tf32: whether float32 products may use TF32. Convolutions never do, as in training.
         results: storages that are needed after the last operation, such as gradients of weights.
         micro_batches: of one step.
         weights: number of trainable weights that this GPU's optimizer moves.
@@ -170,7 +169,7 @@ def _seconds(operation: Operation, gpu: Gpu, *, tf32: bool) -> float:
     if operation.kind == "other":
         return _moving(size, gpu)
     half = operation.dtype in (torch.bfloat16, torch.float16)
-    rate = gpu.bf16 if half else gpu.tf32 if tf32 or operation.kind == "convolution" else gpu.float32
+    rate = gpu.bf16 if half else gpu.tf32 if tf32 and operation.kind != "convolution" else gpu.float32
     shares = {"product": PRODUCT_SHARE, "attention": ATTENTION_SHARE, "convolution": CONVOLUTION_SHARE}
     seconds = max(_moving(size, gpu), operation.flops / (rate * shares[operation.kind]))
     transposed = operation.kind == "convolution" and not operation.channels_last

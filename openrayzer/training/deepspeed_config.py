@@ -142,6 +142,8 @@ def _precision(given: dict[str, Any]) -> Iterable[str]:
         yield "  fp16: not supported, its range needs loss scaling; use torch_autocast with bfloat16, or bf16"
     elif autocast and isinstance(autocast, dict) and given.get("bf16", {}).get("enabled"):
         yield "  bf16, torch_autocast: enable one of the two"
+    if given.get("bf16", {}).get("check_grad_overflow", True) is not True:
+        yield "  bf16.check_grad_overflow: must be true, or a gradient that is not finite would reach the weights"
 
 
 def _check_by_deepspeed(merged: dict[str, Any], file: Path) -> None:

@@ -33,6 +33,11 @@ def test_gradients_of_the_norm_are_those_of_its_formula():
         torch.testing.assert_close(gradient, expected)
 
 
+def test_a_gain_of_every_token_has_the_gradient_of_the_formula():
+    tokens, gain = random(3, 5).requires_grad_(), random(3, 5, seed=1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x, g: rms_normalise(x, g, eps=1e-3), (tokens, gain))
+
+
 def test_the_norm_is_float32_inside_and_its_gradient_has_the_dtype_that_came_in():
     norm, tokens = RMSNorm(8), (100 * random(4, 8)).bfloat16().requires_grad_()
     normalised = norm(tokens)

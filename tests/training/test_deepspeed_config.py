@@ -72,6 +72,7 @@ def test_a_nested_misspelling_is_a_message_not_a_traceback(tmp_path: Path):
         ({"fp16": {"enabled": True}, "zero_optimization": {"stage": 2}}, "fp16: not supported"),
         ({"torch_autocast": {"enabled": True, "dtype": "fp16"}, "zero_optimization": {"stage": 2}}, "fp16"),
         ({"bf16": {"enabled": True}, "torch_autocast": {"enabled": True}, "zero_optimization": {"stage": 2}}, "one of"),
+        ({"bf16": {"enabled": True, "check_grad_overflow": False}, "zero_optimization": {"stage": 2}}, "must be true"),
         ("{", "cannot be read as JSON"),
         ('{"bf16": {}, "bf16": {}}', "a key stands twice"),
         ([], "expected a JSON object"),
