@@ -1,5 +1,6 @@
 """Attention of each cell of a grid to the window around it, tile by tile."""
 
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal
 
@@ -8,12 +9,16 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openrayzer.layers.constants import made_once
 from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
 
 Borders = Literal["own", "swapped"]
 """How windows stay inside the grid: by the number of rows and columns, or, as published, by each other's."""
+
+MASKED = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+"""Kernels that take the mask on a GPU. cuDNN's may give gradients that are not finite (pytorch issue 196678)."""
 
 TILE = 8
 """Side of a tile of queries; a tile and a window of 7 read 14 x 14 keys, of which a query sees a quarter."""
@@ -74,7 +79,8 @@ def _look(query: Heads, shown: KeyValue, *, rows: _Tiles, columns: _Tiles, seen:
     grid = (rows.count, columns.count)
     tiles = _tiled(query, grid, rows.queries, columns.queries)
     keys, values = (_tiled(x, grid, rows.keys, columns.keys) for x in (shown.key, shown.value))
-    read = F.scaled_dot_product_attention(tiles, keys, values, attn_mask=seen)
+    with sdpa_kernel(MASKED) if query.is_cuda else nullcontext():
+        read = F.scaled_dot_product_attention(tiles, keys, values, attn_mask=seen)
     sizes = {"b": query.shape[0], "v": query.shape[1], "ty": rows.queries.shape[0], "y": rows.queries.shape[1]}
     sizes["tx"] = columns.queries.shape[0]
     read = rearrange(read, "(ty tx) (b v h) (y x) e -> b v (ty y) (tx x) h e", **sizes)
