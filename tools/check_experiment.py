@@ -2,7 +2,7 @@
 
     python tools/check_experiment.py experiments/rayzer_dl3dv.json
     python tools/check_experiment.py experiments/*.json --ranks 8
-    python tools/check_experiment.py experiments/debug.json --set train.steps=5 --data /data/dl3dv
+    python tools/check_experiment.py experiments/rayzer_demo.json --set train.steps=5 --data /data/dl3dv
 
 Prints the resolved JSON (every default written out), the parameters of each part of the model, and estimates:
 computation of a step, memory of each rank for every ZeRO stage with all activations kept or recomputed, size of the

@@ -1,7 +1,7 @@
 """Train an experiment.
 
     deepspeed tools/train.py --exp experiments/rayzer_dl3dv.json --data /data/dl3dv
-    python    tools/train.py --exp experiments/debug.json --set train.steps=20 --output runs/try
+    python    tools/train.py --exp experiments/rayzer_demo.json --set train.steps=20 --output runs/try
     torchrun --nproc_per_node 2 tools/train.py --exp ...
 
 Everything is written to the output folder: experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/,
