@@ -48,15 +48,6 @@ class FlexAttention(ProvenAttention, FusedAttention):
         with torch.compiler.set_stance("default"):  # uncompiled, as evaluation runs blocks, it would keep all scores
             return _compiled()(*heads).transpose(1, 2)
 
-    def attend_with_lse(
-        self,
-        query: Float[Tensor, "b n heads e"],
-        key: Float[Tensor, "b m heads e"],
-        value: Float[Tensor, "b m heads e"],
-    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        self.demand(query)
-        return super().attend_with_lse(query, key, value)
-
 
 @cache
 def _compiled() -> Callable[..., Any]:

@@ -23,15 +23,6 @@ class KernelAttention(ProvenAttention, FusedAttention):
     ) -> Float[Tensor, "b n heads e"]:
         return FusedAttention.attend_with_lse(self, query, key, value)[0]
 
-    def attend_with_lse(
-        self,
-        query: Float[Tensor, "b n heads e"],
-        key: Float[Tensor, "b m heads e"],
-        value: Float[Tensor, "b m heads e"],
-    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        self.demand(query)
-        return FusedAttention.attend_with_lse(self, query, key, value)
-
 
 @ATTENTION_BACKENDS.register("flash")
 class FlashAttention(KernelAttention):

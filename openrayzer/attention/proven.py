@@ -88,6 +88,15 @@ class ProvenAttention(AttentionBackend):
         self.demand(query)
         return self.compute(query, key, value)
 
+    def attend_with_lse(
+        self,
+        query: Float[Tensor, "b n heads e"],
+        key: Float[Tensor, "b m heads e"],
+        value: Float[Tensor, "b m heads e"],
+    ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
+        self.demand(query)
+        return super().attend_with_lse(query, key, value)
+
     def demand(self, query: Float[Tensor, "b n heads e"]) -> None:
         """Check that such calls can run.
 

@@ -6,11 +6,11 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
 from openrayzer.cluster.findings import Finding
+from openrayzer.cluster.installation import package_version
 from openrayzer.training.distributed import Process
 
 PACKAGES = ("openrayzer", "torch", "deepspeed", "numpy")
@@ -37,7 +37,7 @@ def check_ranks(process: Process) -> list[Finding]:
 
 def check_versions(process: Process) -> Finding:
     """The same software everywhere."""
-    mine = {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
+    mine = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
     if process.device.type == "cuda":
         mine["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
     everywhere = process.gather(mine)
@@ -77,13 +77,6 @@ def _device(process: Process) -> str:
         return "cpu"
     properties = torch.cuda.get_device_properties(process.device)
     return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB"
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _counted(counts: Counter[str]) -> str:

@@ -199,8 +199,7 @@ class RayDer(Model):
         ``_remember`` and ``_show`` give the same in two passes of half the number of views.
         """
         size = image_size_of(images)
-        self._check_size(size)
-        contexts = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(given, size))
+        contexts = self._context_tokens(images, given)
         targets = self.backbone.ray_patches(plucker_rays(wanted, size))
         registers = _each(self.view_token, contexts)
         of_targets = registers if added is None else registers + added
@@ -229,12 +228,17 @@ class RayDer(Model):
     ) -> list[KeyValue]:
         """What contexts show to targets in each middle block; each has seen those before it, ``earlier`` ones first."""
         size = image_size_of(images)
-        self._check_size(size)
-        tokens = self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
+        tokens = self._context_tokens(images, cameras)
         known = [None] * self.depth if earlier is None else earlier
         looks = [earlier_views(self.backend, block) for block in known]
         code = self.codes("context", tokens.device)
         return self._cross(code, tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)).shown
+
+    def _context_tokens(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Float[Tensor, "b v n fine"]:
+        """What contexts begin with: their colours and their rays."""
+        size = image_size_of(images)
+        self._check_size(size)
+        return self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
 
     def _memory(self, scene: Scene) -> list[KeyValue]:
         """What the views of a scene show in each middle block; the inverse of ``_scene``."""
