@@ -168,9 +168,11 @@ def optimizer_step(
         engine.backward(terms["loss"])
         with torch.no_grad():
             measured.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})
-        if watched and number + 1 == settings.accumulation:
+        last = number + 1 == settings.accumulation
+        if watched and last:
             watched.take_gradients()
-        engine.step(loss=_mean_loss(measured) if tally.watch.factor else None, objection=tally.watch.objection)
+        loss = _mean_loss(measured) if tally.watch.factor and last else None
+        engine.step(loss=loss, objection=tally.watch.objection)
     if engine.last_applied:
         for values in measured:
             meter.add(values)
