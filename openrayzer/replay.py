@@ -16,7 +16,7 @@ from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.layers.tf32 import tf32_products
 from openrayzer.layers.weight_files import filled_later
-from openrayzer.training import random_state
+from openrayzer.machine import random_state
 from openrayzer.training.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
 from openrayzer.training.engine import autocast_to
 from openrayzer.training.held_focal import hold_focal_lengths

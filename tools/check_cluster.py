@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     arguments = parser.parse_args()
 
-    from openrayzer.training.distributed import check_local_processes
+    from openrayzer.machine.distributed import check_local_processes
 
     check_local_processes()
     experiment = None
@@ -52,9 +52,9 @@ def check(experiment: Experiment | None, output: Path) -> int:
     from openrayzer.cluster.folder import check_folder
     from openrayzer.cluster.links import check_links
     from openrayzer.cluster.machines import check_clocks, check_memory, check_ranks, check_versions
+    from openrayzer.machine.distributed import started
     from openrayzer.planning.memory import checkpoint_bytes
     from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
-    from openrayzer.training.distributed import started
 
     weights, needed = 0, 0.0
     with started() as process:

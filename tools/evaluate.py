@@ -43,8 +43,8 @@ def main() -> int:
         return 0
     from openrayzer.evaluating.run import evaluate
     from openrayzer.evaluating.terminal import result_table
+    from openrayzer.machine.distributed import check_local_processes, started
     from openrayzer.training.console import logging_to_terminal
-    from openrayzer.training.distributed import check_local_processes, started
 
     request = request_of(arguments)
     check_local_processes()

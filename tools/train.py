@@ -37,11 +37,11 @@ def main() -> int:
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     arguments = parser.parse_args()
 
-    from openrayzer.training.distributed import check_local_processes
+    from openrayzer.machine.distributed import check_local_processes
 
     check_local_processes()
     plan = load_experiment(arguments.exp, overrides=arguments.set, data_roots=arguments.data)
-    from openrayzer.training.random_state import seed_all  # slow: only once the experiment is right
+    from openrayzer.machine.random_state import seed_all  # slow: only once the experiment is right
     from openrayzer.training.run import train
 
     seed_all(plan.resolved["train"]["seed"])  # the same weights on every process

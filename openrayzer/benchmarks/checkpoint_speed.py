@@ -52,9 +52,9 @@ def measure(experiment: Experiment, *, folder: Path, saves: int) -> dict[str, An
     Raises:
         InputError: the disk cannot be written.
     """
+    from openrayzer.machine.distributed import started
     from openrayzer.training.checkpoint import checkpoint_name, damage_of
     from openrayzer.training.deepspeed_config import load_deepspeed_config
-    from openrayzer.training.distributed import started
     from openrayzer.training.engine import Engine
     from openrayzer.training.restoring import load_checkpoint
     from openrayzer.training.saving import CheckpointWriter

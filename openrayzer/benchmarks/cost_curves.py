@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from openrayzer.benchmarks.in_turn import in_turn
 from openrayzer.benchmarks.matrix_rate import Product, StepWork, step_work
 from openrayzer.composer import load_experiment
-from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import InputError, Model
+from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes, empty_views
 from openrayzer.planning.trace import Device, trace_frame, trace_micro_batch
 from openrayzer.types import Cameras

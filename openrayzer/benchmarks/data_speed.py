@@ -24,11 +24,11 @@ from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunks import Chunks
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
-from openrayzer.data.freed_memory import keep_freed_memory
 from openrayzer.data.image_files import decode_image
 from openrayzer.data.loader import ClipLoader, build_loader
 from openrayzer.data.view_samplers import Even
 from openrayzer.interfaces import InputError
+from openrayzer.machine.freed_memory import keep_freed_memory
 from openrayzer.preparing.indexing import index_chunks
 from openrayzer.preparing.processes import usable_processes
 from openrayzer.settings import DataSettings, Source

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openrayzer.fitting.batches import ran_out_of_memory
-from openrayzer.fitting.largest import largest
+from openrayzer.machine.fitting_batches import ran_out_of_memory
+from openrayzer.machine.largest_fit import largest
 from openrayzer.types import Views
 
 _SPARE = 0.03

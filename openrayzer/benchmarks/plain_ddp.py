@@ -6,8 +6,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Trainee
 from openrayzer.types import Cameras, Prediction, Views
 

@@ -42,7 +42,7 @@ def serve(asked: dict[str, Any], out: Any) -> None:
     import torch
 
     from openrayzer.composer import load_experiment
-    from openrayzer.training.distributed import started
+    from openrayzer.machine.distributed import started
 
     planned = load_experiment(Path(asked["experiment"]), overrides=asked["set"], data_roots=[*map(Path, asked["data"])])
     torch.manual_seed(0)

@@ -5,8 +5,8 @@ import time
 from openrayzer.cluster.findings import Finding
 from openrayzer.data.loader import build_loader
 from openrayzer.interfaces import InputError
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings
-from openrayzer.training.distributed import Process
 
 
 def check_clips(

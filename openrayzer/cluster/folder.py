@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from openrayzer.cluster.findings import Finding
 from openrayzer.interfaces import InputError
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 PATIENCE = 10.0
 """Seconds until what one machine wrote must be seen by the others; network file systems cache."""

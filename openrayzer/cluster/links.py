@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from openrayzer.cluster.findings import Finding
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 LARGE = 64 * 2**20
 """Bytes; about what DeepSpeed's buckets hold."""

@@ -11,7 +11,7 @@ import torch
 
 from openrayzer.cluster.findings import Finding
 from openrayzer.cluster.installation import package_version
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 PACKAGES = ("openrayzer", "torch", "deepspeed", "numpy")
 MAX_SKEW = 1.0

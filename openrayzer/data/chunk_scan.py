@@ -8,8 +8,8 @@ from pathlib import Path
 
 from openrayzer.data.chunk_format import INDEX_NAME
 from openrayzer.data.chunk_table import SceneTable
-from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.machine.plain_files import FileError, read_json_object
 
 _NAMED = 5  # names that one message spells out
 

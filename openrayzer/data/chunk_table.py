@@ -16,10 +16,10 @@ import numpy as np
 from openrayzer.data.chunk_format import CAMERA_COLUMNS
 from openrayzer.data.lazy_scenes import is_usable_key
 from openrayzer.data.origins import Origin
-from openrayzer.data.plain_files import FileError, opened_plain
 from openrayzer.data.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
 from openrayzer.data.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
 from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine.plain_files import FileError, opened_plain
 
 ROTATION_TOLERANCE = 1e-2
 """How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""

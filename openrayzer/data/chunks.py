@@ -24,10 +24,10 @@ from openrayzer.data.frame_index import FRAME_INDEX_NAME, REMEDY, FrameIndex, Fr
 from openrayzer.data.image_files import ImageError, decode_image
 from openrayzer.data.lazy_scenes import read_lines
 from openrayzer.data.origins import Origin
-from openrayzer.data.plain_files import file_state
 from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
+from openrayzer.machine.plain_files import file_state
 
 LOG = logging.getLogger(__name__)
 

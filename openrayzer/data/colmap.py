@@ -9,8 +9,8 @@ from openrayzer.data.colmap_model import ColmapCamera, ColmapImage, read_cameras
 from openrayzer.data.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes, PosedFrame, image_sides, posed_scene
 from openrayzer.data.lazy_scenes import nothing_found, relative_key
 from openrayzer.data.lens_distortion import Lens, LensError, check_lens
-from openrayzer.data.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
 from openrayzer.interfaces import DATASETS
+from openrayzer.machine.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
 
 MODEL_FOLDERS = ("sparse", "sparse/0", "colmap/sparse/0", "colmap/sparse", "dense/sparse", ".")
 """Where a scene's model may be, the first that is there."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from openrayzer.data.plain_files import FileError, read_plain_file
+from openrayzer.machine.plain_files import FileError, read_plain_file
 
 PARAMETERS = {  # model: (number in binary files, parameters)
     "SIMPLE_PINHOLE": (0, 3), "PINHOLE": (1, 4), "SIMPLE_RADIAL": (2, 4), "RADIAL": (3, 5), "OPENCV": (4, 8),

@@ -20,7 +20,8 @@ from openrayzer.data.image_scenes import (
 )
 from openrayzer.data.lazy_scenes import nothing_found, relative_key
 from openrayzer.data.lens_distortion import Lens
-from openrayzer.data.plain_files import (
+from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.machine.plain_files import (
     FileError,
     Listing,
     find_folders,
@@ -29,7 +30,6 @@ from openrayzer.data.plain_files import (
     read_json_object,
     require_folder,
 )
-from openrayzer.interfaces import DATASETS, InputError
 
 TABLE = "transforms.json"
 INNER = "nerfstudio"

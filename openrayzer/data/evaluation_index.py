@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
+from openrayzer.machine.plain_files import FileError, read_json_object
 
 _NAMED = 5  # faults that one message spells out
 

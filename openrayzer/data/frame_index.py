@@ -24,9 +24,9 @@ from openrayzer.data.chunk_format import CAMERA_COLUMNS
 from openrayzer.data.chunk_table import SceneTable, camera_faults, open_descriptor
 from openrayzer.data.image_files import MAX_PIXELS
 from openrayzer.data.lazy_scenes import is_usable_key
-from openrayzer.data.plain_files import MAX_FILE_BYTES
 from openrayzer.data.zip_entries import ZipFormatError
 from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES
 
 FRAME_INDEX_NAME = "frame_index.bin"
 FRAME = np.dtype([("offset", "<i8"), ("size", "<u4"), ("crc", "<u4"), ("height", "<u4"), ("width", "<u4")])

@@ -11,9 +11,9 @@ from openrayzer.data.chunk_table import camera_faults
 from openrayzer.data.image_files import ImageError, decode_image, image_size
 from openrayzer.data.lazy_scenes import LazyScenes, SceneTable
 from openrayzer.data.lens_distortion import Lens, LensError, undistort
-from openrayzer.data.plain_files import FileError, file_state, read_plain_file
 from openrayzer.data.scaled_decoding import wanted_size
 from openrayzer.interfaces import Frames
+from openrayzer.machine.plain_files import FileError, file_state, read_plain_file
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])

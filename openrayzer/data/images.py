@@ -5,8 +5,8 @@ from pathlib import Path, PurePath
 
 from openrayzer.data.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes
 from openrayzer.data.lazy_scenes import nothing_found, relative_key
-from openrayzer.data.plain_files import FileError, find_folders, list_folder, require_folder
 from openrayzer.interfaces import DATASETS
+from openrayzer.machine.plain_files import FileError, find_folders, list_folder, require_folder
 
 OTHER_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".dng"})
 """Kinds of images that are not read: such a file is a frame that is marked missing."""

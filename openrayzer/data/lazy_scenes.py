@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
-from openrayzer.data.plain_files import FileError, file_state, read_plain_file
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+from openrayzer.machine.plain_files import FileError, file_state, read_plain_file
 
 _CACHED_TABLES = 16
 _SCAN_THREADS = 8

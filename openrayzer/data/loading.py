@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from openrayzer.data.ahead import prepared_ahead
-from openrayzer.data.freed_memory import keep_freed_memory
 from openrayzer.interfaces import InputError
+from openrayzer.machine.freed_memory import keep_freed_memory
 
 T = TypeVar("T")
 

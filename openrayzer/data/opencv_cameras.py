@@ -15,8 +15,15 @@ from openrayzer.data.image_scenes import (
 )
 from openrayzer.data.lazy_scenes import nothing_found, read_lines, relative_key
 from openrayzer.data.lens_distortion import Lens
-from openrayzer.data.plain_files import FileError, Listing, find_folders, inner_name, read_json_object, require_folder
 from openrayzer.interfaces import DATASETS
+from openrayzer.machine.plain_files import (
+    FileError,
+    Listing,
+    find_folders,
+    inner_name,
+    read_json_object,
+    require_folder,
+)
 
 TABLE = "opencv_cameras.json"
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.chunk_format import write_atomically
-from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json
 from openrayzer.interfaces import InputError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
 
 SCENE_FILE = "covisibility.json"
 STATISTICS = ("avg_per_view", "cos_sim")

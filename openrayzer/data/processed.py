@@ -7,8 +7,8 @@ from typing import Any
 from openrayzer.data.image_scenes import ImageScene, ImageScenes, PosedFrame, camera_to_world, number, posed_scene
 from openrayzer.data.lazy_scenes import nothing_found, read_lines
 from openrayzer.data.lens_distortion import Lens
-from openrayzer.data.plain_files import FileError, Listing, read_json_object
 from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.machine.plain_files import FileError, Listing, read_json_object
 
 LIST = "full_list.txt"
 METADATA = "metadata"

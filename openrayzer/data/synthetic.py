@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.data.chunks import Chunks
-from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json
 from openrayzer.data.rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
 
 MANIFEST_NAME = "rooms.json"
 FORMAT_VERSION = 1

@@ -10,9 +10,9 @@ import numpy as np
 
 from openrayzer.data.lazy_scenes import LazyScenes, SceneTable, relative_key
 from openrayzer.data.origins import Origin
-from openrayzer.data.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
 from openrayzer.data.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
+from openrayzer.machine.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 

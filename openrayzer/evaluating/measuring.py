@@ -13,8 +13,8 @@ from openrayzer.evaluating.rendering import Rendered, all_cameras, render_and_ju
 from openrayzer.evaluating.scene_cameras import camera_baselines, judged_poses, written_cameras
 from openrayzer.evaluating.scene_result import Row, SceneResult
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
-from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import Model
+from openrayzer.machine import FittingBatches
 from openrayzer.types import Cameras, Views
 
 

@@ -15,9 +15,9 @@ from openrayzer.evaluating.protocols import find_protocol
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluation.placements import placements_for
 from openrayzer.interfaces import InputError, Model, ViewSampler
+from openrayzer.machine.distributed import Process
 from openrayzer.run_folder import ModelPlace, find_model, load_model
 from openrayzer.settings import DataSettings, EvaluationSettings
-from openrayzer.training.distributed import Process
 from openrayzer.training.known_cameras import registered_name
 from openrayzer.training.weights import holds_average, record_beside, step_of_weights
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from openrayzer.evaluating.image_scores import ImageScores
 from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
 from openrayzer.evaluation.placements import PlacedViews
-from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import Model
+from openrayzer.machine import FittingBatches
 from openrayzer.types import Cameras, Views
 
 EXCHANGED = "exchanged_cameras"

@@ -29,10 +29,10 @@ from openrayzer.evaluating.scene_result import SceneResult
 from openrayzer.evaluating.views_sweep import counts_that_fit, sweep
 from openrayzer.evaluation.transfer import TransferResult
 from openrayzer.evaluation.view_changes import single_clip
-from openrayzer.fitting import FittingBatches
 from openrayzer.interfaces import InputError, UnposedInputError
+from openrayzer.machine import FittingBatches
+from openrayzer.machine.distributed import Process, local_size
 from openrayzer.reports import write_report
-from openrayzer.training.distributed import Process, local_size
 from openrayzer.training.engine import autocast_to
 from openrayzer.types import Views
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model
+from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.cuda_autocast import cuda_casts
 from openrayzer.planning.flops import flops_of

@@ -7,8 +7,8 @@ from typing import Any
 
 from openrayzer.data.chunk_format import INDEX_NAME
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
-from openrayzer.data.plain_files import MAX_FILE_BYTES, FileError, read_json_object
 from openrayzer.interfaces import InputError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json_object
 from openrayzer.preparing.locking import LOCK_NAME
 
 MANIFEST_NAME = "manifest.json"

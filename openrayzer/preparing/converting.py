@@ -18,8 +18,8 @@ from typing import Any
 from openrayzer.data.chunk_format import write_chunk, write_index
 from openrayzer.data.chunk_scan import NoUsableSceneError
 from openrayzer.data.frame_index import FRAME_INDEX_NAME
-from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+from openrayzer.machine.plain_files import FileError, read_json_object
 from openrayzer.preparing.conversion_folder import (
     MANIFEST_NAME,
     PLAN,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.data.chunk_format import write_atomically
-from openrayzer.data.plain_files import require_folder, within
 from openrayzer.interfaces import Dataset, InputError
+from openrayzer.machine.plain_files import require_folder, within
 
 
 def chunk_folders(root: Path) -> list[Path]:

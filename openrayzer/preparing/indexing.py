@@ -21,9 +21,9 @@ from openrayzer.data.chunk_scan import (
 from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.frame_index import FRAME, ChunkState, chunk_state, image_faults, writing_frame_index
 from openrayzer.data.image_files import stated_size
-from openrayzer.data.plain_files import MAX_FILE_BYTES
 from openrayzer.data.zip_entries import ZipFormatError, content_offset
 from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES
 from openrayzer.preparing.processes import bar, spread
 
 _BEGINNING = 2048

@@ -11,8 +11,8 @@ from typing import Any
 
 from openrayzer.data.chunk_format import write_atomically
 from openrayzer.data.lazy_scenes import lines_of
-from openrayzer.data.plain_files import FileError, read_plain_file
 from openrayzer.interfaces import InputError
+from openrayzer.machine.plain_files import FileError, read_plain_file
 
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """A DL3DV scene's name, with whatever a port puts around it."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 
 @contextmanager

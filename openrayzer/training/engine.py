@@ -13,9 +13,9 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
 from openrayzer.layers.tf32 import exact_float32, tf32_products
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
 from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
-from openrayzer.training.distributed import Process
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.skip_rule import Objection, SkipRule, no_objection
 from openrayzer.training.weight_average import WeightAverage

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 from openrayzer.training.leaving import leave_now
 
 LOG = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 _WORD = struct.Struct("!i")
 _GOODBYE = -1  # other words are ranks: first the sender's own, later that of the lost process

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.interfaces import InputError
+from openrayzer.machine import random_state
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
-from openrayzer.training import random_state
 from openrayzer.training.bad_steps import LossWatch, Trace, report
 from openrayzer.training.console import one_line, progress_bar
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.interruption import Interruption
 from openrayzer.training.loggers import LoggerGroup

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 from openrayzer.training.reading import read
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from openrayzer.training import random_state
+from openrayzer.machine import random_state
 from openrayzer.training.meter import Meter
 
 STEP_STRIDE = 1_000_003

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.distributed import Process
 from openrayzer.training.checkpoint import rank_file, read_manifest
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine
 from openrayzer.training.rank_state import merge_states
 from openrayzer.training.zero_checkpoint import (

@@ -8,12 +8,12 @@ from typing import Any
 from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
 from openrayzer.data.loader import build_loader
 from openrayzer.interfaces import InputError
+from openrayzer.machine import random_state
+from openrayzer.machine.distributed import Process, started
 from openrayzer.settings import Experiment, TrainSettings
-from openrayzer.training import random_state
 from openrayzer.training.bad_steps import LossWatch
 from openrayzer.training.console import logging_to
 from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
-from openrayzer.training.distributed import Process, started
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.known_cameras import require_known_cameras
 from openrayzer.training.leaving import leave_now, lost_process

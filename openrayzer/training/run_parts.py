@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from openrayzer.data.evaluation_clips import EvaluationClips
+from openrayzer.machine import random_state
 from openrayzer.settings import Experiment
-from openrayzer.training import random_state
 from openrayzer.training.bad_steps import Trace, dump
 from openrayzer.training.best_checkpoint import Best
 from openrayzer.training.checkpoint import checkpoint_name, manifests

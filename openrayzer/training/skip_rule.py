@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import BadSteps
-from openrayzer.training.distributed import Process
 from openrayzer.training.reading import read
 
 Objection = Callable[[float], str]

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import TrainingStopped
 from openrayzer.training.leaving import in_time, leave_now, missing_process
 from openrayzer.training.lifeline import Lifeline

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import Experiment
 from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, best_name, damage_of, newest_good, read_manifest
-from openrayzer.training.distributed import Process
 from openrayzer.training.resuming import CHECKPOINTS
 from openrayzer.training.run_record import RUN, differences, read_record
 from openrayzer.training.weight_average import read_average

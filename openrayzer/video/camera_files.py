@@ -20,14 +20,14 @@ from torch import Tensor
 from openrayzer.data.chunk_format import write_atomically
 from openrayzer.data.chunk_table import camera_faults
 from openrayzer.data.image_scenes import pose_matrix
-from openrayzer.data.plain_files import FileError, read_json_object
 from openrayzer.geometry.intrinsics import to_pixels
 from openrayzer.geometry.poses import invert
 from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
+from openrayzer.machine.plain_files import FileError, read_json_object
+from openrayzer.machine.writing import check_writable, unwritable
 from openrayzer.training.samples import to_bytes
 from openrayzer.types import Cameras
-from openrayzer.video.outputs import check_writable, unwritable
 from openrayzer.weight_folder import refuse_filled, whole_folder
 
 FORMAT = "openrayzer cameras"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
+from openrayzer.machine.writing import check_writable
 from openrayzer.run_folder import find_model, load_model
 from openrayzer.training.known_cameras import registered_name
 from openrayzer.training.samples import to_bytes
@@ -19,7 +20,6 @@ from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
 from openrayzer.video.named_paths import PathChoice, named_path
-from openrayzer.video.outputs import check_writable
 from openrayzer.video.placing import place, render_frames
 from openrayzer.video.side_by_side import SideBySide, nearest_views
 from openrayzer.video.views import InputViews, read_views

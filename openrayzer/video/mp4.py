@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from openrayzer.interfaces import InputError
-from openrayzer.video.outputs import check_writable, unfinished, unwritable
+from openrayzer.machine.writing import check_writable, unfinished, unwritable
 
 Quality = Literal["best", "high", "small"]
 RATE_FACTORS = {"best": 10, "high": 18, "small": 28}

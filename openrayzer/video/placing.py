@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.fitting import FittingBatches, ran_out_of_memory
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import InputError, Model, UnposedInputError
+from openrayzer.machine import FittingBatches, ran_out_of_memory
 from openrayzer.types import Cameras, Scene
 
 CameraPath = Callable[[Cameras], Cameras]

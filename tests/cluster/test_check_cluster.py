@@ -12,7 +12,7 @@ import torch
 from openrayzer.cluster import folder, machines
 from openrayzer.cluster.findings import Finding, table
 from openrayzer.interfaces import InputError
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 ROOT = Path(__file__).parents[2]
 TOOL, TINY = ROOT / "tools/check_cluster.py", ROOT / "tests/training/tiny_rayzer.json"

@@ -12,7 +12,7 @@ from waits import Waits, on_fake_gpu
 from openrayzer.composer import load_experiment
 from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.interfaces import CAMERA_HEADS
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import Trainee
 from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective

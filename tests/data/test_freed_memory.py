@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems h
 
 FAULTS = """
 import resource, sys, torch
-from openrayzer.data.freed_memory import keep_freed_memory
+from openrayzer.machine.freed_memory import keep_freed_memory
 keep_freed_memory()
 torch.set_num_threads(1)
 for repetition in range(30):

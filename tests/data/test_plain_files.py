@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from openrayzer.data.plain_files import FileError, list_folder, natural_order, read_json_object, read_plain_file
+from openrayzer.machine.plain_files import FileError, list_folder, natural_order, read_json_object, read_plain_file
 
 
 def test_numbers_in_names_are_in_order_of_their_size():

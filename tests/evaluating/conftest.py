@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # threaded_ranks.py is no test m
 from openrayzer.composer import load_experiment
 from openrayzer.evaluating import run
 from openrayzer.evaluating.request import EvaluationRequest
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 from openrayzer.weight_folder import WEIGHTS, write_weights
 
 TINY = Path(__file__).parents[1] / "training/tiny_rayzer.json"

@@ -18,8 +18,8 @@ from openrayzer.evaluating import run
 from openrayzer.evaluating.opening import open_evaluation
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluating.terminal import result_table
-from openrayzer.fitting import batches
 from openrayzer.interfaces import InputError
+from openrayzer.machine import fitting_batches
 from openrayzer.models.rayzer import RayZer
 from openrayzer.training.evaluate import Tables, measure
 from openrayzer.types import Cameras, Scene
@@ -94,7 +94,7 @@ def test_where_memory_ends_fewer_targets_are_rendered_together(rayzer: Path, eva
 
     monkeypatch.setattr(RayZer, "render", limited)
     if found == "before a CPU would":
-        monkeypatch.setattr(batches, "available_bytes", lambda: 1)
+        monkeypatch.setattr(fitting_batches, "available_bytes", lambda: 1)
     assert numbers(evaluate(rayzer)) == alone
     assert together.count(2) == (found == "when a GPU fails")  # once, and then it is known
     assert together.count(1) == 4 * 6 + 4  # each target in two placements, exchanged too; and the trial of the first

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from openrayzer.training.distributed import Process
+from openrayzer.machine.distributed import Process
 
 
 class Ranks:

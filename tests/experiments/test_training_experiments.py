@@ -14,7 +14,7 @@ from scipy.io import savemat
 
 import openrayzer
 from openrayzer.composer import construct, load_experiment
-from openrayzer.training.random_state import seed_all
+from openrayzer.machine.random_state import seed_all
 
 ROOT = Path(__file__).parents[2]
 FULL_SIZE = sorted({path.stem for path in (ROOT / "experiments").glob("*.json")} - {"rayzer_demo", "rayder_demo"})

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 TRAIN = Path(__file__).parents[2] / "tools" / "train.py"
-MODULES = ("deepspeed", "openrayzer.composer", "openrayzer.training.run", "openrayzer.training.distributed")
+MODULES = ("deepspeed", "openrayzer.composer", "openrayzer.training.run", "openrayzer.machine.distributed")
 
 
 def preload() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from openrayzer.machine.distributed import Process
 from openrayzer.training import watchdog
-from openrayzer.training.distributed import Process
 from openrayzer.training.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Sight, Watchdog, is_hang
 
 ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))

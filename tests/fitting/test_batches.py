@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from openrayzer.fitting import FittingBatches, batches
 from openrayzer.interfaces import InputError
+from openrayzer.machine import FittingBatches, fitting_batches
 
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
 ERRORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
@@ -46,7 +46,7 @@ class HeavyWork:
 
 
 def memory(monkeypatch, available: int | None) -> None:
-    monkeypatch.setattr(batches, "available_bytes", lambda: available)
+    monkeypatch.setattr(fitting_batches, "available_bytes", lambda: available)
 
 
 def joined(parts) -> Tensor:
@@ -147,7 +147,7 @@ def test_on_a_cpu_nothing_is_tried_where_single_views_are_rendered_anyway(monkey
 def test_on_a_cpu_no_batch_takes_more_than_its_share_of_what_is_available(monkeypatch, fixed, fitting):
     """The budget is just enough for ``fitting`` views, or one byte short of it."""
     for short in (0, 1):
-        memory(monkeypatch, int((fixed + 1000 * fitting - short) / batches.SHARE))
+        memory(monkeypatch, int((fixed + 1000 * fitting - short) / fitting_batches.SHARE))
         work = HeavyWork(fixed=fixed, each=1000)
         list(FittingBatches(16, device=CPU).each(32, work, advice=""))
         wanted = max(1, fitting - short)
@@ -158,7 +158,7 @@ def test_on_a_cpu_no_batch_takes_more_than_its_share_of_what_is_available(monkey
 
 
 def test_processes_of_one_machine_share_its_memory(monkeypatch):
-    memory(monkeypatch, int(8000 / batches.SHARE))
+    memory(monkeypatch, int(8000 / fitting_batches.SHARE))
     sizes = []
     for processes in (1, 2, 8):
         work = HeavyWork(fixed=0, each=1000)
@@ -169,8 +169,8 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
 
 def test_memory_is_asked_for_once(monkeypatch):
     """Memory that was freed, and that the process keeps for the next batch, would seem to be gone."""
-    asked = iter([int(8000 / batches.SHARE)])
-    monkeypatch.setattr(batches, "available_bytes", lambda: next(asked))
+    asked = iter([int(8000 / fitting_batches.SHARE)])
+    monkeypatch.setattr(fitting_batches, "available_bytes", lambda: next(asked))
     fitting = FittingBatches(16, device=CPU)
     for like in range(3):
         work = HeavyWork(fixed=0, each=1000)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from openrayzer.fitting.host_memory import available_bytes
+from openrayzer.machine.host_memory import available_bytes
 
 MEMINFO = (
     "MemTotal:       24684084 kB\nMemFree:        21286508 kB\nMemAvailable:   1000 kB\nHugePages_Total:       0\n"

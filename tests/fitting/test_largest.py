@@ -2,8 +2,8 @@
 
 import pytest
 
-from openrayzer.fitting.largest import largest
 from openrayzer.interfaces import InputError
+from openrayzer.machine.largest_fit import largest
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 16, 31, 100, 1000])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.fitting.live_bytes import LiveBytes
+from openrayzer.machine.live_bytes import LiveBytes
 
 
 def test_storages_count_from_their_making_to_their_end():

@@ -14,9 +14,9 @@ from gpu_suite import ROOT, TINY, distance
 
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluating.run import evaluate
-from openrayzer.fitting import FittingBatches
+from openrayzer.machine import FittingBatches
+from openrayzer.machine.distributed import Process
 from openrayzer.replay import replay
-from openrayzer.training.distributed import Process
 from openrayzer.video.making import VideoRequest, make_video
 from openrayzer.video.named_paths import PathChoice
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from openrayzer.composer import load_experiment
+from openrayzer.machine.distributed import started
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.memory import memory
 from openrayzer.training.deepspeed_config import load_deepspeed_config
-from openrayzer.training.distributed import started
 from openrayzer.training.engine import Engine
 
 

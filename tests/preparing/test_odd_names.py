@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from openrayzer.machine.distributed import Process
 from openrayzer.training.console import logging_to
-from openrayzer.training.distributed import Process
 
 ROOT = Path(__file__).parents[2]
 

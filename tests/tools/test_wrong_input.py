@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.distributed import check_local_processes
+from openrayzer.machine.distributed import check_local_processes
 
 ROOT = Path(__file__).parents[2]
 SERVER = """

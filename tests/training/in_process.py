@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from openrayzer.composer import load_experiment
+from openrayzer.machine.distributed import Process, started
+from openrayzer.machine.random_state import seed_all
 from openrayzer.training import run
-from openrayzer.training.distributed import Process, started
-from openrayzer.training.random_state import seed_all
 
 
 @pytest.fixture(scope="session")

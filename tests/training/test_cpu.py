@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import multiprocessing
 
-from openrayzer.training.cpu import gather_by_broadcasts
+from openrayzer.machine.cpu import gather_by_broadcasts
 
 SIZES = (5, 3)  # of a partition in each of two groups
 

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 
 from openrayzer.interfaces import InputError
-from openrayzer.training import distributed
-from openrayzer.training.distributed import check_local_processes, started
+from openrayzer.machine import distributed
+from openrayzer.machine.distributed import check_local_processes, started
 
 
 @pytest.fixture

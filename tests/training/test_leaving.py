@@ -9,8 +9,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from openrayzer.machine.distributed import Process
 from openrayzer.training import interruption
-from openrayzer.training.distributed import Process
 from openrayzer.training.interruption import SIGNALS, Interruption
 from openrayzer.training.leaving import lost_process
 

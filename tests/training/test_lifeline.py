@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from openrayzer.machine.distributed import Process
 from openrayzer.training import watchdog
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import TrainingStopped
 from openrayzer.training.lifeline import Lifeline
 from openrayzer.training.watchdog import Watchdog

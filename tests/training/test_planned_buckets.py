@@ -6,9 +6,9 @@ import pytest
 import toy
 from torch import Tensor
 
+from openrayzer.machine.distributed import Process
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.memory import bucket_bytes
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine
 
 AUTOCAST = {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}

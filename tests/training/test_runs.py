@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.distributed import Process
 from openrayzer.settings import BadSteps
 from openrayzer.training import run
-from openrayzer.training.distributed import Process
 from openrayzer.training.meter import Meter
 from openrayzer.types import Views
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.distributed import Process
 from openrayzer.training import publishing, saving
 from openrayzer.training.checkpoint import damage_of, newest_good, read_manifest
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine
 from openrayzer.training.saving import CheckpointWriter
 

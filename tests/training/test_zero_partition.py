@@ -4,8 +4,8 @@ import pytest
 import torch
 import toy
 
+from openrayzer.machine.distributed import Process
 from openrayzer.training.deepspeed_config import load_deepspeed_config
-from openrayzer.training.distributed import Process
 from openrayzer.training.engine import Engine
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from openrayzer.data.image_files import ImageError, decode_image
-from openrayzer.data.plain_files import FileError, read_plain_file
 from openrayzer.interfaces import InputError
+from openrayzer.machine.plain_files import FileError, read_plain_file
 
 SIDE = 96
 """Pixels of a side before a cut-out is scaled to where it goes."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.tf32 import exact_float32
-from openrayzer.training.cpu import prepare_cpu
+from openrayzer.machine.cpu import prepare_cpu
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1

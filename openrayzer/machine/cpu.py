@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from openrayzer.data.freed_memory import keep_freed_memory
+from openrayzer.machine.freed_memory import keep_freed_memory
 
 
 def prepare_cpu(*, processes: int) -> None:

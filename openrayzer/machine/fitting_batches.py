@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import torch
 
-from openrayzer.fitting.host_memory import available_bytes
-from openrayzer.fitting.live_bytes import LiveBytes
 from openrayzer.interfaces import InputError
+from openrayzer.machine.host_memory import available_bytes
+from openrayzer.machine.live_bytes import LiveBytes
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
