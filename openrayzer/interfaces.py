@@ -635,15 +635,15 @@ class InputError(ValueError):
     """What the user gave cannot work; tools print the message without a traceback and exit with code 2."""
 
 
-TOKENIZERS = Registry("tokenizer", Tokenizer, home="openrayzer.tokenizers")
-POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openrayzer.positions")
-ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayzer.layouts")
-ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.attention")
-CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.cameras")
-FUSIONS = Registry("fusion", Fusion, home="openrayzer.fusion")
-RENDERERS = Registry("renderer", Renderer, home="openrayzer.renderers")
+TOKENIZERS = Registry("tokenizer", Tokenizer, home="openrayzer.components.tokenizers")
+POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openrayzer.components.positions")
+ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayzer.components.layouts")
+ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.components.attention")
+CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.components.cameras")
+FUSIONS = Registry("fusion", Fusion, home="openrayzer.components.fusion")
+RENDERERS = Registry("renderer", Renderer, home="openrayzer.components.renderers")
 MODELS = Registry("model", Model, home="openrayzer.models")
-LOSSES = Registry("loss", Loss, home="openrayzer.losses")
+LOSSES = Registry("loss", Loss, home="openrayzer.components.losses")
 DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
 VIEW_SAMPLERS = Registry("view_sampler", ViewSampler, home="openrayzer.data")
 AUGMENTATIONS = Registry("augmentation", Augmentation, home="openrayzer.data.augmentations")

@@ -7,7 +7,7 @@
 The calls: global (all tokens of all views), frame (each view by itself), latents (a memory and all context tokens),
 target with scene (each target view in one sequence with the memory, as in LVSM), target with cached scene (all target
 tokens look at a memory that is there already). The last lines compare the choice of auto with the
-fastest backend; on a GPU the table in openrayzer/attention/preference.py can then be corrected.
+fastest backend; on a GPU the table in openrayzer/components/attention/preference.py can then be corrected.
 
 All backends of a call take turns. GFLOP/s count what the formula needs, 4 b h n m e forward and three times that with
 backward. MiB is the most memory that a call takes beyond its arguments. The error is the largest difference from the
@@ -31,9 +31,9 @@ def main() -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # PyTorch's profiler, which sees the memory, is not to be heard
     import torch
 
-    from openrayzer.attention.auto import AutoAttention
     from openrayzer.benchmarks.attention_report import plot, table, verdicts
     from openrayzer.benchmarks.attention_speed import calls_of, measure
+    from openrayzer.components.attention.auto import AutoAttention
     from openrayzer.preparing.folders import write_json
 
     if arguments.device not in ("", "cpu", "cuda") or (arguments.device == "cuda" and not torch.cuda.is_available()):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from openrayzer.attention.auto import AutoAttention
-from openrayzer.attention.reference import ReferenceAttention
 from openrayzer.benchmarks.in_turn import Timing, in_turn
+from openrayzer.components.attention.auto import AutoAttention
+from openrayzer.components.attention.reference import ReferenceAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -7,9 +7,9 @@ from importlib import import_module
 
 import torch
 
-from openrayzer.attention.xformers_operators import failure_to_load
 from openrayzer.cluster.findings import Finding
 from openrayzer.cluster.installation import package_version
+from openrayzer.components.attention.xformers_operators import failure_to_load
 from openrayzer.interfaces import ATTENTION_BACKENDS
 
 DTYPES = (torch.bfloat16, torch.float32)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from openrayzer.attention import auto, xformers_operators
-from openrayzer.attention.auto import AutoAttention
-from openrayzer.attention.reference import ReferenceAttention
-from openrayzer.attention.xformers import XformersAttention
+from openrayzer.components.attention import auto, xformers_operators
+from openrayzer.components.attention.auto import AutoAttention
+from openrayzer.components.attention.reference import ReferenceAttention
+from openrayzer.components.attention.xformers import XformersAttention
 from openrayzer.interfaces import AttentionBackend
 
 

@@ -9,13 +9,13 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from openrayzer.attention import auto, proven
-from openrayzer.attention.flex import FlexAttention
-from openrayzer.attention.kernels import CudnnAttention, EfficientAttention, FlashAttention
-from openrayzer.attention.preference import NAMES, TABLE, preferred
-from openrayzer.attention.proven import Kind, ProvenAttention, failure
-from openrayzer.attention.reference import ReferenceAttention
-from openrayzer.attention.xformers import XformersAttention
+from openrayzer.components.attention import auto, proven
+from openrayzer.components.attention.flex import FlexAttention
+from openrayzer.components.attention.kernels import CudnnAttention, EfficientAttention, FlashAttention
+from openrayzer.components.attention.preference import NAMES, TABLE, preferred
+from openrayzer.components.attention.proven import Kind, ProvenAttention, failure
+from openrayzer.components.attention.reference import ReferenceAttention
+from openrayzer.components.attention.xformers import XformersAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 CPU = Kind(torch.device("cpu"), torch.float32, 16)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openrayzer.attention import xformers_operators
-from openrayzer.attention.auto import AutoAttention
-from openrayzer.attention.xformers import XformersAttention, operator_refusal
+from openrayzer.components.attention import xformers_operators
+from openrayzer.components.attention.auto import AutoAttention
+from openrayzer.components.attention.xformers import XformersAttention, operator_refusal
 
 CAPABILITIES = ((8, 0), (9, 0), (10, 0))
 DTYPES = (torch.bfloat16, torch.float32)

@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from openrayzer.attention import auto
-from openrayzer.attention.xformers import operator_refusal
+from openrayzer.components.attention import auto
+from openrayzer.components.attention.xformers import operator_refusal
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 NAMES = [entry.name for entry in ATTENTION_BACKENDS]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.cameras.bounds import EXACT, CameraBounds, bend
+from openrayzer.components.cameras.bounds import EXACT, CameraBounds, bend
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead, InputError
 

@@ -11,9 +11,9 @@ from scipy.io import loadmat, savemat
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
+from openrayzer.components.losses import matconvnet
 from openrayzer.interfaces import LOSSES, InputError, Loss
 from openrayzer.layers import lpips as lpips_layer
-from openrayzer.losses import matconvnet
 
 # torchvision's features of VGG-19: index, inputs, outputs; conv5_3 is not needed but is in the file.
 VGG19 = [

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from openrayzer.components.positions.sinusoidal import sinusoid
 from openrayzer.interfaces import POSITION_ENCODINGS
-from openrayzer.positions.sinusoidal import sinusoid
 
 EVERY = pytest.mark.parametrize("name", [entry.name for entry in POSITION_ENCODINGS])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from openrayzer.attention.preference import TABLE
+from openrayzer.components.attention.preference import TABLE
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.settings import DataSettings, TrainSettings
 

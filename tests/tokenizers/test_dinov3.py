@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from openrayzer.components.tokenizers.dinov3 import DinoV3
 from openrayzer.interfaces import InputError
-from openrayzer.tokenizers.dinov3 import DinoV3
 
 VARIANT = "vit_tiny_patch16_dinov3_qkvb"
 

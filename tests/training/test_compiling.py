@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.attention.sdpa import ScaledDotProductAttention
+from openrayzer.components.attention.sdpa import ScaledDotProductAttention
+from openrayzer.components.positions.none import NoPositionEncoding
 from openrayzer.interfaces import InputError
 from openrayzer.layers.stack import SelfStack, call_block
-from openrayzer.positions.none import NoPositionEncoding
 from openrayzer.training import compiling as rules
 from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.cameras.pi3 import Pi3Head
-from openrayzer.cameras.quaternion import QuaternionHead
-from openrayzer.cameras.rot6d import Rot6dHead
-from openrayzer.cameras.se3 import Se3Head
+from openrayzer.components.cameras.pi3 import Pi3Head
+from openrayzer.components.cameras.quaternion import QuaternionHead
+from openrayzer.components.cameras.rot6d import Rot6dHead
+from openrayzer.components.cameras.se3 import Se3Head
 from openrayzer.geometry.rays import plucker_rays
 from openrayzer.interfaces import CameraHead
 from openrayzer.training.held_focal import hold_focal_lengths

@@ -3,7 +3,7 @@
 import torch
 import toy
 
-from openrayzer.losses.mse import MeanSquaredError
+from openrayzer.components.losses.mse import MeanSquaredError
 from openrayzer.settings import LossTerm
 from openrayzer.training.objective import Objective
 

@@ -4,8 +4,8 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from openrayzer.components.positions.sinusoidal import sinusoid
 from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
-from openrayzer.positions.sinusoidal import sinusoid
 
 
 @POSITION_ENCODINGS.register("camera_index")

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from openrayzer.attention.preference import NAMES, preferred
-from openrayzer.attention.proven import Kind, first_process, kind_of, kind_refusal
-from openrayzer.attention.xformers_operators import broken
+from openrayzer.components.attention.preference import NAMES, preferred
+from openrayzer.components.attention.proven import Kind, first_process, kind_of, kind_refusal
+from openrayzer.components.attention.xformers_operators import broken
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
 from openrayzer.layers.constants import constant_in_graphs
 

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.attention.fused import FusedAttention
-from openrayzer.attention.proven import HALF, Kind, ProvenAttention
+from openrayzer.components.attention.fused import FusedAttention
+from openrayzer.components.attention.proven import HALF, Kind, ProvenAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS
 
 

@@ -1,24 +1,21 @@
-"""Camera head: rotation in six numbers and translation, relative to a canonical view."""
+"""Camera head: rotation as a quaternion and translation, relative to a canonical view."""
 
 from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.cameras.relative import RelativeHead
-from openrayzer.geometry.rotations import rotation_from_6d
+from openrayzer.components.cameras.relative import RelativeHead
+from openrayzer.geometry.rotations import rotation_from_quaternion
 from openrayzer.interfaces import CAMERA_HEADS
 
-IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
-"""First two columns of the identity rotation."""
+IDENTITY = (1.0, 0.0, 0.0, 0.0)
+"""(w, x, y, z) of no rotation."""
 
 
-@CAMERA_HEADS.register("rot6d")
-class Rot6dHead(RelativeHead):
-    """Poses relative to a canonical view, rotations in six numbers; one focal length per scene.
-
-    The canonical view is the identity; every other starts there and is moved by a small network's output.
-    The focal length is read from the canonical view.
+@CAMERA_HEADS.register("quaternion")
+class QuaternionHead(RelativeHead):
+    """Poses relative to a canonical view, rotations as quaternions; one focal length per scene.
 
     Args:
         width: token width d.
@@ -30,8 +27,7 @@ class Rot6dHead(RelativeHead):
         focal_unit: what the focal length is measured in: the shorter image side, so that pixels are square, or in x
             the width and in y the height, as in RayZer (on square images the same).
 
-    Source: RayZer, section 3 (its released configuration takes the middle view; 1.25 is its focal offset);
-    Zhou et al. 2019 for the six numbers.
+    Source: RayZer, the released code with representation "quat".
     """
 
     def __init__(
@@ -56,5 +52,5 @@ class Rot6dHead(RelativeHead):
             focal_unit=focal_unit,
         )
 
-    def rotation(self, values: Float[Tensor, "b v 6"]) -> Float[Tensor, "b v 3 3"]:
-        return rotation_from_6d(values)
+    def rotation(self, values: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v 3 3"]:
+        return rotation_from_quaternion(values)

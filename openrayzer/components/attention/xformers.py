@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.attention import xformers_operators
-from openrayzer.attention.proven import WIDTH_STEPS, Kind, ProvenAttention
+from openrayzer.components.attention import xformers_operators
+from openrayzer.components.attention.proven import WIDTH_STEPS, Kind, ProvenAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS
 
 

@@ -6,7 +6,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.cameras.bounds import CameraBounds
+from openrayzer.components.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, se3_exp
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.attention.fused import FusedAttention, aten
-from openrayzer.attention.proven import HALF, WIDTH_STEPS, Kind, ProvenAttention
+from openrayzer.components.attention.fused import FusedAttention, aten
+from openrayzer.components.attention.proven import HALF, WIDTH_STEPS, Kind, ProvenAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS
 
 

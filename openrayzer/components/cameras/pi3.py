@@ -9,7 +9,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.cameras.bounds import CameraBounds
+from openrayzer.components.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import fov_to_focal, height_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, rotation_from_9d
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead

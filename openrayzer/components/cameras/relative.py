@@ -8,7 +8,7 @@ from einops import reduce, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.cameras.bounds import CameraBounds
+from openrayzer.components.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import equal_share_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from
 from openrayzer.interfaces import CameraHead

@@ -9,11 +9,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openrayzer.components.losses.matconvnet import REMEDY, read_vgg19
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import LOSSES, InputError, Loss
 from openrayzer.layers.constants import constant_in_graphs
 from openrayzer.layers.weight_files import built_without_memory, require_file
-from openrayzer.losses.matconvnet import REMEDY, read_vgg19
 
 _STAGES = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28, 30))
 """Convolutions between two poolings, up to conv5_2, by their index in torchvision's ``vgg19().features``."""

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.attention.fused import FusedAttention
+from openrayzer.components.attention.fused import FusedAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from openrayzer.attention.proven import HALF, Kind
+from openrayzer.components.attention.proven import HALF, Kind
 
 NEWEST = (99, 0)
 

@@ -1,0 +1,1 @@
+"""Parts of models and losses, each kind in its folder, each part registered by name."""

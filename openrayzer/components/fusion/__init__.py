@@ -1,0 +1,5 @@
+"""Images and rays to tokens; each file registers one fusion."""
+
+from openrayzer.components.fusion import pixel as pixel
+from openrayzer.components.fusion import residual_mlp as residual_mlp
+from openrayzer.components.fusion import token_mlp as token_mlp
