@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--no-training", action="store_true", help="leave out the training on the large source")
     arguments = parser.parse_args()
     from openrayzer.benchmarks.data_speed import Sizes, measure
-    from openrayzer.data.chunk_scan import chunk_folder, find_chunks
+    from openrayzer.data.chunk_files.scan import chunk_folder, find_chunks
     from openrayzer.preparing.folders import write_json
 
     sizes = Sizes(

@@ -149,7 +149,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
-    from openrayzer.data.chunk_scan import NoUsableSceneError  # slow: only once arguments are right
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError  # slow: only once arguments are right
 
     try:
         return arguments.run(arguments)
@@ -187,7 +187,7 @@ def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def index(arguments: argparse.Namespace) -> int:
     """Write the side index of every folder."""
-    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.preparing.folders import chunk_folders
     from openrayzer.preparing.indexing import index_chunks
 
@@ -331,7 +331,7 @@ def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def pairs(arguments: argparse.Namespace) -> int:
     """Write an evaluation index."""
-    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.preparing.folders import write_json
     from openrayzer.preparing.pairing import PairRule, make_pairs
 
@@ -368,9 +368,9 @@ def _add_overlap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def overlap(arguments: argparse.Namespace) -> int:
     """Write a table of overlaps."""
-    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.data.overlap import scene_overlap
-    from openrayzer.data.overlap_tables import write_overlap_tables
+    from openrayzer.data.sampling.overlap_tables import write_overlap_tables
     from openrayzer.preparing.processes import bar, spread
 
     if min(arguments.samples, arguments.max_interval) < 1:
@@ -447,7 +447,7 @@ def _add_process(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def process(arguments: argparse.Namespace) -> int:
     """Index the chunks of one mode and say how to use them."""
-    from openrayzer.data.chunk_scan import chunk_folder
+    from openrayzer.data.chunk_files.scan import chunk_folder
     from openrayzer.preparing.indexing import index_chunks
 
     folder = chunk_folder(arguments.base_path, arguments.mode)
@@ -519,7 +519,7 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
 def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
     """The dataset that was named, opened; none of what will be written is a file of it."""
     from openrayzer.composer import construct, plan
-    from openrayzer.data.chunk_scan import NoUsableSceneError
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.interfaces import REGISTRIES
     from openrayzer.preparing.folders import require_no_overwriting
 

@@ -12,11 +12,11 @@ from statistics import median
 import cv2
 import numpy as np
 
-from openrayzer.data.dl3dv import Dl3dv
-from openrayzer.data.images import Images
-from openrayzer.data.loader import build_loader
-from openrayzer.data.video import Video
-from openrayzer.data.view_samplers import Window
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.view_samplers import Window
+from openrayzer.data.sources.dl3dv import Dl3dv
+from openrayzer.data.sources.images import Images
+from openrayzer.data.sources.video import Video
 from openrayzer.interfaces import Dataset
 from openrayzer.settings import CacheSettings, DataSettings, Source
 

@@ -22,11 +22,11 @@ from openrayzer.benchmarks.cache_speed import cached_epochs, write_sources
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.frame_index import FRAME_INDEX_NAME
-from openrayzer.data.image_files import decode_image
-from openrayzer.data.loader import ClipLoader, build_loader
-from openrayzer.data.view_samplers import Even
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.loading.loader import ClipLoader, build_loader
+from openrayzer.data.pixels.decoding import decode_image
+from openrayzer.data.sampling.view_samplers import Even
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.machine.freed_memory import keep_freed_memory
 from openrayzer.preparing.indexing import index_chunks

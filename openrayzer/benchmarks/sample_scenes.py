@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
 
 _QUALITY = 90
 _OCTAVES = 7

@@ -19,9 +19,9 @@ import numpy as np
 
 from openrayzer.benchmarks.sample_scenes import sample_images
 from openrayzer.cli import run_tool
-from openrayzer.data.image_files import decode_image, image_size
-from openrayzer.data.scaled_decoding import reduction
-from openrayzer.data.transforms import fit_into
+from openrayzer.data.pixels.decoding import decode_image, image_size
+from openrayzer.data.pixels.resizing import fit_into
+from openrayzer.data.pixels.scaled_decoding import reduction
 from openrayzer.interfaces import InputError
 
 STORED = ((2160, 3840), (1080, 1920), (540, 960), (360, 640), (512, 512))

@@ -14,9 +14,9 @@ _BATCHES = 50
 def main() -> None:
     """Open the chunks in the folder that is named first, load batches, print a JSON object."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from openrayzer.data.chunks import Chunks
-    from openrayzer.data.loader import build_loader
-    from openrayzer.data.view_samplers import Even
+    from openrayzer.data.loading.loader import build_loader
+    from openrayzer.data.sampling.view_samplers import Even
+    from openrayzer.data.sources.chunks import Chunks
     from openrayzer.settings import DataSettings, Source
 
     libraries = memory(os.getpid(), "Rss")

@@ -3,7 +3,7 @@
 import time
 
 from openrayzer.cluster.findings import Finding
-from openrayzer.data.loader import build_loader
+from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings

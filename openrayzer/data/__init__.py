@@ -1,15 +1,15 @@
 """Clips: where they come from, which views are chosen, how they become batches."""
 
-from openrayzer.data import autoregressive as autoregressive
-from openrayzer.data import chunks as chunks
-from openrayzer.data import colmap as colmap
-from openrayzer.data import dl3dv as dl3dv
-from openrayzer.data import evaluation_index as evaluation_index
-from openrayzer.data import images as images
-from openrayzer.data import opencv_cameras as opencv_cameras
-from openrayzer.data import overlap_curriculum as overlap_curriculum
-from openrayzer.data import processed as processed
-from openrayzer.data import published_windows as published_windows
-from openrayzer.data import synthetic as synthetic
-from openrayzer.data import video as video
-from openrayzer.data import view_samplers as view_samplers
+from openrayzer.data.sampling import autoregressive as autoregressive
+from openrayzer.data.sampling import evaluation_index as evaluation_index
+from openrayzer.data.sampling import overlap_curriculum as overlap_curriculum
+from openrayzer.data.sampling import published_windows as published_windows
+from openrayzer.data.sampling import view_samplers as view_samplers
+from openrayzer.data.sources import chunks as chunks
+from openrayzer.data.sources import colmap as colmap
+from openrayzer.data.sources import dl3dv as dl3dv
+from openrayzer.data.sources import images as images
+from openrayzer.data.sources import opencv_cameras as opencv_cameras
+from openrayzer.data.sources import processed as processed
+from openrayzer.data.sources import synthetic as synthetic
+from openrayzer.data.sources import video as video

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from openrayzer.data.transforms import fit_image
+from openrayzer.data.pixels.resizing import fit_image
 from openrayzer.interfaces import BrokenSceneError, Dataset, Tokenizer, UnusableSceneError
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from typing import Any
 
 from openrayzer.composer.build import Plan, construct
 from openrayzer.composer.experiment import ExperimentPlan, load_experiment
-from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
-from openrayzer.data.evaluation_index import EvaluationIndex
+from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.evaluating.image_scores import ImageScores
 from openrayzer.evaluating.protocols import find_protocol
 from openrayzer.evaluating.request import EvaluationRequest

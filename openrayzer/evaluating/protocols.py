@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.view_samplers import Window
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.view_samplers import Window
 from openrayzer.evaluating.fixed_views import FixedViews
 from openrayzer.interfaces import InputError, ViewChoice, ViewSampler
 from registry import did_you_mean

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
+from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
 from openrayzer.evaluating.measuring import Measurer
 from openrayzer.evaluating.metrics_file import metrics_of
 from openrayzer.evaluating.opening import Opened, open_evaluation

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from openrayzer.data.loader import build_loader
+from openrayzer.data.loading.loader import build_loader
 from openrayzer.settings import DataSettings
 
 _IO = Path("/proc/self/io")

@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_format import INDEX_NAME
-from openrayzer.data.frame_index import FRAME_INDEX_NAME
+from openrayzer.data.chunk_files.format import INDEX_NAME
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json_object
 from openrayzer.preparing.locking import LOCK_NAME

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_format import write_chunk, write_index
-from openrayzer.data.chunk_scan import NoUsableSceneError
-from openrayzer.data.frame_index import FRAME_INDEX_NAME
+from openrayzer.data.chunk_files.format import write_chunk, write_index
+from openrayzer.data.chunk_files.scan import NoUsableSceneError
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
 from openrayzer.preparing.conversion_folder import (

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.interfaces import Dataset, InputError
 from openrayzer.machine.plain_files import require_folder, within
 

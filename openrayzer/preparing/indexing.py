@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from openrayzer.data.chunk_scan import (
+from openrayzer.data.chunk_files.scan import (
     CheckedChunk,
     NoUsableSceneError,
     SceneNames,
@@ -18,10 +18,10 @@ from openrayzer.data.chunk_scan import (
     read_names,
     shortened,
 )
-from openrayzer.data.chunk_table import SceneTable, open_descriptor, read_chunk_table
-from openrayzer.data.frame_index import FRAME, ChunkState, chunk_state, image_faults, writing_frame_index
-from openrayzer.data.image_files import stated_size
-from openrayzer.data.zip_entries import ZipFormatError, content_offset
+from openrayzer.data.chunk_files.side_index import FRAME, ChunkState, chunk_state, image_faults, writing_frame_index
+from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
+from openrayzer.data.chunk_files.zip_entries import ZipFormatError, content_offset
+from openrayzer.data.pixels.decoding import stated_size
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
 from openrayzer.preparing.processes import bar, spread

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from openrayzer.data.evaluation_clips import scene_generator
+from openrayzer.data.loading.held_out_clips import scene_generator
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, InputError
 from openrayzer.preparing.processes import bar, spread
 from openrayzer.preparing.reading import SceneLength, scene_lengths

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from openrayzer.data.chunk_format import write_atomically
+from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.interfaces import InputError
 from openrayzer.preparing.statistics import THUMBNAIL, SceneStatistics
 

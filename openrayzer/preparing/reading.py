@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from openrayzer.data.chunk_scan import NoUsableSceneError
+from openrayzer.data.chunk_files.scan import NoUsableSceneError
 from openrayzer.interfaces import BrokenSceneError, Dataset
 
 _TOGETHER = 8

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from openrayzer.data.chunk_format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
+from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
 from openrayzer.data.origins import KnowsOrigin, Origin
 from openrayzer.interfaces import BrokenSceneError, Dataset
 from openrayzer.preparing.reading import ReadFrame, SceneLength, read_all

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_format import write_atomically
-from openrayzer.data.lazy_scenes import lines_of
+from openrayzer.data.chunk_files.format import write_atomically
+from openrayzer.data.sources.lazy_scenes import lines_of
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
 

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from openrayzer.data.transforms import fit_image
+from openrayzer.data.pixels.resizing import fit_image
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames
 from openrayzer.preparing.processes import bar, spread
 from openrayzer.preparing.reading import SceneLength, scene_lengths

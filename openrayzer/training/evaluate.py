@@ -12,7 +12,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.data.evaluation_clips import EvaluationClips
+from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
 from openrayzer.evaluation.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model

@@ -5,8 +5,8 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.evaluation_clips import EvaluationClips, evaluation_views
-from openrayzer.data.loader import build_loader
+from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
+from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process, started

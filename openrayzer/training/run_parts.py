@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from openrayzer.data.evaluation_clips import EvaluationClips
+from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.machine import random_state
 from openrayzer.settings import Experiment
 from openrayzer.training.bad_steps import Trace, dump

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from openrayzer.data.chunk_format import write_atomically
-from openrayzer.data.chunk_table import camera_faults
-from openrayzer.data.image_scenes import pose_matrix
+from openrayzer.data.chunk_files.format import write_atomically
+from openrayzer.data.chunk_files.table import camera_faults
+from openrayzer.data.sources.image_scenes import pose_matrix
 from openrayzer.geometry.intrinsics import to_pixels
 from openrayzer.geometry.poses import invert
 from openrayzer.geometry.rotations import quaternion_from_rotation

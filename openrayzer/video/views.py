@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.data.colmap import MODEL_FOLDERS, Colmap
-from openrayzer.data.dl3dv import TABLE as NERFSTUDIO
-from openrayzer.data.dl3dv import Dl3dv
-from openrayzer.data.image_scenes import ImageScenes
-from openrayzer.data.images import Images
-from openrayzer.data.lazy_scenes import LazyScenes
-from openrayzer.data.transforms import fit_image, fit_intrinsics
-from openrayzer.data.video import VIDEO_SUFFIXES, Video
+from openrayzer.data.pixels.resizing import fit_image, fit_intrinsics
+from openrayzer.data.sources.colmap import MODEL_FOLDERS, Colmap
+from openrayzer.data.sources.dl3dv import TABLE as NERFSTUDIO
+from openrayzer.data.sources.dl3dv import Dl3dv
+from openrayzer.data.sources.image_scenes import ImageScenes
+from openrayzer.data.sources.images import Images
+from openrayzer.data.sources.lazy_scenes import LazyScenes
+from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.training.samples import spread
 from openrayzer.types import Cameras

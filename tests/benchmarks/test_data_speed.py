@@ -15,9 +15,9 @@ from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
 from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.cli import run_tool
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Even
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.view_samplers import Even
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.settings import DataSettings, Source
 

@@ -7,8 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
-from openrayzer.data.clips import read_clip
-from openrayzer.data.transforms import fit_image
+from openrayzer.data.loading.clips import read_clip
+from openrayzer.data.pixels.resizing import fit_image
 from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Clip, Dataset, Frames, ViewChoice
 from registry import Registry
 

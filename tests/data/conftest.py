@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
 
 
 def picture(value: int, *, size: tuple[int, int] = (24, 32), form: str = ".png") -> bytes:

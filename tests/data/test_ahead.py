@@ -11,8 +11,8 @@ from itertools import count, islice
 import pytest
 import torch
 
-from openrayzer.data.ahead import AHEAD, prepared_ahead
-from openrayzer.data.loading import load_batches
+from openrayzer.data.loading.ahead import AHEAD, prepared_ahead
+from openrayzer.data.loading.numbered_batches import load_batches
 from openrayzer.interfaces import InputError
 
 NAME = "batches ahead"

@@ -11,11 +11,11 @@ from openrayzer.data.augmentations.copy_paste import CopyPaste
 from openrayzer.data.augmentations.horizontal_flip import HorizontalFlip
 from openrayzer.data.augmentations.resize_crop import ResizeCrop
 from openrayzer.data.augmentations.time_reversal import TimeReversal
-from openrayzer.data.autoregressive import Autoregressive
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.evaluation_clips import evaluation_views
-from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Window
+from openrayzer.data.loading.held_out_clips import evaluation_views
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.autoregressive import Autoregressive
+from openrayzer.data.sampling.view_samplers import Window
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.settings import DataSettings, EvaluationSettings, Source
 from openrayzer.types import Views
 

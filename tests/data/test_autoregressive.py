@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrayzer.data.autoregressive import Autoregressive
+from openrayzer.data.sampling.autoregressive import Autoregressive
 from openrayzer.interfaces import InputError, UnusableSceneError
 
 

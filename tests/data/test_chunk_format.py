@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, rows_to_cameras, write_chunk, write_index
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, rows_to_cameras, write_chunk, write_index
 from openrayzer.interfaces import InputError
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data import chunk_table
-from openrayzer.data import chunks as chunks_module
-from openrayzer.data.chunk_format import write_chunk, write_index
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.chunk_files import table
+from openrayzer.data.chunk_files.format import write_chunk, write_index
+from openrayzer.data.sources import chunks as chunks_module
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 
@@ -235,11 +235,11 @@ def test_images_are_counted_before_they_are_looked_at(tmp_path, monkeypatch, pos
     images, cameras = [torch.zeros(1, dtype=torch.uint8)] * 200_000, torch.zeros(3, 18)
     bombs = [{"key": f"b{i}", "images": images, "cameras": cameras} for i in range(10)]
     save(tmp_path, [scene_of(images[:1], "good"), *bombs])
-    looked, look = [], chunk_table._byte_range
+    looked, look = [], table._byte_range
     monkeypatch.setattr(
-        chunk_table, "_byte_range", lambda entries, tensor, what: looked.append(what) or look(entries, tensor, what)
+        table, "_byte_range", lambda entries, tensor, what: looked.append(what) or look(entries, tensor, what)
     )
-    tables = chunk_table.read_chunk_table(tmp_path / "train" / "000000.torch", posed=posed)
+    tables = table.read_chunk_table(tmp_path / "train" / "000000.torch", posed=posed)
     assert [table.key for table in tables if not table.fault] == ["good"]
     assert len(looked) < 10
 
@@ -409,7 +409,7 @@ def test_a_table_is_read_once_as_long_as_memory_allows(write_root, make_scene, m
     monkeypatch.setattr(
         chunks_module, "read_chunk_table", lambda path, posed: looked.append(path) or read(path, posed=posed)
     )
-    read = chunk_table.read_chunk_table
+    read = table.read_chunk_table
 
     def tables_read(room):
         monkeypatch.setattr(chunks_module, "_CACHED_TABLES", room)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openrayzer.data.clip_order import ClipOrder, scene_generator
+from openrayzer.data.loading.clip_order import ClipOrder, scene_generator
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from openrayzer.data.colmap import Colmap
-from openrayzer.data.colmap_model import PARAMETERS
+from openrayzer.data.sources.colmap import Colmap
+from openrayzer.data.sources.colmap_model import PARAMETERS
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 SIZE = (24, 32)

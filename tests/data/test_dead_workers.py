@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openrayzer.data import loading
-from openrayzer.data.loading import load_batches
+from openrayzer.data.loading.numbered_batches import load_batches, numbered_batches
 from openrayzer.interfaces import InputError
 
 
@@ -77,7 +76,7 @@ def test_a_connection_that_ends_is_a_death_and_an_error_of_the_data_is_none(monk
             raise error
         yield "second"
 
-    monkeypatch.setattr(loading, "_one_pass", one_pass)
+    monkeypatch.setattr(numbered_batches, "_one_pass", one_pass)
     batches = load_batches(abs, numbers=range(3), workers=1, prefetch=1)
     if recovers:
         assert list(batches) == ["first", "first", "second"]
@@ -89,7 +88,7 @@ def test_a_connection_that_ends_is_a_death_and_an_error_of_the_data_is_none(monk
 
 @pytest.mark.slow
 def test_workers_that_always_die_end_the_pass(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(loading, "MAX_DEATHS", 1)
+    monkeypatch.setattr(numbered_batches, "MAX_DEATHS", 1)
     batches = load_batches(Deadly(tmp_path, (1,), always=True), numbers=range(4), workers=1, prefetch=1)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(batches)
@@ -100,8 +99,8 @@ def test_without_workers_it_is_the_same_stream():
 
 
 def _serve(ready, workers_last: int) -> None:
-    loading.LAST = workers_last
-    loading._start_worker(0)
+    numbered_batches.LAST = workers_last
+    numbered_batches._start_worker(0)
     ready.set()
     while True:
         time.sleep(0.1)

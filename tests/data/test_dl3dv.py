@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.dl3dv import Dl3dv
+from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.sources.dl3dv import Dl3dv
 from openrayzer.interfaces import BrokenSceneError, Frames, InputError
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.evaluation_clips import evaluation_views
-from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.view_samplers import Window
+from openrayzer.data.loading.held_out_clips import evaluation_views
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.view_samplers import Window
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.settings import DataSettings, EvaluationSettings, Source
 

@@ -9,11 +9,11 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.frame_cache import CachedFrame, CachedScenes, FrameCache
-from openrayzer.data.images import Images
-from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Window
+from openrayzer.data.loading.frame_cache import CachedFrame, CachedScenes, FrameCache
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.view_samplers import Window
+from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.sources.images import Images
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, InputError
 from openrayzer.settings import CacheSettings, DataSettings, Source
 
@@ -52,7 +52,7 @@ def test_batches_are_the_same_to_the_last_bit(write_root, make_scene, tmp_path, 
     cache = CacheSettings(folder=tmp_path / "cache", gigabytes=0.1)
     assert_equal(loaded(Chunks(root=root), cache, workers=workers), plain)
     assert files(cache.folder)
-    monkeypatch.setattr("openrayzer.data.chunks.decode_image", None)  # now nothing needs decoding
+    monkeypatch.setattr("openrayzer.data.sources.chunks.decode_image", None)  # now nothing needs decoding
     if not workers:
         assert_equal(loaded(Chunks(root=root), cache), plain)
 
@@ -141,7 +141,7 @@ def test_full_disk_ends_writing_with_one_warning(tmp_path, monkeypatch, caplog):
     def full(*arguments):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("openrayzer.data.frame_cache.os.replace", full)
+    monkeypatch.setattr("openrayzer.data.loading.frame_cache.os.replace", full)
     with caplog.at_level(logging.WARNING):
         cache.put("b", "1", frame())
         cache.put("c", "1", frame())
@@ -154,7 +154,7 @@ def test_full_disk_ends_writing_with_one_warning(tmp_path, monkeypatch, caplog):
 
 
 def test_the_last_of_a_disk_is_left_free(tmp_path, monkeypatch):
-    monkeypatch.setattr("openrayzer.data.frame_cache._FREE_SHARE", 1.0)
+    monkeypatch.setattr("openrayzer.data.loading.frame_cache._FREE_SHARE", 1.0)
     cache = FrameCache(tmp_path, 0.1)
     cache.put("a", "1", frame())
     assert not files(tmp_path)

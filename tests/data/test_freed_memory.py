@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from openrayzer.data.loading import load_batches
+from openrayzer.data.loading.numbered_batches import load_batches
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have other allocators")
 

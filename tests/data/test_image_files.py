@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.image_files import ImageError, decode_image, image_size
+from openrayzer.data.pixels.decoding import ImageError, decode_image, image_size
 
 RAMP = np.arange(20 * 30 * 3, dtype=np.uint16).reshape(20, 30, 3).astype(np.uint8)
 

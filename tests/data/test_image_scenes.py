@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.loading import load_batches
+from openrayzer.data.loading.numbered_batches import load_batches
 from openrayzer.interfaces import DATASETS, Dataset, Frames
 
 SUFFIX = ".png"
@@ -119,7 +119,7 @@ def test_repeated_frames_come_repeatedly_and_none_is_none(tmp_path, write):
 @every_kind
 def test_a_thousand_scenes_are_opened_fast_and_hold_only_names(tmp_path, write, monkeypatch):
     write(tmp_path, 0)
-    monkeypatch.setattr("openrayzer.data.image_scenes.decode_image", None)
+    monkeypatch.setattr("openrayzer.data.sources.image_scenes.decode_image", None)
     monkeypatch.setattr(f"{__name__}.write_pictures", lambda folder, scene: _one_empty_picture(folder))
     for scene in range(1, 1000):
         write(tmp_path, scene)

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.images import Images
+from openrayzer.data.sources.images import Images
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 
@@ -134,7 +134,7 @@ def test_many_scenes_are_opened_without_a_look_at_their_images(tmp_path, monkeyp
     for scene in range(50):
         (tmp_path / str(scene)).mkdir()
         (tmp_path / str(scene) / "x.png").touch()
-    monkeypatch.setattr("openrayzer.data.image_scenes.read_plain_file", None)
+    monkeypatch.setattr("openrayzer.data.sources.image_scenes.read_plain_file", None)
     dataset = opened(tmp_path, scan_limit=10)
     assert len(dataset) == 50
     assert dataset.num_frames(49) == 1

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.lens_distortion import Lens, LensError, check_lens, undistort
+from openrayzer.data.pixels.lens_distortion import Lens, LensError, check_lens, undistort
 
 SIZE = (96, 128)
 CENTRED, ASIDE = (90.0, 90.0, 64.0, 48.0), (90.0, 95.0, 60.0, 52.0)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.clips import LoadedViews
-from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Even, Window, WindowCurriculum
+from openrayzer.data.loading.clips import LoadedViews
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.view_samplers import Even, Window, WindowCurriculum
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, Frames, InputError, ViewChoice, ViewSampler
 from openrayzer.settings import DataSettings, Source

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from openrayzer.data import moving
-from openrayzer.data.clips import LoadedViews
-from openrayzer.data.moving import Mover
+from openrayzer.data.loading.clips import LoadedViews
+from openrayzer.data.loading.device_copies import Mover
+from openrayzer.data.loading.numbered_batches import device_copies
 
 
 class FakeCuda:
@@ -34,10 +34,10 @@ class FakeCuda:
 
 def test_a_thread_that_moves_batches_touches_no_gpu_but_its_own(monkeypatch: pytest.MonkeyPatch):
     cuda = FakeCuda()
-    monkeypatch.setattr(moving, "torch", SimpleNamespace(cuda=cuda))
-    monkeypatch.setattr(moving, "ArrivingViews", lambda *parts: LoadedViews(*parts[:3]))
+    monkeypatch.setattr(device_copies, "torch", SimpleNamespace(cuda=cuda))
+    monkeypatch.setattr(device_copies, "ArrivingViews", lambda *parts: LoadedViews(*parts[:3]))
     monkeypatch.setattr(Mover, "_stream", SimpleNamespace(record_event=lambda: None))
-    monkeypatch.setattr(moving, "moved", lambda value, device: value)
+    monkeypatch.setattr(device_copies, "moved", lambda value, device: value)
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
     batch = LoadedViews(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8), None, {"scenes": ("a",)})
     Mover(torch.device("cuda", 3))(batch)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.opencv_cameras import OpencvCameras
+from openrayzer.data.sources.opencv_cameras import OpencvCameras
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 DIGITS = "0123456789abcdef" * 4

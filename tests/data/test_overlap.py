@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.data.chunks import Chunks
 from openrayzer.data.overlap import KeypointOverlap, TokenOverlap, overlap_table, overlap_tables
-from openrayzer.data.overlap_tables import read_overlap_tables, write_overlap_tables
+from openrayzer.data.sampling.overlap_tables import read_overlap_tables, write_overlap_tables
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import Tokenizer, UnusableSceneError
 
 

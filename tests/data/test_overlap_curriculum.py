@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrayzer.data.overlap_curriculum import OverlapCurriculum
-from openrayzer.data.overlap_tables import OverlapCurve, read_overlap_tables
+from openrayzer.data.sampling.overlap_curriculum import OverlapCurriculum
+from openrayzer.data.sampling.overlap_tables import OverlapCurve, read_overlap_tables
 from openrayzer.interfaces import InputError, UnusableSceneError
 
 TABLE = {1: 0.96, 5: 0.8, 10: 0.6, 20: 0.5}

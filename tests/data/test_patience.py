@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from openrayzer.data import chunk_table, patience
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.patience import WAITS, patiently
+from openrayzer.data.chunk_files import table
+from openrayzer.data.loading.numbered_batches import retries
+from openrayzer.data.loading.retries import WAITS, patiently
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError
 
 
@@ -65,7 +66,7 @@ def test_broken_content_is_not_read_again():
 
 
 def test_a_clip_of_a_chunk_survives_errors_of_the_file_system(tmp_path: Path, monkeypatch, caplog):
-    from openrayzer.data.clips import read_clip
+    from openrayzer.data.loading.clips import read_clip
     from openrayzer.interfaces import ViewChoice
 
     write_chunk(tmp_path / "train/000000.torch")
@@ -73,15 +74,15 @@ def test_a_clip_of_a_chunk_survives_errors_of_the_file_system(tmp_path: Path, mo
     dataset.open()
     choice = ViewChoice((0, 2), (1,))
     expected = read_clip(dataset, 0, choice, image_size=(8, 8))
-    real, failures = chunk_table.os.pread, [errno.EIO, errno.ESTALE]
+    real, failures = table.os.pread, [errno.EIO, errno.ESTALE]
 
     def pread(descriptor: int, size: int, offset: int) -> bytes:
         if failures:
             raise OSError(failures.pop(0), "Stale file handle")
         return real(descriptor, size, offset)
 
-    monkeypatch.setattr(chunk_table.os, "pread", pread)
-    monkeypatch.setattr(patience, "WAITS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(table.os, "pread", pread)
+    monkeypatch.setattr(retries, "WAITS", (0.0, 0.0, 0.0))
     again = read_clip(dataset, 0, choice, image_size=(8, 8))
     assert not failures
     assert (again.images == expected.images).all()

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.processed import Processed
+from openrayzer.data.sources.processed import Processed
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from openrayzer.composer import construct, plan
-from openrayzer.data.published_windows import SCHEDULES, Name, PublishedWindows
+from openrayzer.data.sampling.published_windows import SCHEDULES, Name, PublishedWindows
 from openrayzer.interfaces import REGISTRIES, InputError, ViewSampler
 
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.rooms.atlas import build_atlas
-from openrayzer.data.rooms.lighting import Light, bake
-from openrayzer.data.rooms.paths import NoPathError, camera_path
-from openrayzer.data.rooms.renderer import Hits, trace
-from openrayzer.data.rooms.scenes import Clip, FilmSettings, make_clip
-from openrayzer.data.rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
-from openrayzer.data.rooms.textures import SIZE, TEXTURES, TILED, hsv
+from openrayzer.data.synthetic_rooms.atlas import build_atlas
+from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
+from openrayzer.data.synthetic_rooms.lighting import Light, bake
+from openrayzer.data.synthetic_rooms.renderer import Hits, trace
+from openrayzer.data.synthetic_rooms.scenes import Clip, FilmSettings, make_clip
+from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
+from openrayzer.data.synthetic_rooms.textures import SIZE, TEXTURES, TILED, hsv
 from openrayzer.geometry.rays import project, ray_directions
 from openrayzer.types import Cameras
 

@@ -8,17 +8,17 @@ import pytest
 
 from openrayzer.data.augmentations.horizontal_flip import HorizontalFlip
 from openrayzer.data.augmentations.resize_crop import ResizeCrop
-from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.clips import read_clip
-from openrayzer.data.image_files import decode_image
-from openrayzer.data.image_scenes import ImageScene, ImageScenes
-from openrayzer.data.images import Images
-from openrayzer.data.lens_distortion import Lens, LensError, undistort
-from openrayzer.data.loader import build_loader
-from openrayzer.data.scaled_decoding import decoding_for, reduction, wanted_size
-from openrayzer.data.transforms import covering_size, fit_image
-from openrayzer.data.view_samplers import Even
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.loading.clips import read_clip
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.pixels.decoding import decode_image
+from openrayzer.data.pixels.lens_distortion import Lens, LensError, undistort
+from openrayzer.data.pixels.resizing import covering_size, fit_image
+from openrayzer.data.pixels.scaled_decoding import decoding_for, reduction, wanted_size
+from openrayzer.data.sampling.view_samplers import Even
+from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes
+from openrayzer.data.sources.images import Images
 from openrayzer.interfaces import InputError, ViewChoice
 from openrayzer.settings import CacheSettings, DataSettings, Source
 
@@ -188,7 +188,7 @@ def test_loader_reduces_on_request_only(chunks, monkeypatch, augmentations):
         sizes.append(image.shape[:2])
         return image
 
-    monkeypatch.setattr("openrayzer.data.chunks.decode_image", noting)
+    monkeypatch.setattr("openrayzer.data.sources.chunks.decode_image", noting)
     for wish, first in ((False, (256, 320)), (True, (64, 80))):
         sizes.clear()
         chosen = settings(chunks, augmentations=augmentations, scaled_decoding=wish)

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from openrayzer.data import chunks as chunks_module
-from openrayzer.data import transforms
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.clips import read_clip
-from openrayzer.data.frame_cache import CachedScenes, FrameCache
+from openrayzer.data.loading.clips import read_clip
+from openrayzer.data.loading.frame_cache import CachedScenes, FrameCache
+from openrayzer.data.pixels import resizing
+from openrayzer.data.sources import chunks as chunks_module
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, ViewChoice
 
 CHOICE = ViewChoice(context=(1, 6), target=(3, 4), order=(4, 1, 6, 3))
@@ -75,7 +75,7 @@ def test_each_image_is_cut_before_the_next_is_decoded(chunks, monkeypatch):
         monkeypatch.setattr(module, name, lambda *given, **how: (done.append(name), work(*given, **how))[1])
 
     noted(chunks_module, "decode_image")
-    noted(transforms, "fit_into")
+    noted(resizing, "fit_into")
     read_clip(chunks, 0, CHOICE, image_size=SIZE)
     assert done == ["decode_image", "fit_into"] * 4
 
@@ -91,8 +91,8 @@ def test_images_of_different_sizes_keep_their_own_intrinsics():
     frames = Frames(
         [np.zeros((*size, 3), np.uint8) for size in sizes], np.tile(np.eye(4, dtype=np.float32), (3, 1, 1)), rows
     )
-    _, intrinsics = transforms.fit_frames(frames.each(), np.empty((3, *SIZE, 3), np.uint8))
-    expected = [transforms.fit_intrinsics(row, size, SIZE) for row, size in zip(rows, sizes, strict=True)]
+    _, intrinsics = resizing.fit_frames(frames.each(), np.empty((3, *SIZE, 3), np.uint8))
+    expected = [resizing.fit_intrinsics(row, size, SIZE) for row, size in zip(rows, sizes, strict=True)]
     np.testing.assert_array_equal(intrinsics, expected)
     assert not np.allclose(intrinsics[0], intrinsics[1])
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data import synthetic
-from openrayzer.data.rooms import scenes as room_scenes
-from openrayzer.data.rooms.scenes import FilmSettings, film, make_clip, write_rooms
-from openrayzer.data.synthetic import MANIFEST_NAME, SyntheticRooms
+from openrayzer.data.sources import synthetic
+from openrayzer.data.sources.synthetic import MANIFEST_NAME, SyntheticRooms
+from openrayzer.data.synthetic_rooms import scenes as room_scenes
+from openrayzer.data.synthetic_rooms.scenes import FilmSettings, film, make_clip, write_rooms
 from openrayzer.interfaces import DATASETS, InputError
 
 SMALL = {"num_train": 2, "num_test": 1, "num_frames": 3, "image_size": (16, 24)}

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openrayzer.data.tensor_pickle import PickleRefusedError, TensorRecord, read_tree
+from openrayzer.data.chunk_files.tensor_pickle import PickleRefusedError, TensorRecord, read_tree
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,7 +125,7 @@ def test_nothing_that_takes_for_ever_to_hash_is_hashed():
     key = b"\x80\x02}" + nested + b"Ns."
     kind = b"\x80\x02(X\x07\x00\x00\x00storage" + nested + b"X\x01\x00\x00\x000NNtQ."
     for data in (key, kind):
-        code = f"from openrayzer.data.tensor_pickle import read_tree; read_tree({data!r})"
+        code = f"from openrayzer.data.chunk_files.tensor_pickle import read_tree; read_tree({data!r})"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
         assert "its object tree is damaged near byte" in done.stderr
 

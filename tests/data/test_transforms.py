@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.transforms import covering_size, fit_image, fit_intrinsics
+from openrayzer.data.pixels.resizing import covering_size, fit_image, fit_intrinsics
+from openrayzer.data.sources.chunks import Chunks
 
 SIDE = st.integers(1, 700)
 SIZE = st.tuples(SIDE, SIDE)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openrayzer.data import video
-from openrayzer.data.loading import load_batches
-from openrayzer.data.video import Video
-from openrayzer.data.video_decoder import VideoIndex
+from openrayzer.data.loading.numbered_batches import load_batches
+from openrayzer.data.sources import video
+from openrayzer.data.sources.video import Video
+from openrayzer.data.sources.video_decoder import VideoIndex
 from openrayzer.interfaces import BrokenSceneError, InputError
 
 av = pytest.importorskip("av")
@@ -135,7 +135,7 @@ def test_a_video_that_does_not_say_when_frames_are_shown_is_refused(tmp_path, su
 
 
 def test_times_that_fall_where_a_frame_is_read_are_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("openrayzer.data.video_decoder._TRIED", 0)
+    monkeypatch.setattr("openrayzer.data.sources.video_decoder._TRIED", 0)
     dataset = opened(copy_packets(write_video(tmp_path / "x.avi"), tmp_path / "x.mp4"))
     with pytest.raises(BrokenSceneError, match=r"frame 11: the times before it do not rise; ffmpeg -i IN"):
         dataset.read(0, [11])
@@ -195,7 +195,7 @@ COUNT_THREADS = """
 import sys
 import time
 from pathlib import Path
-from openrayzer.data.video import Video
+from openrayzer.data.sources.video import Video
 
 def threads():
     return len(list(Path("/proc/self/task").iterdir()))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.autoregressive import Autoregressive
-from openrayzer.data.loader import build_loader
-from openrayzer.data.view_samplers import Random, Window, WindowCurriculum
+from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.sampling.autoregressive import Autoregressive
+from openrayzer.data.sampling.view_samplers import Random, Window, WindowCurriculum
 from openrayzer.interfaces import Dataset, Frames, InputError, ViewSampler
 from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views

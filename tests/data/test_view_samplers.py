@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.view_samplers import AllFrames, Even, Random, Window, WindowCurriculum
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.view_samplers import AllFrames, Even, Random, Window, WindowCurriculum
 from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice
 
 COUNTS = st.integers(1, 6)

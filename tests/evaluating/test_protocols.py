@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.evaluating.protocols import PROTOCOLS, find_protocol, protocol_table
 from openrayzer.evaluating.request import split_names
 from openrayzer.interfaces import InputError, UnusableSceneError

@@ -12,7 +12,7 @@ from ranks import EXPERIMENT, ROOT, clean_environment
 from safetensors.torch import save_file
 
 import openrayzer
-from openrayzer.data.chunk_table import read_chunk_table
+from openrayzer.data.chunk_files.table import read_chunk_table
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.layers.weight_files import read_state_dict
 from openrayzer.training.weights import find_weights, load_weights

@@ -15,9 +15,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from openrayzer.composer import load_experiment
-from openrayzer.data.evaluation_index import EvaluationIndex
-from openrayzer.data.overlap_curriculum import OverlapCurriculum
-from openrayzer.data.view_samplers import Window, WindowCurriculum
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.overlap_curriculum import OverlapCurriculum
+from openrayzer.data.sampling.view_samplers import Window, WindowCurriculum
 from openrayzer.interfaces import (
     ATTENTION_BACKENDS,
     AttentionBackend,

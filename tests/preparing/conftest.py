@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from openrayzer.cli import run_tool
-from openrayzer.data.chunk_format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
 
 ROOT = Path(__file__).parents[2]
 

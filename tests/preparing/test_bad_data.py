@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.sources.chunks import Chunks
 
 OUTCOMES = {  # case: exit codes of index, verify, convert; scenes written: frames, missing ones; what verify says
     "truncated_chunk": (1, 1, 1, {}, "was it cut short?"),

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.images import Images
+from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.sources.images import Images
 from openrayzer.interfaces import InputError
 from openrayzer.preparing import converting, locking
 from openrayzer.preparing.converting import Conversion

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.frame_index import FRAME_INDEX_NAME
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.preparing.indexing import index_chunks
 from openrayzer.preparing.processes import spread

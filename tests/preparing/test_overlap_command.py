@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from openrayzer.data.overlap_tables import read_overlap_tables
+from openrayzer.data.sampling.overlap_tables import read_overlap_tables
 
 LINEAR = '{"type": "linear", "width": 32, "patch_size": 16}'
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
-from openrayzer.data.evaluation_index import EvaluationIndex
+from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import Frames, InputError
 from openrayzer.preparing.pairing import PairRule, make_pairs, overlap
 

@@ -2,7 +2,7 @@
 
 import json
 
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.sources.chunks import Chunks
 
 
 def test_published_call_gives_a_dataset_that_opens(prepare, write_root, make_scene, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.preparing.splitting import read_scene_names, scene_name, split_scenes, write_split
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.preparing.statistics import gather, summary
 
 

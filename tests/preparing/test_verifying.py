@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from openrayzer.data.chunks import Chunks
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.preparing.verifying import camera_fault, verify
 
 

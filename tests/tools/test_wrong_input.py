@@ -126,7 +126,7 @@ CASES = {
 
 def chunks(root: Path) -> None:
     """One room of six frames in each split."""
-    from openrayzer.data.rooms.scenes import FilmSettings, write_rooms
+    from openrayzer.data.synthetic_rooms.scenes import FilmSettings, write_rooms
 
     write_rooms(root, FilmSettings(1, 1, 6, (24, 32), 1.0, 0), processes=1)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.colmap import Colmap
-from openrayzer.data.dl3dv import Dl3dv
+from openrayzer.data.sources.colmap import Colmap
+from openrayzer.data.sources.dl3dv import Dl3dv
 from openrayzer.geometry.poses import relative_to
 from openrayzer.interfaces import InputError
 from openrayzer.types import Cameras

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from openrayzer.data.image_files import ImageError, decode_image
+from openrayzer.data.pixels.decoding import ImageError, decode_image
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
 

@@ -1,0 +1,1 @@
+"""The .torch files of pixelSplat and their side index."""

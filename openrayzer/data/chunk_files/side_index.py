@@ -1,0 +1,293 @@
+"""The side index of a folder of chunks: where every frame lies, kept in one file so that no chunk is looked through.
+
+``frame_index.bin``: 8 bytes of name; per scene its frames' rows (``FRAME``), then its cameras' rows, 18 float32 each;
+a JSON object with the chunks, the scenes and what was wrong with the others; its length, its CRC-32, 8 bytes of name.
+It holds file names only, so it moves with its folder. Nothing in it is believed: sizes are compared with the file's,
+rows with their checksum and with the chunk's length, images with theirs.
+"""
+
+import hashlib
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
+from openrayzer.data.chunk_files.table import SceneTable, camera_faults, open_descriptor
+from openrayzer.data.chunk_files.zip_entries import ZipFormatError
+from openrayzer.data.pixels.decoding import MAX_PIXELS
+from openrayzer.data.sources.lazy_scenes import is_usable_key
+from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES
+
+FRAME_INDEX_NAME = "frame_index.bin"
+FRAME = np.dtype([("offset", "<i8"), ("size", "<u4"), ("crc", "<u4"), ("height", "<u4"), ("width", "<u4")])
+"""First byte of an image in its chunk, number of bytes, their CRC-32, and the size in pixels that its header states,
+0 where it states none."""
+
+_BEGIN, _END, _VERSION = b"ORZFIDX1", b"1XDIFZRO", 1
+_TRAILER = struct.Struct("<QI8s")
+_CAMERA_BYTES = 4 * CAMERA_COLUMNS
+_FRAME_BYTES = FRAME.itemsize + _CAMERA_BYTES
+_ENDS = 1 << 18  # bytes at each end of a chunk from which it is known again; the table of entries is at the end
+
+
+class FrameIndexError(ValueError):
+    """A side index that cannot be used; the message says why, without naming it."""
+
+
+@dataclass(frozen=True)
+class ChunkState:
+    """What a chunk was like when it was indexed."""
+
+    name: str
+    size: int
+    modified: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class IndexedTable(SceneTable):
+    """One scene, whose ``images`` are rows of ``FRAME``."""
+
+    def image_bytes(self, descriptor: int, frame: int) -> bytes:
+        offset, size, crc, _, _ = self.images[frame].tolist()
+        data = os.pread(descriptor, size, offset)
+        if len(data) < size:
+            raise ZipFormatError(f"the {size} bytes from byte {offset} are not all there")
+        if zlib.crc32(data) != crc:
+            raise ZipFormatError(f"the {size} bytes from byte {offset} do not match their checksum")
+        return data
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """A side index whose chunks are as they were.
+
+    Attributes:
+        path: the file.
+        keys: names of the scenes.
+        chunk_of: each scene's chunk, a number in the list of chunks that ``read_frame_index`` was given.
+        num_frames: each scene's length.
+        problems: what was wrong when the index was made.
+        sound: one byte per scene, 1 once its rows and cameras were looked at and none was at fault.
+    """
+
+    path: Path
+    keys: list[str]
+    chunk_of: list[int]
+    num_frames: list[int]
+    problems: tuple[str, ...]
+    posed: bool
+    starts: list[int]
+    checksums: list[int]
+    chunk_sizes: list[int]
+    sound: bytearray
+
+    def table(self, scene: int) -> IndexedTable:
+        """Where one scene's frames lie, and its cameras.
+
+        Raises:
+            BrokenSceneError: the index was damaged or changed.
+        """
+        count, chunk_size = self.num_frames[scene], self.chunk_sizes[self.chunk_of[scene]]
+        with open_descriptor(self.path) as descriptor:
+            block = os.pread(descriptor, count * _FRAME_BYTES, self.starts[scene])
+        if len(block) < count * _FRAME_BYTES or zlib.crc32(block) != self.checksums[scene]:
+            raise BrokenSceneError(f"{self.path}: scene {self.keys[scene]!r} does not match its checksum; {REMEDY}")
+        rows = np.frombuffer(block, FRAME, count)
+        cameras = np.frombuffer(block, "<f4", offset=count * FRAME.itemsize).reshape(count, CAMERA_COLUMNS)
+        if self.sound[scene]:
+            return IndexedTable(self.keys[scene], rows, cameras)
+        ends = rows["offset"] + rows["size"].astype(np.int64)
+        if (rows["offset"] < 0).any() or (ends > chunk_size).any() or (rows["size"] > MAX_FILE_BYTES).any():
+            raise BrokenSceneError(
+                f"{self.path}: scene {self.keys[scene]!r} is said to lie beyond its chunk's end; {REMEDY}"
+            )
+        faults = image_faults(rows) | (camera_faults(cameras) if self.posed else {})
+        self.sound[scene] = not faults
+        return IndexedTable(self.keys[scene], rows, cameras, faults)
+
+
+REMEDY = "make it again with: python tools/prepare_data.py index"
+
+
+class FrameIndexWriter:
+    """Writes a side index scene by scene; ``writing_frame_index`` makes it.
+
+    Attributes:
+        chunks: states of the chunks; a scene names one by its number.
+        problems: what is wrong with the folder, one sentence each.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._scenes: list[tuple[str, int, int, int]] = []
+        self.chunks: list[ChunkState] = []
+        self.problems: list[str] = []
+        file.write(_BEGIN)
+
+    def add(self, key: str, chunk: int, rows: np.ndarray, cameras: np.ndarray) -> None:
+        """Write a scene's rows (f,) of ``FRAME`` and cameras (f, 18)."""
+        block = rows.astype(FRAME).tobytes() + cameras.astype("<f4").tobytes()
+        self._file.write(block)
+        self._scenes.append((key, chunk, len(rows), zlib.crc32(block)))
+
+    def finish(self, *, posed: bool) -> None:
+        """Write what is known of the whole."""
+        states = [[chunk.name, chunk.size, chunk.modified, chunk.fingerprint] for chunk in self.chunks]
+        head = {"version": _VERSION, "posed": posed, "chunks": states, "scenes": self._scenes,
+                "problems": self.problems}  # fmt: skip
+        text = json.dumps(head, ensure_ascii=True, separators=(",", ":")).encode()
+        self._file.write(text + _TRAILER.pack(len(text), zlib.crc32(text), _END))
+
+
+@contextmanager
+def writing_frame_index(path: Path, *, posed: bool) -> Iterator[FrameIndexWriter]:
+    """A writer whose file gets its name only when the block ends without an error.
+
+    Raises:
+        OSError: the disk is full or cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            writer = FrameIndexWriter(file)
+            yield writer
+            writer.finish(posed=posed)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_frame_index(path: Path, chunks: Sequence[Path], *, posed: bool) -> FrameIndex:
+    """The side index of ``chunks``, all of them and no others.
+
+    Args:
+        path: the file.
+        chunks: the chunks of the folder.
+        posed: whether it must have been made with cameras.
+
+    Raises:
+        FrameIndexError: it is damaged, or the chunks are not as they were.
+    """
+    try:
+        with open_descriptor(path) as descriptor:
+            head, body = _read_head(descriptor)
+    except BrokenSceneError as error:
+        raise FrameIndexError(str(error).removeprefix(f"{path}: ")) from error
+    try:
+        return _checked_index(path, head, body, chunks, posed=posed)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise error if isinstance(error, FrameIndexError) else FrameIndexError("its table is malformed") from error
+
+
+def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
+    """The JSON object, and the number of bytes before it."""
+    length = os.fstat(descriptor).st_size
+    trailer = os.pread(descriptor, _TRAILER.size, max(length - _TRAILER.size, 0))
+    if length < len(_BEGIN) + _TRAILER.size or os.pread(descriptor, len(_BEGIN), 0) != _BEGIN:
+        raise FrameIndexError("it is no side index of this version")
+    size, checksum, end = _TRAILER.unpack(trailer)
+    body = length - _TRAILER.size - size
+    if end != _END or body < len(_BEGIN):
+        raise FrameIndexError("it is cut short")
+    text = os.pread(descriptor, size, body)
+    if len(text) < size or zlib.crc32(text) != checksum:
+        raise FrameIndexError("its table does not match its checksum")
+    try:
+        head = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise FrameIndexError("its table is no JSON") from error
+    if not isinstance(head, dict) or head.get("version") != _VERSION:
+        raise FrameIndexError("it is no side index of this version")
+    return head, body
+
+
+def _checked_index(
+    path: Path, head: Mapping[str, Any], body: int, chunks: Sequence[Path], *, posed: bool
+) -> FrameIndex:
+    if head["posed"] is not posed:
+        raise FrameIndexError("it was made without cameras" if posed else "it was made for scenes with cameras")
+    states = [ChunkState(*state) for state in head["chunks"]]
+    numbers = _unchanged(states, chunks)
+    keys, places, counts, checksums = (list(column) for column in zip(*head["scenes"], strict=True))
+    whole = [isinstance(number, int) and number >= 0 for number in (*places, *counts, *checksums)]
+    texts = [isinstance(text, str) for text in (*keys, *head["problems"])]
+    if not all(whole) or not all(texts) or len(set(keys)) != len(keys) or not all(map(is_usable_key, keys)):
+        raise FrameIndexError("its table is malformed")
+    starts = list(accumulate((count * _FRAME_BYTES for count in counts), initial=len(_BEGIN)))
+    if 0 in counts or starts.pop() != body:
+        raise FrameIndexError("its table does not fit its rows")
+    chunk_of = [numbers[place] for place in places]
+    sizes = {numbers[place]: state.size for place, state in enumerate(states)}
+    problems = tuple(f"{path.parent}: {problem}" for problem in head["problems"])
+    chunk_sizes = [sizes[number] for number in range(len(chunks))]
+    return FrameIndex(
+        path, keys, chunk_of, counts, problems, posed, starts, checksums, chunk_sizes, bytearray(len(keys))
+    )
+
+
+def _unchanged(states: Sequence[ChunkState], chunks: Sequence[Path]) -> list[int]:
+    """For each indexed chunk, its number among ``chunks``; all must be as they were."""
+    numbers = {chunk.name: number for number, chunk in enumerate(chunks)}
+    gone = [state.name for state in states if state.name not in numbers]
+    fresh = numbers.keys() - {state.name for state in states}
+    if gone or fresh or len(states) != len(chunks):
+        some = f"{gone[0]} is gone" if gone else f"{min(fresh)} is new" if fresh else "it names a chunk twice"
+        raise FrameIndexError(f"the chunks have changed since: {some}")
+    for state in states:
+        now = chunks[numbers[state.name]]
+        if not is_unchanged(now, state):
+            raise FrameIndexError(f"the chunks have changed since: {state.name} is another")
+    return [numbers[state.name] for state in states]
+
+
+def image_faults(rows: np.ndarray) -> dict[int, str]:
+    """Which of (f,) rows of ``FRAME`` are certainly no usable images, and why."""
+    heights, widths = rows["height"].astype(np.int64), rows["width"].astype(np.int64)
+    faults = dict.fromkeys(np.flatnonzero(rows["size"] == 0).tolist(), "it has no bytes")
+    for frame in np.flatnonzero(heights * widths > MAX_PIXELS).tolist():
+        stated = f"{widths[frame]} x {heights[frame]}"
+        faults[frame] = f"its header says {stated} pixels, more than the {MAX_PIXELS} allowed"
+    return faults
+
+
+def chunk_state(path: Path) -> ChunkState:
+    """What a chunk is like now.
+
+    Raises:
+        BrokenSceneError: it cannot be read.
+    """
+    with open_descriptor(path) as descriptor:
+        status = os.fstat(descriptor)
+        return ChunkState(path.name, status.st_size, status.st_mtime_ns, _fingerprint(descriptor, status.st_size))
+
+
+def is_unchanged(path: Path, state: ChunkState) -> bool:
+    """Whether a chunk has the size and the time of its last change that it had; or, where only the time differs, as
+    after copying, whether both its ends are the same, one of which holds the checksums of everything in it.
+    """
+    try:
+        status = path.stat()
+        if status.st_size != state.size or status.st_mtime_ns == state.modified:
+            return status.st_size == state.size
+        return chunk_state(path).fingerprint == state.fingerprint
+    except (OSError, BrokenSceneError):
+        return False
+
+
+def _fingerprint(descriptor: int, size: int) -> str:
+    ends = os.pread(descriptor, _ENDS, 0), os.pread(descriptor, _ENDS, max(size - _ENDS, 0))
+    return hashlib.sha256(b"".join(ends)).hexdigest()[:32]

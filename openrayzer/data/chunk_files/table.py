@@ -1,0 +1,285 @@
+"""What a chunk holds and where, without reading its images: ``read_chunk_table`` is the one way in.
+
+Everything a file claims is checked here once, so that a table that was kept for later is safe to use.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
+from openrayzer.data.chunk_files.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
+from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
+from openrayzer.data.origins import Origin
+from openrayzer.data.sources.lazy_scenes import is_usable_key
+from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine.plain_files import FileError, opened_plain
+
+ROTATION_TOLERANCE = 1e-2
+"""How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""
+
+_RECORD_BYTES = 64
+"""What one more scene or image takes of a file at the least, as a record in its object tree."""
+
+_USES = 4
+"""How many times the size of its file the scenes of a chunk may need: once is the rule, a little more where a frame
+that stands still is listed again."""
+
+_MAX_URL = 2048  # characters; many scenes can name the same long text, and a conversion would write it for each
+
+_LOCATION = [
+    ("header", np.int64),
+    ("entry_size", np.int64),
+    ("crc", np.uint32),
+    ("start", np.int64),
+    ("size", np.int64),
+]
+
+
+@dataclass(frozen=True)
+class SceneTable:
+    """One scene of a chunk.
+
+    Attributes:
+        key: the scene's name.
+        images: where each frame's encoded image is: one row of zip entry and range in it per frame.
+        cameras: (v, 18) float32.
+        frame_faults: frames that are marked missing, and why.
+        fault: why the whole scene cannot be used; empty if it can.
+        origin: what else the chunk says of the scene.
+    """
+
+    key: str
+    images: np.ndarray = field(default_factory=lambda: np.zeros(0, _LOCATION))
+    cameras: np.ndarray = field(default_factory=lambda: np.zeros((0, CAMERA_COLUMNS), np.float32))
+    frame_faults: Mapping[int, str] = field(default_factory=dict)
+    fault: str = ""
+    origin: Origin = field(default_factory=lambda: Origin("", np.zeros(0, np.int64)))
+
+    @property
+    def num_frames(self) -> int:
+        """Number of frames, missing ones included."""
+        return len(self.images)
+
+    def image_bytes(self, descriptor: int, frame: int) -> bytes:
+        """The encoded image of a frame, from its opened chunk.
+
+        Raises:
+            ZipFormatError: the file was damaged or changed.
+        """
+        header, entry_size, crc, start, size = self.images[frame].tolist()
+        return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
+
+
+@contextmanager
+def open_descriptor(path: Path) -> Iterator[int]:
+    """A file opened for reads at given places.
+
+    Raises:
+        BrokenSceneError: it is no regular file, or cannot be opened or read.
+    """
+    try:
+        with opened_plain(path) as descriptor:
+            yield descriptor
+    except FileError as error:
+        raise BrokenSceneError(f"{path}: {error}") from error
+    except OSError as error:
+        raise BrokenSceneError(f"{path}: it cannot be read: {error.strerror or error}") from error
+
+
+def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
+    """The scenes of one chunk, broken ones included, in stored order.
+
+    Args:
+        path: the chunk.
+        posed: whether the scenes must have cameras; if not, those that are there are not looked at.
+
+    Raises:
+        BrokenSceneError: the whole file cannot be used; the message names it and says why.
+    """
+    with open_descriptor(path) as descriptor:
+        try:
+            _check_kind(descriptor)
+            entries = _tensor_entries(descriptor)
+            scenes = read_tree(read_entry(descriptor, entries.pop("data.pkl")))
+        except (ZipFormatError, PickleRefusedError) as error:
+            raise BrokenSceneError(f"{path}: {error}") from error
+        if not isinstance(scenes, list):
+            raise BrokenSceneError(f"{path}: a chunk is a list of scenes, this file holds a {type(scenes).__name__}")
+        keys = [scene.get("key") if isinstance(scene, dict) else None for scene in scenes]
+        try:
+            chunk = _Chunk(descriptor, entries, _USES * os.fstat(descriptor).st_size)
+            stated = sum(_RECORD_BYTES + (len(key) if isinstance(key, str) else 0) for key in keys)
+            chunk.claim(stated, f"its {len(scenes)} scenes")
+        except _SceneFaultError as error:
+            raise BrokenSceneError(f"{path}: {error}") from error
+        return [_scene_table(chunk, scene, place, posed=posed) for place, scene in enumerate(scenes)]
+
+
+@dataclass
+class _Chunk:
+    """An opened chunk.
+
+    Its object tree can name one list, text or image any number of times, at two bytes each. So what the scenes need is
+    counted before it is made, and time and memory stay in proportion to the file.
+
+    Attributes:
+        descriptor: where to read.
+        entries: what it holds, without the folder that torch puts around it.
+        unclaimed: bytes that its scenes may still need.
+    """
+
+    descriptor: int
+    entries: Mapping[str, ZipEntry]
+    unclaimed: int
+
+    def claim(self, num_bytes: int, what: str) -> None:
+        """Count something that a scene needs.
+
+        Raises:
+            _SceneFaultError: it is more than is left; nothing is counted then.
+        """
+        if num_bytes > self.unclaimed:
+            raise _SceneFaultError(f"{what} need more bytes than the file has: it names the same over and over")
+        self.unclaimed -= num_bytes
+
+
+def _check_kind(descriptor: int) -> None:
+    start = os.pread(descriptor, 4, 0)
+    if not start:
+        raise ZipFormatError("the file is empty")
+    if start != b"PK\x03\x04":
+        raise ZipFormatError(
+            "it is no zip file, as torch.save has written since version 1.6; it is never unpickled, because that could "
+            "run code. If you trust it: torch.save(torch.load(path, weights_only=True), new_path)"
+        )
+
+
+def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
+    """``data.pkl`` and the storages ``data/<name>``, without the folder that torch puts around them."""
+    entries = read_directory(descriptor)
+    pickles = [name for name in entries if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ZipFormatError(f"it is no torch file: it holds {len(pickles)} entries named data.pkl instead of 1")
+    folder = pickles[0].removesuffix("data.pkl")
+    inner = {name.removeprefix(folder): entry for name, entry in entries.items() if name.startswith(folder)}
+    if inner["data.pkl"].size > MAX_PICKLE_BYTES:
+        raise ZipFormatError(f"its object tree is larger than the {MAX_PICKLE_BYTES} bytes allowed")
+    order = inner.get("byteorder")
+    if order is not None and read_entry(descriptor, order) != b"little":
+        raise ZipFormatError("it was written on a big-endian machine; load and save it on this one")
+    return inner
+
+
+def _scene_table(chunk: _Chunk, scene: Any, position: int, *, posed: bool) -> SceneTable:
+    key = scene.get("key") if isinstance(scene, dict) else None
+    if not isinstance(key, str):
+        return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
+    try:
+        if not is_usable_key(key):
+            raise _SceneFaultError(
+                "its key cannot be part of a file name: it is empty, leaves the folder or is not printable"
+            )
+        listed = scene.get("images")
+        if not isinstance(listed, list):
+            raise _SceneFaultError("it has no list of images")
+        if not listed:
+            raise _SceneFaultError("it has no frames")
+        stored = _checked_cameras(scene.get("cameras"), len(listed)) if posed else None
+        images = _image_rows(chunk, listed)
+        origin = _origin(chunk, scene, len(images))
+        if stored is None:
+            return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32), origin=origin)
+        cameras = _read_cameras(chunk, stored)
+    except (_SceneFaultError, ZipFormatError) as error:
+        return SceneTable(key, fault=str(error))
+    faults = camera_faults(cameras)
+    if len(faults) == len(images):
+        return SceneTable(key, fault=f"not one frame has a usable camera; frame 0: {faults[0]}")
+    return SceneTable(key, images, cameras, faults, origin=origin)
+
+
+class _SceneFaultError(ValueError):
+    pass
+
+
+def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
+    """What is there of it; nobody needs it, so nothing is said of what is not."""
+    url, times = scene.get("url"), scene.get("timestamps")
+    timestamps = np.zeros(0, np.int64)
+    if isinstance(times, TensorRecord) and times.dtype == "int64" and times.shape == (frames,):
+        with suppress(_SceneFaultError, ZipFormatError):
+            timestamps = np.frombuffer(_tensor_bytes(chunk, times, "timestamps"), np.int64)
+    return Origin(url if isinstance(url, str) and len(url) <= _MAX_URL else "", timestamps)
+
+
+def _image_rows(chunk: _Chunk, images: list[Any]) -> np.ndarray:
+    what = f"its {len(images)} images"
+    chunk.claim(_RECORD_BYTES * len(images), what)  # before any is looked at
+    rows = []
+    for frame, image in enumerate(images):
+        if not isinstance(image, TensorRecord) or image.dtype != "uint8" or len(image.shape) != 1:
+            raise _SceneFaultError(f"image {frame} is not a uint8 tensor with one axis")
+        start, size = _byte_range(chunk.entries, image, f"image {frame}")
+        rows.append((*chunk.entries[f"data/{image.storage}"], start, size))
+    chunk.claim(sum(row[-1] for row in rows), what)
+    return np.array(rows, _LOCATION)
+
+
+def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str) -> tuple[int, int]:
+    """First byte and number of bytes of a tensor inside its storage, both within what the file has."""
+    entry = entries.get(f"data/{tensor.storage}")
+    if entry is None or not tensor.contiguous:
+        raise _SceneFaultError(f"{what} has no plain storage in the file")
+    width = 1 if tensor.dtype == "uint8" else np.dtype(tensor.dtype).itemsize
+    count = prod(tensor.shape)
+    if (tensor.offset + count) * width > entry.size:
+        raise _SceneFaultError(f"{what} says {count} numbers, its storage has {entry.size // width}")
+    return tensor.offset * width, count * width
+
+
+def _tensor_bytes(chunk: _Chunk, tensor: TensorRecord, what: str) -> bytes:
+    start, size = _byte_range(chunk.entries, tensor, what)
+    return read_entry(chunk.descriptor, chunk.entries[f"data/{tensor.storage}"], start=start, size=size)
+
+
+def _checked_cameras(cameras: Any, frames: int) -> TensorRecord:
+    if not isinstance(cameras, TensorRecord) or cameras.dtype not in ("float32", "float64"):
+        raise _SceneFaultError("it has no tensor 'cameras' of float32")
+    if cameras.shape != (frames, CAMERA_COLUMNS):
+        raise _SceneFaultError(f"cameras have shape {cameras.shape}, {frames} images need ({frames}, {CAMERA_COLUMNS})")
+    return cameras
+
+
+def _read_cameras(chunk: _Chunk, cameras: TensorRecord) -> np.ndarray:
+    data = _tensor_bytes(chunk, cameras, "cameras")
+    return np.frombuffer(data, cameras.dtype).reshape(cameras.shape).astype(np.float32)
+
+
+def camera_faults(cameras: np.ndarray) -> dict[int, str]:
+    """Which of (v, 18) rows are no cameras, and why."""
+    rotations = cameras[:, 6:].astype(np.float64).reshape(-1, 3, 4)[:, :, :3]
+    with np.errstate(invalid="ignore", over="ignore"):
+        product = rotations @ rotations.transpose(0, 2, 1)
+        skew = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
+        finite = np.isfinite(cameras).all(axis=1)
+        mirrored = np.linalg.det(np.nan_to_num(rotations, posinf=0, neginf=0)) < 0
+        usable = finite & (skew <= ROTATION_TOLERANCE) & ~mirrored & (cameras[:, :2] > 0).all(axis=1)
+    faults = {}
+    for frame in np.flatnonzero(~usable).tolist():
+        if not finite[frame]:
+            faults[frame] = "its camera has numbers that are not finite"
+        elif not skew[frame] <= ROTATION_TOLERANCE:
+            faults[frame] = f"its camera's rotation is off by {skew[frame]:.2g}, more than {ROTATION_TOLERANCE}"
+        elif mirrored[frame]:
+            faults[frame] = "its camera's rotation is a mirror image"
+        else:
+            fx, fy = cameras[frame, :2]
+            faults[frame] = f"its focal lengths {fx:.3g} and {fy:.3g} are not above 0"
+    return faults

@@ -1,0 +1,1 @@
+"""From scenes to batches: order, clips, workers, cache, retries."""

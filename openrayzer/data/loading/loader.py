@@ -1,0 +1,202 @@
+"""Training clips: an endless stream of batches that depends on the seed alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from openrayzer.data.loading.clip_order import ClipOrder
+from openrayzer.data.loading.clips import BatchRoom, LoadedViews, Room, collate, read_clip
+from openrayzer.data.loading.device_copies import Mover
+from openrayzer.data.loading.frame_cache import CachedScenes, FrameCache
+from openrayzer.data.loading.numbered_batches import load_batches
+from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
+from openrayzer.settings import DataSettings, Source
+from openrayzer.types import Views
+
+Check = Callable[[Tensor, Tensor, Sequence[str]], None]
+"""Takes positions of context views (b, vc) and of target views (b, vt), and names of scenes; raises an InputError if
+the batch must not be used."""
+MAX_FAILURES_IN_A_ROW = 100
+"""So many scenes that fail one after another are no accident, and loading stops."""
+
+_NAMED = 3  # failures that the message then spells out
+_UNSUITABLE_NAMED = 20  # scenes of which a loading process says that they do not suit the view sampler
+
+
+class ClipLoader(Iterator[Views]):
+    """Batches of training clips, one per micro-batch, without end; ``build_loader`` makes it.
+
+    Attributes:
+        problems: what was wrong with the sources when they were opened, one sentence each.
+        epoch_size: clips of one epoch, over all ranks; see ``ClipOrder``.
+    """
+
+    def __init__(
+        self, batches: Iterator[LoadedViews], *, device: torch.device | str, problems: tuple[str, ...], epoch_size: int
+    ) -> None:
+        self._batches, self._device, self.problems, self.epoch_size = batches, device, problems, epoch_size
+
+    def __next__(self) -> Views:
+        return next(self._batches).views(self._device)
+
+
+def build_loader(
+    settings: DataSettings,
+    *,
+    batch_size_per_rank: int,
+    rank: int,
+    world_size: int,
+    seed: int,
+    start: int = 0,
+    accumulation: int = 1,
+    device: torch.device | str = "cpu",
+    check: Check | None = None,
+) -> ClipLoader:
+    """Open the training sources and start loading.
+
+    The clip at position p of the stream is a function of ``seed``, p and the optimizer step that it belongs to.
+    Micro-batch i of rank r holds the ``batch_size_per_rank`` positions from (i * world_size + r) * batch_size_per_rank
+    on; so a number of ranks, of micro-batches per step or of workers changes who loads a clip, never which clips a
+    step sees. A scene that cannot be used is replaced by the next one of the order, and the batch says so in
+    ``problems``.
+
+    Args:
+        settings: sources, view sampler, image size, workers.
+        batch_size_per_rank: clips per micro-batch.
+        rank: this process among ``world_size``.
+        seed: of order and choice of views.
+        start: micro-batch to start from, to resume.
+        accumulation: micro-batches per optimizer step, from which the step of a clip follows.
+        device: where the batches are wanted. Whole batches are copied to a GPU ahead of time. On other devices
+            only images are moved, and ``Views.to`` moves the rest.
+        check: checks every batch where it is loaded; on a GPU the host would have to wait for it.
+
+    Raises:
+        InputError: a source cannot be opened, or, later, too many scenes in a row fail.
+    """
+    problems = open_sources(settings.train)
+    order = ClipOrder(
+        [len(source.dataset) for source in settings.train],
+        weights=[source.weight for source in settings.train],
+        seed=seed,
+    )
+    load = _TrainingBatch(settings, order, batch_size_per_rank, rank, world_size, accumulation, check)
+    device = torch.device(device)
+    batches = load_batches(
+        load,
+        numbers=_From(start),
+        workers=settings.workers,
+        prefetch=settings.prefetch,
+        prepare=Mover(device) if device.type == "cuda" else None,
+    )
+    return ClipLoader(batches, device=device, problems=problems, epoch_size=order.epoch_size)
+
+
+def open_sources(sources: Sequence[Source]) -> tuple[str, ...]:
+    """Open every source; what was left out, one sentence each.
+
+    Raises:
+        InputError: names every source that cannot be opened.
+    """
+    failures = []
+    for source in sources:
+        try:
+            source.dataset.open()
+            if not len(source.dataset):
+                failures.append(f"{type(source.dataset).__name__} found no scenes")
+        except InputError as error:
+            failures.append(str(error))
+    if failures:
+        raise InputError("\n".join(failures))
+    return tuple(problem for source in sources for problem in source.dataset.problems)
+
+
+class _From:
+    """Endless whole numbers from a start."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self.start)
+
+
+class _TrainingBatch:
+    """Loads micro-batch number i of one rank."""
+
+    def __init__(
+        self,
+        settings: DataSettings,
+        order: ClipOrder,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        accumulation: int,
+        check: Check | None,
+    ) -> None:
+        self.settings, self.order, self.check = settings, order, check
+        self.datasets = [source.dataset for source in settings.train]
+        if settings.cache is not None:
+            cache = FrameCache(settings.cache.folder, settings.cache.gigabytes)
+            self.datasets = [CachedScenes(dataset, cache) for dataset in self.datasets]
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.clips_per_step = batch_size * world_size * accumulation
+        self.unsuitable = set[tuple[int, int]]()
+
+    def __call__(self, number: int) -> LoadedViews:
+        first = (number * self.world_size + self.rank) * self.batch_size
+        step = first // self.clips_per_step
+        sampler = self.settings.view_sampler.for_step(step, self.order.step_generator(step))
+        problems: list[str] = []
+        batch = BatchRoom(self.batch_size, self.settings.image_size)
+        clips = [
+            self._clip(first + place, sampler, step, problems, batch.of(place)) for place in range(self.batch_size)
+        ]
+        loaded = collate(clips, settings=self.settings, problems=problems)
+        if self.check is not None:
+            self.check(loaded.others["context"], loaded.others["target"], loaded.others["scenes"])
+        return loaded
+
+    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str], room: Room) -> Clip:
+        failures: list[str] = []
+        for attempt in range(MAX_FAILURES_IN_A_ROW):
+            source, scene = self.order.scene(position + attempt)
+            dataset = self.datasets[source]
+            try:
+                generator = self.order.generator(position, attempt)
+                num_frames = dataset.num_frames(scene)
+                choice = sampler.sample(dataset.key(scene), num_frames, generator, step)
+                changes = [
+                    (augmentation, self.order.augmentation_generator(position, attempt, number))
+                    for number, augmentation in enumerate(self.settings.augmentations)
+                ]
+                clip = read_clip(
+                    dataset,
+                    scene,
+                    choice,
+                    image_size=self.settings.image_size,
+                    changes=changes,
+                    room=room,
+                    scaled_decoding=self.settings.scaled_decoding,
+                )
+            except (BrokenSceneError, UnusableSceneError) as error:
+                failures.append(str(error))
+                problems += self._told(error, source, scene)
+                continue
+            return clip
+        last = "\n".join(failures[-_NAMED:])
+        raise InputError(f"{len(failures)} scenes in a row could not be used; the last ones:\n{last}")
+
+    def _told(self, error: Exception, source: int, scene: int) -> list[str]:
+        """What is said of a scene that another took the place of. A fault of the data is said each time, a scene that
+        does not suit the view sampler only once in each loading process, and no more than some of these.
+        """
+        if isinstance(error, UnusableSceneError):
+            if (source, scene) in self.unsuitable or len(self.unsuitable) > _UNSUITABLE_NAMED:
+                return []
+            self.unsuitable.add((source, scene))
+            if len(self.unsuitable) > _UNSUITABLE_NAMED:
+                return ["more scenes do not suit the view sampler as it is now; they are not named"]
+        return [f"{error}; the next scene was used instead"]

@@ -1,0 +1,1 @@
+"""Which frames of a scene a clip takes, and which of them are context and target."""

@@ -1,0 +1,103 @@
+"""View sampler ``overlap_curriculum``: windows as long as the wanted visual overlap allows, scene by scene."""
+
+from pathlib import Path
+
+import numpy as np
+
+from openrayzer.data.sampling.overlap_tables import read_overlap_tables
+from openrayzer.data.sampling.view_roles import NumViews, Order, Roles, RoleSampler, Split
+from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice
+
+
+@VIEW_SAMPLERS.register("overlap_curriculum")
+class OverlapCurriculum(RoleSampler):
+    """A window whose neighbouring context views overlap by a drawn amount, which shrinks with the optimizer step.
+
+    A fast camera gets short windows and a slow one long ones. An overlap is drawn between the current lower bound and
+    ``max_overlap``; the scene's table says how many frames apart two views have it; the window is (num_context - 1)
+    such intervals long, and never shorter than its views need. Its place is random, its ends are there, the other
+    views are random inside.
+
+    A scene takes part once the bound has fallen to what its closest frames overlap. Where a whole source has fewer
+    frames a second, lower ``max_overlap`` and ``start_min_overlap`` to what its tables begin with.
+
+    E-RayZer's schedules, 5 context and 5 target views, over 86,000 steps: min_overlap 0.5 for geometric overlap
+    (covisibility), 0.75 for semantic overlap (cosine of features). Both did equally well, frame distance (see
+    ``window_curriculum``) nearly so.
+
+    Args:
+        num_context: context views, 2 or more; or [smallest, largest], drawn for each optimizer step.
+        num_target: target views, 1 or more; or [smallest, largest].
+        table: a JSON file {scene: {interval in frames: overlap}}, or E-RayZer's folder of <scene>/covisibility.json;
+            ``openrayzer.data.overlap`` makes the former.
+        min_overlap: lower bound from ``curriculum_steps`` on.
+        max_overlap: upper bound, always.
+        start_min_overlap: lower bound at step 0; not below ``min_overlap``.
+        curriculum_steps: optimizer steps until the bound stops falling.
+        tolerance: how far beyond the ends of a scene's table the overlap may lie.
+        split: "rayzer", "lvsm" or "random", see ``window``.
+        order: "temporal" or "shuffled".
+
+    Raises:
+        InputError: the table cannot be read.
+
+    Source: E-RayZer, section "visual overlap curriculum", and its training code.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_context: NumViews,
+        num_target: NumViews,
+        table: Path,
+        min_overlap: float = 0.5,
+        max_overlap: float = 1.0,
+        start_min_overlap: float = 1.0,
+        curriculum_steps: int = 86_000,
+        tolerance: float = 0.05,
+        split: Split = "rayzer",
+        order: Order = "temporal",
+    ) -> None:
+        self.roles = Roles(num_context, num_target, split, order)
+        if self.roles.smallest.context < 2:
+            raise InputError(f"num_context must be 2 or more, got {num_context}")
+        if not 0 <= min_overlap <= start_min_overlap <= max_overlap <= 1:
+            raise InputError(
+                "0 <= min_overlap <= start_min_overlap <= max_overlap <= 1 must hold, got "
+                f"{min_overlap}, {start_min_overlap} and {max_overlap}"
+            )
+        if curriculum_steps < 1 or tolerance < 0:
+            raise InputError("curriculum_steps must be 1 or more, tolerance 0 or more")
+        self.num_context, self.num_target, self.table = num_context, num_target, table
+        self.min_overlap, self.max_overlap, self.start_min_overlap = min_overlap, max_overlap, start_min_overlap
+        self.curriculum_steps, self.tolerance = curriculum_steps, tolerance
+        self.curves = read_overlap_tables(table)
+
+    def lower_bound(self, step: int) -> float:
+        """The least overlap that may be drawn at an optimizer step."""
+        progress = min(1.0, step / self.curriculum_steps)
+        return self.start_min_overlap + progress * (self.min_overlap - self.start_min_overlap)
+
+    def difficulty(self, step: int) -> dict[str, float]:
+        return {"overlap_lower_bound": self.lower_bound(step)}
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
+        if key not in self.curves:
+            raise UnusableSceneError(f"scene {key!r} is not in the overlap table {self.table}")
+        counts = self.roles.draw(generator)
+        curve, overlap = self.curves[key], float(generator.uniform(self.lower_bound(step), self.max_overlap))
+        interval = curve.interval(overlap, tolerance=self.tolerance)
+        if interval is None:
+            raise UnusableSceneError(
+                f"scene {key!r} has no two views with overlap {overlap:.2f}: its table goes from "
+                f"{curve.overlaps.max():.2f} to {curve.overlaps.min():.2f}"
+            )
+        distance = max(counts.views - 1, round((counts.context - 1) * interval))
+        if num_frames - 1 < distance:
+            raise UnusableSceneError(
+                f"scene {key!r} has {num_frames} frames, overlap {overlap:.2f} of {counts.context} context views needs "
+                f"{distance + 1}"
+            )
+        start = int(generator.integers(num_frames - distance))
+        inner = generator.choice(distance - 1, counts.views - 2, replace=False) + start + 1
+        return self.roles.assign((start, start + distance), inner, counts, generator)

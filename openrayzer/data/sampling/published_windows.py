@@ -1,0 +1,92 @@
+"""View sampler ``published_windows``: the papers' schedules of growing windows, by name."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from openrayzer.data.sampling.view_roles import NumViews, Order, Split, bounds
+from openrayzer.data.sampling.view_samplers import WindowCurriculum
+from openrayzer.interfaces import VIEW_SAMPLERS, InputError
+
+Name = Literal[
+    "rayzer_dl3dv", "rayzer_re10k", "rayzer_objaverse", "xfactor_re10k", "xfactor_dl3dv", "xfactor_mvimgnet",
+    "xfactor_co3d", "pixelsplat_re10k",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Distances in frames from first to last view, shortest and longest; None: as short as the views allow."""
+
+    start: tuple[int | None, int]
+    end: tuple[int | None, int]
+    steps: int | None
+
+
+SCHEDULES: dict[Name, Schedule] = {
+    "rayzer_dl3dv": Schedule((48, 64), (64, 96), 30_000),
+    "rayzer_re10k": Schedule((96, 128), (128, 192), None),
+    "rayzer_objaverse": Schedule((24, 32), (48, 65), None),
+    "xfactor_re10k": Schedule((None, 40), (None, 100), 50_000),
+    "xfactor_dl3dv": Schedule((None, 5), (None, 10), 50_000),
+    "xfactor_mvimgnet": Schedule((None, 5), (None, 10), 50_000),
+    "xfactor_co3d": Schedule((None, 9), (None, 20), 50_000),
+    "pixelsplat_re10k": Schedule((25, 25), (25, 45), 150_000),
+}
+
+
+@VIEW_SAMPLERS.register("published_windows")
+class PublishedWindows(WindowCurriculum):
+    """``window_curriculum`` with the distances of a paper: schedule, start_min..start_max -> min..max, steps.
+
+        rayzer_dl3dv       48..64  -> 64..96      30,000 (16 context and 8 target views)
+        rayzer_re10k       96..128 -> 128..192    not stated
+        rayzer_objaverse   24..32  -> 48..65      not stated
+        xfactor_re10k      ..40    -> ..100       50,000
+        xfactor_dl3dv      ..5     -> ..10        50,000, as xfactor_mvimgnet
+        xfactor_co3d       ..9     -> ..20        50,000
+        pixelsplat_re10k   25      -> 25..45      150,000
+
+    Where no shortest distance stands, it is the one that the views need.
+
+    Args:
+        schedule: which of these.
+        num_context: context views, 1 or more; or [smallest, largest], see ``window``.
+        num_target: target views, 1 or more; or [smallest, largest].
+        curriculum_steps: optimizer steps until the distances stop growing; None for the paper's.
+        split: "rayzer", "lvsm" or "random", see ``window``.
+        order: "temporal" or "shuffled".
+
+    Raises:
+        InputError: the paper states no number of steps, and none is given; or its windows are too short for the views.
+
+    Source: RayZer's released configuration (DL3DV) and paper; XFactor's training code; pixelSplat's configuration.
+    """
+
+    def __init__(
+        self,
+        *,
+        schedule: Name,
+        num_context: NumViews,
+        num_target: NumViews,
+        curriculum_steps: int | None = None,
+        split: Split = "rayzer",
+        order: Order = "temporal",
+    ) -> None:
+        published = SCHEDULES[schedule]
+        steps = published.steps if curriculum_steps is None else curriculum_steps
+        if steps is None:
+            raise InputError(f"the paper of {schedule} states no number of steps; give curriculum_steps")
+        least = bounds(num_context)[1] + bounds(num_target)[1] - 1
+        (start_min, start_max), (end_min, end_max) = published.start, published.end
+        super().__init__(
+            num_context=num_context,
+            num_target=num_target,
+            start_min_frame_distance=least if start_min is None else start_min,
+            start_max_frame_distance=start_max,
+            min_frame_distance=least if end_min is None else end_min,
+            max_frame_distance=end_max,
+            curriculum_steps=steps,
+            split=split,
+            order=order,
+        )
+        self.schedule = schedule

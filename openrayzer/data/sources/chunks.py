@@ -1,0 +1,235 @@
+"""Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from openrayzer.data.chunk_files.format import INDEX_NAME, rows_to_cameras
+from openrayzer.data.chunk_files.scan import (
+    NoUsableSceneError,
+    SceneNames,
+    check_tables,
+    chunk_folder,
+    find_chunks,
+    read_names,
+    scene_problem,
+    shortened,
+)
+from openrayzer.data.chunk_files.side_index import (
+    FRAME_INDEX_NAME,
+    REMEDY,
+    FrameIndex,
+    FrameIndexError,
+    read_frame_index,
+)
+from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
+from openrayzer.data.chunk_files.zip_entries import ZipFormatError
+from openrayzer.data.origins import Origin
+from openrayzer.data.pixels.decoding import ImageError, decode_image
+from openrayzer.data.pixels.scaled_decoding import wanted_size
+from openrayzer.data.sources.lazy_scenes import read_lines
+from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
+from openrayzer.machine.plain_files import file_state
+
+LOG = logging.getLogger(__name__)
+
+_CACHED_TABLES = 32 * 2**20  # bytes, some 2500 scenes of 100 frames
+_SCAN_THREADS = 8
+
+
+@DATASETS.register("chunks")
+class Chunks(Dataset):
+    """pixelSplat's .torch chunks, read in place: no conversion, and nothing in the files can run code.
+
+    Opening checks every scene of every chunk, unless there are more than ``scan_limit`` chunks and ``index.json``
+    names their scenes: then it is believed, and a scene is checked when it is first used (``num_frames`` and ``read``
+    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of the chunks used last, up to
+    32 MiB. A side index, which ``tools/prepare_data.py index`` makes, spares looking through chunks, which every clip
+    needs as soon as the tables take more than that; one that does not fit is not used.
+
+    Args:
+        root: folder with the folders train and test.
+        split: which of its folders.
+        scan_limit: number of chunks up to which opening checks them all; some 0.1 s each per 100 MB of small frames.
+        frame_index: the side index; None for frame_index.bin beside the chunks, where there is one.
+        posed: whether the scenes have cameras; false reads any scene without them.
+        scenes: text file that names the scenes to use, one a line; None for all.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        split: str = "train",
+        scan_limit: int = 64,
+        frame_index: Path | None = None,
+        posed: bool = True,
+        scenes: Path | None = None,
+    ) -> None:
+        if scan_limit < 0:
+            raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
+        self.root, self.split, self.scan_limit = root, split, scan_limit
+        self.frame_index, self.posed, self.scenes = frame_index, posed, scenes
+        self._index: FrameIndex | None = None
+        self._place_in_index: list[int] = []
+        self._keys: list[str] = []
+        self._chunk_of: list[int] = []
+        self._num_frames: list[int] = []  # -1 until the scene's chunk has been looked at
+        self._chunks: list[Path] = []
+        self._tables: OrderedDict[int, dict[str, SceneTable]] = OrderedDict()
+        self._cached_bytes = 0
+
+    def open(self) -> None:
+        folder = chunk_folder(self.root, self.split)
+        self._chunks = find_chunks(folder)
+        self._keys, self._chunk_of, self._num_frames = [], [], []
+        self._tables.clear()
+        self._cached_bytes = 0
+        problems: list[str] = []
+        self._index = self._read_index(folder, problems)
+        if self._index is None:
+            self._look_through(folder, problems)
+        else:
+            self._keys, self._chunk_of = self._index.keys, self._index.chunk_of
+            self._num_frames = self._index.num_frames
+            problems += self._index.problems
+        self._choose(problems)
+        self.problems = tuple(problems)
+        if not self._keys:
+            raise NoUsableSceneError(f"no usable scene in {folder}: {shortened(problems) or 'its chunks are empty'}")
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, scene: int) -> str:
+        return self._keys[scene]
+
+    def num_frames(self, scene: int) -> int:
+        """Length of the original sequence.
+
+        Raises:
+            BrokenSceneError: the scene was not checked when the source was opened, and cannot be used.
+        """
+        if self._num_frames[scene] < 0:
+            self._num_frames[scene] = self._table(scene).num_frames
+        return self._num_frames[scene]
+
+    def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        return Frames.joined(self.stream(scene, frames))
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
+        table, path = self._table(scene), self._chunks[self._chunk_of[scene]]
+        for frame in frames:
+            known = 0 <= frame < table.num_frames
+            fault = table.frame_faults.get(frame, "") if known else f"the scene has {table.num_frames} frames"
+            if fault:
+                raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {fault}")
+        cameras = rows_to_cameras(table.cameras[list(frames)]) if self.posed else (None, None)
+        with open_descriptor(path) as descriptor:
+            for place, frame in enumerate(frames):
+                try:
+                    image = decode_image(table.image_bytes(descriptor, frame), covering=wanted_size())
+                except (ImageError, ZipFormatError) as error:
+                    raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {error}") from error
+                one = slice(place, place + 1)
+                yield Frames([image], *(part if part is None else part[one] for part in cameras))
+
+    def version(self, scene: int, frame: int) -> tuple[str, str]:
+        path = self._chunks[self._chunk_of[scene]]
+        return f"{path.absolute()} {self.posed} {self._keys[scene]} {frame}", file_state(path)
+
+    def origin(self, scene: int) -> Origin:
+        """What the chunk itself says; a side index does not hold it."""
+        return self._table_in_chunk(scene).origin
+
+    def _table(self, scene: int) -> SceneTable:
+        if self._index is not None:
+            return self._index.table(self._place_in_index[scene])
+        return self._table_in_chunk(scene)
+
+    def _table_in_chunk(self, scene: int) -> SceneTable:
+        chunk, key = self._chunk_of[scene], self._keys[scene]
+        path = self._chunks[chunk]
+        if chunk not in self._tables:
+            tables: dict[str, SceneTable] = {}
+            for table in read_chunk_table(path, posed=self.posed):
+                if table.key not in tables or tables[table.key].fault:
+                    tables[table.key] = table
+            self._keep(chunk, tables)
+        self._tables.move_to_end(chunk)
+        found = self._tables[chunk].get(key)
+        if found is None:
+            raise BrokenSceneError(f"{path}: it has no scene {key!r}, although {INDEX_NAME} says so")
+        if found.fault:
+            raise BrokenSceneError(scene_problem(path, found))
+        return found
+
+    def _keep(self, chunk: int, tables: dict[str, SceneTable]) -> None:
+        """Remember the tables of a chunk, and forget those not used for longest where memory does not suffice."""
+        self._tables[chunk] = tables
+        self._cached_bytes += _memory(tables)
+        while self._cached_bytes > _CACHED_TABLES and len(self._tables) > 1:
+            _, forgotten = self._tables.popitem(last=False)
+            self._cached_bytes -= _memory(forgotten)
+
+    def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
+        """The side index where there is one that fits; else None, and a sentence in ``problems``."""
+        path = self.frame_index or folder / FRAME_INDEX_NAME
+        if self.frame_index is None and not os.path.lexists(path):
+            return None
+        try:
+            return read_frame_index(path, self._chunks, posed=self.posed)
+        except FrameIndexError as error:
+            problems.append(f"{path} is not used: {error}; {REMEDY}")
+            return None
+
+    def _choose(self, problems: list[str]) -> None:
+        """Keep the scenes that are asked for."""
+        places = list(range(len(self._keys)))
+        if self.scenes is not None:
+            listed = read_lines(self.scenes)
+            places = [place for place in places if self._keys[place] in listed]
+            absent = list(listed.keys() - set(self._keys))
+            if absent:
+                problems.append(f"{self.scenes}: {len(absent)} scene(s) are not there, such as {min(absent)!r}")
+        self._place_in_index = places
+        self._keys = [self._keys[place] for place in places]
+        self._chunk_of = [self._chunk_of[place] for place in places]
+        self._num_frames = [self._num_frames[place] for place in places]
+
+    def _look_through(self, folder: Path, problems: list[str]) -> None:
+        """Find the scenes without a side index."""
+        listed = read_names(folder, self._chunks, problems)
+        names = SceneNames(self._chunks, listed, problems)
+        if len(self._chunks) > self.scan_limit:
+            LOG.info(
+                "%s has no side index: whatever is read, a chunk is looked through; "
+                "python tools/prepare_data.py index %s makes one that spares it",
+                folder, self.root,
+            )  # fmt: skip
+            for key, chunk in listed.items():
+                names.take(key, chunk)
+                self._add(key, chunk, -1)
+        trusted = set(self._chunk_of)
+        unknown = [chunk for chunk in range(len(self._chunks)) if chunk not in trusted]
+        read = partial(read_chunk_table, posed=self.posed)
+        with ThreadPoolExecutor(_SCAN_THREADS) as pool:
+            looked = pool.map(lambda chunk: check_tables(self._chunks[chunk], read), unknown)
+            for chunk, checked in zip(unknown, looked, strict=True):
+                for place in names.choose(chunk, checked):
+                    self._add(checked.scenes[place].key, chunk, checked.scenes[place].num_frames)
+
+    def _add(self, key: str, chunk: int, num_frames: int) -> None:
+        self._keys.append(key)
+        self._chunk_of.append(chunk)
+        self._num_frames.append(num_frames)
+
+
+def _memory(tables: dict[str, SceneTable]) -> int:
+    """Bytes that the tables of a chunk take, roughly."""
+    arrays = (array for table in tables.values() for array in (table.images, table.cameras, table.origin.timestamps))
+    return sum(array.nbytes for array in arrays) + 1000 * len(tables)

@@ -1,0 +1,175 @@
+"""Dataset ``colmap``: COLMAP's sparse models beside their images."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from openrayzer.data.pixels.lens_distortion import Lens, LensError, check_lens
+from openrayzer.data.sources.colmap_model import ColmapCamera, ColmapImage, read_cameras, read_images
+from openrayzer.data.sources.image_scenes import (
+    IMAGE_SUFFIXES,
+    ImageScene,
+    ImageScenes,
+    PosedFrame,
+    image_sides,
+    posed_scene,
+)
+from openrayzer.data.sources.lazy_scenes import nothing_found, relative_key
+from openrayzer.interfaces import DATASETS
+from openrayzer.machine.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
+
+MODEL_FOLDERS = ("sparse", "sparse/0", "colmap/sparse/0", "colmap/sparse", "dense/sparse", ".")
+"""Where a scene's model may be, the first that is there."""
+
+_OURS = {  # models that are ours by another name, whose further parameters are our coefficients
+    "SIMPLE_PINHOLE": "opencv", "PINHOLE": "opencv", "SIMPLE_RADIAL": "opencv", "RADIAL": "opencv",
+    "OPENCV": "opencv", "FULL_OPENCV": "opencv", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
+    "OPENCV_FISHEYE": "fisheye", "SIMPLE_FISHEYE": "fisheye", "FISHEYE": "fisheye",
+}  # fmt: skip
+_ONE_FOCAL = frozenset({"RADIAL", "RADIAL_FISHEYE"})
+"""Models with one focal length, besides those called simple."""
+
+
+@DATASETS.register("colmap")
+class Colmap(ImageScenes):
+    """COLMAP's sparse models, text or binary: lens distortion is removed when a frame is read.
+
+    A scene is a folder with ``images`` and a model in ``sparse/0`` or ``sparse``. Its frames are all its images, in
+    natural order; those that the model did not register are missing. Cameras of rarer models (FOV, thin prism) need
+    pycolmap.
+
+    Args:
+        root: a scene, or a folder with scenes at any depth up to 6.
+        images: folder of a scene's images; images_4 would hold smaller ones.
+        model: folder of a scene's model; None looks in the usual places.
+        scenes: text file that names the scenes to use, one a line; None for all.
+        scan_limit: number of scenes up to which opening looks into them all; the models' tables are read for it.
+        follow_links: whether links may lead out of ``root``.
+    """
+
+    posed = True
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        images: str = "images",
+        model: str | None = None,
+        scenes: Path | None = None,
+        scan_limit: int = 64,
+        follow_links: bool = False,
+    ) -> None:
+        super().__init__()
+        self.root, self.images, self.scenes = root, images, scenes
+        self.folders = MODEL_FOLDERS if model is None else (model,)
+        self.scan_limit, self.follow_links = scan_limit, follow_links
+
+    def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        require_folder(self.root)
+        folders = find_folders(self.root, _has_model, follow_links=self.follow_links, problems=problems)
+        scenes = dict.fromkeys(self._scene_of(folder) for folder in folders)
+        places = [(relative_key(scene, self.root), scene) for scene in scenes]
+        if not places:
+            what = f"no COLMAP model in {self.root} or the folders below it: looked for cameras.bin or cameras.txt"
+            raise nothing_found(what, problems)
+        return places
+
+    def _scene_of(self, folder: Path) -> Path:
+        """The scene of a model's folder: the nearest above it that has images, within the root."""
+        for above in (folder, *folder.parents):
+            if (above / self.images).is_dir() and above != folder / self.images:
+                return above
+            if above == self.root:
+                break
+        return folder
+
+    def load(self, place: Path) -> ImageScene:
+        root = None if self.follow_links else self.root
+        folder = next((place / name for name in self.folders if _is_model(place / name)), None)
+        if folder is None:
+            raise FileError(f"there is no model in {', '.join(self.folders)}")
+        cameras = read_cameras(folder, root=root)
+        lenses = {number: camera if isinstance(camera, str) else lens_of(camera) for number, camera in cameras.items()}
+        there = Listing(place / self.images)
+        registered: dict[str, list[ColmapImage]] = {}
+        for image in read_images(folder, root=root):
+            registered.setdefault(_file(image.name, place), []).append(image)
+        below = {name.rpartition("/")[0] for name in registered} | {""}
+        files = {f"{up}/{file}".lstrip("/") for up in below if ".." not in up for file in there.files(up or ".")
+                 if Path(file).suffix.lower() in IMAGE_SUFFIXES}  # fmt: skip
+        entries = [(name, registered.get(name, [])) for name in sorted(files | registered.keys(), key=natural_order)]
+        return posed_scene(place, entries, lambda entry: _frame(*entry, lenses, there, self.images))
+
+
+def _has_model(files: list[str]) -> bool:
+    return bool({"cameras.bin", "cameras.txt"} & set(files)) and bool({"images.bin", "images.txt"} & set(files))
+
+
+def _is_model(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("cameras.bin", "cameras.txt"))
+
+
+def _file(name: str, place: Path) -> str:
+    try:
+        return inner_name(name, place)
+    except FileError:
+        return name  # stays a name of its own; ``_frame`` says what is wrong with it
+
+
+def _frame(
+    name: str, registered: list[ColmapImage], lenses: Mapping[int, Lens | str], there: Listing, images: str
+) -> PosedFrame:
+    file = inner_name(name, there.scene)
+    if not registered:
+        raise FileError(f"{name} was not registered by COLMAP")
+    if len(registered) > 1:
+        raise FileError(f"{name} is registered {len(registered)} times")
+    if file not in there:
+        raise FileError(f"{name} is not in {there.scene}")
+    lens = lenses.get(registered[0].camera, f"it is of camera {registered[0].camera}, which is not there")
+    if isinstance(lens, str):
+        raise FileError(lens)
+    return PosedFrame(f"{images}/{file}", _camera_to_world(registered[0]), lens)
+
+
+def lens_of(camera: ColmapCamera) -> Lens | str:
+    """The lens of a camera, or why there is none.
+
+    Raises:
+        InputError: its model needs pycolmap, which is not installed.
+    """
+    try:
+        size = image_sides(camera.height, camera.width)
+        if camera.model == "EQUIRECTANGULAR":
+            raise LensError("a panorama is no picture of a pinhole camera")
+        parameters = camera.parameters
+        focals = 1 if camera.model in _ONE_FOCAL or camera.model.startswith("SIMPLE_") else 2
+        (cx, cy), rest = parameters[focals : focals + 2], parameters[focals + 2 :]
+        model = _OURS.get(camera.model, camera.model)
+        lens = Lens(
+            (parameters[0], parameters[focals - 1], cx, cy), size, model, rest if camera.model in _OURS else parameters
+        )
+        check_lens(lens)
+    except (FileError, LensError) as error:
+        return f"its camera cannot be used: {error}"
+    return lens
+
+
+def _camera_to_world(image: ColmapImage) -> np.ndarray:
+    quaternion = np.array(image.quaternion)
+    length = np.linalg.norm(quaternion)
+    if not 0.5 < length < 2 or not np.isfinite(image.translation).all():
+        raise FileError(f"{image.name} has no usable pose: quaternion {quaternion.tolist()}")
+    w, x, y, z = quaternion / length
+    rotation = np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+    c2w = np.eye(4)
+    c2w[:3, :3] = rotation.T
+    c2w[:3, 3] = -rotation.T @ image.translation
+    return c2w

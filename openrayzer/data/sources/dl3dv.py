@@ -1,0 +1,228 @@
+"""Dataset ``dl3dv``: DL3DV as it is downloaded, and any other nerfstudio ``transforms.json``."""
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from openrayzer.data.pixels.lens_distortion import Lens
+from openrayzer.data.sources.image_scenes import (
+    NO_LENS,
+    ImageScene,
+    ImageScenes,
+    PosedFrame,
+    image_sides,
+    number,
+    pose_matrix,
+    posed_scene,
+)
+from openrayzer.data.sources.lazy_scenes import nothing_found, relative_key
+from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.machine.plain_files import (
+    FileError,
+    Listing,
+    find_folders,
+    inner_name,
+    natural_order,
+    read_json_object,
+    require_folder,
+)
+
+TABLE = "transforms.json"
+INNER = "nerfstudio"
+"""Folder of a scene that holds everything in DL3DV's benchmark; no part of the scene's name."""
+
+OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0, 1.0])
+"""Signs of a camera's axes: OpenGL's y points up and its z backwards."""
+
+_PERSPECTIVE, _FISHEYE = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"), ("k1", "k2", "k3", "k4")
+_CAMERA_KEYS = {"w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", *_PERSPECTIVE}
+_MODELS = {
+    "OPENCV": ("opencv", _PERSPECTIVE),
+    "FULL_OPENCV": ("opencv", _PERSPECTIVE),
+    "PINHOLE": ("opencv", _PERSPECTIVE),
+    "SIMPLE_PINHOLE": ("opencv", _PERSPECTIVE),
+    "SIMPLE_RADIAL": ("opencv", _PERSPECTIVE),
+    "RADIAL": ("opencv", _PERSPECTIVE),
+    "PERSPECTIVE": ("opencv", _PERSPECTIVE),
+    "OPENCV_FISHEYE": ("fisheye", _FISHEYE),
+}
+
+
+@DATASETS.register("dl3dv")
+class Dl3dv(ImageScenes):
+    """DL3DV's raw scenes, and any nerfstudio transforms.json: lens distortion is removed when a frame is read.
+
+    Frames are those that transforms.json lists, in natural order of their file names. Its intrinsics belong to the
+    image size it states; the images may be smaller. Poses are turned from OpenGL's axes to OpenCV's; nerfstudio's
+    world frame is undone where ``applied_transform`` says how.
+
+    Args:
+        root: a scene, or a folder with scenes at any depth up to 6; a scene holds transforms.json.
+        reductions: how many times smaller the images may be: of ``images/0001.png`` in transforms.json, 4 is
+            ``images_4/0001.png`` and 1 is ``images/0001.png``. The first folder that has all images is read, or the
+            one with most of them.
+        scenes: text file that names the scenes to use, one a line; None for all.
+        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
+        follow_links: whether links may lead out of ``root``.
+    """
+
+    posed = True
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        reductions: tuple[int, ...] = (4, 8, 1, 2),
+        scenes: Path | None = None,
+        scan_limit: int = 256,
+        follow_links: bool = False,
+    ) -> None:
+        super().__init__()
+        if not reductions or min(reductions) < 1:
+            raise InputError(f"reductions must be whole numbers of 1 or more, got {list(reductions)}")
+        self.root, self.reductions, self.scenes = root, reductions, scenes
+        self.scan_limit, self.follow_links = scan_limit, follow_links
+
+    def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        require_folder(self.root)
+        found = find_folders(self.root, lambda files: TABLE in files, follow_links=self.follow_links, problems=problems)
+        places = [(relative_key(_named(folder, self.root), self.root), folder / TABLE) for folder in found]
+        if not places:
+            raise nothing_found(f"no scenes: looked for {TABLE} in {self.root} and the folders below it", problems)
+        return places
+
+    def load(self, place: Path) -> ImageScene:
+        folder, table = place.parent, read_json_object(place, root=None if self.follow_links else self.root)
+        listed = table.pop("frames", None)
+        if not isinstance(listed, list) or not listed:
+            raise FileError("it lists no frames")
+        entries = [entry if isinstance(entry, dict) else {} for entry in listed]
+        own = [bool(entry.keys() & _CAMERA_KEYS) for entry in entries]
+        shared = NO_LENS if all(own) else _lens(table)
+        world, images = _world_from_stated(table), _ImageFolders(folder, self.reductions, entries)
+
+        def read(entry: dict[str, Any]) -> PosedFrame:
+            file = images.find(inner_name(entry.get("file_path"), folder))
+            lens = _lens(table | entry) if entry.keys() & _CAMERA_KEYS else shared
+            return PosedFrame(file, world @ pose_matrix(entry.get("transform_matrix")) * OPENGL_TO_OPENCV, lens)
+
+        return posed_scene(folder, _in_order(entries, folder), read)
+
+
+def _named(folder: Path, root: Path) -> Path:
+    return folder.parent if folder.name == INNER and folder != root else folder
+
+
+def _in_order(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
+    """Entries in natural order of their file names; one without a usable name stays behind the one before it, and
+    what is listed once more comes last, so that neither shifts the others.
+    """
+    seen: set[str] = set()
+    keys, key = [], natural_order("")
+    for entry in entries:
+        repeated = False
+        try:
+            name = inner_name(entry.get("file_path"), folder)
+            repeated, key = name in seen, natural_order(name)
+            seen.add(name)
+        except FileError:
+            pass  # whoever reads the entry names the fault
+        keys.append((repeated, key))
+    order = sorted(range(len(entries)), key=keys.__getitem__)
+    return [entries[place] for place in order]
+
+
+class _ImageFolders:
+    """Where the images of one scene are; those that were listed in one folder are all read from one.
+
+    Args:
+        scene: folder of the scene.
+        reductions: how many times smaller the images may be, the preferred first.
+        entries: what the scene lists.
+    """
+
+    def __init__(self, scene: Path, reductions: tuple[int, ...], entries: Iterable[Mapping[str, Any]]) -> None:
+        self.reductions, self.there = reductions, Listing(scene)
+        self._listed: dict[str, set[str]] = {}  # of each stated folder
+        self._by_stem: dict[str, dict[str, str]] = {}
+        self._chosen: dict[str, str] = {}
+        for entry in entries:
+            with contextlib.suppress(FileError):  # whoever reads the entry names the fault
+                path = PurePosixPath(inner_name(entry.get("file_path"), scene))
+                self._listed.setdefault(path.parent.as_posix(), set()).add(path.name)
+
+    def find(self, name: str) -> str:
+        """The file of a stated name, relative to the scene; a smaller copy may be of another kind.
+
+        Raises:
+            FileError: it is not there.
+        """
+        path = PurePosixPath(name)
+        folder = self._folder(path.parent.as_posix())
+        file = self._file(folder, path.name)
+        if not file:
+            raise FileError(f"{path.name} is not in {folder}")
+        return f"{folder}/{file}"
+
+    def _folder(self, stated: str) -> str:
+        """The first folder with all images that are listed in a stated one, else the one with most of them."""
+        if stated not in self._chosen:
+            folders = [stated + (f"_{by}" if by > 1 else "") for by in self.reductions]
+            listed, most = self._listed.get(stated, set()), -1
+            for folder in filter(self.there.files, folders):
+                there = sum(bool(self._file(folder, name)) for name in listed)
+                if there > most:
+                    self._chosen[stated], most = folder, there
+                if there == len(listed):
+                    break
+            if most < 0:
+                raise FileError(
+                    f"{stated} is not there: the scene has none of the folders {', '.join(folders)} with images"
+                )
+        return self._chosen[stated]
+
+    def _file(self, folder: str, name: str) -> str:
+        """Name of a stated image in one of the folders; empty if it is not there."""
+        files = self.there.files(folder)
+        if name in files:
+            return name
+        if folder not in self._by_stem:
+            self._by_stem[folder] = {PurePosixPath(file).stem: file for file in sorted(files)}
+        stems = self._by_stem[folder]
+        return stems.get(PurePosixPath(name).stem) or stems.get(name) or ""  # NeRF's own scenes leave out the suffix
+
+
+def _lens(stated: Mapping[str, Any]) -> Lens:
+    """The camera that a table, or a frame of it, states."""
+    fisheye = stated.get("is_fisheye") or False  # instant-ngp's way to say it
+    model = stated.get("camera_model") or ("OPENCV_FISHEYE" if fisheye else "OPENCV")
+    if not isinstance(model, str) or model not in _MODELS:
+        raise FileError(f"its camera_model is {model!r:.60}; known: {', '.join(sorted(_MODELS))}")
+    kind, names = _MODELS[model]
+    if fisheye not in (False, True) or (fisheye and kind != "fisheye"):
+        raise FileError(f"its is_fisheye is {fisheye!r:.60}, but its camera_model {model}")
+    height, width = image_sides(stated.get("h"), stated.get("w"))
+    if "camera_angle_x" in stated and not stated.keys() & {"fl_x", "fl_y"}:
+        angle = number(stated["camera_angle_x"], "camera_angle_x")
+        fx = fy = width / (2 * math.tan(angle / 2)) if 0 < angle < math.pi else 0.0
+    else:
+        fx, fy = number(stated.get("fl_x"), "fl_x"), number(stated.get("fl_y"), "fl_y")
+    if min(fx, fy) <= 0:
+        raise FileError(f"its focal lengths {fx:g} and {fy:g} are not above 0")
+    cx, cy = number(stated.get("cx", width / 2), "cx"), number(stated.get("cy", height / 2), "cy")
+    coefficients = [number(stated.get(name, 0.0), name) for name in names]
+    return Lens((fx, fy, cx, cy), (height, width), kind, tuple(coefficients))
+
+
+def _world_from_stated(table: Mapping[str, Any]) -> np.ndarray:
+    """The rigid motion (4, 4) from the stated world frame to the one that ``applied_transform`` began with."""
+    if table.get("applied_transform") is None:
+        return np.eye(4)
+    applied = pose_matrix(table["applied_transform"])
+    if not np.allclose(applied[:3, :3] @ applied[:3, :3].T, np.eye(3), atol=1e-3):
+        raise FileError("its applied_transform is no rigid motion")
+    return np.linalg.inv(applied)

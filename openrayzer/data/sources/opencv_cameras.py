@@ -1,0 +1,106 @@
+"""Dataset ``opencv_cameras``: the prepared scenes of Long-LRM and official RayZer."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from openrayzer.data.pixels.lens_distortion import Lens
+from openrayzer.data.sources.image_scenes import (
+    ImageScene,
+    ImageScenes,
+    PosedFrame,
+    camera_to_world,
+    image_sides,
+    number,
+    posed_scene,
+)
+from openrayzer.data.sources.lazy_scenes import nothing_found, read_lines, relative_key
+from openrayzer.interfaces import DATASETS
+from openrayzer.machine.plain_files import (
+    FileError,
+    Listing,
+    find_folders,
+    inner_name,
+    read_json_object,
+    require_folder,
+)
+
+TABLE = "opencv_cameras.json"
+
+
+@DATASETS.register("opencv_cameras")
+class OpencvCameras(ImageScenes):
+    """Long-LRM's and official RayZer's opencv_cameras.json: undistorted images with world-to-camera matrices.
+
+    Frames are in the order of the table. Links must not leave the folder of the root.
+
+    Args:
+        root: a folder with scenes at any depth up to 6, or a list: a text file of paths to the tables, relative to its
+            folder, one a line.
+        scenes: text file that names the scenes to use, one a line; None for all.
+        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
+        follow_links: whether links, and the lines of a list, may lead out of the root's folder.
+    """
+
+    posed = True
+
+    def __init__(
+        self, *, root: Path, scenes: Path | None = None, scan_limit: int = 256, follow_links: bool = False
+    ) -> None:
+        super().__init__()
+        self.root, self.scenes, self.scan_limit, self.follow_links = root, scenes, scan_limit, follow_links
+
+    @property
+    def folder(self) -> Path:
+        """What links must not leave."""
+        return self.root.parent if self.root.is_file() else self.root
+
+    def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        if self.root.is_file():
+            places = list(self._listed(problems))
+        else:
+            require_folder(self.root)
+            found = find_folders(
+                self.root, lambda files: TABLE in files, follow_links=self.follow_links, problems=problems
+            )
+            places = [(relative_key(folder, self.root), folder / TABLE) for folder in found]
+        if not places:
+            raise nothing_found(f"no scenes: looked for {TABLE} in {self.root}", problems)
+        return places
+
+    def _listed(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        for line, number_ in read_lines(self.root).items():
+            try:
+                name = line if self.follow_links else inner_name(line, self.folder)
+            except FileError as error:
+                problems.append(f"{self.root}, line {number_}: {error}")
+                continue
+            place = self.folder / name
+            if place.is_file():
+                folder = place.parent
+                inside = folder.is_relative_to(self.folder)
+                yield relative_key(folder, self.folder if inside else folder.parent), place
+            else:
+                problems.append(f"{self.root}, line {number_}: there is no file {place}")
+
+    def load(self, place: Path) -> ImageScene:
+        table = read_json_object(place, root=None if self.follow_links else self.folder)
+        listed = table.get("frames")
+        if not isinstance(listed, list) or not listed:
+            raise FileError("it lists no frames")
+        there = Listing(place.parent)
+        return posed_scene(place.parent, listed, lambda entry: _frame(entry, there))
+
+    def confines(self, table: ImageScene) -> Path:
+        return self.folder
+
+
+def _frame(entry: Any, there: Listing) -> PosedFrame:
+    if not isinstance(entry, dict):
+        raise FileError(f"it is {entry!r:.60}, not an object")
+    file = inner_name(entry.get("file_path"), there.scene)
+    if file not in there:
+        raise FileError(f"{file} is not there")
+    fx, fy, cx, cy = (number(entry.get(name), name) for name in ("fx", "fy", "cx", "cy"))
+    lens = Lens((fx, fy, cx, cy), image_sides(entry.get("h"), entry.get("w")))
+    return PosedFrame(file, camera_to_world(entry.get("w2c")), lens)

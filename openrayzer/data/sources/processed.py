@@ -1,0 +1,111 @@
+"""Dataset ``processed``: what LVSM's and Open-RayZer's process_data.py writes."""
+
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from openrayzer.data.pixels.lens_distortion import Lens
+from openrayzer.data.sources.image_scenes import (
+    ImageScene,
+    ImageScenes,
+    PosedFrame,
+    camera_to_world,
+    number,
+    posed_scene,
+)
+from openrayzer.data.sources.lazy_scenes import nothing_found, read_lines
+from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.machine.plain_files import FileError, Listing, read_json_object
+
+LIST = "full_list.txt"
+METADATA = "metadata"
+_LONGEST = 3  # last parts of a path that are tried below another folder: images/<scene>/00000.png
+
+
+@DATASETS.register("processed")
+class Processed(ImageScenes):
+    """LVSM's and Open-RayZer's processed folders, read through full_list.txt.
+
+    The paths in the list and in the scenes' files were written on another machine, or relative to another folder: what
+    is not where the list says is looked for relative to the list's folder, images always relative to the folder that
+    holds the scene's ``metadata``. Frames are in the order of the scene's file.
+
+    Args:
+        root: the folder that holds full_list.txt, or a list of this kind by another name.
+        scenes: text file that names the scenes to use, one a line; None for all.
+        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
+        follow_links: whether links may lead out of a scene's folders.
+    """
+
+    posed = True
+
+    def __init__(
+        self, *, root: Path, scenes: Path | None = None, scan_limit: int = 256, follow_links: bool = False
+    ) -> None:
+        super().__init__()
+        self.root, self.scenes, self.scan_limit, self.follow_links = root, scenes, scan_limit, follow_links
+
+    def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
+        path = self.root if self.root.is_file() else self.root / LIST
+        if not path.is_file():
+            raise InputError(f"there is no {path}; root must be the folder that holds {LIST}, or such a list")
+        places = []
+        for line, number_ in read_lines(path).items():
+            place = _find_table(line, path.parent)
+            if place is None:
+                problems.append(
+                    f"{path}, line {number_}: there is no file {line}, nor one of its name in {path.parent}"
+                )
+            else:
+                places.append((place.stem, place))
+        if not places:
+            raise nothing_found(f"{path} names no scene that is there", problems)
+        return places
+
+    def load(self, place: Path) -> ImageScene:
+        folder = _folder_of(place)
+        table = read_json_object(place, root=None if self.follow_links else folder)
+        listed = table.get("frames")
+        if not isinstance(listed, list) or not listed:
+            raise FileError("it lists no frames")
+        there = Listing(folder)
+        return posed_scene(folder, listed, lambda entry: _frame(entry, there))
+
+    def confines(self, table: ImageScene) -> Path:
+        return table.folder
+
+
+def _find_table(line: str, folder: Path) -> Path | None:
+    tails = [Path(*PurePosixPath(line).parts[-count:]) for count in (2, 3, 1)]
+    candidates = [folder / line, *(folder / tail for tail in tails if ".." not in tail.parts)]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _folder_of(place: Path) -> Path:
+    return place.parent.parent if place.parent.name == METADATA else place.parent
+
+
+def _find_image(stated: Any, there: Listing) -> str:
+    """The image of a stated path, relative to the scene's folder: the longest end of the path that is there."""
+    if not isinstance(stated, str) or not stated.strip() or "\0" in stated:
+        raise FileError(f"its image_path is {stated!r:.60}")
+    parts = PurePosixPath(stated.replace("\\", "/")).parts
+    if ".." in parts[-_LONGEST:]:
+        raise FileError(f"its file name {stated!r:.120} leaves the scene's folder")
+    for count in range(min(_LONGEST, len(parts)), 0, -1):
+        tail = PurePosixPath(*parts[-count:])
+        if not tail.is_absolute() and tail.as_posix() in there:
+            return tail.as_posix()
+    raise FileError(f"{stated} is not there, nor {PurePosixPath(*parts[-_LONGEST:])} in {there.scene}")
+
+
+def _frame(entry: Any, there: Listing) -> PosedFrame:
+    if not isinstance(entry, dict):
+        raise FileError(f"it is {entry!r:.60}, not an object")
+    stated = entry.get("fxfycxcy")
+    if not isinstance(stated, list) or len(stated) != 4:
+        raise FileError(f"its fxfycxcy is {stated!r:.60}, not 4 numbers")
+    fx, fy, cx, cy = (number(value, name) for value, name in zip(stated, ("fx", "fy", "cx", "cy"), strict=True))
+    return PosedFrame(
+        _find_image(entry.get("image_path"), there), camera_to_world(entry.get("w2c")), Lens((fx, fy, cx, cy))
+    )

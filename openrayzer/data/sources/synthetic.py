@@ -1,0 +1,207 @@
+"""Dataset of synthetic rooms: made on first use, then read like any other chunks."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.synthetic_rooms.scenes import FilmSettings, usable_cores, write_rooms
+from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
+from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
+
+MANIFEST_NAME = "rooms.json"
+FORMAT_VERSION = 1
+"""Changes whenever equal settings give other images."""
+_POLL_SECONDS = 0.5
+_STALE_SECONDS = 3600.0
+"""A lock of another host, whose processes cannot be seen, is taken over at this age. Two writers do no harm: they write
+the same in folders of their own, and the first to finish is kept."""
+
+logger = logging.getLogger(__name__)
+
+
+@DATASETS.register("synthetic")
+class SyntheticRooms(Dataset):
+    """Furnished rooms with exact cameras, ray-cast on the CPU on first use and stored as chunks.
+
+    Args:
+        root: folder for the chunks; written once, reused afterwards. The settings below are kept in its rooms.json.
+        split: rooms for training or held-out rooms.
+        num_train: rooms for training.
+        num_test: held-out rooms, different from those for training.
+        num_frames: frames a room.
+        image_size: height and width in pixels.
+        motion: speed of the hand-held camera; 1 walks 2.5 to 8 cm and turns 1 to 3.2 degrees a frame.
+        seed: of rooms and paths.
+    """
+
+    posed = True
+
+    def __init__(
+        self,
+        *,
+        root: Path,
+        split: Literal["train", "test"] = "train",
+        num_train: int = 256,
+        num_test: int = 16,
+        num_frames: int = 24,
+        image_size: tuple[int, int] = (96, 96),
+        motion: float = 1.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("num_train", num_train), ("num_test", num_test), ("num_frames", num_frames)):
+            if value < 1:
+                raise InputError(f"synthetic rooms: {name} must be 1 or more, got {value}")
+        if min(image_size) < 8:
+            raise InputError(f"synthetic rooms: image_size must be (height, width), 8 or more each, got {image_size}")
+        if not 0 <= motion <= 10 or seed < 0:
+            raise InputError(f"synthetic rooms: motion must be 0 to 10 and seed 0 or more, got {motion} and {seed}")
+        self.root = Path(root)
+        self.settings = FilmSettings(num_train, num_test, num_frames, image_size, float(motion), seed)
+        self._chunks = Chunks(root=self.root, split=split)
+
+    def open(self) -> None:
+        """Write the rooms unless they are there, then open the chunks.
+
+        Raises:
+            InputError: the folder holds something else, or cannot be written.
+        """
+        if not _is_ready(self.root, self.settings):
+            _write_once(self.root, self.settings)
+        self._chunks.open()
+        self.problems = self._chunks.problems
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def key(self, scene: int) -> str:
+        """The scene's name, e.g. ``room_00017``."""
+        return self._chunks.key(scene)
+
+    def num_frames(self, scene: int) -> int:
+        """Length of the clip."""
+        return self._chunks.num_frames(scene)
+
+    def read(self, scene: int, frames: Sequence[int]) -> Frames:
+        """Decode some frames; see ``Dataset.read``."""
+        return self._chunks.read(scene, frames)
+
+    def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
+        """Decode some frames, one at a time; see ``Dataset.stream``."""
+        return self._chunks.stream(scene, frames)
+
+
+def _wanted(settings: FilmSettings) -> dict[str, Any]:
+    return json.loads(json.dumps({"format_version": FORMAT_VERSION} | asdict(settings)))
+
+
+def _is_ready(root: Path, settings: FilmSettings) -> bool:
+    """Whether ``root`` holds these rooms.
+
+    Raises:
+        InputError: it holds other rooms, or something that is not rooms.
+    """
+    manifest = root / MANIFEST_NAME
+    if not os.path.lexists(manifest):
+        if root.is_file() or (root.is_dir() and any(root.iterdir())):
+            raise InputError(
+                f"{root} is not empty and holds no {MANIFEST_NAME}; give synthetic rooms a folder of their own"
+            )
+        return False
+    try:
+        found = read_json(manifest, root=None, limit=MAX_FILE_BYTES)
+    except FileError as error:
+        raise InputError(f"{manifest} cannot be read ({error}); delete the folder {root} to write it anew") from error
+    wanted = _wanted(settings)
+    if found == wanted:
+        return True
+    found = found if isinstance(found, dict) else {}
+    keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
+    differences = "; ".join(f"{key} is {found.get(key)} there and {wanted.get(key)} here" for key in keys)
+    raise InputError(
+        f"{root} holds synthetic rooms of other settings: {differences}. Name another root, or delete that folder."
+    )
+
+
+def _write_once(root: Path, settings: FilmSettings) -> None:
+    """Write the rooms; of several processes one writes and the others wait."""
+    target = root.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_name(f".{target.name}.lock")
+        while not _is_ready(root, settings):
+            with _lock(lock) as mine:
+                if mine:
+                    _write(target, settings)
+                else:
+                    time.sleep(_POLL_SECONDS)
+    except OSError as error:
+        raise InputError(f"synthetic rooms cannot be written to {target}: {error}") from error
+
+
+def _write(target: Path, settings: FilmSettings) -> None:
+    """Write beside ``target`` and rename, so that an interrupted write leaves nothing half-made."""
+    temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
+    cores, start = usable_cores(), time.monotonic()
+    count = settings.num_train + settings.num_test
+    logger.info("synthetic rooms: filming %d rooms to %s with %d processes", count, target, cores)
+    try:
+        write_rooms(temporary, settings, processes=cores)
+        manifest = json.dumps(_wanted(settings), indent=2)
+        (temporary / MANIFEST_NAME).write_text(manifest + "\n", encoding="utf-8")
+        try:
+            temporary.rename(target)  # replaces an empty folder, refuses any other
+        except OSError:
+            if not _is_ready(target, settings):  # else somebody was faster, and wrote the same
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    logger.info("synthetic rooms: done in %.0f s", time.monotonic() - start)
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Whether this process holds the lock file; a lock left behind by a dead process is removed for the next try."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        if _is_stale(path):
+            logger.warning("synthetic rooms: removing %s, left behind by a process that is gone", path)
+            path.unlink(missing_ok=True)
+        yield False
+        return
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _is_stale(path: Path) -> bool:
+    try:
+        age = time.time() - path.stat().st_mtime
+        owner = json.loads(path.read_text(encoding="utf-8"))
+        host, pid = str(owner["host"]), int(owner["pid"])
+    except FileNotFoundError:
+        return False  # just released
+    except (ValueError, KeyError, TypeError):
+        return age > 10  # not written yet, or never will be
+    if host != socket.gethostname():
+        return age > _STALE_SECONDS
+    try:
+        os.kill(pid, 0)  # signal 0 only asks whether the process exists
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False  # it exists and belongs to somebody else
+    return False

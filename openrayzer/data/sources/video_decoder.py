@@ -1,0 +1,255 @@
+"""One video, frame by frame: which frames there are without decoding, and any of them exactly."""
+
+import contextlib
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from openrayzer.data.pixels.decoding import MAX_PIXELS
+from openrayzer.interfaces import InputError
+
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+"""Containers that may be opened; a playlist, which names other files, is none of them."""
+
+
+_ENCODE = "ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
+_TRIED = 64  # frames decoded where the times look as if nobody had put them in order
+_UNSURE = 3  # frames by which a stated length may be wrong
+_REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows when their frames are shown only if the container says so
+
+
+class VideoError(ValueError):
+    """A video that cannot be used; the message says why, without naming it."""
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """The frames of a video in the order they are shown.
+
+    Attributes:
+        times: (f,) int64, rising, in units of the stream.
+        keys: times of the frames from which decoding can start, rising.
+        seconds: length of a unit.
+        num_lost: frames that the header states and that are not there, at the end; estimated where it states a length.
+    """
+
+    times: np.ndarray
+    keys: np.ndarray
+    seconds: float
+    num_lost: int = 0
+
+    def at_rate(self, fps: float) -> np.ndarray:
+        """Times (g,) of the frames that are on screen at 0, 1 / fps, 2 / fps, ... seconds after the first."""
+        passed = (self.times - self.times[0]) * self.seconds
+        first = np.ceil((passed - 1e-6) * fps)  # of these moments, the first that does not come before a frame
+        return self.times[np.append(first[:-1] < first[1:], first[-1] <= np.floor(passed[-1] * fps + 1e-6))]
+
+
+def read_index(path: Path) -> VideoIndex:
+    """The frames of a video, from its packets; a few are decoded only if it is doubtful when they are shown.
+
+    Raises:
+        VideoError: it cannot be opened, or has no frames, or does not say when they are shown.
+        InputError: PyAV is not installed.
+    """
+    times, keys, end = [], [], 0
+    with _opened(path) as container:
+        stream = _video_stream(container)
+        with contextlib.suppress(_av().error.FFmpegError):  # cut off: the frames up to there
+            for packet in container.demux(stream):
+                if not packet.size or packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    raise VideoError(f"its frames have no times; {_ENCODE} gives them some")
+                times.append(packet.pts)
+                end = max(end, packet.pts + (packet.duration or 0))
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
+        seconds, stated = float(stream.time_base), int(stream.frames)
+        if not times or not keys:
+            raise VideoError("it has no frames")
+        _check_order(container, stream, times)
+        rising = np.unique(times)
+        lost = max(0, stated - len(times)) if stated else _lost_by_length(container, stream, rising, end)
+    return VideoIndex(rising, np.unique(keys), seconds, lost)
+
+
+def _lost_by_length(container: Any, stream: Any, times: np.ndarray, end: int) -> int:
+    """About how many frames are not there, from the length that Matroska and WebM state instead of a number."""
+    if not container.format.name.startswith("matroska"):
+        return 0
+    written = re.fullmatch(r"([0-9]{1,6}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,12})?)", stream.metadata.get("DURATION", ""))
+    if written:
+        hours, minutes, left = written.groups()
+        stated = 3600.0 * int(hours) + 60.0 * int(minutes) + float(left)
+    elif len(container.streams) == 1:  # the whole file's, which sound may have made longer
+        stated = (container.duration or 0) / 1e6
+    else:
+        return 0
+    step = float(np.median(np.diff(times))) if len(times) > 1 else float(end - times[0])
+    missing = (stated / float(stream.time_base) - max(end, int(times[-1]))) / step if step > 0 else 0.0
+    return round(missing) if missing > _UNSURE else 0
+
+
+def _check_order(container: Any, stream: Any, times: list[int]) -> None:
+    """Raise VideoError if the times are those of decoding, while frames are shown in another order.
+
+    AVI has no others, and a copy of its packets in another container keeps them.
+    """
+    unordered = VideoError(f"its times do not say in which order its frames are shown; {_ENCODE} gives it others")
+    avi, reordering = container.format.name == "avi", stream.codec_context.name in _REORDERING
+    delayed = stream.codec_context.has_b_frames
+    if avi and reordering and delayed:
+        raise unordered
+    if not (delayed or (avi and reordering)) or any(np.diff(times) <= 0):
+        return
+    last = None
+    with contextlib.suppress(_av().error.FFmpegError):  # damaged: whoever reads the frame names it
+        container.seek(times[0], stream=stream, backward=True)
+        for frame in islice(container.decode(stream), _TRIED):
+            if frame.pts is None:
+                continue
+            if last is not None and frame.pts < last:
+                raise unordered
+            last = frame.pts
+
+
+class VideoDecoder:
+    """A video that is open at some frame; frames asked for in rising order are decoded once.
+
+    Args:
+        path: the file.
+        index: its frames.
+
+    Raises:
+        VideoError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path, index: VideoIndex) -> None:
+        self.index = index
+        self._container = _opened(path)
+        try:
+            self._stream = _video_stream(self._container)
+        except VideoError:
+            self.close()
+            raise
+        self._frames: Iterator[Any] = iter(())
+        self._first: int | None = None  # times of the first and the last frame decoded since the last seek
+        self._last: int | None = None
+
+    def close(self) -> None:
+        """Free the decoder."""
+        self._container.close()
+
+    def frame(self, time: int) -> np.ndarray:
+        """The frame shown from ``time`` on, upright, as uint8 (h, w, 3), RGB.
+
+        Raises:
+            VideoError: it cannot be decoded.
+        """
+        keys = self.index.keys[: bisect_right(self.index.keys, time)]
+        if not len(keys):
+            raise VideoError("there is nothing before it from which it could be decoded")
+        if self._last is not None and keys[-1] <= self._last < time:
+            frame = self._decode_until(time)
+            if frame is not None:
+                return _picture(frame)
+        for key in keys[::-1]:  # a container may find a place behind the one asked for; then the key before is tried
+            self._seek(int(key))
+            frame = self._decode_until(time)
+            if frame is not None:
+                return _picture(frame)
+            if self._first is not None and self._first <= time:
+                break
+        raise VideoError("it cannot be decoded: the video is damaged there")
+
+    def _seek(self, time: int) -> None:
+        self._first = self._last = None
+        try:
+            self._container.seek(time, stream=self._stream, backward=True)
+        except _av().error.FFmpegError as error:
+            raise VideoError(f"it cannot be found: {error}") from error
+        self._frames = self._decoded()
+
+    def _decode_until(self, time: int) -> Any:
+        """The frame at ``time``; None if it does not come.
+
+        Raises:
+            VideoError: the frames come in another order than their times.
+        """
+        for frame in self._frames:
+            if frame.pts is None:
+                continue
+            if self._last is not None and frame.pts < self._last:
+                self._last = None
+                raise VideoError(f"the times before it do not rise; {_ENCODE} gives the video others")
+            self._first = frame.pts if self._first is None else self._first
+            self._last = frame.pts
+            if frame.pts >= time:
+                return frame if frame.pts == time and not frame.is_corrupt else None
+        self._last = None
+        return None
+
+    def _decoded(self) -> Iterator[Any]:
+        """Frames from here on; behind a damaged one all until the next from which decoding can start are left out."""
+        failure = _av().error.FFmpegError
+        damaged = False
+        with contextlib.suppress(failure):  # cut off: the frames up to there
+            for packet in self._container.demux(self._stream):
+                try:
+                    frames = packet.decode()
+                except failure:
+                    damaged = True
+                    continue
+                for frame in frames:
+                    damaged = (damaged or frame.is_corrupt) and not frame.key_frame
+                    if not damaged:
+                        yield frame
+
+
+def _picture(frame: Any) -> np.ndarray:
+    if frame.width * frame.height > MAX_PIXELS:
+        raise VideoError(f"it has {frame.width} x {frame.height} pixels, more than the {MAX_PIXELS} allowed")
+    # A loading process that is forked later would lack the threads that convert, and wait for them for ever as soon as
+    # it frees a frame that it inherited.
+    image = frame.to_ndarray(format="rgb24", threads=1)
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))  # both count against the clock
+
+
+def _opened(path: Path) -> Any:
+    av = _av()
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        return av.open(f"file:{path.absolute()}", options=options)
+    except (av.error.FFmpegError, ValueError) as error:
+        raise VideoError(f"it cannot be opened: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _video_stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise VideoError("it has no frames: there is no video in it")
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    if context is None:
+        raise VideoError("its codec is not known")
+    if not 0 < context.width * context.height <= MAX_PIXELS:
+        raise VideoError(
+            f"its header says {context.width} x {context.height} pixels, more than the {MAX_PIXELS} allowed"
+        )
+    context.thread_type, context.thread_count = "NONE", 1  # loading processes are parallel already
+    context.options = {"max_pixels": str(MAX_PIXELS), "err_detect": "explode"}
+    return stream
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("videos need PyAV: pip install 'openrayzer[video]'") from error
+    return av

@@ -1,0 +1,162 @@
+"""Film synthetic rooms and store them as chunks, with as many processes as there are cores."""
+
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
+from openrayzer.data.synthetic_rooms.room import Room, make_room
+
+SPLITS = ("train", "test")
+SCENES_PER_CHUNK = 16
+_FIELD_OF_VIEW = (50.0, 75.0)  # degrees, along the longer side of the image
+_ROOM_TRIES = 20
+_JPEG_QUALITY = 95
+_MICROSECONDS = 100_000  # between frames: 10 frames a second
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FilmSettings:
+    """What decides the contents of the chunks; equal settings give equal images.
+
+    Attributes:
+        num_train, num_test: rooms of each split.
+        num_frames: length of each clip.
+        image_size: height and width in pixels.
+        motion: speed of the camera; see ``camera_path``.
+        seed: of everything.
+    """
+
+    num_train: int
+    num_test: int
+    num_frames: int
+    image_size: tuple[int, int]
+    motion: float
+    seed: int
+
+    def rooms(self, split: str) -> range:
+        """Numbers of the rooms of a split; no room is in both."""
+        return range(self.num_train) if split == "train" else range(self.num_train, self.num_train + self.num_test)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A room and how it is filmed.
+
+    Attributes:
+        c2w: camera to world of each frame, OpenCV axes.
+        intrinsics: normalised by image size, the same for all frames.
+    """
+
+    room: Room
+    c2w: Float[np.ndarray, "f 4 4"]
+    intrinsics: Float[np.ndarray, " 4"]
+
+
+def make_clip(settings: FilmSettings, number: int) -> Clip:
+    """Room ``number`` and its cameras; depends on the seed and the number only, not on how many rooms there are."""
+    generator = np.random.default_rng((settings.seed, number))
+    height, width = settings.image_size
+    focal = max(height, width) / 2 / np.tan(np.deg2rad(generator.uniform(*_FIELD_OF_VIEW)) / 2)
+    intrinsics = np.array([focal / width, focal / height, 0.5, 0.5])
+    for _ in range(_ROOM_TRIES):
+        room = make_room(generator)
+        try:
+            c2w = camera_path(
+                generator,
+                room_size=room.size,
+                obstacles=room.obstacles,
+                num_frames=settings.num_frames,
+                motion=settings.motion,
+            )
+            return Clip(room, c2w, intrinsics)
+        except NoPathError:
+            logger.debug("synthetic rooms: room %d is too full, furnishing another", number)
+    raise NoPathError(f"no room with a free path of {settings.num_frames} frames at motion {settings.motion}")
+
+
+def film(settings: FilmSettings, number: int) -> ChunkScene:
+    """Room ``number`` as a scene ready to be stored."""
+    clip = make_clip(settings, number)
+    images = [_jpeg(clip.room.view(pose, clip.intrinsics, size=settings.image_size)) for pose in clip.c2w]
+    count = settings.num_frames
+    return ChunkScene(
+        key=f"room_{number:05d}",
+        cameras=cameras_to_rows(clip.c2w, np.tile(clip.intrinsics, (count, 1))),
+        images=images,
+        timestamps=np.arange(count, dtype=np.int64) * _MICROSECONDS,
+    )
+
+
+def write_rooms(folder: Path, settings: FilmSettings, *, processes: int) -> None:
+    """Write both splits under ``folder``; the files do not depend on ``processes``.
+
+    Raises:
+        OSError: the disk is full or cannot be written to.
+    """
+    numbers = [number for split in SPLITS for number in settings.rooms(split)]
+    quiet = not sys.stderr.isatty()
+    scenes = iter(tqdm(_filmed(settings, numbers, processes), total=len(numbers), unit="room", disable=quiet))
+    for split in SPLITS:
+        index: dict[str, str] = {}
+        count = len(settings.rooms(split))
+        (folder / split).mkdir(parents=True, exist_ok=True)
+        for chunk, first in enumerate(range(0, count, SCENES_PER_CHUNK)):
+            content = [next(scenes) for _ in range(min(SCENES_PER_CHUNK, count - first))]
+            name = f"{chunk:06d}.torch"
+            write_chunk(folder / split / name, content)
+            index |= {scene.key: name for scene in content}
+            logger.info("synthetic rooms: %s %d of %d", split, first + len(content), count)
+        write_index(folder / split, index)
+
+
+def _filmed(settings: FilmSettings, numbers: list[int], processes: int) -> Iterator[ChunkScene]:
+    """Scenes in the order of ``numbers``."""
+    left = list(numbers)
+    processes = min(processes, len(numbers))
+    if processes > 1 and not multiprocessing.current_process().daemon:  # daemons may have no children
+        try:
+            for scene in _filmed_by_pool(settings, numbers, processes):
+                left.pop(0)
+                yield scene
+        except BrokenProcessPool as error:  # e.g. a script without a __main__ guard, or not enough memory
+            logger.warning("synthetic rooms: worker processes failed (%s); continuing in one process", error)
+    yield from (film(settings, number) for number in left)
+
+
+def _filmed_by_pool(settings: FilmSettings, numbers: list[int], processes: int) -> Iterator[ChunkScene]:
+    # Fresh interpreters: forking a process that holds threads or a GPU can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
+        try:
+            yield from pool.map(film, [settings] * len(numbers), numbers)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(1)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    _, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    return encoded.tobytes()
