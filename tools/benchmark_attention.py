@@ -34,7 +34,7 @@ def main() -> int:
     from openrayzer.benchmarks.attention_report import plot, table, verdicts
     from openrayzer.benchmarks.attention_speed import calls_of, measure
     from openrayzer.components.attention.auto import AutoAttention
-    from openrayzer.preparing.folders import write_json
+    from openrayzer.data.preparing.folders import write_json
 
     if arguments.device not in ("", "cpu", "cuda") or (arguments.device == "cuda" and not torch.cuda.is_available()):
         raise InputError(f"there is no device {arguments.device!r} here")

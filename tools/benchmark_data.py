@@ -36,7 +36,7 @@ def main() -> int:
     arguments = parser.parse_args()
     from openrayzer.benchmarks.data_speed import Sizes, measure
     from openrayzer.data.chunk_files.scan import chunk_folder, find_chunks
-    from openrayzer.preparing.folders import write_json
+    from openrayzer.data.preparing.folders import write_json
 
     sizes = Sizes(
         arguments.scenes, arguments.frames, arguments.chunks, arguments.batches, arguments.clips, arguments.rounds,

@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="write the figures as JSON")
     arguments = parser.parse_args()
     from openrayzer.benchmarks.rendering_speed import measure
-    from openrayzer.preparing.folders import write_json
+    from openrayzer.data.preparing.folders import write_json
 
     found = measure(
         arguments.experiment,

@@ -32,7 +32,7 @@ def main() -> int:
     from openrayzer.benchmarks.training_speed import Side, measure, rates
     from openrayzer.benchmarks.training_table import table
     from openrayzer.benchmarks.worktree import worktree
-    from openrayzer.preparing.folders import write_json
+    from openrayzer.data.preparing.folders import write_json
 
     side = Side(
         name=arguments.experiment.stem,
@@ -67,7 +67,7 @@ def main() -> int:
 
 def _curves(arguments: Any) -> int:
     from openrayzer.benchmarks.cost_curves import curves, table
-    from openrayzer.preparing.folders import write_json
+    from openrayzer.data.preparing.folders import write_json
 
     if arguments.other or arguments.against:
         raise InputError("--curves takes one experiment")

@@ -38,8 +38,8 @@ def main() -> int:
     arguments = parser.parse_args()
     from openrayzer.cluster.findings import table  # slow: only once arguments are right
     from openrayzer.cluster.installation import installation
+    from openrayzer.data.preparing.folders import write_json
     from openrayzer.interfaces import InputError
-    from openrayzer.preparing.folders import write_json
 
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")

@@ -26,7 +26,7 @@ from openrayzer.cli import print_error, run_tool
 from openrayzer.interfaces import Dataset, InputError
 
 if TYPE_CHECKING:
-    from openrayzer.data.overlap import OverlapMeasure
+    from openrayzer.data.preparing.overlap import OverlapMeasure
 
 DATA_WRONG = 1
 _SHOWN = 20  # problems that are printed
@@ -188,8 +188,8 @@ def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def index(arguments: argparse.Namespace) -> int:
     """Write the side index of every folder."""
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
-    from openrayzer.preparing.folders import chunk_folders
-    from openrayzer.preparing.indexing import index_chunks
+    from openrayzer.data.preparing.folders import chunk_folders
+    from openrayzer.data.preparing.indexing import index_chunks
 
     output, roots = arguments.output, arguments.roots
     if output is not None and len(roots) > 1:
@@ -221,8 +221,8 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 def verify(arguments: argparse.Namespace) -> int:
     """Look at every frame and camera of a source."""
-    from openrayzer.preparing.folders import write_json
-    from openrayzer.preparing.verifying import verify as verify_source
+    from openrayzer.data.preparing.folders import write_json
+    from openrayzer.data.preparing.verifying import verify as verify_source
 
     processes = _processes(arguments)
     source = _open_source(arguments, *([arguments.output] if arguments.output else []))
@@ -250,8 +250,8 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def convert(arguments: argparse.Namespace) -> int:
     """Convert a source, or go on with that."""
-    from openrayzer.preparing.converting import Conversion
-    from openrayzer.preparing.recoding import Recoding
+    from openrayzer.data.preparing.converting import Conversion
+    from openrayzer.data.preparing.recoding import Recoding
 
     source, processes = _source(arguments), _processes(arguments)
     named = source.get("split") if arguments.split is None else arguments.split
@@ -287,7 +287,7 @@ def _add_split(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def split(arguments: argparse.Namespace) -> int:
     """Write lists of scenes."""
-    from openrayzer.preparing.splitting import (
+    from openrayzer.data.preparing.splitting import (
         BENCHMARK_HELP,
         check_benchmark,
         is_dl3dv,
@@ -332,8 +332,8 @@ def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def pairs(arguments: argparse.Namespace) -> int:
     """Write an evaluation index."""
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
-    from openrayzer.preparing.folders import write_json
-    from openrayzer.preparing.pairing import PairRule, make_pairs
+    from openrayzer.data.preparing.folders import write_json
+    from openrayzer.data.preparing.view_pairs import PairRule, make_pairs
 
     overlap = None if arguments.overlap is None else (arguments.overlap[0], arguments.overlap[1])
     gap = (arguments.gap[0], arguments.gap[1])
@@ -369,9 +369,9 @@ def _add_overlap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def overlap(arguments: argparse.Namespace) -> int:
     """Write a table of overlaps."""
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
-    from openrayzer.data.overlap import scene_overlap
+    from openrayzer.data.preparing.overlap import scene_overlap
+    from openrayzer.data.preparing.processes import bar, spread
     from openrayzer.data.sampling.overlap_tables import write_overlap_tables
-    from openrayzer.preparing.processes import bar, spread
 
     if min(arguments.samples, arguments.max_interval) < 1:
         raise InputError("--samples and --max-interval must be 1 or more")
@@ -396,7 +396,7 @@ def overlap(arguments: argparse.Namespace) -> int:
 def _measure(tokenizer: str | None) -> "OverlapMeasure[Any]":
     """Keypoints, or the features of a tokenizer."""
     from openrayzer.composer import construct, plan
-    from openrayzer.data.overlap import KeypointOverlap, TokenOverlap
+    from openrayzer.data.preparing.overlap import KeypointOverlap, TokenOverlap
     from openrayzer.interfaces import REGISTRIES, Tokenizer
 
     if tokenizer is None:
@@ -416,9 +416,9 @@ def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def stats(arguments: argparse.Namespace) -> int:
     """Write statistics and pictures."""
-    from openrayzer.preparing.folders import write_json
-    from openrayzer.preparing.pictures import draw_contact_sheet, draw_histograms
-    from openrayzer.preparing.statistics import gather, summary
+    from openrayzer.data.preparing.folders import write_json
+    from openrayzer.data.preparing.statistics import gather, summary
+    from openrayzer.data.preparing.statistics_pictures import draw_contact_sheet, draw_histograms
 
     if arguments.sample < 1 or arguments.shown < 1:
         raise InputError("--sample and --shown must be 1 or more")
@@ -448,7 +448,7 @@ def _add_process(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def process(arguments: argparse.Namespace) -> int:
     """Index the chunks of one mode and say how to use them."""
     from openrayzer.data.chunk_files.scan import chunk_folder
-    from openrayzer.preparing.indexing import index_chunks
+    from openrayzer.data.preparing.indexing import index_chunks
 
     folder = chunk_folder(arguments.base_path, arguments.mode)
     if arguments.chunk_size is not None:
@@ -520,8 +520,8 @@ def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
     """The dataset that was named, opened; none of what will be written is a file of it."""
     from openrayzer.composer import construct, plan
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
+    from openrayzer.data.preparing.folders import require_no_overwriting
     from openrayzer.interfaces import REGISTRIES
-    from openrayzer.preparing.folders import require_no_overwriting
 
     dataset: Dataset = construct(plan(_source(arguments), Dataset, registries=REGISTRIES, path="source"))
     require_no_overwriting(dataset, written)
@@ -535,7 +535,7 @@ def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
 
 
 def _processes(arguments: argparse.Namespace) -> int:
-    from openrayzer.preparing.processes import usable_processes
+    from openrayzer.data.preparing.processes import usable_processes
 
     if arguments.processes is not None and arguments.processes < 1:
         raise InputError(f"--processes must be 1 or more, got {arguments.processes}")

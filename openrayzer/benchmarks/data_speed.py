@@ -25,12 +25,12 @@ from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.data.loading.loader import ClipLoader, build_loader
 from openrayzer.data.pixels.decoding import decode_image
+from openrayzer.data.preparing.indexing import index_chunks
+from openrayzer.data.preparing.processes import usable_processes
 from openrayzer.data.sampling.view_samplers import Even
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 from openrayzer.machine.freed_memory import keep_freed_memory
-from openrayzer.preparing.indexing import index_chunks
-from openrayzer.preparing.processes import usable_processes
 from openrayzer.settings import DataSettings, Source
 
 _SIZE, _PATCH = 256, 8

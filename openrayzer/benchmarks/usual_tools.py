@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from openrayzer.preparing.processes import spread
+from openrayzer.data.preparing.processes import spread
 
 
 def convert_to_png(folder: Path, output: Path, *, processes: int) -> int:

@@ -31,7 +31,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.components.losses": SOCKETS,
     "openrayzer.models": SOCKETS,
     "openrayzer.data": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.settings"},
-    "openrayzer.preparing": {"openrayzer.interfaces", "openrayzer.data"},
+    "openrayzer.data.preparing": {"openrayzer.interfaces", "openrayzer.data"},
     "openrayzer.benchmarks": {
         "openrayzer.cli",
         "openrayzer.types",
@@ -42,7 +42,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.composer",
         "openrayzer.planning",
         "openrayzer.machine",
-        "openrayzer.preparing",
+        "openrayzer.data.preparing",
         "openrayzer.training",
     },
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},

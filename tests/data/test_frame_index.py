@@ -9,9 +9,9 @@ import pytest
 
 from openrayzer.data.chunk_files.format import write_chunk
 from openrayzer.data.chunk_files.side_index import FRAME, FRAME_INDEX_NAME, chunk_state, writing_frame_index
+from openrayzer.data.preparing.indexing import index_chunks
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError, InputError
-from openrayzer.preparing.indexing import index_chunks
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.data.overlap import KeypointOverlap, TokenOverlap, overlap_table, overlap_tables
+from openrayzer.data.preparing.overlap import KeypointOverlap, TokenOverlap, overlap_table, overlap_tables
 from openrayzer.data.sampling.overlap_tables import read_overlap_tables, write_overlap_tables
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import Tokenizer, UnusableSceneError

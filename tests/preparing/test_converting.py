@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from openrayzer.data.preparing import converting, locking
+from openrayzer.data.preparing.converting import Conversion
+from openrayzer.data.preparing.locking import locked
+from openrayzer.data.preparing.recoding import Recoding
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.images import Images
 from openrayzer.interfaces import InputError
-from openrayzer.preparing import converting, locking
-from openrayzer.preparing.converting import Conversion
-from openrayzer.preparing.locking import locked
-from openrayzer.preparing.recoding import Recoding
 
 TOOL = Path(__file__).parents[2] / "tools" / "prepare_data.py"
 

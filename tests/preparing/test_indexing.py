@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.preparing.indexing import index_chunks
+from openrayzer.data.preparing.processes import spread
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
-from openrayzer.preparing.indexing import index_chunks
-from openrayzer.preparing.processes import spread
 
 
 def test_index_says_what_it_holds(write_root, make_scene):
@@ -26,7 +26,7 @@ def test_index_says_what_it_holds(write_root, make_scene):
 
 
 def test_more_processes_write_the_same_index(write_root, make_scene, tmp_path, monkeypatch):
-    monkeypatch.setattr("openrayzer.preparing.indexing._BYTES_PER_PROCESS", 1)
+    monkeypatch.setattr("openrayzer.data.preparing.indexing._BYTES_PER_PROCESS", 1)
     train = write_root(*[[make_scene(f"s{i}")] for i in range(9)]) / "train"
     for processes in (1, 3):
         index_chunks(train, tmp_path / str(processes), processes=processes)

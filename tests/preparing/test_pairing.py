@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from openrayzer.data.preparing.view_pairs import PairRule, make_pairs, overlap
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import Frames, InputError
-from openrayzer.preparing.pairing import PairRule, make_pairs, overlap
 
 
 def opened(root, **settings) -> Chunks:

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from openrayzer.data.preparing.splitting import read_scene_names, scene_name, split_scenes, write_split
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
-from openrayzer.preparing.splitting import read_scene_names, scene_name, split_scenes, write_split
 
 HASHES = [f"{number:064x}" for number in range(100, 110)]
 

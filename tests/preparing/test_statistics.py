@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
+from openrayzer.data.preparing.statistics import gather, summary
 from openrayzer.data.sources.chunks import Chunks
-from openrayzer.preparing.statistics import gather, summary
 
 
 def opened(root, **settings) -> Chunks:

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from openrayzer.data.preparing.verifying import camera_fault, verify
 from openrayzer.data.sources.chunks import Chunks
-from openrayzer.preparing.verifying import camera_fault, verify
 
 
 def opened(root) -> Chunks:

@@ -29,7 +29,7 @@ class OverlapCurriculum(RoleSampler):
         num_context: context views, 2 or more; or [smallest, largest], drawn for each optimizer step.
         num_target: target views, 1 or more; or [smallest, largest].
         table: a JSON file {scene: {interval in frames: overlap}}, or E-RayZer's folder of <scene>/covisibility.json;
-            ``openrayzer.data.overlap`` makes the former.
+            ``openrayzer.data.preparing.overlap`` makes the former.
         min_overlap: lower bound from ``curriculum_steps`` on.
         max_overlap: upper bound, always.
         start_min_overlap: lower bound at step 0; not below ``min_overlap``.

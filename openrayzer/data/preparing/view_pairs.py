@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 
 from openrayzer.data.loading.held_out_clips import scene_generator
+from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, InputError
-from openrayzer.preparing.processes import bar, spread
-from openrayzer.preparing.reading import SceneLength, scene_lengths
 
 DEPTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Where overlap is measured, in units of the distance that the cameras of a scene span."""

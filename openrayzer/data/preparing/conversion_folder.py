@@ -7,9 +7,9 @@ from typing import Any
 
 from openrayzer.data.chunk_files.format import INDEX_NAME
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.preparing.locking import LOCK_NAME
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json_object
-from openrayzer.preparing.locking import LOCK_NAME
 
 MANIFEST_NAME = "manifest.json"
 WORK = ".convert"

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 
 from openrayzer.data.chunk_files.format import write_atomically
+from openrayzer.data.preparing.statistics import THUMBNAIL, SceneStatistics
 from openrayzer.interfaces import InputError
-from openrayzer.preparing.statistics import THUMBNAIL, SceneStatistics
 
 _CAPTION = 18  # pixels
 _MARGIN = 4

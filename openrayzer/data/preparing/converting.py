@@ -18,9 +18,7 @@ from typing import Any
 from openrayzer.data.chunk_files.format import write_chunk, write_index
 from openrayzer.data.chunk_files.scan import NoUsableSceneError
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
-from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
-from openrayzer.machine.plain_files import FileError, read_json_object
-from openrayzer.preparing.conversion_folder import (
+from openrayzer.data.preparing.conversion_folder import (
     MANIFEST_NAME,
     PLAN,
     WORK,
@@ -30,13 +28,15 @@ from openrayzer.preparing.conversion_folder import (
     read_object,
     require_ours,
 )
-from openrayzer.preparing.estimate import Estimate
-from openrayzer.preparing.folders import require_apart, write_json
-from openrayzer.preparing.indexing import index_chunks
-from openrayzer.preparing.locking import locked
-from openrayzer.preparing.processes import bar, spread
-from openrayzer.preparing.reading import SceneLength, scene_lengths
-from openrayzer.preparing.recoding import Recoding, encode, recode_scene
+from openrayzer.data.preparing.estimate import Estimate
+from openrayzer.data.preparing.folders import require_apart, write_json
+from openrayzer.data.preparing.indexing import index_chunks
+from openrayzer.data.preparing.locking import locked
+from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.recoding import Recoding, encode, recode_scene
+from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
+from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
+from openrayzer.machine.plain_files import FileError, read_json_object
 
 _SAMPLED = 16  # scenes that are looked at for the estimate, one frame each
 _LEAST_CHUNK = 8e6

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 
 from openrayzer.data.pixels.resizing import fit_image
+from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames
-from openrayzer.preparing.processes import bar, spread
-from openrayzer.preparing.reading import SceneLength, scene_lengths
 
 THUMBNAIL = (96, 128)
 """Height and width of a picture of the contact sheet."""

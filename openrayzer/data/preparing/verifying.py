@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.whole_scenes import SceneLength, read_all, scene_lengths
 from openrayzer.interfaces import Dataset
-from openrayzer.preparing.processes import bar, spread
-from openrayzer.preparing.reading import SceneLength, read_all, scene_lengths
 
 ROTATION_TOLERANCE = 1e-3
 """How far R R^T may be from the identity: float32 is within 1e-6, six printed digits are within 1e-5."""

@@ -22,9 +22,9 @@ from openrayzer.data.chunk_files.side_index import FRAME, ChunkState, chunk_stat
 from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError, content_offset
 from openrayzer.data.pixels.decoding import stated_size
+from openrayzer.data.preparing.processes import bar, spread
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
-from openrayzer.preparing.processes import bar, spread
 
 _BEGINNING = 2048
 """Bytes of an image in which its header usually states its size; the camera's notes may push it further back."""

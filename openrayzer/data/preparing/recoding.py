@@ -7,8 +7,8 @@ import numpy as np
 
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
 from openrayzer.data.origins import KnowsOrigin, Origin
+from openrayzer.data.preparing.whole_scenes import ReadFrame, SceneLength, read_all
 from openrayzer.interfaces import BrokenSceneError, Dataset
-from openrayzer.preparing.reading import ReadFrame, SceneLength, read_all
 
 
 @dataclass(frozen=True)
