@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from openrayzer.run_folder import load_model as load_model
+    from openrayzer.weights.loading import load_model as load_model
 
 __version__ = "0.1.0"
 
@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     """``openrayzer.load_model``, imported when it is asked for, so that importing the package stays cheap."""
     if name != "load_model":
         raise AttributeError(f"module 'openrayzer' has no attribute {name!r}")
-    from openrayzer.run_folder import load_model
+    from openrayzer.weights.loading import load_model
 
     return load_model

@@ -21,10 +21,10 @@ from openrayzer.training.bad_steps import EXPERIMENT, FACTS, rank_file, read_vie
 from openrayzer.training.engine import autocast_to
 from openrayzer.training.held_focal import hold_focal_lengths
 from openrayzer.training.objective import Objective
-from openrayzer.training.run_record import RUN
-from openrayzer.training.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.types import Views
-from openrayzer.weight_folder import WEIGHTS, fill, read_weights
+from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
+from openrayzer.weights.run_record import RUN
+from openrayzer.weights.weight_folder import WEIGHTS, fill, read_weights
 
 SAME = 0.02
 """Relative difference up to which a number counts as reproduced: in bfloat16 sums in another order differ so much."""

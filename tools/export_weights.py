@@ -42,7 +42,7 @@ def main() -> int:
     )
     parser.add_argument("--name", metavar="NAME", help="NAME or OWNER/NAME on the hub (default: that of the folder)")
     arguments = parser.parse_args()
-    from openrayzer.export import export_weights  # slow: only once arguments are right
+    from openrayzer.weights.export import export_weights  # slow: only once arguments are right
 
     exported = export_weights(
         arguments.run,

@@ -45,8 +45,8 @@ def main() -> int:
 
 def import_one(arguments: argparse.Namespace) -> int:
     """Import one file and say what came of it."""
-    from openrayzer.interop.importing import import_weights  # slow: only once arguments are right
-    from openrayzer.interop.systems import system_named
+    from openrayzer.weights.interop.importing import import_weights  # slow: only once arguments are right
+    from openrayzer.weights.interop.systems import system_named
 
     system = system_named(arguments.arch)
     report = import_weights(
@@ -69,7 +69,7 @@ def import_one(arguments: argparse.Namespace) -> int:
 
 def check(files: list[Path], *, attention: str, activation_checkpointing: int) -> int:
     """Print each recorded output beside its tolerance; 1 if one is beyond it."""
-    from openrayzer.interop.golden import BY_RATIO, compare
+    from openrayzer.weights.interop.golden import BY_RATIO, compare
 
     failed = refused = 0
     for file in files:

@@ -16,10 +16,10 @@ from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluation.placements import placements_for
 from openrayzer.interfaces import InputError, Model, ViewSampler
 from openrayzer.machine.distributed import Process
-from openrayzer.run_folder import ModelPlace, find_model, load_model
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.training.known_cameras import registered_name
-from openrayzer.training.weights import holds_average, record_beside, step_of_weights
+from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
+from openrayzer.weights.loading import ModelPlace, find_model, load_model
 
 _WITH_SPLIT = ("chunks", "synthetic")
 """Datasets whose folder holds held-out scenes apart; of others, all scenes are evaluated."""

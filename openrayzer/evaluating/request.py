@@ -9,7 +9,7 @@ from typing import Literal
 from openrayzer.evaluating.protocols import PROTOCOLS
 from openrayzer.evaluation.placements import PLACEMENTS
 from openrayzer.interfaces import InputError
-from openrayzer.training.weights import WeightKind
+from openrayzer.weights.finding import WeightKind
 from registry import did_you_mean
 
 Precision = Literal["float32", "bfloat16"]

@@ -22,7 +22,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.training.engine import Engine
 from openrayzer.training.loggers import finite
 from openrayzer.types import Cameras, Views
-from openrayzer.weight_folder import WEIGHTS, write_weights
+from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")

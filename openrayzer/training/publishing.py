@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.training.best_checkpoint import Best
-from openrayzer.training.checkpoint import BEST, LATEST, MANIFEST, checkpoints_in, checksum, damage_of, manifests
+from openrayzer.weights.checkpoints.manifest import (
+    BEST,
+    LATEST,
+    MANIFEST,
+    checkpoints_in,
+    checksum,
+    damage_of,
+    manifests,
+)
 
 LOG = logging.getLogger(__name__)
 Files = dict[str, list[int]]

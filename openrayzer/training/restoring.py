@@ -11,10 +11,10 @@ import torch
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
-from openrayzer.training.checkpoint import rank_file, read_manifest
 from openrayzer.training.engine import Engine
 from openrayzer.training.rank_state import merge_states
-from openrayzer.training.zero_checkpoint import (
+from openrayzer.weights.checkpoints.manifest import rank_file, read_manifest
+from openrayzer.weights.checkpoints.zero_checkpoint import (
     allow_deepspeed_classes,
     look_into,
     read_zero_checkpoint,

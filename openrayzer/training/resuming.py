@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
-from openrayzer.training.run_record import differences, read_record
 from openrayzer.training.statistics import FILE as STATISTICS
+from openrayzer.weights.checkpoints.manifest import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.weights.run_record import differences, read_record
 
 LOG = logging.getLogger(__name__)
 AUTO, NONE = "auto", "none"

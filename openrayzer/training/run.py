@@ -22,10 +22,10 @@ from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
 from openrayzer.training.resuming import AUTO, choose_start, leave_no_trace, prepare_folder, step_of, take_over
 from openrayzer.training.run_parts import Run
-from openrayzer.training.run_record import run_record
 from openrayzer.training.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
-from openrayzer.training.weights import take_initial_weights, with_origin
 from openrayzer.types import Views
+from openrayzer.weights.finding import take_initial_weights, with_origin
+from openrayzer.weights.run_record import run_record
 
 LOG = logging.getLogger(__name__)
 STOPPED = 3

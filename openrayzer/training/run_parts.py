@@ -13,7 +13,6 @@ from openrayzer.machine import random_state
 from openrayzer.settings import Experiment
 from openrayzer.training.bad_steps import Trace, dump
 from openrayzer.training.best_checkpoint import Best
-from openrayzer.training.checkpoint import checkpoint_name, manifests
 from openrayzer.training.console import one_line
 from openrayzer.training.engine import Engine
 from openrayzer.training.evaluate import evaluate
@@ -27,8 +26,9 @@ from openrayzer.training.samples import draw_samples
 from openrayzer.training.saving import CheckpointWriter
 from openrayzer.training.statistics import FILE as STATISTICS
 from openrayzer.training.statistics import Statistics
-from openrayzer.training.weights import warn_of_other_model
 from openrayzer.types import Views
+from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
+from openrayzer.weights.finding import warn_of_other_model
 
 LOG = logging.getLogger(__name__)
 EVALUATED, AVERAGED = "evaluation", "ema"

@@ -25,9 +25,9 @@ import torch
 from openrayzer.interfaces import InputError
 from openrayzer.training.background import Background
 from openrayzer.training.best_checkpoint import METRICS, Best
-from openrayzer.training.checkpoint import EXPERIMENT, FORMAT, checkpoint_name, rank_file
 from openrayzer.training.engine import Engine
 from openrayzer.training.publishing import Files, describe, flush, prune, publish, write_text
+from openrayzer.weights.checkpoints.manifest import EXPERIMENT, FORMAT, checkpoint_name, rank_file
 
 LOG = logging.getLogger(__name__)
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")

@@ -8,8 +8,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.zero_checkpoint import WEIGHTS, ZeroCheckpoint
-from openrayzer.training.zero_layout import Layout, Stretch, cut_each, divide
+from openrayzer.weights.checkpoints.zero_checkpoint import WEIGHTS, ZeroCheckpoint
+from openrayzer.weights.checkpoints.zero_layout import Layout, Stretch, cut_each, divide
 
 
 def share_weights(zero: Any) -> None:

@@ -28,7 +28,7 @@ from openrayzer.machine.plain_files import FileError, read_json_object
 from openrayzer.machine.writing import check_writable, unwritable
 from openrayzer.training.samples import to_bytes
 from openrayzer.types import Cameras
-from openrayzer.weight_folder import refuse_filled, whole_folder
+from openrayzer.weights.weight_folder import refuse_filled, whole_folder
 
 FORMAT = "openrayzer cameras"
 NERFSTUDIO = "transforms.json"

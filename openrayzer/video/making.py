@@ -12,10 +12,8 @@ from torch import Tensor
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.machine.writing import check_writable
-from openrayzer.run_folder import find_model, load_model
 from openrayzer.training.known_cameras import registered_name
 from openrayzer.training.samples import to_bytes
-from openrayzer.training.weights import LATEST
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
@@ -23,6 +21,8 @@ from openrayzer.video.named_paths import PathChoice, named_path
 from openrayzer.video.placing import place, render_frames
 from openrayzer.video.side_by_side import SideBySide, nearest_views
 from openrayzer.video.views import InputViews, read_views
+from openrayzer.weights.finding import LATEST
+from openrayzer.weights.loading import find_model, load_model
 
 MOST_VIEWS = 16
 """Views that are used where neither the user nor the run says how many."""

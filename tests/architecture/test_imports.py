@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SOCKETS = {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry", "openrayzer.layers"}
 MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "registry": set(),
-    "openrayzer": {"openrayzer.run_folder"},  # only when ``openrayzer.load_model`` is asked for
+    "openrayzer": {"openrayzer.weights.loading"},  # only when ``openrayzer.load_model`` is asked for
     "openrayzer.types": set(),
     "openrayzer.geometry": {"openrayzer.types"},
     "openrayzer.interfaces": {"registry", "openrayzer.types"},
@@ -20,7 +20,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
     "openrayzer.machine": {"openrayzer.interfaces"},
     "openrayzer.cli": {"registry", "openrayzer.interfaces"},
     "openrayzer.layers": {"openrayzer.interfaces", "openrayzer.types", "openrayzer.geometry"},
-    "openrayzer.weight_folder": {"openrayzer.interfaces", "openrayzer.layers"},
+    "openrayzer.weights.weight_folder": {"openrayzer.interfaces", "openrayzer.layers"},
     "openrayzer.components.attention": SOCKETS,
     "openrayzer.components.tokenizers": SOCKETS,
     "openrayzer.components.positions": SOCKETS,
@@ -56,7 +56,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.evaluation",
         "openrayzer.composer",
         "openrayzer.training",
-        "openrayzer.run_folder",
+        "openrayzer.weights.loading",
         "openrayzer.reports",
     },
     "openrayzer.reports": {"openrayzer.interfaces"},
@@ -76,7 +76,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.data",
         "openrayzer.layers",
         "openrayzer.evaluation",
-        "openrayzer.weight_folder",
+        "openrayzer.weights.weight_folder",
     },
     "openrayzer.planning": {
         "openrayzer.types",
@@ -93,15 +93,15 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.data",
         "openrayzer.training",
     },
-    "openrayzer.interop": SOCKETS | {"registry", "openrayzer.composer", "openrayzer.weight_folder"},
-    "openrayzer.hub": {"openrayzer.interfaces"},
-    "openrayzer.run_folder": {
+    "openrayzer.weights.interop": SOCKETS | {"registry", "openrayzer.composer", "openrayzer.weights.weight_folder"},
+    "openrayzer.weights.hub": {"openrayzer.interfaces"},
+    "openrayzer.weights.loading": {
         "registry",
         "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.layers",
-        "openrayzer.weight_folder",
-        "openrayzer.hub",
+        "openrayzer.weights.weight_folder",
+        "openrayzer.weights.hub",
         "openrayzer.settings",
         "openrayzer.composer",
         "openrayzer.training",
@@ -110,7 +110,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.layers",
-        "openrayzer.weight_folder",
+        "openrayzer.weights.weight_folder",
         "openrayzer.composer",
         "openrayzer.training",
     },
@@ -120,18 +120,18 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.interfaces",
         "openrayzer.geometry",
         "openrayzer.machine",
-        "openrayzer.weight_folder",
+        "openrayzer.weights.weight_folder",
         "openrayzer.data",
         "openrayzer.composer",
         "openrayzer.training",
-        "openrayzer.run_folder",
+        "openrayzer.weights.loading",
     },
-    "openrayzer.export": {
+    "openrayzer.weights.export": {
         "openrayzer.interfaces",
-        "openrayzer.weight_folder",
+        "openrayzer.weights.weight_folder",
         "openrayzer.composer",
         "openrayzer.training",
-        "openrayzer.run_folder",
+        "openrayzer.weights.loading",
     },
 }
 ONLY_THERE = {  # third-party package -> the only first-party packages that may import it
@@ -142,7 +142,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jinja2": {"openrayzer.reports"},
     "av": {"openrayzer.data", "openrayzer.video", "openrayzer.benchmarks"},
     "pycolmap": {"openrayzer.data"},
-    "huggingface_hub": {"openrayzer.hub", "openrayzer.export"},
+    "huggingface_hub": {"openrayzer.weights.hub", "openrayzer.weights.export"},
 }
 FILES = sorted([*ROOT.glob("registry/**/*.py"), *ROOT.glob("openrayzer/**/*.py")])
 

@@ -15,7 +15,7 @@ from openrayzer.composer import load_experiment
 from openrayzer.evaluating import run
 from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.machine.distributed import Process
-from openrayzer.weight_folder import WEIGHTS, write_weights
+from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 TINY = Path(__file__).parents[1] / "training/tiny_rayzer.json"
 

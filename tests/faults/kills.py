@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from ranks import EXPERIMENT, PATIENCE, ROOT, ForkServer, Run, fork_server
 
-from openrayzer.training.checkpoint import damage_of, newest_good
+from openrayzer.weights.checkpoints.manifest import damage_of, newest_good
 
 LOG = logging.getLogger(__name__)
 KILL, TERM = signal.SIGKILL, signal.SIGTERM
@@ -176,7 +176,7 @@ def same_checkpoint(one: Path, other: Path) -> bool:
 
 
 def load(file: Path) -> object:
-    from openrayzer.training.zero_checkpoint import allow_deepspeed_classes
+    from openrayzer.weights.checkpoints.zero_checkpoint import allow_deepspeed_classes
 
     allow_deepspeed_classes()
     return torch.load(file, weights_only=True)

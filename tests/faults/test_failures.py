@@ -16,7 +16,7 @@ import torch
 from kills import announced, losses, same_checkpoint
 from ranks import EXPERIMENT, ROOT, Run, clean_environment, wait_for
 
-from openrayzer.training.checkpoint import checksum, newest_good
+from openrayzer.weights.checkpoints.manifest import checksum, newest_good
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., Run]

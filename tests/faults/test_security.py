@@ -15,7 +15,7 @@ import openrayzer
 from openrayzer.data.chunk_files.table import read_chunk_table
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.layers.weight_files import read_state_dict
-from openrayzer.training.weights import find_weights, load_weights
+from openrayzer.weights.finding import find_weights, load_weights
 
 
 class Evil:
@@ -68,14 +68,14 @@ def test_the_weights_of_a_run_that_names_plugins_are_read_without_them(tmp_path:
 
 
 def test_a_model_of_the_hub_that_names_plugins_is_refused(tmp_path: Path, harmed: Path, monkeypatch):
-    from openrayzer import run_folder
+    from openrayzer.weights import loading
 
     folder = tmp_path / "downloaded"
     folder.mkdir()
     (folder / "plugin.py").write_text(f"from pathlib import Path\nPath({str(harmed)!r}).touch()\n")
     (folder / "config.json").write_text(json.dumps({"extends": str(EXPERIMENT), "plugins": ["plugin.py"]}))
     (folder / "model.safetensors").write_bytes(b"")
-    monkeypatch.setattr(run_folder, "download", lambda name, *, files: folder)
+    monkeypatch.setattr(loading, "download", lambda name, *, files: folder)
     with pytest.raises(InputError, match="code from the hub is not run unseen"):
         openrayzer.load_model("somebody/something")
     assert not harmed.exists()

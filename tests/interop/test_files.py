@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from openrayzer.interfaces import InputError
-from openrayzer.interop.files import read_configuration, read_weights_file
+from openrayzer.weights.interop.published_files import read_configuration, read_weights_file
 
 
 class Payload:

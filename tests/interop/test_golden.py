@@ -10,8 +10,8 @@ from recordings import GOLDEN, lvsm_setup, write
 from safetensors.torch import load_file, save_file
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
-from openrayzer.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, compare
-from openrayzer.interop.systems import SYSTEMS
+from openrayzer.weights.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, compare
+from openrayzer.weights.interop.systems import SYSTEMS
 
 RUNNABLE = [entry.name for entry in ATTENTION_BACKENDS if not entry.target().refusal(torch.zeros(1, 2, 1, 16))]
 """On a CPU."""

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.golden import ABSOLUTE, build_imported, read_setting
-from openrayzer.interop.rayder import RayDerWeights
-from openrayzer.interop.system import Imported
 from openrayzer.layers.roles import ROLES, LearnedCodes
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.golden import ABSOLUTE, build_imported, read_setting
+from openrayzer.weights.interop.rayder import RayDerWeights
+from openrayzer.weights.interop.system import Imported
 
 WIDTH, HEAD, DEPTH, STATE = SIZES.width, SIZES.head, SIZES.depth, SIZES.state_width
 

@@ -31,8 +31,8 @@ from safetensors.torch import load_file
 from straight_line import rayder as straight_rayder
 from torch import Tensor
 
-from openrayzer.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, build_imported, compare, read_setting
 from openrayzer.types import Views
+from openrayzer.weights.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, build_imported, compare, read_setting
 
 HERE = Path(__file__).parent
 

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from openrayzer.composer import construct, plan
 from openrayzer.interfaces import REGISTRIES, InputError, Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.golden import build_imported
-from openrayzer.interop.system import Imported
-from openrayzer.interop.systems import SYSTEMS, check_belongs, system_named
 from openrayzer.types import Cameras, Views
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.golden import build_imported
+from openrayzer.weights.interop.system import Imported
+from openrayzer.weights.interop.systems import SYSTEMS, check_belongs, system_named
 
 MIDDLE = {"model": {"pose_latent": {"canonical": "middle"}}}
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import openrayzer
 from openrayzer.cli import run_tool
-from openrayzer.interop.golden import compare
-from openrayzer.interop.trunk import views_of
+from openrayzer.weights.interop.golden import compare
+from openrayzer.weights.interop.trunk import views_of
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT.parent / "shared/golden"

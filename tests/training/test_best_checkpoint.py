@@ -11,7 +11,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.settings import EVALUATED
 from openrayzer.training import run_parts
 from openrayzer.training.best_checkpoint import Best
-from openrayzer.training.weights import find_weights
+from openrayzer.weights.finding import find_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -99,7 +99,7 @@ def test_a_run_begun_before_a_setting_existed_goes_on_if_the_setting_is_neutral(
     file = tmp_path / "checkpoints/step_00000001/experiment.json"
     record = json.loads(file.read_text())
     assert "ema_decay" not in record["train"]  # the toy writes out two settings only
-    from openrayzer.training.run_record import differences
+    from openrayzer.weights.run_record import differences
 
     later = {**record, "train": record["train"] | {"ema_decay": 0.0, "bad_steps": {"norm_factor": 5.0}}}
     assert differences(record, later) == []

@@ -13,8 +13,8 @@ import toy
 
 from openrayzer.interfaces import InputError
 from openrayzer.settings import BadSteps
-from openrayzer.training import checkpoint, publishing, saving
-from openrayzer.training.checkpoint import damage_of, newest_good
+from openrayzer.training import publishing, saving
+from openrayzer.weights.checkpoints.manifest import damage_of, newest_good
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -180,7 +180,7 @@ def test_no_file_of_a_checkpoint_can_run_code(train: Train, run_folder: Path, na
         pytest.fail(f"{sorted(path.name for path in folder.iterdir())}")
     torch.save({"module": Evil(run_folder / "harmed")}, folder / name)
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = [(folder / name).stat().st_size, checkpoint.checksum(folder / name)]
+    manifest["files"][name] = [(folder / name).stat().st_size, manifest.checksum(folder / name)]
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"step_00000003.* could run code and is not read"):
         train(run_folder, steps=4)

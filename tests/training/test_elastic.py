@@ -11,11 +11,11 @@ import torch
 import toy
 from torch import Tensor
 
-from openrayzer.training.checkpoint import checksum, read_manifest
 from openrayzer.training.rank_state import merge_states
-from openrayzer.training.weights import find_weights, load_weights
-from openrayzer.training.zero_checkpoint import WEIGHTS, read_zero_checkpoint
-from openrayzer.training.zero_layout import Layout, Pieces, Stretch, cut_each, cut_rows, divide
+from openrayzer.weights.checkpoints.manifest import checksum, read_manifest
+from openrayzer.weights.checkpoints.zero_checkpoint import WEIGHTS, read_zero_checkpoint
+from openrayzer.weights.checkpoints.zero_layout import Layout, Pieces, Stretch, cut_each, cut_rows, divide
+from openrayzer.weights.finding import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openrayzer.training.weights import find_weights, load_weights
+from openrayzer.weights.finding import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

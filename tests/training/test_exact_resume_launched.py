@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from launching import launch
 
-from openrayzer.training.checkpoint import read_manifest
+from openrayzer.weights.checkpoints.manifest import read_manifest
 
 FOLDER = Path(__file__).parent
 STEPS, STOP, JUMP = 8, 4, 3

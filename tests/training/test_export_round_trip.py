@@ -9,7 +9,7 @@ import torch
 
 import openrayzer
 from openrayzer.composer import load_experiment
-from openrayzer.export import export_weights
+from openrayzer.weights.export import export_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

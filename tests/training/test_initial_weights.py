@@ -14,9 +14,8 @@ from toy import ToyModel
 import openrayzer
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
-from openrayzer.training import checkpoint
-from openrayzer.training.weights import find_weights, load_weights
-from openrayzer.weight_folder import WEIGHTS, write_weights
+from openrayzer.weights.finding import find_weights, load_weights
+from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 
@@ -153,7 +152,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     place, name = tmp_path / "first/checkpoints/step_00000001", "mp_rank_00_model_states.pt"
     torch.save({"module": Evil(tmp_path / "harmed")}, place / name)
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest["files"][name] = [(place / name).stat().st_size, checkpoint.checksum(place / name)]
+    manifest["files"][name] = [(place / name).stat().st_size, manifest.checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* could run code and is not read"):
         train(tmp_path / "run", initial_weights=tmp_path / "first")

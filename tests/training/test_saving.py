@@ -14,9 +14,9 @@ import torch
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.training import publishing, saving
-from openrayzer.training.checkpoint import damage_of, newest_good, read_manifest
 from openrayzer.training.engine import Engine
 from openrayzer.training.saving import CheckpointWriter
+from openrayzer.weights.checkpoints.manifest import damage_of, newest_good, read_manifest
 
 WORLD = 2
 PATIENCE = 60  # seconds

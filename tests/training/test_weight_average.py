@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.weights import find_weights, load_weights
+from openrayzer.weights.finding import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

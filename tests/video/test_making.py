@@ -19,7 +19,7 @@ from openrayzer.composer import construct, load_experiment
 from openrayzer.geometry.paths import interpolate_path
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.video.camera_files import export_cameras, read_cameras
-from openrayzer.weight_folder import WEIGHTS, write_weights
+from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 av = pytest.importorskip("av")
 ROOT = Path(__file__).parents[2]

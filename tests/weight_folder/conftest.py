@@ -9,8 +9,8 @@ import torch
 
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import Model
-from openrayzer.training import checkpoint
-from openrayzer.weight_folder import WEIGHTS, write_weights
+from openrayzer.weights.checkpoints import manifest
+from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 TINY = Path(__file__).parents[1] / "training/tiny_rayzer.json"
 
@@ -48,12 +48,12 @@ def add_checkpoint(make_model: Callable[[int], Model]) -> Callable[..., Path]:
     """A checkpoint as training leaves it, with the weights of a seed, in a folder with an experiment.json."""
 
     def one(folder: Path, *, step: int, seed: int, zero_stage: int = 2) -> Path:
-        place = folder / "checkpoints" / checkpoint.checkpoint_name(step)
+        place = folder / "checkpoints" / manifest.checkpoint_name(step)
         place.mkdir(parents=True)
         state = {f"model.{name}": value for name, value in make_model(seed).state_dict().items()}
         torch.save({"module": state}, place / "mp_rank_00_model_states.pt")
         (place / "experiment.json").write_bytes((folder / "experiment.json").read_bytes())
-        files = {file.name: [file.stat().st_size, checkpoint.checksum(file)] for file in sorted(place.iterdir())}
+        files = {file.name: [file.stat().st_size, manifest.checksum(file)] for file in sorted(place.iterdir())}
         counts = {"step": step, "skipped": 0, "skipped_in_a_row": 0, "world_size": 1, "zero_stage": zero_stage}
         (place / "manifest.json").write_text(json.dumps({"format": 1, **counts, "files": files}))
         return place

@@ -16,9 +16,9 @@ from safetensors import safe_open
 import openrayzer
 from openrayzer.cli import run_tool
 from openrayzer.composer import load_experiment
-from openrayzer.export import export_weights
 from openrayzer.interfaces import InputError, Model
-from openrayzer.weight_folder import WEIGHTS
+from openrayzer.weights.export import export_weights
+from openrayzer.weights.weight_folder import WEIGHTS
 
 ROOT = Path(__file__).parents[2]
 MakeModel = Callable[[int], Model]
@@ -253,7 +253,7 @@ def test_a_folder_is_complete_or_absent(run: Path, tmp_path: Path, monkeypatch: 
     def die(facts: object) -> str:
         raise death
 
-    monkeypatch.setattr("openrayzer.export.folder.model_card", die)
+    monkeypatch.setattr("openrayzer.weights.export.export_folder.model_card", die)
     with pytest.raises((InputError, KeyboardInterrupt)) as caught:
         export_weights(run, tmp_path / "out")
     assert isinstance(death, KeyboardInterrupt) or "out: cannot be written: No space left" in str(caught.value)

@@ -13,7 +13,7 @@ import openrayzer
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.layers.weight_files import filled_later, is_filled_later
-from openrayzer.weight_folder import WEIGHTS, read_weights, write_weights
+from openrayzer.weights.weight_folder import WEIGHTS, read_weights, write_weights
 
 MakeModel = Callable[[int], Model]
 NAME = "somebody/rayzer"

@@ -10,7 +10,7 @@ from safetensors.torch import save_file, save_model
 from torch import nn
 
 from openrayzer.interfaces import InputError
-from openrayzer.weight_folder import WEIGHTS, fill, find_experiment, origin_of, read_weights, write_weights
+from openrayzer.weights.weight_folder import WEIGHTS, fill, find_experiment, origin_of, read_weights, write_weights
 
 
 class Tied(nn.Module):
@@ -127,7 +127,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         save_file(tensors, path)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("openrayzer.weight_folder.save_file", half)
+    monkeypatch.setattr("openrayzer.weights.weight_folder.save_file", half)
     with pytest.raises(InputError, match=r"model.safetensors could not be written: .*No space left.*; free some space"):
         write_weights({"a": torch.zeros(1)}, file)
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]

@@ -8,13 +8,13 @@ from einops import rearrange, repeat
 from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
-from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import images_of, patch_size_of
 from openrayzer.layers.axial_rotary import Spread, axial_frequencies
 from openrayzer.layers.weight_files import listed
 from openrayzer.types import Cameras, Scene, select_views
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
+from openrayzer.weights.interop.system import Imported, System
+from openrayzer.weights.interop.trunk import images_of, patch_size_of
 
 PIXELS = "backbone.merges.0.proj.weight"
 """From the pixels of a patch, each (red, green, blue, direction, moment), to the first token."""

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.composer.experiment import load_experiment
-from openrayzer.export.card import Facts, model_card
 from openrayzer.interfaces import InputError
-from openrayzer.run_folder import load_model
 from openrayzer.training.resuming import CHECKPOINTS, METRICS
-from openrayzer.training.run_record import RUN
-from openrayzer.training.weights import (
+from openrayzer.weights.export.model_card import Facts, model_card
+from openrayzer.weights.finding import (
     LATEST,
     STARTED_FROM,
     STEPS,
@@ -25,7 +23,9 @@ from openrayzer.training.weights import (
     record_beside,
     step_of_weights,
 )
-from openrayzer.weight_folder import (
+from openrayzer.weights.loading import load_model
+from openrayzer.weights.run_record import RUN
+from openrayzer.weights.weight_folder import (
     CONFIG,
     IMPORTED,
     WEIGHTS,

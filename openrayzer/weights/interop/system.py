@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from openrayzer.interfaces import Model
-from openrayzer.interop.configuration import Configuration
+from openrayzer.weights.interop.configuration import Configuration
 
 
 @dataclass(frozen=True)

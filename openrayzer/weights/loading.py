@@ -8,11 +8,11 @@ from typing import Any
 from openrayzer.composer.build import construct
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.composer.files import read_object
-from openrayzer.hub import download, is_hub_name
 from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model
 from openrayzer.layers.weight_files import filled_later
-from openrayzer.training.weights import LATEST, WeightKind, find_weights, load_weights
-from openrayzer.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
+from openrayzer.weights.finding import LATEST, WeightKind, find_weights, load_weights
+from openrayzer.weights.hub import download, is_hub_name
+from openrayzer.weights.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
 from registry import available_plugins
 
 

@@ -15,12 +15,19 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import Experiment
-from openrayzer.training.checkpoint import EXPERIMENT, MANIFEST, best_name, damage_of, newest_good, read_manifest
 from openrayzer.training.resuming import CHECKPOINTS
-from openrayzer.training.run_record import RUN, differences, read_record
 from openrayzer.training.weight_average import read_average
-from openrayzer.training.zero_checkpoint import UNREADABLE, read_zero_checkpoint, why_unreadable
-from openrayzer.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, fill, origin_of, read_weights
+from openrayzer.weights.checkpoints.manifest import (
+    EXPERIMENT,
+    MANIFEST,
+    best_name,
+    damage_of,
+    newest_good,
+    read_manifest,
+)
+from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, read_zero_checkpoint, why_unreadable
+from openrayzer.weights.run_record import RUN, differences, read_record
+from openrayzer.weights.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, fill, origin_of, read_weights
 
 LOG = logging.getLogger(__name__)
 LATEST, BEST = "latest", "best"

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, published_names, rename, shape_of
-from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import (
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.naming import depth_of, linear, published_names, rename, shape_of
+from openrayzer.weights.interop.system import Imported, System
+from openrayzer.weights.interop.trunk import (
     BlockNames,
     Trunk,
     is_normed,

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from openrayzer.composer import construct, plan
 from openrayzer.interfaces import REGISTRIES, InputError, Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.files import read_metadata, unwrapped
-from openrayzer.interop.system import Imported, System
-from openrayzer.interop.systems import check_belongs, system_named
 from openrayzer.layers.stack import Stack
 from openrayzer.layers.weight_files import listed, read_content
-from openrayzer.weight_folder import fill
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.published_files import read_metadata, unwrapped
+from openrayzer.weights.interop.system import Imported, System
+from openrayzer.weights.interop.systems import check_belongs, system_named
+from openrayzer.weights.weight_folder import fill
 
 INPUT, OUTPUT = "in/", "out/"
 ABSOLUTE, RELATIVE = 1e-4, 1e-3

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from openrayzer.geometry.intrinsics import from_pixels
 from openrayzer.interfaces import InputError, Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import paired, shape_of
 from openrayzer.types import Cameras, Prediction, Views
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.naming import paired, shape_of
 
 PACKED, OUT = "to_qkv", "fc"
 """Published names of the attention's linear maps in LVSM and RayZer."""

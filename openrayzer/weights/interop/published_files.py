@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, bfloat16, float16, float32, float64, strided
 
 from openrayzer.interfaces import InputError
-from openrayzer.interop.configuration import Configuration
 from openrayzer.layers.weight_files import listed, read_content
+from openrayzer.weights.interop.configuration import Configuration
 
 WRAPPERS = ("model", "module", "state_dict", "model_state_dict")
 """Keys under which training code keeps the weights: LVSM and RayZer; DeepSpeed; Lightning and many others."""

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from openrayzer.geometry.intrinsics import focal_to_fov
 from openrayzer.interfaces import Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
-from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import (
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.naming import depth_of, linear, paired, published_names, rename, shape_of
+from openrayzer.weights.interop.system import Imported, System
+from openrayzer.weights.interop.trunk import (
     PACKED,
     BlockNames,
     Trunk,

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.interop.lvsm_d import LVSMDecoderOnlyWeights
-from openrayzer.interop.lvsm_ed import LVSMEncoderDecoderWeights
-from openrayzer.interop.open_rayzer import OpenRayZer
-from openrayzer.interop.rayder import RayDerWeights
-from openrayzer.interop.rayzer_official import RayZerOfficial
-from openrayzer.interop.system import System
 from openrayzer.layers.weight_files import listed
+from openrayzer.weights.interop.lvsm_d import LVSMDecoderOnlyWeights
+from openrayzer.weights.interop.lvsm_ed import LVSMEncoderDecoderWeights
+from openrayzer.weights.interop.open_rayzer import OpenRayZer
+from openrayzer.weights.interop.rayder import RayDerWeights
+from openrayzer.weights.interop.rayzer_official import RayZerOfficial
+from openrayzer.weights.interop.system import System
 from registry import did_you_mean
 
 SYSTEMS: dict[str, System] = {

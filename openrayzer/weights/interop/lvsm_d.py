@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.lvsm import LVSM
-from openrayzer.interop.trunk import Trunk
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.lvsm import LVSM
+from openrayzer.weights.interop.trunk import Trunk
 
 
 class LVSMDecoderOnlyWeights(LVSM):

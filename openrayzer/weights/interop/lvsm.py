@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from openrayzer.interfaces import Model
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.naming import depth_of, published_names, rename
-from openrayzer.interop.system import Imported, System
-from openrayzer.interop.trunk import (
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.naming import depth_of, published_names, rename
+from openrayzer.weights.interop.system import Imported, System
+from openrayzer.weights.interop.trunk import (
     BlockNames,
     Trunk,
     first_and_last,

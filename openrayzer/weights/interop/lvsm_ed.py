@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from openrayzer.interop.configuration import Configuration
-from openrayzer.interop.lvsm import LVSM
-from openrayzer.interop.naming import shape_of
-from openrayzer.interop.trunk import Trunk
+from openrayzer.weights.interop.configuration import Configuration
+from openrayzer.weights.interop.lvsm import LVSM
+from openrayzer.weights.interop.naming import shape_of
+from openrayzer.weights.interop.trunk import Trunk
 
 
 class LVSMEncoderDecoderWeights(LVSM):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.zero_layout import Pieces, cut_each, cut_rows
+from openrayzer.weights.checkpoints.zero_layout import Pieces, cut_each, cut_rows
 
 WEIGHTS = "weights"
 """Key of the float32 weights among what ``ZeroCheckpoint.optimized`` holds."""

@@ -1,0 +1,1 @@
+"""What a run leaves: find it, read it, load it, exchange it."""

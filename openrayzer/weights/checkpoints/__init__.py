@@ -1,0 +1,1 @@
+"""Checkpoints as files: read here, written by openrayzer.training.checkpointing."""
