@@ -44,7 +44,7 @@ def main() -> int:
     from openrayzer.evaluating.run import evaluate
     from openrayzer.evaluating.terminal import result_table
     from openrayzer.machine.distributed import check_local_processes, started
-    from openrayzer.training.console import logging_to_terminal
+    from openrayzer.training.logs.console import logging_to_terminal
 
     request = request_of(arguments)
     check_local_processes()

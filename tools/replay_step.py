@@ -31,7 +31,7 @@ def main() -> int:
     import torch  # slow: only once arguments are right
 
     from openrayzer.interfaces import InputError
-    from openrayzer.replay import replay
+    from openrayzer.training.faults.replay import replay
 
     try:
         device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))

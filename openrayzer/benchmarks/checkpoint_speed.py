@@ -53,10 +53,10 @@ def measure(experiment: Experiment, *, folder: Path, saves: int) -> dict[str, An
         InputError: the disk cannot be written.
     """
     from openrayzer.machine.distributed import started
+    from openrayzer.training.checkpointing.restoring import load_checkpoint
+    from openrayzer.training.checkpointing.saving import CheckpointWriter
     from openrayzer.training.deepspeed_config import load_deepspeed_config
     from openrayzer.training.engine import Engine
-    from openrayzer.training.restoring import load_checkpoint
-    from openrayzer.training.saving import CheckpointWriter
     from openrayzer.weights.checkpoints.manifest import checkpoint_name, damage_of
 
     config = load_deepspeed_config(experiment.deepspeed, experiment.train, world_size=1)

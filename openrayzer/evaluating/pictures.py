@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from openrayzer.evaluating.scene_result import SceneResult
-from openrayzer.training.samples import spread, to_bytes
+from openrayzer.training.logs.sample_pictures import spread, to_bytes
 
 MAX_VIEWS = 12
 """Context views, and target views, of a scene that are drawn; more are thinned out evenly."""

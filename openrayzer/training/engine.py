@@ -15,11 +15,11 @@ from openrayzer.interfaces import Model
 from openrayzer.layers.tf32 import exact_float32, tf32_products
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
+from openrayzer.training.checkpointing.zero_partition import ZeroPartition, share_weights
 from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
-from openrayzer.training.held_focal import hold_focal_lengths
-from openrayzer.training.skip_rule import Objection, SkipRule, no_objection
+from openrayzer.training.faults.skip_rule import Objection, SkipRule, no_objection
+from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.weight_average import WeightAverage
-from openrayzer.training.zero_partition import ZeroPartition, share_weights
 from openrayzer.types import Cameras, Prediction, Views
 
 LOG = logging.getLogger(__name__)

@@ -14,14 +14,14 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
-from openrayzer.training.bad_steps import LossWatch, Trace, report
-from openrayzer.training.console import one_line, progress_bar
 from openrayzer.training.engine import Engine, TrainingStopped
-from openrayzer.training.interruption import Interruption
-from openrayzer.training.loggers import LoggerGroup
-from openrayzer.training.meter import Meter
+from openrayzer.training.faults.bad_steps import LossWatch, Trace, report
+from openrayzer.training.faults.interruption import Interruption
+from openrayzer.training.logs.console import one_line, progress_bar
+from openrayzer.training.logs.loggers import LoggerGroup
+from openrayzer.training.logs.meter import Meter
+from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.objective import Objective
-from openrayzer.training.statistics import Statistics
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)

@@ -11,18 +11,25 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process, started
 from openrayzer.settings import Experiment, TrainSettings
-from openrayzer.training.bad_steps import LossWatch
-from openrayzer.training.console import logging_to
+from openrayzer.training.checkpointing.resuming import (
+    AUTO,
+    choose_start,
+    leave_no_trace,
+    prepare_folder,
+    step_of,
+    take_over,
+)
 from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
 from openrayzer.training.engine import Engine, TrainingStopped
+from openrayzer.training.faults.bad_steps import LossWatch
+from openrayzer.training.faults.exits import leave_now, lost_process
+from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
 from openrayzer.training.known_cameras import require_known_cameras
-from openrayzer.training.leaving import leave_now, lost_process
+from openrayzer.training.logs.console import logging_to
+from openrayzer.training.logs.meter import Meter
 from openrayzer.training.loop import Occasions, Tally, train_loop
-from openrayzer.training.meter import Meter
 from openrayzer.training.objective import Objective
-from openrayzer.training.resuming import AUTO, choose_start, leave_no_trace, prepare_folder, step_of, take_over
-from openrayzer.training.run_parts import Run
-from openrayzer.training.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
+from openrayzer.training.run_outputs import Run
 from openrayzer.types import Views
 from openrayzer.weights.finding import take_initial_weights, with_origin
 from openrayzer.weights.run_record import run_record

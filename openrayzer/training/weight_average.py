@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openrayzer.training.zero_partition import ZeroPartition
+from openrayzer.training.checkpointing.zero_partition import ZeroPartition
 from openrayzer.weights.checkpoints.zero_layout import Pieces, Stretch, divide
 
 _FILE = "ema_rank_{:05d}.pt"

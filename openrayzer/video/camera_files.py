@@ -26,7 +26,7 @@ from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
 from openrayzer.machine.writing import check_writable, unwritable
-from openrayzer.training.samples import to_bytes
+from openrayzer.training.logs.sample_pictures import to_bytes
 from openrayzer.types import Cameras
 from openrayzer.weights.weight_folder import refuse_filled, whole_folder
 

@@ -13,7 +13,7 @@ from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.machine.writing import check_writable
 from openrayzer.training.known_cameras import registered_name
-from openrayzer.training.samples import to_bytes
+from openrayzer.training.logs.sample_pictures import to_bytes
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from openrayzer.geometry.focus import camera_distance, extent_of
-from openrayzer.training.samples import spread, to_bytes
+from openrayzer.training.logs.sample_pictures import spread, to_bytes
 from openrayzer.types import Cameras
 
 MAX_STRIP = 8

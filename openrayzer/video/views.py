@@ -18,7 +18,7 @@ from openrayzer.data.sources.images import Images
 from openrayzer.data.sources.lazy_scenes import LazyScenes
 from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
 from openrayzer.interfaces import BrokenSceneError, InputError
-from openrayzer.training.samples import spread
+from openrayzer.training.logs.sample_pictures import spread
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import read_cameras
 

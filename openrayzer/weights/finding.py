@@ -15,7 +15,7 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import Experiment
-from openrayzer.training.resuming import CHECKPOINTS
+from openrayzer.training.checkpointing.resuming import CHECKPOINTS
 from openrayzer.training.weight_average import read_average
 from openrayzer.weights.checkpoints.manifest import (
     EXPERIMENT,

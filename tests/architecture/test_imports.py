@@ -106,7 +106,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.composer",
         "openrayzer.training",
     },
-    "openrayzer.replay": {
+    "openrayzer.training.faults.replay": {
         "openrayzer.types",
         "openrayzer.interfaces",
         "openrayzer.layers",

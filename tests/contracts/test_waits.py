@@ -14,7 +14,7 @@ from openrayzer.evaluation.image_metrics import psnr
 from openrayzer.interfaces import CAMERA_HEADS
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import Trainee
-from openrayzer.training.meter import Meter
+from openrayzer.training.logs.meter import Meter
 from openrayzer.training.objective import Objective
 from openrayzer.types import Cameras, Views
 

@@ -21,7 +21,7 @@ from openrayzer.evaluating.terminal import result_table
 from openrayzer.interfaces import InputError
 from openrayzer.machine import fitting_batches
 from openrayzer.models.rayzer import RayZer
-from openrayzer.training.evaluate import Tables, measure
+from openrayzer.training.held_out import Tables, measure
 from openrayzer.types import Cameras, Scene
 
 SWEEP = (1, 2, 3)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training import watchdog
-from openrayzer.training.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Sight, Watchdog, is_hang
+from openrayzer.training.faults import watchdog
+from openrayzer.training.faults.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Sight, Watchdog, is_hang
 
 ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 MINUTE = 60.0

@@ -16,7 +16,7 @@ from openrayzer.evaluating.request import EvaluationRequest
 from openrayzer.evaluating.run import evaluate
 from openrayzer.machine import FittingBatches
 from openrayzer.machine.distributed import Process
-from openrayzer.replay import replay
+from openrayzer.training.faults.replay import replay
 from openrayzer.video.making import VideoRequest, make_video
 from openrayzer.video.named_paths import PathChoice
 

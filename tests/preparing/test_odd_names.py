@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training.console import logging_to
+from openrayzer.training.logs.console import logging_to
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,10 +14,10 @@ import toy
 
 import openrayzer
 from openrayzer.interfaces import InputError
-from openrayzer.replay import replay
 from openrayzer.settings import BadSteps, LossTerm
-from openrayzer.training import bad_steps
-from openrayzer.training.bad_steps import WINDOW, LossWatch
+from openrayzer.training.faults import bad_steps
+from openrayzer.training.faults.bad_steps import WINDOW, LossWatch
+from openrayzer.training.faults.replay import replay
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

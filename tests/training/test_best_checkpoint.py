@@ -9,8 +9,8 @@ import pytest
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.settings import EVALUATED
-from openrayzer.training import run_parts
-from openrayzer.training.best_checkpoint import Best
+from openrayzer.training import run_outputs
+from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.weights.finding import find_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -26,7 +26,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], Non
         def evaluate(engine, clips, *, folder):
             return {"step": engine.steps, "split": "test", "psnr": psnr[engine.steps], "evaluated": 5}
 
-        monkeypatch.setattr(run_parts, "evaluate", evaluate)
+        monkeypatch.setattr(run_outputs, "evaluate", evaluate)
 
     return give
 

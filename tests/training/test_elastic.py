@@ -11,7 +11,7 @@ import torch
 import toy
 from torch import Tensor
 
-from openrayzer.training.rank_state import merge_states
+from openrayzer.training.checkpointing.rank_state import merge_states
 from openrayzer.weights.checkpoints.manifest import checksum, read_manifest
 from openrayzer.weights.checkpoints.zero_checkpoint import WEIGHTS, read_zero_checkpoint
 from openrayzer.weights.checkpoints.zero_layout import Layout, Pieces, Stretch, cut_each, cut_rows, divide

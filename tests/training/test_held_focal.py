@@ -10,7 +10,7 @@ from openrayzer.components.cameras.rot6d import Rot6dHead
 from openrayzer.components.cameras.se3 import Se3Head
 from openrayzer.geometry.rays import plucker_rays
 from openrayzer.interfaces import CameraHead
-from openrayzer.training.held_focal import hold_focal_lengths
+from openrayzer.training.focal_warm_up import hold_focal_lengths
 
 FOCAL = {Pi3Head: "fov", Se3Head: "log_focal", Rot6dHead: "focal", QuaternionHead: "focal"}
 

@@ -10,9 +10,9 @@ import torch
 import torch.distributed as dist
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training import interruption
-from openrayzer.training.interruption import SIGNALS, Interruption
-from openrayzer.training.leaving import lost_process
+from openrayzer.training.faults import interruption
+from openrayzer.training.faults.exits import lost_process
+from openrayzer.training.faults.interruption import SIGNALS, Interruption
 
 ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 

@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training import watchdog
 from openrayzer.training.engine import TrainingStopped
-from openrayzer.training.lifeline import Lifeline
-from openrayzer.training.watchdog import Watchdog
+from openrayzer.training.faults import watchdog
+from openrayzer.training.faults.lifeline import Lifeline
+from openrayzer.training.faults.watchdog import Watchdog
 
 PEER = """
 import socket, struct, sys, time

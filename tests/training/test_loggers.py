@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from openrayzer.interfaces import InputError, Logger
-from openrayzer.training.loggers import Jsonl, LoggerGroup, TensorBoard, WeightsAndBiases
+from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, TensorBoard, WeightsAndBiases
 
 RECORD = {"step": 1, "split": "train", "loss": 0.5, "psnr": float("inf")}
 

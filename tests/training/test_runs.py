@@ -13,7 +13,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import BadSteps
 from openrayzer.training import run
-from openrayzer.training.meter import Meter
+from openrayzer.training.logs.meter import Meter
 from openrayzer.types import Views
 
 # What DeepSpeed and torch say to each other, not to us.

@@ -13,9 +13,9 @@ import torch
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
-from openrayzer.training import publishing, saving
+from openrayzer.training.checkpointing import publishing, saving
+from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
-from openrayzer.training.saving import CheckpointWriter
 from openrayzer.weights.checkpoints.manifest import damage_of, newest_good, read_manifest
 
 WORLD = 2

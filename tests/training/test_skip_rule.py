@@ -9,10 +9,10 @@ from deepspeed.runtime import utils
 from deepspeed.runtime.zero import stage3, stage_1_and_2
 
 from openrayzer.settings import BadSteps
-from openrayzer.training import skip_rule
-from openrayzer.training.bad_steps import LossWatch
-from openrayzer.training.reading import read
-from openrayzer.training.skip_rule import MARKING, mark_not_finite
+from openrayzer.training.faults import skip_rule
+from openrayzer.training.faults.bad_steps import LossWatch
+from openrayzer.training.faults.skip_rule import MARKING, mark_not_finite
+from openrayzer.training.logs.reading import read
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

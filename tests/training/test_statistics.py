@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openrayzer.training.statistics import Spread
+from openrayzer.training.logs.module_statistics import Spread
 from openrayzer.weights.finding import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]

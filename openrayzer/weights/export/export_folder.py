@@ -11,7 +11,7 @@ from typing import Any
 
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError
-from openrayzer.training.resuming import CHECKPOINTS, METRICS
+from openrayzer.training.checkpointing.resuming import CHECKPOINTS, METRICS
 from openrayzer.weights.export.model_card import Facts, model_card
 from openrayzer.weights.finding import (
     LATEST,

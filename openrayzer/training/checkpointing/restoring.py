@@ -11,8 +11,8 @@ import torch
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
+from openrayzer.training.checkpointing.rank_state import merge_states
 from openrayzer.training.engine import Engine
-from openrayzer.training.rank_state import merge_states
 from openrayzer.weights.checkpoints.manifest import rank_file, read_manifest
 from openrayzer.weights.checkpoints.zero_checkpoint import (
     allow_deepspeed_classes,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openrayzer.machine import random_state
-from openrayzer.training.meter import Meter
+from openrayzer.training.logs.meter import Meter
 
 STEP_STRIDE = 1_000_003
 """Between the seeds of a process that begins anew at one step and at the next."""

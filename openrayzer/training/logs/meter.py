@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training.reading import read
+from openrayzer.training.logs.reading import read
 
 
 class Meter:

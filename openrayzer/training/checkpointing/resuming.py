@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.statistics import FILE as STATISTICS
+from openrayzer.training.logs.module_statistics import FILE as STATISTICS
 from openrayzer.weights.checkpoints.manifest import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
 from openrayzer.weights.run_record import differences, read_record
 

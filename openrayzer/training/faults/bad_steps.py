@@ -20,7 +20,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.training.engine import Engine
-from openrayzer.training.loggers import finite
+from openrayzer.training.logs.loggers import finite
 from openrayzer.types import Cameras, Views
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 

@@ -11,21 +11,21 @@ from typing import Any
 from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.machine import random_state
 from openrayzer.settings import Experiment
-from openrayzer.training.bad_steps import Trace, dump
-from openrayzer.training.best_checkpoint import Best
-from openrayzer.training.console import one_line
+from openrayzer.training.checkpointing.best_checkpoint import Best
+from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
+from openrayzer.training.checkpointing.restoring import load_checkpoint
+from openrayzer.training.checkpointing.resuming import CHECKPOINTS
+from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
-from openrayzer.training.evaluate import evaluate
-from openrayzer.training.loggers import Jsonl, LoggerGroup, finite, write_whole
+from openrayzer.training.faults.bad_steps import Trace, dump
+from openrayzer.training.held_out import evaluate
+from openrayzer.training.logs.console import one_line
+from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite, write_whole
+from openrayzer.training.logs.meter import Meter
+from openrayzer.training.logs.module_statistics import FILE as STATISTICS
+from openrayzer.training.logs.module_statistics import Statistics
+from openrayzer.training.logs.sample_pictures import draw_samples
 from openrayzer.training.loop import Tally
-from openrayzer.training.meter import Meter
-from openrayzer.training.rank_state import rank_state, restore_random
-from openrayzer.training.restoring import load_checkpoint
-from openrayzer.training.resuming import CHECKPOINTS
-from openrayzer.training.samples import draw_samples
-from openrayzer.training.saving import CheckpointWriter
-from openrayzer.training.statistics import FILE as STATISTICS
-from openrayzer.training.statistics import Statistics
 from openrayzer.types import Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
 from openrayzer.weights.finding import warn_of_other_model

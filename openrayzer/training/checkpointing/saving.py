@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.background import Background
-from openrayzer.training.best_checkpoint import METRICS, Best
+from openrayzer.training.checkpointing.background import Background
+from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
+from openrayzer.training.checkpointing.publishing import Files, describe, flush, prune, publish, write_text
 from openrayzer.training.engine import Engine
-from openrayzer.training.publishing import Files, describe, flush, prune, publish, write_text
 from openrayzer.weights.checkpoints.manifest import EXPERIMENT, FORMAT, checkpoint_name, rank_file
 
 LOG = logging.getLogger(__name__)

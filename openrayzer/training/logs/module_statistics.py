@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from openrayzer.training.compiling import uncompiled
 from openrayzer.training.engine import Engine
-from openrayzer.training.loggers import Jsonl
+from openrayzer.training.logs.loggers import Jsonl
 
 FILE = "statistics.jsonl"
 Numbers = dict[str, float]

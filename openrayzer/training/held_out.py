@@ -17,7 +17,7 @@ from openrayzer.evaluation.baselines import mean_context, nearest_context, shuff
 from openrayzer.evaluation.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model
 from openrayzer.training.engine import Engine
-from openrayzer.training.loggers import write_whole
+from openrayzer.training.logs.loggers import write_whole
 from openrayzer.types import Views
 
 

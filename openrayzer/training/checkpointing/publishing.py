@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openrayzer.training.best_checkpoint import Best
+from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.weights.checkpoints.manifest import (
     BEST,
     LATEST,

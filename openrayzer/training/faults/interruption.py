@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training.leaving import leave_now
+from openrayzer.training.faults.exits import leave_now
 
 LOG = logging.getLogger(__name__)
 PATIENCE = 2.0

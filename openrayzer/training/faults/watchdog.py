@@ -24,8 +24,8 @@ import torch.distributed as dist
 
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import TrainingStopped
-from openrayzer.training.leaving import in_time, leave_now, missing_process
-from openrayzer.training.lifeline import Lifeline
+from openrayzer.training.faults.exits import in_time, leave_now, missing_process
+from openrayzer.training.faults.lifeline import Lifeline
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""Checkpoints of a running training: saved, published, restored."""

@@ -1,0 +1,1 @@
+"""Faults of a training: bad steps, hangs, signals, lost processes."""

@@ -1,0 +1,1 @@
+"""What a training tells: loggers, console, running means, sample pictures."""
