@@ -43,9 +43,9 @@ def main() -> int:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for JSON, Markdown and plots")
     arguments = parser.parse_args()
-    from openrayzer.comparing.charts import draw_charts  # slow: only once arguments are right
-    from openrayzer.comparing.comparison import Comparison, compare
-    from openrayzer.comparing.writing import markdown, write_comparison
+    from openrayzer.evaluation.comparison.charts import draw_charts  # slow: only once arguments are right
+    from openrayzer.evaluation.comparison.comparison import Comparison, compare
+    from openrayzer.evaluation.comparison.comparison_files import markdown, write_comparison
 
     def charts(comparison: Comparison, folder: Path) -> list[Path]:
         try:

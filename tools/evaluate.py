@@ -30,19 +30,19 @@ from typing import TYPE_CHECKING
 from openrayzer.cli import run_tool
 
 if TYPE_CHECKING:
-    from openrayzer.evaluating.request import EvaluationRequest
+    from openrayzer.evaluation.request import EvaluationRequest
 
 
 def main() -> int:
     """Parse arguments, evaluate, print the table."""
     arguments = parser().parse_args()
-    from openrayzer.evaluating.protocols import protocol_table  # slow: only once arguments are right
+    from openrayzer.evaluation.protocols import protocol_table  # slow: only once arguments are right
 
     if arguments.list_protocols:
         print(protocol_table())
         return 0
-    from openrayzer.evaluating.run import evaluate
-    from openrayzer.evaluating.terminal import result_table
+    from openrayzer.evaluation.evaluate import evaluate
+    from openrayzer.evaluation.results.printed_table import result_table
     from openrayzer.machine.distributed import check_local_processes, started
     from openrayzer.training.logs.console import logging_to_terminal
 
@@ -57,7 +57,7 @@ def main() -> int:
 
 def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
     """The arguments, checked."""
-    from openrayzer.evaluating.request import EvaluationRequest, split_names
+    from openrayzer.evaluation.request import EvaluationRequest, split_names
     from openrayzer.interfaces import InputError
 
     if arguments.run is None or arguments.output is None:

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips
-from openrayzer.evaluation.baselines import mean_context, nearest_context, shuffled
-from openrayzer.evaluation.image_metrics import PERFECT, psnr
+from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, shuffled
+from openrayzer.evaluation.metrics.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model
 from openrayzer.training.engine import Engine
 from openrayzer.training.logs.loggers import write_whole

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process

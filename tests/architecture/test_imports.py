@@ -46,7 +46,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.training",
     },
     "openrayzer.evaluation": SOCKETS | {"openrayzer.settings"},
-    "openrayzer.evaluating": SOCKETS
+    "openrayzer.evaluation.scenes": SOCKETS
     | {
         "registry",
         "openrayzer",
@@ -57,15 +57,15 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.composer",
         "openrayzer.training",
         "openrayzer.weights.loading",
-        "openrayzer.reports",
+        "openrayzer.evaluation.report",
     },
-    "openrayzer.reports": {"openrayzer.interfaces"},
-    "openrayzer.comparing": {
+    "openrayzer.evaluation.report": {"openrayzer.interfaces"},
+    "openrayzer.evaluation.comparison": {
         "openrayzer.interfaces",
         "openrayzer.composer",
         "openrayzer.planning",
-        "openrayzer.evaluating",
-        "openrayzer.reports",
+        "openrayzer.evaluation.scenes",
+        "openrayzer.evaluation.report",
     },
     "openrayzer.composer": {"registry", "openrayzer.interfaces", "openrayzer.settings"},
     "openrayzer.training": {
@@ -139,7 +139,7 @@ ONLY_THERE = {  # third-party package -> the only first-party packages that may 
     "jsonargparse": {"openrayzer.composer"},
     "xformers": {"openrayzer.components.attention"},
     "timm": {"openrayzer.components.tokenizers"},
-    "jinja2": {"openrayzer.reports"},
+    "jinja2": {"openrayzer.evaluation.report"},
     "av": {"openrayzer.data", "openrayzer.video", "openrayzer.benchmarks"},
     "pycolmap": {"openrayzer.data"},
     "huggingface_hub": {"openrayzer.weights.hub", "openrayzer.weights.export"},

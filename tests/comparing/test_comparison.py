@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from folders import VIEWS, write_evaluation, write_log, write_run
 
-from openrayzer.comparing.charts import draw_charts
-from openrayzer.comparing.comparison import compare
-from openrayzer.comparing.pairing import sign_flip_p_value
-from openrayzer.comparing.writing import markdown, write_comparison
+from openrayzer.evaluation.comparison.charts import draw_charts
+from openrayzer.evaluation.comparison.comparison import compare
+from openrayzer.evaluation.comparison.comparison_files import markdown, write_comparison
+from openrayzer.evaluation.comparison.scene_pairs import sign_flip_p_value
 from openrayzer.interfaces import InputError
 
 ROOT = Path(__file__).parents[2]

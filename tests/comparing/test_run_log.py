@@ -6,7 +6,7 @@ import re
 import pytest
 from folders import write_log
 
-from openrayzer.comparing.run_log import read_run_log
+from openrayzer.evaluation.comparison.run_log import read_run_log
 from openrayzer.interfaces import InputError
 
 

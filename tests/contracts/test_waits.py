@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import DynamicOutputShapeException
 from waits import Waits, on_fake_gpu
 
 from openrayzer.composer import load_experiment
-from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.interfaces import CAMERA_HEADS
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import Trainee

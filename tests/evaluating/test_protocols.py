@@ -9,8 +9,8 @@ import pytest
 
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.data.sources.chunks import Chunks
-from openrayzer.evaluating.protocols import PROTOCOLS, find_protocol, protocol_table
-from openrayzer.evaluating.request import split_names
+from openrayzer.evaluation.protocols import PROTOCOLS, find_protocol, protocol_table
+from openrayzer.evaluation.request import split_names
 from openrayzer.interfaces import InputError, UnusableSceneError
 
 GOOD = {

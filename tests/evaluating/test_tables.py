@@ -8,12 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openrayzer.evaluating.image_scores import ImageScores
-from openrayzer.evaluating.pictures import EXTREMES, FULL_ERROR, MAX_VIEWS, Extremes, drawn_views, error_map
-from openrayzer.evaluating.results import sweep_table
-from openrayzer.evaluating.scene_result import SceneResult
-from openrayzer.evaluating.statistics import mean_over_scenes, paired_difference
-from openrayzer.evaluating.views_sweep import spread_order
+from openrayzer.evaluation.metrics.image_scores import ImageScores
+from openrayzer.evaluation.metrics.intervals import mean_over_scenes, paired_difference
+from openrayzer.evaluation.results.scene_result import SceneResult
+from openrayzer.evaluation.results.summary import sweep_table
+from openrayzer.evaluation.scenes.scene_pictures import (
+    EXTREMES,
+    FULL_ERROR,
+    MAX_VIEWS,
+    Extremes,
+    drawn_views,
+    error_map,
+)
+from openrayzer.evaluation.scenes.views_sweep import spread_order
 
 
 def test_what_is_not_finite_is_in_no_mean():

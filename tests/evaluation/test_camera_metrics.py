@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from openrayzer.evaluation.camera_baselines import CAMERA_BASELINES, constant_pose, random_poses, straight_line
-from openrayzer.evaluation.camera_metrics import (
+from openrayzer.evaluation.metrics.camera_baselines import CAMERA_BASELINES, constant_pose, random_poses, straight_line
+from openrayzer.evaluation.metrics.camera_metrics import (
     accuracy_area,
     direction_errors,
     pose_metrics,

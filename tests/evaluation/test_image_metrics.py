@@ -5,8 +5,8 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from openrayzer.evaluation.baselines import mean_context, nearest_context, nearest_contexts, shuffled
-from openrayzer.evaluation.image_metrics import psnr, ssim
+from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, nearest_contexts, shuffled
+from openrayzer.evaluation.metrics.image_metrics import psnr, ssim
 from openrayzer.interfaces import InputError
 from openrayzer.types import Views
 

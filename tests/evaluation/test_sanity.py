@@ -9,7 +9,7 @@ from small_models import ESTIMATORS, lvsm
 from torch import Tensor
 
 from openrayzer.evaluation.placements import PLACEMENTS
-from openrayzer.evaluation.sanity import CHECKS, SanityResult, left_out, sanity_battery
+from openrayzer.evaluation.trials.sanity import CHECKS, SanityResult, left_out, sanity_battery
 from openrayzer.geometry.rotations import pose_from, so3_exp
 from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Views

@@ -8,9 +8,9 @@ from doubles import BlindModel, BrokenModel, CarryingModel, IndexModel, PerfectM
 from small_models import ESTIMATORS, lvsm
 from torch import Tensor
 
-from openrayzer.evaluation.camera_metrics import accuracy_area
+from openrayzer.evaluation.metrics.camera_metrics import accuracy_area
 from openrayzer.evaluation.placements import PLACEMENTS
-from openrayzer.evaluation.transfer import histogram_area, transfer, transferred_views
+from openrayzer.evaluation.trials.transfer import histogram_area, transfer, transferred_views
 from openrayzer.interfaces import InputError
 from openrayzer.types import Cameras, Views
 

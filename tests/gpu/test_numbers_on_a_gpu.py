@@ -11,7 +11,7 @@ import torch
 from gpu_suite import difference, distance
 from torch import Tensor
 
-from openrayzer.evaluation.image_metrics import psnr, ssim
+from openrayzer.evaluation.metrics.image_metrics import psnr, ssim
 from openrayzer.geometry.rays import plucker_rays
 from openrayzer.geometry.rotations import geodesic_angle, rotation_from_6d, rotation_from_9d, so3_exp, so3_log
 from openrayzer.interfaces import LOSSES

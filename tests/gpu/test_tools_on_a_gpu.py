@@ -12,8 +12,8 @@ import pytest
 import torch
 from gpu_suite import ROOT, TINY, distance
 
-from openrayzer.evaluating.request import EvaluationRequest
-from openrayzer.evaluating.run import evaluate
+from openrayzer.evaluation.evaluate import evaluate
+from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.machine import FittingBatches
 from openrayzer.machine.distributed import Process
 from openrayzer.training.faults.replay import replay

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from example import EVIL, write_example
 
-from openrayzer.reports import write_report
+from openrayzer.evaluation.report import write_report
 
 
 def visit(chromium: str, page: Path, address: str = "") -> tuple[str, list[str]]:

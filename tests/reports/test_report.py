@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from example import EVIL, write_example
 
+from openrayzer.evaluation.report import write_report
 from openrayzer.interfaces import InputError
-from openrayzer.reports import write_report
 
 ROOT = Path(__file__).parents[2]
 
@@ -219,8 +219,8 @@ def test_a_broken_folder_is_named(folder, break_it, message):
 def test_an_installed_package_has_the_templates():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
-    pattern = setup["options.package_data"]["openrayzer.reports"].strip()
+    pattern = setup["options.package_data"]["openrayzer.evaluation.report"].strip()
     package = ROOT / "openrayzer" / "reports"
     others = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert others == set(package.glob(pattern))
-    assert files("openrayzer.reports").joinpath("templates", "report.css").is_file()
+    assert files("openrayzer.evaluation.report").joinpath("templates", "report.css").is_file()

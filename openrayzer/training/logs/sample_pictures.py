@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from openrayzer.evaluation.image_metrics import psnr
+from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.types import Views
 
 MAX_SCENES, MAX_CONTEXT, MAX_TARGETS = 4, 4, 3

@@ -1,0 +1,159 @@
+"""Tables of an evaluation as text: summary, difference of placements, poses, number of views."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from openrayzer.evaluation.report.cells import Cell, Row, Table, column_label, interval_cell, value_of
+from openrayzer.evaluation.report.evaluation_folder import Results, number
+from openrayzer.evaluation.report.names import DASH, kind, method, metric, written
+
+PIXELS = {
+    "none": "no target pixels used",
+    "own_pose": "target pixels used for their own pose only",
+    "all_poses": "target pixels used for all poses",
+}
+"""What a placement takes from the targets' images, in few words."""
+SWEPT = ("psnr", "ssim", "lpips_vgg", "lpips_alex", "rotation_error_deg", "translation_error", "auc@30")
+"""Metrics of which the change with the number of context views is shown; all others are in metrics.json."""
+
+
+def summary_table(results: Results) -> Table:
+    """Methods by metrics: mean over scenes with its interval; the placements first, baselines below."""
+    summary, names = results.values["summary"], results.metrics()
+    methods = [name for name in results.placements if name in summary]
+    methods += [name for name in summary if name not in methods]
+    best = {
+        name: _best(name, {key: summary[key].get(name) for key in results.placements if key in summary})
+        for name in names
+    }
+    rows = tuple(
+        Row(
+            method(key),
+            tuple(_summary_cell(results, summary[key].get(name), name, best=best[name] == key) for name in names),
+            kind(key, results.placements),
+            _pixels(results, key),
+        )
+        for key in methods
+    )
+    return Table(tuple(column_label(name) for name in names), rows, _reasons(names, rows))
+
+
+def difference_table(results: Results) -> Table:
+    """Placement minus placement, paired by scene."""
+    differences = results.section("differences")
+    names = list(dict.fromkeys(name for row in differences.values() for name in row))
+    rows = tuple(
+        Row(
+            " minus ".join(method(side) for side in key.split("_minus_")),
+            tuple(interval_cell(row.get(name), metric(name).decimals, sign=True) for name in names),
+            note=f"over {count} scenes" if (count := _scenes(row)) else "",
+        )
+        for key, row in differences.items()
+    )
+    return Table(tuple(metric(name).label for name in names), rows)
+
+
+def pose_table(results: Results) -> Table:
+    """Pose metrics, one a row, of the placements beside poses that cost nothing."""
+    poses = results.section("poses")
+    names = list(dict.fromkeys(name for row in poses.values() for name in row))
+    counts = {count for row in poses.values() if (count := _scenes(row))}
+    rows = tuple(
+        Row(column_label(name), tuple(_pose_cell(row.get(name), metric(name).decimals) for row in poses.values()))
+        for name in names
+    )
+    notes = (f"Means over {max(counts)} scenes that have true cameras.",) if counts else ()
+    return Table(tuple(method(key) for key in poses), rows, notes)
+
+
+def sweep_table(results: Results) -> Table:
+    """One row for each method and number of context views."""
+    sweep = results.values.get("views_sweep") or []
+    columns = sweep_columns(sweep)
+    names = list(dict.fromkeys(name for _, name in columns))
+    rows = []
+    for key in dict.fromkeys(key for key, _ in columns):
+        for entry in sweep:
+            values = entry.get(key) or {}
+            cells = tuple(interval_cell(values.get(name), metric(name).decimals) for name in names)
+            count = Cell(f"{entry['num_context']}")
+            rows.append(Row(method(key), (count, *cells), kind(key, results.placements)))
+    return Table(("context views", *(column_label(name) for name in names)), tuple(rows))
+
+
+def sweep_columns(sweep: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Method and metric of the numbers in a views sweep, by metric; of many metrics those in ``SWEPT``."""
+    pairs = dict.fromkeys(
+        (key, name)
+        for entry in sweep
+        for key, values in entry.items()
+        if isinstance(values, Mapping)
+        for name in values
+        if value_of(values[name]) is not None
+    )
+    metrics = list(dict.fromkeys(name for _, name in pairs))
+    shown = [name for name in SWEPT if name in metrics] or metrics
+    return sorted((pair for pair in pairs if pair[1] in shown), key=lambda pair: shown.index(pair[1]))
+
+
+def pixel_use(placement: Mapping[str, Any]) -> str:
+    """Key of ``PIXELS`` for a placement; where it does not say that it keeps targets apart, it does not."""
+    if not placement.get("uses_target_pixels"):
+        return "none"
+    return "all_poses" if placement.get("mixes_target_pixels", True) else "own_pose"
+
+
+def _summary_cell(results: Results, values: Mapping[str, Any] | None, name: str, *, best: bool) -> Cell:
+    if values is None or number(values.get("mean")) is None:
+        return Cell(DASH, reason=_why_none(results, values, name))
+    decimals = metric(name).decimals
+    cell = interval_cell(values, decimals)
+    details = list(cell.detail)
+    without = number(values.get("mean_without_context_targets"))
+    if without is not None and results.section("targets").get("equal_to_a_context"):
+        details.append(f"{written(without, decimals)} *")
+    if values.get("not_finite"):
+        details.append(f"{values['not_finite']} not finite, left out")
+    return Cell(cell.text, tuple(details), best=best)
+
+
+def _why_none(results: Results, values: Mapping[str, Any] | None, name: str) -> str:
+    if values and values.get("not_finite"):
+        return f"not finite in {values['not_finite']} scenes"
+    if name.startswith("lpips_") and (why := (results.values["settings"].get("lpips") or {}).get(name[6:])):
+        return str(why)
+    return "not measured"
+
+
+def _pose_cell(values: object, decimals: int) -> Cell:
+    cell = interval_cell(values, decimals)
+    left_out = values.get("not_finite") if isinstance(values, Mapping) else None
+    return replace(cell, detail=(*cell.detail, f"{left_out} not finite, left out")) if left_out else cell
+
+
+def _best(name: str, column: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """Of several placements the one with the best mean; empty for a single one."""
+    means = {key: mean for key, values in column.items() if (mean := value_of(values)) is not None}
+    better = metric(name).better
+    if len(means) < 2 or not better:
+        return ""
+    return (max if better == "higher" else min)(means, key=means.__getitem__)
+
+
+def _pixels(results: Results, key: str) -> str:
+    placement = results.values["placements"].get(key)
+    return "" if placement is None else PIXELS[pixel_use(placement)]
+
+
+def _reasons(names: list[str], rows: tuple[Row, ...]) -> tuple[str, ...]:
+    """Why there are dashes, once for each metric and reason."""
+    pairs = dict.fromkeys(
+        (name, cell.reason) for row in rows for name, cell in zip(names, row.cells, strict=True) if cell.reason
+    )
+    return tuple(f"{DASH} in {metric(name).label}: {reason}" for name, reason in pairs if reason != "not measured")
+
+
+def _scenes(row: Mapping[str, Any]) -> int | None:
+    counts = [values["scenes"] for values in row.values() if isinstance(values, Mapping) and "scenes" in values]
+    return max(counts, default=None)

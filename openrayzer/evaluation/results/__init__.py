@@ -1,0 +1,1 @@
+"""What an evaluation leaves: summary, folder, printed table."""

@@ -1,0 +1,109 @@
+"""The folder of an evaluation: replaced whole, or left as it was."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from openrayzer.evaluation.results.scene_result import SceneResult
+from openrayzer.evaluation.results.summary import per_view_lines
+from openrayzer.interfaces import InputError
+
+FORMAT = 1
+"""Version of metrics.json."""
+METRICS, PER_VIEW, REPORT, PICTURES = "metrics.json", "per_view.csv", "report.html", "pictures"
+_OURS = frozenset({METRICS, PER_VIEW, REPORT, PICTURES})
+
+
+def refuse_output(output: Path) -> None:
+    """Does nothing if ``output`` can be written: nothing is there, or an evaluation alone, which is replaced.
+
+    Raises:
+        InputError: it is something else, or its place cannot be written to.
+    """
+    output = _resolved(output)
+    if output == Path.cwd():
+        raise InputError(f"--output {output} is the folder you are in, which would be replaced; name another one")
+    if output.exists():
+        if not output.is_dir():
+            raise InputError(f"--output {output} is a file; choose another folder")
+        foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in _OURS)
+        if foreign:
+            raise InputError(
+                f"--output {output} holds {', '.join(foreign[:3])}, which no evaluation wrote; choose another folder"
+            )
+        if any(output.iterdir()) and not _is_evaluation(output / METRICS):
+            raise InputError(f"--output {output} is not empty and holds no evaluation; choose another folder")
+    try:
+        unfinished = _beside(output, "unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        unfinished.rmdir()
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def replaced_folder(output: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the place of ``output`` at the end, or is removed after a failure.
+
+    Raises:
+        InputError: it cannot be written, e.g. because the disk is full.
+    """
+    output = _resolved(output)
+    unfinished, old = _beside(output, "unfinished"), _beside(output, "replaced")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        if output.exists():
+            output.rename(old)
+        unfinished.rename(output)
+    except OSError as error:
+        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if old.exists() and not output.exists():  # also after Ctrl-C between the two steps
+            old.rename(output)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_evaluation(folder: Path, metrics: Mapping[str, Any], results: list[SceneResult]) -> None:
+    """Write metrics.json, per_view.csv and the pictures."""
+    (folder / METRICS).write_text(as_json(metrics), encoding="utf-8")
+    (folder / PER_VIEW).write_text(per_view_lines(results), encoding="utf-8")
+    for result in results:
+        for path, content in result.files.items():
+            file = folder / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+def as_json(metrics: Mapping[str, Any]) -> str:
+    """JSON in which each scene is one line, so that files of thousands of scenes can be read and compared."""
+    head = json.dumps({key: value for key, value in metrics.items() if key != "per_scene"}, indent=1, allow_nan=False)
+    lines = [
+        f"  {json.dumps(scene)}: {json.dumps(entry, allow_nan=False)}" for scene, entry in metrics["per_scene"].items()
+    ]
+    return head.removesuffix("\n}") + ',\n "per_scene": {\n' + ",\n".join(lines) + "\n }\n}\n"
+
+
+def _resolved(output: Path) -> Path:
+    """The folder itself where ``output`` is a link, or no name but ``.`` or ``..``."""
+    try:
+        return output.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"--output {output}: cannot be written: {error}") from error
+
+
+def _beside(output: Path, word: str) -> Path:
+    return output.with_name(f".{word}_{output.name}_{os.getpid()}")
+
+
+def _is_evaluation(file: Path) -> bool:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["format"] >= 1
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,60 @@
+"""What is said of one scene's cameras: pose metrics beside what costs nothing, and the cameras themselves."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from openrayzer.evaluation.metrics.camera_baselines import CAMERA_BASELINES
+from openrayzer.evaluation.metrics.camera_metrics import pose_metrics
+from openrayzer.geometry.similarity import similarity_between
+from openrayzer.types import Cameras, Views
+
+_DIGITS = 6  # significant digits of written cameras; they are for plots
+
+
+def judged_poses(estimated: Mapping[str, Cameras], true: Cameras, baselines: Mapping[str, Cameras]) -> dict[str, Any]:
+    """Pose metrics of one scene by method: the placements, then the baselines.
+
+    Args:
+        estimated: cameras of the scene (1, v) by placement; one with values that are not finite gets NaN throughout.
+        true: the true ones.
+        baselines: ``camera_baselines`` of the same views.
+    """
+    free = {name: pose_metrics(cameras, true) for name, cameras in baselines.items()}
+    names = next(iter(free.values()))
+    judged = {
+        name: pose_metrics(cameras, true) if is_finite(cameras) else dict.fromkeys(names, math.nan)
+        for name, cameras in estimated.items()
+    }
+    return judged | free
+
+
+def camera_baselines(views: Views) -> dict[str, Cameras]:
+    """All cameras that cost nothing, for the views of a batch."""
+    return {name: baseline(views) for name, baseline in CAMERA_BASELINES.items()}
+
+
+def is_finite(cameras: Cameras) -> bool:
+    """Whether every number of the cameras is."""
+    return bool(cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all())
+
+
+def written_cameras(estimated: Mapping[str, Cameras], true: Cameras | None, frames: list[int]) -> dict[str, Any]:
+    """The cameras of one scene as plain numbers; estimated ones are laid onto true ones where there are some."""
+    written: dict[str, Any] = {"frames": frames, "true": None if true is None else _plain(true)}
+    for name, cameras in estimated.items():
+        if not is_finite(cameras):
+            written[name] = None
+        elif true is None:
+            written[name] = _plain(cameras) | {"aligned": False}
+        else:
+            written[name] = _plain(similarity_between(cameras.c2w, true.c2w).cameras(cameras)) | {"aligned": True}
+    return written
+
+
+def _plain(cameras: Cameras) -> dict[str, Any]:
+    return {"c2w": _rounded(cameras.c2w[0].tolist()), "intrinsics": _rounded(cameras.intrinsics[0].tolist())}
+
+
+def _rounded(value: Any) -> Any:
+    return [_rounded(item) for item in value] if isinstance(value, list) else float(f"{value:.{_DIGITS}g}")

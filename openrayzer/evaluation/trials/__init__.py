@@ -1,0 +1,1 @@
+"""Sanity battery, transfer and changed clips."""
