@@ -47,12 +47,12 @@ def main() -> int:
 
 def check(experiment: Experiment | None, output: Path) -> int:
     """All checks, on all processes; the exit code."""
-    from openrayzer.cluster.clips import check_clips  # slow: only once arguments are right
-    from openrayzer.cluster.findings import table
-    from openrayzer.cluster.folder import check_folder
-    from openrayzer.cluster.links import check_links
-    from openrayzer.cluster.machines import check_clocks, check_memory, check_ranks, check_versions
     from openrayzer.machine.distributed import started
+    from openrayzer.planning.cluster.clip_rate import check_clips  # slow: only once arguments are right
+    from openrayzer.planning.cluster.findings import table
+    from openrayzer.planning.cluster.links import check_links
+    from openrayzer.planning.cluster.machines import check_clocks, check_memory, check_ranks, check_versions
+    from openrayzer.planning.cluster.shared_folder import check_folder
     from openrayzer.planning.memory import checkpoint_bytes
     from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
 

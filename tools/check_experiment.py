@@ -28,8 +28,8 @@ from jsonargparse import ArgumentParser
 from openrayzer.cli import INPUT_WRONG, add_change_arguments, print_error, run_tool
 from openrayzer.composer import Plan, load_experiment
 from openrayzer.interfaces import InputError
-from openrayzer.planning.gpus import GPUS, Gpu, gpu_named
-from openrayzer.planning.report import Setting, cost_lines, data_lines, parameter_lines
+from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, parameter_lines
+from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
 from openrayzer.planning.roofline_report import roofline_lines
 from openrayzer.planning.trace import Device
 from registry import RegistryError

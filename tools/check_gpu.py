@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from openrayzer.cli import run_tool
 
 if TYPE_CHECKING:
-    from openrayzer.cluster.findings import Finding
+    from openrayzer.planning.cluster.findings import Finding
 
 NOT_READY = 1
 
@@ -36,10 +36,10 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="where runs will be written")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found as JSON")
     arguments = parser.parse_args()
-    from openrayzer.cluster.findings import table  # slow: only once arguments are right
-    from openrayzer.cluster.installation import installation
     from openrayzer.data.preparing.folders import write_json
     from openrayzer.interfaces import InputError
+    from openrayzer.planning.cluster.findings import table  # slow: only once arguments are right
+    from openrayzer.planning.cluster.installation import installation
 
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
@@ -70,8 +70,8 @@ def checks(output: Path) -> "Iterator[Finding]":
     """All checks that make sense here; without a GPU, only those that need none."""
     import torch
 
-    from openrayzer.cluster import gpus, kernels
-    from openrayzer.cluster.findings import Finding
+    from openrayzer.planning.cluster import gpus, working_libraries
+    from openrayzer.planning.cluster.findings import Finding
 
     yield Finding("python", "ok", platform.python_version())
     yield gpus.check_torch()
@@ -82,11 +82,11 @@ def checks(output: Path) -> "Iterator[Finding]":
         yield gpus.check_nccl()
         if not any(one.verdict == "FAILS" and one.what.startswith("GPU") for one in several):  # else all would fail
             device = torch.device("cuda", 0)
-            yield from kernels.check_attention(device)
-            yield kernels.check_compiler(device)
+            yield from working_libraries.check_attention(device)
+            yield working_libraries.check_compiler(device)
             yield gpus.check_pinned_memory()
-    yield kernels.check_xformers()
-    yield kernels.check_deepspeed()
+    yield working_libraries.check_xformers()
+    yield working_libraries.check_deepspeed()
     yield gpus.check_shared_memory()
     yield gpus.check_disk(output)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from openrayzer.planning.gpus import (
+from openrayzer.planning.gpu_rates import (
     ATTENTION_SHARE,
     BANDWIDTH_SHARE,
     CONVOLUTION_SHARE,

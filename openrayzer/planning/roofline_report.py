@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from torch import nn
 
 from openrayzer.planning.clip_shapes import clip_shapes
-from openrayzer.planning.gpus import Gpu
+from openrayzer.planning.cost_report import Setting, reason
+from openrayzer.planning.gpu_rates import Gpu
 from openrayzer.planning.operations import Operations
-from openrayzer.planning.report import Setting, reason
 from openrayzer.planning.roofline import KINDS, Roofline, roofline
 from openrayzer.planning.trace import trace_micro_batch
 

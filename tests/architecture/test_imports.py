@@ -86,7 +86,7 @@ MAY_IMPORT = {  # package -> first-party packages it may import besides itself
         "openrayzer.settings",
         "openrayzer.data",
     },
-    "openrayzer.cluster": {
+    "openrayzer.planning.cluster": {
         "openrayzer.interfaces",
         "openrayzer.settings",
         "openrayzer.components.attention",  # whether xformers loads

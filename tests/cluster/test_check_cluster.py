@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from openrayzer.cluster import folder, machines
-from openrayzer.cluster.findings import Finding, table
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
+from openrayzer.planning.cluster import machines, shared_folder
+from openrayzer.planning.cluster.findings import Finding, table
 
 ROOT = Path(__file__).parents[2]
 TOOL, TINY = ROOT / "tools/check_cluster.py", ROOT / "tests/training/tiny_rayzer.json"
@@ -40,28 +40,28 @@ def two(other: Any) -> Two:
 
 
 def test_a_folder_that_is_fit_is_left_as_it_was(tmp_path: Path):
-    findings = folder.check_folder(ALONE, tmp_path)
+    findings = shared_folder.check_folder(ALONE, tmp_path)
     assert {finding.what for finding in findings} == {"shared folder", "rename", "replace", "writing", "disk"}
     assert "FAILS" not in {finding.verdict for finding in findings}
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_another_machine_does_not_see_fails_and_ends_the_checks_of_it(tmp_path: Path):
-    findings = folder.check_folder(two(False), tmp_path)
+    findings = shared_folder.check_folder(two(False), tmp_path)
     assert [finding.what for finding in findings] == ["shared folder", "disk"]
     assert findings[0].verdict == "FAILS"
     assert "rank(s) [1] do not see" in findings[0].found
 
 
 def test_too_little_space_for_the_checkpoints_fails(tmp_path: Path):
-    finding = folder.check_folder(ALONE, tmp_path, needed=1e18)[-1]
+    finding = shared_folder.check_folder(ALONE, tmp_path, needed=1e18)[-1]
     assert (finding.what, finding.verdict) == ("disk", "FAILS")
 
 
 def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
-        folder.check_folder(ALONE, tmp_path / "file")
+        shared_folder.check_folder(ALONE, tmp_path / "file")
 
 
 def test_other_versions_and_devices_fail_and_are_named():

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from openrayzer.cluster import gpus, installation, kernels
-from openrayzer.cluster.findings import Finding
 from openrayzer.interfaces import InputError
+from openrayzer.planning.cluster import gpus, installation, working_libraries
+from openrayzer.planning.cluster.findings import Finding
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -112,7 +112,7 @@ def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 def test_every_backend_is_asked_and_what_a_training_takes_is_said():
-    findings = {finding.what: finding for finding in kernels.check_attention(CPU)}
+    findings = {finding.what: finding for finding in working_libraries.check_attention(CPU)}
     assert findings["attention sdpa"].found == "runs in bfloat16 and float32"
     xformers = findings["attention xformers"]
     assert xformers.verdict == "warning"
@@ -121,32 +121,34 @@ def test_every_backend_is_asked_and_what_a_training_takes_is_said():
 
 
 def test_what_compiles_wrong_fails_and_what_does_not_compile_is_a_warning(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(working_libraries.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(torch, "compile", lambda function: function)
-    assert kernels.check_compiler(CPU).verdict == "ok"
+    assert working_libraries.check_compiler(CPU).verdict == "ok"
     monkeypatch.setattr(torch, "compile", lambda function: lambda values: values)
-    assert kernels.check_compiler(CPU).verdict == "FAILS"
+    assert working_libraries.check_compiler(CPU).verdict == "FAILS"
 
     def refuse(function: object) -> None:
         raise ValueError("no Python.h")
 
     monkeypatch.setattr(torch, "compile", refuse)
-    finding = kernels.check_compiler(CPU)
+    finding = working_libraries.check_compiler(CPU)
     assert (finding.verdict, "ValueError: no Python.h; leave it off" in finding.found) == ("warning", True)
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
-    assert "no C compiler" in kernels.check_compiler(CPU).found
+    monkeypatch.setattr(working_libraries.shutil, "which", lambda name: None)
+    assert "no C compiler" in working_libraries.check_compiler(CPU).found
 
 
 def test_a_deepspeed_or_xformers_that_does_not_load_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch):
     def refuse(name: str) -> None:
         raise OSError(f"{name} needs a library")
 
-    finding = kernels.check_deepspeed(refuse)
+    finding = working_libraries.check_deepspeed(refuse)
     assert finding.verdict == "FAILS"
     assert "OSError: deepspeed needs a library: pip install 'deepspeed>=0.19,<0.20'" in finding.found
-    monkeypatch.setattr(kernels, "failure_to_load", lambda: "no libcudart.so.12: pip install nvidia-cuda-runtime-cu12")
-    assert "pip install nvidia-cuda-runtime-cu12; PyTorch's own" in kernels.check_xformers().found
-    assert kernels.check_xformers().verdict == "warning"
+    monkeypatch.setattr(
+        working_libraries, "failure_to_load", lambda: "no libcudart.so.12: pip install nvidia-cuda-runtime-cu12"
+    )
+    assert "pip install nvidia-cuda-runtime-cu12; PyTorch's own" in working_libraries.check_xformers().found
+    assert working_libraries.check_xformers().verdict == "warning"
 
 
 def test_versions_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -77,7 +77,7 @@ def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The table, where a check of the suite has run."""
-    from openrayzer.cluster.installation import installation
+    from openrayzer.planning.cluster.installation import installation
 
     checks = [check_of(report) for report in reports_of(terminalreporter)]
     if any(check.result != "skipped" for check in checks):

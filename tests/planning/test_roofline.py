@@ -10,7 +10,7 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.layers.stack import Stack, checkpoint_activations
 from openrayzer.planning.clip_shapes import ClipShape
-from openrayzer.planning.gpus import BANDWIDTH_SHARE, GPUS, LAUNCH, PRODUCT_SHARE, Gpu, gpu_named
+from openrayzer.planning.gpu_rates import BANDWIDTH_SHARE, GPUS, LAUNCH, PRODUCT_SHARE, Gpu, gpu_named
 from openrayzer.planning.operations import Operations
 from openrayzer.planning.roofline import BUCKET_BYTES, OPTIMIZER_BYTES, Roofline, roofline
 from openrayzer.planning.trace import trace_micro_batch

@@ -9,9 +9,9 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
-from openrayzer.cluster.findings import Finding
-from openrayzer.cluster.installation import package_version
 from openrayzer.machine.distributed import Process
+from openrayzer.planning.cluster.findings import Finding
+from openrayzer.planning.cluster.installation import package_version
 
 PACKAGES = ("openrayzer", "torch", "deepspeed", "numpy")
 MAX_SKEW = 1.0

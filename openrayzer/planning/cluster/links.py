@@ -6,8 +6,8 @@ from statistics import median
 import torch
 import torch.distributed as dist
 
-from openrayzer.cluster.findings import Finding
 from openrayzer.machine.distributed import Process
+from openrayzer.planning.cluster.findings import Finding
 
 LARGE = 64 * 2**20
 """Bytes; about what DeepSpeed's buckets hold."""

@@ -2,10 +2,10 @@
 
 import time
 
-from openrayzer.cluster.findings import Finding
 from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
+from openrayzer.planning.cluster.findings import Finding
 from openrayzer.settings import DataSettings
 
 

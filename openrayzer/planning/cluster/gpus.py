@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from openrayzer.cluster.findings import Finding
-from openrayzer.cluster.installation import describe, dotted, driver_version, nccl_version
+from openrayzer.planning.cluster.findings import Finding
+from openrayzer.planning.cluster.installation import describe, dotted, driver_version, nccl_version
 
 BFLOAT16 = (8, 0)
 """Compute capability from which a GPU multiplies in bfloat16."""

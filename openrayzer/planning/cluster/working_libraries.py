@@ -7,10 +7,10 @@ from importlib import import_module
 
 import torch
 
-from openrayzer.cluster.findings import Finding
-from openrayzer.cluster.installation import package_version
 from openrayzer.components.attention.xformers_operators import failure_to_load
 from openrayzer.interfaces import ATTENTION_BACKENDS
+from openrayzer.planning.cluster.findings import Finding
+from openrayzer.planning.cluster.installation import package_version
 
 DTYPES = (torch.bfloat16, torch.float32)
 CHOOSE = "auto"

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-from openrayzer.cluster.findings import Finding
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
+from openrayzer.planning.cluster.findings import Finding
 
 PATIENCE = 10.0
 """Seconds until what one machine wrote must be seen by the others; network file systems cache."""
