@@ -22,7 +22,7 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
-from openrayzer.models.extending import check_extension, joined
+from openrayzer.models.token_scene import check_extension, joined
 from openrayzer.types import Cameras, Scene
 
 

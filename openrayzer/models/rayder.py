@@ -22,8 +22,8 @@ from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.layers.roles import LearnedCodes, RoleCode, TableCodes, alternating
 from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, pair_mask
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.extending import check_extension, joined
 from openrayzer.models.latent_scene import check_sizes
+from openrayzer.models.token_scene import check_extension, joined
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 TOKEN_STD = 1e-4
