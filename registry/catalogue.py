@@ -1,6 +1,7 @@
 """Registries as text: what there is, what it takes, where it is written."""
 
 import inspect
+import re
 from collections.abc import Iterable
 
 from registry.registry import Entry, Registry
@@ -37,6 +38,6 @@ def _inline(entry: Entry) -> str:
 def _parameter(parameter: inspect.Parameter) -> str:
     hint = parameter.annotation
     text = hint.__name__ if inspect.isclass(hint) and not getattr(hint, "__args__", ()) else str(hint)
-    text = text.replace("typing.", "").replace("openrayzer.interfaces.", "")
+    text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)  # names without the modules that hold them
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
     return f"{parameter.name}: {text}{default}"

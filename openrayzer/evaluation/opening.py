@@ -14,10 +14,9 @@ from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import placements_for
 from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
-from openrayzer.interfaces import InputError, Model, ViewSampler
+from openrayzer.interfaces import InputError, Model, ViewSampler, registered_name
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings, EvaluationSettings
-from openrayzer.training.known_cameras import registered_name
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
 from openrayzer.weights.loading import ModelPlace, find_model, load_model
 

@@ -1,6 +1,6 @@
 """A model that must be told cameras learns only from sources that know them; others are refused at once."""
 
-from openrayzer.interfaces import DATASETS, MODELS, Dataset, InputError, Model
+from openrayzer.interfaces import InputError, registered_name
 from openrayzer.settings import Experiment
 
 
@@ -23,10 +23,3 @@ def require_known_cameras(experiment: Experiment) -> None:
     ]
     if wrong:
         raise InputError("\n".join(wrong))
-
-
-def registered_name(component: Model | Dataset) -> str:
-    """The name by which an experiment asks for a component; its class's where it has none."""
-    registry = MODELS if isinstance(component, Model) else DATASETS
-    names = [entry.name for entry in registry if entry.target is type(component)]
-    return names[0] if names else type(component).__name__

@@ -12,7 +12,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))  # threaded_ranks.py is no test module
 
 from openrayzer.composer import load_experiment
-from openrayzer.evaluation import evaluate
+from openrayzer.evaluation import evaluate as evaluation
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.machine.distributed import Process
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
@@ -65,6 +65,6 @@ def evaluate(process: Process, tmp_path: Path) -> Iterator[Callable[..., dict[st
 
     def call(folder: Path, **changes: Any) -> dict[str, Any]:
         values = {"run": str(folder), "output": tmp_path / "out"} | changes
-        return evaluate.evaluate(EvaluationRequest(**values), process)
+        return evaluation.evaluate(EvaluationRequest(**values), process)
 
     return call

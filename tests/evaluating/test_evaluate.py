@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from threaded_ranks import Ranks
 
+from openrayzer.evaluation import evaluate as evaluation
 from openrayzer.evaluation.opening import open_evaluation
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.results.printed_table import result_table
@@ -54,7 +55,7 @@ def test_two_ranks_give_what_one_gives_bit_for_bit(rayzer: Path, evaluate, tmp_p
     trials = {"sweep": SWEEP, "sanity": True, "transfer": True}
     alone = evaluate(rayzer, **trials)
     request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", **trials)
-    first, second = Ranks(2).each(lambda process: evaluate.evaluate(request, process))
+    first, second = Ranks(2).each(lambda process: evaluation.evaluate(request, process))
     assert second == {}
     assert numbers(first) == numbers(alone)
     assert first["settings"]["world_size"] == 2
@@ -251,9 +252,9 @@ def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
 def test_beyond_a_number_of_views_only_scenes_with_pictures_have_cameras(
     rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(evaluate, "MOST_CAMERAS", 15)  # three scenes of five views
+    monkeypatch.setattr(evaluation, "MOST_CAMERAS", 15)  # three scenes of five views
     assert all("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
-    monkeypatch.setattr(evaluate, "MOST_CAMERAS", 14)
+    monkeypatch.setattr(evaluation, "MOST_CAMERAS", 14)
     assert not any("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
     drawn = evaluate(rayzer, pictures=1)["per_scene"].values()  # the worst and the best four are all
     assert all("cameras" in entry and "pictures" in entry for entry in drawn)
@@ -407,7 +408,7 @@ def test_only_an_evaluation_is_replaced(rayzer: Path, evaluate, tmp_path: Path, 
     shutil.rmtree(output)
     evaluate(rayzer, placements=("joint",))
     before = files(output)
-    monkeypatch.setattr(evaluate, "write_evaluation", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(evaluation, "write_evaluation", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(InputError, match="No space left"):
         evaluate(rayzer, placements=("context_only",))
     assert files(output) == before

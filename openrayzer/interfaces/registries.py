@@ -1,0 +1,47 @@
+"""One registry per interface."""
+
+from openrayzer.interfaces.data import Augmentation, Dataset, ViewSampler
+from openrayzer.interfaces.model import (
+    AttentionBackend,
+    AttentionLayout,
+    CameraHead,
+    Fusion,
+    Model,
+    PositionEncoding,
+    Renderer,
+    Tokenizer,
+)
+from openrayzer.interfaces.training import Logger, Loss, Optimizer, Schedule
+from registry import Registry
+
+PLUGIN_GROUP = "openrayzer.plugins"
+"""Entry-point group in which installed packages announce their plugins."""
+
+
+TOKENIZERS = Registry("tokenizer", Tokenizer, home="openrayzer.components.tokenizers")
+POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openrayzer.components.positions")
+ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayzer.components.layouts")
+ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.components.attention")
+CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.components.cameras")
+FUSIONS = Registry("fusion", Fusion, home="openrayzer.components.fusion")
+RENDERERS = Registry("renderer", Renderer, home="openrayzer.components.renderers")
+MODELS = Registry("model", Model, home="openrayzer.models")
+LOSSES = Registry("loss", Loss, home="openrayzer.components.losses")
+DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
+VIEW_SAMPLERS = Registry("view_sampler", ViewSampler, home="openrayzer.data")
+AUGMENTATIONS = Registry("augmentation", Augmentation, home="openrayzer.data.augmentations")
+OPTIMIZERS = Registry("optimizer", Optimizer, home="openrayzer.training")
+SCHEDULES = Registry("schedule", Schedule, home="openrayzer.training")
+LOGGERS = Registry("logger", Logger, home="openrayzer.training")
+
+REGISTRIES = (
+    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
+    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS,
+)  # fmt: skip
+
+
+def registered_name(component: Model | Dataset) -> str:
+    """The name by which an experiment asks for a component; its class's where it has none."""
+    registry = MODELS if isinstance(component, Model) else DATASETS
+    names = [entry.name for entry in registry if entry.target is type(component)]
+    return names[0] if names else type(component).__name__
