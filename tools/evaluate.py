@@ -44,7 +44,7 @@ def main() -> int:
     from openrayzer.evaluation.evaluate import evaluate
     from openrayzer.evaluation.results.printed_table import result_table
     from openrayzer.machine.distributed import check_local_processes, started
-    from openrayzer.training.logs.console import logging_to_terminal
+    from openrayzer.machine.terminal import logging_to_terminal
 
     request = request_of(arguments)
     check_local_processes()

@@ -186,7 +186,7 @@ class Trainer:
         """The precision of the experiment, as a context for a model without the engine."""
         import torch
 
-        from openrayzer.training.engine import autocast_to
+        from openrayzer.machine.autocast import autocast_to
 
         precision = torch.bfloat16 if _bf16(self.experiment, self.process) else None
         return autocast_to(self.process.device.type, precision)

@@ -17,7 +17,7 @@ from openrayzer.evaluation.metrics_file import metrics_of
 from openrayzer.evaluation.opening import Opened, open_evaluation
 from openrayzer.evaluation.report import write_report
 from openrayzer.evaluation.request import EvaluationRequest
-from openrayzer.evaluation.results.output_folder import refuse_output, replaced_folder, write_evaluation
+from openrayzer.evaluation.results.output_folder import refuse_output, write_evaluation
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.scenes.measuring import Measurer
 from openrayzer.evaluation.scenes.pose_trials import (
@@ -32,8 +32,9 @@ from openrayzer.evaluation.trials.transfer import TransferResult
 from openrayzer.evaluation.trials.view_changes import single_clip
 from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.machine import FittingBatches
+from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process, local_size
-from openrayzer.training.engine import autocast_to
+from openrayzer.machine.writing import replaced_folder
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)

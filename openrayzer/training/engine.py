@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model
 from openrayzer.layers.tf32 import exact_float32, tf32_products
+from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
 from openrayzer.training.checkpointing.zero_partition import ZeroPartition, share_weights
@@ -60,11 +61,6 @@ def gather_with(trainee: Trainee) -> None:
         if any(True for _ in module.children()):
             for weight in module.parameters(recurse=False):
                 deepspeed.zero.register_external_parameter(trainee, weight)
-
-
-def autocast_to(device: str, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Autocast to ``dtype``, or nothing if that is None."""
-    return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)
 
 
 class Engine:

@@ -16,8 +16,8 @@ from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, shuffled
 from openrayzer.evaluation.metrics.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model
+from openrayzer.machine.writing import write_whole
 from openrayzer.training.engine import Engine
-from openrayzer.training.logs.loggers import write_whole
 from openrayzer.types import Views
 
 

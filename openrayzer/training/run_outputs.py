@@ -10,6 +10,7 @@ from typing import Any
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.machine import random_state
+from openrayzer.machine.writing import write_whole
 from openrayzer.settings import Experiment
 from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
@@ -20,7 +21,7 @@ from openrayzer.training.engine import Engine
 from openrayzer.training.faults.bad_steps import Trace, dump
 from openrayzer.training.held_out import evaluate
 from openrayzer.training.logs.console import one_line
-from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite, write_whole
+from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite
 from openrayzer.training.logs.meter import Meter
 from openrayzer.training.logs.module_statistics import FILE as STATISTICS
 from openrayzer.training.logs.module_statistics import Statistics

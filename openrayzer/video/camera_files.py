@@ -17,7 +17,6 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.data.chunk_files.table import camera_faults
 from openrayzer.data.sources.image_scenes import pose_matrix
 from openrayzer.geometry.intrinsics import to_pixels
@@ -25,10 +24,9 @@ from openrayzer.geometry.poses import invert
 from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
-from openrayzer.machine.writing import check_writable, unwritable
+from openrayzer.machine.writing import check_writable, refuse_filled, unwritable, whole_folder, write_atomically
 from openrayzer.training.logs.sample_pictures import to_bytes
 from openrayzer.types import Cameras
-from openrayzer.weights.weight_folder import refuse_filled, whole_folder
 
 FORMAT = "openrayzer cameras"
 NERFSTUDIO = "transforms.json"

@@ -7,9 +7,8 @@ is what was written today.
 
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,35 +60,6 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
         raise InputError(
             f"{file} could not be written: {error}; free some space, or make the folder writable"
         ) from error
-
-
-def refuse_filled(output: Path, *, option: str = "--output") -> None:
-    """Does nothing if ``output``, which the user gave as ``option``, can become a folder of its own.
-
-    Raises:
-        InputError: it is there and is no empty folder.
-    """
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InputError(f"{option} {output} exists and is not empty; choose another folder")
-
-
-@contextmanager
-def whole_folder(output: Path, *, option: str = "--output") -> Iterator[Path]:
-    """A folder to write to, which becomes ``output`` at the end: with everything in it, or not at all.
-
-    Raises:
-        InputError: it cannot be written; nothing is left then.
-    """
-    unfinished = output.with_name(f"unfinished_{output.name}")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(output)
-    except OSError as error:
-        raise InputError(f"{option} {output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:

@@ -10,8 +10,7 @@ Source of the format: github.com/dcharatan/pixelsplat and github.com/dcharatan/r
 """
 
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.writing import write_atomically
 
 CAMERA_COLUMNS = 18
 INDEX_NAME = "index.json"
@@ -96,21 +96,3 @@ def _stored(scene: ChunkScene) -> dict[str, object]:
         "images": [torch.from_numpy(np.frombuffer(image, np.uint8).copy()) for image in scene.images],
         "key": scene.key,
     }
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Have ``write`` make a file beside ``path``, then give it its name; it exists completely or not at all, even if
-    the power goes.
-
-    Raises:
-        OSError: the disk is full or cannot be written to.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.interfaces import Dataset, InputError
 from openrayzer.machine.plain_files import require_folder, within
+from openrayzer.machine.writing import write_atomically
 
 
 def chunk_folders(root: Path) -> list[Path]:

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.data.sources.lazy_scenes import lines_of
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
+from openrayzer.machine.writing import write_atomically
 
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """A DL3DV scene's name, with whatever a port puts around it."""

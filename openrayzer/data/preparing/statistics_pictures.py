@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.data.preparing.statistics import THUMBNAIL, SceneStatistics
 from openrayzer.interfaces import InputError
+from openrayzer.machine.writing import write_atomically
 
 _CAPTION = 18  # pixels
 _MARGIN = 4

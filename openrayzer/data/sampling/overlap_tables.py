@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.chunk_files.format import write_atomically
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
+from openrayzer.machine.writing import write_atomically
 
 SCENE_FILE = "covisibility.json"
 STATISTICS = ("avg_per_view", "cos_sim")

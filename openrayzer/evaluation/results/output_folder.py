@@ -1,16 +1,14 @@
 """The folder of an evaluation: replaced whole, or left as it was."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.results.summary import per_view_lines
 from openrayzer.interfaces import InputError
+from openrayzer.machine.writing import _beside, _resolved
 
 FORMAT = 1
 """Version of metrics.json."""
@@ -45,31 +43,6 @@ def refuse_output(output: Path) -> None:
         raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
 
 
-@contextmanager
-def replaced_folder(output: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of ``output`` at the end, or is removed after a failure.
-
-    Raises:
-        InputError: it cannot be written, e.g. because the disk is full.
-    """
-    output = _resolved(output)
-    unfinished, old = _beside(output, "unfinished"), _beside(output, "replaced")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        if output.exists():
-            output.rename(old)
-        unfinished.rename(output)
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if old.exists() and not output.exists():  # also after Ctrl-C between the two steps
-            old.rename(output)
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-
-
 def write_evaluation(folder: Path, metrics: Mapping[str, Any], results: list[SceneResult]) -> None:
     """Write metrics.json, per_view.csv and the pictures."""
     (folder / METRICS).write_text(as_json(metrics), encoding="utf-8")
@@ -88,18 +61,6 @@ def as_json(metrics: Mapping[str, Any]) -> str:
         f"  {json.dumps(scene)}: {json.dumps(entry, allow_nan=False)}" for scene, entry in metrics["per_scene"].items()
     ]
     return head.removesuffix("\n}") + ',\n "per_scene": {\n' + ",\n".join(lines) + "\n }\n}\n"
-
-
-def _resolved(output: Path) -> Path:
-    """The folder itself where ``output`` is a link, or no name but ``.`` or ``..``."""
-    try:
-        return output.resolve()
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"--output {output}: cannot be written: {error}") from error
-
-
-def _beside(output: Path, word: str) -> Path:
-    return output.with_name(f".{word}_{output.name}_{os.getpid()}")
 
 
 def _is_evaluation(file: Path) -> bool:

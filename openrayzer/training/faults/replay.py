@@ -17,7 +17,7 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.layers.tf32 import tf32_products
 from openrayzer.layers.weight_files import filled_later
 from openrayzer.machine import random_state
-from openrayzer.training.engine import autocast_to
+from openrayzer.machine.autocast import autocast_to
 from openrayzer.training.faults.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.objective import Objective

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from openrayzer.machine.distributed import Process
+from openrayzer.machine.terminal import logging_to_terminal
 
 
 @contextmanager
@@ -27,39 +28,11 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def logging_to_terminal(process: Process, *others: logging.Handler) -> Iterator[None]:
-    """Send what the package logs to the terminal, and to other handlers; other ranks than the first only warn."""
-    logger = logging.getLogger("openrayzer")
-    terminal = _TerminalHandler()
-    terminal.setFormatter(logging.Formatter("%(message)s" if process.is_first else f"rank {process.rank}: %(message)s"))
-    terminal.setLevel(logging.INFO if process.is_first else logging.WARNING)
-    handlers = [terminal, *others]
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    for handler in handlers:
-        logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-        for handler in handlers:
-            logger.removeHandler(handler)
-            handler.close()
-
-
 class _LogFile(logging.FileHandler):
     """A log that a full disk leaves without some lines; they are on the terminal all the same."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Nothing, where the standard library prints a traceback for every line."""
-
-
-class _TerminalHandler(logging.Handler):
-    """Lines above the progress bar instead of through it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
 
 
 def progress_bar(process: Process, *, done: int, steps: int) -> "tqdm[Any]":

@@ -4,8 +4,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,26 +171,6 @@ class LoggerGroup:
                 self._loggers.remove(logger)
                 name = type(logger).__name__
                 LOG.warning("logger %s failed in %s and is left out: %s: %s", name, method, type(error).__name__, error)
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> bool:
-    """Whether ``write`` could make the file at ``path``, all of it; if not, that is a warning.
-
-    Args:
-        path: where the file is wanted; what was there stays if the new one cannot be written, e.g. on a full disk.
-        write: gets another name in the same folder.
-    """
-    unfinished = path.with_name(f"unfinished_{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(unfinished)
-        unfinished.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        LOG.warning("%s: cannot be written (%s); training goes on without it", path, error.strerror or error)
-        return False
-    return True
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:

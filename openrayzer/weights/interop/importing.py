@@ -9,18 +9,12 @@ import torch
 
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import InputError, Model
+from openrayzer.machine.writing import refuse_filled, whole_folder
 from openrayzer.weights.interop.golden import fill_imported
 from openrayzer.weights.interop.published_files import read_configuration, read_weights_file
 from openrayzer.weights.interop.system import Imported, System
 from openrayzer.weights.interop.systems import check_belongs
-from openrayzer.weights.weight_folder import (
-    EXPERIMENT_FILES,
-    IMPORTED,
-    WEIGHTS,
-    refuse_filled,
-    whole_folder,
-    write_weights,
-)
+from openrayzer.weights.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, write_weights
 
 EXPERIMENT = EXPERIMENT_FILES[0]
 
