@@ -17,15 +17,14 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from openrayzer.data.chunk_files.table import camera_faults
-from openrayzer.data.sources.image_scenes import pose_matrix
+from openrayzer.data.pixels.resizing import to_bytes
+from openrayzer.data.stated_cameras import camera_faults, pose_matrix
 from openrayzer.geometry.intrinsics import to_pixels
 from openrayzer.geometry.poses import invert
 from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
 from openrayzer.machine.writing import check_writable, refuse_filled, unwritable, whole_folder, write_atomically
-from openrayzer.training.logs.sample_pictures import to_bytes
 from openrayzer.types import Cameras
 
 FORMAT = "openrayzer cameras"

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from openrayzer.composer.experiment import load_experiment
+from openrayzer.data.pixels.resizing import to_bytes
 from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable
-from openrayzer.training.logs.sample_pictures import to_bytes
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output

@@ -8,8 +8,9 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from openrayzer.data.pixels.resizing import to_bytes
+from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.geometry.focus import camera_distance, extent_of
-from openrayzer.training.logs.sample_pictures import spread, to_bytes
 from openrayzer.types import Cameras
 
 MAX_STRIP = 8

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.data.pixels.resizing import fit_image, fit_intrinsics
+from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.data.sources.colmap import MODEL_FOLDERS, Colmap
 from openrayzer.data.sources.dl3dv import TABLE as NERFSTUDIO
 from openrayzer.data.sources.dl3dv import Dl3dv
@@ -18,7 +19,6 @@ from openrayzer.data.sources.images import Images
 from openrayzer.data.sources.lazy_scenes import LazyScenes
 from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
 from openrayzer.interfaces import BrokenSceneError, InputError
-from openrayzer.training.logs.sample_pictures import spread
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import read_cameras
 

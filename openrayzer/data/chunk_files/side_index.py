@@ -21,10 +21,11 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
-from openrayzer.data.chunk_files.table import SceneTable, camera_faults, open_descriptor
+from openrayzer.data.chunk_files.table import SceneTable, open_descriptor
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError
 from openrayzer.data.pixels.decoding import MAX_PIXELS
-from openrayzer.data.sources.lazy_scenes import is_usable_key
+from openrayzer.data.scene_names import is_usable_key
+from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
 

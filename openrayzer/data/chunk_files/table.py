@@ -17,12 +17,10 @@ from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
 from openrayzer.data.chunk_files.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
 from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
 from openrayzer.data.origins import Origin
-from openrayzer.data.sources.lazy_scenes import is_usable_key
+from openrayzer.data.scene_names import is_usable_key
+from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
 from openrayzer.machine.plain_files import FileError, opened_plain
-
-ROTATION_TOLERANCE = 1e-2
-"""How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""
 
 _RECORD_BYTES = 64
 """What one more scene or image takes of a file at the least, as a record in its object tree."""
@@ -260,26 +258,3 @@ def _checked_cameras(cameras: Any, frames: int) -> TensorRecord:
 def _read_cameras(chunk: _Chunk, cameras: TensorRecord) -> np.ndarray:
     data = _tensor_bytes(chunk, cameras, "cameras")
     return np.frombuffer(data, cameras.dtype).reshape(cameras.shape).astype(np.float32)
-
-
-def camera_faults(cameras: np.ndarray) -> dict[int, str]:
-    """Which of (v, 18) rows are no cameras, and why."""
-    rotations = cameras[:, 6:].astype(np.float64).reshape(-1, 3, 4)[:, :, :3]
-    with np.errstate(invalid="ignore", over="ignore"):
-        product = rotations @ rotations.transpose(0, 2, 1)
-        skew = np.abs(product - np.eye(3)).max(axis=(1, 2), initial=0)
-        finite = np.isfinite(cameras).all(axis=1)
-        mirrored = np.linalg.det(np.nan_to_num(rotations, posinf=0, neginf=0)) < 0
-        usable = finite & (skew <= ROTATION_TOLERANCE) & ~mirrored & (cameras[:, :2] > 0).all(axis=1)
-    faults = {}
-    for frame in np.flatnonzero(~usable).tolist():
-        if not finite[frame]:
-            faults[frame] = "its camera has numbers that are not finite"
-        elif not skew[frame] <= ROTATION_TOLERANCE:
-            faults[frame] = f"its camera's rotation is off by {skew[frame]:.2g}, more than {ROTATION_TOLERANCE}"
-        elif mirrored[frame]:
-            faults[frame] = "its camera's rotation is a mirror image"
-        else:
-            fx, fy = cameras[frame, :2]
-            faults[frame] = f"its focal lengths {fx:.3g} and {fy:.3g} are not above 0"
-    return faults

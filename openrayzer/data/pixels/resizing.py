@@ -4,7 +4,10 @@ from collections.abc import Iterable
 
 import cv2
 import numpy as np
+import torch
 from einops import rearrange
+from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from openrayzer.data.pixels.area_shrinking import shrink_and_crop, shrinks_by_areas
 from openrayzer.data.pixels.bilinear_shrinking import interpolate_and_crop, shrinks_mildly
@@ -103,3 +106,8 @@ def covering_size(stored: tuple[int, ...], size: tuple[int, int]) -> tuple[int, 
     if wanted_height * width >= wanted_width * height:  # height decides; the other side is rounded half up
         return wanted_height, max(wanted_width, (2 * width * wanted_height + height) // (2 * height))
     return max(wanted_height, (2 * height * wanted_width + width) // (2 * width)), wanted_width
+
+
+def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "h w 3"]:
+    """An image in [0, 1] as bytes on the CPU; what lies outside is clipped."""
+    return rearrange((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu(), "c h w -> h w c")

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.sources.lazy_scenes import lines_of
+from openrayzer.data.scene_names import lines_of
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
 from openrayzer.machine.writing import write_atomically

@@ -235,3 +235,10 @@ def _even_steps(count: int, last: int) -> list[int]:
 def _check_counts(num_context: int, num_target: int) -> None:
     if num_context < 1 or num_target < 1:
         raise InputError(f"num_context and num_target must be 1 or more, got {num_context} and {num_target}")
+
+
+def spread(values: list[int], count: int) -> list[int]:
+    """At most ``count`` of them, evenly, first and last included."""
+    if len(values) <= count:
+        return values
+    return [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]

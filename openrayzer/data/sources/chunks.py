@@ -31,7 +31,7 @@ from openrayzer.data.chunk_files.zip_entries import ZipFormatError
 from openrayzer.data.origins import Origin
 from openrayzer.data.pixels.decoding import ImageError, decode_image
 from openrayzer.data.pixels.scaled_decoding import wanted_size
-from openrayzer.data.sources.lazy_scenes import read_lines
+from openrayzer.data.scene_names import read_lines
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 from openrayzer.machine.plain_files import file_state
 

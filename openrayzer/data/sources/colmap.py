@@ -6,16 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from openrayzer.data.pixels.lens_distortion import Lens, LensError, check_lens
+from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.colmap_model import ColmapCamera, ColmapImage, read_cameras, read_images
-from openrayzer.data.sources.image_scenes import (
-    IMAGE_SUFFIXES,
-    ImageScene,
-    ImageScenes,
-    PosedFrame,
-    image_sides,
-    posed_scene,
-)
-from openrayzer.data.sources.lazy_scenes import nothing_found, relative_key
+from openrayzer.data.sources.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.lazy_scenes import nothing_found
+from openrayzer.data.stated_cameras import image_sides
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
 

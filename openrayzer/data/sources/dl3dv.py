@@ -9,17 +9,10 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.pixels.lens_distortion import Lens
-from openrayzer.data.sources.image_scenes import (
-    NO_LENS,
-    ImageScene,
-    ImageScenes,
-    PosedFrame,
-    image_sides,
-    number,
-    pose_matrix,
-    posed_scene,
-)
-from openrayzer.data.sources.lazy_scenes import nothing_found, relative_key
+from openrayzer.data.scene_names import relative_key
+from openrayzer.data.sources.image_scenes import NO_LENS, ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.lazy_scenes import nothing_found
+from openrayzer.data.stated_cameras import image_sides, number, pose_matrix
 from openrayzer.interfaces import DATASETS, InputError
 from openrayzer.machine.plain_files import (
     FileError,

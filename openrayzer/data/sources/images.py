@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes
-from openrayzer.data.sources.lazy_scenes import nothing_found, relative_key
+from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, find_folders, list_folder, require_folder
 

@@ -5,16 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.data.pixels.lens_distortion import Lens
-from openrayzer.data.sources.image_scenes import (
-    ImageScene,
-    ImageScenes,
-    PosedFrame,
-    camera_to_world,
-    image_sides,
-    number,
-    posed_scene,
-)
-from openrayzer.data.sources.lazy_scenes import nothing_found, read_lines, relative_key
+from openrayzer.data.scene_names import read_lines, relative_key
+from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.lazy_scenes import nothing_found
+from openrayzer.data.stated_cameras import camera_to_world, image_sides, number
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import (
     FileError,

@@ -5,15 +5,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openrayzer.data.pixels.lens_distortion import Lens
-from openrayzer.data.sources.image_scenes import (
-    ImageScene,
-    ImageScenes,
-    PosedFrame,
-    camera_to_world,
-    number,
-    posed_scene,
-)
-from openrayzer.data.sources.lazy_scenes import nothing_found, read_lines
+from openrayzer.data.scene_names import read_lines
+from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.lazy_scenes import nothing_found
+from openrayzer.data.stated_cameras import camera_to_world, number
 from openrayzer.interfaces import DATASETS, InputError
 from openrayzer.machine.plain_files import FileError, Listing, read_json_object
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from openrayzer.data.origins import Origin
-from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneTable, relative_key
+from openrayzer.data.scene_names import relative_key
+from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneTable
 from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
 from openrayzer.machine.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder

@@ -10,8 +10,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from openrayzer.data.pixels.resizing import to_bytes
+from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.evaluation.results.scene_result import SceneResult
-from openrayzer.training.logs.sample_pictures import spread, to_bytes
 
 MAX_VIEWS = 12
 """Context views, and target views, of a scene that are drawn; more are thinned out evenly."""

@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
-import torch
-from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from openrayzer.data.pixels.resizing import to_bytes
+from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.types import Views
 
@@ -58,15 +57,3 @@ def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image
         tile = Image.fromarray(to_bytes(image).numpy()).resize((width, height), Image.Resampling.NEAREST)
         row.paste(tile, (left, 2 * LINE))
     return row
-
-
-def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "h w 3"]:
-    """An image in [0, 1] as bytes on the CPU; what lies outside is clipped."""
-    return rearrange((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu(), "c h w -> h w c")
-
-
-def spread(values: list[int], count: int) -> list[int]:
-    """At most ``count`` of them, evenly, first and last included."""
-    if len(values) <= count:
-        return values
-    return [values[round(place)] for place in np.linspace(0, len(values) - 1, count)]
