@@ -24,6 +24,7 @@ from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.faults.bad_steps import LossWatch
 from openrayzer.training.faults.exits import leave_now, lost_process
 from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
+from openrayzer.training.initial_weights import take_initial_weights, with_origin
 from openrayzer.training.known_cameras import require_known_cameras
 from openrayzer.training.logs.console import logging_to
 from openrayzer.training.logs.meter import Meter
@@ -31,12 +32,11 @@ from openrayzer.training.loop import Occasions, Tally, train_loop
 from openrayzer.training.objective import Objective
 from openrayzer.training.run_outputs import Run
 from openrayzer.types import Views
-from openrayzer.weights.finding import take_initial_weights, with_origin
+from openrayzer.weights.run_layout import HANG
 from openrayzer.weights.run_record import run_record
 
 LOG = logging.getLogger(__name__)
 STOPPED = 3
-HANG = "hang"
 SIGNALLED = 128
 """Added to the number of the signal, as shells do."""
 

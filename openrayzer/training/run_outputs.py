@@ -20,16 +20,16 @@ from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
 from openrayzer.training.faults.bad_steps import Trace, dump
 from openrayzer.training.held_out import evaluate
+from openrayzer.training.initial_weights import warn_of_other_model
 from openrayzer.training.logs.console import one_line
 from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite
 from openrayzer.training.logs.meter import Meter
-from openrayzer.training.logs.module_statistics import FILE as STATISTICS
 from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.logs.sample_pictures import draw_samples
 from openrayzer.training.loop import Tally
 from openrayzer.types import Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
-from openrayzer.weights.finding import warn_of_other_model
+from openrayzer.weights.run_layout import FILE as STATISTICS
 
 LOG = logging.getLogger(__name__)
 EVALUATED, AVERAGED = "evaluation", "ema"

@@ -4,19 +4,17 @@ Each process averages the float32 weights that it owns, so the memory is 4 bytes
 and nothing is sent while training.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from openrayzer.training.checkpointing.zero_partition import ZeroPartition
-from openrayzer.weights.checkpoints.zero_layout import Pieces, Stretch, divide
-
-_FILE = "ema_rank_{:05d}.pt"
+from openrayzer.weights.checkpoints.average import _FILE, _pieces, _read
+from openrayzer.weights.checkpoints.zero_layout import divide
 
 
 class WeightAverage:
@@ -76,22 +74,3 @@ class WeightAverage:
             weights.data.copy_(average)
             average.copy_(aside)
         self._partition.publish()
-
-
-def read_average(folder: Path, *, world_size: int) -> Pieces | None:
-    """The averaged weights in a checkpoint, by DeepSpeed's names; None if it holds none."""
-    saved = _read(folder, world_size=world_size)
-    return _pieces(saved) if saved else None
-
-
-def _read(folder: Path, *, world_size: int) -> list[dict[str, Any]]:
-    files = [folder / _FILE.format(rank) for rank in range(world_size)]
-    if not files[0].exists():
-        return []
-    return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
-
-
-def _pieces(saved: Sequence[dict[str, Any]]) -> Pieces:
-    layouts = [tuple(tuple(Stretch(*values) for values in group) for group in one["layout"]) for one in saved]
-    averages: list[list[Tensor]] = [one["averages"] for one in saved]
-    return Pieces(layouts, averages, saved[0]["shapes"])

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.logs.module_statistics import FILE as STATISTICS
 from openrayzer.weights.checkpoints.manifest import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.weights.run_layout import FILE as STATISTICS
 from openrayzer.weights.run_record import differences, read_record
 
 LOG = logging.getLogger(__name__)

@@ -12,7 +12,6 @@ from openrayzer.training.compiling import uncompiled
 from openrayzer.training.engine import Engine
 from openrayzer.training.logs.loggers import Jsonl
 
-FILE = "statistics.jsonl"
 Numbers = dict[str, float]
 
 

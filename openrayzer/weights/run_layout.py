@@ -1,0 +1,6 @@
+"""Names of everything in a run folder."""
+
+FILE = "statistics.jsonl"
+
+
+HANG = "hang"
