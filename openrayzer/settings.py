@@ -17,6 +17,7 @@ from openrayzer.interfaces import (
     Optimizer,
     Schedule,
     ViewSampler,
+    registered_name,
 )
 
 EVALUATED = ("psnr", "psnr_nearest_context", "psnr_mean_context", "psnr_shuffled_cameras")
@@ -299,3 +300,24 @@ class Experiment:
         patch, size = self.model.patch_size, self.data.image_size
         if size[0] % patch or size[1] % patch:
             raise InputError(f"data.image_size {size} must be a multiple of the patch size {patch} in both directions")
+
+
+def require_known_cameras(experiment: Experiment) -> None:
+    """Refuse every source without cameras, if the model needs them.
+
+    Raises:
+        InputError: names model and sources.
+    """
+    model = experiment.model
+    if not (model.posed or model.needs_intrinsics):
+        return
+    what = "camera poses" if model.posed else "intrinsics"
+    wrong = [
+        f"data.{split}[{place}]: {registered_name(source.dataset)!r} has no cameras, and the model "
+        f"{registered_name(model)!r} needs {what}"
+        for split, sources in (("train", experiment.data.train), ("test", experiment.data.test))
+        for place, source in enumerate(sources)
+        if not source.dataset.posed
+    ]
+    if wrong:
+        raise InputError("\n".join(wrong))

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.data.sampling.view_samplers import Window
-from openrayzer.evaluation.fixed_views import FixedViews
-from openrayzer.interfaces import InputError, ViewChoice, ViewSampler
+from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice, ViewSampler
 from registry import did_you_mean
 
 Targets = Literal["inside", "outside", "every", "anywhere"]
@@ -222,3 +223,23 @@ def protocol_table() -> str:
         f"{protocol.name}\n    {protocol.summary}\n    {protocol.rules}\n    {protocol.source}"
         for protocol in PROTOCOLS.values()
     )
+
+
+class FixedViews(ViewSampler):
+    """The same frames of every scene, counted from its first.
+
+    Args:
+        context: frames that are given to the model.
+        target: frames that are rendered.
+    """
+
+    def __init__(self, *, context: tuple[int, ...], target: tuple[int, ...]) -> None:
+        if not context or not target or min(*context, *target) < 0:
+            raise InputError(f"fixed views need frame numbers from 0 on, got context {context} and target {target}")
+        self.choice = ViewChoice(context, target)
+
+    def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
+        last = max(self.choice.frames)
+        if num_frames <= last:
+            raise UnusableSceneError(f"scene {key!r} has {num_frames} frames, views up to frame {last} need {last + 1}")
+        return self.choice

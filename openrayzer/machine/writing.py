@@ -1,5 +1,6 @@
 """Whether what a user wants written can be, asked before anything is computed."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,7 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.logs.loggers import LOG
+
+LOG = logging.getLogger(__name__)
 
 
 def check_writable(path: Path) -> None:

@@ -5,16 +5,19 @@ numbers is left out, as is usual.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from openrayzer.interfaces import Model
+from openrayzer.composer import load_experiment
+from openrayzer.interfaces import InputError, Model
 from openrayzer.planning.clip_shapes import clip_shapes, empty_views
 from openrayzer.settings import Experiment
 from openrayzer.types import Views
+from openrayzer.weights.run_layout import EXPERIMENT
 
 BACKWARD_COST = 2  # times the forward: gradients of the weights and of the activations
 
@@ -80,3 +83,20 @@ def _attention_backward(query: Tensor, key: Tensor, value: Tensor) -> int:
     """Five products: the scores again, their gradient, and the gradients of queries, keys and values."""
     rows, columns = query.shape[:-1].numel(), key.shape[-2]
     return 2 * rows * columns * (3 * query.shape[-1] + 2 * value.shape[-1])
+
+
+def step_flops(run: Path) -> float:
+    """Floating point operations of one optimizer step of the run in a folder, counted without computing anything.
+
+    Raises:
+        InputError: its experiment cannot be built here, or does not say what a clip looks like without its data.
+    """
+    try:
+        planned = load_experiment(run / EXPERIMENT)
+        with torch.device("meta"):
+            return float(count_flops(planned.build()).step)
+    except InputError:
+        raise
+    except Exception as error:  # models and samplers may be foreign code, and a comparison can do without
+        first_line = str(error).partition("\n")[0]
+        raise InputError(f"{type(error).__name__}: {first_line}") from error

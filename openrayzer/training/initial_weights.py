@@ -1,5 +1,6 @@
 """The weights that a run begins with, and the record of them."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,9 +9,11 @@ from typing import Any
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import Experiment
-from openrayzer.weights.finding import LOG, STARTED_FROM, find_weights, load_weights, record_beside
+from openrayzer.weights.finding import STARTED_FROM, find_weights, load_weights, record_beside
 from openrayzer.weights.run_record import RUN, differences
 from openrayzer.weights.weight_folder import IMPORTED, WEIGHTS, fill, origin_of
+
+LOG = logging.getLogger(__name__)
 
 
 def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: Process) -> Path | None:

@@ -10,7 +10,7 @@ from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process, started
-from openrayzer.settings import Experiment, TrainSettings
+from openrayzer.settings import Experiment, TrainSettings, require_known_cameras
 from openrayzer.training.checkpointing.resuming import (
     AUTO,
     choose_start,
@@ -25,7 +25,6 @@ from openrayzer.training.faults.bad_steps import LossWatch
 from openrayzer.training.faults.exits import leave_now, lost_process
 from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
 from openrayzer.training.initial_weights import take_initial_weights, with_origin
-from openrayzer.training.known_cameras import require_known_cameras
 from openrayzer.training.logs.console import logging_to
 from openrayzer.training.logs.meter import Meter
 from openrayzer.training.loop import Occasions, Tally, train_loop

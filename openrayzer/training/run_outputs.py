@@ -15,7 +15,6 @@ from openrayzer.settings import Experiment
 from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
 from openrayzer.training.checkpointing.restoring import load_checkpoint
-from openrayzer.training.checkpointing.resuming import CHECKPOINTS
 from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
 from openrayzer.training.faults.bad_steps import Trace, dump
@@ -29,10 +28,9 @@ from openrayzer.training.logs.sample_pictures import draw_samples
 from openrayzer.training.loop import Tally
 from openrayzer.types import Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
-from openrayzer.weights.run_layout import FILE as STATISTICS
+from openrayzer.weights.run_layout import AVERAGED, CHECKPOINTS, EVALUATED, SAMPLES, STATISTICS
 
 LOG = logging.getLogger(__name__)
-EVALUATED, AVERAGED = "evaluation", "ema"
 
 
 @dataclass
@@ -168,7 +166,7 @@ class Run:
                 return
             prediction = model(views).images.float()
         if self.engine.process.is_first:
-            path = self.folder / "samples" / f"{checkpoint_name(step)}.png"
+            path = self.folder / SAMPLES / f"{checkpoint_name(step)}.png"
             if write_whole(path, lambda unfinished: draw_samples(prediction, views, unfinished, step=step)):
                 self.loggers.picture(step, path)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from openrayzer.training.checkpointing.zero_partition import ZeroPartition
-from openrayzer.weights.checkpoints.average import _FILE, _pieces, _read
+from openrayzer.weights.checkpoints.average import AVERAGE_FILE, pieces_of, read_shares
 from openrayzer.weights.checkpoints.zero_layout import divide
 
 
@@ -53,15 +53,15 @@ class WeightAverage:
         """Write this process's share into a checkpoint, as ``write`` does it."""
         layout = [[astuple(stretch) for stretch in group] for group in self._partition.layout()]
         content = {"updates": self._updates, "averages": self._averages, "layout": layout}
-        write(content | {"shapes": self._partition.shapes}, folder / _FILE.format(rank))
+        write(content | {"shapes": self._partition.shapes}, folder / AVERAGE_FILE.format(rank))
 
     def load(self, folder: Path, *, world_size: int) -> bool:
         """Go on with the average of a checkpoint, whatever processes wrote it; False if it holds none."""
-        saved = _read(folder, world_size=world_size)
+        saved = read_shares(folder, world_size=world_size)
         if not saved:
             self._averages = [weights.detach().clone() for weights in self._partition.weights]
             return False
-        pieces = _pieces(saved)
+        pieces = pieces_of(saved)
         self._updates = saved[0]["updates"]
         for average, stretches in zip(self._averages, self._partition.layout(), strict=True):
             average.copy_(divide(stretches, pieces.whole, size=average.numel()))

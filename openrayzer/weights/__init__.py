@@ -1,1 +1,1 @@
-"""What a run leaves: find it, read it, load it, exchange it."""
+"""The weights of a run: find, read, load and exchange them."""

@@ -3,7 +3,6 @@
 Runs no code from any of them. How they are chosen when a run starts, and what is remembered of it.
 """
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +11,8 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.training.checkpointing.resuming import CHECKPOINTS
 from openrayzer.weights.checkpoints.average import read_average
 from openrayzer.weights.checkpoints.manifest import (
-    EXPERIMENT,
     MANIFEST,
     best_name,
     damage_of,
@@ -23,10 +20,10 @@ from openrayzer.weights.checkpoints.manifest import (
     read_manifest,
 )
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, read_zero_checkpoint, why_unreadable
+from openrayzer.weights.run_layout import CHECKPOINTS, EXPERIMENT
 from openrayzer.weights.run_record import RUN, read_record
 from openrayzer.weights.weight_folder import EXPERIMENT_FILES, WEIGHTS, read_weights
 
-LOG = logging.getLogger(__name__)
 LATEST, BEST = "latest", "best"
 WeightKind = Literal["auto", "ema", "raw"]
 """Of a checkpoint: averaged over the steps, of the last step, or averaged where there is an average."""

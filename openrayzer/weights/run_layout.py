@@ -1,6 +1,18 @@
-"""Names of everything in a run folder."""
+"""Names of everything in a run folder, each once."""
 
-FILE = "statistics.jsonl"
-
-
+EXPERIMENT = "experiment.json"
+"""The resolved experiment and, under ``run``, what the program knows of the run; in each checkpoint as well."""
+METRICS = "metrics.jsonl"
+"""One line of numbers per record."""
+LOG_FILE = "train.log"
+STATISTICS = "statistics.jsonl"
+"""Numbers of every module, if ``train.statistics_every`` asks for them."""
+CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"
+EVALUATED = "evaluation"
+"""Numbers of the latest held-out evaluation."""
+AVERAGED = "ema"
+"""The same of the averaged weights, inside of ``EVALUATED``."""
+BAD_STEPS = "bad_steps"
 HANG = "hang"
+"""Stack traces of a run that the watchdog ended."""

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed, read_state_dict
+from openrayzer.weights.run_layout import EXPERIMENT
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-EXPERIMENT_FILES = ("experiment.json", CONFIG)
+EXPERIMENT_FILES = (EXPERIMENT, CONFIG)
 """What an experiment file is called in a weight folder; where both are, the first counts."""
 IMPORTED = "imported"
 """Key under ``run`` in the experiment file: what an import says of its origin, kept in every run and export that starts

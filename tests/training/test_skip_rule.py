@@ -12,7 +12,7 @@ from openrayzer.settings import BadSteps
 from openrayzer.training.faults import skip_rule
 from openrayzer.training.faults.bad_steps import LossWatch
 from openrayzer.training.faults.skip_rule import MARKING, mark_not_finite
-from openrayzer.training.logs.reading import read
+from openrayzer.training.logs.meter import read
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -1,4 +1,4 @@
-"""Attention layout: everything sees everything."""
+"""Attention layouts that are equal in every block: within each view, or over all views."""
 
 from openrayzer.interfaces import ATTENTION_LAYOUTS, AttentionLayout
 
@@ -9,3 +9,11 @@ class GlobalLayout(AttentionLayout):
 
     def groups(self, block: int) -> str:
         return "b (v n)"
+
+
+@ATTENTION_LAYOUTS.register("frame")
+class FrameLayout(AttentionLayout):
+    """The tokens of one view see each other, in every block; views never meet."""
+
+    def groups(self, block: int) -> str:
+        return "(b v) n"

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from openrayzer.evaluation.comparison.costs import step_flops
 from openrayzer.evaluation.comparison.scene_pairs import SEED, Pair, pair
 from openrayzer.evaluation.comparison.sides import Side, read_side
 from openrayzer.evaluation.metrics.intervals import Mean, mean_over_scenes
 from openrayzer.interfaces import InputError
+from openrayzer.planning.flops import step_flops
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from typing import Any
 
 from openrayzer.evaluation.comparison.run_log import RunLog, read_run_log
 from openrayzer.evaluation.report import read_metrics
+from openrayzer.evaluation.results.output_folder import METRICS
 from openrayzer.interfaces import InputError
+from openrayzer.weights.run_layout import EVALUATED, EXPERIMENT
+from openrayzer.weights.run_layout import METRICS as LOG
 
-EXPERIMENT, LOG, EVALUATION, METRICS, INDEX = (
-    "experiment.json", "metrics.jsonl", "evaluation", "metrics.json", "index.json",
-)  # fmt: skip
+INDEX = "index.json"
 OF_TRAINING = {
     "nearest_context": "{metric}_nearest_context",
     "mean_context": "{metric}_mean_context",
@@ -91,10 +92,10 @@ def read_side(folder: Path) -> Side:
 
 
 def _of_run(folder: Path) -> Side:
-    log, file = read_run_log(folder / LOG), folder / EVALUATION / METRICS
+    log, file = read_run_log(folder / LOG), folder / EVALUATED / METRICS
     if not file.is_file():
         last = log.train[-1]["step"] if log.train else None
-        note = f"{folder}: has no {EVALUATION}/{METRICS}, so nothing is known of single scenes"
+        note = f"{folder}: has no {EVALUATED}/{METRICS}, so nothing is known of single scenes"
         return Side(folder, (), last, {}, {}, _run_settings(folder), folder, log, (note,))
     values = read_metrics(file)
     if "format" in values:

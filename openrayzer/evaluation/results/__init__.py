@@ -1,1 +1,1 @@
-"""What an evaluation leaves: summary, folder, printed table."""
+"""Results of an evaluation: summary, folder, printed table."""

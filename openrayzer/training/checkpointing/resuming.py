@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
-from openrayzer.weights.checkpoints.manifest import EXPERIMENT, MANIFEST, damage_of, newest_good, read_manifest
-from openrayzer.weights.run_layout import FILE as STATISTICS
+from openrayzer.weights.checkpoints.manifest import MANIFEST, damage_of, newest_good, read_manifest
+from openrayzer.weights.run_layout import CHECKPOINTS, EXPERIMENT, LOG_FILE, METRICS, STATISTICS
 from openrayzer.weights.run_record import differences, read_record
 
 LOG = logging.getLogger(__name__)
 AUTO, NONE = "auto", "none"
-CHECKPOINTS, METRICS, LOG_FILE = "checkpoints", "metrics.jsonl", "train.log"
 
 
 def prepare_folder(run_folder: Path) -> bool:

@@ -27,7 +27,8 @@ from openrayzer.training.checkpointing.background import Background
 from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
 from openrayzer.training.checkpointing.publishing import Files, describe, flush, prune, publish, write_text
 from openrayzer.training.engine import Engine
-from openrayzer.weights.checkpoints.manifest import EXPERIMENT, FORMAT, checkpoint_name, rank_file
+from openrayzer.weights.checkpoints.manifest import FORMAT, checkpoint_name, rank_file
+from openrayzer.weights.run_layout import EXPERIMENT
 
 LOG = logging.getLogger(__name__)
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")

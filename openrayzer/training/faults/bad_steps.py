@@ -22,11 +22,12 @@ from openrayzer.interfaces import InputError
 from openrayzer.training.engine import Engine
 from openrayzer.training.logs.loggers import finite
 from openrayzer.types import Cameras, Views
+from openrayzer.weights.run_layout import BAD_STEPS, EXPERIMENT
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-FOLDER, FACTS, EXPERIMENT = "bad_steps", "step.json", "experiment.json"
+FACTS = "step.json"
 MOST = 4
 """Dumps in a run folder; each holds the weights, and runs that are started again by a script may stop many times."""
 WINDOW = 32
@@ -107,7 +108,7 @@ def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str,
         run_folder: gets ``bad_steps/step_...``, by the number of the step counted from 1.
         record: what experiment.json holds.
     """
-    process, final = engine.process, run_folder / FOLDER / f"step_{trace.step + 1:08d}"
+    process, final = engine.process, run_folder / BAD_STEPS / f"step_{trace.step + 1:08d}"
     unfinished = final.with_name(f"{final.name}.tmp")
     losses = [float(loss) for loss in trace.losses]
     all_losses = [loss for one in process.gather(losses) for loss in one]

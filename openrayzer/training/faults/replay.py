@@ -18,11 +18,12 @@ from openrayzer.layers.tf32 import tf32_products
 from openrayzer.layers.weight_files import filled_later
 from openrayzer.machine import random_state
 from openrayzer.machine.autocast import autocast_to
-from openrayzer.training.faults.bad_steps import EXPERIMENT, FACTS, rank_file, read_views
+from openrayzer.training.faults.bad_steps import FACTS, rank_file, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.objective import Objective
 from openrayzer.types import Views
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
+from openrayzer.weights.run_layout import EXPERIMENT
 from openrayzer.weights.run_record import RUN
 from openrayzer.weights.weight_folder import WEIGHTS, fill, read_weights
 

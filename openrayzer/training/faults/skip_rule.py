@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import BadSteps
-from openrayzer.training.logs.reading import read
+from openrayzer.training.logs.meter import read
 
 Objection = Callable[[float], str]
 """Takes the loss of a step, the mean over micro-batches and processes; returns why to skip the step, or ""."""

@@ -1,1 +1,1 @@
-"""What a training tells: loggers, console, running means, sample pictures."""
+"""Records of a training: loggers, console, running means, sample pictures."""

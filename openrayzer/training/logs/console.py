@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from openrayzer.machine.distributed import Process
 from openrayzer.machine.terminal import logging_to_terminal
+from openrayzer.weights.run_layout import LOG_FILE
 
 
 @contextmanager
@@ -21,7 +22,7 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
     """
     handlers: list[logging.Handler] = []
     if process.is_first:
-        file = _LogFile(run_folder / "train.log", encoding="utf-8", errors="backslashreplace", delay=True)
+        file = _LogFile(run_folder / LOG_FILE, encoding="utf-8", errors="backslashreplace", delay=True)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     with logging_to_terminal(process, *handlers):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.interfaces import LOGGERS, InputError, Logger
+from openrayzer.weights.run_layout import METRICS
 
 LOG = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Jsonl(Logger):
         filename: name of the file inside the run folder.
     """
 
-    def __init__(self, *, filename: str = "metrics.jsonl") -> None:
+    def __init__(self, *, filename: str = METRICS) -> None:
         super().__init__()
         if Path(filename).name != filename:
             raise InputError(f"filename must be a plain file name, got {filename!r}")

@@ -1,7 +1,7 @@
 """Means since the last line of metrics.jsonl, kept on the device until a line is due."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from openrayzer.machine.distributed import Process
-from openrayzer.training.logs.reading import read
 
 
 class Meter:
@@ -72,3 +71,14 @@ class Meter:
         """Go on from ``state``, which holds no time."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
+
+
+def read(values: Sequence[Tensor]) -> list[Tensor]:
+    """The values, single numbers, on the CPU in float64: one reading for each device that holds some of them."""
+    devices = dict.fromkeys(value.device for value in values)
+    found: dict[int, Tensor] = {}
+    for device in devices:
+        places = [place for place, value in enumerate(values) if value.device == device]
+        together = torch.stack([values[place].detach().double() for place in places]).cpu()
+        found |= zip(places, together.unbind(), strict=True)
+    return [found[place] for place in range(len(values))]

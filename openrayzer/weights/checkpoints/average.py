@@ -9,23 +9,23 @@ from torch import Tensor
 
 from openrayzer.weights.checkpoints.zero_layout import Pieces, Stretch
 
-_FILE = "ema_rank_{:05d}.pt"
+AVERAGE_FILE = "ema_rank_{:05d}.pt"
 
 
 def read_average(folder: Path, *, world_size: int) -> Pieces | None:
     """The averaged weights in a checkpoint, by DeepSpeed's names; None if it holds none."""
-    saved = _read(folder, world_size=world_size)
-    return _pieces(saved) if saved else None
+    saved = read_shares(folder, world_size=world_size)
+    return pieces_of(saved) if saved else None
 
 
-def _read(folder: Path, *, world_size: int) -> list[dict[str, Any]]:
-    files = [folder / _FILE.format(rank) for rank in range(world_size)]
+def read_shares(folder: Path, *, world_size: int) -> list[dict[str, Any]]:
+    files = [folder / AVERAGE_FILE.format(rank) for rank in range(world_size)]
     if not files[0].exists():
         return []
     return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
 
 
-def _pieces(saved: Sequence[dict[str, Any]]) -> Pieces:
+def pieces_of(saved: Sequence[dict[str, Any]]) -> Pieces:
     layouts = [tuple(tuple(Stretch(*values) for values in group) for group in one["layout"]) for one in saved]
     averages: list[list[Tensor]] = [one["averages"] for one in saved]
     return Pieces(layouts, averages, saved[0]["shapes"])

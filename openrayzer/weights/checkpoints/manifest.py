@@ -16,7 +16,6 @@ from openrayzer.interfaces import InputError
 
 LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
-EXPERIMENT = "experiment.json"
 LATEST, BEST = "latest", "best"
 """Files beside the checkpoints that name one of them."""
 FORMAT = 1

@@ -12,7 +12,6 @@ from typing import Any
 from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import refuse_filled, whole_folder
-from openrayzer.training.checkpointing.resuming import CHECKPOINTS, METRICS
 from openrayzer.weights.export.model_card import Facts, model_card
 from openrayzer.weights.finding import (
     LATEST,
@@ -25,6 +24,7 @@ from openrayzer.weights.finding import (
     step_of_weights,
 )
 from openrayzer.weights.loading import load_model
+from openrayzer.weights.run_layout import CHECKPOINTS, METRICS
 from openrayzer.weights.run_record import RUN
 from openrayzer.weights.weight_folder import CONFIG, IMPORTED, WEIGHTS, find_experiment, origin_of, write_weights
 
