@@ -30,15 +30,20 @@ def main() -> int:
     arguments = parser.parse_args()
     import torch  # slow: only once arguments are right
 
+    from openrayzer.composer import construct, load_experiment
     from openrayzer.interfaces import InputError
     from openrayzer.training.faults.replay import replay
+    from openrayzer.weights.loading import load_model
+    from openrayzer.weights.run_layout import EXPERIMENT
 
     try:
         device = torch.device(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
-    step = replay(arguments.dump, device=device)
+    dump = arguments.dump
+    losses = construct(load_experiment(dump / EXPERIMENT).plan.arguments["loss"])
+    step = replay(dump, model=load_model(dump), losses=losses, device=device)
     print(f"step {step.step} was skipped: {step.reason}")
     for number, one in enumerate(step.micro_batches):
         print(f"\nmicro-batch {number} (process {one.rank}): loss recorded {one.recorded:.6g}, now {one.loss:.6g}")

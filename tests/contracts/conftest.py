@@ -1,8 +1,6 @@
 """Small components of every kind, from whatever their constructors require."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +8,6 @@ import torch
 
 from openrayzer.types import Cameras, Views
 from registry import Registry
-
-sys.path.insert(0, str(Path(__file__).parent))  # learning.py is no test module
 
 SMALL = {
     "width": 32, "num_heads": 2, "patch_size": 8, "depth": 2,

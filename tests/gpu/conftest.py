@@ -4,16 +4,11 @@ It runs by ``python -m pytest -m gpu``; docs/gpus.md says more. Without a GPU it
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))  # gpu_suite.py and gpu_table.py are no test modules
-sys.path.insert(1, str(Path(__file__).parents[1] / "training"))  # neither are in_process.py and toy.py
-
 from gpu_suite import ORDER
 from gpu_table import FIGURE, Check, table
 from in_process import process, quiet_package, rooms, train  # noqa: F401  fixtures
@@ -88,9 +83,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def reports_of(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
     """One report of every test of this folder that needs a GPU, in the order in which they ran."""
     reports = {}
-    for kind in ("passed", "skipped", "failed", "error"):
+    for kind in ("passed", "skipped", "failed", "error"):  # an error while collecting is no report of a test
         for report in terminalreporter.stats.get(kind, []):
-            if Path(report.nodeid.partition("::")[0]).stem in ORDER:
+            if isinstance(report, pytest.TestReport) and Path(report.nodeid.partition("::")[0]).stem in ORDER:
                 reports[report.nodeid] = report
     return sorted(reports.values(), key=lambda report: report.start)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_checkpoints import Evil
-from toy import ToyModel
+from toy import Evil, ToyModel
 
 import openrayzer
 from openrayzer.composer import load_experiment
@@ -152,7 +151,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     place, name = tmp_path / "first/checkpoints/step_00000001", "mp_rank_00_model_states.pt"
     torch.save({"module": Evil(tmp_path / "harmed")}, place / name)
     manifest = json.loads((place / "manifest.json").read_text())
-    manifest["files"][name] = [(place / name).stat().st_size, manifest.checksum(place / name)]
+    manifest["files"][name] = [(place / name).stat().st_size, checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* could run code and is not read"):
         train(tmp_path / "run", initial_weights=tmp_path / "first")

@@ -1,6 +1,7 @@
 """A toy experiment for the training tests: images of one colour each, a model of one small layer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -132,3 +133,13 @@ def experiment(*, deepspeed: str = "ds_configs/zero2.json", bad_calls: tuple[int
         evaluation=EvaluationSettings(view_sampler=ToySampler(), batch_size=2),
         deepspeed=deepspeed,
     )  # fmt: skip
+
+
+class Evil:
+    """Would create a file when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.touch, (self.target,))

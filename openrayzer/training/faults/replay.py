@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -11,13 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from openrayzer.composer.build import construct
-from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.layers.tf32 import tf32_products
-from openrayzer.layers.weight_files import filled_later
 from openrayzer.machine import random_state
 from openrayzer.machine.autocast import autocast_to
+from openrayzer.settings import LossTerm
 from openrayzer.training.faults.bad_steps import FACTS, rank_file, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.objective import Objective
@@ -25,7 +23,6 @@ from openrayzer.types import Views
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.weights.run_layout import EXPERIMENT
 from openrayzer.weights.run_record import RUN
-from openrayzer.weights.weight_folder import WEIGHTS, fill, read_weights
 
 SAME = 0.02
 """Relative difference up to which a number counts as reproduced: in bfloat16 sums in another order differ so much."""
@@ -81,29 +78,28 @@ class Replayed:
         return all(_close(then, now) for then, now in pairs)
 
 
-def replay(dump: Path, *, device: torch.device) -> Replayed:
+def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torch.device) -> Replayed:
     """Make the step again, the micro-batches of all its processes one after the other.
 
     Args:
         dump: a folder below ``bad_steps/`` of a run.
+        model: the model of the dump with its weights, as ``openrayzer.load_model(dump)`` returns it; its
+            gradients change.
+        losses: the losses of the dump's experiment.
         device: where to compute; another kind than the run's rounds differently and draws other random numbers.
 
     Raises:
-        InputError: it is no dump, or its model cannot be built or filled.
+        InputError: it is no dump, or a file of it cannot be read.
     """
     facts, record = _read(dump / FACTS), _read(dump / EXPERIMENT)
-    planned = load_experiment(dump / EXPERIMENT).plan.arguments
-    with filled_later():
-        built: Model = construct(planned["model"])
-    fill(built, read_weights(dump / WEIGHTS), source=dump / WEIGHTS)
     settings = record.get(RUN, {}).get("deepspeed", {})
     pure = bool(settings.get("bf16", {}).get("enabled"))
     dtype = torch.bfloat16 if pure or settings.get("torch_autocast", {}).get("enabled") else None
-    model = built.to(device, torch.bfloat16 if pure else None).train()
+    model = model.to(device, torch.bfloat16 if pure else None).train()
     tf32 = dtype is not None and record.get("train", {}).get("tf32", True)
     held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
     hold_focal_lengths(model, held=lambda: held)
-    objective = Objective(construct(planned["loss"])).to(device)
+    objective = Objective(losses).to(device)
     ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
     count = sum(len(content["losses"]) for content in ranks)
     micro_batches = []

@@ -1,0 +1,1 @@
+"""Makes ``folders`` importable."""
