@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from gpu_suite import ROOT, TINY
-from launching import environment
+from launching import clean_environment
 
 from openrayzer.training.run import STOPPED
 
@@ -34,7 +34,7 @@ def start(folder: Path, rank: int, port: int, *changes: str) -> subprocess.Popen
     command = [sys.executable, str(ROOT / "tools/train.py"), "--exp", str(TINY), "--output", "run", "--set"]
     quiet = ("train.sample_every=0", "train.evaluate_every=0", "train.checkpoint_every=0", "data.workers=0")
     return subprocess.Popen(
-        [*command, *quiet, *changes], cwd=folder, env=environment() | launched, text=True, stdout=subprocess.PIPE,
+        [*command, *quiet, *changes], cwd=folder, env=clean_environment() | launched, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )  # fmt: skip
 

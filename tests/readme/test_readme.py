@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launching import clean_environment
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -79,7 +80,7 @@ def test_the_camera_head_of_the_readme_trains_as_a_plugin(tmp_path: Path):
     changes = [f"data.{split}[0].dataset.{change}" for split in ("train", "test") for change in small]
     changes += ["train.steps=20", "train.batch_size=2", "train.schedule.warmup_steps=5", "data.workers=0"]
     command = [sys.executable, str(ROOT / "tools/train.py"), "--exp", "my_experiment.json", "--set", *changes]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     resolved = json.loads((tmp_path / "runs/my_experiment/experiment.json").read_text())
     assert resolved["model"]["camera_head"] == {"type": "mean_pose", "width": 192, "step": 0.1}

@@ -25,9 +25,9 @@ def command(ranks: int) -> list[str]:
     return [sys.executable, "-c", launcher, "--num_accelerators", str(ranks), "--master_port", str(port), TOOL]
 
 
-def environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     """The environment without what a launcher sets, and one thread per process."""
-    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in launched}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 def start(folder: Path, experiment: Path, *arguments: str, ranks: int) -> subprocess.Popen:
     """A run in ``folder``; its processes are a group of their own, for whoever wants to end them."""
     return subprocess.Popen(
-        [*command(ranks), "--exp", str(experiment), *arguments], cwd=folder, env=environment(),
+        [*command(ranks), "--exp", str(experiment), *arguments], cwd=folder, env=clean_environment(),
         start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from toy import Evil, ToyModel
 import openrayzer
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
+from openrayzer.weights.checkpoints.manifest import checksum
 from openrayzer.weights.finding import find_weights, load_weights
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 

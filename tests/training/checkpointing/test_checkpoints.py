@@ -14,7 +14,7 @@ import toy
 from openrayzer.interfaces import InputError
 from openrayzer.settings import BadSteps
 from openrayzer.training.checkpointing import publishing, saving
-from openrayzer.weights.checkpoints.manifest import damage_of, newest_good
+from openrayzer.weights.checkpoints.manifest import checksum, damage_of, newest_good
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from launching import clean_environment
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 EXPERIMENT = HERE / "tiny.json"
@@ -126,13 +128,6 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
         yield server
     finally:
         server.stop()
-
-
-def clean_environment() -> dict[str, str]:
-    """The environment without what a launcher sets, and one thread per process."""
-    launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-    kept = {name: value for name, value in os.environ.items() if name not in launched}
-    return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def free_port() -> int:

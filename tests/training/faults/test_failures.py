@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 from kills import announced, losses, same_checkpoint
-from ranks import EXPERIMENT, ROOT, Run, clean_environment, wait_for
+from launching import clean_environment
+from ranks import EXPERIMENT, ROOT, Run, wait_for
 
 from openrayzer.weights.checkpoints.manifest import checksum, newest_good
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from kills import announced, losses
-from ranks import EXPERIMENT, PATIENCE, ROOT, clean_environment, free_port, wait_for
+from launching import clean_environment
+from ranks import EXPERIMENT, PATIENCE, ROOT, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 LAUNCHER = "from deepspeed.launcher.runner import main; main()"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import EXPERIMENT, ROOT, clean_environment
+from launching import clean_environment
+from ranks import EXPERIMENT, ROOT
 from safetensors.torch import save_file
 
 import openrayzer
