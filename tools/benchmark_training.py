@@ -29,12 +29,12 @@ from openrayzer.interfaces import InputError
 def main() -> int:
     """Measure, print a table."""
     arguments = _parser().parse_args()
-    from openrayzer.benchmarks.training_speed import Side, measure, rates
+    from openrayzer.benchmarks.training_speed import TrainingSide, measure, rates
     from openrayzer.benchmarks.training_table import table
     from openrayzer.benchmarks.worktree import worktree
     from openrayzer.data.preparing.folders import write_json
 
-    side = Side(
+    side = TrainingSide(
         name=arguments.experiment.stem,
         experiment=arguments.experiment.resolve(),
         overrides=tuple(arguments.set),

@@ -29,7 +29,7 @@ STORED = ((2160, 3840), (1080, 1920), (540, 960), (360, 640), (512, 512))
 
 
 @dataclass(frozen=True)
-class Comparison:
+class DecodingSpeed:
     """Both ways of decoding frames of one size.
 
     Attributes:
@@ -67,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def compare(images: Sequence[bytes], *, size: tuple[int, int], rounds: int) -> Comparison:
+def compare(images: Sequence[bytes], *, size: tuple[int, int], rounds: int) -> DecodingSpeed:
     """Decode and cut frames both ways, in turn.
 
     Args:
@@ -85,7 +85,7 @@ def compare(images: Sequence[bytes], *, size: tuple[int, int], rounds: int) -> C
             seconds[way].append(time.process_time() - begin)
     whole, reduced = (1000 * median(one) / len(images) for one in seconds)
     psnr = tuple(_psnr(*pair) for pair in zip(*results, strict=True))
-    return Comparison(reduction(image_size(images[0]), size), whole, reduced, psnr)
+    return DecodingSpeed(reduction(image_size(images[0]), size), whole, reduced, psnr)
 
 
 def _psnr(image: np.ndarray, other: np.ndarray) -> float:

@@ -26,7 +26,7 @@ _HERE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Side:
+class TrainingSide:
     """What is measured.
 
     Args:
@@ -141,7 +141,7 @@ class _Measured:
         self.last = lines
 
 
-def measure(sides: Sequence[Side], *, rounds: int, steps: int, warm_up: int = 3) -> list[StepSpeed]:
+def measure(sides: Sequence[TrainingSide], *, rounds: int, steps: int, warm_up: int = 3) -> list[StepSpeed]:
     """Train the sides in turn, ``steps`` optimizer steps each per round; all stay in memory meanwhile.
 
     Raises:
@@ -158,7 +158,7 @@ def measure(sides: Sequence[Side], *, rounds: int, steps: int, warm_up: int = 3)
     return [_speed(side, group.described, found) for side, group, found in zip(sides, groups, measured, strict=True)]
 
 
-def rates(side: Side, *, batch: int = 0, rounds: int = 3) -> Rates:
+def rates(side: TrainingSide, *, batch: int = 0, rounds: int = 3) -> Rates:
     """Rates of bare products, measured in this process with the threads of one rank. Call it while no side trains.
 
     Args:
@@ -178,7 +178,7 @@ def rates(side: Side, *, batch: int = 0, rounds: int = 3) -> Rates:
         torch.set_num_threads(before)
 
 
-def work_of(side: Side, *, batch: int = 0) -> Any:
+def work_of(side: TrainingSide, *, batch: int = 0) -> Any:
     """The computation of one micro-batch of ``batch`` clips on a rank; 0 takes the experiment's."""
     overrides = [*side.overrides, 'model.attention={"type": "reference"}']
     with torch.device("meta"):
@@ -192,13 +192,13 @@ def work_of(side: Side, *, batch: int = 0) -> Any:
 class _Workers:
     """The processes of one side; a line goes to each, a line comes from each."""
 
-    def __init__(self, side: Side, processes: Sequence[subprocess.Popen[str]], complaints: IO[str]) -> None:
+    def __init__(self, side: TrainingSide, processes: Sequence[subprocess.Popen[str]], complaints: IO[str]) -> None:
         self.side, self.processes, self.complaints = side, processes, complaints
         self.described: Mapping[str, Any] = self._answers()[0]
 
     @classmethod
     @contextmanager
-    def started(cls, side: Side, warm_up: int) -> Iterator["_Workers"]:
+    def started(cls, side: TrainingSide, warm_up: int) -> Iterator["_Workers"]:
         asked = {
             "experiment": str(side.experiment),
             "set": list(side.overrides),
@@ -255,7 +255,7 @@ class _Workers:
         return "its process ended:\n" + "".join(self.complaints.readlines()[-20:])
 
 
-def _environments(side: Side) -> Iterator[dict[str, str]]:
+def _environments(side: TrainingSide) -> Iterator[dict[str, str]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -273,7 +273,7 @@ def _threads(ranks: int) -> int:
     return max(1, len(os.sched_getaffinity(0)) // ranks)
 
 
-def _speed(side: Side, described: Mapping[str, Any], found: _Measured) -> StepSpeed:
+def _speed(side: TrainingSide, described: Mapping[str, Any], found: _Measured) -> StepSpeed:
     count, step = len(found.steps), Timing.of(found.steps)
     accumulation = load_experiment(side.experiment, overrides=side.overrides, data_roots=side.data).resolved["train"]
     return StepSpeed(

@@ -11,7 +11,7 @@ from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.data_volume import DataVolume
 from openrayzer.planning.flops import BACKWARD_COST, count_flops
 from openrayzer.planning.memory import checkpoint_bytes, memory
-from openrayzer.planning.trace import Device, Trace, trace_micro_batch
+from openrayzer.planning.trace import Device, MicroBatchCost, trace_micro_batch
 from openrayzer.settings import Experiment
 
 STAGES = (1, 2, 3)
@@ -93,7 +93,7 @@ def flop_lines(experiment: Experiment, shapes: list[ClipShape]) -> list[str]:
     ]
 
 
-def memory_lines(setting: Setting, traces: Mapping[bool, Trace]) -> list[str]:
+def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> list[str]:
     """A row for each ZeRO stage, and what activations add with and without recomputation."""
     ranks, clips = setting.ranks, setting.micro_batch
     lines = [
@@ -147,12 +147,12 @@ def data_lines(setting: Setting, volume: DataVolume | None) -> list[str]:
     return lines
 
 
-def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, Trace], list[str]]:
+def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCost], list[str]]:
     """Activations without and with recomputation, where the model can do both; and what is missing, as notes."""
     model, size = setting.experiment.model, setting.experiment.data.image_size
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
-    traces: dict[bool, Trace] = {}
+    traces: dict[bool, MicroBatchCost] = {}
     notes: list[str] = []
     for again in (False, True) if stacks else (False,):
         before = [stack.checkpoint_every for stack in stacks]

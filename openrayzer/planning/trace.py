@@ -27,7 +27,7 @@ _NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, to
 
 
 @dataclass(frozen=True)
-class Trace:
+class MicroBatchCost:
     """What one micro-batch takes on one rank.
 
     Attributes:
@@ -53,7 +53,7 @@ def trace_micro_batch(
     losses: Sequence[nn.Module] = (),
     device: Device = "cuda",
     watching: AbstractContextManager[Any] = _NO_WATCH,
-) -> Trace:
+) -> MicroBatchCost:
     """Follow a micro-batch of a model that is on the ``meta`` device; nothing is computed and no memory is taken.
 
     Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
@@ -85,7 +85,7 @@ def trace_micro_batch(
         values = [loss(images, target) for loss in losses] or [images.mean()]
         kept, forward = live.bytes, live.flops
         torch.stack(values).sum().backward()
-        return Trace(kept, live.peak + workspaces, forward, live.flops)
+        return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops)
 
 
 def trace_frame(

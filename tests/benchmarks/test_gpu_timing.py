@@ -11,7 +11,7 @@ import torch
 
 from openrayzer.benchmarks import largest_batch
 from openrayzer.benchmarks.in_turn import in_turn
-from openrayzer.benchmarks.training_speed import Side
+from openrayzer.benchmarks.training_speed import TrainingSide
 from openrayzer.benchmarks.training_worker import Trainer
 from openrayzer.interfaces import InputError
 
@@ -168,9 +168,9 @@ def test_the_largest_batch_leaves_room_for_what_a_real_step_takes_beside_a_trial
 
 def test_the_largest_batch_is_refused_where_it_cannot_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path):
     with pytest.raises(InputError, match="on a GPU"):
-        Side(name="one", experiment=tmp_path, clips="noise", largest_batch=True)
+        TrainingSide(name="one", experiment=tmp_path, clips="noise", largest_batch=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    Side(name="one", experiment=tmp_path, clips="noise", largest_batch=True)
+    TrainingSide(name="one", experiment=tmp_path, clips="noise", largest_batch=True)
     for wrong in ({"clips": "data"}, {"ranks": 2}, {"engine": "ddp"}, {"source": tmp_path}):
         with pytest.raises(InputError, match="--clips noise"):
-            Side(**{"name": "one", "experiment": tmp_path, "clips": "noise", "largest_batch": True} | wrong)
+            TrainingSide(**{"name": "one", "experiment": tmp_path, "clips": "noise", "largest_batch": True} | wrong)

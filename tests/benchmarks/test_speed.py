@@ -16,7 +16,7 @@ from openrayzer.benchmarks.in_turn import Timing
 from openrayzer.benchmarks.matrix_rate import Product, products_rate
 from openrayzer.benchmarks.rendering_speed import YARDSTICK
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
-from openrayzer.benchmarks.training_speed import Side, measure, work_of
+from openrayzer.benchmarks.training_speed import TrainingSide, measure, work_of
 from openrayzer.benchmarks.worktree import worktree
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
@@ -92,10 +92,10 @@ def test_attention_tool_refuses_what_it_cannot_measure(monkeypatch):
 
 
 def test_products_of_a_step_are_counted():
-    side = Side(name="tiny", experiment=DEMO, overrides=TINY)
+    side = TrainingSide(name="tiny", experiment=DEMO, overrides=TINY)
     work = work_of(side)
     assert work.flops == sum(product.flops * count for product, count in work.products.items())
-    assert work_of(Side(name="two ranks", experiment=DEMO, overrides=TINY, ranks=2)).flops == work.flops / 2
+    assert work_of(TrainingSide(name="two ranks", experiment=DEMO, overrides=TINY, ranks=2)).flops == work.flops / 2
     assert Product(((3, 4, 5), (3, 5, 6)), ((20, 5, 1), (30, 6, 1))).flops == 2 * 3 * 4 * 5 * 6
     assert products_rate(dict(list(work.products.items())[:2]), device=torch.device("cpu"), dtype=torch.float32) > 0
 
