@@ -19,7 +19,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "registry": set(),
     "openrayzer": {"weights"},  # only when ``openrayzer.load_model`` is asked for
     "types": set(),
-    "interfaces": {"registry", "types"},
+    "interfaces": {"registry", "types", "geometry"},
     "geometry": {"types"},
     "layers": {"interfaces", "types", "geometry"},
     "settings": {"interfaces"},
@@ -43,7 +43,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "weights.interop": SOCKETS | {"registry", "composer", "machine", "weights"},
     "weights.export": {"interfaces", "settings", "composer", "machine", "weights"},
     "planning": {"interfaces", "types", "layers", "settings", "composer", "data.loading", "machine", "weights"},
-    "planning.cluster": {"interfaces", "settings", "data.loading", "machine", "components.attention"},
+    "planning.cluster": {"interfaces", "settings", "data.loading", "machine"},
     "evaluation.metrics": SOCKETS,
     "evaluation.report": {"interfaces", "evaluation.metrics"},
     "evaluation.results": {"interfaces", "machine", "evaluation.metrics", "evaluation.report"},

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openrayzer.components.attention.xformers_operators import failure_to_load
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.planning.cluster.findings import Finding
 from openrayzer.planning.cluster.installation import package_version
@@ -41,8 +41,10 @@ def _choice(dtype: torch.dtype, heads: torch.Tensor) -> Finding:
 
 
 def check_xformers() -> Finding:
-    """Whether the operators of xformers load; this needs no GPU."""
-    version, trouble = package_version("xformers"), failure_to_load()
+    """Whether the operators of xformers load. This needs no GPU: for tensors without content, rules alone decide."""
+    with FakeTensorMode():
+        query = torch.empty(1, 64, 2, HEAD_WIDTH, dtype=torch.float16, device="cuda")
+    version, trouble = package_version("xformers"), ATTENTION_BACKENDS["xformers"]().refusal(query)
     if trouble:
         found = trouble if version == "not installed" else f"{version}; {trouble}"
         return Finding("xformers", "warning", f"{found}; PyTorch's own kernels run without it")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from openrayzer.components.attention import xformers_operators
 from openrayzer.interfaces import InputError
 from openrayzer.planning.cluster import gpus, installation, working_libraries
 from openrayzer.planning.cluster.findings import Finding
@@ -144,9 +145,8 @@ def test_a_deepspeed_or_xformers_that_does_not_load_is_told_with_the_command(mon
     finding = working_libraries.check_deepspeed(refuse)
     assert finding.verdict == "FAILS"
     assert "OSError: deepspeed needs a library: pip install 'deepspeed>=0.19,<0.20'" in finding.found
-    monkeypatch.setattr(
-        working_libraries, "failure_to_load", lambda: "no libcudart.so.12: pip install nvidia-cuda-runtime-cu12"
-    )
+    broken = "no libcudart.so.12: pip install nvidia-cuda-runtime-cu12"
+    monkeypatch.setattr(xformers_operators, "failure_to_load", lambda: broken)
     assert "pip install nvidia-cuda-runtime-cu12; PyTorch's own" in working_libraries.check_xformers().found
     assert working_libraries.check_xformers().verdict == "warning"
 
