@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from openrayzer.composer.experiment import load_experiment
 from openrayzer.data.pixels.resizing import to_bytes
 from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable
@@ -21,7 +20,7 @@ from openrayzer.video.placing import place, render_frames
 from openrayzer.video.side_by_side import SideBySide, nearest_views
 from openrayzer.video.views import InputViews, read_views
 from openrayzer.weights.finding import LATEST
-from openrayzer.weights.loading import find_model, load_model
+from openrayzer.weights.loading import open_model
 
 MOST_VIEWS = 16
 """Views that are used where neither the user nor the run says how many."""
@@ -100,7 +99,8 @@ def make_video(
         InputError: something given cannot work; no video is left then.
     """
     _check(request)
-    data = load_experiment(find_model(request.run, checkpoint=request.checkpoint).experiment).resolved["data"]
+    saved = open_model(request.run, checkpoint=request.checkpoint)
+    data = saved.plan.resolved["data"]
     trained = (int(data["image_size"][0]), int(data["image_size"][1]))
     image_size = request.image_size or trained
     path = named_path(request.path, image_size=image_size)
@@ -114,7 +114,7 @@ def make_video(
     )
     for note in views.notes:
         say(note)
-    model = load_model(request.run, checkpoint=request.checkpoint).to(request.device)
+    model = saved.model.to(request.device)
     _check_model(model, request, image_size)
     if image_size != trained:
         say(f"the run was trained with {trained[1]} x {trained[0]} pixels, not {image_size[1]} x {image_size[0]}")

@@ -1,12 +1,13 @@
-"""A run folder, or a folder of weights, from outside: its experiment and its model."""
+"""Load a model from a run folder, a weight folder or the Hugging Face hub."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from openrayzer.composer.build import construct
-from openrayzer.composer.experiment import load_experiment
+from openrayzer.composer.experiment import ExperimentPlan, load_experiment
 from openrayzer.composer.files import read_object
 from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model
 from openrayzer.layers.weight_files import filled_later
@@ -17,51 +18,91 @@ from registry import available_plugins
 
 
 @dataclass(frozen=True)
-class ModelPlace:
-    """Where a model is.
+class SavedModel:
+    """A saved model and the experiment that it was trained with.
 
     Attributes:
-        experiment: its experiment file.
-        weights: its checkpoint, or its ``.safetensors`` file.
+        place: the checkpoint or the ``.safetensors`` file that holds the weights.
+        plan: the checked experiment.
+        weights: which weights of a checkpoint ``model`` gets; see ``load_model``.
     """
+
+    place: Path
+    plan: ExperimentPlan
+    weights: WeightKind = "auto"
+
+    @cached_property
+    def model(self) -> Model:
+        """The model in evaluation mode, float32, on the CPU. The first access builds it and reads its weights.
+
+        Raises:
+            InputError: the weights cannot be read or do not fit the model.
+        """
+        values = load_weights(self.place, weights=self.weights)
+        with filled_later():
+            model: Model = construct(self.plan.plan.arguments["model"])
+        fill(model, values, source=self.place)
+        return model.float().eval()
+
+
+def open_model(
+    path: str | Path,
+    *,
+    checkpoint: str = LATEST,
+    weights: WeightKind = "auto",
+    overrides: Sequence[str] = (),
+) -> SavedModel:
+    """Find a model and check its experiment; the weights are read when ``.model`` is first used.
+
+    Args:
+        path: see ``load_model``.
+        checkpoint: see ``load_model``.
+        weights: see ``load_model``.
+        overrides: changes of the experiment, e.g. ``data.workers=4``.
+
+    Raises:
+        InputError: there is no model at ``path``, no such checkpoint, or the experiment is wrong.
+    """
+    folder = _local(str(path))
+    experiment = find_experiment(folder)
+    return SavedModel(
+        place=find_weights(folder, checkpoint=checkpoint),
+        plan=load_experiment(experiment, overrides=overrides),
+        weights=weights,
+    )
+
+
+def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKind = "auto") -> Model:
+    """Load the model of a run or of published weights, in evaluation mode, float32, on the CPU.
+
+    Args:
+        path: a run folder, a folder with an imported or exported ``model.safetensors``, or ``owner/name`` on the
+            Hugging Face hub. A folder comes before a model of the same name on the hub, and the checkpoints of a run
+            come before a ``model.safetensors`` beside them.
+        checkpoint: ``latest``, ``best`` (the best by ``train.best_metric``), or a name in ``checkpoints/``, e.g.
+            ``step_00001000``.
+        weights: ``ema`` for the exponential moving average, ``raw`` for the weights of the last step, ``auto`` for
+            the average where the checkpoint has one.
+
+    Raises:
+        InputError: there is no model at ``path``, no such checkpoint or average, the checkpoint is damaged, the
+            weights belong to another model, or the hub does not provide them.
+    """
+    return open_model(path, checkpoint=checkpoint, weights=weights).model
+
+
+@dataclass(frozen=True)
+class ModelPlace:
+    """Paths of a model's experiment and weights."""
 
     experiment: Path
     weights: Path
 
 
 def find_model(path: str | Path, *, checkpoint: str = LATEST) -> ModelPlace:
-    """Experiment and weights that ``load_model`` takes for the same arguments; nothing is read yet.
-
-    Raises:
-        InputError: as ``load_model``.
-    """
-    folder = _local(str(path))
-    return ModelPlace(find_experiment(folder), find_weights(folder, checkpoint=checkpoint))
-
-
-def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKind = "auto") -> Model:
-    """The model of a run or of published weights, in evaluation mode, on the CPU in float32.
-
-    Args:
-        path: a run folder; a folder with a model.safetensors, imported or exported; or, where there is no such folder,
-            the name of a model on the Hugging Face hub, ``owner/name``. A run's checkpoints come before a
-            model.safetensors.
-        checkpoint: ``latest``, ``best`` for that of ``train.best_metric``, or the name of one below ``checkpoints/``,
-            e.g. ``step_00001000``.
-        weights: of a run: ``ema`` takes their average over the steps, ``raw`` those of the last step, ``auto`` the
-            average where the run has one.
-
-    Raises:
-        InputError: the folder holds neither, no such checkpoint or average, a damaged one, or weights of another model;
-            or the hub does not give it.
-    """
-    place = find_model(path, checkpoint=checkpoint)
-    found = load_weights(place.weights, weights=weights)
-    planned = load_experiment(place.experiment).plan.arguments["model"]
-    with filled_later():
-        model: Model = construct(planned)
-    fill(model, found, source=place.weights)
-    return model.float().eval()
+    """Paths that ``open_model`` reads."""
+    saved = open_model(path, checkpoint=checkpoint)
+    return ModelPlace(saved.plan.path, saved.place)
 
 
 def _local(path: str) -> Path:
@@ -76,7 +117,7 @@ def _local(path: str) -> Path:
 
 
 def _refuse_more_than_weights(name: str, config: Mapping[str, Any]) -> None:
-    """A configuration of a stranger may name plugins that are installed here, but no file and no other module."""
+    """Refuse a configuration from the hub that loads code, except plugins that are already installed here."""
     plugins = config.get("plugins") or []
     announced = available_plugins(PLUGIN_GROUP)
     more = [f"plugin {plugin!r}" for plugin in plugins if plugin not in announced]

@@ -13,6 +13,7 @@ import openrayzer
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.layers.weight_files import filled_later, is_filled_later
+from openrayzer.weights.loading import open_model
 from openrayzer.weights.weight_folder import WEIGHTS, read_weights, write_weights
 
 MakeModel = Callable[[int], Model]
@@ -55,6 +56,19 @@ def test_only_the_model_is_built(imported: Path, make_model: MakeModel):
     experiment["train"]["initial_weights"] = "/not/on/this/machine"
     file.write_text(json.dumps(experiment))
     assert same(openrayzer.load_model(imported), make_model(1))
+
+
+def test_a_model_is_opened_with_its_experiment_before_its_weights_are_read(imported: Path, make_model: MakeModel):
+    weights = (imported / WEIGHTS).read_bytes()
+    (imported / WEIGHTS).write_bytes(b"")
+    saved = open_model(str(imported), overrides=["data.workers=3"])
+    assert saved.place == imported / WEIGHTS
+    assert saved.plan.resolved["data"]["workers"] == 3
+    with pytest.raises(InputError, match=r"model.safetensors cannot be read"):
+        _ = saved.model
+    (imported / WEIGHTS).write_bytes(weights)
+    assert same(saved.model, make_model(1))
+    assert saved.model is saved.model
 
 
 def test_a_model_loads_where_the_pretrained_weights_it_began_with_are_not(plan: ExperimentPlan, tmp_path: Path):

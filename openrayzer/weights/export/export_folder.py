@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrayzer.composer.experiment import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import refuse_filled, whole_folder
 from openrayzer.weights.export.model_card import Facts, model_card
@@ -23,10 +22,10 @@ from openrayzer.weights.finding import (
     record_beside,
     step_of_weights,
 )
-from openrayzer.weights.loading import load_model
+from openrayzer.weights.loading import open_model
 from openrayzer.weights.run_layout import CHECKPOINTS, METRICS
 from openrayzer.weights.run_record import RUN
-from openrayzer.weights.weight_folder import CONFIG, IMPORTED, WEIGHTS, find_experiment, origin_of, write_weights
+from openrayzer.weights.weight_folder import CONFIG, IMPORTED, WEIGHTS, origin_of, write_weights
 
 README = "README.md"
 _KEPT = (IMPORTED, "git_commit", "versions", "world_size")
@@ -82,8 +81,8 @@ def export_weights(
     _check(output, license=license, name=name)
     place = find_weights(run, checkpoint=checkpoint)
     folder = place if place.is_dir() else place.parent
-    resolved, record = load_experiment(find_experiment(folder)).resolved, record_beside(place)
-    model = load_model(folder, weights=weights)
+    saved, record = open_model(folder, weights=weights), record_beside(place)
+    resolved, model = saved.plan.resolved, saved.model
     steps = step_of_weights(place, record)
     facts = Facts(
         name=name if "/" in name else f"owner/{name}",
