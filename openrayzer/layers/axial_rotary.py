@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.layers.constants import made_once
-from openrayzer.layers.cosine_attention import Turn
-from openrayzer.layers.rotary import PlaneTurn
+from openrayzer.layers.cosine_attention import ViewRotation
+from openrayzer.layers.rotary import PlaneRotation
 
 LOWEST, HIGHEST = math.pi, 10 * math.pi
 """Frequencies in radians per half of the longer image side; the highest itself is left out."""
@@ -45,7 +45,9 @@ def grid_coordinates(grid: tuple[int, int], device: torch.device) -> Float[Tenso
     return torch.stack([repeat(y, "y -> (y x)", x=grid[1]), repeat(x, "x -> (y x)", y=grid[0])], dim=-1)
 
 
-def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head_width: int, spread: Spread) -> Turn:
+def axial_rotation(
+    coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head_width: int, spread: Spread
+) -> ViewRotation:
     """Turns heads by the (y, x) of their tokens; tokens at (0, 0) are not turned.
 
     With k an eighth of the head width, component i turns with component i + 3k: those from k to 2k by y, those from
@@ -57,19 +59,19 @@ def axial_turn(coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head
     frequencies = axial_frequencies(num_heads, head_width, spread, coordinates.device)
     angles = rearrange(coordinates[..., None, None] * frequencies, "... n yx h k -> ... n h (yx k)")
     k = head_width // 8
-    plane_turn = PlaneTurn(F.pad(angles, (k, 0)))  # no angle for the time axis
+    rotate_planes = PlaneRotation(F.pad(angles, (k, 0)))  # no angle for the time axis
 
-    def turn(heads: Float[Tensor, "*more heads e"]) -> Float[Tensor, "*more heads e"]:
+    def rotate(heads: Float[Tensor, "*more heads e"]) -> Float[Tensor, "*more heads e"]:
         turning, rest = heads.split([6 * k, head_width - 6 * k], dim=-1)
-        return torch.cat([plane_turn(turning), rest], dim=-1)
+        return torch.cat([rotate_planes(turning), rest], dim=-1)
 
-    return turn
+    return rotate
 
 
 @made_once
-def grid_turn(
+def grid_rotation(
     grid: tuple[int, int], device: torch.device, *, register: bool, num_heads: int, head_width: int, spread: Spread
-) -> Turn:
-    """``axial_turn`` for the cells of a grid, row by row, and behind them a register at the centre if there is one."""
+) -> ViewRotation:
+    """``axial_rotation`` for the cells of a grid, row by row, and behind them a register at the centre if there is one."""
     coordinates = F.pad(grid_coordinates(grid, device), (0, 0, 0, int(register)))
-    return axial_turn(coordinates, num_heads=num_heads, head_width=head_width, spread=spread)
+    return axial_rotation(coordinates, num_heads=num_heads, head_width=head_width, spread=spread)

@@ -26,18 +26,22 @@ class KeyValue:
     key: Heads
     value: Heads
 
+    def joined(self, later: "KeyValue") -> "KeyValue":
+        """Keys and values of these views, followed by those of ``later``."""
+        return KeyValue(torch.cat([self.key, later.key], dim=-4), torch.cat([self.value, later.value], dim=-4))
 
-Look = Callable[[Heads, KeyValue], Heads]
+
+Attend = Callable[[Heads, KeyValue], Heads]
 """What queries read, given also what their own views show."""
 
-Turn = Callable[[Float[Tensor, "*more b v n heads e"]], Float[Tensor, "*more b v n heads e"]]
+ViewRotation = Callable[[Float[Tensor, "*more b v n heads e"]], Float[Tensor, "*more b v n heads e"]]
 """Turns queries and keys by their tokens' positions."""
 
 
 class CosineAttention(nn.Module):
     """softmax(s cos(q, k)) v with one learned s per head; no biases.
 
-    Keys are scaled to length 1 and queries to s sqrt(e), because ``Look`` divides scores by sqrt(e). So the gradient of
+    Keys are scaled to length 1 and queries to s sqrt(e), because ``Attend`` divides scores by sqrt(e). So the gradient of
     s is one sum over the queries; with a part of s in the keys, it would need a second sum.
 
     Args:
@@ -55,14 +59,14 @@ class CosineAttention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(
-        self, tokens: Float[Tensor, "b v n d"], look: Look, turn: Turn
+        self, tokens: Float[Tensor, "b v n d"], attend: Attend, rotate: ViewRotation
     ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
         """What the tokens read, and what they show."""
         packed = self.query_key_value(tokens)
         packed = rearrange(packed, "b v n (three h e) -> three b v n h e", three=3, h=self.num_heads)
-        query, key = turn(_with_length(packed[:2], self._lengths(packed.shape[-1]))).unbind(0)
+        query, key = rotate(_with_length(packed[:2], self._lengths(packed.shape[-1]))).unbind(0)
         shown = KeyValue(key, packed[2])
-        return self.out(rearrange(look(query, shown), "b v n h e -> b v n (h e)")), shown
+        return self.out(rearrange(attend(query, shown), "b v n h e -> b v n (h e)")), shown
 
     def _lengths(self, head_width: int) -> Float[Tensor, "two 1 1 1 heads 1"]:
         """Lengths to which queries and keys are scaled."""
@@ -81,8 +85,8 @@ def num_heads_of(width: int, head_width: int) -> int:
     return width // head_width
 
 
-def unturned(heads: Float[Tensor, "*more b v n heads e"]) -> Float[Tensor, "*more b v n heads e"]:
-    """A ``Turn`` for tokens that have no position."""
+def unrotated(heads: Float[Tensor, "*more b v n heads e"]) -> Float[Tensor, "*more b v n heads e"]:
+    """A ``ViewRotation`` for tokens that have no position."""
     return heads
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.axial_rotary import Spread
-from openrayzer.layers.cosine_attention import KeyValue, Look, Turn
+from openrayzer.layers.cosine_attention import Attend, KeyValue, ViewRotation
 from openrayzer.layers.init import init_by_inputs
 from openrayzer.layers.merge import PatchColours, TokenMerge, TokenSplit
 from openrayzer.layers.neighbourhood import Borders, neighbourhood
@@ -37,20 +37,20 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Crossing:
+class MiddleTokens:
     """Views after the middle.
 
     Attributes:
         patches: patch tokens.
         registers: the register of each view.
-        fine: patch tokens as they left each level on the way down, finest first.
-        shown: what the views showed to others in each block of the middle.
+        skips: patch tokens as they left each level on the way down, finest first.
+        keys_values: what the views showed to others in each block of the middle.
     """
 
     patches: Float[Tensor, "b v n d"]
     registers: Float[Tensor, "b v d"]
-    fine: list[Tensor]
-    shown: list[KeyValue]
+    skips: list[Tensor]
+    keys_values: list[KeyValue]
 
 
 class Hourglass(nn.Module):
@@ -125,16 +125,16 @@ class Hourglass(nn.Module):
         patch_grid(image_size, self.strides[-1])
         return [patch_grid(image_size, stride) for stride in self.strides]
 
-    def cross(
+    def descend(
         self,
         tokens: Float[Tensor, "b v n fine"],
         registers: Float[Tensor, "b v d"],
         image_size: tuple[int, int],
         code: RoleCode,
-        looks: Sequence[Look],
-        turn_around: Turn,
+        attend_per_block: Sequence[Attend],
+        rotate_among_views: ViewRotation,
         backend: AttentionBackend,
-    ) -> Crossing:
+    ) -> MiddleTokens:
         """Down to the middle and through it.
 
         Args:
@@ -142,27 +142,27 @@ class Hourglass(nn.Module):
             registers: one further token of the middle per view.
             image_size: height and width in pixels.
             code: of the role that the views play, or of the roles that they play in turn.
-            looks: whom each middle block's attention among views sees.
-            turn_around: what it does to queries and keys.
+            attend_per_block: whom each middle block's attention among views sees.
+            rotate_among_views: what it does to queries and keys.
             backend: computes the attention inside a view.
         """
         *grids, middle = self.grids(image_size)
         fine = []
         for stack, merge, grid in zip(self.down, self.merges, grids, strict=True):
-            tokens = stack(tokens, code, grid, self._look(grid, tokens))
+            tokens = stack(tokens, code, grid, self._attend(grid, tokens))
             fine.append(tokens)
             tokens = merge(tokens, grid)
         tokens = torch.cat([tokens, registers.to(tokens.dtype)[:, :, None]], dim=2)
-        tokens, shown = self.middle(tokens, code, middle, looks, turn_around, backend)
-        return Crossing(tokens[:, :, :-1], tokens[:, :, -1], fine, shown)
+        tokens, shown = self.middle(tokens, code, middle, attend_per_block, rotate_among_views, backend)
+        return MiddleTokens(tokens[:, :, :-1], tokens[:, :, -1], fine, shown)
 
-    def ascend(self, crossing: Crossing, image_size: tuple[int, int], code: RoleCode) -> Float[Tensor, "b v 3 h w"]:
+    def ascend(self, middle: MiddleTokens, image_size: tuple[int, int], code: RoleCode) -> Float[Tensor, "b v 3 h w"]:
         """Up again: the colours of views, -1 for black and 1 for white."""
-        tokens = crossing.patches
-        steps = list(zip(self.splits, self.up, crossing.fine, self.grids(image_size)[:-1], strict=True))
+        tokens = middle.patches
+        steps = list(zip(self.splits, self.up, middle.skips, self.grids(image_size)[:-1], strict=True))
         for split, stack, fine, grid in reversed(steps):
-            tokens = stack(split(tokens, fine, grid), code, grid, self._look(grid, tokens))
+            tokens = stack(split(tokens, fine, grid), code, grid, self._attend(grid, tokens))
         return self.colours(tokens, image_size)
 
-    def _look(self, grid: tuple[int, int], tokens: Tensor) -> Look:
+    def _attend(self, grid: tuple[int, int], tokens: Tensor) -> Attend:
         return neighbourhood(grid, window=self.window, borders=self.borders, device=tokens.device)

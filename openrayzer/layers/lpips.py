@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import InputError
 from openrayzer.layers.tf32 import exact_float32
-from openrayzer.layers.weight_files import built_without_memory, read_state_dict, require_file, select_weights
+from openrayzer.layers.weight_files import building_on_meta, read_state_dict, require_file, select_weights
 
 _FILES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
 """torchvision's ImageNet weights; the hexadecimal part begins the file's SHA-256."""
@@ -46,7 +46,7 @@ class Lpips(nn.Module):
         self.net = net
         require_file(backbone, remedy=_remedy(net))
         self.network = _empty_network(net)
-        if not built_without_memory():
+        if not building_on_meta():
             self.network.load_state_dict(_weights(self.network, net, backbone), strict=False, assign=True)
             _warn_of_other_weights(backbone, net)
             self.network.to(torch.get_default_device())

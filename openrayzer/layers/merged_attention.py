@@ -22,7 +22,9 @@ from openrayzer.interfaces import AttentionBackend
 from openrayzer.layers.cosine_attention import Heads, KeyValue
 
 
-def merged_attention(query: Heads, sources: Sequence[tuple[KeyValue, "Meetings"]], backend: AttentionBackend) -> Heads:
+def merged_attention(
+    query: Heads, sources: Sequence[tuple[KeyValue, "BlockPairs"]], backend: AttentionBackend
+) -> Heads:
     """One softmax over everything that each view sees.
 
     Args:
@@ -72,22 +74,22 @@ class Blocks:
         return rearrange(values, "(b c) h (s n) -> b c s n h", c=self.count, s=self.size)
 
 
-Meetings = tuple[tuple[Blocks, Blocks], ...]
+BlockPairs = tuple[tuple[Blocks, Blocks], ...]
 """Pairs of a block of queries and a block of keys; the queries see all of these keys."""
 
 
-def everything(looking: int, shown: int) -> Meetings:
+def full_blocks(looking: int, shown: int) -> BlockPairs:
     """Each of ``looking`` views sees all of ``shown`` views."""
     return ((Blocks(0, looking), Blocks(0, shown)),)
 
 
-def itself(views: int) -> Meetings:
+def diagonal_blocks(views: int) -> BlockPairs:
     """View i sees view i."""
     each = Blocks(0, 1, count=views, stride=1)
     return ((each, each),)
 
 
-def earlier(views: int) -> Meetings:
+def causal_blocks(views: int) -> BlockPairs:
     """View i sees views 0 to i - 1: of every 2, 4, 8, ... views the second half sees the first."""
     meetings: list[tuple[Blocks, Blocks]] = []
     size = 1
@@ -102,7 +104,7 @@ def earlier(views: int) -> Meetings:
     return tuple(meetings)
 
 
-def for_pairs(meetings: Meetings) -> Meetings:
+def with_query_pairs(meetings: BlockPairs) -> BlockPairs:
     """The same with two queries, side by side on the view axis, in the place of each query."""
     return tuple((queries.doubled(), keys) for queries, keys in meetings)
 
@@ -110,7 +112,7 @@ def for_pairs(meetings: Meetings) -> Meetings:
 class _Merged(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, backend: AttentionBackend, sources: tuple[Meetings, ...], query: Tensor, *tensors: Tensor
+        ctx: Any, backend: AttentionBackend, sources: tuple[BlockPairs, ...], query: Tensor, *tensors: Tensor
     ) -> Tensor:
         parts = []
         for key, value, meetings in zip(tensors[::2], tensors[1::2], sources, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from openrayzer.layers.constants import made_once
-from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
+from openrayzer.layers.cosine_attention import Attend, Heads, KeyValue
 
 Borders = Literal["own", "swapped"]
 """How windows stay inside the grid: by the number of rows and columns, or, as published, by each other's."""
@@ -25,7 +25,7 @@ TILE = 8
 
 
 @made_once
-def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, device: torch.device) -> Look:
+def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, device: torch.device) -> Attend:
     """Each token of a view sees those in the window around it, in its own view.
 
     At a border the window is moved inside, so that it always has ``window`` x ``window`` cells, or all there are.
@@ -44,7 +44,7 @@ def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, devic
     rows, columns = (_Tiles(count, window, limit, device) for count, limit in zip(grid, limits, strict=True))
     seen = rearrange(rows.seen, "t q k -> t 1 q 1 k 1") & rearrange(columns.seen, "t q k -> 1 t 1 q 1 k")
     seen = rearrange(seen, "ty tx qy qx ky kx -> (ty tx) 1 (qy qx) (ky kx)")
-    return partial(_look, rows=rows, columns=columns, seen=seen)
+    return partial(_attend, rows=rows, columns=columns, seen=seen)
 
 
 def window_starts(count: int, window: int, limit: int, device: torch.device) -> Int[Tensor, " count"]:
@@ -75,7 +75,7 @@ class _Tiles:
         self.seen = (offset >= 0) & (offset < window)
 
 
-def _look(query: Heads, shown: KeyValue, *, rows: _Tiles, columns: _Tiles, seen: Tensor) -> Heads:
+def _attend(query: Heads, shown: KeyValue, *, rows: _Tiles, columns: _Tiles, seen: Tensor) -> Heads:
     grid = (rows.count, columns.count)
     tiles = _tiled(query, grid, rows.queries, columns.queries)
     keys, values = (_tiled(x, grid, rows.keys, columns.keys) for x in (shown.key, shown.value))

@@ -8,13 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.interfaces import AttentionBackend
-from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_turn, grid_turn
-from openrayzer.layers.cosine_attention import CosineAttention, KeyValue, Look, Turn, num_heads_of
+from openrayzer.layers.axial_rotary import Spread, axial_frequencies, axial_rotation, grid_rotation
+from openrayzer.layers.cosine_attention import Attend, CosineAttention, KeyValue, ViewRotation, num_heads_of
 from openrayzer.layers.init import init_by_inputs
 from openrayzer.layers.roles import Gains, RegisterNorm, RoleCode, RoleNorm, normalise
-from openrayzer.layers.sights import own_view
 from openrayzer.layers.stack import Stack
 from openrayzer.layers.swiglu import SwiGLU
+from openrayzer.layers.view_attention import own_view
 
 
 class LocalBlock(nn.Module):
@@ -32,9 +32,9 @@ class LocalBlock(nn.Module):
         return [self.attention_norm(code), self.mlp_norm(code)]
 
     def forward(
-        self, tokens: Float[Tensor, "b v n d"], gains: list[Gains], look: Look, turn: Turn
+        self, tokens: Float[Tensor, "b v n d"], gains: list[Gains], attend: Attend, rotate: ViewRotation
     ) -> Float[Tensor, "b v n d"]:
-        tokens = tokens + self.attention(normalise(tokens, gains[0]), look, turn)[0]
+        tokens = tokens + self.attention(normalise(tokens, gains[0]), attend, rotate)[0]
         return tokens + self.mlp(normalise(tokens, gains[1]))
 
 
@@ -63,15 +63,15 @@ class GlobalLocalBlock(nn.Module):
         self,
         tokens: Float[Tensor, "b v n d"],
         gains: list[Gains],
-        look_around: Look,
-        turn_around: Turn,
-        look_inside: Look,
-        turn_inside: Turn,
+        attend_among_views: Attend,
+        rotate_among_views: ViewRotation,
+        attend_within_view: Attend,
+        rotate_within_view: ViewRotation,
     ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
         """The tokens, and what they showed to other views."""
-        read, shown = self.global_attention(normalise(tokens, gains[0]), look_around, turn_around)
+        read, shown = self.global_attention(normalise(tokens, gains[0]), attend_among_views, rotate_among_views)
         tokens = tokens + read
-        tokens = tokens + self.local_attention(normalise(tokens, gains[1]), look_inside, turn_inside)[0]
+        tokens = tokens + self.local_attention(normalise(tokens, gains[1]), attend_within_view, rotate_within_view)[0]
         return tokens + self.mlp(normalise(tokens, gains[2])), shown
 
 
@@ -96,13 +96,13 @@ class RoleStack(Stack):
             self.num_heads, head_width, spread, torch.device("cpu")
         )  # refuses a head width now, not later
 
-    def turn(self, coordinates: Float[Tensor, "*batch n 2"]) -> Turn:
+    def rotation(self, coordinates: Float[Tensor, "*batch n 2"]) -> ViewRotation:
         """What attention of these blocks does to queries and keys of tokens at (y, x)."""
-        return axial_turn(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
+        return axial_rotation(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
-    def turn_in_views(self, grid: tuple[int, int], device: torch.device, *, register: bool) -> Turn:
+    def rotation_within_views(self, grid: tuple[int, int], device: torch.device, *, register: bool) -> ViewRotation:
         """The same for the tokens of each view, with or without a learned register token."""
-        return grid_turn(
+        return grid_rotation(
             grid, device, register=register, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread
         )
 
@@ -111,12 +111,12 @@ class LocalStack(RoleStack):
     """Local blocks on the patch tokens of views, each token seeing its neighbours."""
 
     def forward(
-        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, grid: tuple[int, int], look: Look
+        self, tokens: Float[Tensor, "b v n d"], code: RoleCode, grid: tuple[int, int], attend: Attend
     ) -> Float[Tensor, "b v n d"]:
-        turn = self.turn_in_views(grid, tokens.device, register=False)
+        rotate = self.rotation_within_views(grid, tokens.device, register=False)
         for number in range(len(self.blocks)):
             gains = cast(LocalBlock, self.blocks[number]).gains(code)
-            tokens = self.run(number, tokens, gains, look, turn)
+            tokens = self.run(number, tokens, gains, attend, rotate)
         return tokens
 
 
@@ -128,8 +128,8 @@ class GlobalLocalStack(RoleStack):
         tokens: Float[Tensor, "b v n d"],
         code: RoleCode,
         grid: tuple[int, int],
-        looks: Sequence[Look],
-        turn_around: Turn,
+        attend_per_block: Sequence[Attend],
+        rotate_among_views: ViewRotation,
         backend: AttentionBackend,
     ) -> tuple[Float[Tensor, "b v n d"], list[KeyValue]]:
         """The tokens, and what they showed to other views in each block.
@@ -138,14 +138,16 @@ class GlobalLocalStack(RoleStack):
             tokens: patch tokens row by row, then the register, which lies at the centre of the image.
             code: of the role that the views play, or of the roles that they play in turn.
             grid: rows and columns of patches.
-            looks: whom each block's attention among views sees.
-            turn_around: what it does to queries and keys.
+            attend_per_block: whom each block's attention among views sees.
+            rotate_among_views: what it does to queries and keys.
             backend: computes the attention inside a view.
         """
-        turn_inside = self.turn_in_views(grid, tokens.device, register=True)
+        rotate_within_view = self.rotation_within_views(grid, tokens.device, register=True)
         shown: list[KeyValue] = []
-        for number, look in enumerate(looks):
+        for number, attend in enumerate(attend_per_block):
             gains = cast(GlobalLocalBlock, self.blocks[number]).gains(code)
-            tokens, here = self.run(number, tokens, gains, look, turn_around, own_view(backend), turn_inside)
+            tokens, here = self.run(
+                number, tokens, gains, attend, rotate_among_views, own_view(backend), rotate_within_view
+            )
             shown.append(here)
         return tokens, shown

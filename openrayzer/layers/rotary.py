@@ -7,7 +7,7 @@ from torch import Tensor
 from openrayzer.geometry.precision import full_precision
 
 
-class PlaneTurn:
+class PlaneRotation:
     """Turns component i of the last axis with component i + k of 2k, each plane by its own angle.
 
     (u, v) becomes (u cos - v sin, v cos + u sin), computed in float32 whatever the dtype of what turns, and returned in

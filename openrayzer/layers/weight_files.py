@@ -23,11 +23,11 @@ _CODE = re.compile(r"GLOBAL (\S+)")
 """Where torch names the first class or function that a file asks for."""
 _SHOWN = 6
 """Problems that one message lists; a wrong file has hundreds."""
-_FILLED_LATER = ContextVar("filled_later", default=False)
+_FILLED_LATER = ContextVar("skip_pretrained_weights", default=False)
 
 
 @contextmanager
-def filled_later() -> Iterator[None]:
+def skip_pretrained_weights() -> Iterator[None]:
     """Within this block a model is built whose weights are all set afterwards, so that it needs no pretrained ones."""
     token = _FILLED_LATER.set(True)
     try:
@@ -36,12 +36,12 @@ def filled_later() -> Iterator[None]:
         _FILLED_LATER.reset(token)
 
 
-def is_filled_later() -> bool:
-    """Whether modules are being built within ``filled_later``."""
+def pretrained_weights_are_skipped() -> bool:
+    """Whether modules are being built within ``skip_pretrained_weights``."""
     return _FILLED_LATER.get()
 
 
-def built_without_memory() -> bool:
+def building_on_meta() -> bool:
     """Whether modules are being built under ``torch.device("meta")``, to be counted and not to be run.
 
     An experiment is planned that way, also on machines without the weight files, so nothing is read then.
@@ -50,12 +50,12 @@ def built_without_memory() -> bool:
 
 
 def require_file(path: Path, *, remedy: str) -> None:
-    """Does nothing if ``path`` is a file, or if nothing will be read from it (see ``built_without_memory``).
+    """Does nothing if ``path`` is a file, or if nothing will be read from it (see ``building_on_meta``).
 
     Raises:
         InputError: it is not; the message ends with ``remedy``.
     """
-    if not built_without_memory() and not path.is_file():
+    if not building_on_meta() and not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise InputError(f"{path.absolute()} {what}; {remedy}")
 

@@ -13,15 +13,21 @@ from openrayzer.geometry.precision import full_precision
 from openrayzer.geometry.rays import patch_angles, plucker_rays
 from openrayzer.interfaces import MODELS, AttentionBackend, CameraHead, InputError, Model
 from openrayzer.layers.axial_rotary import Spread
-from openrayzer.layers.cosine_attention import KeyValue, Look, Turn, num_heads_of, unturned
+from openrayzer.layers.cosine_attention import Attend, KeyValue, ViewRotation, num_heads_of, unrotated
 from openrayzer.layers.float32 import Float32Linear
-from openrayzer.layers.hourglass import Crossing, Hourglass, Level
+from openrayzer.layers.hourglass import Hourglass, Level, MiddleTokens
 from openrayzer.layers.neighbourhood import Borders
 from openrayzer.layers.patches import image_size_of
 from openrayzer.layers.rms_norm import RMSNorm
 from openrayzer.layers.roles import LearnedCodes, RoleCode, TableCodes, alternating
-from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, pair_mask
 from openrayzer.layers.stack import checkpoint_activations
+from openrayzer.layers.view_attention import (
+    all_views,
+    contexts_and_targets,
+    earlier_views,
+    memory_and_own_view,
+    pair_mask,
+)
 from openrayzer.models.latent_scene import check_sizes
 from openrayzer.models.token_scene import check_extension, joined
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
@@ -133,9 +139,9 @@ class RayDer(Model):
         size = image_size_of(images)
         self._check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
-        looks = [all_views(self.backend)] * self.depth
+        attends = [all_views(self.backend)] * self.depth
         code = self.codes("camera", tokens.device)
-        seen = self._cross(code, tokens, _each(self.camera_token, tokens), size, looks, unturned)
+        seen = self._descend(code, tokens, _each(self.camera_token, tokens), size, attends, unrotated)
         return self.camera_head(seen.registers[:, :, None], size), self.state(self.state_norm(seen.registers))
 
     def reconstruct(
@@ -205,12 +211,17 @@ class RayDer(Model):
         of_targets = registers if added is None else registers + added
         cameras = Cameras(_paired(given.c2w, wanted.c2w), _paired(given.intrinsics, wanted.intrinsics))
         code = alternating(*(self.codes(role, images.device) for role in ("context", "target")))
-        looks = [contexts_and_targets(self.backend, self._mask(contexts, size))] * self.depth
-        seen = self._cross(
-            code, _paired(contexts, targets), _paired(registers, of_targets), size, looks, self._turn(cameras, size)
+        attends = [contexts_and_targets(self.backend, self._mask(contexts, size))] * self.depth
+        seen = self._descend(
+            code,
+            _paired(contexts, targets),
+            _paired(registers, of_targets),
+            size,
+            attends,
+            self._rotation(cameras, size),
         )
-        seen = Crossing(
-            seen.patches[:, 1::2], seen.registers[:, 1::2], [tokens[:, 1::2] for tokens in seen.fine], seen.shown
+        seen = MiddleTokens(
+            seen.patches[:, 1::2], seen.registers[:, 1::2], [tokens[:, 1::2] for tokens in seen.skips], seen.keys_values
         )
         return self._colours_of(seen, size)
 
@@ -230,9 +241,11 @@ class RayDer(Model):
         size = image_size_of(images)
         tokens = self._context_tokens(images, cameras)
         known = [None] * self.depth if earlier is None else earlier
-        looks = [earlier_views(self.backend, block) for block in known]
+        attends = [earlier_views(self.backend, block) for block in known]
         code = self.codes("context", tokens.device)
-        return self._cross(code, tokens, _each(self.view_token, tokens), size, looks, self._turn(cameras, size)).shown
+        return self._descend(
+            code, tokens, _each(self.view_token, tokens), size, attends, self._rotation(cameras, size)
+        ).keys_values
 
     def _context_tokens(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Float[Tensor, "b v n fine"]:
         """What contexts begin with: their colours and their rays."""
@@ -259,34 +272,34 @@ class RayDer(Model):
         """Images of targets that see all of the memory; ``added``, made from their states, goes to their registers."""
         tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
         registers = _each(self.view_token, tokens)
-        looks = [memory_and_own_view(block, backend=self.backend) for block in memory]
+        attends = [memory_and_own_view(block, backend=self.backend) for block in memory]
         registers = registers if added is None else registers + added
         code = self.codes("target", tokens.device)
-        seen = self._cross(code, tokens, registers, image_size, looks, self._turn(cameras, image_size))
+        seen = self._descend(code, tokens, registers, image_size, attends, self._rotation(cameras, image_size))
         return self._colours_of(seen, image_size)
 
-    def _colours_of(self, targets: Crossing, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
+    def _colours_of(self, targets: MiddleTokens, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
         """Images in [0, 1] from the targets' tokens after the middle blocks."""
         code = self.codes("target", targets.patches.device)
         return (self.backbone.ascend(targets, image_size, code) + 1) / 2
 
-    def _cross(
+    def _descend(
         self,
         code: RoleCode,
         tokens: Float[Tensor, "b v n fine"],
         registers: Float[Tensor, "b v d"],
         image_size: tuple[int, int],
-        looks: list[Look],
-        turn: Turn,
-    ) -> Crossing:
-        return self.backbone.cross(tokens, registers, image_size, code, looks, turn, self.backend)
+        attends: list[Attend],
+        rotate: ViewRotation,
+    ) -> MiddleTokens:
+        return self.backbone.descend(tokens, registers, image_size, code, attends, rotate, self.backend)
 
-    def _turn(self, cameras: Cameras, image_size: tuple[int, int]) -> Turn:
+    def _rotation(self, cameras: Cameras, image_size: tuple[int, int]) -> ViewRotation:
         """What attention among views of known cameras turns by; a register lies where its view's middle points."""
         if self.global_positions == "none":
-            return unturned
+            return unrotated
         grids = (self.backbone.grids(image_size)[-1], (1, 1))
-        return self.backbone.middle.turn(torch.cat([patch_angles(cameras, grid) for grid in grids], dim=2))
+        return self.backbone.middle.rotation(torch.cat([patch_angles(cameras, grid) for grid in grids], dim=2))
 
     def _dropped(self, states: Float[Tensor, "b v s"]) -> Float[Tensor, "b v d"]:
         """What states add to registers, multiplied by 0 for some views, so that every weight has a gradient."""

@@ -10,7 +10,7 @@ from openrayzer.composer.build import construct
 from openrayzer.composer.experiment import ExperimentPlan, load_experiment
 from openrayzer.composer.files import read_object
 from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model
-from openrayzer.layers.weight_files import filled_later
+from openrayzer.layers.weight_files import skip_pretrained_weights
 from openrayzer.weights.finding import LATEST, WeightKind, find_weights, load_weights
 from openrayzer.weights.hub import download, is_hub_name
 from openrayzer.weights.weight_folder import CONFIG, WEIGHTS, fill, find_experiment
@@ -39,7 +39,7 @@ class SavedModel:
             InputError: the weights cannot be read or do not fit the model.
         """
         values = load_weights(self.place, weights=self.weights)
-        with filled_later():
+        with skip_pretrained_weights():
             model: Model = construct(self.plan.plan.arguments["model"])
         fill(model, values, source=self.place)
         return model.float().eval()

@@ -8,9 +8,15 @@ from gpu_suite import ALLOWED, difference, refusal, rounded, with_gradients
 from torch import Tensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
-from openrayzer.layers.cosine_attention import KeyValue, Look
+from openrayzer.layers.cosine_attention import Attend, KeyValue
 from openrayzer.layers.neighbourhood import neighbourhood
-from openrayzer.layers.sights import all_views, contexts_and_targets, earlier_views, memory_and_own_view, own_view
+from openrayzer.layers.view_attention import (
+    all_views,
+    contexts_and_targets,
+    earlier_views,
+    memory_and_own_view,
+    own_view,
+)
 
 pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
@@ -25,7 +31,7 @@ def heads(n: int, *, seed: int, dtype: torch.dtype) -> Tensor:
     return rounded(2, VIEWS, n, 2, 64, seed=seed, dtype=dtype)
 
 
-def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Look]]:
+def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Attend]]:
     """Ways to look, by name; each is given what a memory remembers."""
     return {
         "own": lambda memory: own_view(backend),
@@ -36,7 +42,7 @@ def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Look]]:
     }
 
 
-def looked(sight: Callable[[KeyValue], Look]) -> Callable[..., Tensor]:
+def looked(sight: Callable[[KeyValue], Attend]) -> Callable[..., Tensor]:
     """The sight as a function of tensors, all of which get a gradient, be it zero."""
 
     def look(query: Tensor, key: Tensor, value: Tensor, other_key: Tensor, other_value: Tensor) -> Tensor:

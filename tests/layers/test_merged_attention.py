@@ -7,7 +7,7 @@ import torch
 
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.layers.cosine_attention import KeyValue
-from openrayzer.layers.merged_attention import Meetings, earlier, everything, itself, merged_attention
+from openrayzer.layers.merged_attention import BlockPairs, causal_blocks, diagonal_blocks, full_blocks, merged_attention
 
 N, HEADS, WIDTH = 3, 2, 16
 NAMES = [entry.name for entry in ATTENTION_BACKENDS]
@@ -25,7 +25,7 @@ def runnable(name: str):
     return backend
 
 
-def met(meetings: Meetings, looking: int, shown: int) -> torch.Tensor:
+def met(meetings: BlockPairs, looking: int, shown: int) -> torch.Tensor:
     """How often each pair of views meets in the blocks, (looking, shown)."""
     count = torch.zeros(looking, shown, dtype=torch.int64)
     rows = torch.arange(float(looking)).reshape(1, looking, 1, 1, 1)
@@ -38,14 +38,14 @@ def met(meetings: Meetings, looking: int, shown: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("views", [*range(1, 18), 23, 24, 31, 33])
 def test_blocks_hold_each_pair_of_views_that_meets_once(views):
-    assert torch.equal(met(earlier(views), views, views), torch.ones(views, views, dtype=torch.int64).tril(-1))
-    assert torch.equal(met(itself(views), views, views), torch.eye(views, dtype=torch.int64))
-    assert torch.equal(met(everything(views, 5), views, 5), torch.ones(views, 5, dtype=torch.int64))
+    assert torch.equal(met(causal_blocks(views), views, views), torch.ones(views, views, dtype=torch.int64).tril(-1))
+    assert torch.equal(met(diagonal_blocks(views), views, views), torch.eye(views, dtype=torch.int64))
+    assert torch.equal(met(full_blocks(views, 5), views, 5), torch.ones(views, 5, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("views", [2, 8, 23, 64])
 def test_calls_grow_with_the_logarithm_of_the_number_of_views(views):
-    assert len(earlier(views)) <= 2 * math.ceil(math.log2(views))
+    assert len(causal_blocks(views)) <= 2 * math.ceil(math.log2(views))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -65,7 +65,10 @@ def test_gradients_of_merged_blocks_are_those_of_one_masked_attention(name):
     query, key, value, other_key, other_value = (heads(views, seed=seed) for seed in range(5))
     merged = merged_attention(
         query,
-        [(KeyValue(other_key, other_value), itself(views)), (KeyValue(key, value), itself(views) + earlier(views))],
+        [
+            (KeyValue(other_key, other_value), diagonal_blocks(views)),
+            (KeyValue(key, value), diagonal_blocks(views) + causal_blocks(views)),
+        ],
         backend,
     )
     seen = torch.cat([torch.ones(views, views).tril(), torch.eye(views)], dim=1).bool()
@@ -91,7 +94,7 @@ def test_gradients_of_merged_blocks_are_those_of_one_masked_attention(name):
 def test_bfloat16_blocks_round_as_one_call_does(name):
     backend = runnable(name)
     query, key, value = (heads(8, seed=seed, dtype=torch.bfloat16) for seed in range(3))
-    seen = itself(8) + earlier(8)
+    seen = diagonal_blocks(8) + causal_blocks(8)
     exact = merged_attention(
         query.float(), [(KeyValue(key.float(), value.float()), seen)], ATTENTION_BACKENDS["reference"]()
     )

@@ -57,8 +57,8 @@ def test_tiles_equal_a_loop_over_queries(grid, borders, window):
 @pytest.mark.parametrize("grid", [(4, 4), (16, 16)], ids=str)
 def test_published_borders_are_the_same_on_square_images(grid):
     query, key, value = (heads(grid[0] ** 2, seed=seed) for seed in range(3))
-    looks = [neighbourhood(grid, window=7, borders=borders, device=CPU) for borders in ("own", "swapped")]
-    first, second = (look(query, KeyValue(key, value)) for look in looks)
+    attends = [neighbourhood(grid, window=7, borders=borders, device=CPU) for borders in ("own", "swapped")]
+    first, second = (look(query, KeyValue(key, value)) for look in attends)
     assert torch.equal(first, second)
 
 

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from openrayzer.interfaces import ATTENTION_BACKENDS
-from openrayzer.layers.axial_rotary import axial_frequencies, axial_turn, grid_coordinates
-from openrayzer.layers.cosine_attention import CosineAttention, unturned
+from openrayzer.layers.axial_rotary import axial_frequencies, axial_rotation, grid_coordinates
+from openrayzer.layers.cosine_attention import CosineAttention, unrotated
 from openrayzer.layers.merge import TokenMerge, TokenSplit
 from openrayzer.layers.rms_norm import RMSNorm, rms_normalise
 from openrayzer.layers.roles import ROLES, LearnedCodes, RegisterNorm, RoleNorm, TableCodes, alternating, normalise
-from openrayzer.layers.sights import all_views
 from openrayzer.layers.swiglu import SwiGLU
+from openrayzer.layers.view_attention import all_views
 
 CPU = torch.device("cpu")
 
@@ -90,7 +90,7 @@ def test_cosine_attention_scores_angles_alone():
         attention.scale.copy_(torch.tensor([3.0, 7.0]))
         attention.out.weight.copy_(torch.eye(16))
     tokens = random(1, 2, 3, 16) * 10
-    read, shown = attention(tokens, all_views(ATTENTION_BACKENDS["reference"]()), unturned)
+    read, shown = attention(tokens, all_views(ATTENTION_BACKENDS["reference"]()), unrotated)
     query, key, value = attention.query_key_value(tokens).reshape(6, 3, 2, 8).unbind(1)
     cosine = nn.functional.cosine_similarity(query[:, None], key[None], dim=-1)  # (6, 6, heads)
     weights = (cosine * torch.tensor([3.0, 7.0])).softmax(dim=1)
@@ -99,7 +99,7 @@ def test_cosine_attention_scores_angles_alone():
     torch.testing.assert_close(shown.key.norm(dim=-1), torch.ones(1, 2, 3, 2))
     with torch.no_grad():
         attention.scale.fill_(-1.0)
-    assert torch.isfinite(attention(tokens, all_views(ATTENTION_BACKENDS["sdpa"]()), unturned)[0]).all()
+    assert torch.isfinite(attention(tokens, all_views(ATTENTION_BACKENDS["sdpa"]()), unrotated)[0]).all()
 
 
 def test_heads_must_share_the_width():
@@ -141,7 +141,7 @@ def test_rotary_scores_depend_on_offsets_and_leave_the_centre_alone():
 
     def score(query_at, key_at) -> torch.Tensor:
         turned = [
-            axial_turn(torch.tensor([at]), num_heads=1, head_width=16, spread="blocked")(x[None])
+            axial_rotation(torch.tensor([at]), num_heads=1, head_width=16, spread="blocked")(x[None])
             for at, x in zip((query_at, key_at), heads, strict=True)
         ]
         return (turned[0] * turned[1]).sum()
@@ -149,7 +149,7 @@ def test_rotary_scores_depend_on_offsets_and_leave_the_centre_alone():
     here = score((0.1, 0.2), (0.4, -0.3))
     torch.testing.assert_close(here, score((0.3, -0.1), (0.6, -0.6)))
     assert not torch.allclose(here, score((0.1, 0.2), (-0.3, 0.4)))
-    still = axial_turn(torch.zeros(1, 2), num_heads=1, head_width=16, spread="blocked")
+    still = axial_rotation(torch.zeros(1, 2), num_heads=1, head_width=16, spread="blocked")
     assert torch.equal(still(heads[:1]), heads[:1])
 
 

@@ -3,7 +3,7 @@
 import torch
 
 from openrayzer.layers.rms_norm import RMSNorm, rms_normalise
-from openrayzer.layers.rotary import PlaneTurn
+from openrayzer.layers.rotary import PlaneRotation
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -13,14 +13,14 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_a_plane_turns_like_a_complex_number():
     values, angles = random(3, 8), random(3, 4, seed=1)
     numbers = torch.complex(values[:, :4], values[:, 4:]) * torch.polar(torch.ones_like(angles), angles)
-    turned = PlaneTurn(angles)(values)
+    turned = PlaneRotation(angles)(values)
     torch.testing.assert_close(turned, torch.cat([numbers.real, numbers.imag], dim=-1))
-    torch.testing.assert_close(PlaneTurn(-angles)(turned), values)
+    torch.testing.assert_close(PlaneRotation(-angles)(turned), values)
 
 
 def test_turning_bfloat16_rounds_once():
     values, angles = random(64, 8).bfloat16(), random(64, 4, seed=1).float()
-    assert torch.equal(PlaneTurn(angles)(values), PlaneTurn(angles)(values.float()).bfloat16())
+    assert torch.equal(PlaneRotation(angles)(values), PlaneRotation(angles)(values.float()).bfloat16())
 
 
 def test_gradients_of_the_norm_are_those_of_its_formula():

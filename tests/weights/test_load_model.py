@@ -12,7 +12,7 @@ from huggingface_hub import errors
 import openrayzer
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import InputError, Model
-from openrayzer.layers.weight_files import filled_later, is_filled_later
+from openrayzer.layers.weight_files import pretrained_weights_are_skipped, skip_pretrained_weights
 from openrayzer.weights.loading import open_model
 from openrayzer.weights.weight_folder import WEIGHTS, read_weights, write_weights
 
@@ -80,10 +80,10 @@ def test_a_model_loads_where_the_pretrained_weights_it_began_with_are_not(plan: 
         InputError, match=f"no weights in {tmp_path}: it has no checkpoint yet and no model.safetensors"
     ):
         openrayzer.load_model(tmp_path)
-    with filled_later():
-        assert is_filled_later()
+    with skip_pretrained_weights():
+        assert pretrained_weights_are_skipped()
         model = construct(load_experiment(tmp_path / "config.json").plan.arguments["model"])
-    assert not is_filled_later()
+    assert not pretrained_weights_are_skipped()
     write_weights(model, tmp_path / WEIGHTS)
     assert same(openrayzer.load_model(tmp_path), model)
 

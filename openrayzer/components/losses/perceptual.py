@@ -13,7 +13,7 @@ from openrayzer.components.losses.matconvnet import REMEDY, read_vgg19
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import LOSSES, InputError, Loss
 from openrayzer.layers.constants import constant_in_graphs
-from openrayzer.layers.weight_files import built_without_memory, require_file
+from openrayzer.layers.weight_files import building_on_meta, require_file
 
 _STAGES = ((0, 2), (5, 7), (10, 12, 14, 16), (19, 21, 23, 25), (28, 30))
 """Convolutions between two poolings, up to conv5_2, by their index in torchvision's ``vgg19().features``."""
@@ -83,7 +83,7 @@ class Perceptual(Loss):
         require_file(weights, remedy=REMEDY)
         with torch.device("meta"):  # no random draws: the weights come from the file or not at all
             self.network = Vgg19Features()
-        if not built_without_memory():
+        if not building_on_meta():
             shapes = {name: value.shape for name, value in self.network.state_dict().items()}
             self.network.load_state_dict(read_vgg19(weights, shapes=shapes), assign=True)
             self.network.to(torch.get_default_device()).to(memory_format=torch.channels_last)

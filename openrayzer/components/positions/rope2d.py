@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
-from openrayzer.layers.rotary import PlaneTurn
+from openrayzer.layers.rotary import PlaneRotation
 
 
 @POSITION_ENCODINGS.register("rope2d")
@@ -31,7 +31,7 @@ class RotaryEncoding2D(PositionEncoding):
         quarter = head_width // 4
         exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
         frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it
-        turn = PlaneTurn(positions.float()[:, :, None, :, None] * frequencies)  # angles (b, n, 1, 2, e/4)
+        turn = PlaneRotation(positions.float()[:, :, None, :, None] * frequencies)  # angles (b, n, 1, 2, e/4)
 
         def rotate(heads: Tensor) -> Tensor:
             return turn(heads.unflatten(-1, (2, head_width // 2))).flatten(-2)

@@ -13,9 +13,9 @@ from openrayzer.interfaces import TOKENIZERS, InputError, Tokenizer
 from openrayzer.layers.init import init_linears, init_std
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.weight_files import (
-    built_without_memory,
-    is_filled_later,
+    building_on_meta,
     listed,
+    pretrained_weights_are_skipped,
     read_state_dict,
     require_file,
     select_weights,
@@ -92,7 +92,7 @@ def _backbone(variant: str, checkpoint: Path | None) -> Any:
 
     _check_variant(variant, [*timm.list_models("*dinov3*"), *timm.list_pretrained("vit*dinov3*")])
     remedy = _remedy(variant)
-    if built_without_memory() or is_filled_later():
+    if building_on_meta() or pretrained_weights_are_skipped():
         return timm.create_model(variant, pretrained=False, num_classes=0)
     if checkpoint is None:
         try:

@@ -10,7 +10,7 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.layers.cosine_attention import KeyValue
-from openrayzer.layers.sights import (
+from openrayzer.layers.view_attention import (
     _block_mask,
     _masked,
     all_views,

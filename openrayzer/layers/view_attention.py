@@ -14,31 +14,38 @@ from torch import Tensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
 from openrayzer.layers.constants import made_once
-from openrayzer.layers.cosine_attention import Heads, KeyValue, Look
-from openrayzer.layers.merged_attention import Blocks, earlier, everything, for_pairs, itself, merged_attention
+from openrayzer.layers.cosine_attention import Attend, Heads, KeyValue
+from openrayzer.layers.merged_attention import (
+    Blocks,
+    causal_blocks,
+    diagonal_blocks,
+    full_blocks,
+    merged_attention,
+    with_query_pairs,
+)
 
 
-def own_view(backend: AttentionBackend) -> Look:
+def own_view(backend: AttentionBackend) -> Attend:
     """Each view sees itself alone."""
     return partial(_own_view, backend=backend)
 
 
-def all_views(backend: AttentionBackend) -> Look:
+def all_views(backend: AttentionBackend) -> Attend:
     """Each view sees all."""
     return partial(_all_views, backend=backend)
 
 
-def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> Look:
+def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> Attend:
     """View i sees views 0 to i, and before them those that ``memory`` remembers, if any."""
     return partial(_earlier_views, memory=memory, backend=backend)
 
 
-def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Look:
+def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Attend:
     """Each view sees itself and all views in ``memory``."""
     return partial(_memory_and_own_view, memory=memory, backend=backend)
 
 
-def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Look:
+def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Attend:
     """Views are context 0, target 0, context 1, target 1, ...: all see contexts 0 to i, and targets see themselves.
 
     Args:
@@ -88,15 +95,15 @@ def _all_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> H
 
 def _earlier_views(query: Heads, shown: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
     views = query.shape[1]
-    sources = [(shown, itself(views) + earlier(views))]
+    sources = [(shown, diagonal_blocks(views) + causal_blocks(views))]
     if memory is not None:
-        sources.append((memory, everything(views, memory.key.shape[1])))
+        sources.append((memory, full_blocks(views, memory.key.shape[1])))
     return merged_attention(query, sources, backend)
 
 
 def _memory_and_own_view(query: Heads, shown: KeyValue, *, memory: KeyValue, backend: AttentionBackend) -> Heads:
     views = query.shape[1]
-    sources = [(shown, itself(views)), (memory, everything(views, memory.key.shape[1]))]
+    sources = [(shown, diagonal_blocks(views)), (memory, full_blocks(views, memory.key.shape[1]))]
     return merged_attention(query, sources, backend)
 
 
@@ -106,8 +113,8 @@ def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBa
     pairs = query.shape[1] // 2
     contexts = KeyValue(shown.key[:, ::2].contiguous(), shown.value[:, ::2].contiguous())
     target_and_context = (Blocks(1, 1, pairs, 2), Blocks(0, 1, pairs, 1))
-    seen = (target_and_context, *for_pairs(earlier(pairs)))
-    return merged_attention(query, [(shown, itself(2 * pairs)), (contexts, seen)], backend)
+    seen = (target_and_context, *with_query_pairs(causal_blocks(pairs)))
+    return merged_attention(query, [(shown, diagonal_blocks(2 * pairs)), (contexts, seen)], backend)
 
 
 def _masked(query: Heads, shown: KeyValue, mask: Any) -> Heads:
