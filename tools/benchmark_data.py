@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from openrayzer.cli import run_tool
+from openrayzer.cli import add_respelt_option, run_tool
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=64, help="of 8 views in a batch (default: 64)")
     parser.add_argument("--rounds", type=int, default=3, help="whose median counts (default: 3)")
     parser.add_argument("--many", type=int, default=10_000, help="scenes of the large source (default: 10000)")
-    parser.add_argument("--no-training", action="store_true", help="leave out the training on the large source")
+    add_respelt_option(parser, "--no_training", action="store_true", help="leave out the training on the large source")
     arguments = parser.parse_args()
     from openrayzer.benchmarks.data_speed import Sizes, measure
     from openrayzer.data.chunk_files.scan import chunk_folder, find_chunks

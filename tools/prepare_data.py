@@ -2,7 +2,7 @@
 
     python tools/prepare_data.py index /data/re10k
     python tools/prepare_data.py verify --from chunks /data/re10k
-    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
+    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
     python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
@@ -22,7 +22,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from openrayzer.cli import print_error, run_tool
+from openrayzer.cli import add_respelt_option, print_error, run_tool
 from openrayzer.interfaces import Dataset, InputError
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ remarks, no faults. Exit code 1 if anything is wrong."""
 
 CONVERT = """Write any source as chunks, with smaller images.
 
-    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short-side 256
-    python tools/prepare_data.py convert --from video /data/clips --output /data/clips_256 --short-side 256
-    python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short-side 128
+    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
+    python tools/prepare_data.py convert --from video /data/clips --output /data/clips_256 --short_side 256
+    python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short_side 128
 
 The chunks go to OUTPUT/train, or OUTPUT/NAME for --split NAME, with index.json, a side index and manifest.json:
 counts, checksums, missing frames. Where the source has no splits, NAME is that of the folder only: --split test makes
@@ -74,7 +74,7 @@ see index."""
 SPLIT = """Divide a source's scenes into lists: train.txt, test.txt, benchmark.txt.
 
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --benchmark benchmark.csv --output lists
-    python tools/prepare_data.py split --from images /data/clips --test-share 0.1 --output lists
+    python tools/prepare_data.py split --from images /data/clips --test_share 0.1 --output lists
 
 The lists are what a dataset takes as "scenes". A scene's list depends on its name and the seed, not on the others.
 DL3DV's 140 benchmark scenes are in its full release: they are left out of both lists, so a file must name them (text,
@@ -242,9 +242,11 @@ def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser = _command(commands, "convert", CONVERT, convert)
     _add_source(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the folder of chunks goes")
-    parser.add_argument("--short-side", type=int, metavar="PIXELS", help="of the images (default: as they are)")
+    add_respelt_option(parser, "--short_side", type=int, metavar="PIXELS", help="of the images (default: as they are)")
     parser.add_argument("--quality", type=int, default=95, metavar="1..100", help="of JPEG (default: 95)")
-    parser.add_argument("--chunk-megabytes", type=float, default=100, metavar="MB", help="at most (default: 100)")
+    add_respelt_option(
+        parser, "--chunk_megabytes", type=float, default=100, metavar="MB", help="at most (default: 100)"
+    )
     _add_processes(parser)
 
 
@@ -277,10 +279,12 @@ def _add_split(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     _add_source(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the lists go")
     parser.add_argument("--benchmark", type=Path, metavar="FILE", help="scenes to leave out of train and test")
-    parser.add_argument("--keep-benchmark", action="store_true", help="divide DL3DV's scenes without such a file")
+    add_respelt_option(
+        parser, "--keep_benchmark", action="store_true", help="divide DL3DV's scenes without such a file"
+    )
     parser.add_argument("--test", type=Path, metavar="FILE", help="scenes to test on")
-    parser.add_argument(
-        "--test-share", type=float, metavar="SHARE", help="of the scenes (default: 0 with --test, else 0.05)"
+    add_respelt_option(
+        parser, "--test_share", type=float, metavar="SHARE", help="of the scenes (default: 0 with --test, else 0.05)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: 0)")
 
@@ -298,7 +302,7 @@ def split(arguments: argparse.Namespace) -> int:
     )
 
     if arguments.benchmark is not None and arguments.keep_benchmark:
-        raise InputError("--benchmark and --keep-benchmark say opposite things")
+        raise InputError("--benchmark and --keep_benchmark say opposite things")
     benchmark = read_scene_names(arguments.benchmark) if arguments.benchmark is not None else None
     test = read_scene_names(arguments.test) if arguments.test is not None else frozenset[str]()
     dataset = _open_source(arguments, *(arguments.output / f"{name}.txt" for name in ("train", "test", "benchmark")))
@@ -360,8 +364,8 @@ def _add_overlap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, JSON")
     parser.add_argument("--tokenizer", metavar="JSON", help="whose features are compared (default: keypoints)")
     parser.add_argument("--samples", type=int, default=8, metavar="N", help="of views per interval (default: 8)")
-    parser.add_argument(
-        "--max-interval", type=int, default=64, metavar="N", help="longest interval, in frames (default: 64)"
+    add_respelt_option(
+        parser, "--max_interval", type=int, default=64, metavar="N", help="longest interval, in frames (default: 64)"
     )
     _add_processes(parser)
 
@@ -374,7 +378,7 @@ def overlap(arguments: argparse.Namespace) -> int:
     from openrayzer.data.sampling.overlap_tables import write_overlap_tables
 
     if min(arguments.samples, arguments.max_interval) < 1:
-        raise InputError("--samples and --max-interval must be 1 or more")
+        raise InputError("--samples and --max_interval must be 1 or more")
     processes, measure = _processes(arguments), _measure(arguments.tokenizer)
     dataset = _open_source(arguments, arguments.output)
     measured = partial(

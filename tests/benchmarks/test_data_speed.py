@@ -61,7 +61,7 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
             *small,
             "--many",
             "12",
-            "--no-training",
+            "--no_training",
             "--work",
             str(tmp_path),
             "--output",

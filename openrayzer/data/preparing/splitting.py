@@ -23,7 +23,7 @@ BENCHMARK_HELP = (
     "DL3DV's 140 benchmark scenes are among the scenes of its full release and must not be trained on. Their names are "
     "not part of openrayzer: give a file that lists them, --benchmark FILE, such as the table that comes "
     "with huggingface.co/datasets/DL3DV/DL3DV-Benchmark or RayZer's rayzer_evaluation_index_dl3dv_even.json, or say "
-    "--keep-benchmark"
+    "--keep_benchmark"
 )
 
 
@@ -103,13 +103,14 @@ def scene_name(text: str) -> str:
     return found[-1] if found else text.strip()
 
 
-def read_scene_names(path: Path) -> frozenset[str]:
+def read_scene_names(path: Path | str) -> frozenset[str]:
     """Scenes that a file names: the keys of an evaluation index, the ``scene_name`` of a JSON list, a text file's lines
     or a table's cells with a DL3DV name.
 
     Raises:
         InputError: it cannot be read, or names none.
     """
+    path = Path(path)
     try:
         text = read_plain_file(path, root=None).decode("utf-8")
     except (FileError, UnicodeDecodeError) as error:
@@ -120,7 +121,7 @@ def read_scene_names(path: Path) -> frozenset[str]:
     return names
 
 
-def write_split(output: Path, split: Split) -> None:
+def write_split(output: Path | str, split: Split) -> None:
     """Write ``train.txt``, ``test.txt`` and, where there are some, ``benchmark.txt``: one name a line.
 
     Raises:
@@ -133,7 +134,7 @@ def write_split(output: Path, split: Split) -> None:
         for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
             if keys or name != "benchmark":
                 text = "".join(f"{key}\n" for key in keys).encode()
-                write_atomically(output / f"{name}.txt", partial(_write, text))
+                write_atomically(Path(output) / f"{name}.txt", partial(_write, text))
     except OSError as error:
         raise InputError(f"{output} cannot be written to: {error.strerror or error}") from error
 

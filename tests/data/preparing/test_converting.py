@@ -38,7 +38,7 @@ def source(write_root, make_scene):
 
 
 def test_images_shrink_and_cameras_stay(prepare, source, tmp_path):
-    done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out", "--short-side", 24)
+    done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out", "--short_side", 24)
     assert done.returncode == 0
     assert "2 scenes, 16 frames: about" in done.stdout
     old, new = opened(source), opened(tmp_path / "out")
@@ -59,7 +59,7 @@ def test_images_shrink_and_cameras_stay(prepare, source, tmp_path):
 
 def test_small_images_are_not_enlarged(prepare, source, tmp_path):
     assert (
-        prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out", "--short-side", 500).returncode
+        prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out", "--short_side", 500).returncode
         == 0
     )
     assert opened(tmp_path / "out").read(0, [0]).images[0].shape == (72, 96, 3)
@@ -129,7 +129,7 @@ def test_killed_conversion_goes_on(write_root, make_scene, tmp_path):
     root = write_root([make_scene(f"s{i}", frames=12, size=(600, 800)) for i in range(12)])
     output = tmp_path / "out"
     command = [sys.executable, str(TOOL), "convert", "--from", "chunks", str(root), "--output", str(output),
-               "--short-side", "300", "--chunk-megabytes", "0.001", "--processes", "2"]  # fmt: skip
+               "--short_side", "300", "--chunk_megabytes", "0.001", "--processes", "2"]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     records = output / "train" / ".convert"
     until = time.monotonic() + 60
@@ -291,9 +291,9 @@ def test_other_settings_and_other_scenes_are_refused(prepare, source, write_root
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--short-side", 0], "short side must be 1 pixel or more"),
+        (["--short_side", 0], "short side must be 1 pixel or more"),
         (["--quality", 101], "quality must be from 1 to 100"),
-        (["--chunk-megabytes", 0], "size of chunks must be above 0"),
+        (["--chunk_megabytes", 0], "size of chunks must be above 0"),
     ],
 )
 def test_wrong_numbers_are_named(prepare, source, tmp_path, arguments, said):

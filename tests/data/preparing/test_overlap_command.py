@@ -17,7 +17,7 @@ def test_tables_of_all_scenes_are_written_and_the_sampler_reads_them(prepare, wr
     output = tmp_path / "tables" / "overlap.json"
     done = prepare(
         "overlap", "--from", "chunks", root, "--output", output, "--tokenizer", LINEAR, "--samples", 2,
-        "--max-interval", 3, "--processes", 2,
+        "--max_interval", 3, "--processes", 2,
     )  # fmt: skip
     assert done.returncode == 1  # a scene is too short
     assert "tables of 2 scenes" in done.stdout
@@ -41,7 +41,7 @@ def test_keypoints_are_what_is_compared_by_default(prepare, write_root, make_sce
     [
         (["--tokenizer", "[]"], '--tokenizer must be an object like {"type"'),
         (["--tokenizer", '{"type": "liner"}'], "no tokenizer named 'liner'; did you mean 'linear'"),
-        (["--samples", "0"], "--samples and --max-interval must be 1 or more"),
+        (["--samples", "0"], "--samples and --max_interval must be 1 or more"),
     ],
 )
 def test_wrong_input_is_answered(prepare, write_root, make_scene, tmp_path: Path, given: list[str], message: str):

@@ -40,7 +40,7 @@ def run(prepare, command: str, source: dict, *arguments) -> str:
 
 @pytest.mark.parametrize("kind", ["posed", "distorted", "unposed", "video"])
 def test_conversion_keeps_what_there_is(prepare, sources, tmp_path, kind):
-    run(prepare, "convert", sources[kind], "--output", tmp_path, "--short-side", 64)
+    run(prepare, "convert", sources[kind], "--output", tmp_path, "--short_side", 64)
     split = sources[kind].get("split", "train")
     posed = kind in ("posed", "distorted")
     made = Chunks(root=tmp_path, split=split, posed=posed)

@@ -65,9 +65,9 @@ def test_tool_asks_for_the_benchmark_and_its_lists_are_read_by_datasets(prepare,
     assert done.returncode == 2
     assert "140 benchmark scenes" in done.stderr
     (tmp_path / "benchmark.txt").write_text(HASHES[0])
-    assert prepare(*split, "--keep-benchmark", "--benchmark", tmp_path / "benchmark.txt").returncode == 2
-    assert prepare(*split, "--keep-benchmark").returncode == 0
-    done = prepare(*split, "--benchmark", tmp_path / "benchmark.txt", "--test-share", 0.3)
+    assert prepare(*split, "--keep_benchmark", "--benchmark", tmp_path / "benchmark.txt").returncode == 2
+    assert prepare(*split, "--keep_benchmark").returncode == 0
+    done = prepare(*split, "--benchmark", tmp_path / "benchmark.txt", "--test_share", 0.3)
     assert done.returncode == 0
     lists = {path.stem: path.read_text().split() for path in (tmp_path / "lists").iterdir()}
     assert lists["benchmark"] == [f"dl3dv_{HASHES[0]}"]
