@@ -40,7 +40,7 @@ class CopyPaste(Augmentation):
         size: tuple[float, float] = (0.25, 0.35),
         views: Literal["all", "context"] = "all",
         same_object: float = 0.5,
-        folder: Path | None = None,
+        folder: Path | str | None = None,
     ) -> None:
         check_probability("probability", probability)
         check_probability("same_object", same_object)

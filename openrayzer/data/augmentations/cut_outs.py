@@ -26,10 +26,10 @@ class CutOuts:
         InputError: the folder has no images.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | str | None) -> None:
         self.files: tuple[Path, ...] = ()
         if folder is not None:
-            self.files = tuple(sorted(file for file in folder.glob("*") if file.suffix.lower() in _SUFFIXES))
+            self.files = tuple(sorted(file for file in Path(folder).glob("*") if file.suffix.lower() in _SUFFIXES))
             if not self.files:
                 raise InputError(f"folder {folder} has no files {', '.join(_SUFFIXES)}")
 

@@ -60,7 +60,7 @@ class Conversion:
     def __init__(
         self,
         dataset: Dataset,
-        output: Path,
+        output: Path | str,
         *,
         source: dict[str, Any],
         recoding: Recoding,
@@ -68,7 +68,7 @@ class Conversion:
         processes: int,
     ) -> None:
         _check(recoding, chunk_bytes)
-        root = getattr(dataset, "root", None)
+        output, root = Path(output), getattr(dataset, "root", None)
         if isinstance(root, Path):
             require_apart(output, root)
         self.dataset, self.output, self.recoding = dataset, output, recoding

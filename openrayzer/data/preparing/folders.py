@@ -11,12 +11,13 @@ from openrayzer.machine.plain_files import require_folder, within
 from openrayzer.machine.writing import write_atomically
 
 
-def chunk_folders(root: Path) -> list[Path]:
+def chunk_folders(root: Path | str) -> list[Path]:
     """The folder itself if it holds chunks, else those in it that do.
 
     Raises:
         InputError: there are none.
     """
+    root = Path(root)
     require_folder(root)
     try:
         if _has_chunks(root):
@@ -52,7 +53,7 @@ def require_no_overwriting(dataset: Dataset, written: Iterable[Path]) -> None:
                              "another place, or delete it first")  # fmt: skip
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path | str, content: Any) -> None:
     """Write a JSON file; it exists completely or not at all.
 
     A name that is no UTF-8 is written with JSON's own escapes and read back as it was.
@@ -62,6 +63,6 @@ def write_json(path: Path, content: Any) -> None:
     """
     text = (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
     try:
-        write_atomically(path, lambda temporary: temporary.write_bytes(text))
+        write_atomically(Path(path), lambda temporary: temporary.write_bytes(text))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -52,13 +52,14 @@ class IndexReport:
     problems: tuple[str, ...]
 
 
-def index_chunks(folder: Path, output: Path, *, processes: int, posed: bool = True) -> IndexReport:
+def index_chunks(folder: Path | str, output: Path | str, *, processes: int, posed: bool = True) -> IndexReport:
     """Write the side index of the chunks in ``folder`` to the file ``output``.
 
     Raises:
         NoUsableSceneError: there is not one usable scene; nothing is written.
         InputError: there are no chunks, or the index cannot be written.
     """
+    folder, output = Path(folder), Path(output)
     chunks, problems = find_chunks(folder), list[str]()
     names = SceneNames(chunks, read_names(folder, chunks, problems), problems)
     sizes = [_size(path) for path in chunks]

@@ -16,7 +16,7 @@ _MARGIN = 4
 _LETTERS = 24  # of a scene's name that are shown
 
 
-def draw_histograms(path: Path, scenes: Sequence[SceneStatistics], lengths: Sequence[int]) -> None:
+def draw_histograms(path: Path | str, scenes: Sequence[SceneStatistics], lengths: Sequence[int]) -> None:
     """Write histograms of lengths and, with cameras, of fields of view, movement and turning, as PNG.
 
     Raises:
@@ -54,7 +54,7 @@ def draw_histograms(path: Path, scenes: Sequence[SceneStatistics], lengths: Sequ
     _write(path, buffer.getvalue())
 
 
-def draw_contact_sheet(path: Path, scenes: Sequence[SceneStatistics], *, columns: int = 2) -> None:
+def draw_contact_sheet(path: Path | str, scenes: Sequence[SceneStatistics], *, columns: int = 2) -> None:
     """Write a few frames of each scene, its name above them, as PNG.
 
     Raises:
@@ -78,8 +78,8 @@ def _strip(scene: SceneStatistics, count: int) -> np.ndarray:
     return strip
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path | str, data: bytes) -> None:
     try:
-        write_atomically(path, lambda temporary: temporary.write_bytes(data))
+        write_atomically(Path(path), lambda temporary: temporary.write_bytes(data))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -19,9 +19,9 @@ class EvaluationIndex(ViewSampler):
         path: the JSON file; entries may hold more than the two lists.
     """
 
-    def __init__(self, *, path: Path) -> None:
-        self.path = path
-        self.choices = _read_index(path)
+    def __init__(self, *, path: Path | str) -> None:
+        self.path = Path(path)
+        self.choices = _read_index(self.path)
 
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         if key not in self.choices:

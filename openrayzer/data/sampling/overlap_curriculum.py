@@ -49,7 +49,7 @@ class OverlapCurriculum(RoleSampler):
         *,
         num_context: NumViews,
         num_target: NumViews,
-        table: Path,
+        table: Path | str,
         min_overlap: float = 0.5,
         max_overlap: float = 1.0,
         start_min_overlap: float = 1.0,
@@ -68,10 +68,10 @@ class OverlapCurriculum(RoleSampler):
             )
         if curriculum_steps < 1 or tolerance < 0:
             raise InputError("curriculum_steps must be 1 or more, tolerance 0 or more")
-        self.num_context, self.num_target, self.table = num_context, num_target, table
+        self.num_context, self.num_target, self.table = num_context, num_target, Path(table)
         self.min_overlap, self.max_overlap, self.start_min_overlap = min_overlap, max_overlap, start_min_overlap
         self.curriculum_steps, self.tolerance = curriculum_steps, tolerance
-        self.curves = read_overlap_tables(table)
+        self.curves = read_overlap_tables(self.table)
 
     def lower_bound(self, step: int) -> float:
         """The least overlap that may be drawn at an optimizer step."""

@@ -46,7 +46,7 @@ class OverlapCurve:
         return float(self.intervals[-1]) if last - tolerance <= overlap <= last else None
 
 
-def read_overlap_tables(path: Path) -> dict[str, OverlapCurve]:
+def read_overlap_tables(path: Path | str) -> dict[str, OverlapCurve]:
     """Scene name -> curve, from one file or a folder.
 
     Args:
@@ -57,6 +57,7 @@ def read_overlap_tables(path: Path) -> dict[str, OverlapCurve]:
     Raises:
         InputError: it cannot be read, or something in it is no such table; the message names the scenes.
     """
+    path = Path(path)
     entries = _read_folder(path) if path.is_dir() else _read_json(path)
     if not isinstance(entries, dict) or not entries:
         raise InputError(f"the overlap table {path} must be an object {{scene: {{interval: overlap}}}} with some scene")
@@ -73,7 +74,7 @@ def read_overlap_tables(path: Path) -> dict[str, OverlapCurve]:
     return curves
 
 
-def write_overlap_tables(path: Path, tables: Mapping[str, Mapping[int, float]]) -> None:
+def write_overlap_tables(path: Path | str, tables: Mapping[str, Mapping[int, float]]) -> None:
     """Write one JSON file that ``read_overlap_tables`` reads; it exists completely or not at all.
 
     Raises:
@@ -83,7 +84,7 @@ def write_overlap_tables(path: Path, tables: Mapping[str, Mapping[int, float]]) 
                for scene, table in sorted(tables.items())}  # fmt: skip
     text = json.dumps(content, indent=1) + "\n"
     try:
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -63,17 +63,18 @@ class Chunks(Dataset):
     def __init__(
         self,
         *,
-        root: Path,
+        root: Path | str,
         split: str = "train",
         scan_limit: int = 64,
-        frame_index: Path | None = None,
+        frame_index: Path | str | None = None,
         posed: bool = True,
-        scenes: Path | None = None,
+        scenes: Path | str | None = None,
     ) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
-        self.root, self.split, self.scan_limit = root, split, scan_limit
-        self.frame_index, self.posed, self.scenes = frame_index, posed, scenes
+        self.root, self.split, self.scan_limit, self.posed = Path(root), split, scan_limit, posed
+        self.frame_index = None if frame_index is None else Path(frame_index)
+        self.scenes = None if scenes is None else Path(scenes)
         self._index: FrameIndex | None = None
         self._place_in_index: list[int] = []
         self._keys: list[str] = []

@@ -48,17 +48,15 @@ class Colmap(ImageScenes):
     def __init__(
         self,
         *,
-        root: Path,
+        root: Path | str,
         images: str = "images",
         model: str | None = None,
-        scenes: Path | None = None,
+        scenes: Path | str | None = None,
         scan_limit: int = 64,
         follow_links: bool = False,
     ) -> None:
-        super().__init__()
-        self.root, self.images, self.scenes = root, images, scenes
-        self.folders = MODEL_FOLDERS if model is None else (model,)
-        self.scan_limit, self.follow_links = scan_limit, follow_links
+        super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
+        self.images, self.folders = images, MODEL_FOLDERS if model is None else (model,)
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         require_folder(self.root)

@@ -68,17 +68,16 @@ class Dl3dv(ImageScenes):
     def __init__(
         self,
         *,
-        root: Path,
+        root: Path | str,
         reductions: tuple[int, ...] = (4, 8, 1, 2),
-        scenes: Path | None = None,
+        scenes: Path | str | None = None,
         scan_limit: int = 256,
         follow_links: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
         if not reductions or min(reductions) < 1:
             raise InputError(f"reductions must be whole numbers of 1 or more, got {list(reductions)}")
-        self.root, self.reductions, self.scenes = root, reductions, scenes
-        self.scan_limit, self.follow_links = scan_limit, follow_links
+        self.reductions = reductions
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         require_folder(self.root)

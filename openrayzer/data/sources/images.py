@@ -31,10 +31,14 @@ class Images(ImageScenes):
     upright = True
 
     def __init__(
-        self, *, root: Path, scenes: Path | None = None, scan_limit: int = 1000, follow_links: bool = False
+        self,
+        *,
+        root: Path | str,
+        scenes: Path | str | None = None,
+        scan_limit: int = 1000,
+        follow_links: bool = False,
     ) -> None:
-        super().__init__()
-        self.root, self.scenes, self.scan_limit, self.follow_links = root, scenes, scan_limit, follow_links
+        super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         require_folder(self.root)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from openrayzer.data.scene_names import is_usable_key, read_lines
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
@@ -54,14 +54,12 @@ class LazyScenes(Dataset, Generic[Table]):
         keep_tables: whether all tables stay in memory, for sources where they are small and dear.
     """
 
-    root: Path
-    scenes: Path | None = None
-    scan_limit: int
-    follow_links: bool = False
-    keep_tables: bool = False
+    keep_tables: ClassVar[bool] = False
 
-    def __init__(self) -> None:
+    def __init__(self, *, root: Path | str, scenes: Path | str | None, scan_limit: int, follow_links: bool) -> None:
         super().__init__()
+        self.root, self.scenes = Path(root), None if scenes is None else Path(scenes)
+        self.scan_limit, self.follow_links = scan_limit, follow_links
         self._keys: list[str] = []
         self._places: list[str] = []
         self._num_frames: list[int] = []  # -1 until the scene has been looked into

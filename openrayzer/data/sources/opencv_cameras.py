@@ -39,10 +39,14 @@ class OpencvCameras(ImageScenes):
     posed = True
 
     def __init__(
-        self, *, root: Path, scenes: Path | None = None, scan_limit: int = 256, follow_links: bool = False
+        self,
+        *,
+        root: Path | str,
+        scenes: Path | str | None = None,
+        scan_limit: int = 256,
+        follow_links: bool = False,
     ) -> None:
-        super().__init__()
-        self.root, self.scenes, self.scan_limit, self.follow_links = root, scenes, scan_limit, follow_links
+        super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
 
     @property
     def folder(self) -> Path:

@@ -48,7 +48,7 @@ class SyntheticRooms(Dataset):
     def __init__(
         self,
         *,
-        root: Path,
+        root: Path | str,
         split: Literal["train", "test"] = "train",
         num_train: int = 256,
         num_test: int = 16,

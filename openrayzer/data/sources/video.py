@@ -53,17 +53,16 @@ class Video(LazyScenes[VideoScene]):
     def __init__(
         self,
         *,
-        root: Path,
+        root: Path | str,
         fps: float | None = None,
-        scenes: Path | None = None,
+        scenes: Path | str | None = None,
         scan_limit: int = 16,
         follow_links: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
         if fps is not None and not 0 < fps <= 1000:
             raise InputError(f"fps must be above 0 and at most 1000, got {fps}")
-        self.root, self.fps, self.scenes = root, fps, scenes
-        self.scan_limit, self.follow_links = scan_limit, follow_links
+        self.fps = fps
         self._decoder: tuple[int, int, VideoDecoder] | None = None  # process, scene, decoder
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:

@@ -216,10 +216,10 @@ def test_folder_of_images_is_reduced(tmp_path):
 class OneCamera(ImageScenes):
     """A scene of one file and one lens."""
 
-    posed, follow_links = True, True
+    posed = True
 
     def __init__(self, scene: ImageScene) -> None:
-        super().__init__()
+        super().__init__(root=scene.folder, scenes=None, scan_limit=1, follow_links=True)
         self.scene = scene
 
     def find(self, problems):
