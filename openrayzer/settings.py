@@ -17,6 +17,7 @@ from openrayzer.interfaces import (
     Optimizer,
     Schedule,
     ViewSampler,
+    concerning,
     registered_name,
 )
 
@@ -297,9 +298,8 @@ class Experiment:
             raise InputError("loss must name at least one term")
         if self.train.best_metric and not self.data.test:
             raise InputError("train.best_metric needs held-out clips to measure: give data.test")
-        patch, size = self.model.patch_size, self.data.image_size
-        if size[0] % patch or size[1] % patch:
-            raise InputError(f"data.image_size {size} must be a multiple of the patch size {patch} in both directions")
+        with concerning("data.image_size"):
+            self.model.check_size(self.data.image_size)
 
 
 def require_known_cameras(experiment: Experiment) -> None:

@@ -11,7 +11,7 @@ z forward). ``intrinsics`` are (fx, fy, cx, cy) divided by (w, h, w, h). Pixel c
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TypeVar, cast
 
 import torch
@@ -19,18 +19,37 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 T = TypeVar("T")
+SceneKind = TypeVar("SceneKind", bound="Scene")
+"""The kind of scene that a model makes and renders."""
 
 
 def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
-    """``value`` with ``change`` applied to every tensor in it, also inside dataclasses and mappings; the rest stays."""
+    """``value`` with ``change`` applied to each of its tensors.
+
+    Dataclasses, mappings, tuples and lists are searched for tensors. Everything else stays as it is.
+    """
     if isinstance(value, Tensor):
         return cast(T, change(value))
+    if isinstance(value, tuple | list):
+        return cast(T, type(value)(map_tensors(entry, change) for entry in value))
     if isinstance(value, Mapping):
         return cast(T, {key: map_tensors(entry, change) for key, entry in value.items()})
     if is_dataclass(value):
         entries = {entry.name: map_tensors(getattr(value, entry.name), change) for entry in fields(value)}
         return cast(T, replace(value, **entries))  # type: ignore[type-var]
     return value
+
+
+def tensors_of(value: object) -> list[Tensor]:
+    """All tensors of ``value``, in the order of its fields."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(value, note)
+    return found
 
 
 def moved(value: T, device: torch.device | str) -> T:
@@ -111,29 +130,49 @@ class Views:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a model remembers of the context views.
+    """The memory of a model: one or more scenes, reconstructed from context views.
+
+    Each model defines its own kind of scene, a frozen dataclass that extends this one. Only that model reads its
+    fields. They are tensors, or tuples, mappings and dataclasses of tensors, and the first axis of every tensor is the
+    batch.
 
     Attributes:
-        tokens: the memory, whatever it means to the model that made it.
-        positions: where each token of the memory lies, as the model's position encoding counts; (0, 0) for nowhere.
-        image_size: height and width in pixels at which views are rendered.
-        prepared: what all renderings of the scene share, where ``Model.prepare`` has computed it already.
+        image_size: height and width in pixels at which the model renders.
     """
 
-    tokens: Float[Tensor, "b k d"]
-    positions: Float[Tensor, "b k 2"]
-    image_size: tuple[int, int]
-    prepared: tuple[Tensor, ...] = ()
+    image_size: tuple[int, int] = field(kw_only=True)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of scenes."""
+        return tensors_of(self)[0].shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """The device that holds the scenes."""
+        return tensors_of(self)[0].device
+
+    def detach(self: SceneKind) -> SceneKind:
+        """The same scenes, cut off from the graph of the gradient."""
+        return map_tensors(self, Tensor.detach)
+
+    def select(self: SceneKind, scenes: Int[Tensor, " s"]) -> SceneKind:
+        """Some of the scenes, by their positions in the batch; a scene may occur several times."""
+        return map_tensors(self, lambda tensor: tensor[scenes])
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model's ``forward`` returns.
+    """The result of a model's ``forward``.
 
     Attributes:
         images: rendered target views, in [0, 1] or slightly beyond.
-        cameras: the cameras used, of all views in the order of ``Views.images``.
+        cameras: cameras of all views, in the order of ``Views.images``.
+        extra_losses: scalars that the model adds to the training loss, each with weight 1, by name.
+        extra_images: further maps of the target views, such as depth or opacity, by name; 1 or 3 channels.
     """
 
     images: Float[Tensor, "b vt 3 h w"]
     cameras: Cameras
+    extra_losses: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict)
+    extra_images: Mapping[str, Float[Tensor, "b vt _ h w"]] = field(default_factory=dict)

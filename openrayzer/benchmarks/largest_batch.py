@@ -47,7 +47,7 @@ def largest_batch(
         views = clips(batch).to(device)
         with autocast():
             prediction = model(views)
-        loss = objective(prediction.images, views.target_images, step=0)["loss"]
+        loss = objective(prediction.images, views.target_images, step=0, extra=prediction.extra_losses)["loss"]
         torch.autograd.grad(loss + 0 * prediction.cameras.c2w.sum(), weights, allow_unused=True)
         torch.cuda.synchronize(device)
 

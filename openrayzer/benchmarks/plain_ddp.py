@@ -9,7 +9,7 @@ from openrayzer.interfaces import Model
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
 from openrayzer.training.engine import Trainee
-from openrayzer.types import Cameras, Prediction, Views
+from openrayzer.types import Prediction, Views
 
 
 class PlainDDP:
@@ -26,15 +26,14 @@ class PlainDDP:
         trainee = Trainee(model.to(process.device), autocast=torch.bfloat16 if bf16 else None)
         devices = [process.device] if process.device.type == "cuda" else None
         # Gradients that are views of the buckets: half of the memory that DDP takes without being asked.
-        self.wrapped: nn.Module = DistributedDataParallel(trainee, device_ids=devices, gradient_as_bucket_view=True)
+        self.wrapped = DistributedDataParallel(trainee, device_ids=devices, gradient_as_bucket_view=True)
         self.optimizer = settings.optimizer.build(trainee)
         self.schedule = LambdaLR(self.optimizer, lambda step: settings.schedule.factor(step, settings.steps))
         self.settings, self.model = settings, model
 
     def __call__(self, views: Views) -> Prediction:
         """The model's prediction."""
-        images, c2w, intrinsics = self.wrapped(views)
-        return Prediction(images, Cameras(c2w, intrinsics))
+        return self.wrapped.module.prediction_of(self.wrapped(views))
 
     def backward(self, loss: Tensor) -> None:
         """Gradients, summed over the processes on the way."""

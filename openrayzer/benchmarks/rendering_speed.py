@@ -91,7 +91,7 @@ def measure(
 def _ways(model: Model, scene: Scene, path: Cameras, batch: int) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     yield "1 view per call", lambda: _render(model, scene, path, 1)
     yield f"{batch} views per call", lambda: _render(model, scene, path, batch)
-    if model.prepare(scene).prepared:
+    if model.prepare(scene) is not scene:
         yield "prepared, 1 view per call", lambda: _render(model, model.prepare(scene), path, 1)
         yield f"prepared, {batch} views per call", lambda: _render(model, model.prepare(scene), path, batch)
 

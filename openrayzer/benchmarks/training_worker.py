@@ -146,7 +146,8 @@ class Trainer:
         with self._part("forward"):
             prediction = self.engine(views)
         with self._part("loss"):
-            loss = self.objective(prediction.images, views.target_images, step=0)["loss"]
+            extra = prediction.extra_losses
+            loss = self.objective(prediction.images, views.target_images, step=0, extra=extra)["loss"]
         with self._part("backward"):
             self.engine.backward(loss)
         del prediction

@@ -14,7 +14,7 @@ from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import placements_for
 from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
-from openrayzer.interfaces import InputError, Model, ViewSampler, registered_name
+from openrayzer.interfaces import InputError, Model, ViewSampler, concerning, registered_name
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
@@ -77,10 +77,12 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     notes = [*choice.notes, *_size_notes(size, choice.image_size, trained)]
     scores = ImageScores(size, lpips={"vgg": request.lpips_vgg, "alex": request.lpips_alex}, device=process.device)
     model = load_model(request.run, checkpoint=request.checkpoint, weights=request.weights)
-    _check_size(model, size)
+    with concerning("--image_size"):
+        model.check_size(size)
     oracle = load_model(request.transfer_oracle) if request.transfer_oracle else None
     if oracle is not None:
-        _check_size(oracle, size)
+        with concerning("--image_size"):
+            oracle.check_size(size)
     data = _data_settings(planned.plan.arguments["data"], size, choice.sampler)
     placements = _placements(request, model, data)
     evaluation = EvaluationSettings(
@@ -148,15 +150,6 @@ def _size_notes(size: tuple[int, int], wanted: tuple[int, int] | None, trained: 
 
 def _pixels(size: tuple[int, ...] | None) -> str:
     return " x ".join(map(str, size or ()))
-
-
-def _check_size(model: Model, size: tuple[int, int]) -> None:
-    if size[0] % model.patch_size or size[1] % model.patch_size:
-        near = tuple(max(1, round(side / model.patch_size)) * model.patch_size for side in size)
-        raise InputError(
-            f"images of {_pixels(size)} do not fit a model with patches of {model.patch_size}; "
-            f"e.g. --image_size {near[0]} {near[1]} would work"
-        )
 
 
 def _data_settings(section: Plan, size: tuple[int, int], sampler: ViewSampler) -> DataSettings:

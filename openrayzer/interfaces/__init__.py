@@ -14,6 +14,7 @@ from openrayzer.interfaces.errors import BrokenSceneError as BrokenSceneError
 from openrayzer.interfaces.errors import InputError as InputError
 from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
+from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.model import AttentionBackend as AttentionBackend
 from openrayzer.interfaces.model import AttentionLayout as AttentionLayout
 from openrayzer.interfaces.model import CameraHead as CameraHead

@@ -1,5 +1,8 @@
 """Errors that have their own answer: input that a user can mend, and scenes that cannot be used."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UnposedInputError(ValueError):
     """A model that needs cameras was given images without them."""
@@ -14,4 +17,13 @@ class UnusableSceneError(ValueError):
 
 
 class InputError(ValueError):
-    """What the user gave cannot work; tools print the message without a traceback and exit with code 2."""
+    """An input that cannot work. Tools print the message without a traceback and exit with code 2."""
+
+
+@contextmanager
+def concerning(option: str) -> Iterator[None]:
+    """Put the name of an option before the message of an ``InputError``."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error

@@ -1,15 +1,16 @@
 """Interfaces of a model and its parts."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Generic
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from openrayzer.geometry.similarity import similarity_between
 from openrayzer.interfaces.errors import InputError, UnposedInputError
-from openrayzer.types import Cameras, Prediction, Scene, Views
+from openrayzer.types import Cameras, Prediction, SceneKind, Views, select_views
 
 
 class Tokenizer(nn.Module, ABC):
@@ -243,18 +244,20 @@ class Renderer(nn.Module, ABC):
         return ()
 
 
-class Model(nn.Module, ABC):
+class Model(nn.Module, ABC, Generic[SceneKind]):
     """Three maps: images -> cameras, images + cameras -> scene, scene + cameras -> images.
+
+    ``class MyModel(Model[MyScene])`` defines ``MyScene`` beside it; see ``openrayzer.types.Scene``.
 
     Attributes:
         posed: whether true cameras must be given; such a model has no ``estimate``.
         needs_intrinsics: whether ``estimate`` must be given the true intrinsics.
-        patch_size: image height and width must be multiples of it.
+        patch_size: image height and width must be multiples of it; 1 for a model without patches.
     """
 
     posed: ClassVar[bool]
     needs_intrinsics: bool = False
-    patch_size: int
+    patch_size: int = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -274,7 +277,7 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> Scene:
+    ) -> SceneKind:
         """The scene that the context views show; once per scene.
 
         Args:
@@ -285,16 +288,77 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: SceneKind, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """The scene as the cameras see it; as often as wanted."""
+
+    def render_maps(self, scene: SceneKind, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
+        """Further maps of the same views by name, such as depth or opacity, with 1 or 3 channels; none by default.
+
+        Sample pictures, reports and videos show them.
+        """
+        return {}
+
+    def locate(
+        self,
+        scene: SceneKind,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        context_images: Float[Tensor, "b vc 3 h w"],
+        *,
+        intrinsics: Float[Tensor, "b v 4"] | None = None,
+        index: Int[Tensor, "b v"] | None = None,
+        context_index: Int[Tensor, "b vc"] | None = None,
+    ) -> Cameras:
+        """Cameras of further views in the frame of a scene. No view influences the camera of another.
+
+        The default estimates each view together with the context views, in one list, and applies the similarity that
+        maps the new poses of the context onto ``cameras``. A model that finds a camera from a scene and an image
+        overrides it.
+
+        Args:
+            scene: reconstructed from the context views; the default does not use it.
+            images: the views to locate.
+            cameras: cameras of the context views, in the frame of ``scene``.
+            context_images: the context views.
+            intrinsics: true intrinsics of ``images``, for a model that needs them.
+            index: positions of ``images`` in the clip. The default sorts each list by position, because the estimate of
+                a model may depend on the order. Without it, the view follows the context.
+            context_index: positions of the context views in the clip.
+
+        Returns:
+            One camera for each of ``images``, shapes (b, v).
+
+        Raises:
+            UnposedInputError: the model does not estimate cameras, or it needs intrinsics.
+        """
+        (b, v), vc = images.shape[:2], context_images.shape[1]
+        if index is None or context_index is None:
+            context_index = torch.arange(vc, device=images.device).expand(b, vc)
+            index = context_index.new_full((b, v), vc)
+
+        def lists(of_context: Tensor, of_views: Tensor) -> Tensor:
+            """(b, vc, ...) and (b, v, ...) to (b * v, vc + 1, ...): the context and one view."""
+            repeated = of_context[:, None].expand(b, v, *of_context.shape[1:])
+            return torch.cat([repeated, of_views[:, :, None]], dim=2).flatten(0, 1)
+
+        order = lists(context_index, index).argsort(dim=1, stable=True)
+        known = None if intrinsics is None else select_views(lists(cameras.intrinsics, intrinsics), order)
+        seen = self.estimate(select_views(lists(context_images, images), order), known).select(order.argsort(dim=1))
+        poses = seen.c2w.double()
+        fixed = cameras.c2w.double()[:, None].expand(b, v, vc, 4, 4).flatten(0, 1)
+        located = similarity_between(poses[:, :-1], fixed).poses(poses[:, -1:])
+        shape = (b, v, -1)
+        return Cameras(
+            located.to(cameras.c2w.dtype).unflatten(0, (b, v))[:, :, 0], seen.intrinsics[:, -1].reshape(shape)
+        )
 
     def extend(
         self,
-        scene: Scene,
+        scene: SceneKind,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> Scene:
+    ) -> SceneKind:
         """The scene that ``reconstruct`` makes of the views of ``scene`` and these after them, at the cost of these.
 
         Only where that is exact: for models whose context views never see later ones. What was prepared is prepared
@@ -314,9 +378,42 @@ class Model(nn.Module, ABC):
             "reconstruct it anew from the earlier and the new ones"
         )
 
-    def prepare(self, scene: Scene) -> Scene:
+    def prepare(self, scene: SceneKind) -> SceneKind:
         """The same scene, of which many calls of ``render`` follow: what they all compute is computed once, here."""
         return scene
+
+    def check_size(self, image_size: tuple[int, int]) -> None:
+        """Refuse images that the model cannot take; by default, sides that are no multiples of ``patch_size``.
+
+        Args:
+            image_size: height and width in pixels.
+
+        Raises:
+            InputError: the message says which sides would work.
+        """
+        if any(side % self.patch_size for side in image_size):
+            height, width = (max(1, round(side / self.patch_size)) * self.patch_size for side in image_size)
+            raise InputError(
+                f"images of {image_size[0]} x {image_size[1]} pixels (height x width) do not fit the model: both sides "
+                f"must be multiples of {self.patch_size}, e.g. {height} {width}"
+            )
+
+    def check_extension(self, scene: SceneKind, images: Float[Tensor, "b v 3 h w"]) -> None:
+        """Refuse images that cannot extend ``scene``.
+
+        Raises:
+            InputError: their size differs from the scene's, or their batch does.
+        """
+        size = (images.shape[-2], images.shape[-1])
+        if size != scene.image_size:
+            height, width = scene.image_size
+            raise InputError(
+                f"the scene was made of images of {height} x {width} pixels, the new ones have {size[0]} x {size[1]}"
+            )
+        if images.shape[0] != scene.batch_size:
+            raise InputError(
+                f"the new images are of {images.shape[0]} scenes, and {scene.batch_size} are to be extended"
+            )
 
     def check_roles(self, context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"], scenes: Sequence[str]) -> None:
         """Refuse clips that the model must not be trained with; called on the CPU, before they are moved to a GPU.
@@ -334,7 +431,9 @@ class Model(nn.Module, ABC):
         """Estimate, reconstruct from the context, render the targets: what training differentiates."""
         cameras = self.cameras_of(views)
         scene = self.reconstruct(views.context_images, cameras.select(views.context), views.context)
-        return Prediction(self.render(scene, cameras.select(views.target)), cameras)
+        targets = cameras.select(views.target)
+        images = self.render(scene, targets)
+        return Prediction(images, cameras, extra_images={} if self.training else self.render_maps(scene, targets))
 
     def cameras_of(self, views: Views) -> Cameras:
         """Cameras of all views: the given ones for a posed model, else estimated from all images jointly.

@@ -22,8 +22,8 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
-from openrayzer.models.token_scene import check_extension, joined
-from openrayzer.types import Cameras, Scene
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras
 
 
 class LatentScene(nn.Module):
@@ -74,7 +74,7 @@ class LatentScene(nn.Module):
         """Whether the memory is the views' own tokens, one view after the other, and none has seen another."""
         return self.latents is None and not self.encoder.blocks
 
-    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Scene:
+    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> TokenScene:
         """The memory of context views whose tokens carry colours and rays."""
         positions = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
         sequence = rearrange(tokens, "b v n d -> b (v n) d")
@@ -85,9 +85,9 @@ class LatentScene(nn.Module):
             sequence = torch.cat([latents, sequence], dim=1)
             positions = torch.cat([positions.new_zeros(positions.shape[0], kept, 2), positions], dim=1)
         sequence = self.encoder(sequence, positions, self.position_encoding, self.backend)
-        return Scene(sequence[:, :kept], positions[:, :kept], image_size)
+        return TokenScene(sequence[:, :kept], positions[:, :kept], image_size=image_size)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a memory, in [0, 1], float32."""
         known = {"prepared": scene.prepared} if scene.prepared else {}
         tokens = self.renderer(
@@ -101,13 +101,13 @@ class LatentScene(nn.Module):
         )
         return self.pixels(tokens, scene.image_size)
 
-    def prepare(self, scene: Scene) -> Scene:
+    def prepare(self, scene: TokenScene) -> TokenScene:
         """The scene with what its renderings share."""
         positions, encoding = scene.positions, self.position_encoding
         prepared = self.renderer.prepare(scene.tokens, memory_positions=positions, position_encoding=encoding)
-        return replace(scene, prepared=prepared)
+        return replace(scene, prepared=prepared) if prepared else scene
 
-    def num_views(self, scene: Scene) -> int:
+    def num_views(self, scene: TokenScene) -> int:
         """How many views a scene that remembers them apart is made of."""
         rows, columns = patch_grid(scene.image_size, self.patch_size)
         return scene.tokens.shape[1] // (rows * columns)
@@ -120,29 +120,29 @@ class LatentScene(nn.Module):
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
 
 
-class LatentSceneModel(Model):
+class LatentSceneModel(Model[TokenScene]):
     """A model that remembers views in a ``LatentScene``: from there on all of them do the same."""
 
     scene: LatentScene
 
     def extend(
         self,
-        scene: Scene,
+        scene: TokenScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> Scene:
+    ) -> TokenScene:
         if not self.scene.remembers_views_apart:
             return super().extend(scene, images, cameras, index)
-        check_extension(scene, images)
+        self.check_extension(scene, images)
         places = view_index(images) + self.scene.num_views(scene) if index is None else index
-        longer = joined(scene, self.reconstruct(images, cameras, places))
+        longer = scene.joined(self.reconstruct(images, cameras, places))
         return self.prepare(longer) if scene.prepared else longer
 
-    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
-    def prepare(self, scene: Scene) -> Scene:
+    def prepare(self, scene: TokenScene) -> TokenScene:
         return self.scene.prepare(scene)
 
 

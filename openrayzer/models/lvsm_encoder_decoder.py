@@ -19,7 +19,8 @@ from openrayzer.interfaces import (
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
 from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
-from openrayzer.types import Cameras, Scene
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras
 
 
 @MODELS.register("lvsm_encoder_decoder")
@@ -93,7 +94,7 @@ class LVSMEncoderDecoder(LatentSceneModel):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> Scene:
+    ) -> TokenScene:
         b, v, _, height, width = images.shape
         tokens = images.new_zeros(b, v, 0, self.width)
         if self.tokenizer is not None:

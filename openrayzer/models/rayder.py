@@ -1,11 +1,11 @@
 """Model: RayDer, one network that estimates cameras, remembers contexts and renders targets."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -29,7 +29,6 @@ from openrayzer.layers.view_attention import (
     pair_mask,
 )
 from openrayzer.models.latent_scene import check_sizes
-from openrayzer.models.token_scene import check_extension, joined
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 TOKEN_STD = 1e-4
@@ -39,8 +38,20 @@ TOKEN_STD = 1e-4
 _ADVICE = "with targets_see 'prefix' take the view sampler 'autoregressive', or set targets_see to 'all'"
 
 
+@dataclass(frozen=True)
+class RayDerScene(Scene):
+    """Scenes as the keys and values of their context views.
+
+    Attributes:
+        memory: keys and values of each middle block, (b, v, n, heads, e), for the n tokens of each of the v context
+            views: its patches and one register.
+    """
+
+    memory: tuple[KeyValue, ...]
+
+
 @MODELS.register("rayder")
-class RayDer(Model):
+class RayDer(Model[RayDerScene]):
     """RayDer: one hourglass transformer finds cameras, remembers context views and renders target views.
 
     Images alone give a camera and a dynamic state per view. Images with rays give the memory: the keys and values that
@@ -137,7 +148,7 @@ class RayDer(Model):
     def observe(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Cameras, Float[Tensor, "b v s"]]:
         """Cameras of any number of views, and what else their images say: their dynamic states."""
         size = image_size_of(images)
-        self._check_size(size)
+        self.check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
         attends = [all_views(self.backend)] * self.depth
         code = self.codes("camera", tokens.device)
@@ -146,21 +157,23 @@ class RayDer(Model):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> Scene:
-        return _scene(self._remember(images, cameras), image_size_of(images))
+    ) -> RayDerScene:
+        return RayDerScene(tuple(self._remember(images, cameras)), image_size=image_size_of(images))
 
     def extend(
         self,
-        scene: Scene,
+        scene: RayDerScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> Scene:
-        check_extension(scene, images)
-        return joined(scene, _scene(self._remember(images, cameras, self._memory(scene)), scene.image_size))
+    ) -> RayDerScene:
+        self.check_extension(scene, images)
+        later = self._remember(images, cameras, scene.memory)
+        memory = tuple(one.joined(other) for one, other in zip(scene.memory, later, strict=True))
+        return RayDerScene(memory, image_size=scene.image_size)
 
     def render(
-        self, scene: Scene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
+        self, scene: RayDerScene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
     ) -> Float[Tensor, "b v 3 h w"]:
         """The scene as the cameras see it.
 
@@ -170,7 +183,7 @@ class RayDer(Model):
             state: their dynamic states, as ``observe`` reads them from images; zero by default.
         """
         added = None if state is None else self.state_token(state.to(self.state_token.weight.dtype))
-        return self._show(self._memory(scene), cameras, scene.image_size, added)
+        return self._show(scene.memory, cameras, scene.image_size, added)
 
     def check_roles(self, context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"], scenes: Sequence[str]) -> None:
         if self.targets_see == "prefix":
@@ -250,21 +263,12 @@ class RayDer(Model):
     def _context_tokens(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Float[Tensor, "b v n fine"]:
         """What contexts begin with: their colours and their rays."""
         size = image_size_of(images)
-        self._check_size(size)
+        self.check_size(size)
         return self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
-
-    def _memory(self, scene: Scene) -> list[KeyValue]:
-        """What the views of a scene show in each middle block; the inverse of ``_scene``."""
-        rows, columns = self.backbone.grids(scene.image_size)[-1]
-        blocks = rearrange(
-            scene.tokens, "b (v n) (block two h e) -> block two b v n h e",
-            n=rows * columns + 1, block=self.depth, two=2, h=self.num_heads,
-        )  # fmt: skip
-        return [KeyValue(key, value) for key, value in blocks]
 
     def _show(
         self,
-        memory: list[KeyValue],
+        memory: Sequence[KeyValue],
         cameras: Cameras,
         image_size: tuple[int, int],
         added: Float[Tensor, "b v d"] | None,
@@ -306,19 +310,6 @@ class RayDer(Model):
         added = self.state_token(states.to(self.state_token.weight.dtype))
         kept = torch.rand(states.shape[:2], device=states.device) >= self.state_dropout
         return added * kept[..., None]
-
-    def _check_size(self, image_size: tuple[int, int]) -> None:
-        try:
-            self.backbone.grids(image_size)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-
-
-def _scene(memory: Sequence[KeyValue], image_size: tuple[int, int]) -> Scene:
-    """Keys and values of all middle blocks side by side, one token for each that views have."""
-    stacked = torch.stack([torch.stack([block.key, block.value]) for block in memory])
-    tokens = rearrange(stacked, "block two b v n h e -> b (v n) (block two h e)")
-    return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2, dtype=torch.float32), image_size)
 
 
 def _check_counts(context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"]) -> None:

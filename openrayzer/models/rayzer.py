@@ -26,7 +26,8 @@ from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
 from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
-from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras, Prediction, Views, select_views
 
 
 @MODELS.register("rayzer")
@@ -147,7 +148,7 @@ class RayZer(LatentSceneModel):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> Scene:
+    ) -> TokenScene:
         tokens = self._image_tokens(images, view_index(images) if index is None else index)
         return self._scene(images, tokens, cameras)
 
@@ -183,7 +184,7 @@ class RayZer(LatentSceneModel):
         cameras = self.camera_head(read, image_size)
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
-    def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
+    def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> TokenScene:
         image_size = image_size_of(images)
         fused = self.fusion(images, tokens, plucker_rays(cameras, image_size))
         return self.scene.encode(fused, cameras, image_size)

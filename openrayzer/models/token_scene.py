@@ -1,31 +1,30 @@
-"""What models whose scenes can grow have in common."""
+"""Scenes that a model remembers as tokens."""
+
+from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import InputError
-from openrayzer.layers.patches import image_size_of
 from openrayzer.types import Scene
 
 
-def check_extension(scene: Scene, images: Tensor) -> None:
-    """Refuse images (b, v, 3, h, w) that cannot belong to the scene.
+@dataclass(frozen=True)
+class TokenScene(Scene):
+    """Scenes as sequences of tokens.
 
-    Raises:
-        InputError: they have another size, or there are more or fewer scenes.
+    Attributes:
+        tokens: the memory.
+        positions: position of each token, as the model's position encoding counts; (0, 0) for a token without one.
+        prepared: tensors that every rendering of the scene shares, once ``Model.prepare`` has computed them.
     """
-    size, known = image_size_of(images), scene.image_size
-    if size != known:
-        raise InputError(
-            f"the scene was made of images of {known[0]} x {known[1]} pixels, the new ones have {size[0]} x {size[1]}"
-        )
-    if images.shape[0] != scene.tokens.shape[0]:
-        raise InputError(
-            f"the new images are of {images.shape[0]} scenes, and {scene.tokens.shape[0]} are to be extended"
-        )
 
+    tokens: Float[Tensor, "b k d"]
+    positions: Float[Tensor, "b k 2"]
+    prepared: tuple[Tensor, ...] = ()
 
-def joined(scene: Scene, added: Scene) -> Scene:
-    """One scene that remembers what both do, in this order; it is not prepared."""
-    tokens = torch.cat([scene.tokens, added.tokens], dim=1)
-    return Scene(tokens, torch.cat([scene.positions, added.positions], dim=1), scene.image_size)
+    def joined(self, later: "TokenScene") -> "TokenScene":
+        """The tokens of this scene followed by those of ``later``; not prepared."""
+        tokens = torch.cat([self.tokens, later.tokens], dim=1)
+        positions = torch.cat([self.positions, later.positions], dim=1)
+        return TokenScene(tokens, positions, image_size=self.image_size)

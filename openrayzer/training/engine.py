@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -41,12 +41,27 @@ class Trainee(nn.Module):
     def __init__(self, model: Model, *, autocast: torch.dtype | None) -> None:
         super().__init__()
         self.model, self.autocast = model, autocast
+        self.names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
 
-    def forward(self, views: Views) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, c2w and intrinsics of the model's prediction."""
+    def forward(self, views: Views) -> tuple[Tensor, ...]:
+        """The tensors of the model's prediction; ``prediction_of`` puts them together again."""
         with autocast_to(views.images.device.type, self.autocast):
             prediction = self.model(views)
-        return prediction.images, prediction.cameras.c2w, prediction.cameras.intrinsics
+        losses, maps = prediction.extra_losses, prediction.extra_images
+        self.names = tuple(losses), tuple(maps)
+        cameras = prediction.cameras
+        return prediction.images, cameras.c2w, cameras.intrinsics, *losses.values(), *maps.values()
+
+    def prediction_of(self, tensors: Sequence[Tensor]) -> Prediction:
+        """The prediction that the last call of ``forward`` returned as tensors."""
+        images, c2w, intrinsics, *extra = tensors
+        losses, maps = self.names
+        return Prediction(
+            images,
+            Cameras(c2w, intrinsics),
+            dict(zip(losses, extra[: len(losses)], strict=True)),
+            dict(zip(maps, extra[len(losses) :], strict=True)),
+        )
 
 
 def gather_with(trainee: Trainee) -> None:
@@ -146,8 +161,7 @@ class Engine:
 
     def __call__(self, views: Views) -> Prediction:
         """The model's prediction, in the configured precision and with gradients."""
-        images, c2w, intrinsics = self.deepspeed(views)
-        return Prediction(images, Cameras(c2w, intrinsics))
+        return self.deepspeed.module.prediction_of(self.deepspeed(views))
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of one micro-batch. A NaN must go through here too, or the other processes wait for ever."""

@@ -1,13 +1,14 @@
 """The training loss: a weighted sum of terms, always in float32."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.interfaces import LOSSES
+from openrayzer.interfaces import LOSSES, InputError
 from openrayzer.settings import LossTerm
 from registry import RegistryError
 
@@ -32,9 +33,29 @@ class Objective(nn.Module):
             loss.compile()
 
     def forward(
-        self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"], *, step: int
+        self,
+        prediction: Float[Tensor, "b v 3 h w"],
+        target: Float[Tensor, "b v 3 h w"],
+        *,
+        step: int,
+        extra: Mapping[str, Float[Tensor, ""]] = MappingProxyType({}),
     ) -> dict[str, Float[Tensor, ""]]:
-        """``loss``, the weighted sum that is differentiated, and each active term, unweighted and detached."""
+        """The loss and its terms.
+
+        Args:
+            prediction: rendered target views.
+            target: their true images.
+            step: optimizer step, counted from 0; weights of terms may depend on it.
+            extra: ``Prediction.extra_losses``, each added with weight 1.
+
+        Returns:
+            ``loss``, the weighted sum to differentiate; and each active term by name, unweighted and detached.
+
+        Raises:
+            InputError: an extra loss has the name of a term.
+        """
+        if taken := extra.keys() & {"loss", "psnr", *self.names}:
+            raise InputError(f"the model calls an extra loss {sorted(taken)[0]!r}, and this name is taken")
         with torch.autocast(prediction.device.type, enabled=False):
             prediction, target = prediction.float(), target.float()
             total, values = prediction.sum() * 0.0, {}  # a graph through every weight even if no term is on yet
@@ -44,6 +65,9 @@ class Objective(nn.Module):
                     value = term.loss(prediction, target)
                     total = total + weight * value
                     values[name] = value.detach()
+            for name, value in extra.items():
+                total = total + value.float()
+                values[name] = value.detach().float()
         return {"loss": total, **values}
 
 

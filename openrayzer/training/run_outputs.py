@@ -1,23 +1,23 @@
-"""The parts of a training run that write to its folder."""
+"""The state of a training run, and everything that it writes to its folder."""
 
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips
+from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
-from openrayzer.machine.writing import write_whole
+from openrayzer.machine.writing import write_or_warn
 from openrayzer.settings import Experiment
 from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
 from openrayzer.training.checkpointing.restoring import load_checkpoint
 from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
-from openrayzer.training.faults.bad_steps import Trace, dump
+from openrayzer.training.faults.bad_steps import LossWatch, StepRecord, dump
 from openrayzer.training.held_out import evaluate
 from openrayzer.training.initial_weights import warn_of_other_model
 from openrayzer.training.logs.console import one_line
@@ -25,8 +25,7 @@ from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite
 from openrayzer.training.logs.meter import Meter
 from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.logs.sample_pictures import draw_samples
-from openrayzer.training.loop import Tally
-from openrayzer.types import Views
+from openrayzer.types import Prediction, Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
 from openrayzer.weights.run_layout import AVERAGED, CHECKPOINTS, EVALUATED, SAMPLES, STATISTICS
 
@@ -35,16 +34,17 @@ LOG = logging.getLogger(__name__)
 
 @dataclass
 class Run:
-    """The parts of a run that write to its folder, and what they share.
+    """A run in training and the parts of it that write to its folder.
 
     Attributes:
         experiment: built.
         engine: the model in training.
-        test_clips: what is evaluated, if anything.
-        record: what experiment.json holds.
+        test_clips: held-out clips of this process; None if there are none.
+        record: content of experiment.json.
         folder: the run folder.
         meter: means since the last line of metrics.jsonl.
-        tally: counts over the run.
+        loss_watch: notices losses that jump.
+        problems: broken scenes and frames that the data loader of this process has worked around.
     """
 
     experiment: Experiment
@@ -53,12 +53,12 @@ class Run:
     record: Mapping[str, Any]
     folder: Path
     meter: Meter
-    tally: Tally
-    _measured: tuple[int, Mapping[str, Any]] = (0, MappingProxyType({}))  # at which step, and what
+    loss_watch: LossWatch
+    problems: int = 0
 
     @cached_property
     def checkpoints(self) -> CheckpointWriter:
-        """Writes them, most of it while training goes on."""
+        """Writes the checkpoints, mostly in the background."""
         keep = self.experiment.train.keep_checkpoints
         return CheckpointWriter(
             self.engine, self.folder / CHECKPOINTS, experiment=self.record, keep=keep, best=self._best
@@ -66,7 +66,7 @@ class Run:
 
     @cached_property
     def loggers(self) -> LoggerGroup:
-        """metrics.jsonl and what the experiment lists; none on other ranks than the first."""
+        """metrics.jsonl and the loggers of the experiment; rank 0 only."""
         if not self.engine.process.is_first:
             return LoggerGroup(())
         own = Jsonl()
@@ -79,14 +79,14 @@ class Run:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """statistics.jsonl, written where ``train.statistics_every`` asks for it."""
+        """statistics.jsonl, written every ``train.statistics_every`` steps."""
         logger = Jsonl(filename=STATISTICS) if self.engine.process.is_first else None
         if logger is not None:
             logger.open(self.folder, self.record)
         return Statistics(self.engine, logger)
 
     def announce(self, start: Path | None, initial_weights: Path | None) -> None:
-        """Say what begins where."""
+        """Log where the run begins and with which weights."""
         process, settings = self.engine.process, self.experiment.train
         if not process.is_first:
             return
@@ -100,52 +100,87 @@ class Run:
         else:
             LOG.info("starting from nothing, %d steps", settings.steps)
 
-    def save(self, step: int) -> None:
-        """Write a checkpoint."""
-        self.checkpoints.save(
-            state=rank_state(self.meter, problems=self.tally.problems, losses=self.tally.watch.state()),
-            metrics=finite(self._measured[1]) if self._measured[0] == step else {},
-        )
+    def count_problems(self, views: Views) -> None:
+        """Log and count the broken scenes and frames behind a micro-batch."""
+        for problem in views.problems:
+            LOG.warning("step %d: %s", self.engine.steps + 1, problem)
+        self.problems += len(views.problems)
+
+    def save(self, metrics: Mapping[str, Any] | None = None) -> None:
+        """Begin a checkpoint of this step; training may go on when this returns.
+
+        Args:
+            metrics: the evaluation of these weights, if there was one.
+
+        Raises:
+            InputError: this checkpoint, or the one before it, could not be written.
+        """
+        state = rank_state(self.meter, problems=self.problems, losses=self.loss_watch.state())
+        self.checkpoints.save(state=state, metrics=metrics)
+
+    def save_if_possible(self) -> None:
+        """Write a checkpoint before the run ends with an error; if that fails, log it."""
+        try:
+            self.save()
+            self.checkpoints.finish()
+        except InputError as error:
+            LOG.error("%s", error)
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint."""
         process = self.engine.process
         state = load_checkpoint(self.engine, path)
         if state["random"] is None:
-            LOG.info(
-                "rank %d was not there when %s was written: its random generators are new", process.rank, path.name
-            )
+            LOG.info("rank %d did not write to %s: its random generators are new", process.rank, path.name)
         restore_random(state["random"], seed=self.experiment.train.seed + 1 + process.rank, step=self.engine.steps)
         self.meter.load(state["meter"], process.device)
-        self.tally.problems = state["problems"]
-        self.tally.watch.load(state.get("losses", []))
+        self.problems = state["problems"]
+        self.loss_watch.load(state.get("losses", []))
+        self.checkpoints.loaded(path)
 
-    def dump(self, trace: Trace) -> None:
-        """Keep a skipped step whole."""
-        dump(self.engine, trace, run_folder=self.folder, record=self.record)
+    def dump(self, made: StepRecord) -> None:
+        """Write a skipped step to ``bad_steps/``."""
+        dump(self.engine, made, run_folder=self.folder, record=self.record)
 
-    @random_state.kept()
-    def evaluate(self, step: int) -> bool:
-        """Measure the held-out clips, if there are any; whether these weights are the best so far."""
+    def evaluate(self) -> None:
+        """Evaluate the held-out clips, if there are any, and log the metrics.
+
+        The metrics go into the manifest of this step's checkpoint. If this step has none and its metrics are the best
+        so far, a checkpoint is written.
+
+        Raises:
+            InputError: the manifest or the checkpoint could not be written.
+        """
         if self.test_clips is None:
-            return False
-        records = [evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATED)]
-        if self.engine.average is not None:
-            with self.engine.average.in_model():
-                record = evaluate(self.engine, self.test_clips, folder=self.folder / EVALUATED / AVERAGED)
-            records.append(record | {"split": f"test_{AVERAGED}"})
+            return
+        records = self._measure(self.test_clips)
         for record in records:
             self.loggers.record(record)
             if self.engine.process.is_first:
                 LOG.info(one_line(record, steps=self.experiment.train.steps))
-        self._measured = step, records[-1]
-        return self._is_best(records[-1])
+        metrics = finite(records[-1])
+        self.checkpoints.finish()  # the comparison with the best one needs all manifests
+        improved = self._improved(metrics)
+        if self.checkpoints.step == self.engine.steps:
+            self.checkpoints.add_metrics(metrics)
+        elif improved:
+            self.save(metrics)
 
-    def _is_best(self, metrics: Mapping[str, Any]) -> bool:
+    @random_state.kept()
+    def _measure(self, clips: EvaluationClips) -> list[dict[str, Any]]:
+        """One record for the weights and, where the run has one, a second one for their average."""
+        folder = self.folder / EVALUATED
+        records = [evaluate(self.engine, clips, folder=folder)]
+        if self.engine.average is not None:
+            with self.engine.average.in_model():
+                record = evaluate(self.engine, clips, folder=folder / AVERAGED)
+            records.append(record | {"split": f"test_{AVERAGED}"})
+        return records
+
+    def _improved(self, metrics: Mapping[str, Any]) -> bool:
         best = self._best
         if best is None:
             return False
-        self.checkpoints.finish()  # it is among those that must be exceeded
 
         def improves() -> bool:
             return best.improves(metrics, list(manifests(self.folder / CHECKPOINTS).values()))
@@ -158,16 +193,28 @@ class Run:
         return Best(settings.best_metric, settings.best_mode) if settings.best_metric else None
 
     @random_state.kept()
-    def picture(self, step: int, views: Views) -> None:
-        """Draw sample predictions: of held-out clips, always the same, or else of ``views``."""
+    def draw_samples(self, views: Views) -> None:
+        """Draw sample predictions of the first held-out clips, or of ``views`` where there are none.
+
+        A picture that cannot be drawn is a warning. An error of the model is raised.
+        """
         views = self._sample_views or views
         with self.engine.evaluating() as model:
             if not (self.engine.process.is_first or self.engine.stage == 3):
                 return
-            prediction = model(views).images.float()
+            prediction = model(views)
         if self.engine.process.is_first:
-            path = self.folder / SAMPLES / f"{checkpoint_name(step)}.png"
-            if write_whole(path, lambda unfinished: draw_samples(prediction, views, unfinished, step=step)):
+            self._draw(prediction, views)
+
+    def _draw(self, prediction: Prediction, views: Views) -> None:
+        step = self.engine.steps
+        path = self.folder / SAMPLES / f"{checkpoint_name(step)}.png"
+        try:
+            drawn = write_or_warn(path, lambda file: draw_samples(prediction, views, file, step=step))
+        except Exception as error:  # a picture is not worth a run
+            LOG.warning("%s could not be drawn: %s: %s; training goes on", path, type(error).__name__, error)
+        else:
+            if drawn:
                 self.loggers.picture(step, path)
 
     @cached_property

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.data.pixels.resizing import to_bytes
-from openrayzer.interfaces import InputError, Model, registered_name
+from openrayzer.interfaces import InputError, Model, concerning, registered_name
 from openrayzer.machine.writing import check_writable
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
@@ -159,13 +159,9 @@ def _check(request: VideoRequest) -> None:
 
 
 def _check_model(model: Model, request: VideoRequest, image_size: tuple[int, int]) -> None:
-    name, patch = registered_name(model), model.patch_size
-    if any(side % patch for side in image_size):
-        near = [max(patch, round(side / patch) * patch) for side in image_size]
-        raise InputError(
-            f"--image_size {image_size[0]} {image_size[1]}: the model {name!r} takes multiples of {patch}, "
-            f"e.g. {near[0]} {near[1]}"
-        )
+    name = registered_name(model)
+    with concerning("--image_size"):
+        model.check_size(image_size)
     needs = "camera poses" if model.posed else "intrinsics" if model.needs_intrinsics else ""
     if needs and request.cameras is None:
         raise InputError(

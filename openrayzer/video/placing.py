@@ -108,8 +108,8 @@ def render_frames(model: Model, scene: Scene, path: Cameras, *, batch: int = 8) 
     Raises:
         InputError: there is not enough memory for a single frame.
     """
-    batches = FittingBatches(batch, device=scene.tokens.device)
-    path = path.to(scene.tokens.device)
+    batches = FittingBatches(batch, device=scene.device)
+    path = path.to(scene.device)
 
     def render(some: slice) -> Float[Tensor, "f 3 h w"]:
         with torch.inference_mode():

@@ -45,7 +45,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "planning": {"interfaces", "types", "layers", "settings", "composer", "data.loading", "machine", "weights"},
     "planning.cluster": {"interfaces", "settings", "data.loading", "machine"},
     "evaluation.metrics": SOCKETS,
-    "evaluation.report": {"interfaces", "evaluation.metrics"},
+    "evaluation.report": {"interfaces", "machine", "evaluation.metrics"},
     "evaluation.results": {"interfaces", "machine", "evaluation.metrics", "evaluation.report"},
     "evaluation.trials": JUDGES | {"evaluation", "evaluation.metrics"},
     "evaluation.scenes": JUDGES | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.trials"},

@@ -17,7 +17,7 @@ from openrayzer.interfaces import (
     Model,
 )
 from openrayzer.layers.hourglass import Level
-from openrayzer.types import Cameras, Scene, Views
+from openrayzer.types import Cameras, Scene, Views, tensors_of
 
 
 def lvsm(small, name="lvsm_decoder_only", *, renderer="reading", position_encoding="rope2d", **given) -> Model:
@@ -106,9 +106,7 @@ def extended(model: Model, images: Tensor, cameras: Cameras, cuts: tuple[int, ..
 
 def assert_same(seen: Scene, wanted: Scene) -> None:
     assert seen.image_size == wanted.image_size
-    assert len(seen.prepared) == len(wanted.prepared)
-    pairs = [(seen.tokens, wanted.tokens), (seen.positions, wanted.positions)]
-    for one, other in [*pairs, *zip(seen.prepared, wanted.prepared, strict=True)]:
+    for one, other in zip(tensors_of(seen), tensors_of(wanted), strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
@@ -148,9 +146,9 @@ def test_views_have_the_places_that_are_given(small, views, cameras):
 def test_earlier_views_are_not_computed_again(growing, views, cameras):
     scene = growing.reconstruct(views.images[:, :3], some(cameras, slice(3)))
     grown = growing.extend(scene, views.images[:, 3:], some(cameras, slice(3, 5)))
-    known = scene.tokens.shape[1]
-    assert torch.equal(grown.tokens[:, :known], scene.tokens)
-    assert grown.tokens.shape[1] * 3 == known * 5
+    for known, longer in zip(tensors_of(scene), tensors_of(grown), strict=True):
+        assert torch.equal(longer[:, : known.shape[1]], known)
+        assert longer.shape[1] * 3 == known.shape[1] * 5
 
 
 def test_extending_is_differentiated_as_reconstructing_is(growing, views, cameras):

@@ -14,7 +14,8 @@ from openrayzer.geometry.rays import ray_directions
 from openrayzer.geometry.rotations import pose_from, se3_exp
 from openrayzer.geometry.similarity import Similarity, similarity_between
 from openrayzer.interfaces import Model
-from openrayzer.types import Cameras, Scene, Views
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras, Views
 
 SIZE = (16, 24)
 INTRINSICS = torch.tensor([0.8, 1.2, 0.5, 0.5])
@@ -87,9 +88,9 @@ class Double(Model):
     posed = False
     patch_size = 1
 
-    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> Scene:
+    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> TokenScene:
         tokens = rearrange(self.remember(images, cameras), "b d -> b 1 d")
-        return Scene(tokens, torch.zeros(*tokens.shape[:2], 2), SIZE)
+        return TokenScene(tokens, torch.zeros(*tokens.shape[:2], 2), image_size=SIZE)
 
 
 class PerfectModel(Double):
@@ -106,7 +107,7 @@ class PerfectModel(Double):
         back = similarity_between(cameras.c2w.double(), poses)
         return torch.cat([back.rotation.flatten(1), back.translation, back.scale[:, None], worlds[:, :1]], dim=-1)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         numbers = scene.tokens[:, 0]
         back = Similarity(numbers[:, :9].unflatten(1, (3, 3)), numbers[:, 9:12], numbers[:, 12])
         return draw(back.poses(cameras.c2w.double()), numbers[:, 13].round())
@@ -124,7 +125,7 @@ class IndexModel(Double):
     def remember(self, images: Tensor, cameras: Cameras) -> Tensor:
         return torch.cat([cameras.c2w[..., 0, 3], images.flatten(1)], dim=-1)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         count = scene.tokens.shape[2] // (3 * SIZE[0] * SIZE[1])
         x, images = scene.tokens[:, 0, :count], scene.tokens[:, 0, count:].unflatten(1, (count, 3, *SIZE))
         distance = (cameras.c2w[..., 0, 3, None] - x[:, None]).abs()
@@ -146,7 +147,7 @@ class CarryingModel(Double):
     def remember(self, images: Tensor, cameras: Cameras) -> Tensor:
         return images.new_zeros(images.shape[0], 1)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         return repeat(cameras.c2w[..., :3, 3], "b v c -> b v c y x", y=SIZE[0], x=SIZE[1])
 
 
@@ -156,7 +157,7 @@ class BlindModel(PerfectModel):
     def remember(self, images: Tensor, cameras: Cameras) -> Tensor:
         return images.mean(dim=1).flatten(1)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         return repeat(scene.tokens[:, 0].unflatten(1, (3, *SIZE)), "b c y x -> b v c y x", v=cameras.num_views)
 
 

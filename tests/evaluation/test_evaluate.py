@@ -371,7 +371,7 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_size": (24, 30)}, r"24 x 30 do not fit .* patches of 8; e\.g\. --image_size 24 32"),
+        ({"image_size": (24, 30)}, r"--image_size: images of 24 x 30 pixels .* multiples of 8, e\.g\. 24 32"),
         ({"placements": ("given_poses",)}, "given_poses does not fit the model 'rayzer', which estimates"),
         ({"protocol": "re10k_2v3"}, "needs --index FILE: the published evaluation_index_re10k.json"),
         ({"protocol": "erayzer_dl3dv"}, "none of 3 test scenes can be evaluated: .* 6 frames, .* need 97"),

@@ -27,7 +27,8 @@ from openrayzer.interfaces import (
     DATASETS, LOSSES, MODELS, OPTIMIZERS, SCHEDULES, VIEW_SAMPLERS,
     Dataset, Loss, Model, Optimizer, Schedule, ViewChoice, ViewSampler,
 )
-from openrayzer.types import Cameras, Prediction, Scene
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras, Prediction
 
 
 @MODELS.register("tool_toy")
@@ -47,7 +48,7 @@ class ToolToy(Model):
 
     def reconstruct(self, images, cameras, index=None):
         tokens = images.flatten(1, 2).flatten(2)
-        return Scene(tokens, tokens.new_zeros(*tokens.shape[:2], 2), tuple(images.shape[-2:]))
+        return TokenScene(tokens, tokens.new_zeros(*tokens.shape[:2], 2), image_size=tuple(images.shape[-2:]))
 
     def render(self, scene, cameras):
         tokens = scene.tokens.new_zeros(1, cameras.num_views, *scene.image_size, 3)

@@ -127,7 +127,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         ),
         (
             ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "data.image_size=[63, 64]"],
-            "data.image_size (63, 64) must be a multiple of the patch size 2",
+            "both sides must be multiples of 2, e.g. 64 64",
         ),
     ],
 )

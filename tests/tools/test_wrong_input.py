@@ -72,7 +72,7 @@ CASES = {
     ),
     "image_size": (
         ["--set", "data.image_size=[20, 32]"],
-        ["data.image_size (20, 32) must be a multiple of the patch size 8 in both directions"],
+        ["data.image_size: images of 20 x 32 pixels", "both sides must be multiples of 8, e.g. 16 32"],
     ),
     "head_width": (
         ["--set", 'model.position_encoding={"type":"rope2d"}', "shared.num_heads=16"],
@@ -197,5 +197,5 @@ def test_two_processes_are_never_too_many(name: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv(name, "2")
     check_local_processes()
     monkeypatch.setenv(name, "3")
-    with pytest.raises(InputError, match=r"3 processes.*1 core\(s\) for them and no GPU; start at most 2"):
+    with pytest.raises(InputError, match=r"3 processes.*1 core\(s\) and no GPU; start at most 2"):
         check_local_processes()

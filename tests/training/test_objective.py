@@ -1,9 +1,11 @@
 """The training loss."""
 
+import pytest
 import torch
 import toy
 
 from openrayzer.components.losses.mse import MeanSquaredError
+from openrayzer.interfaces import InputError
 from openrayzer.settings import LossTerm
 from openrayzer.training.objective import Objective
 
@@ -35,3 +37,21 @@ def test_losses_are_in_float32_inside_autocast_and_from_bfloat16():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         terms = Objective([LossTerm(loss=toy.ToyLoss())])(PREDICTION.bfloat16(), TARGET, step=0)
     assert {value.dtype for value in terms.values()} == {torch.float32}
+
+
+def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
+    objective = Objective([LossTerm(MeanSquaredError(), weight=2.0)])
+    plain = objective(PREDICTION, TARGET, step=0)
+    size = torch.tensor(0.25, requires_grad=True)
+    terms = objective(PREDICTION, TARGET, step=0, extra={"size": size})
+    assert float(terms["loss"]) == pytest.approx(float(plain["loss"]) + 0.25)
+    assert float(terms["size"]) == 0.25
+    assert not terms["size"].requires_grad
+    terms["loss"].backward()
+    assert float(size.grad) == 1.0
+
+
+@pytest.mark.parametrize("name", ["loss", "psnr", "mse"])
+def test_an_extra_loss_with_a_name_that_is_taken_is_refused(name: str):
+    with pytest.raises(InputError, match=f"extra loss '{name}'"):
+        Objective([LossTerm(MeanSquaredError())])(PREDICTION, TARGET, step=0, extra={name: torch.zeros(())})

@@ -16,10 +16,11 @@ from openrayzer.interfaces import (
     ViewChoice,
     ViewSampler,
 )
+from openrayzer.models.token_scene import TokenScene
 from openrayzer.settings import BadSteps, DataSettings, EvaluationSettings, Experiment, LossTerm, Source, TrainSettings
 from openrayzer.training.optimizers import AdamW
 from openrayzer.training.schedules import WarmupCosine
-from openrayzer.types import Cameras, Scene
+from openrayzer.types import Cameras
 
 
 class ToyModel(Model):
@@ -37,11 +38,11 @@ class ToyModel(Model):
     def estimate(self, images: Tensor) -> Cameras:
         raise UnposedInputError("the toy needs cameras")
 
-    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> Scene:
+    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> TokenScene:
         tokens = self.inner(images.mean(dim=(1, 3, 4)))[:, None]
-        return Scene(tokens, torch.zeros(tokens.shape[0], 1, 2), (images.shape[3], images.shape[4]))
+        return TokenScene(tokens, torch.zeros(tokens.shape[0], 1, 2), image_size=(images.shape[3], images.shape[4]))
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         colour = scene.tokens + self.camera(cameras.c2w[:, :, :3, 3]) * (1 + self.offset)
         return colour[..., None, None].expand(*colour.shape, *scene.image_size)
 

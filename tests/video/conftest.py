@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from openrayzer.geometry.rotations import pose_from, so3_exp
 from openrayzer.interfaces import Model
-from openrayzer.types import Cameras, Scene
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras
 
 
 class CountingModel(Model):
@@ -31,11 +32,12 @@ class CountingModel(Model):
         self.given.append(intrinsics)
         return some_cameras(images.shape[1])
 
-    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> Scene:
+    def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> TokenScene:
         self.calls.append("reconstruct")
-        return Scene(cameras.c2w[..., :3, 3], torch.zeros(1, images.shape[1], 2), (images.shape[3], images.shape[4]))
+        size = (images.shape[3], images.shape[4])
+        return TokenScene(cameras.c2w[..., :3, 3], torch.zeros(1, images.shape[1], 2), image_size=size)
 
-    def render(self, scene: Scene, cameras: Cameras) -> Tensor:
+    def render(self, scene: TokenScene, cameras: Cameras) -> Tensor:
         self.calls.append("render")
         colour = 0.5 + 0.1 * cameras.c2w[..., :3, 3] + 0.01 * scene.tokens.mean()
         return colour[..., None, None].expand(*colour.shape, *scene.image_size)

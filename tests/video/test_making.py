@@ -142,8 +142,11 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
     [
         ("--run none", "none"),
         ("--images none", "there is no folder none"),
-        ("--output out.avi", "videos are written as MP4"),
-        ("--image_size 20 32", "--image_size 20 32: the model 'rayzer' takes multiples of 8, e.g. 16 32"),
+        ("--output out.avi", "must end in .mp4"),
+        (
+            "--image_size 20 32",
+            "--image_size: images of 20 x 32 pixels (height x width) do not fit the model: both sides must be multiples of 8",
+        ),
         ("--image_size 0 32", "--image_size must be height and width"),
         ("--path orbt", "did you mean 'orbit'"),
         ("--frames 0", "--frames must be from 1 to 1000000"),

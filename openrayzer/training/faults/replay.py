@@ -174,7 +174,7 @@ def _tensors(result: Any) -> Iterator[Tensor]:
 def _loss(model: Model, objective: Objective, views: Views, *, step: int, dtype: torch.dtype | None) -> Tensor:
     with autocast_to(views.images.device.type, dtype):
         prediction = model(views)
-    return objective(prediction.images, views.target_images, step=step)["loss"]
+    return objective(prediction.images, views.target_images, step=step, extra=prediction.extra_losses)["loss"]
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:

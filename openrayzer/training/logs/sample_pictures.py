@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from openrayzer.data.pixels.false_colours import as_picture, colour_range
 from openrayzer.data.pixels.resizing import to_bytes
 from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.evaluation.metrics.image_metrics import psnr
-from openrayzer.types import Views
+from openrayzer.types import Prediction, Views
 
 MAX_SCENES, MAX_CONTEXT, MAX_TARGETS = 4, 4, 3
 GAP, LINE = 4, 14
@@ -19,13 +19,13 @@ TILE = 96
 TITLE_WIDTH = 480
 
 
-def draw_samples(prediction: Float[Tensor, "b vt 3 h w"], views: Views, path: Path, *, step: int) -> None:
-    """Write a picture of the first scenes of ``views``, with what the model made of their targets, to ``path``.
+def draw_samples(prediction: Prediction, views: Views, path: Path, *, step: int) -> None:
+    """Draw the first scenes of ``views`` and the model's prediction of their targets into the file ``path``.
 
-    Each scene is a row: some of its context views, then target and prediction side by side, with frame numbers and
-    PSNR above them.
+    Each scene is a row: some of its context views, then target, prediction and the prediction's maps side by side, with
+    frame numbers, PSNR and the names of the maps above them.
     """
-    quality = psnr(prediction, views.target_images)  # (b, vt)
+    quality = psnr(prediction.images.float(), views.target_images)  # (b, vt)
     rows = [_row(views, prediction, quality, scene) for scene in range(min(MAX_SCENES, len(views.scenes)))]
     width = max(TITLE_WIDTH, *(row.width for row in rows))
     picture = Image.new("RGB", (width, LINE + GAP + sum(row.height + GAP for row in rows)), "white")
@@ -35,16 +35,19 @@ def draw_samples(prediction: Float[Tensor, "b vt 3 h w"], views: Views, path: Pa
     for row in rows:
         picture.paste(row, (0, top))
         top += row.height + GAP
-    picture.save(path)
+    picture.save(path, format="png")
 
 
-def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image.Image:
+def _row(views: Views, prediction: Prediction, quality: Tensor, scene: int) -> Image.Image:
     frames = views.frames[scene].tolist()
     context, target = views.context[scene].tolist(), views.target[scene].tolist()
-    tiles = [(views.images[scene, view], f"context {frames[view]}") for view in spread(context, MAX_CONTEXT)]
+    tiles = [(to_bytes(views.images[scene, view]), f"context {frames[view]}") for view in spread(context, MAX_CONTEXT)]
+    ranges = {name: colour_range(maps[scene]) for name, maps in prediction.extra_images.items()}
     for place in spread(list(range(len(target))), MAX_TARGETS):
-        tiles.append((views.target_images[scene, place], f"target {frames[target[place]]}"))
-        tiles.append((prediction[scene, place], f"{float(quality[scene, place]):.1f} dB"))
+        tiles.append((to_bytes(views.target_images[scene, place]), f"target {frames[target[place]]}"))
+        tiles.append((to_bytes(prediction.images[scene, place]), f"{float(quality[scene, place]):.1f} dB"))
+        for name, maps in prediction.extra_images.items():
+            tiles.append((as_picture(maps[scene, place], ranges[name]), name))
     height, width = views.images.shape[-2:]
     factor = -(-TILE // width)
     height, width = height * factor, width * factor
@@ -54,6 +57,6 @@ def _row(views: Views, prediction: Tensor, quality: Tensor, scene: int) -> Image
     for number, (image, caption) in enumerate(tiles):
         left = GAP + number * (width + GAP)
         draw.text((left, LINE), caption, fill="black", font=font)
-        tile = Image.fromarray(to_bytes(image).numpy()).resize((width, height), Image.Resampling.NEAREST)
+        tile = Image.fromarray(image.numpy()).resize((width, height), Image.Resampling.NEAREST)
         row.paste(tile, (left, 2 * LINE))
     return row
