@@ -14,6 +14,7 @@ from openrayzer.settings import Experiment, TrainSettings, require_known_cameras
 from openrayzer.training.checkpointing.resuming import (
     AUTO,
     choose_start,
+    lacks_evaluation,
     leave_no_trace,
     prepare_folder,
     step_of,
@@ -23,11 +24,11 @@ from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_ba
 from openrayzer.training.engine import Engine, TrainingStopped
 from openrayzer.training.faults.bad_steps import LossWatch
 from openrayzer.training.faults.exits import leave_now, lost_process
-from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
+from openrayzer.training.faults.watchdog import Watchdog
 from openrayzer.training.initial_weights import take_initial_weights, with_origin
 from openrayzer.training.logs.console import logging_to
 from openrayzer.training.logs.meter import Meter
-from openrayzer.training.loop import Occasions, Tally, train_loop
+from openrayzer.training.loop import train_loop
 from openrayzer.training.objective import Objective
 from openrayzer.training.run_outputs import Run
 from openrayzer.types import Views
@@ -84,7 +85,10 @@ def _train(
     record = run_record(resolved, deepspeed=config, world_size=process.world_size)
     start = process.by_first(lambda: choose_start(run_folder, resume, record))
     step = process.by_first(lambda: step_of(start))
-    if step >= settings.steps:
+    evaluate_first = bool(experiment.data.test) and process.by_first(
+        lambda: lacks_evaluation(start, run_folder, settings)
+    )
+    if step >= settings.steps and not evaluate_first:
         LOG.info("already finished: %s is at step %d of %d", start, step, settings.steps)
         return 0
     weights = take_initial_weights(experiment, run_folder=run_folder, process=process) if start is None else None
@@ -92,7 +96,7 @@ def _train(
     batches = open_training_clips(experiment, process, step=step)  # before the engine: a mistake shows soonest here
     test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
-    run = Run(experiment, engine, test_clips, record=record, folder=run_folder, meter=Meter(), tally=_tally(settings))
+    run = Run(experiment, engine, test_clips, record, run_folder, Meter(), _loss_watch(settings))
     random_state.seed_all(settings.seed + 1 + process.rank)
     if start is not None:
         run.load(start)
@@ -100,30 +104,17 @@ def _train(
     objective = Objective(experiment.loss).to(process.device)
     if engine.compiled:
         objective.compile_losses()
-    process.by_first(lambda: take_over(run_folder, start, record))
+    process.by_first(lambda: take_over(run_folder, start, record, evaluated=not evaluate_first))
     run.loggers.open(run_folder, record)
     try:
         watchdog = Watchdog(process, folder=run_folder / HANG, minutes=settings.watchdog_minutes)
         with engine.precision(), watchdog:
             signal_number = train_loop(
-                engine,
+                run,
                 watchdog.watched(batches),
                 objective=objective,
-                settings=settings,
-                process=process,
-                loggers=run.loggers,
-                meter=run.meter,
-                tally=run.tally,
-                occasions=Occasions(
-                    evaluate=watchdog.during(EVALUATION, run.evaluate),
-                    picture=watchdog.during(PICTURE, run.picture),
-                    save=watchdog.during(CHECKPOINT, run.save),
-                    dump=watchdog.during(CHECKPOINT, run.dump),
-                    tend=run.checkpoints.tend,
-                    finish=watchdog.during(CHECKPOINT, run.checkpoints.finish),
-                ),
-                statistics=run.statistics,
-                difficulty=experiment.data.view_sampler.difficulty,
+                watchdog=watchdog,
+                evaluate_first=evaluate_first,
             )
     finally:
         try:
@@ -178,9 +169,8 @@ def open_test_clips(experiment: Experiment, process: Process, *, stage: int) -> 
     return clips
 
 
-def _tally(settings: TrainSettings) -> Tally:
-    rule = settings.bad_steps
-    return Tally(LossWatch(factor=rule.loss_factor, grace_steps=rule.grace_steps))
+def _loss_watch(settings: TrainSettings) -> LossWatch:
+    return LossWatch(factor=settings.bad_steps.loss_factor, grace_steps=settings.bad_steps.grace_steps)
 
 
 def _report(problems: tuple[str, ...], process: Process) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from openrayzer.training.checkpointing.zero_partition import ZeroPartition
 from openrayzer.weights.checkpoints.average import AVERAGE_FILE, pieces_of, read_shares
@@ -42,12 +43,19 @@ class WeightAverage:
 
     @contextmanager
     def in_model(self) -> Iterator[None]:
-        """The model's weights are the average inside, and what they were to the bit afterwards; on all processes."""
+        """Put the average into the model for the ``with`` block, on all processes.
+
+        Afterwards the weights are the same as before, to the bit. An error in a run of several processes leaves the
+        average in the model: the exchange is a collective operation, which the other processes may never reach.
+        """
         self._exchange()
         try:
             yield
-        finally:
-            self._exchange()
+        except Exception:
+            if dist.get_world_size() == 1:
+                self._exchange()
+            raise
+        self._exchange()
 
     def save(self, folder: Path, *, rank: int, write: Callable[[Any, Path], object] = torch.save) -> None:
         """Write this process's share into a checkpoint, as ``write`` does it."""

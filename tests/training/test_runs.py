@@ -218,7 +218,7 @@ def loading_processes() -> list[str]:
 def test_an_error_leaves_no_loading_process(train_file: Callable[..., int], tmp_path: Path, monkeypatch):
     """An exception holds what it passed through; loading processes that it held were waited for at exit, for ever."""
 
-    def lost(engine: object, batches: Iterator[Views], **rest: object) -> int:
+    def lost(training: object, batches: Iterator[Views], **rest: object) -> int:
         next(batches)
         assert loading_processes()
         raise RuntimeError("lost")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openrayzer.training.checkpointing.best_checkpoint import Best
+from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
 from openrayzer.weights.checkpoints.manifest import (
     BEST,
     LATEST,
@@ -23,6 +23,7 @@ from openrayzer.weights.checkpoints.manifest import (
     checksum,
     damage_of,
     manifests,
+    read_manifest,
 )
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ def publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
         shutil.rmtree(_put_aside(final))
     unfinished.rename(final)
     flush(final.parent)
-    _announce(final.parent / LATEST, final.name)
+    _replace(final.parent / LATEST, final.name)
 
 
 def prune(folder: Path, *, keep: int, best: Best | None) -> None:
@@ -68,7 +69,7 @@ def prune(folder: Path, *, keep: int, best: Best | None) -> None:
     try:
         chosen = best.among(manifests(folder)) if best else None  # what cannot be read is no best one
         if chosen is not None:
-            _announce(folder / BEST, chosen.name)
+            _replace(folder / BEST, chosen.name)
         elif best:
             (folder / BEST).unlink(missing_ok=True)
         for path in checkpoints_in(folder)[:-keep]:
@@ -76,6 +77,17 @@ def prune(folder: Path, *, keep: int, best: Best | None) -> None:
                 shutil.rmtree(_put_aside(path))
     except OSError as error:
         LOG.warning("%s: old checkpoints could not be removed: %s", folder, error)
+
+
+def add_metrics(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
+    """Write the metrics of a finished checkpoint into its manifest. A kill leaves the manifest before or after it.
+
+    Raises:
+        OSError: the manifest cannot be written.
+        InputError: the checkpoint has no readable manifest.
+    """
+    manifest = read_manifest(checkpoint) | {METRICS: dict(metrics)}
+    _replace(checkpoint / MANIFEST, json.dumps(manifest, indent=1))
 
 
 def write_text(file: Path, text: str) -> None:
@@ -108,9 +120,9 @@ def _see(folder: Path, files: Iterable[str]) -> None:
         time.sleep(0.2)
 
 
-def _announce(file: Path, name: str) -> None:
+def _replace(file: Path, text: str) -> None:
     unfinished = file.with_name(f"{file.name}.tmp")
-    write_text(unfinished, name)
+    write_text(unfinished, text)
     unfinished.replace(file)
     with suppress(OSError):  # it is there; only a power cut could take it back
         flush(file.parent)

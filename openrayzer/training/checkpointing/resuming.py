@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.writing import whole_file
+from openrayzer.settings import TrainSettings
+from openrayzer.training.checkpointing.best_checkpoint import METRICS as MEASURED
 from openrayzer.weights.checkpoints.manifest import MANIFEST, damage_of, newest_good, read_manifest
 from openrayzer.weights.run_layout import CHECKPOINTS, EXPERIMENT, LOG_FILE, METRICS, STATISTICS
 from openrayzer.weights.run_record import differences, read_record
@@ -78,8 +81,24 @@ def step_of(start: Path | None) -> int:
     return int(read_manifest(start)["step"]) if start else 0
 
 
-def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any]) -> None:
-    """Write experiment.json, and put aside what the folder holds of steps after ``start``.
+def lacks_evaluation(start: Path | None, run_folder: Path, settings: TrainSettings) -> bool:
+    """Whether the run ended between the checkpoint ``start`` and the evaluation that was due at its step."""
+    if start is None or start.parent.resolve() != (run_folder / CHECKPOINTS).resolve():
+        return False
+    manifest, every = read_manifest(start), settings.evaluate_every
+    step = int(manifest["step"])
+    due = step == settings.steps or (every > 0 and step % every == 0)
+    return due and manifest.get(MEASURED) == {}
+
+
+def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any], *, evaluated: bool = True) -> None:
+    """Write experiment.json, and remove from the folder the traces of steps that will be made again.
+
+    Args:
+        run_folder: where the run is written.
+        start: the checkpoint from which the run goes on.
+        record: of the run.
+        evaluated: False if the evaluation of ``start`` will be made again.
 
     Raises:
         InputError: the folder cannot be written.
@@ -88,9 +107,10 @@ def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any]) -
     try:
         if start and start.parent.resolve() == here.resolve():
             _abandon_later(here, step)
-        _replace(run_folder / EXPERIMENT, json.dumps(record, indent=2, default=str))
+        with whole_file(run_folder / EXPERIMENT, flush=False) as temporary:
+            temporary.write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
         for lines in (METRICS, STATISTICS):
-            _forget_after(run_folder / lines, step)
+            _forget_after(run_folder / lines, step, evaluated=evaluated)
     except OSError as error:
         raise InputError(f"--output {run_folder}: cannot be written: {error.strerror or error}") from error
 
@@ -137,26 +157,20 @@ def _abandon_later(folder: Path, step: int) -> None:
             path.rename(target)
 
 
-def _forget_after(metrics: Path, step: int) -> None:
-    """Drop lines of steps that are about to be made again, and a half line of a run that was killed."""
+def _forget_after(metrics: Path, step: int, *, evaluated: bool) -> None:
+    """Drop the lines of steps and evaluations that will be made again, and a half line of a run that was killed."""
     if not metrics.exists():
         return
     kept = []
     for line in metrics.read_text(encoding="utf-8").splitlines(keepends=True):
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            values = json.loads(line)
+            again = values["step"] > step or (
+                values["step"] == step and not evaluated and values.get("split", "train") != "train"
+            )
         except (ValueError, KeyError, TypeError):
             continue
-    _replace(metrics, "".join(kept))
-
-
-def _replace(file: Path, text: str) -> None:
-    """All of it or nothing: what cannot be written leaves the file as it was."""
-    unfinished = file.with_suffix(".tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(file)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+        if not again:
+            kept.append(line)
+    with whole_file(metrics, flush=False) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")

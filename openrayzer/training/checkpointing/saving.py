@@ -23,11 +23,12 @@ from typing import Any
 import torch
 
 from openrayzer.interfaces import InputError
+from openrayzer.training.checkpointing import publishing
 from openrayzer.training.checkpointing.background import Background
 from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
 from openrayzer.training.checkpointing.publishing import Files, describe, flush, prune, publish, write_text
 from openrayzer.training.engine import Engine
-from openrayzer.weights.checkpoints.manifest import FORMAT, checkpoint_name, rank_file
+from openrayzer.weights.checkpoints.manifest import FORMAT, MANIFEST, checkpoint_name, rank_file
 from openrayzer.weights.run_layout import EXPERIMENT
 
 LOG = logging.getLogger(__name__)
@@ -101,7 +102,10 @@ class CheckpointWriter:
         folder: the run's ``checkpoints``, which all processes must see.
         experiment: the resolved experiment and what the run was started with.
         keep: how many of the newest stay.
-        best: what is best; the best stays, too.
+        best: decides which checkpoint is the best; that one is kept as well.
+
+    Attributes:
+        step: of the newest checkpoint of this run; -1 before there is one.
     """
 
     def __init__(
@@ -111,6 +115,12 @@ class CheckpointWriter:
         self._experiment, self._keep, self._best = experiment, keep, best
         self._background = Background()
         self._pending: _Pending | None = None
+        self.step = -1
+
+    def loaded(self, path: Path) -> None:
+        """Note that the run goes on from a checkpoint."""
+        if path.parent.resolve() == self._folder.resolve():
+            self.step = self._engine.steps
 
     def save(self, *, state: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
         """Write the files of a checkpoint; when it returns, training may go on.
@@ -145,10 +155,32 @@ class CheckpointWriter:
             if engine.average is not None:
                 engine.average.save(unfinished, rank=self._process.rank, write=files.write)
             self._process.by_all(_explaining(self._folder, name, files.check))
+        self.step = engine.steps
         pending = _Pending(self._folder / name, unfinished, files.names, manifest, begun)
         pending.stall = time.perf_counter() - begun
         self._pending = pending
         self._background.begin(_explaining(self._folder, name, partial(_flush_own, pending)))
+
+    def add_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add the evaluation of the newest checkpoint to its manifest, and keep the checkpoint if it is the best.
+
+        Raises:
+            InputError: it could not be written, on all processes.
+        """
+        self.finish()
+        checkpoint = self._folder / checkpoint_name(self.step)
+
+        def add() -> None:
+            try:
+                publishing.add_metrics(checkpoint, metrics)
+            except OSError as error:
+                raise InputError(
+                    f"the metrics of {checkpoint} could not be written to its {MANIFEST}: {error}. The checkpoint is "
+                    "good: free some space, or make the folder writable, and start the same command again"
+                ) from error
+            prune(self._folder, keep=self._keep, best=self._best)
+
+        self._process.by_first(add)
 
     def tend(self) -> None:
         """Go on with a checkpoint as far as that needs no waiting; after every step.

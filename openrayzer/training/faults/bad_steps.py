@@ -73,7 +73,7 @@ class LossWatch:
 
 
 @dataclass(frozen=True)
-class Trace:
+class StepRecord:
     """What one process did in one optimizer step.
 
     Attributes:
@@ -89,15 +89,15 @@ class Trace:
     random: Mapping[str, Any]
 
 
-def report(engine: Engine, trace: Trace) -> None:
+def report(engine: Engine, made: StepRecord) -> None:
     """Log a skipped step with the scenes of all its micro-batches on all processes, which must all call this."""
-    everywhere = engine.process.gather([scene for views in trace.micro_batches for scene in views.scenes])
+    everywhere = engine.process.gather([scene for views in made.micro_batches for scene in views.scenes])
     if engine.process.is_first:
         scenes = ", ".join(scene for one in everywhere for scene in one)
         LOG.warning("step %d skipped: %s; its scenes: %s", engine.steps, engine.why_skipped, scenes)
 
 
-def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str, Any]) -> None:
+def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[str, Any]) -> None:
     """Write what is needed to make a skipped step again; all processes must call this. What fails is a warning.
 
     A step that was kept before stays as it is, and no more than ``MOST`` are kept.
@@ -108,12 +108,12 @@ def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str,
         run_folder: gets ``bad_steps/step_...``, by the number of the step counted from 1.
         record: what experiment.json holds.
     """
-    process, final = engine.process, run_folder / BAD_STEPS / f"step_{trace.step + 1:08d}"
+    process, final = engine.process, run_folder / BAD_STEPS / f"step_{made.step + 1:08d}"
     unfinished = final.with_name(f"{final.name}.tmp")
-    losses = [float(loss) for loss in trace.losses]
+    losses = [float(loss) for loss in made.losses]
     all_losses = [loss for one in process.gather(losses) for loss in one]
     facts = {
-        "step": trace.step,
+        "step": made.step,
         "world_size": process.world_size,
         "reason": engine.why_skipped,
         "loss": sum(all_losses) / len(all_losses),
@@ -121,8 +121,8 @@ def dump(engine: Engine, trace: Trace, *, run_folder: Path, record: Mapping[str,
     }
 
     def write_own() -> None:
-        micro_batches = [_plain(views.to("cpu")) for views in trace.micro_batches]
-        content = {"micro_batches": micro_batches, "random": dict(trace.random), "losses": losses}
+        micro_batches = [_plain(views.to("cpu")) for views in made.micro_batches]
+        content = {"micro_batches": micro_batches, "random": dict(made.random), "losses": losses}
         torch.save(content, unfinished / rank_file(process.rank))
 
     def finish() -> None:

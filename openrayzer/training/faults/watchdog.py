@@ -13,12 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch.distributed as dist
 
@@ -131,18 +131,15 @@ class Watchdog:
             self._at(after)
             yield batch
 
-    def during(self, phase: str, function: Callable[..., T]) -> Callable[..., T]:
-        """``function``, with a phase of its own."""
-
-        def watched(*arguments: Any, **named: Any) -> T:
-            before = self._phase
-            self._at(phase)
-            try:
-                return function(*arguments, **named)
-            finally:
-                self._at(before)
-
-        return watched
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Watch the ``with`` block as a phase of its own."""
+        before = self._phase
+        self._at(phase)
+        try:
+            yield
+        finally:
+            self._at(before)
 
     def _at(self, phase: str) -> None:
         self._phase, self._since = phase, time.monotonic()

@@ -15,7 +15,7 @@ from openrayzer.training.logs.loggers import Jsonl
 Numbers = dict[str, float]
 
 
-class Spread:
+class ValueSummary:
     """Root mean square, largest magnitude and number of values that are not finite, of many tensors of one module."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Statistics:
 
     def __init__(self, engine: Engine, logger: Jsonl | None) -> None:
         self._engine, self._logger = engine, logger
-        self._activations: dict[str, Spread] = {}
+        self._activations: dict[str, ValueSummary] = {}
         self._line: dict[str, Any] = {}
 
     @contextmanager
@@ -74,17 +74,17 @@ class Statistics:
         """Between the last backward pass and the step; all processes must call this."""
         from deepspeed.utils import safe_get_full_grad
 
-        gradients: dict[str, Spread] = {}
+        gradients: dict[str, ValueSummary] = {}
         for name, weight in self._engine.model.named_parameters():
             gradient = safe_get_full_grad(weight) if weight.requires_grad else None
             if gradient is not None:
-                gradients.setdefault(_module_of(name), Spread()).add(gradient)
-        weights: dict[str, Spread] = {}
+                gradients.setdefault(_module_of(name), ValueSummary()).add(gradient)
+        weights: dict[str, ValueSummary] = {}
         partition = self._engine.partition
         for stretches, flat in zip(partition.layout(), partition.weights, strict=True):
             for stretch in stretches:
                 name = _module_of(stretch.name.removeprefix("model."))
-                weights.setdefault(name, Spread()).add(flat.narrow(0, stretch.offset, stretch.numel))
+                weights.setdefault(name, ValueSummary()).add(flat.narrow(0, stretch.offset, stretch.numel))
         self._line = {"step": self._engine.steps + 1, "gradients": _table([_numbers(gradients)])}
         self._line["weights"] = _table(self._engine.process.gather(_numbers(weights)))
 
@@ -92,7 +92,7 @@ class Statistics:
         def count(module: nn.Module, given: Any, result: Any) -> None:
             for value in result if isinstance(result, tuple) else (result,):
                 if isinstance(value, Tensor) and value.is_floating_point():
-                    self._activations.setdefault(name, Spread()).add(value)
+                    self._activations.setdefault(name, ValueSummary()).add(value)
 
         return count
 
@@ -106,8 +106,8 @@ def _module_of(weight: str) -> str:
     return weight.rpartition(".")[0]
 
 
-def _numbers(spreads: Mapping[str, Spread]) -> dict[str, list[float]]:
-    return {name: spread.numbers() for name, spread in spreads.items()}
+def _numbers(summaries: Mapping[str, ValueSummary]) -> dict[str, list[float]]:
+    return {name: summary.numbers() for name, summary in summaries.items()}
 
 
 def _table(parts: list[dict[str, list[float]]]) -> dict[str, Numbers]:

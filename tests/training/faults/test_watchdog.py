@@ -92,7 +92,8 @@ def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, patience: float):
         batches = dog.watched(slow())
         for _ in range(2):
             next(batches)
-        dog.during(EVALUATION, time.sleep)(1.5)
+        with dog.during(EVALUATION):
+            time.sleep(1.5)
         time.sleep(0.1)
     assert not door.left.is_set()
     assert not (tmp_path / "hang").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from openrayzer.training.logs.module_statistics import Spread
+from openrayzer.training.logs.module_statistics import ValueSummary
 from openrayzer.weights.finding import find_weights, load_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -57,6 +57,6 @@ def test_what_is_not_finite_is_counted(train: Train, tmp_path: Path):
 def test_one_among_millions_is_counted():
     values = torch.zeros(2**24 + 1)
     values[7] = float("nan")
-    spread = Spread()
-    spread.add(values)
-    assert spread.numbers() == [0.0, 2.0**24, 0.0, 1.0]
+    summary = ValueSummary()
+    summary.add(values)
+    assert summary.numbers() == [0.0, 2.0**24, 0.0, 1.0]
