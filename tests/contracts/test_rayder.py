@@ -286,7 +286,7 @@ def test_a_head_of_another_width_is_refused_by_name(small):
 
 def test_image_sizes_that_are_no_multiple_of_the_stride_are_refused(small):
     model = rayder(small)
-    with pytest.raises(InputError, match="17 x 24 pixels .* multiples of 8, e.g. 16 24"):
+    with pytest.raises(InputError, match=r"17 x 24 pixels .* multiples of 8, e.g. 16 24"):
         model.estimate(torch.rand(1, 2, 3, 17, 24))
 
 
