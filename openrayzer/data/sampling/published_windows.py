@@ -14,7 +14,7 @@ Name = Literal[
 
 
 @dataclass(frozen=True)
-class Schedule:
+class PublishedDistances:
     """Distances in frames from first to last view, shortest and longest; None: as short as the views allow."""
 
     start: tuple[int | None, int]
@@ -22,15 +22,15 @@ class Schedule:
     steps: int | None
 
 
-SCHEDULES: dict[Name, Schedule] = {
-    "rayzer_dl3dv": Schedule((48, 64), (64, 96), 30_000),
-    "rayzer_re10k": Schedule((96, 128), (128, 192), None),
-    "rayzer_objaverse": Schedule((24, 32), (48, 65), None),
-    "xfactor_re10k": Schedule((None, 40), (None, 100), 50_000),
-    "xfactor_dl3dv": Schedule((None, 5), (None, 10), 50_000),
-    "xfactor_mvimgnet": Schedule((None, 5), (None, 10), 50_000),
-    "xfactor_co3d": Schedule((None, 9), (None, 20), 50_000),
-    "pixelsplat_re10k": Schedule((25, 25), (25, 45), 150_000),
+PUBLISHED: dict[Name, PublishedDistances] = {
+    "rayzer_dl3dv": PublishedDistances((48, 64), (64, 96), 30_000),
+    "rayzer_re10k": PublishedDistances((96, 128), (128, 192), None),
+    "rayzer_objaverse": PublishedDistances((24, 32), (48, 65), None),
+    "xfactor_re10k": PublishedDistances((None, 40), (None, 100), 50_000),
+    "xfactor_dl3dv": PublishedDistances((None, 5), (None, 10), 50_000),
+    "xfactor_mvimgnet": PublishedDistances((None, 5), (None, 10), 50_000),
+    "xfactor_co3d": PublishedDistances((None, 9), (None, 20), 50_000),
+    "pixelsplat_re10k": PublishedDistances((25, 25), (25, 45), 150_000),
 }
 
 
@@ -72,7 +72,7 @@ class PublishedWindows(WindowCurriculum):
         split: Split = "rayzer",
         order: Order = "temporal",
     ) -> None:
-        published = SCHEDULES[schedule]
+        published = PUBLISHED[schedule]
         steps = published.steps if curriculum_steps is None else curriculum_steps
         if steps is None:
             raise InputError(f"the paper of {schedule} states no number of steps; give curriculum_steps")

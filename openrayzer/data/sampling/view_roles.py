@@ -17,7 +17,7 @@ Order = Literal["temporal", "shuffled"]
 
 
 @dataclass(frozen=True)
-class Counts:
+class ViewCounts:
     """Numbers of context views, of target views, and of those that are both."""
 
     context: int
@@ -71,27 +71,27 @@ class Roles:
             raise InputError("split 'lvsm' makes both ends context, so num_context must be 2 or more")
 
     @property
-    def smallest(self) -> Counts:
+    def smallest(self) -> ViewCounts:
         """The least numbers that may be drawn."""
-        return Counts(bounds(self.num_context)[0], bounds(self.num_target)[0])
+        return ViewCounts(bounds(self.num_context)[0], bounds(self.num_target)[0])
 
     @property
-    def largest(self) -> Counts:
+    def largest(self) -> ViewCounts:
         """The greatest numbers that may be drawn."""
-        return Counts(bounds(self.num_context)[1], bounds(self.num_target)[1])
+        return ViewCounts(bounds(self.num_context)[1], bounds(self.num_target)[1])
 
     @property
     def fixed(self) -> bool:
         """Whether there is nothing to draw."""
         return self.smallest == self.largest and (self.split != "lvsm" or self.shared is not None)
 
-    def draw(self, generator: np.random.Generator) -> Counts:
+    def draw(self, generator: np.random.Generator) -> ViewCounts:
         """Numbers for one clip; draws nothing where they are fixed."""
         if self.fixed:
             return replace(self.smallest, shared=self.shared or 0)
         context, target = (_draw(numbers, generator) for numbers in (self.num_context, self.num_target))
         shared = int(generator.hypergeometric(context, target, target)) if self.split == "lvsm" else 0
-        return Counts(context, target, shared)
+        return ViewCounts(context, target, shared)
 
     def for_step(self, generator: np.random.Generator) -> "Roles":
         """The same rule with numbers fixed; itself where they are."""
@@ -101,7 +101,7 @@ class Roles:
         return replace(self, num_context=counts.context, num_target=counts.target, shared=counts.shared)
 
     def assign(
-        self, ends: Sequence[int] | np.ndarray, inner: np.ndarray, counts: Counts, generator: np.random.Generator
+        self, ends: Sequence[int] | np.ndarray, inner: np.ndarray, counts: ViewCounts, generator: np.random.Generator
     ) -> ViewChoice:
         """A clip of ``counts.views`` frames.
 

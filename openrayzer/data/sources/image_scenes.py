@@ -10,7 +10,7 @@ import numpy as np
 from openrayzer.data.pixels.decoding import ImageError, decode_image, image_size
 from openrayzer.data.pixels.lens_distortion import Lens, LensError, undistort
 from openrayzer.data.pixels.scaled_decoding import wanted_size
-from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneTable
+from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.stated_cameras import pose_faults
 from openrayzer.interfaces import Frames
 from openrayzer.machine.plain_files import FileError, file_state, read_plain_file
@@ -23,7 +23,7 @@ Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
-class ImageScene(SceneTable):
+class ImageScene(SceneContents):
     """One scene.
 
     Attributes:

@@ -18,7 +18,7 @@ _SCAN_THREADS = 8
 _NAMED = 5  # faults that one message spells out
 
 
-class SceneTable(ABC):
+class SceneContents(ABC):
     """What is known of one scene.
 
     Attributes:
@@ -35,10 +35,10 @@ class SceneTable(ABC):
         """Length of the original sequence, missing frames included."""
 
 
-Table = TypeVar("Table", bound=SceneTable)
+Contents = TypeVar("Contents", bound=SceneContents)
 
 
-class LazyScenes(Dataset, Generic[Table]):
+class LazyScenes(Dataset, Generic[Contents]):
     """A source whose scenes are files or folders below one root.
 
     Opening looks for the scenes, then into each, unless there are more than ``scan_limit``: then a scene is looked
@@ -63,7 +63,7 @@ class LazyScenes(Dataset, Generic[Table]):
         self._keys: list[str] = []
         self._places: list[str] = []
         self._num_frames: list[int] = []  # -1 until the scene has been looked into
-        self._tables: OrderedDict[int, Table] = OrderedDict()
+        self._tables: OrderedDict[int, Contents] = OrderedDict()
 
     @abstractmethod
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
@@ -74,7 +74,7 @@ class LazyScenes(Dataset, Generic[Table]):
         """
 
     @abstractmethod
-    def load(self, place: Path) -> Table:
+    def load(self, place: Path) -> Contents:
         """What is in a scene.
 
         Raises:
@@ -96,7 +96,7 @@ class LazyScenes(Dataset, Generic[Table]):
                 found[key] = place
         if self.scenes is not None:
             found = _chosen(found, self.scenes, problems)
-        looked: dict[str, Table] = {}
+        looked: dict[str, Contents] = {}
         faults = dict.fromkeys(found, -1)
         if len(found) <= self.scan_limit:
             faults = self._look_into(found, problems, looked)
@@ -121,7 +121,7 @@ class LazyScenes(Dataset, Generic[Table]):
             self._num_frames[scene] = self.table(scene).num_frames
         return self._num_frames[scene]
 
-    def table(self, scene: int) -> Table:
+    def table(self, scene: int) -> Contents:
         """What is in a scene, read now unless it was read lately.
 
         Raises:
@@ -165,7 +165,7 @@ class LazyScenes(Dataset, Generic[Table]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
 
-    def _look_into(self, found: Mapping[str, Path], problems: list[str], kept: dict[str, Table]) -> dict[str, int]:
+    def _look_into(self, found: Mapping[str, Path], problems: list[str], kept: dict[str, Contents]) -> dict[str, int]:
         """Number of frames of every scene, 0 for those that cannot be used; tables go to ``kept`` if they stay."""
         look = partial(self._num_frames_and_problem, kept=kept)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
@@ -173,7 +173,7 @@ class LazyScenes(Dataset, Generic[Table]):
         problems += [problem for _, problem in looked.values() if problem]
         return {key: num_frames for key, (num_frames, _) in looked.items()}
 
-    def _num_frames_and_problem(self, key: str, place: Path, *, kept: dict[str, Table]) -> tuple[int, str]:
+    def _num_frames_and_problem(self, key: str, place: Path, *, kept: dict[str, Contents]) -> tuple[int, str]:
         try:
             table = self.load(place)
         except FileError as error:

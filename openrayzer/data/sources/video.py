@@ -10,7 +10,7 @@ import numpy as np
 
 from openrayzer.data.origins import Origin
 from openrayzer.data.scene_names import relative_key
-from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneTable
+from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
 from openrayzer.machine.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 
 
 @dataclass(frozen=True)
-class VideoScene(SceneTable):
+class VideoScene(SceneContents):
     """One video: all its frames, and the times of those that count."""
 
     index: VideoIndex

@@ -54,7 +54,7 @@ class FilmSettings:
 
 
 @dataclass(frozen=True)
-class Clip:
+class FilmPlan:
     """A room and how it is filmed.
 
     Attributes:
@@ -67,7 +67,7 @@ class Clip:
     intrinsics: Float[np.ndarray, " 4"]
 
 
-def make_clip(settings: FilmSettings, number: int) -> Clip:
+def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
     """Room ``number`` and its cameras; depends on the seed and the number only, not on how many rooms there are."""
     generator = np.random.default_rng((settings.seed, number))
     height, width = settings.image_size
@@ -83,7 +83,7 @@ def make_clip(settings: FilmSettings, number: int) -> Clip:
                 num_frames=settings.num_frames,
                 motion=settings.motion,
             )
-            return Clip(room, c2w, intrinsics)
+            return FilmPlan(room, c2w, intrinsics)
         except NoPathError:
             logger.debug("synthetic rooms: room %d is too full, furnishing another", number)
     raise NoPathError(f"no room with a free path of {settings.num_frames} frames at motion {settings.motion}")
@@ -91,7 +91,7 @@ def make_clip(settings: FilmSettings, number: int) -> Clip:
 
 def film(settings: FilmSettings, number: int) -> ChunkScene:
     """Room ``number`` as a scene ready to be stored."""
-    clip = make_clip(settings, number)
+    clip = plan_film(settings, number)
     images = [_jpeg(clip.room.view(pose, clip.intrinsics, size=settings.image_size)) for pose in clip.c2w]
     count = settings.num_frames
     return ChunkScene(

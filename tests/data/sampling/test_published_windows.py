@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from openrayzer.composer import construct, plan
-from openrayzer.data.sampling.published_windows import SCHEDULES, Name, PublishedWindows
+from openrayzer.data.sampling.published_windows import PUBLISHED, Name, PublishedWindows
 from openrayzer.interfaces import REGISTRIES, InputError, ViewSampler
 
 
 def test_every_name_has_a_schedule():
-    assert set(get_args(Name)) == set(SCHEDULES)
+    assert set(get_args(Name)) == set(PUBLISHED)
 
 
-@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+@pytest.mark.parametrize("schedule", sorted(PUBLISHED))
 def test_schedule_grows_from_its_start_to_its_end_and_gives_clips(schedule):
-    published = SCHEDULES[schedule]
+    published = PUBLISHED[schedule]
     sampler = PublishedWindows(schedule=schedule, num_context=2, num_target=3, curriculum_steps=1000)
     for step, (shortest, longest) in ((0, published.start), (1000, published.end), (9999, published.end)):
         assert sampler.distances(step) == (4 if shortest is None else shortest, longest)

@@ -16,7 +16,7 @@ import torch
 from openrayzer.data.sources import synthetic
 from openrayzer.data.sources.synthetic import MANIFEST_NAME, SyntheticRooms
 from openrayzer.data.synthetic_rooms import scenes as room_scenes
-from openrayzer.data.synthetic_rooms.scenes import FilmSettings, film, make_clip, write_rooms
+from openrayzer.data.synthetic_rooms.scenes import FilmSettings, film, plan_film, write_rooms
 from openrayzer.interfaces import DATASETS, InputError
 
 SMALL = {"num_train": 2, "num_test": 1, "num_frames": 3, "image_size": (16, 24)}
@@ -46,7 +46,7 @@ def test_it_is_registered_and_reads_back_what_was_filmed(tmp_path):
     assert dataset.posed
     assert dataset.problems == ()
     frames = dataset.read(1, [2, 0])
-    clip = make_clip(dataset.settings, 1)
+    clip = plan_film(dataset.settings, 1)
     np.testing.assert_allclose(frames.c2w, clip.c2w[[2, 0]], atol=1e-5)
     np.testing.assert_allclose(frames.intrinsics[0], clip.intrinsics, atol=1e-6)
     exact = clip.room.view(clip.c2w[2], clip.intrinsics, size=(16, 24))
@@ -56,7 +56,7 @@ def test_it_is_registered_and_reads_back_what_was_filmed(tmp_path):
 
 def test_pixels_are_square_in_images_of_any_shape():
     for size in ((16, 24), (24, 16)):
-        fx, fy, cx, cy = make_clip(FilmSettings(1, 1, 2, size, 1.0, 0), 0).intrinsics
+        fx, fy, cx, cy = plan_film(FilmSettings(1, 1, 2, size, 1.0, 0), 0).intrinsics
         assert fx * size[1] == pytest.approx(fy * size[0])
         assert (cx, cy) == (0.5, 0.5)
 

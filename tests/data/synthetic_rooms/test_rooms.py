@@ -8,7 +8,7 @@ from openrayzer.data.synthetic_rooms.atlas import build_atlas
 from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
 from openrayzer.data.synthetic_rooms.lighting import Light, bake
 from openrayzer.data.synthetic_rooms.renderer import Hits, trace
-from openrayzer.data.synthetic_rooms.scenes import Clip, FilmSettings, make_clip
+from openrayzer.data.synthetic_rooms.scenes import FilmPlan, FilmSettings, plan_film
 from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
 from openrayzer.data.synthetic_rooms.textures import SIZE, TEXTURES, TILED, hsv
 from openrayzer.geometry.rays import project, ray_directions
@@ -18,20 +18,20 @@ SETTINGS = FilmSettings(num_train=4, num_test=2, num_frames=12, image_size=(72, 
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
-    return make_clip(SETTINGS, 0)
+def clip() -> FilmPlan:
+    return plan_film(SETTINGS, 0)
 
 
-def hits_of(clip: Clip, frame: int, size: tuple[int, int] = SETTINGS.image_size) -> Hits:
+def hits_of(clip: FilmPlan, frame: int, size: tuple[int, int] = SETTINGS.image_size) -> Hits:
     return trace(clip.room.surfaces, clip.c2w[frame], clip.intrinsics, size=size)
 
 
-def cameras_of(clip: Clip, frame: int) -> Cameras:
+def cameras_of(clip: FilmPlan, frame: int) -> Cameras:
     c2w, intrinsics = torch.from_numpy(clip.c2w[frame]), torch.from_numpy(clip.intrinsics)
     return Cameras(c2w[None, None].float(), intrinsics[None, None].float())
 
 
-def points_of(clip: Clip, frame: int, hits: Hits) -> np.ndarray:
+def points_of(clip: FilmPlan, frame: int, hits: Hits) -> np.ndarray:
     """World points (h, w, 3) that a view sees, by the rays of the geometry package."""
     height, width = hits.surface.shape
     rays = ray_directions(cameras_of(clip, frame), (height, width))[0, 0].permute(1, 2, 0).numpy()
@@ -39,7 +39,7 @@ def points_of(clip: Clip, frame: int, hits: Hits) -> np.ndarray:
     return clip.c2w[frame, :3, 3] + rays / (along * hits.inverse_depth)[..., None]
 
 
-def land(clip: Clip, points: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def land(clip: FilmPlan, points: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fractions of the image (n, 2) where a view sees points (n, 3), their depths, and whether they are inside."""
     at = project(torch.from_numpy(points[None, None]).float(), cameras_of(clip, frame))[0, 0].numpy()
     depth = (points - clip.c2w[frame, :3, 3]) @ clip.c2w[frame, :3, 2]
@@ -67,7 +67,7 @@ def test_hits_lie_on_the_surfaces_they_name(clip):
     assert seen == {RECTANGLE, ELLIPSE, SPHERE, CYLINDER}
 
 
-def one_ray(clip: Clip, frame: int, at: np.ndarray) -> float:
+def one_ray(clip: FilmPlan, frame: int, at: np.ndarray) -> float:
     """Depth that a view meets exactly at ``at``, a fraction of the image: a picture of one pixel, moved there."""
     intrinsics = clip.intrinsics.copy()
     intrinsics[2:] += 0.5 - at
@@ -144,10 +144,10 @@ def test_a_room_without_space_has_no_path():
 
 def test_rooms_repeat_by_seed_and_number_only(clip):
     more = FilmSettings(num_train=900, num_test=5, num_frames=12, image_size=(72, 96), motion=1.0, seed=0)
-    again = make_clip(more, 0)
+    again = plan_film(more, 0)
     picture = clip.room.view(clip.c2w[3], clip.intrinsics, size=(72, 96))
     np.testing.assert_array_equal(picture, again.room.view(again.c2w[3], again.intrinsics, size=(72, 96)))
-    for other in (make_clip(SETTINGS, 5), make_clip(FilmSettings(4, 2, 12, (72, 96), 1.0, 1), 0)):
+    for other in (plan_film(SETTINGS, 5), plan_film(FilmSettings(4, 2, 12, (72, 96), 1.0, 1), 0)):
         assert other.c2w.shape == clip.c2w.shape
         assert not np.allclose(other.c2w, clip.c2w)
         assert len(other.room.surfaces) != len(clip.room.surfaces)
@@ -155,7 +155,7 @@ def test_rooms_repeat_by_seed_and_number_only(clip):
 
 def test_pictures_show_a_room_and_not_a_blank_wall():
     for number in range(3):
-        film = make_clip(SETTINGS, number)
+        film = plan_film(SETTINGS, number)
         picture = film.room.view(film.c2w[0], film.intrinsics, size=(72, 96))
         assert picture.shape == (72, 96, 3)
         assert picture.std(axis=(0, 1)).mean() > 15
