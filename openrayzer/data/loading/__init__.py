@@ -1,1 +1,1 @@
-"""From scenes to batches: order, clips, workers, cache, retries."""
+"""From scenes to batches: the order of clips, clips, worker processes, the frame cache, retries."""

@@ -1,4 +1,4 @@
-"""Which scene is seen when: a pure function of a seed and a position, so that a run resumes where it was."""
+"""Order of training clips: a pure function of a seed and a position, so that a resumed run continues the same order."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -6,7 +6,7 @@ from hashlib import sha256
 import numpy as np
 
 _MIXED_EPOCH = 1000
-"""Shortest epoch of several sources, so that weights are kept to a tenth of a percent with few scenes, too."""
+"""Shortest epoch of several sources, in clips. It keeps the shares within 0.1 % even with few scenes."""
 
 _ARRANGEMENT, _PERMUTATION, _VIEWS, _KEY, _STEP, _AUGMENTATION = range(6)  # branches of a seed
 
@@ -14,14 +14,15 @@ _ARRANGEMENT, _PERMUTATION, _VIEWS, _KEY, _STEP, _AUGMENTATION = range(6)  # bra
 class ClipOrder:
     """An endless order of scenes from several sources.
 
-    An epoch of one source shows every scene once. An epoch of several has as many clips as there are scenes (1000 at
-    least), shared by weight, one clip per source at least, in random order; within each source, every scene is seen
-    before any is seen again. Epochs and passes are shuffled anew each time.
+    An epoch of one source shows every scene once. An epoch of several sources has one clip per scene, but at least
+    1000 clips; their weights divide the clips, at least one for each source, and the sources alternate randomly.
+    Within a source, every scene is seen before any scene is seen again. Every epoch and every pass over a source is
+    shuffled anew.
 
     Args:
-        sizes: scenes of each source.
-        weights: share of each source, relative to the others.
-        seed: of all shuffles.
+        sizes: number of scenes of each source.
+        weights: relative share of clips of each source.
+        seed: seed of all shuffles.
     """
 
     def __init__(self, sizes: Sequence[int], *, weights: Sequence[float], seed: int) -> None:
@@ -33,11 +34,11 @@ class ClipOrder:
 
     @property
     def epoch_size(self) -> int:
-        """Clips of one epoch."""
+        """Number of clips of one epoch."""
         return int(self.quotas.sum())
 
     def scene(self, position: int) -> tuple[int, int]:
-        """Source and scene of the clip at ``position``, counted from 0 over all ranks and epochs."""
+        """Numbers of the source and the scene of the clip at ``position``, counted from 0 over all ranks and epochs."""
         epoch, slot = divmod(position, self.epoch_size)
         sources, ranks = self._arrangement(epoch)
         source = int(sources[slot])
@@ -45,19 +46,19 @@ class ClipOrder:
         return source, int(self._permutation(source, cycle)[place])
 
     def generator(self, position: int, attempt: int) -> np.random.Generator:
-        """Randomness for the choice of views at ``position``."""
+        """Generator for the choice of views at ``position``."""
         return _generator(self.seed, _VIEWS, position, attempt)
 
     def augmentation_generator(self, position: int, attempt: int, number: int) -> np.random.Generator:
-        """Randomness for augmentation ``number`` of the list at ``position``."""
+        """Generator for augmentation ``number`` of the list at ``position``."""
         return _generator(self.seed, _AUGMENTATION, position, attempt, number)
 
     def step_generator(self, step: int) -> np.random.Generator:
-        """Randomness that all clips of one optimizer step share."""
+        """Generator that all clips of one optimizer step share."""
         return _generator(self.seed, _STEP, step)
 
     def _arrangement(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The source of each slot of an epoch, and how many slots of the same source come before it."""
+        """Source of each clip of an epoch, and the number of earlier clips of the same source."""
         if epoch not in self._arrangements:
             sources = np.repeat(np.arange(len(self.sizes), dtype=np.int32), self.quotas)
             sources = _generator(self.seed, _ARRANGEMENT, epoch).permutation(sources)
@@ -76,7 +77,7 @@ class ClipOrder:
 
 
 def scene_generator(seed: int, key: str) -> np.random.Generator:
-    """Randomness that depends on a seed and a scene's name only."""
+    """Generator that depends only on a seed and a scene's name."""
     digest = sha256(key.encode("utf-8", "surrogatepass")).digest()
     return _generator(seed, _KEY, int.from_bytes(digest[:16], "little"))
 

@@ -1,7 +1,8 @@
 """One clip from a scene, and a batch from clips.
 
-Images stay as they were decoded, (h, w, 3) uint8, for as long as nobody changes them: a quarter of the memory to write,
-to hand from a loading process to the one that trains, and to copy to a GPU. ``LoadedViews.views`` converts them there.
+Images that no augmentation changes stay (h, w, 3) uint8, as they were decoded. They need a quarter of the memory of
+float32 images: to write, to pass from a worker to the training process, and to copy to a GPU. ``LoadedViews.views``
+converts them on the GPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from openrayzer.data.loading.retries import patiently
+from openrayzer.data.loading.retries import with_retries
 from openrayzer.data.pixels.resizing import as_float, fit_frames
 from openrayzer.data.pixels.scaled_decoding import decoding_for
 from openrayzer.geometry.poses import normalise_poses
@@ -24,19 +25,19 @@ from openrayzer.settings import DataSettings
 from openrayzer.types import Cameras, Views
 
 Change = tuple[Augmentation, np.random.Generator]
-"""An augmentation, and the randomness of one clip's decisions."""
+"""An augmentation and the generator of its random choices for one clip."""
 
-Room = Callable[[int], np.ndarray]
-"""Number of views to an array (v, h, w, 3) uint8 that the images of a clip are written to."""
+Buffer = Callable[[int], np.ndarray]
+"""Takes the number of views of a clip; returns an array (v, h, w, 3) uint8 for its images."""
 
 
 @dataclass(frozen=True)
 class LoadedViews:
-    """A batch on its way from the process that loads it.
+    """A batch as a worker process sends it.
 
     Attributes:
-        images: (b, v, h, w, 3) uint8; where there are augmentations, (b, v, 3, h, w) float32 in [0, 1].
-        clean: float32, or None; see ``Views``.
+        images: (b, v, h, w, 3) uint8; with augmentations (b, v, 3, h, w) float32 in [0, 1].
+        clean: (b, v, 3, h, w) float32, or None; see ``Views``.
         others: the other attributes of ``Views``.
     """
 
@@ -45,7 +46,7 @@ class LoadedViews:
     others: Mapping[str, Any]
 
     def views(self, device: torch.device | str = "cpu") -> Views:
-        """The batch with images as float32 in [0, 1], made from 8 bits on ``device``; the rest stays where it is."""
+        """The batch with float32 images in [0, 1] on ``device``; all other tensors stay on their device."""
         images = self.images.to(device, non_blocking=True)
         if images.dtype == torch.uint8 and images.device.type == "cpu":
             images = torch.from_numpy(as_float(images.numpy()))  # NumPy's large arrays are huge pages, torch's are not
@@ -55,23 +56,25 @@ class LoadedViews:
         return Views(images=images, clean=self.clean, **self.others)
 
 
-class BatchRoom:
-    """Room for the images of a batch, so that they need not be put together; clips have as many views as the first.
+class BatchBuffer:
+    """One array for the images of a batch. Clips are decoded into it, which saves a copy when they are collated.
+
+    All clips must have as many views as the first one.
 
     Args:
-        clips: how many.
-        image_size: height and width.
+        clips: number of clips.
+        image_size: height and width in pixels.
     """
 
     def __init__(self, clips: int, image_size: tuple[int, int]) -> None:
         self.clips, self.image_size = clips, image_size
         self.images = np.empty((clips, 0, *image_size, 3), np.uint8)
 
-    def of(self, clip: int) -> Room:
-        """The room of one clip."""
-        return partial(self._room, clip)
+    def of(self, clip: int) -> Buffer:
+        """The buffer of one clip."""
+        return partial(self._view, clip)
 
-    def _room(self, clip: int, views: int) -> np.ndarray:
+    def _view(self, clip: int, views: int) -> np.ndarray:
         if clip == 0:
             self.images = np.empty((self.clips, views, *self.image_size, 3), np.uint8)
         if views != self.images.shape[1]:  # collate refuses the batch
@@ -86,35 +89,36 @@ def read_clip(
     *,
     image_size: tuple[int, int],
     changes: Sequence[Change] = (),
-    room: Room | None = None,
+    buffer: Buffer | None = None,
     scaled_decoding: bool = False,
 ) -> Clip:
-    """The chosen views, decoded, cut to ``image_size`` (height, width) and augmented.
+    """Decode the chosen views, resize and crop them to ``image_size``, and augment them.
 
     Args:
-        dataset: where the scene is.
-        scene: its number there.
-        choice: which views.
-        image_size: height and width of the images.
-        changes: augmentations.
-        room: where the images go; unless they are augmented, the clip then has them as they are there,
-            which only ``collate`` understands. None for float32 in room of their own.
-        scaled_decoding: whether JPEG files may be decoded at a fraction of their size; only where no augmentation cuts.
+        dataset: the opened dataset that holds the scene.
+        scene: number of the scene in the dataset.
+        choice: frame numbers of the views.
+        image_size: height and width of the result in pixels.
+        changes: augmentations, applied in order.
+        buffer: array to decode into. Without augmentations the images of the clip are then this buffer, uint8 and
+            (v, h, w, 3); ``collate`` handles both forms. None: the images are (v, 3, h, w) float32 in a new array.
+        scaled_decoding: whether JPEG files may be decoded at a fraction of their size. It must be False if an
+            augmentation crops the stored frames.
 
     Raises:
-        BrokenSceneError: one of them cannot be used.
+        BrokenSceneError: a view cannot be used.
     """
     count = len(choice.frames)
-    images = np.empty((count, *image_size, 3), np.uint8) if room is None else room(count)
+    images = np.empty((count, *image_size, 3), np.uint8) if buffer is None else buffer(count)
     with decoding_for(image_size) if scaled_decoding else nullcontext():
         if changes:
-            stored = patiently(lambda: dataset.read(scene, choice.frames))
+            stored = with_retries(lambda: dataset.read(scene, choice.frames))
             for augmentation, generator in changes:
                 stored = augmentation.cut(stored, image_size, generator)
             c2w, intrinsics = fit_frames(stored.each(), images)
         else:
-            c2w, intrinsics = patiently(lambda: fit_frames(dataset.stream(scene, choice.frames), images))
-    if changes or room is None:
+            c2w, intrinsics = with_retries(lambda: fit_frames(dataset.stream(scene, choice.frames), images))
+    if changes or buffer is None:
         images = as_float(images)
     place = {frame: position for position, frame in enumerate(choice.frames)}
     context, target = (np.array([place[frame] for frame in frames]) for frames in (choice.context, choice.target))
@@ -125,7 +129,7 @@ def read_clip(
 
 
 def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence[str] = ()) -> LoadedViews:
-    """Clips with equal numbers of views as one batch; without cameras if one of them has none.
+    """Join clips with equal numbers of views to a batch. The batch has cameras only if every clip has cameras.
 
     Raises:
         InputError: the numbers of views differ.
@@ -163,7 +167,7 @@ def _clean(clips: Sequence[Clip]) -> Tensor | None:
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:
-    whole = arrays[0].base  # of clips that were read into one room
+    whole = arrays[0].base  # the shared array of clips that were decoded into a batch buffer
     if whole is not None and whole.shape == (len(arrays), *arrays[0].shape) and all(map(_is_same, arrays, whole)):
         return torch.from_numpy(whole)
     return torch.from_numpy(np.stack(arrays))

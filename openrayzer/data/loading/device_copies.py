@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU, ahead of the step that takes them: neither the host nor the step waits for a copy."""
+"""Batches copied to a GPU ahead of the step that uses them; neither the host nor the step waits for the copy."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,36 +15,36 @@ class ArrivingViews(LoadedViews):
     """A batch whose copy to a GPU has begun.
 
     Attributes:
-        arrival: event after the copy of the whole batch.
+        arrival: event that the GPU reaches when the whole batch is copied.
     """
 
     arrival: torch.cuda.Event
 
     def views(self, device: torch.device | str = "cuda") -> Views:
-        """The batch on the GPU that it is copied to; work of the current stream waits for the copy."""
+        """The batch on its GPU. The current stream waits for the copy, the host does not."""
         stream = torch.cuda.current_stream(device)
         stream.wait_event(self.arrival)
 
         def held(tensor: Tensor) -> Tensor:
-            tensor.record_stream(stream)  # else the next copy could reuse its memory too early
+            tensor.record_stream(stream)  # otherwise the next copy could reuse its memory too early
             return tensor
 
         return LoadedViews.views(map_tensors(self, held), device)
 
 
-class Mover:
-    """Pins batches and copies them on a stream of its own.
+class DeviceCopier:
+    """Pins batches in host memory and copies them to a GPU on a separate CUDA stream.
 
     Args:
-        device: a GPU.
+        device: the GPU.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def __call__(self, batch: LoadedViews) -> LoadedViews:
-        """The batch on its way."""
-        # The device first: a thread begins on GPU 0, and a stream that gives that back would open a context there.
+        """Start the copy of a batch and return without waiting for it."""
+        # Enter the device first: a thread starts on GPU 0, and leaving the stream there would open a context on it.
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             there = moved(map_tensors(batch, Tensor.pin_memory), self.device)
             arrival = self._stream.record_event()

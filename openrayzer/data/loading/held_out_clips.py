@@ -1,4 +1,4 @@
-"""Held-out clips: every usable scene once, the same views every time."""
+"""Held-out clips: every usable test scene once, with the same views in every pass."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +15,15 @@ from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.types import Views
 
 Dealt = Literal["scenes", "batches"]
-"""What ranks take in turn: scenes, so that they are busy alike; or whole batches, so that who is in a batch with whom
-does not depend on the number of ranks."""
+"""What is dealt out to the ranks. "scenes" gives all ranks the same load. "batches" keeps the clips of each batch
+together for any number of ranks."""
 
-_NAMED = 3  # reasons that one message spells out
+_NAMED = 3  # reasons that one message lists
 
 
 @dataclass(frozen=True)
 class SkippedScene:
-    """A scene that was expected and not evaluated."""
+    """A test scene that is not evaluated, and why."""
 
     scene: str
     reason: str
@@ -37,16 +37,14 @@ class _Planned:
 
 
 class EvaluationClips:
-    """This rank's share of the test scenes; iterate as often as wanted, every pass is the same.
-
-    ``evaluation_views`` makes it.
+    """The test clips of this rank, made by ``evaluation_views``. Every iteration gives the same batches.
 
     Attributes:
-        expected: test scenes over all ranks, skipped ones included.
-        planned: scenes over all ranks whose views could be chosen.
-        skipped: which scenes were left out and why. Those known before reading are the same on every rank; scenes that
-            prove broken while reading are added by the rank that read them.
-        problems: what was wrong with the sources when they were opened.
+        expected: number of test scenes over all ranks, including skipped scenes.
+        planned: number of scenes over all ranks that have a valid choice of views.
+        skipped: scenes that are left out. Scenes skipped before reading are the same on every rank; a rank adds the
+            scenes that turn out broken when it reads them.
+        problems: faults of the sources found while opening them, one sentence each.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class EvaluationClips:
         self._batches = _share(plan, batch_size=evaluation.batch_size, rank=rank, world_size=world_size, dealt=dealt)
 
     def __len__(self) -> int:
-        """Number of batches of this rank; one fewer comes for each whose scenes all prove broken."""
+        """Number of batches of this rank. An iteration leaves out a batch if all its scenes turn out broken."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Views]:
@@ -80,11 +78,11 @@ class EvaluationClips:
 
     @property
     def choices(self) -> Mapping[str, ViewChoice]:
-        """The views of each planned scene over all ranks, in order."""
+        """Scene name -> chosen views, for all planned scenes of all ranks, in order."""
         return self._choices
 
     def index(self) -> dict[str, dict[str, list[int]] | None]:
-        """The chosen views as a pixelSplat evaluation index; null for the scenes that were skipped so far."""
+        """The chosen views as a pixelSplat evaluation index; None for the scenes skipped so far."""
         index: dict[str, dict[str, list[int]] | None] = {
             key: {"context": list(choice.context), "target": list(choice.target)}
             for key, choice in self._choices.items()
@@ -92,7 +90,7 @@ class EvaluationClips:
         return {**index, **{skipped.scene: None for skipped in self.skipped}}
 
     def _plan(self, evaluation: EvaluationSettings) -> list[_Planned]:
-        """Choose views scene by scene, in order, until there are enough."""
+        """Choose views scene by scene, in order, up to ``max_scenes`` scenes."""
         plan: list[_Planned] = []
         seen: set[str] = set()
         scenes = ((source.dataset, scene) for source in self._settings.test for scene in range(len(source.dataset)))
@@ -126,10 +124,10 @@ def evaluation_views(
     world_size: int = 1,
     dealt: Dealt = "scenes",
 ) -> EvaluationClips:
-    """Held-out clips of one rank. Each usable test scene is on exactly one rank; no scene is replaced by another.
+    """Held-out clips of one rank. Exactly one rank gets each usable test scene; no scene replaces another.
 
-    The views of a scene depend on ``evaluation.seed`` and the scene's name only. A batch holds clips with equal
-    numbers of views, all with cameras or all without.
+    The views of a scene depend only on ``evaluation.seed`` and the scene's name. All clips of a batch have equal
+    numbers of views, and all or none of them have cameras.
 
     Raises:
         InputError: a source cannot be opened, or there are test sources and none of their scenes can be used.
@@ -140,7 +138,7 @@ def evaluation_views(
 def _share(
     plan: Sequence[_Planned], *, batch_size: int, rank: int, world_size: int, dealt: Dealt
 ) -> list[list[_Planned]]:
-    """One rank's batches of scenes with equal numbers of views; scenes, or batches, are dealt out in turn."""
+    """The batches of one rank, of scenes with equal numbers of views; ``dealt`` units go to the ranks in rotation."""
     groups: defaultdict[tuple[int, int, int, bool], list[_Planned]] = defaultdict(list)
     for planned in plan:
         context, target = planned.choice.context, planned.choice.target
@@ -162,7 +160,7 @@ def _in_batches(scenes: list[_Planned], size: int) -> list[list[_Planned]]:
 
 
 class _EvaluationBatch:
-    """Loads batch number i: the usable clips, if any, and the scenes that proved broken."""
+    """Loads batch number i: a list of at most one batch, and the scenes that turned out broken."""
 
     def __init__(self, settings: DataSettings, batches: Sequence[Sequence[_Planned]]) -> None:
         self.settings, self.batches = settings, batches

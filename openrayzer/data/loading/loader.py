@@ -1,4 +1,4 @@
-"""Training clips: an endless stream of batches that depends on the seed alone."""
+"""Training batches: an endless stream that depends only on the seed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from openrayzer.data.loading.clip_order import ClipOrder
-from openrayzer.data.loading.clips import BatchRoom, LoadedViews, Room, collate, read_clip
-from openrayzer.data.loading.device_copies import Mover
+from openrayzer.data.loading.clips import BatchBuffer, Buffer, LoadedViews, collate, read_clip
+from openrayzer.data.loading.device_copies import DeviceCopier
 from openrayzer.data.loading.frame_cache import CachedScenes, FrameCache
 from openrayzer.data.loading.numbered_batches import load_batches
 from openrayzer.interfaces import BrokenSceneError, Clip, InputError, UnusableSceneError, ViewSampler
@@ -16,21 +16,21 @@ from openrayzer.settings import DataSettings, Source
 from openrayzer.types import Views
 
 Check = Callable[[Tensor, Tensor, Sequence[str]], None]
-"""Takes positions of context views (b, vc) and of target views (b, vt), and names of scenes; raises an InputError if
-the batch must not be used."""
+"""Takes the positions of context views (b, vc) and of target views (b, vt) and the names of the scenes. Raises an
+InputError if the batch must not be used."""
 MAX_FAILURES_IN_A_ROW = 100
-"""So many scenes that fail one after another are no accident, and loading stops."""
+"""Number of scenes that may fail one after another before loading stops."""
 
-_NAMED = 3  # failures that the message then spells out
-_UNSUITABLE_NAMED = 20  # scenes of which a loading process says that they do not suit the view sampler
+_NAMED = 3  # number of these failures that the message lists
+_UNSUITABLE_NAMED = 20  # unsuitable scenes that each worker reports by name
 
 
 class ClipLoader(Iterator[Views]):
-    """Batches of training clips, one per micro-batch, without end; ``build_loader`` makes it.
+    """Endless training batches, one per micro-batch; made by ``build_loader``.
 
     Attributes:
-        problems: what was wrong with the sources when they were opened, one sentence each.
-        epoch_size: clips of one epoch, over all ranks; see ``ClipOrder``.
+        problems: faults of the sources found while opening them, one sentence each.
+        epoch_size: number of clips of one epoch over all ranks; see ``ClipOrder``.
     """
 
     def __init__(
@@ -56,25 +56,25 @@ def build_loader(
 ) -> ClipLoader:
     """Open the training sources and start loading.
 
-    The clip at position p of the stream is a function of ``seed``, p and the optimizer step that it belongs to.
-    Micro-batch i of rank r holds the ``batch_size_per_rank`` positions from (i * world_size + r) * batch_size_per_rank
-    on; so a number of ranks, of micro-batches per step or of workers changes who loads a clip, never which clips a
-    step sees. A scene that cannot be used is replaced by the next one of the order, and the batch says so in
-    ``problems``.
+    The clip at position p of the stream is a function of ``seed``, p and its optimizer step. Micro-batch i of rank r
+    holds ``batch_size_per_rank`` consecutive positions; the first is (i * world_size + r) * batch_size_per_rank. So
+    the numbers of ranks, micro-batches and workers decide who loads a clip, but never which clips a step sees. The
+    next scene in the order replaces a scene that cannot be used, and ``problems`` of the batch names that scene.
 
     Args:
         settings: sources, view sampler, image size, workers.
-        batch_size_per_rank: clips per micro-batch.
-        rank: this process among ``world_size``.
-        seed: of order and choice of views.
-        start: micro-batch to start from, to resume.
-        accumulation: micro-batches per optimizer step, from which the step of a clip follows.
-        device: where the batches are wanted. Whole batches are copied to a GPU ahead of time. On other devices
-            only images are moved, and ``Views.to`` moves the rest.
-        check: checks every batch where it is loaded; on a GPU the host would have to wait for it.
+        batch_size_per_rank: number of clips per micro-batch.
+        rank: rank of this process.
+        world_size: number of ranks.
+        seed: seed of the order and of the choice of views.
+        start: number of the first micro-batch; not 0 when a run resumes.
+        accumulation: micro-batches per optimizer step; the step of a clip follows from it.
+        device: device of the batches. A GPU gets whole batches, copied ahead of time. Other devices get only the
+            images; ``Views.to`` moves the rest.
+        check: checks every batch in the process that loads it, where the positions are still on the CPU.
 
     Raises:
-        InputError: a source cannot be opened, or, later, too many scenes in a row fail.
+        InputError: a source cannot be opened; iterating raises it if ``MAX_FAILURES_IN_A_ROW`` scenes in a row fail.
     """
     problems = open_sources(settings.train)
     order = ClipOrder(
@@ -89,16 +89,16 @@ def build_loader(
         numbers=_From(start),
         workers=settings.workers,
         prefetch=settings.prefetch,
-        prepare=Mover(device) if device.type == "cuda" else None,
+        prepare=DeviceCopier(device) if device.type == "cuda" else None,
     )
     return ClipLoader(batches, device=device, problems=problems, epoch_size=order.epoch_size)
 
 
 def open_sources(sources: Sequence[Source]) -> tuple[str, ...]:
-    """Open every source; what was left out, one sentence each.
+    """Open every source; return one sentence for each part that had to be left out.
 
     Raises:
-        InputError: names every source that cannot be opened.
+        InputError: some sources cannot be opened; the message lists all of them.
     """
     failures = []
     for source in sources:
@@ -114,7 +114,7 @@ def open_sources(sources: Sequence[Source]) -> tuple[str, ...]:
 
 
 class _From:
-    """Endless whole numbers from a start."""
+    """Whole numbers from ``start`` on, without end."""
 
     def __init__(self, start: int) -> None:
         self.start = start
@@ -150,7 +150,7 @@ class _TrainingBatch:
         step = first // self.clips_per_step
         sampler = self.settings.view_sampler.for_step(step, self.order.step_generator(step))
         problems: list[str] = []
-        batch = BatchRoom(self.batch_size, self.settings.image_size)
+        batch = BatchBuffer(self.batch_size, self.settings.image_size)
         clips = [
             self._clip(first + place, sampler, step, problems, batch.of(place)) for place in range(self.batch_size)
         ]
@@ -159,7 +159,7 @@ class _TrainingBatch:
             self.check(loaded.others["context"], loaded.others["target"], loaded.others["scenes"])
         return loaded
 
-    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str], room: Room) -> Clip:
+    def _clip(self, position: int, sampler: ViewSampler, step: int, problems: list[str], buffer: Buffer) -> Clip:
         failures: list[str] = []
         for attempt in range(MAX_FAILURES_IN_A_ROW):
             source, scene = self.order.scene(position + attempt)
@@ -178,25 +178,27 @@ class _TrainingBatch:
                     choice,
                     image_size=self.settings.image_size,
                     changes=changes,
-                    room=room,
+                    buffer=buffer,
                     scaled_decoding=self.settings.scaled_decoding,
                 )
             except (BrokenSceneError, UnusableSceneError) as error:
                 failures.append(str(error))
-                problems += self._told(error, source, scene)
+                problems += self._problems_of(error, source, scene)
                 continue
             return clip
         last = "\n".join(failures[-_NAMED:])
         raise InputError(f"{len(failures)} scenes in a row could not be used; the last ones:\n{last}")
 
-    def _told(self, error: Exception, source: int, scene: int) -> list[str]:
-        """What is said of a scene that another took the place of. A fault of the data is said each time, a scene that
-        does not suit the view sampler only once in each loading process, and no more than some of these.
+    def _problems_of(self, error: Exception, source: int, scene: int) -> list[str]:
+        """The problem to report for a scene that was replaced; empty if it was reported before.
+
+        A worker reports a fault of the data every time. It reports a scene that does not suit the view sampler once,
+        and at most ``_UNSUITABLE_NAMED`` such scenes.
         """
         if isinstance(error, UnusableSceneError):
             if (source, scene) in self.unsuitable or len(self.unsuitable) > _UNSUITABLE_NAMED:
                 return []
             self.unsuitable.add((source, scene))
             if len(self.unsuitable) > _UNSUITABLE_NAMED:
-                return ["more scenes do not suit the view sampler as it is now; they are not named"]
+                return ["more scenes do not suit the view sampler; they are not listed"]
         return [f"{error}; the next scene was used instead"]

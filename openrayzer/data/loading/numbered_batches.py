@@ -1,4 +1,4 @@
-"""Batches by number, loaded in the calling process or in others; the result is the same."""
+"""Batches loaded by number, in this process or in workers, with the same result."""
 
 import logging
 import signal
@@ -13,7 +13,7 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from openrayzer.data.loading.ahead import prepared_ahead
+from openrayzer.data.loading.prefetching import prefetched
 from openrayzer.interfaces import InputError
 from openrayzer.machine.freed_memory import keep_freed_memory
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 MAX_DEATHS = 5
-"""Loading processes that may die in one pass; where each kills the next, e.g. by taking all memory, it ends."""
-PATIENCE = 3.0
-"""Seconds after a first SIGTERM in which a loading process takes another for the same request."""
-LAST = 60
-"""Seconds after a first SIGTERM when a loading process ends in any case; whoever still waits for it gets another."""
+"""Number of workers that may be killed in one pass; a run whose workers always run out of memory ends here."""
+REPEATED_SECONDS = 3.0
+"""How long after a first SIGTERM a worker treats another SIGTERM as a repetition and ignores it."""
+LAST_SECONDS = 60
+"""How long after a first SIGTERM a worker ends in any case; a process that still needs it starts another."""
 
 
 def load_batches(
@@ -36,21 +36,21 @@ def load_batches(
     prefetch: int,
     prepare: Callable[[T], T] | None = None,
 ) -> Iterator[T]:
-    """The batches with the given numbers, in that order.
+    """Yield the batches with the given numbers, in that order.
 
     Args:
-        load: a pure function of the number, copied into every worker.
+        load: a pure function of the number; every worker gets a copy of it.
         numbers: finite or endless.
-        workers: loading processes; 0 loads here.
-        prefetch: batches that each worker prepares ahead.
-        prepare: called with each batch in this process, e.g. to copy it to a GPU; None does nothing. With workers a
-            thread calls it ahead of the caller.
+        workers: number of worker processes; 0 loads in this process.
+        prefetch: number of batches that each worker loads ahead.
+        prepare: function that this process calls with each batch, e.g. to copy it to a GPU; None does nothing. With
+            workers, a thread calls it ahead of the caller.
 
     Raises:
-        InputError: raised by ``load``; passed on without the traceback of the process it happened in.
-        RuntimeError: more than ``MAX_DEATHS`` loading processes were killed; up to then others take their place.
+        InputError: ``load`` raised it; the traceback of the worker is left out.
+        RuntimeError: more than ``MAX_DEATHS`` workers were killed; up to that number, new workers replace them.
     """
-    cv2.setNumThreads(0)  # here, too: a process copied while OpenCV has threads would wait for them for ever
+    cv2.setNumThreads(0)  # a worker forked while OpenCV has threads would wait for them forever
     done = deaths = 0
     while True:
         try:
@@ -62,14 +62,15 @@ def load_batches(
             if not _is_death(error) or deaths == MAX_DEATHS:
                 raise
             deaths += 1
-            said = str(error) or "a connection ended"
-            LOG.warning("%s; a loading process was killed, perhaps out of memory: its batches are loaded anew", said)
+            cause = str(error) or "a connection ended"
+            LOG.warning("%s; a loading process was killed, perhaps out of memory: its batches are loaded anew", cause)
 
 
 def _is_death(error: Exception) -> bool:
-    """Whether a loading process was killed: DataLoader says so, or its connection ends while a batch is read.
+    """Whether the error means that a worker was killed.
 
-    The text of an exception that a loading process raised begins with "Caught".
+    DataLoader then raises a RuntimeError with its own text, or the connection to the worker ends. The text of an
+    exception that the worker itself raised begins with "Caught".
     """
     text = str(error)
     return text.startswith("DataLoader worker") if isinstance(error, RuntimeError) else not text.startswith("Caught")
@@ -85,7 +86,7 @@ def _one_pass(
     loaded = _passed_on(_loader(load, numbers, workers, prefetch))
     if prepare is None:
         return loaded
-    return prepared_ahead(loaded, prepare) if workers else map(prepare, loaded)
+    return prefetched(loaded, prepare) if workers else map(prepare, loaded)
 
 
 def _passed_on(loaded: Iterator[T | InputError]) -> Iterator[T]:
@@ -95,7 +96,7 @@ def _passed_on(loaded: Iterator[T | InputError]) -> Iterator[T]:
                 raise batch
             yield batch
     finally:
-        del loaded  # an error on its way out holds what is here, and its loading processes would outlive the run
+        del loaded  # the traceback of an error holds these locals, and with them workers that would outlive the run
 
 
 def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, prefetch: int) -> Iterator[T | InputError]:
@@ -107,18 +108,18 @@ def _loader(load: Callable[[int], T], numbers: Iterable[int], workers: int, pref
             num_workers=workers,
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # the loader draws a number; not from the generator that weights come from
+            generator=torch.Generator(),  # the loader draws a number; the global generator must not change
         )
     )
     if workers and threading.current_thread() is threading.main_thread():
-        # torch's own handler would raise in the middle of whatever the training does when a worker dies; without it
-        # that is noticed where the worker's batch is waited for.
+        # torch's handler would raise at any point of the training when a worker dies. Without it, the error is raised
+        # where the batch of that worker is awaited.
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return loader
 
 
 class _After:
-    """Numbers without the first ``done`` of them."""
+    """The numbers after the first ``done`` numbers."""
 
     def __init__(self, numbers: Iterable[int], done: int) -> None:
         self.numbers, self.done = numbers, done
@@ -134,27 +135,30 @@ class _Batches(Dataset[T | InputError], Generic[T]):
     def __getitem__(self, number: int) -> T | InputError:
         try:
             return self.load(number)
-        except InputError as error:  # torch would wrap it, and its message would hold a traceback
+        except InputError as error:  # torch would wrap a raised one and add a traceback to its message
             return InputError(*error.args)
 
 
 def _start_worker(worker: int) -> None:
-    """One thread per process, freed memory is kept for what comes next, and signals are left to who waits for it.
+    """Prepare a worker: one thread, freed memory is reused, and the training process decides about signals.
 
-    Launchers send SIGTERM to every process, and a Ctrl-C makes DeepSpeed's send it twice within moments; the batches
-    must still come until the step is finished. One that comes later ends this process, which is how the waiting
-    process ends it in an emergency; and so does time, since an interpreter that exits sends two at once and then waits.
+    Launchers send SIGTERM to every process, and DeepSpeed's launcher sends it twice after a Ctrl-C. The worker ignores
+    both, because the current step still needs its batches. A SIGTERM that comes later ends it: the training process
+    sends one in an emergency. A timer ends it as well, because an exiting interpreter sends two at once and then waits.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, _Patience())
+    signal.signal(signal.SIGTERM, _DeferredEnd())
 
 
-class _Patience:
-    """Handler that ignores a signal and its repetitions for ``PATIENCE`` seconds; the next one or ``LAST`` ends."""
+class _DeferredEnd:
+    """Signal handler that ignores a signal and its repetitions within ``REPEATED_SECONDS``.
+
+    The next signal, or an alarm after ``LAST_SECONDS``, ends the process.
+    """
 
     def __init__(self) -> None:
         self.until: float | None = None
@@ -162,8 +166,8 @@ class _Patience:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.until is None:
-            self.until = now + PATIENCE
-            signal.alarm(LAST)
+            self.until = now + REPEATED_SECONDS
+            signal.alarm(LAST_SECONDS)
         elif now > self.until:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""Reading again what a network file system could not give for a while."""
+"""Retries of reads that fail for a while, e.g. on a network file system."""
 
 import errno
 import logging
@@ -17,20 +17,20 @@ TRANSIENT = frozenset(
         errno.ENETUNREACH, errno.ENETRESET,
     }
 )  # fmt: skip
-"""What servers that restart, and links that break, answer; a file that is gone or forbidden is not among them."""
+"""Errors of servers that restart and connections that break. A missing or forbidden file is not a transient error."""
 WAITS = (0.2, 1.0, 3.0, 8.0, 20.0)
-"""Seconds before each further attempt, half a minute together."""
+"""Seconds of waiting before each retry; half a minute in total."""
 
 
-def patiently(read: Callable[[], T], *, sleep: Callable[[float], object] = time.sleep) -> T:
-    """What ``read`` returns, at the latest after ``len(WAITS)`` attempts more if an error was one that passes.
+def with_retries(read: Callable[[], T], *, sleep: Callable[[float], object] = time.sleep) -> T:
+    """Call ``read`` until it succeeds; after a transient error, up to ``len(WAITS)`` times more.
 
     Args:
-        read: reads files; called again it must do the same.
-        sleep: waits so many seconds.
+        read: reads files; a second call must do the same as the first.
+        sleep: waits for a number of seconds.
 
     Raises:
-        BrokenSceneError: the last attempt's, or at once any that does not come from a passing error.
+        BrokenSceneError: the last retry failed, or an error was not transient.
     """
     for attempt, wait in enumerate(WAITS, start=1):
         try:
@@ -44,7 +44,7 @@ def patiently(read: Callable[[], T], *, sleep: Callable[[float], object] = time.
 
 
 def _numbers(error: BaseException) -> Iterator[int]:
-    """Error numbers of the system among the causes of an error."""
+    """The errno of each OSError among the causes of an error."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno is not None:

@@ -100,7 +100,7 @@ def test_without_workers_it_is_the_same_stream():
 
 
 def _serve(ready, workers_last: int) -> None:
-    numbered_batches.LAST = workers_last
+    numbered_batches.LAST_SECONDS = workers_last
     numbered_batches._start_worker(0)
     ready.set()
     while True:

@@ -1,4 +1,4 @@
-"""Batches on their way to a GPU."""
+"""Batches that are copied to a GPU ahead of their step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from openrayzer.data.loading import device_copies
 from openrayzer.data.loading.clips import LoadedViews
-from openrayzer.data.loading.device_copies import Mover
+from openrayzer.data.loading.device_copies import DeviceCopier
 
 
 class FakeCuda:
-    """Notes which GPU is the thread's while a stream is entered and left."""
+    """Records the current GPU whenever a stream is entered and left."""
 
     def __init__(self) -> None:
         self.current, self.seen = 0, list[int]()
@@ -32,13 +32,13 @@ class FakeCuda:
         self.seen.append(self.current)
 
 
-def test_a_thread_that_moves_batches_touches_no_gpu_but_its_own(monkeypatch: pytest.MonkeyPatch):
+def test_a_thread_that_copies_batches_touches_only_their_gpu(monkeypatch: pytest.MonkeyPatch):
     cuda = FakeCuda()
     monkeypatch.setattr(device_copies, "torch", SimpleNamespace(cuda=cuda))
     monkeypatch.setattr(device_copies, "ArrivingViews", lambda *parts: LoadedViews(*parts[:3]))
-    monkeypatch.setattr(Mover, "_stream", SimpleNamespace(record_event=lambda: None))
+    monkeypatch.setattr(DeviceCopier, "_stream", SimpleNamespace(record_event=lambda: None))
     monkeypatch.setattr(device_copies, "moved", lambda value, device: value)
     monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: tensor)
     batch = LoadedViews(torch.zeros(1, 2, 4, 4, 3, dtype=torch.uint8), None, {"scenes": ("a",)})
-    Mover(torch.device("cuda", 3))(batch)
+    DeviceCopier(torch.device("cuda", 3))(batch)
     assert cuda.seen == [3, 3]

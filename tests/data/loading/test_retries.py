@@ -8,7 +8,7 @@ import torch
 
 from openrayzer.data.chunk_files import table
 from openrayzer.data.loading import retries
-from openrayzer.data.loading.retries import WAITS, patiently
+from openrayzer.data.loading.retries import WAITS, with_retries
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError
 
@@ -33,14 +33,14 @@ class Flaky:
 def test_a_passing_error_is_waited_out(number: int):
     waited: list[float] = []
     read = Flaky(3, number)
-    assert patiently(read, sleep=waited.append) == "content"
+    assert with_retries(read, sleep=waited.append) == "content"
     assert waited == list(WAITS[:3])
 
 
 def test_patience_has_an_end():
     waited: list[float] = []
     with pytest.raises(BrokenSceneError, match="cannot be read"):
-        patiently(Flaky(1000, errno.EIO), sleep=waited.append)
+        with_retries(Flaky(1000, errno.EIO), sleep=waited.append)
     assert waited == list(WAITS)
     assert sum(waited) < 60
 
@@ -49,7 +49,7 @@ def test_patience_has_an_end():
 def test_what_does_not_pass_is_not_waited_for(number: int):
     read = Flaky(1, number)
     with pytest.raises(BrokenSceneError):
-        patiently(read, sleep=lambda seconds: pytest.fail("waited"))
+        with_retries(read, sleep=lambda seconds: pytest.fail("waited"))
     assert read.calls == 1
 
 
@@ -61,7 +61,7 @@ def test_broken_content_is_not_read_again():
         raise BrokenSceneError("frame 3 is no image")
 
     with pytest.raises(BrokenSceneError):
-        patiently(read, sleep=lambda seconds: pytest.fail("waited"))
+        with_retries(read, sleep=lambda seconds: pytest.fail("waited"))
     assert len(calls) == 1
 
 

@@ -1,4 +1,4 @@
-"""Items that a thread prepares while the caller works."""
+"""A thread prepares items ahead while the caller works."""
 
 import gc
 import threading
@@ -11,11 +11,11 @@ from itertools import count, islice
 import pytest
 import torch
 
-from openrayzer.data.loading.ahead import AHEAD, prepared_ahead
 from openrayzer.data.loading.numbered_batches import load_batches
+from openrayzer.data.loading.prefetching import MAX_AHEAD, prefetched
 from openrayzer.interfaces import InputError
 
-NAME = "batches ahead"
+NAME = "prefetching"
 
 
 def running() -> int:
@@ -30,11 +30,11 @@ def wait_for(condition) -> None:
 
 
 def test_every_item_comes_prepared_and_in_order():
-    assert list(prepared_ahead(iter(range(50)), lambda item: item * item)) == [item * item for item in range(50)]
+    assert list(prefetched(iter(range(50)), lambda item: item * item)) == [item * item for item in range(50)]
     assert not running()
 
 
-def test_no_more_is_taken_than_agreed():
+def test_the_thread_stops_at_the_largest_number_ahead():
     taken: list[int] = []
 
     def items() -> Iterator[int]:
@@ -42,37 +42,37 @@ def test_no_more_is_taken_than_agreed():
             taken.append(item)
             yield item
 
-    ahead = prepared_ahead(items(), str)
+    ahead = prefetched(items(), str)
     assert next(ahead) == "0"
-    wait_for(lambda: len(taken) == 1 + AHEAD)
+    wait_for(lambda: len(taken) == 1 + MAX_AHEAD)
     time.sleep(0.05)
-    assert len(taken) == 1 + AHEAD
+    assert len(taken) == 1 + MAX_AHEAD
     ahead.close()
     assert not running()
 
 
 @pytest.mark.parametrize("error", [InputError("the data"), RuntimeError("DataLoader worker"), KeyboardInterrupt()])
-def test_an_error_comes_after_what_was_prepared_before_it(error):
+def test_an_error_comes_after_the_items_before_it(error):
     def items() -> Iterator[int]:
         yield 1
         yield 2
         raise error
 
-    ahead = prepared_ahead(items(), lambda item: item)
+    ahead = prefetched(items(), lambda item: item)
     assert [next(ahead), next(ahead)] == [1, 2]
     with pytest.raises(type(error)):
         next(ahead)
     assert not running()
 
 
-def test_after_an_error_nothing_holds_what_the_items_came_from():
+def test_after_an_error_nothing_holds_the_source_of_the_items():
     class Source:
         def __iter__(self) -> Iterator[int]:
             yield 1
             raise RuntimeError("its end")
 
     source = Source()
-    gone, ahead = weakref.ref(source), prepared_ahead(iter(source), str)
+    gone, ahead = weakref.ref(source), prefetched(iter(source), str)
     del source
     gc.collect()
     gc.disable()
@@ -86,11 +86,11 @@ def test_after_an_error_nothing_holds_what_the_items_came_from():
 
 def test_an_error_of_the_preparation_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
-        list(prepared_ahead(iter([1, 0]), lambda item: 1 // item))
+        list(prefetched(iter([1, 0]), lambda item: 1 // item))
 
 
 def test_a_dropped_stream_ends_its_thread():
-    ahead = prepared_ahead(count(), str)
+    ahead = prefetched(count(), str)
     next(ahead)
     assert running()
     del ahead
@@ -101,7 +101,7 @@ def test_a_dropped_stream_ends_its_thread():
 def test_prepared_batches_are_the_same_with_and_without_processes(workers):
     def load(number: int) -> torch.Tensor:
         if number == 5:
-            raise InputError("batch 5 cannot be had")
+            raise InputError("batch 5 cannot be loaded")
         return torch.full((3,), float(number))
 
     batches = load_batches(load, numbers=count(), workers=workers, prefetch=2, prepare=lambda batch: batch.to("meta"))
