@@ -1,1 +1,1 @@
-"""Parts of networks that are not swapped by name."""
+"""Building blocks of the networks: attention, transformer blocks, norms, patches and weight initialisation."""

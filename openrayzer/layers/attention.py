@@ -1,4 +1,4 @@
-"""Multi-head attention with normalised queries and keys: within one sequence, and from one to another."""
+"""Multi-head self-attention and cross-attention with normalised queries and keys."""
 
 import torch
 from einops import rearrange
@@ -11,10 +11,13 @@ from openrayzer.layers.rms_norm import rms_normalise
 
 
 class SelfAttention(nn.Module):
-    """Every token of a sequence attends to every token.
+    """Self-attention without biases: every token of a sequence attends to every token.
 
-    Queries and keys are RMS-normalised per head with learned gains, as in RayZer and LVSM; no biases. With
-    ``qk_norm_eps`` None they are left as they are.
+    Args:
+        width: token width d.
+        num_heads: number of heads; each has width e = d / num_heads.
+        qk_norm_eps: epsilon of the RMSNorm of queries and keys, which has learned gains, as in RayZer and LVSM;
+            None switches the norm off.
     """
 
     def __init__(self, *, width: int, num_heads: int, qk_norm_eps: float | None = 1e-5) -> None:
@@ -29,12 +32,12 @@ class SelfAttention(nn.Module):
         self, tokens: Float[Tensor, "b n d"], rotate: Rotation, backend: AttentionBackend
     ) -> Float[Tensor, "b n d"]:
         heads = rearrange(self.query_key_value(tokens), "b n (parts e) -> b n parts e", parts=3 * self.num_heads)
-        turning, value = heads.split((2 * self.num_heads, self.num_heads), dim=2)
-        query, key = rotate(self._normalised(turning)).to(value.dtype).chunk(2, dim=2)
+        query_key, value = heads.split((2 * self.num_heads, self.num_heads), dim=2)
+        query, key = rotate(self._normalised(query_key)).to(value.dtype).chunk(2, dim=2)
         return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
 
     def _normalised(self, heads: Float[Tensor, "b n two_h e"]) -> Float[Tensor, "b n two_h e"]:
-        """Queries and keys in one go, which takes half the calls; each has its own gain."""
+        """Queries and keys after the norm; one call normalises both, each with its own gain."""
         if self.qk_norm_eps is None:
             return heads
         gains = [norm.get_parameter("weight").expand(self.num_heads, -1) for norm in (self.query_norm, self.key_norm)]
@@ -42,7 +45,15 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Tokens attend to a memory that several sequences share; its keys and values are computed once."""
+    """Cross-attention without biases: tokens attend to a memory.
+
+    ``keys_values`` computes the keys and values of the memory. Several sequences can share them.
+
+    Args:
+        width: token width d.
+        num_heads: number of heads; each has width e = d / num_heads.
+        qk_norm_eps: see ``SelfAttention``.
+    """
 
     def __init__(self, *, width: int, num_heads: int, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
@@ -56,20 +67,20 @@ class CrossAttention(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "b n d"],
-        shown: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]],
+        keys_values: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]],
         rotate: Rotation,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b n d"]:
-        """What the tokens read of the keys and values that ``show`` made of the memory."""
-        key, value = shown
+        """Attend to the memory; ``keys_values`` is the result of the method of that name."""
+        key, value = keys_values
         query = rearrange(self.query(tokens), "b n (h e) -> b n h e", h=self.num_heads)
         query = rotate(self.query_norm(query)).to(value.dtype)
         return self.out(rearrange(backend.attend(query, key, value), "b n h e -> b n (h e)"))
 
-    def show(
+    def keys_values(
         self, memory: Float[Tensor, "b k d"], rotate: Rotation
     ) -> tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]]:
-        """Keys and values of the memory; whoever reads it, they are the same."""
+        """Keys and values of the memory; they do not depend on the queries."""
         key, value = rearrange(self.key_value(memory), "b k (two h e) -> two b k h e", two=2, h=self.num_heads)
         return rotate(self.key_norm(key)).to(value.dtype), value
 
@@ -78,7 +89,7 @@ def split_width(width: int, num_heads: int) -> int:
     """Width of one head.
 
     Raises:
-        ValueError: the heads do not share the width evenly.
+        ValueError: ``width`` is not a multiple of ``num_heads``.
     """
     if num_heads < 1 or width % num_heads:
         raise ValueError(f"width {width} must be a multiple of num_heads {num_heads}")

@@ -1,4 +1,4 @@
-"""Rotary positions inside an image that turn a part of each head, with frequencies that differ between heads."""
+"""Axial rotary position encoding of image tokens; each head has its own frequencies."""
 
 import math
 from typing import Literal
@@ -9,24 +9,30 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.layers.constants import made_once
+from openrayzer.layers.constants import cached
 from openrayzer.layers.cosine_attention import ViewRotation
 from openrayzer.layers.rotary import PlaneRotation
 
 LOWEST, HIGHEST = math.pi, 10 * math.pi
-"""Frequencies in radians per half of the longer image side; the highest itself is left out."""
+"""Range of the frequencies, in radians per half of the longer image side. The range excludes HIGHEST."""
 
 Spread = Literal["interleaved", "blocked"]
-"""Of heads * k frequencies in rising order, head h has every heads-th from h on, or those from h * k on."""
+"""How heads share the heads * k frequencies in rising order.
+
+"interleaved": head h takes frequencies h, h + heads, h + 2 heads, ... "blocked": head h takes frequencies h k to
+(h + 1) k - 1.
+"""
 
 
 def axial_frequencies(
     num_heads: int, head_width: int, spread: Spread, device: torch.device
 ) -> Float[Tensor, "heads k"]:
-    """Frequencies of each head, the same for rows and columns; k is an eighth of the head width.
+    """Frequencies of each head, the same for rows and columns; k = head_width / 8.
+
+    Frequency j of all heads * k is LOWEST (HIGHEST / LOWEST)^(j / (heads k)).
 
     Raises:
-        ValueError: the head width is no multiple of 8.
+        ValueError: ``head_width`` is not a multiple of 8.
 
     Source: RayDer, after HDiT (Crowson et al. 2024), section 4.3.
     """
@@ -40,7 +46,7 @@ def axial_frequencies(
 
 
 def grid_coordinates(grid: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
-    """(y, x) of the centres of a grid's cells, row by row; the longer image side spans -1 to 1, the centre is 0."""
+    """(y, x) of the centres of a grid's cells, row by row. The image centre is 0; the longer side spans -1 to 1."""
     y, x = ((2 * torch.arange(count, device=device) + 1 - count) / max(grid) for count in grid)
     return torch.stack([repeat(y, "y -> (y x)", x=grid[1]), repeat(x, "x -> (y x)", y=grid[0])], dim=-1)
 
@@ -48,11 +54,24 @@ def grid_coordinates(grid: tuple[int, int], device: torch.device) -> Float[Tenso
 def axial_rotation(
     coordinates: Float[Tensor, "*batch n 2"], *, num_heads: int, head_width: int, spread: Spread
 ) -> ViewRotation:
-    """Turns heads by the (y, x) of their tokens; tokens at (0, 0) are not turned.
+    """Rotation of queries and keys by the (y, x) of their tokens; tokens at (0, 0) stay the same.
 
-    With k an eighth of the head width, component i turns with component i + 3k: those from k to 2k by y, those from
-    2k to 3k by x. Components 0 to k belong to the time axis, which is the same for all tokens of a view and so turns
-    nothing, and the last quarter has no position. Angles are float32 whatever the dtype of the heads.
+    With k = head_width / 8, components i and i + 3k form a plane:
+
+    | i        | angle          |
+    |----------|----------------|
+    | 0 to k   | 0 (time axis)  |
+    | k to 2k  | y * frequency  |
+    | 2k to 3k | x * frequency  |
+
+    All tokens of a view have the same time, so the time axis rotates nothing. The last quarter of the head (2k
+    components) carries no position. Angles are computed in float32 for every dtype of the heads.
+
+    Args:
+        coordinates: (y, x) of each token, as ``grid_coordinates`` gives them or, for example, in radians.
+        num_heads: number of heads.
+        head_width: width e of one head, a multiple of 8.
+        spread: see ``Spread``.
 
     Source: RayDer; Su et al. 2021 (RoFormer), equation 34.
     """
@@ -62,16 +81,16 @@ def axial_rotation(
     rotate_planes = PlaneRotation(F.pad(angles, (k, 0)))  # no angle for the time axis
 
     def rotate(heads: Float[Tensor, "*more heads e"]) -> Float[Tensor, "*more heads e"]:
-        turning, rest = heads.split([6 * k, head_width - 6 * k], dim=-1)
-        return torch.cat([rotate_planes(turning), rest], dim=-1)
+        positional, rest = heads.split([6 * k, head_width - 6 * k], dim=-1)
+        return torch.cat([rotate_planes(positional), rest], dim=-1)
 
     return rotate
 
 
-@made_once
+@cached
 def grid_rotation(
     grid: tuple[int, int], device: torch.device, *, register: bool, num_heads: int, head_width: int, spread: Spread
 ) -> ViewRotation:
-    """``axial_rotation`` for the cells of a grid, row by row, and behind them a register at the centre if there is one."""
+    """``axial_rotation`` for the cells of a grid, row by row, then, with ``register``, for a register at the centre."""
     coordinates = F.pad(grid_coordinates(grid, device), (0, 0, 0, int(register)))
     return axial_rotation(coordinates, num_heads=num_heads, head_width=head_width, spread=spread)

@@ -11,7 +11,14 @@ from openrayzer.layers.norm import layer_norm
 
 
 class Block(nn.Module):
-    """Self-attention, then feed-forward, each behind a LayerNorm and beside a residual path."""
+    """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Args:
+        width: token width d.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layer, in token widths.
+        qk_norm_eps: see ``SelfAttention``.
+    """
 
     def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
@@ -28,7 +35,14 @@ class Block(nn.Module):
 
 
 class ReadingBlock(nn.Module):
-    """Self-attention within a view, attention to a memory that all views of a scene share, feed-forward."""
+    """Pre-norm block of a decoder: self-attention within a view, cross-attention to the scene's memory, feed-forward.
+
+    Args:
+        width: token width d.
+        num_heads: attention heads.
+        mlp_ratio: hidden width of the feed-forward layer, in token widths.
+        qk_norm_eps: see ``SelfAttention``.
+    """
 
     def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
         super().__init__()
@@ -47,17 +61,24 @@ class ReadingBlock(nn.Module):
         rotate_targets: Rotation,
         rotate_memory: Rotation,
         backend: AttentionBackend,
-        shown: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]] | None = None,
+        keys_values: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]] | None = None,
     ) -> Float[Tensor, "b v n d"]:
-        """``rotate`` turns one view's tokens, ``rotate_targets`` those of all views in one sequence.
+        """Tokens of all views after the block.
 
-        ``shown`` are the memory's keys and values where they are known already; then ``memory`` is not looked at.
+        Args:
+            tokens: tokens of v views, which do not see each other.
+            memory: tokens of the scene, which all views see.
+            rotate: position encoding of the tokens of each view, (b v) n.
+            rotate_targets: position encoding of the tokens of all views in one sequence, b (v n).
+            rotate_memory: position encoding of the memory.
+            backend: computes attention.
+            keys_values: keys and values of the memory, if they are known. The block then ignores ``memory``.
         """
         b, v = tokens.shape[:2]
         tokens = rearrange(tokens, "b v n d -> (b v) n d")
         tokens = tokens + self.attention(self.attention_norm(tokens), rotate, backend)
-        tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views read the same memory
-        shown = self.reading.show(memory, rotate_memory) if shown is None else shown
-        tokens = tokens + self.reading(self.reading_norm(tokens), shown, rotate_targets, backend)
+        tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views attend to the same memory
+        keys_values = self.reading.keys_values(memory, rotate_memory) if keys_values is None else keys_values
+        tokens = tokens + self.reading(self.reading_norm(tokens), keys_values, rotate_targets, backend)
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
         return rearrange(tokens, "b (v n) d -> b v n d", v=v)

@@ -1,4 +1,4 @@
-"""Results that depend on sizes and a device only: tables made once, and functions that are constants for a compiler."""
+"""Functions of sizes and devices only: their results are cached, or are constants for ``torch.compile``."""
 
 from collections.abc import Callable
 from functools import lru_cache, wraps
@@ -9,31 +9,31 @@ from torch._guards import detect_fake_mode
 
 P = ParamSpec("P")
 T = TypeVar("T")
-MOST = 128
-"""Most results kept for each function; the least recently used one is dropped first."""
+CACHE_SIZE = 128
+"""Results that the cache of each function holds; it drops the least recently used one first."""
 
 
-def made_once(function: Callable[P, T]) -> Callable[P, T]:
-    """``function``, which computes once for each set of arguments; these must be hashable.
+def cached(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorator: ``function`` with a cache of its results; the arguments must be hashable.
 
-    Nothing is kept while the planner runs a model on tensors without content.
+    The cache is off under a ``FakeTensorMode``, in which the planner runs models.
     """
-    kept = lru_cache(maxsize=MOST)(function)
+    computed_once = lru_cache(maxsize=CACHE_SIZE)(function)
 
     @wraps(function)
-    def recalled(*arguments: P.args, **named: P.kwargs) -> T:
+    def from_cache(*arguments: P.args, **named: P.kwargs) -> T:
         if detect_fake_mode() is not None:
             return function(*arguments, **named)
-        with torch.inference_mode(False):  # tensors made in it could not take part in gradients later
-            return kept(*arguments, **named)  # type: ignore[arg-type]  # hashable, as the docstring demands
+        with torch.inference_mode(False):  # autograd rejects tensors that were made in inference mode
+            return computed_once(*arguments, **named)  # type: ignore[arg-type]  # hashable, as the docstring demands
 
-    return recalled
+    return from_cache
 
 
 def constant_in_graphs(function: Callable[P, T]) -> Callable[P, T]:
-    """Mark a function, so that a compiler runs it outside of the graph and takes its result for a constant.
+    """Decorator: ``torch.compile`` runs the function outside of the graph and treats its result as a constant.
 
-    It does what ``torch.compiler.assume_constant_result`` does, without importing the compiler, which takes seconds.
+    Equal to ``torch.compiler.assume_constant_result``, but without the import of the compiler, which takes seconds.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function

@@ -1,4 +1,4 @@
-"""Layers that stay in float32 under autocast, for numbers that bfloat16 would round too much."""
+"""Layers that compute in float32 under autocast, for values that bfloat16 would round too coarsely."""
 
 from itertools import pairwise
 
@@ -10,10 +10,10 @@ from openrayzer.geometry.precision import no_autocast
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer computed in float32 whatever the autocast or parameter dtype.
+    """Linear layer that computes in float32 for every autocast dtype and parameter dtype.
 
-    A class of its own, and not a switched-off autocast around ``nn.Linear``: DeepSpeed's autocast reduces the
-    gradients of exactly ``nn.Linear`` in bfloat16, and those of this class in float32.
+    It is a subclass because DeepSpeed's autocast reduces gradients of the exact class ``nn.Linear`` in bfloat16.
+    Gradients of this class are reduced in float32.
     """
 
     def forward(self, values: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
@@ -23,7 +23,7 @@ class Float32Linear(nn.Linear):
 
 
 def float32_mlp(*widths: int) -> nn.Sequential:
-    """Linear layers of the given widths in float32 with SiLU between them."""
+    """Linear layers in float32 with SiLU between them; ``widths`` are the widths of the input, hidden and output."""
     layers: list[nn.Module] = []
     for before, after in pairwise(widths):
         layers += [Float32Linear(before, after), nn.SiLU()]

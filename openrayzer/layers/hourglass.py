@@ -1,4 +1,4 @@
-"""A transformer that works on fine grids inside views and on one coarse grid among views."""
+"""Hourglass transformer: attention within each view on fine grids, attention among views on one coarse grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from openrayzer.layers.roles import RoleCode
 
 @dataclass(frozen=True)
 class Level:
-    """A fine grid and the blocks that work on it, on the way down and on the way up.
+    """A fine grid of tokens and its transformer blocks.
 
     Attributes:
         width: token width, a multiple of the head width.
-        depth: blocks on the way down, and as many on the way up.
-        patch: side of the square of finer cells, or of pixels on the first level, that make one token.
+        depth: number of blocks before the middle; the same number follows after it.
+        patch: one token covers patch x patch cells of the next finer level, or pixels on the first level.
     """
 
     width: int
@@ -38,13 +38,13 @@ class Level:
 
 @dataclass(frozen=True)
 class MiddleTokens:
-    """Views after the middle.
+    """Tokens of views after the blocks of the middle.
 
     Attributes:
         patches: patch tokens.
-        registers: the register of each view.
-        skips: patch tokens as they left each level on the way down, finest first.
-        keys_values: what the views showed to others in each block of the middle.
+        registers: the register token of each view.
+        skips: patch tokens after the first blocks of each level, finest level first, for the skip connections.
+        keys_values: keys and values of attention among views, one entry for each block of the middle.
     """
 
     patches: Float[Tensor, "b v n d"]
@@ -54,24 +54,27 @@ class MiddleTokens:
 
 
 class Hourglass(nn.Module):
-    """Patches of pixels, levels down, global-local blocks, levels up, colours.
+    """Patch embedding, levels from fine to coarse, global-local blocks, levels from coarse to fine, colours.
 
-    Images and rays have linear maps of their own to tokens; tokens of a view that has both are the sum.
+    Images and rays are mapped to tokens by two linear maps. Tokens of a view with image and rays are the sum of both.
 
     Args:
-        levels: from the finest grid on; may be none.
+        levels: finer grids, finest first; may be empty.
         width: token width d in the middle.
-        depth: blocks in the middle.
-        patch: side of the square of cells of the last level that make one token of the middle.
-        head_width: width of one head, everywhere.
-        code_width: width of the roles' codes.
+        depth: number of blocks in the middle.
+        patch: one token of the middle covers patch x patch cells of the last level.
+        head_width: width of one attention head, on all levels.
+        code_width: width of the role codes, see ``roles``.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        window: side of the neighbourhood that a token sees on a level.
+        window: side of the neighbourhood that a token sees on a fine level, in cells; odd.
         borders: see ``neighbourhood``.
         spread: see ``axial_frequencies``.
 
-    Source: RayDer; Crowson et al. 2024, "Scalable High-Resolution Pixel-Space Image Synthesis with Hourglass Diffusion
-    Transformers", for the shape.
+    Raises:
+        ValueError: ``window`` is even or below 1.
+
+    Source: RayDer; the hourglass shape is from Crowson et al. 2024, "Scalable High-Resolution Pixel-Space Image
+    Synthesis with Hourglass Diffusion Transformers".
     """
 
     def __init__(
@@ -117,10 +120,10 @@ class Hourglass(nn.Module):
         self.colours = PatchColours(width=widths[0], patch_size=patches[0])
 
     def grids(self, image_size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Rows and columns on each level, finest first, and in the middle.
+        """Rows and columns of each level, finest first, then of the middle.
 
         Raises:
-            ValueError: the image size is no multiple of the total stride.
+            ValueError: height or width is not a multiple of the total stride, ``strides[-1]``.
         """
         patch_grid(image_size, self.strides[-1])
         return [patch_grid(image_size, stride) for stride in self.strides]
@@ -135,33 +138,33 @@ class Hourglass(nn.Module):
         rotate_among_views: ViewRotation,
         backend: AttentionBackend,
     ) -> MiddleTokens:
-        """Down to the middle and through it.
+        """Tokens after the levels from fine to coarse and the blocks of the middle.
 
         Args:
-            tokens: what the views' patches say, on the finest grid.
-            registers: one further token of the middle per view.
+            tokens: tokens of the finest grid.
+            registers: one register token per view, for the middle.
             image_size: height and width in pixels.
-            code: of the role that the views play, or of the roles that they play in turn.
-            attend_per_block: whom each middle block's attention among views sees.
-            rotate_among_views: what it does to queries and keys.
-            backend: computes the attention inside a view.
+            code: code of the role of the views, or of roles that alternate between views.
+            attend_per_block: attention among views, one entry for each block of the middle.
+            rotate_among_views: position encoding of the attention among views.
+            backend: computes the attention within each view.
         """
         *grids, middle = self.grids(image_size)
-        fine = []
+        skips = []
         for stack, merge, grid in zip(self.down, self.merges, grids, strict=True):
             tokens = stack(tokens, code, grid, self._attend(grid, tokens))
-            fine.append(tokens)
+            skips.append(tokens)
             tokens = merge(tokens, grid)
         tokens = torch.cat([tokens, registers.to(tokens.dtype)[:, :, None]], dim=2)
-        tokens, shown = self.middle(tokens, code, middle, attend_per_block, rotate_among_views, backend)
-        return MiddleTokens(tokens[:, :, :-1], tokens[:, :, -1], fine, shown)
+        tokens, keys_values = self.middle(tokens, code, middle, attend_per_block, rotate_among_views, backend)
+        return MiddleTokens(tokens[:, :, :-1], tokens[:, :, -1], skips, keys_values)
 
     def ascend(self, middle: MiddleTokens, image_size: tuple[int, int], code: RoleCode) -> Float[Tensor, "b v 3 h w"]:
-        """Up again: the colours of views, -1 for black and 1 for white."""
+        """Colours of views after the levels from coarse to fine; -1 is black and 1 is white."""
         tokens = middle.patches
         steps = list(zip(self.splits, self.up, middle.skips, self.grids(image_size)[:-1], strict=True))
-        for split, stack, fine, grid in reversed(steps):
-            tokens = stack(split(tokens, fine, grid), code, grid, self._attend(grid, tokens))
+        for split, stack, skip, grid in reversed(steps):
+            tokens = stack(split(tokens, skip, grid), code, grid, self._attend(grid, tokens))
         return self.colours(tokens, image_size)
 
     def _attend(self, grid: tuple[int, int], tokens: Tensor) -> Attend:

@@ -1,4 +1,4 @@
-"""Learned perceptual distance of images (LPIPS), with backbone weights from a file that the user has."""
+"""Learned perceptual image patch similarity (LPIPS); the backbone weights come from a file of the user."""
 
 import hashlib
 import logging
@@ -18,32 +18,32 @@ from openrayzer.layers.tf32 import exact_float32
 from openrayzer.layers.weight_files import building_on_meta, read_state_dict, require_file, select_weights
 
 _FILES = {"vgg": "vgg16-397923af.pth", "alex": "alexnet-owt-7be5be79.pth"}
-"""torchvision's ImageNet weights; the hexadecimal part begins the file's SHA-256."""
+"""torchvision's ImageNet weights; the hexadecimal part of the name is the beginning of the file's SHA-256."""
 _SMALLEST = {"vgg": 16, "alex": 31}
-"""Image side in pixels below which the last pooling has nothing to pool."""
+"""Smallest image side in pixels that the last pooling layer accepts."""
 
 _log = logging.getLogger(__name__)
 
 
 class Lpips(nn.Module):
-    """LPIPS version 0.1 of each pair of images in [0, 1]; frozen, always in evaluation mode.
+    """LPIPS version 0.1 of pairs of images in [0, 1]. The network is frozen and always in evaluation mode.
 
     Args:
-        net: the backbone, VGG-16 or AlexNet.
-        backbone: its torchvision weights.
+        net: backbone, "vgg" for VGG-16 or "alex" for AlexNet.
+        backbone: file of its torchvision weights.
 
     Raises:
-        InputError: the file is missing, damaged or of another network; the message names the right one.
+        InputError: the file is missing, damaged, or holds weights of another network; the message names the right file.
 
-    Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, 2018; the network
+    Source: Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric". The network
     and its calibrated heads come from the ``lpips`` package.
     """
 
-    def __init__(self, *, net: Literal["vgg", "alex"], backbone: Path) -> None:
+    def __init__(self, *, net: Literal["vgg", "alex"], backbone: Path | str) -> None:
         super().__init__()
         if net not in _FILES:
             raise InputError(f"net must be one of {', '.join(_FILES)}, got {net!r}")
-        self.net = net
+        self.net, backbone = net, Path(backbone)
         require_file(backbone, remedy=_remedy(net))
         self.network = _empty_network(net)
         if not building_on_meta():
@@ -54,16 +54,16 @@ class Lpips(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> "Lpips":
-        """Stays in evaluation mode: the heads have dropout."""
+        """Keeps evaluation mode for every ``mode``, because the heads have dropout."""
         return super().train(False)
 
     def forward(
         self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
     ) -> Float[Tensor, "b v"]:
-        """Distance of each pair, computed in float32; 0 for equal images.
+        """Distance of each pair of images, computed in float32; 0 for equal images.
 
         Raises:
-            InputError: the images are too small for the backbone.
+            InputError: an image side is below 16 (VGG-16) or 31 (AlexNet) pixels.
         """
         batch, _, _, height, width = prediction.shape
         if min(height, width) < _SMALLEST[self.net]:
@@ -84,7 +84,7 @@ def _remedy(net: str) -> str:
 
 
 def _empty_network(net: str) -> nn.Module:
-    """The network without memory: no random draws, and nothing that could be run by mistake."""
+    """The network on the meta device: this draws no random numbers and allocates no memory."""
     from lpips import LPIPS
 
     with torch.device("meta"), warnings.catch_warnings():
@@ -93,9 +93,9 @@ def _empty_network(net: str) -> nn.Module:
 
 
 def _weights(network: nn.Module, net: str, backbone: Path) -> dict[str, Tensor]:
-    """Backbone from the user's file, heads from the lpips package, by their names in ``network``."""
+    """Backbone weights from the user's file and head weights from the lpips package, by their names in ``network``."""
     own = network.state_dict()
-    # lpips calls torchvision's features.N net.sliceS.N
+    # The name features.N in torchvision is net.sliceS.N in lpips.
     names = {f"features.{key.split('.', 2)[2]}": key for key in own if key.startswith("net.")}
     shapes = {theirs: own[ours].shape for theirs, ours in names.items()}
     state = read_state_dict(backbone, remedy=_remedy(net))

@@ -1,11 +1,16 @@
-"""The feed-forward half of a block."""
+"""Feed-forward layer of a transformer block."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 
 class MLP(nn.Module):
-    """Linear, exact GELU, Linear; no biases."""
+    """Linear, exact GELU, Linear, without biases.
+
+    Args:
+        width: token width d.
+        ratio: hidden width in token widths.
+    """
 
     def __init__(self, *, width: int, ratio: float) -> None:
         super().__init__()

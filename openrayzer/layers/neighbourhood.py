@@ -1,4 +1,4 @@
-"""Attention of each cell of a grid to the window around it, tile by tile."""
+"""Neighbourhood attention: each cell of a grid attends to a window around it."""
 
 from contextlib import nullcontext
 from functools import partial
@@ -11,34 +11,37 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from openrayzer.layers.constants import made_once
+from openrayzer.layers.constants import cached
 from openrayzer.layers.cosine_attention import Attend, Heads, KeyValue
 
 Borders = Literal["own", "swapped"]
-"""How windows stay inside the grid: by the number of rows and columns, or, as published, by each other's."""
+"""How windows stay inside the grid, see ``neighbourhood``."""
 
 MASKED = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Kernels that take the mask on a GPU. cuDNN's may give gradients that are not finite (pytorch issue 196678)."""
+"""Kernels for masked attention on a GPU. cuDNN's kernel may give gradients that are not finite (pytorch issue 196678).
+"""
 
 TILE = 8
-"""Side of a tile of queries; a tile and a window of 7 read 14 x 14 keys, of which a query sees a quarter."""
+"""Side of a tile of queries in cells. With a window of 7, a tile reads 14 x 14 keys and a query sees a quarter of them.
+"""
 
 
-@made_once
+@cached
 def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, device: torch.device) -> Attend:
-    """Each token of a view sees those in the window around it, in its own view.
+    """Each token sees the tokens of its own view in a window around it.
 
-    At a border the window is moved inside, so that it always has ``window`` x ``window`` cells, or all there are.
+    At a border the window moves inside the grid. It always has window x window cells, or the whole side of a grid that
+    is shorter than the window.
 
     Args:
         grid: rows and columns; tokens come row by row.
-        window: side of the window, odd.
-        borders: "own" moves windows inside the grid. "swapped" takes the number of columns for the rows and that of
-            rows for the columns, so that windows at the borders of images that are not square are cut or far away.
-        device: of the queries.
+        window: side of the window in cells, odd.
+        borders: "own" moves windows inside the grid. "swapped", as in RayDer's released code, exchanges the number of
+            rows and the number of columns for this. On square images both are equal. On others, windows at borders
+            are cut or lie far from their token.
+        device: device of the queries.
 
-    Source: Hassani et al. 2023, "Neighborhood Attention Transformer"; RayDer's released masks are "swapped", which is
-    the same on square images.
+    Source: Hassani et al. 2023, "Neighborhood Attention Transformer".
     """
     limits = grid if borders == "own" else grid[::-1]
     rows, columns = (_Tiles(count, window, limit, device) for count, limit in zip(grid, limits, strict=True))
@@ -48,7 +51,7 @@ def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, devic
 
 
 def window_starts(count: int, window: int, limit: int, device: torch.device) -> Int[Tensor, " count"]:
-    """First cell of the window of each of ``count`` cells in a row that is taken to be ``limit`` long; may be < 0."""
+    """First cell of the window around each of ``count`` cells, if the row were ``limit`` long; it may be negative."""
     radius = window // 2
     return torch.arange(count, device=device).clamp(min=radius, max=limit - 1 - radius) - radius
 
@@ -58,9 +61,9 @@ class _Tiles:
 
     Attributes:
         count: number of cells.
-        queries: cells of each tile (tiles, side); the last cell again and again where the last tile is too long.
-        keys: cells that at least one of a tile's windows covers (tiles, reach).
-        seen: whether a query's window covers a key (tiles, side, reach).
+        queries: cells of each tile, (tiles, side). The last cell fills up the last tile.
+        keys: cells that the windows of a tile cover, (tiles, reach).
+        seen: whether the window of a query covers a key, (tiles, side, reach).
     """
 
     def __init__(self, count: int, window: int, limit: int, device: torch.device) -> None:
@@ -88,7 +91,7 @@ def _attend(query: Heads, shown: KeyValue, *, rows: _Tiles, columns: _Tiles, see
 
 
 def _tiled(heads: Heads, grid: tuple[int, int], rows: Tensor, columns: Tensor) -> Tensor:
-    """The cells of every tile, (tiles, batch and heads, cells, e): all that share a tile share its mask."""
+    """The cells of each tile, (tiles, b v h, cells, e). Batch elements, views and heads share the mask of a tile."""
     cells = rearrange(heads, "b v (y x) h e -> b v y x h e", y=grid[0])
     chosen = cells[:, :, rows[:, None, :, None], columns[None, :, None, :]]  # (b, v, ty, tx, y, x, h, e)
     return rearrange(chosen, "b v ty tx y x h e -> (ty tx) (b v h) (y x) e")

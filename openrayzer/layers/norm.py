@@ -6,10 +6,10 @@ from openrayzer.layers.rms_norm import RMSNorm
 
 
 def head_norm(head_width: int, eps: float | None) -> nn.Module:
-    """RMSNorm of one head's queries or keys, one gain vector for all heads; nothing at all where ``eps`` is None.
+    """RMSNorm of queries or keys, with one learned gain vector (head_width) for all heads; the identity if eps is None.
 
     Raises:
-        ValueError: ``eps`` is not above 0.
+        ValueError: ``eps`` is 0 or below.
 
     Source: QK-norm of RayZer and LVSM.
     """

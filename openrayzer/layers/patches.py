@@ -1,4 +1,4 @@
-"""Images to patches and back."""
+"""Images to patches and back, and the linear maps between patches and tokens."""
 
 import torch
 from einops import rearrange, repeat
@@ -9,10 +9,12 @@ from openrayzer.layers.init import init_linears, init_std
 
 
 def patchify(images: Float[Tensor, "b v c h w"], patch_size: int) -> Float[Tensor, "b v n values"]:
-    """Square patches row by row; within one, row, column, then channel (channel fastest), as RayZer and LVSM.
+    """Square patches, row by row: (b, v, c, h, w) to (b, v, n, p p c) with n = (h / p) (w / p).
+
+    The values of a patch are in the order row, column, channel, with the channel fastest, as in RayZer and LVSM.
 
     Raises:
-        ValueError: height or width is no multiple of ``patch_size``.
+        ValueError: height or width is not a multiple of ``patch_size``.
     """
     patch_grid((images.shape[-2], images.shape[-1]), patch_size)
     return rearrange(images, "b v c (y p) (x q) -> b v (y x) (p q c)", p=patch_size, q=patch_size)
@@ -27,7 +29,7 @@ def unpatchify(
 
 
 def scale_pixels(images: Float[Tensor, "b v 3 h w"], pixel_range: tuple[float, float]) -> Float[Tensor, "b v 3 h w"]:
-    """Images in [0, 1] with black at ``pixel_range[0]`` and white at ``pixel_range[1]``."""
+    """Map images from [0, 1] to ``pixel_range``, the values of black and white."""
     black, white = pixel_range
     return images * (white - black) + black
 
@@ -41,7 +43,7 @@ def patch_grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
     """Rows and columns of patches.
 
     Raises:
-        ValueError: height or width is no multiple of ``patch_size``.
+        ValueError: height or width is not a multiple of ``patch_size``.
     """
     height, width = image_size
     if height % patch_size or width % patch_size:
@@ -50,14 +52,20 @@ def patch_grid(image_size: tuple[int, int], patch_size: int) -> tuple[int, int]:
 
 
 def patch_positions(grid: tuple[int, int], device: torch.device) -> Float[Tensor, "n 2"]:
-    """(row, column) of each patch, counted from 1; (0, 0) is left to tokens that are no patch."""
+    """(row, column) of each patch, row by row, counted from 1; (0, 0) stands for tokens that are not a patch."""
     rows = torch.arange(1, grid[0] + 1, device=device, dtype=torch.float32)
     columns = torch.arange(1, grid[1] + 1, device=device, dtype=torch.float32)
     return torch.stack([repeat(rows, "y -> (y x)", x=grid[1]), repeat(columns, "x -> (y x)", y=grid[0])], dim=-1)
 
 
 class PatchLinear(nn.Module):
-    """One linear map, without bias, from a patch's values to a token."""
+    """Patch embedding: one linear map without bias from the values of a patch to a token.
+
+    Args:
+        channels: channels c of the images.
+        patch_size: side of a patch in pixels.
+        width: token width d.
+    """
 
     def __init__(self, *, channels: int, patch_size: int, width: int) -> None:
         super().__init__()
@@ -70,12 +78,12 @@ class PatchLinear(nn.Module):
 
 
 class PatchPixels(nn.Module):
-    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid.
+    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid; all without biases.
 
     Args:
         width: token width d.
         patch_size: side of a patch in pixels.
-        norm_gain: whether the norm has a learned gain, as in RayZer and LVSM; Open-RayZer has none.
+        norm_gain: True for a LayerNorm with a learned gain, as in RayZer and LVSM; False as in Open-RayZer.
     """
 
     def __init__(self, *, width: int, patch_size: int, norm_gain: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""RMSNorm in full precision, with a gain of its own or one that is handed in."""
+"""RMSNorm in float32 or better: a function with a given gain, and a layer with a learned gain."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from torch.autograd.function import once_differentiable
 from openrayzer.geometry.precision import full_precision
 
 EPS = 1e-6
-"""Added to the mean square, so that a token of zeros stays zeros. Source: RayDer."""
+"""Added to the mean square; a token of zeros then stays zero. Source: RayDer."""
 
 
 def rms_normalise(
     tokens: Float[Tensor, "*batch d"], gain: Float[Tensor, "*#batch d"], *, eps: float = EPS
 ) -> Float[Tensor, "*batch d"]:
-    """x / sqrt(mean(x^2) + eps) * gain, computed in float32 (float64 if that is given) and returned so."""
+    """x / sqrt(mean(x^2) + eps) * gain over the last axis, in float32; in float64 if the tokens are float64."""
     return _RMSNormalise.apply(tokens, full_precision(gain), eps)
 
 
 class _RMSNormalise(torch.autograd.Function):
-    """Written out, because autograd would keep three float32 copies of the tokens and pass over them twice as often."""
+    """Explicit backward pass: autograd would store three float32 copies of the tokens and read them twice as often."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, gain: Tensor, eps: float) -> Tensor:
         values = full_precision(tokens)
-        norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)  # one pass where square().mean() takes two
+        norm = torch.linalg.vector_norm(values, dim=-1, keepdim=True)  # one pass; square().mean() takes two
         scale = norm.square_().div_(tokens.shape[-1]).add_(eps).rsqrt_()
         ctx.save_for_backward(tokens, scale, gain)
         return (values * scale).mul_(gain)
@@ -38,7 +38,7 @@ class _RMSNormalise(torch.autograd.Function):
         normalised = full_precision(tokens) * scale
         product = gradient * normalised
         of_gain = None
-        if ctx.needs_input_grad[1]:  # a copy where nothing is summed, since the product is overwritten below
+        if ctx.needs_input_grad[1]:  # without a sum it is a copy, because mul_ overwrites the product below
             of_gain = product.clone() if gain.shape == product.shape else product.sum_to_size(gain.shape)
         along = product.mul_(gain).mean(dim=-1, keepdim=True)
         of_tokens = (gradient * gain).addcmul_(normalised, along, value=-1).mul_(scale)
@@ -46,10 +46,10 @@ class _RMSNormalise(torch.autograd.Function):
 
 
 class RMSNorm(nn.Module):
-    """RMSNorm with a learned gain; float32 out, whatever comes in.
+    """RMSNorm with a learned gain; the result is float32 or better.
 
     Args:
-        width: of what is normalised.
+        width: width of the last axis.
         eps: added to the mean square.
     """
 

@@ -1,4 +1,4 @@
-"""Blocks whose norms know the role of their tokens, and runs of them."""
+"""Transformer blocks with norms that depend on the role of the views, and stacks of these blocks."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -18,7 +18,14 @@ from openrayzer.layers.view_attention import own_view
 
 
 class LocalBlock(nn.Module):
-    """Attention inside a view, then feed-forward."""
+    """Pre-norm block: attention within each view, then feed-forward.
+
+    Args:
+        width: token width d.
+        head_width: width of one attention head.
+        code_width: width of the role codes.
+        mlp_ratio: hidden width of the feed-forward layer, in token widths.
+    """
 
     def __init__(self, *, width: int, head_width: int, code_width: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -28,7 +35,7 @@ class LocalBlock(nn.Module):
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
     def gains(self, code: RoleCode) -> list[Gains]:
-        """Gains of the norms, in order. They do not depend on tokens, so a recomputed block keeps them."""
+        """Gains of the norms, in order. They do not depend on tokens, so activation checkpointing keeps them."""
         return [self.attention_norm(code), self.mlp_norm(code)]
 
     def forward(
@@ -39,9 +46,16 @@ class LocalBlock(nn.Module):
 
 
 class GlobalLocalBlock(nn.Module):
-    """Attention among views, attention inside each view, feed-forward.
+    """Pre-norm block: attention among views, attention within each view, feed-forward.
 
-    The last token of each view is its register, which has norms of its own and everything else in common.
+    The last token of each view is its register. Registers have their own norms and share all other weights with
+    patch tokens.
+
+    Args:
+        width: token width d.
+        head_width: width of one attention head.
+        code_width: width of the role codes.
+        mlp_ratio: hidden width of the feed-forward layer, in token widths.
 
     Source: RayDer, middle layers.
     """
@@ -56,7 +70,7 @@ class GlobalLocalBlock(nn.Module):
         self.mlp = SwiGLU(width=width, ratio=mlp_ratio)
 
     def gains(self, code: RoleCode) -> list[Gains]:
-        """As those of ``LocalBlock``."""
+        """Gains of the norms, in order; see ``LocalBlock``."""
         return [self.global_norm(code), self.local_norm(code), self.mlp_norm(code)]
 
     def forward(
@@ -68,20 +82,20 @@ class GlobalLocalBlock(nn.Module):
         attend_within_view: Attend,
         rotate_within_view: ViewRotation,
     ) -> tuple[Float[Tensor, "b v n d"], KeyValue]:
-        """The tokens, and what they showed to other views."""
-        read, shown = self.global_attention(normalise(tokens, gains[0]), attend_among_views, rotate_among_views)
+        """The tokens, and the keys and values of the attention among views."""
+        read, keys_values = self.global_attention(normalise(tokens, gains[0]), attend_among_views, rotate_among_views)
         tokens = tokens + read
         tokens = tokens + self.local_attention(normalise(tokens, gains[1]), attend_within_view, rotate_within_view)[0]
-        return tokens + self.mlp(normalise(tokens, gains[2])), shown
+        return tokens + self.mlp(normalise(tokens, gains[2])), keys_values
 
 
 class RoleStack(Stack):
-    """Blocks that start as the identity: what ends a residual branch is zero.
+    """Blocks that start as the identity: the last layer of each residual branch starts at zero.
 
     Args:
-        blocks: of one width.
+        blocks: blocks of one width.
         width: token width d.
-        head_width: width of one head.
+        head_width: width of one attention head, a multiple of 8.
         spread: see ``axial_frequencies``.
     """
 
@@ -92,23 +106,21 @@ class RoleStack(Stack):
             if isinstance(part, CosineAttention | SwiGLU):
                 nn.init.zeros_(part.out.weight)
         self.num_heads, self.head_width, self.spread = num_heads_of(width, head_width), head_width, spread
-        axial_frequencies(
-            self.num_heads, head_width, spread, torch.device("cpu")
-        )  # refuses a head width now, not later
+        axial_frequencies(self.num_heads, head_width, spread, torch.device("cpu"))  # checks the head width
 
     def rotation(self, coordinates: Float[Tensor, "*batch n 2"]) -> ViewRotation:
-        """What attention of these blocks does to queries and keys of tokens at (y, x)."""
+        """Position encoding for the attention of these blocks, for tokens at (y, x); see ``axial_rotation``."""
         return axial_rotation(coordinates, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread)
 
     def rotation_within_views(self, grid: tuple[int, int], device: torch.device, *, register: bool) -> ViewRotation:
-        """The same for the tokens of each view, with or without a learned register token."""
+        """Position encoding of each view's patch tokens and, with ``register``, of the register token after them."""
         return grid_rotation(
             grid, device, register=register, num_heads=self.num_heads, head_width=self.head_width, spread=self.spread
         )
 
 
 class LocalStack(RoleStack):
-    """Local blocks on the patch tokens of views, each token seeing its neighbours."""
+    """Stack of ``LocalBlock`` on the patch tokens of views."""
 
     def forward(
         self, tokens: Float[Tensor, "b v n d"], code: RoleCode, grid: tuple[int, int], attend: Attend
@@ -121,7 +133,7 @@ class LocalStack(RoleStack):
 
 
 class GlobalLocalStack(RoleStack):
-    """Global-local blocks on the patch tokens and the register of views."""
+    """Stack of ``GlobalLocalBlock`` on the patch tokens and the register of each view."""
 
     def forward(
         self,
@@ -132,22 +144,22 @@ class GlobalLocalStack(RoleStack):
         rotate_among_views: ViewRotation,
         backend: AttentionBackend,
     ) -> tuple[Float[Tensor, "b v n d"], list[KeyValue]]:
-        """The tokens, and what they showed to other views in each block.
+        """The tokens, and the keys and values of the attention among views in each block.
 
         Args:
-            tokens: patch tokens row by row, then the register, which lies at the centre of the image.
-            code: of the role that the views play, or of the roles that they play in turn.
+            tokens: patch tokens row by row, then the register. Its position is the centre of the image.
+            code: code of the role of the views, or of roles that alternate between views.
             grid: rows and columns of patches.
-            attend_per_block: whom each block's attention among views sees.
-            rotate_among_views: what it does to queries and keys.
-            backend: computes the attention inside a view.
+            attend_per_block: attention among views, one entry for each block.
+            rotate_among_views: position encoding of the attention among views.
+            backend: computes the attention within each view.
         """
         rotate_within_view = self.rotation_within_views(grid, tokens.device, register=True)
-        shown: list[KeyValue] = []
+        keys_values: list[KeyValue] = []
         for number, attend in enumerate(attend_per_block):
             gains = cast(GlobalLocalBlock, self.blocks[number]).gains(code)
             tokens, here = self.run(
                 number, tokens, gains, attend, rotate_among_views, own_view(backend), rotate_within_view
             )
-            shown.append(here)
-        return tokens, shown
+            keys_values.append(here)
+        return tokens, keys_values

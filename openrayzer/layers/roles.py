@@ -1,7 +1,8 @@
-"""Norms that know which role tokens play, so that one set of weights can estimate, remember and render.
+"""Norms with gains that depend on the role of a view, so that one network estimates cameras, encodes and renders.
 
-A norm's gain is 1 + W c, with W its own and c the code of the role. There are as many different gains as roles, so a
-table of them (c one of the axes) can express all that learned codes can, with 36 to 41 % fewer weights in RayDer.
+The gain of a norm is 1 + W c. Each norm has its own W; c is the code of the role. There are only as many different
+gains as roles, so one-hot codes (a table of gains) can express everything that learned codes can. In RayDer the table
+has 36 to 41 % fewer weights.
 """
 
 from dataclasses import dataclass
@@ -17,18 +18,18 @@ from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.rms_norm import rms_normalise
 
 Role = Literal["camera", "context", "target"]
-"""Views whose cameras are looked for, views that are given, views that are rendered."""
+"""Role of a view: "camera" to estimate its camera, "context" to add it to the scene, "target" to render it."""
 
 ROLES: tuple[Role, ...] = ("camera", "context", "target")
 
 
 @dataclass(frozen=True)
 class RoleCode:
-    """What tells every norm of a pass the role.
+    """Codes of the roles in one pass through the network: one row, or several rows if roles alternate between views.
 
     Attributes:
-        patches: for the norms of patch tokens; one row for each role that views play in turn.
-        register: for the norms of register tokens.
+        patches: codes for the norms of patch tokens.
+        register: codes for the norms of register tokens.
     """
 
     patches: Float[Tensor, "roles code"]
@@ -36,7 +37,7 @@ class RoleCode:
 
 
 def alternating(*codes: RoleCode) -> RoleCode:
-    """The code of views that play these roles in turn: of two codes, views 0, 2, 4, ... play the first."""
+    """Code of views with alternating roles: with two codes, even views have the first and odd views the second."""
     return RoleCode(torch.cat([code.patches for code in codes]), torch.cat([code.register for code in codes]))
 
 
@@ -45,7 +46,7 @@ Gains = tuple[Float[Tensor, "roles d"], ...]
 
 
 class TableCodes(nn.Module):
-    """A code is an axis, so the columns of a norm's W are a table of its gains, less 1; nothing is learned here."""
+    """Each role's code is one-hot, so column r of W holds the gain of role r minus 1. This module has no weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,9 +59,14 @@ class TableCodes(nn.Module):
 
 
 class LearnedCodes(nn.Module):
-    """A code is the sum of two learned vectors: one of the role, one of the kind of token.
+    """Each code is the sum of two learned vectors: one for the role and one for the kind of token.
 
-    Source: RayDer; its kinds of tokens are patches, the register that holds a camera, and the other registers.
+    The kinds of tokens are patches, registers with the role "camera", and other registers.
+
+    Args:
+        width: half the width of a code.
+
+    Source: RayDer.
     """
 
     def __init__(self, *, width: int) -> None:
@@ -75,7 +81,12 @@ class LearnedCodes(nn.Module):
 
 
 class RoleNorm(nn.Module):
-    """The gain 1 + W c of a role's code c, which ``normalise`` takes."""
+    """The gain 1 + W c for the code c of a role; ``normalise`` applies it.
+
+    Args:
+        width: token width d.
+        code_width: width of the codes.
+    """
 
     ones: Tensor
 
@@ -85,7 +96,7 @@ class RoleNorm(nn.Module):
         self.register_buffer("ones", torch.ones(width), persistent=False)
 
     def gain(self, code: Float[Tensor, "roles code"]) -> Float[Tensor, "roles d"]:
-        """1 + W c, in full precision and in one product."""
+        """1 + W c in float32 or better, with one matrix product."""
         with no_autocast(code):
             return F.linear(full_precision(code), full_precision(self.weight), full_precision(self.ones))
 
@@ -94,7 +105,12 @@ class RoleNorm(nn.Module):
 
 
 class RegisterNorm(nn.Module):
-    """Gains for patch tokens and for the register, which is the last token of each view."""
+    """Two gains: one for patch tokens and one for the register, the last token of each view.
+
+    Args:
+        width: token width d.
+        code_width: width of the codes.
+    """
 
     def __init__(self, width: int, code_width: int) -> None:
         super().__init__()
@@ -105,7 +121,7 @@ class RegisterNorm(nn.Module):
 
 
 def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "b v n d"]:
-    """RMSNorm with the gains of one role, or of roles that views play in turn; keeps the dtype of ``tokens``."""
+    """RMSNorm with the gains of one role, or of roles that alternate between views; keeps the dtype of ``tokens``."""
     of_views = [_of_views(gain, tokens.shape[1]) for gain in gains]
     if len(of_views) == 1:
         return rms_normalise(tokens, of_views[0]).to(tokens.dtype)
@@ -115,5 +131,5 @@ def normalise(tokens: Float[Tensor, "b v n d"], gains: Gains) -> Float[Tensor, "
 
 
 def _of_views(gain: Float[Tensor, "roles d"], views: int) -> Float[Tensor, "*views 1 d"]:
-    """One row for all views, or one row per view if they play roles in turn."""
+    """One row for all views, or one row per view if roles alternate."""
     return gain if len(gain) == 1 else gain.repeat(views // len(gain), 1)[:, None]

@@ -1,4 +1,4 @@
-"""Rotary positions: the components of queries and keys turn in planes."""
+"""Rotations of queries and keys in planes of two components, for rotary position encodings."""
 
 import torch
 from jaxtyping import Float
@@ -8,13 +8,13 @@ from openrayzer.geometry.precision import full_precision
 
 
 class PlaneRotation:
-    """Turns component i of the last axis with component i + k of 2k, each plane by its own angle.
+    """Rotates the plane of components i and i + k of the last axis, which has 2k components, by angle i.
 
-    (u, v) becomes (u cos - v sin, v cos + u sin), computed in float32 whatever the dtype of what turns, and returned in
-    that dtype. Whole rows are multiplied and shifted: halves of them would be many short pieces, three times as slow.
+    (u, v) becomes (u cos - v sin, v cos + u sin), computed in float32 and returned in the dtype of the input. The
+    code multiplies and shifts whole rows; work on halves of rows takes three times as long.
 
     Args:
-        angles: in radians.
+        angles: angle of each plane in radians.
     """
 
     def __init__(self, angles: Float[Tensor, "*batch k"]) -> None:

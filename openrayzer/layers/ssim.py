@@ -1,4 +1,4 @@
-"""Structural similarity of images, differentiable."""
+"""Differentiable structural similarity of images (SSIM)."""
 
 from functools import cache, reduce
 from math import exp
@@ -11,27 +11,27 @@ from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import InputError
 
 WINDOW = 11
-"""Side of the Gaussian window in pixels; smaller images have no similarity."""
+"""Side of the Gaussian window in pixels. SSIM is undefined for smaller images."""
 
 _SIGMA = 1.5
-# Keep the quotient stable where an image is dark (first) or flat (second); for values in [0, 1].
+# C1 and C2 of the paper for values in [0, 1]. They keep the quotient stable in dark (C1) and flat (C2) regions.
 _STABILISERS = (0.01**2, 0.03**2)
-# scikit-image divides by the sample count less one; the window has 121 samples.
+# n / (n - 1) for the n samples of the window: scikit-image uses the unbiased covariance.
 _SAMPLE_COVARIANCE = WINDOW**2 / (WINDOW**2 - 1)
 
 
 def structural_similarity(
     prediction: Float[Tensor, "b v c h w"], target: Float[Tensor, "b v c h w"]
 ) -> Float[Tensor, "b v"]:
-    """Mean structural similarity of each pair of images, 1 for equal ones; computed in float32.
+    """Mean structural similarity of each pair of images in [0, 1], computed in float32; 1 for equal images.
 
-    Windows that would cross the border are left out, so it equals scikit-image's ``structural_similarity`` with
-    ``gaussian_weights=True, sigma=1.5, data_range=1`` (whose window is 11 pixels wide) and default sample covariance.
+    The mean is over all windows inside the image. The result equals scikit-image's ``structural_similarity`` with
+    ``gaussian_weights=True, sigma=1.5, data_range=1``, which has the same window and covariance.
 
     Raises:
-        InputError: the images are smaller than the window.
+        InputError: an image side is below 11 pixels.
 
-    Source: Wang et al., Image quality assessment: from error visibility to structural similarity, 2004, eq. 13.
+    Source: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity", equation 13.
     """
     height, width = prediction.shape[-2:]
     if min(height, width) < WINDOW:
@@ -49,10 +49,10 @@ def structural_similarity(
 
 
 def _windowed(images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c y x"]:
-    """Gaussian-weighted mean in each whole window.
+    """Gaussian-weighted mean in each window.
 
-    Sums of shifted images and not a convolution: a GPU may run that in TF32, whose 10 bits do not
-    survive the difference of second moments.
+    It sums shifted images instead of a convolution. A GPU may run convolutions in TF32, and its 10 bits are too few
+    for differences of second moments.
     """
     rows, columns = images.shape[-2] - WINDOW + 1, images.shape[-1] - WINDOW + 1
     shares = list(enumerate(_window()))
@@ -62,6 +62,6 @@ def _windowed(images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c y x"]:
 
 @cache
 def _window() -> tuple[float, ...]:
-    """Samples of the Gaussian along one axis; they sum to 1."""
+    """Samples of the Gaussian along one axis; their sum is 1."""
     samples = [exp(-0.5 * ((i - WINDOW // 2) / _SIGMA) ** 2) for i in range(WINDOW)]
     return tuple(sample / sum(samples) for sample in samples)

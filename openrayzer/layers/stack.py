@@ -1,4 +1,4 @@
-"""Runs of blocks, with optional activation checkpointing."""
+"""Stacks of transformer blocks, with optional activation checkpointing."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,12 +15,16 @@ from openrayzer.layers.norm import layer_norm
 
 
 class Stack(nn.Module):
-    """Blocks applied in turn.
+    """Base of stacks of blocks. A subclass calls ``run`` for each block in its ``forward``.
+
+    Args:
+        blocks: the blocks, first to last.
+        width: token width d, for the initialisation of weights.
 
     Attributes:
-        checkpoint_every: every so many blocks, one forgets its activations and computes them again in the
-            backward pass; 0 keeps all. Set for a whole model by ``checkpoint_activations``.
-        call: calls a block: ``call_block``, or its compiled version.
+        checkpoint_every: each block with a number divisible by this recomputes its activations in the backward pass;
+            0 keeps all activations. ``checkpoint_activations`` sets it for a whole model.
+        call: the function that calls a block: ``call_block``, or its compiled version.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], *, width: int) -> None:
@@ -32,30 +36,30 @@ class Stack(nn.Module):
 
     @property
     def compiled(self) -> bool:
-        """Whether blocks are called compiled."""
+        """True if ``torch.compile`` compiles the blocks."""
         return self.call is not call_block
 
     def run(self, number: int, *inputs: Any) -> Any:
-        """Block ``number`` on its inputs; what it returns."""
-        again = self.checkpoint_every > 0 and self.training and number % self.checkpoint_every == 0
-        return self.call(self.blocks[number], again, *inputs)
+        """Result of block ``number`` for these inputs."""
+        recompute = self.checkpoint_every > 0 and self.training and number % self.checkpoint_every == 0
+        return self.call(self.blocks[number], recompute, *inputs)
 
 
-def call_block(block: nn.Module, again: bool, *inputs: Any) -> Any:
-    """The result of a block. With ``again`` its activations are not kept; the backward pass computes them again."""
-    return checkpoint(block, *inputs, use_reentrant=False) if again else block(*inputs)
+def call_block(block: nn.Module, recompute: bool, *inputs: Any) -> Any:
+    """Result of a block. With ``recompute`` the backward pass recomputes the activations instead of storing them."""
+    return checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
 
 
 class SelfStack(Stack):
-    """Self-attention blocks over sequences, or over views in groups that change from block to block.
+    """Stack of self-attention blocks, on sequences or on views.
 
     Args:
         width: token width d.
-        num_heads: attention heads of every block.
+        num_heads: attention heads of each block.
         depth: number of blocks.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        qk_norm_eps: epsilon of the norm of queries and keys; None leaves them as they are.
-        input_norm: whether a LayerNorm stands before the first block.
+        qk_norm_eps: epsilon of the RMSNorm of queries and keys; None switches the norm off.
+        input_norm: True for a LayerNorm before the first block.
     """
 
     def __init__(
@@ -82,7 +86,14 @@ class SelfStack(Stack):
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b n d"]:
-        """All blocks on sequences; ``positions`` are (row, column) in patches from 1, (0, 0) for no patch."""
+        """Tokens of sequences after all blocks.
+
+        Args:
+            tokens: input tokens.
+            positions: (row, column) of each token in patches, counted from 1; (0, 0) for tokens that are not a patch.
+            position_encoding: encodes positions in queries and keys.
+            backend: computes attention.
+        """
         rotate = position_encoding.rotation(positions, self.head_width)
         tokens = self.input_norm(tokens)
         for number in range(len(self.blocks)):
@@ -97,7 +108,7 @@ class SelfStack(Stack):
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
-        """All blocks on views; ``layout`` says which tokens see which in each block."""
+        """Tokens of views after all blocks; ``layout`` decides which tokens see each other in each block."""
         sizes = {"b": tokens.shape[0], "v": tokens.shape[1], "n": tokens.shape[2]}
         rotations: dict[str, Rotation] = {}
         tokens = self.input_norm(tokens)
@@ -112,7 +123,11 @@ class SelfStack(Stack):
 
 
 def checkpoint_activations(model: nn.Module, *, every: int) -> None:
-    """Make each stack of ``model`` recompute every ``every``-th block in the backward pass; 0 turns it off.
+    """Set activation checkpointing for all stacks of ``model``.
+
+    Args:
+        model: any module.
+        every: 1 recomputes all blocks in the backward pass, 2 every second block, and so on; 0 switches it off.
 
     Raises:
         ValueError: ``every`` is negative.

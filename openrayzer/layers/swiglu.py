@@ -1,4 +1,4 @@
-"""The gated feed-forward half of a block."""
+"""Gated feed-forward layer of a transformer block."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -6,9 +6,13 @@ from torch import Tensor, nn
 
 
 class SwiGLU(nn.Module):
-    """Values times SiLU of gates, both linear in the token, then a linear map back; no biases.
+    """W_out (W_values x * SiLU(W_gates x)), without biases. One layer computes values, then gates, as in RayDer.
 
-    Source: Shazeer 2020, "GLU Variants Improve Transformer"; values first, then gates, as in RayDer.
+    Args:
+        width: token width d.
+        ratio: hidden width in token widths.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer".
     """
 
     def __init__(self, *, width: int, ratio: float) -> None:

@@ -1,10 +1,12 @@
-"""TF32, in which a GPU rounds the factors of float32 products to 10 bits: the only file that sets flags for it.
+"""Switches for TF32. In TF32 a GPU rounds the factors of float32 products to 10 bits.
 
-PyTorch's default is TF32 for convolutions and not for matrix products. Its flags hold for the whole process. A kernel
-reads them when it starts, so flags around a forward pass do not reach the backward pass, which runs later.
+Only this file sets PyTorch's flags for TF32. The flags hold for the whole process. By default they allow TF32 in
+convolutions and forbid it in matrix products. A kernel reads them when it starts, so flags that are set around a
+forward pass have no effect on its backward pass.
 
-This file uses the older of PyTorch's two interfaces. The compiler of PyTorch up to 2.14 reads it, and raises an error
-if somebody has written to the newer one (https://github.com/pytorch/pytorch/issues/166387).
+PyTorch has an older and a newer interface for the flags, and this file uses the older one. ``torch.compile`` up to
+PyTorch 2.14 reads the older one and fails after a write to the newer one
+(https://github.com/pytorch/pytorch/issues/166387).
 """
 
 import warnings
@@ -16,14 +18,14 @@ import torch
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Float32 is float32: neither products nor convolutions use TF32 while this ``with`` block runs."""
+    """Forbid TF32 in matrix products and convolutions within this ``with`` block."""
     with _flags(products=False, convolutions=False):
         yield
 
 
 @contextmanager
 def tf32_products(allowed: bool) -> Iterator[None]:
-    """``allowed``: float32 matrix products may use TF32 while this ``with`` block runs. Convolutions never do in it."""
+    """Allow or forbid TF32 in matrix products within this ``with`` block, and forbid it in convolutions."""
     with _flags(products=allowed, convolutions=False):
         yield
 
@@ -39,7 +41,7 @@ def _flags(*, products: bool, convolutions: bool) -> Iterator[None]:
 
 
 def _read() -> tuple[bool, bool]:
-    """The flags of products and of convolutions. The newer interface also reads values written by the older one."""
+    """Whether products and convolutions may use TF32. The newer interface can read values of the older one."""
     backends = torch.backends
     return backends.cuda.matmul.fp32_precision == "tf32", backends.cudnn.conv.fp32_precision == "tf32"  # type: ignore[attr-defined]
 
@@ -48,7 +50,7 @@ def _write(products: bool, convolutions: bool) -> None:
     if (products, convolutions) == _read():
         return
     with warnings.catch_warnings():
-        # PyTorch 2.9 and 2.10 announce the newer interface, and 2.14 no longer does.
+        # PyTorch 2.9 and 2.10 warn here that there is a newer interface; 2.14 does not.
         warnings.filterwarnings("ignore", message="Please use the new API settings to control TF32")
         torch.backends.cuda.matmul.allow_tf32 = products
         torch.backends.cudnn.allow_tf32 = convolutions

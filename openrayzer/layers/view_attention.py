@@ -1,7 +1,7 @@
-"""Who sees whom among views, without masks: queries of some views against the keys that they may see, and no others.
+"""Attention among views: each function returns an ``Attend`` with its own rule of which views a view sees.
 
-Every function makes one call of an attention backend, or a number of calls that grows with the logarithm of the number
-of views. So all backends work, and no masked scores are computed.
+No function uses a mask, unless FlexAttention compiles it: queries meet the keys that they see and no others, so every
+attention backend works. The number of calls is one, or grows with the logarithm of the number of views.
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend
-from openrayzer.layers.constants import made_once
+from openrayzer.layers.constants import cached
 from openrayzer.layers.cosine_attention import Attend, Heads, KeyValue
 from openrayzer.layers.merged_attention import (
     Blocks,
@@ -26,17 +26,17 @@ from openrayzer.layers.merged_attention import (
 
 
 def own_view(backend: AttentionBackend) -> Attend:
-    """Each view sees itself alone."""
+    """Each view sees only itself."""
     return partial(_own_view, backend=backend)
 
 
 def all_views(backend: AttentionBackend) -> Attend:
-    """Each view sees all."""
+    """Each view sees all views."""
     return partial(_all_views, backend=backend)
 
 
 def earlier_views(backend: AttentionBackend, memory: KeyValue | None = None) -> Attend:
-    """View i sees views 0 to i, and before them those that ``memory`` remembers, if any."""
+    """View i sees views 0 to i and, if given, all views in ``memory``."""
     return partial(_earlier_views, memory=memory, backend=backend)
 
 
@@ -46,32 +46,34 @@ def memory_and_own_view(memory: KeyValue, *, backend: AttentionBackend) -> Atten
 
 
 def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Attend:
-    """Views are context 0, target 0, context 1, target 1, ...: all see contexts 0 to i, and targets see themselves.
+    """Views alternate: context 0, target 0, context 1, target 1, ...
+
+    Context i sees contexts 0 to i. Target i sees contexts 0 to i and itself.
 
     Args:
-        backend: computes it in blocks.
-        mask: from ``pair_mask``, or None. With a mask, compiled blocks make one call of FlexAttention instead.
+        backend: computes the attention in blocks.
+        mask: result of ``pair_mask``, or None. With a mask, ``torch.compile`` makes one call of FlexAttention instead.
     """
     return partial(_contexts_and_targets, backend=backend, mask=mask)
 
 
 def pair_mask(pairs: int, tokens: int, heads: Float[Tensor, "b n heads e"], backend: AttentionBackend) -> Any:
-    """The mask of ``contexts_and_targets`` for FlexAttention, a ``BlockMask``; None if FlexAttention cannot run.
+    """The mask of ``contexts_and_targets`` as a ``BlockMask`` of FlexAttention; None if FlexAttention does not run.
 
     Args:
-        pairs: number of contexts, and of targets.
-        tokens: of each view.
-        heads: queries of the device, dtype and width that attention will get.
-        backend: FlexAttention takes the place of ``auto`` and ``flex`` only, not of a backend with another name.
+        pairs: number of contexts, which is the number of targets.
+        tokens: number of tokens of each view.
+        heads: an example of the queries: attention gets the same device, dtype and head width.
+        backend: FlexAttention replaces the backends ``auto`` and ``flex``. For any other backend the result is None.
     """
     if not isinstance(backend, ATTENTION_BACKENDS["auto"] | ATTENTION_BACKENDS["flex"]):
         return None
     return None if ATTENTION_BACKENDS["flex"]().refusal(heads) else _block_mask(pairs, tokens, heads.device.type)
 
 
-@made_once
+@cached
 def _block_mask(pairs: int, tokens: int, device: str) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask  # takes a second, and few runs need it
+    from torch.nn.attention.flex_attention import create_block_mask  # slow import (1 s)
 
     length = 2 * pairs * tokens
     return create_block_mask(

@@ -63,8 +63,8 @@ class ReadingRenderer(Renderer):
         tokens = self.norm(rays)
         memory = memory if prepared else self.memory_norm(memory)
         for number in range(len(self.stack.blocks)):
-            shown = (prepared[2 * number], prepared[2 * number + 1]) if prepared else None
-            tokens = self.stack.run(number, tokens, memory, *rotations, backend, shown)
+            keys_values = (prepared[2 * number], prepared[2 * number + 1]) if prepared else None
+            tokens = self.stack.run(number, tokens, memory, *rotations, backend, keys_values)
         return tokens
 
     def prepare(
@@ -77,4 +77,4 @@ class ReadingRenderer(Renderer):
         """The memory's keys and values in each block, one after the other."""
         rotate, memory = position_encoding.rotation(memory_positions, self.head_width), self.memory_norm(memory)
         blocks = [cast(ReadingBlock, block) for block in self.stack.blocks]
-        return tuple(part for block in blocks for part in block.reading.show(memory, rotate))
+        return tuple(part for block in blocks for part in block.reading.keys_values(memory, rotate))
