@@ -68,7 +68,7 @@ CASES = {
     ),
     "few_frames": (
         ["--set", "evaluation.view_sampler.num_target=9"],
-        ["none of 1 test scenes can be evaluated: scene 'room_00001' has 6 frames, 12 evenly spaced need 12"],
+        ["none of 1 test scenes can be evaluated: scene 'room_00001' has 6 frames; 12 evenly spaced views need 12"],
     ),
     "image_size": (
         ["--set", "data.image_size=[20, 32]"],

@@ -1,1 +1,1 @@
-"""Which frames of a scene a clip takes, and which of them are context and target."""
+"""The choice of the frames of a clip, and of their roles: context or target."""

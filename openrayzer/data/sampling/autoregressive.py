@@ -1,4 +1,4 @@
-"""View sampler: a list of views of which each is a target and all before it are context."""
+"""View sampler ``autoregressive``: every view after the first is a target, and all views before it are its context."""
 
 from copy import copy
 from typing import Literal
@@ -12,18 +12,19 @@ from openrayzer.interfaces import VIEW_SAMPLERS, InputError, ViewChoice, ViewSam
 
 @VIEW_SAMPLERS.register("autoregressive")
 class Autoregressive(ViewSampler):
-    """Views in a random order: all but the last are context, all but the first are targets, each behind its contexts.
+    """Views in a random order; all but the last are context, and all but the first are targets.
 
-    For models that let target i see contexts 0 to i, such as ``rayder``: one clip of t views then trains with 1 to
-    t - 1 contexts at once. Frames are chosen as ``window`` chooses them: both ends, the others random inside.
+    This is for models in which target i sees contexts 0 to i, such as ``rayder``: one clip of t views then trains with
+    1 to t - 1 context views at once. Frames are chosen as by ``window``: both ends of the window, the others at random
+    between them.
 
     Args:
-        num_views: views of a clip, 2 or more; one less are context, and as many target. A range, [smallest, largest],
-            is drawn from for each optimizer step.
-        min_frame_distance: shortest distance in frames from first to last; at least num_views - 1.
-        max_frame_distance: longest distance in frames.
-        order: "random", so that a pose must work with every subset of contexts; "temporal" is for comparison, its
-            poses are poorer.
+        num_views: number of views of a clip, 2 or more: num_views - 1 context views and num_views - 1 target views. A
+            range, [smallest, largest], is drawn from at each optimizer step.
+        min_frame_distance: shortest distance from the first to the last frame; at least num_views - 1.
+        max_frame_distance: longest distance from the first to the last frame.
+        order: "random" makes poses that work with every subset of context views. "temporal" gives worse poses and is
+            meant for comparisons.
 
     Source: RayDer, section "autoregressive pose training" and ablations F and G.
     """
@@ -43,7 +44,8 @@ class Autoregressive(ViewSampler):
             raise InputError(f"num_views must be a number or (smallest, largest), got {num_views}")
         if min_frame_distance < most - 1:
             raise InputError(
-                f"min_frame_distance {min_frame_distance} has room for {max(0, min_frame_distance) + 1} of {most} views"
+                f"min_frame_distance {min_frame_distance} fits {max(0, min_frame_distance) + 1} of {most} views; it "
+                f"must be at least {most - 1}"
             )
         num_context: NumViews = num_views - 1 if isinstance(num_views, int) else (fewest - 1, most - 1)
         self.window = Window(
@@ -56,7 +58,7 @@ class Autoregressive(ViewSampler):
         self.order = order
 
     def distances(self, step: int) -> tuple[int, int]:
-        """Shortest and longest distance in frames at an optimizer step."""
+        """Shortest and longest distance in frames from the first to the last view at an optimizer step."""
         return self.window.distances(step)
 
     def for_step(self, step: int, generator: np.random.Generator) -> "Autoregressive":

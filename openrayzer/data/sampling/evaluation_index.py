@@ -1,4 +1,4 @@
-"""View sampler ``evaluation_index``: the published choices of views, in pixelSplat's JSON form."""
+"""View sampler ``evaluation_index``: published choices of views, in pixelSplat's JSON format."""
 
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,18 @@ import numpy as np
 from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError, ViewChoice, ViewSampler
 from openrayzer.machine.plain_files import FileError, read_json_object
 
-_NAMED = 5  # faults that one message spells out
+_NAMED = 5  # faults that one message lists
 
 
 @VIEW_SAMPLERS.register("evaluation_index")
 class EvaluationIndex(ViewSampler):
-    """Views listed in a file: scene name -> {"context": [...], "target": [...]}, or null where there is no choice.
+    """Views from a JSON file: scene name -> {"context": [...], "target": [...]}, or null for a scene without a choice.
 
     Args:
-        path: the JSON file; entries may hold more than the two lists.
+        path: the JSON file. Other keys of an entry are ignored.
+
+    Raises:
+        InputError: the file cannot be read or is malformed.
     """
 
     def __init__(self, *, path: Path | str) -> None:
@@ -69,7 +72,7 @@ def _entry_fault(entry: Any) -> str:
             return f"{name!r} must be a list of frame numbers, got {_kind(frames)}"
         for frame in frames:
             if type(frame) is not int or frame < 0:
-                return f"{name!r} holds {frame!r:.20}, a frame number is a whole number from 0 on"
+                return f"{name!r} holds {frame!r:.20}; a frame number must be a whole number, 0 or more"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""View sampler ``overlap_curriculum``: windows as long as the wanted visual overlap allows, scene by scene."""
+"""View sampler ``overlap_curriculum``: windows whose length follows from the wanted visual overlap in each scene."""
 
 from pathlib import Path
 
@@ -11,35 +11,35 @@ from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError,
 
 @VIEW_SAMPLERS.register("overlap_curriculum")
 class OverlapCurriculum(RoleSampler):
-    """A window whose neighbouring context views overlap by a drawn amount, which shrinks with the optimizer step.
+    """A window whose neighbouring context views overlap by a drawn amount that shrinks with the optimizer step.
 
-    A fast camera gets short windows and a slow one long ones. An overlap is drawn between the current lower bound and
-    ``max_overlap``; the scene's table says how many frames apart two views have it; the window is (num_context - 1)
-    such intervals long, and never shorter than its views need. Its place is random, its ends are there, the other
-    views are random inside.
+    A scene with a fast camera gets short windows, a scene with a slow camera long ones. The sampler draws an overlap
+    between the current lower bound and ``max_overlap`` and looks up in the scene's table how many frames apart two
+    views with this overlap are. The window is num_context - 1 such intervals long, or longer if its views need more
+    frames. Its position is random; its first and last frame are views, the other views are random frames between them.
 
-    A scene takes part once the bound has fallen to what its closest frames overlap. Where a whole source has fewer
-    frames a second, lower ``max_overlap`` and ``start_min_overlap`` to what its tables begin with.
+    A scene is used only while its closest frames overlap by at least the drawn amount. For videos with few frames per
+    second, lower ``max_overlap`` and ``start_min_overlap`` to the first values of the tables.
 
-    E-RayZer's schedules, 5 context and 5 target views, over 86,000 steps: min_overlap 0.5 for geometric overlap
-    (covisibility), 0.75 for semantic overlap (cosine of features). Both did equally well, frame distance (see
-    ``window_curriculum``) nearly so.
+    E-RayZer trains for 86,000 steps with 5 context and 5 target views. It uses min_overlap 0.5 for geometric overlap
+    (covisibility) and 0.75 for semantic overlap (cosine of features), with equal results; frame distance
+    (``window_curriculum``) is slightly worse.
 
     Args:
-        num_context: context views, 2 or more; or [smallest, largest], drawn for each optimizer step.
-        num_target: target views, 1 or more; or [smallest, largest].
-        table: a JSON file {scene: {interval in frames: overlap}}, or E-RayZer's folder of <scene>/covisibility.json;
-            ``openrayzer.data.preparing.overlap`` makes the former.
-        min_overlap: lower bound from ``curriculum_steps`` on.
-        max_overlap: upper bound, always.
-        start_min_overlap: lower bound at step 0; not below ``min_overlap``.
-        curriculum_steps: optimizer steps until the bound stops falling.
-        tolerance: how far beyond the ends of a scene's table the overlap may lie.
-        split: "rayzer", "lvsm" or "random", see ``window``.
-        order: "temporal" or "shuffled".
+        num_context: number of context views, 2 or more; or [smallest, largest], drawn for each optimizer step.
+        num_target: number of target views, 1 or more; or [smallest, largest].
+        table: a JSON file {scene: {interval in frames: overlap}}, written by ``tools/prepare_data.py overlap``; or
+            E-RayZer's folder of <scene>/covisibility.json.
+        min_overlap: lower bound of the overlap from step ``curriculum_steps`` on.
+        max_overlap: upper bound of the overlap at every step.
+        start_min_overlap: lower bound of the overlap at step 0; not below ``min_overlap``.
+        curriculum_steps: optimizer steps until the lower bound stops falling.
+        tolerance: how far the drawn overlap may lie beyond the first or last overlap of a scene's table.
+        split: "rayzer", "lvsm" or "random"; see ``window``.
+        order: "temporal" or "shuffled"; see ``window``.
 
     Raises:
-        InputError: the table cannot be read.
+        InputError: an argument is out of range, or the table cannot be read.
 
     Source: E-RayZer, section "visual overlap curriculum", and its training code.
     """
@@ -74,7 +74,7 @@ class OverlapCurriculum(RoleSampler):
         self.curves = read_overlap_tables(self.table)
 
     def lower_bound(self, step: int) -> float:
-        """The least overlap that may be drawn at an optimizer step."""
+        """Smallest overlap that may be drawn at an optimizer step."""
         progress = min(1.0, step / self.curriculum_steps)
         return self.start_min_overlap + progress * (self.min_overlap - self.start_min_overlap)
 
@@ -89,13 +89,13 @@ class OverlapCurriculum(RoleSampler):
         interval = curve.interval(overlap, tolerance=self.tolerance)
         if interval is None:
             raise UnusableSceneError(
-                f"scene {key!r} has no two views with overlap {overlap:.2f}: its table goes from "
+                f"scene {key!r} has no two views with overlap {overlap:.2f}: its table covers overlaps from "
                 f"{curve.overlaps.max():.2f} to {curve.overlaps.min():.2f}"
             )
         distance = max(counts.views - 1, round((counts.context - 1) * interval))
         if num_frames - 1 < distance:
             raise UnusableSceneError(
-                f"scene {key!r} has {num_frames} frames, overlap {overlap:.2f} of {counts.context} context views needs "
+                f"scene {key!r} has {num_frames} frames; overlap {overlap:.2f} of {counts.context} context views needs "
                 f"{distance + 1}"
             )
         start = int(generator.integers(num_frames - distance))

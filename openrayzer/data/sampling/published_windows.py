@@ -1,4 +1,4 @@
-"""View sampler ``published_windows``: the papers' schedules of growing windows, by name."""
+"""View sampler ``published_windows``: growing windows with the frame distances of published papers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,7 +15,13 @@ Name = Literal[
 
 @dataclass(frozen=True)
 class PublishedDistances:
-    """Distances in frames from first to last view, shortest and longest; None: as short as the views allow."""
+    """A paper's distances in frames from the first to the last view, at the start and at the end.
+
+    Attributes:
+        start: shortest and longest distance at step 0; None for the shortest one that fits the views.
+        end: shortest and longest distance from step ``steps`` on; None as in ``start``.
+        steps: optimizer steps until the distances stop growing; None where the paper states no number.
+    """
 
     start: tuple[int | None, int]
     end: tuple[int | None, int]
@@ -36,7 +42,9 @@ PUBLISHED: dict[Name, PublishedDistances] = {
 
 @VIEW_SAMPLERS.register("published_windows")
 class PublishedWindows(WindowCurriculum):
-    """``window_curriculum`` with the distances of a paper: schedule, start_min..start_max -> min..max, steps.
+    """``window_curriculum`` with the frame distances of a paper.
+
+    The schedules, as shortest..longest distance at step 0 -> the same at the end, and the number of steps:
 
         rayzer_dl3dv       48..64  -> 64..96      30,000 (16 context and 8 target views)
         rayzer_re10k       96..128 -> 128..192    not stated
@@ -46,18 +54,18 @@ class PublishedWindows(WindowCurriculum):
         xfactor_co3d       ..9     -> ..20        50,000
         pixelsplat_re10k   25      -> 25..45      150,000
 
-    Where no shortest distance stands, it is the one that the views need.
+    A schedule without a shortest distance uses num_context + num_target - 1, the shortest distance that fits the views.
 
     Args:
-        schedule: which of these.
-        num_context: context views, 1 or more; or [smallest, largest], see ``window``.
-        num_target: target views, 1 or more; or [smallest, largest].
-        curriculum_steps: optimizer steps until the distances stop growing; None for the paper's.
-        split: "rayzer", "lvsm" or "random", see ``window``.
-        order: "temporal" or "shuffled".
+        schedule: name of the schedule.
+        num_context: number of context views, 1 or more; or [smallest, largest], see ``window``.
+        num_target: number of target views, 1 or more; or [smallest, largest].
+        curriculum_steps: optimizer steps until the distances stop growing; None for the paper's number.
+        split: "rayzer", "lvsm" or "random"; see ``window``.
+        order: "temporal" or "shuffled"; see ``window``.
 
     Raises:
-        InputError: the paper states no number of steps, and none is given; or its windows are too short for the views.
+        InputError: ``curriculum_steps`` is None and the paper states no number, or the windows do not fit the views.
 
     Source: RayZer's released configuration (DL3DV) and paper; XFactor's training code; pixelSplat's configuration.
     """
@@ -75,7 +83,7 @@ class PublishedWindows(WindowCurriculum):
         published = PUBLISHED[schedule]
         steps = published.steps if curriculum_steps is None else curriculum_steps
         if steps is None:
-            raise InputError(f"the paper of {schedule} states no number of steps; give curriculum_steps")
+            raise InputError(f"the paper of {schedule} states no number of steps; set curriculum_steps")
         least = bounds(num_context)[1] + bounds(num_target)[1] - 1
         (start_min, start_max), (end_min, end_max) = published.start, published.end
         super().__init__(

@@ -1,4 +1,4 @@
-"""Roles of views: how many are context and how many target, which are, and in which order they stand."""
+"""Roles of the views of a clip: the numbers of context and target views, their choice, and their order."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -10,7 +10,7 @@ import numpy as np
 from openrayzer.interfaces import InputError, ViewChoice, ViewSampler
 
 NumViews = int | tuple[int, int]
-"""A number of views, or the smallest and the largest of which one is drawn for each optimizer step."""
+"""A number of views, or the smallest and the largest number; one between them is drawn for each optimizer step."""
 
 Split = Literal["rayzer", "lvsm", "random"]
 Order = Literal["temporal", "shuffled"]
@@ -18,7 +18,7 @@ Order = Literal["temporal", "shuffled"]
 
 @dataclass(frozen=True)
 class ViewCounts:
-    """Numbers of context views, of target views, and of those that are both."""
+    """Numbers of context views, of target views, and of views that are both."""
 
     context: int
     target: int
@@ -26,30 +26,34 @@ class ViewCounts:
 
     @property
     def views(self) -> int:
-        """Different views of the clip."""
+        """Number of different views of the clip."""
         return self.context + self.target - self.shared
 
 
 @dataclass(frozen=True)
 class Roles:
-    """A rule that makes some of a clip's frames context and some target.
+    """A rule that chooses the roles of a clip's frames.
 
     Splits:
-        rayzer: the first and the last frame are context, the others' roles are random, no target is context. With one
-            context view, every frame may be it.
-        lvsm: the first and the last frame are context; the targets are random among all num_context + num_target views,
-            so that some are context, too, and the clip has as many views fewer. How many is one draw for all clips
-            of an optimizer step.
-        random: which frames are context is random, the ends included; no target is context.
+        rayzer: the first and the last frame are context, the roles of the others are random, and no target is context.
+            With one context view, any frame may be the context view.
+        lvsm: the first and the last frame are context. Each target is drawn from all num_context + num_target views, so
+            some targets are also context, and the clip has fewer different views. The number of shared views is drawn
+            once for all clips of an optimizer step.
+        random: the context frames are drawn from all frames, and no target is context.
 
-    Orders: ``temporal``, or ``shuffled``: random on the view axis, for models that must not learn from it.
+    Orders: ``temporal`` sorts the views by frame number. ``shuffled`` makes their order random, for models that must
+    not learn from it.
 
     Args:
-        num_context: context views, 1 or more; or a range.
-        num_target: target views, 1 or more; or a range.
+        num_context: number of context views, 1 or more; or a range.
+        num_target: number of target views, 1 or more; or a range.
         split: see above.
         order: see above.
-        shared: targets that are context; None to draw them where the split allows any.
+        shared: number of targets that are also context; None draws it for split "lvsm" and is 0 otherwise.
+
+    Raises:
+        InputError: the numbers of views cannot work.
     """
 
     num_context: NumViews
@@ -68,25 +72,27 @@ class Roles:
             if first > last:
                 raise InputError(f"{name} must be a number or (smallest, largest), got ({first}, {last})")
         if self.split == "lvsm" and self.smallest.context < 2:
-            raise InputError("split 'lvsm' makes both ends context, so num_context must be 2 or more")
+            raise InputError(
+                "split 'lvsm' makes the first and the last frame context, so num_context must be 2 or more"
+            )
 
     @property
     def smallest(self) -> ViewCounts:
-        """The least numbers that may be drawn."""
+        """The smallest numbers that may be drawn."""
         return ViewCounts(bounds(self.num_context)[0], bounds(self.num_target)[0])
 
     @property
     def largest(self) -> ViewCounts:
-        """The greatest numbers that may be drawn."""
+        """The largest numbers that may be drawn."""
         return ViewCounts(bounds(self.num_context)[1], bounds(self.num_target)[1])
 
     @property
     def fixed(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Whether all numbers are fixed, so that nothing is drawn."""
         return self.smallest == self.largest and (self.split != "lvsm" or self.shared is not None)
 
     def draw(self, generator: np.random.Generator) -> ViewCounts:
-        """Numbers for one clip; draws nothing where they are fixed."""
+        """The numbers of one clip; fixed numbers use no random draw."""
         if self.fixed:
             return replace(self.smallest, shared=self.shared or 0)
         context, target = (_draw(numbers, generator) for numbers in (self.num_context, self.num_target))
@@ -94,7 +100,7 @@ class Roles:
         return ViewCounts(context, target, shared)
 
     def for_step(self, generator: np.random.Generator) -> "Roles":
-        """The same rule with numbers fixed; itself where they are."""
+        """The same rule with the numbers drawn for one optimizer step."""
         if self.fixed:
             return self
         counts = self.draw(generator)
@@ -103,13 +109,13 @@ class Roles:
     def assign(
         self, ends: Sequence[int] | np.ndarray, inner: np.ndarray, counts: ViewCounts, generator: np.random.Generator
     ) -> ViewChoice:
-        """A clip of ``counts.views`` frames.
+        """Assign roles to the ``counts.views`` frames of a clip.
 
         Args:
             ends: the first and the last frame.
-            inner: the others, in any order.
-            counts: how many there are of each role.
-            generator: of random numbers.
+            inner: all other frames, in any order.
+            counts: numbers of views by role.
+            generator: source of all randomness.
         """
         if counts.context >= 2 and self.split != "random":
             inner = generator.permutation(inner)
@@ -126,7 +132,7 @@ class Roles:
 
 
 class RoleSampler(ViewSampler):
-    """A view sampler whose views get their roles by a rule; numbers that it leaves open are drawn for each step.
+    """A view sampler that assigns roles by a rule and draws open numbers of views once per optimizer step.
 
     Attributes:
         roles: the rule.

@@ -1,4 +1,4 @@
-"""Autoregressive lists of views: every target behind its contexts, in an order that the seed decides."""
+"""View sampler "autoregressive": every target follows its context views, in an order that the seed decides."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def sampler(num_views: int = 5, *, more: int = 6, order: str = "random") -> Auto
 
 
 @given(views=st.integers(2, 8), more=st.integers(0, 9), spare=st.integers(0, 20), seed=st.integers(0, 9))
-def test_targets_follow_their_contexts(views, more, spare, seed):
+def test_every_view_but_the_first_is_a_target_of_all_views_before_it(views, more, spare, seed):
     frames = views + spare
     choice = sampler(views, more=more).sample("a", frames, np.random.default_rng(seed))
     listed = [choice.context[0], *choice.target]
@@ -42,7 +42,7 @@ def test_random_order_is_random_and_temporal_order_is_that_of_time():
 
 
 def test_frames_are_those_of_a_window():
-    """Both ends are there, and distances are uniform."""
+    """Both ends of the window are views, and distances are uniform."""
     generator = np.random.default_rng(0)
     spans = [np.ptp([*c.context, *c.target]) for c in (sampler().sample("a", 20, generator) for _ in range(700))]
     counts = np.bincount(spans, minlength=11)
@@ -51,11 +51,11 @@ def test_frames_are_those_of_a_window():
 
 
 def test_short_scenes_and_impossible_settings_are_named():
-    with pytest.raises(UnusableSceneError, match=r"'attic' has 4 frames, a distance of at least 4 needs 5"):
+    with pytest.raises(UnusableSceneError, match=r"'attic' has 4 frames; a distance of at least 4 needs 5"):
         sampler().sample("attic", 4, np.random.default_rng(0))
     with pytest.raises(InputError, match="num_views must be 2 or more, got 1"):
         Autoregressive(num_views=1, min_frame_distance=3, max_frame_distance=5)
-    with pytest.raises(InputError, match="min_frame_distance 3 has room for 4 of 6 views"):
+    with pytest.raises(InputError, match="min_frame_distance 3 fits 4 of 6 views; it must be at least 5"):
         Autoregressive(num_views=6, min_frame_distance=3, max_frame_distance=5)
     with pytest.raises(InputError, match="max_frame_distance 4 is below min_frame_distance 5"):
         Autoregressive(num_views=6, min_frame_distance=5, max_frame_distance=4)

@@ -1,4 +1,4 @@
-"""The papers' schedules, as they are stated, and what is asked for where nothing is."""
+"""Published schedules: their distances, their steps, and the error where a paper states no steps."""
 
 from typing import get_args
 
@@ -31,7 +31,7 @@ def test_stated_steps_are_used():
 
 
 def test_a_paper_without_steps_asks_for_them():
-    with pytest.raises(InputError, match=r"rayzer_re10k states no number of steps; give curriculum_steps"):
+    with pytest.raises(InputError, match=r"rayzer_re10k states no number of steps; set curriculum_steps"):
         PublishedWindows(schedule="rayzer_re10k", num_context=2, num_target=3)
 
 

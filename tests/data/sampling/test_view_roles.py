@@ -1,4 +1,4 @@
-"""Splits, orders and ranges: what they promise, what they leave as it was, and what a batch shares."""
+"""Splits, orders and ranges of view roles, alone and in batches."""
 
 from collections import Counter
 from dataclasses import replace
@@ -44,7 +44,7 @@ RECORDED = [  # choices of the first version, at steps 0, 5 and 20, and the numb
 
 
 class Greys(Dataset):
-    """Thirty-frame scenes; frame i is of brightness i."""
+    """Scenes of thirty frames; frame i has brightness i."""
 
     posed = False
 
@@ -163,7 +163,7 @@ def test_autoregressive_lists_may_vary_in_length():
 
 
 def test_without_a_step_each_scene_draws_its_own_numbers():
-    """As in evaluation, whose batches are sorted by numbers of views."""
+    """Evaluation relies on this: it groups scenes by their numbers of views."""
     sampler, generator = window(num_target=(1, 6)), np.random.default_rng(0)
     assert {len(sampler.sample("a", 40, generator).target) for _ in range(100)} == {1, 2, 3, 4, 5, 6}
 
@@ -219,8 +219,11 @@ def test_shuffled_views_are_loaded_in_that_order():
     [
         ({"num_context": (4, 3)}, r"num_context must be a number or \(smallest, largest\), got \(4, 3\)"),
         ({"num_target": (0, 3)}, r"must be 1 or more, got 3 and \(0, 3\)"),
-        ({"num_target": (1, 9)}, "has room for 10 views, 3 context and 9 target views need at least 11"),
-        ({"split": "lvsm", "num_context": 1}, "'lvsm' makes both ends context, so num_context must be 2 or more"),
+        ({"num_target": (1, 9)}, "fits 10 views; 3 context and 9 target views need at least 11"),
+        (
+            {"split": "lvsm", "num_context": 1},
+            "'lvsm' makes the first and the last frame context, so num_context must be 2 or more",
+        ),
     ],
 )
 def test_impossible_roles_are_refused(changes, message):

@@ -1,4 +1,4 @@
-"""Choices of views: in range, distinct, ordered, seeded; and the message where there is none."""
+"""View samplers: choices are in range, distinct, ordered and seeded; messages name scenes without a choice."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_window_distances_and_places_are_uniform():
 
 
 def test_curriculum_widens_the_window_with_the_step():
-    """RayZer's released values: 48..64 at first, 56..80 half way, 64..96 from step 30,000 on."""
+    """RayZer's released values: 48..64 at step 0, 56..80 half way, 64..96 from step 30,000 on."""
     sampler = WindowCurriculum(
         num_context=16, num_target=8, start_min_frame_distance=48, start_max_frame_distance=64,
         min_frame_distance=64, max_frame_distance=96, curriculum_steps=30_000,
@@ -84,7 +84,7 @@ def test_curriculum_refuses_to_shrink():
 
 def test_window_says_what_a_short_scene_lacks():
     sampler = Window(num_context=2, num_target=6, min_frame_distance=25, max_frame_distance=192)
-    with pytest.raises(UnusableSceneError, match=r"'kitchen' has 20 frames, a distance of at least 25 needs 26"):
+    with pytest.raises(UnusableSceneError, match=r"'kitchen' has 20 frames; a distance of at least 25 needs 26"):
         sampler.sample("kitchen", 20, random())
 
 
@@ -101,7 +101,7 @@ def test_no_sampler_chooses_from_next_to_nothing(frames):
     [
         ((0, 6, 25, 192), "must be 1 or more, got 0 and 6"),
         ((2, 0, 25, 192), "must be 1 or more, got 2 and 0"),
-        ((2, 6, 6, 192), "min_frame_distance 6 has room for 7 views, 2 context and 6 target views need at least 7"),
+        ((2, 6, 6, 192), "min_frame_distance 6 fits 7 views; 2 context and 6 target views need at least 7"),
         ((2, 6, 25, 24), "max_frame_distance 24 is below min_frame_distance 25"),
     ],
 )
@@ -133,9 +133,9 @@ def test_random_frames_are_uniform():
 
 
 def test_random_says_what_does_not_fit():
-    with pytest.raises(InputError, match="span 2 has room for 3 of 4 views"):
+    with pytest.raises(InputError, match="span 2 fits 3 of 4 views; it must be at least 3"):
         Random(num_context=2, num_target=2, span=2)
-    with pytest.raises(UnusableSceneError, match=r"'a' has 3 frames, 4 random ones need 4"):
+    with pytest.raises(UnusableSceneError, match=r"'a' has 3 frames; 4 random views need 4"):
         Random(num_context=2, num_target=2).sample("a", 3, random())
 
 
@@ -150,7 +150,7 @@ def test_all_takes_every_frame(context, frames):
 
 
 def test_all_needs_a_target():
-    with pytest.raises(UnusableSceneError, match="'a' has 2 frames, 2 context views and a target need 3"):
+    with pytest.raises(UnusableSceneError, match="'a' has 2 frames; 2 context views and a target need 3"):
         AllFrames(num_context=2).sample("a", 2, random())
 
 
@@ -171,9 +171,9 @@ def test_even_takes_the_middle():
 
 
 def test_even_refuses_too_many_views():
-    with pytest.raises(InputError, match="span 3 has room for 4 of 5 views"):
+    with pytest.raises(InputError, match="span 3 fits 4 of 5 views; it must be at least 4"):
         Even(num_context=2, num_target=3, span=3)
-    with pytest.raises(UnusableSceneError, match=r"'a' has 8 frames, 5 evenly spaced need 9"):
+    with pytest.raises(UnusableSceneError, match=r"'a' has 8 frames; 5 evenly spaced views need 9"):
         Even(num_context=2, num_target=3, span=8).sample("a", 8, random())
 
 
@@ -207,7 +207,7 @@ def test_index_says_why_a_scene_has_no_views(tmp_path):
         ({"a": 3}, "'a': expected null or an object with context and target, got a number"),
         ({"a": {"context": [0]}}, "'a': 'target' must be a list of frame numbers, got nothing"),
         ({"a": {"context": [], "target": [1]}}, "'context' must be a list of frame numbers, got an empty list"),
-        ({"a": {"context": [0, -3], "target": [1]}}, "'context' holds -3, a frame number is a whole number"),
+        ({"a": {"context": [0, -3], "target": [1]}}, "'context' holds -3; a frame number must be a whole number"),
         ({"a": {"context": [0, 1.5], "target": [1]}}, "holds 1.5"),
         ({"a": {"context": [0, True], "target": [1]}}, "holds True"),
         ({str(i): 3 for i in range(9)}, "and 4 more"),
