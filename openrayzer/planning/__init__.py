@@ -1,1 +1,1 @@
-"""What a run will cost, before it is started: computation, memory, disk, data."""
+"""Estimates before a run: its computation, memory, disk space and data, and whether the machines are fit for it."""

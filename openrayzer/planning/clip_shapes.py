@@ -1,4 +1,4 @@
-"""Shapes of the clips that a view sampler cuts, without any data."""
+"""Shapes of the clips that a view sampler chooses, found without any data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from openrayzer.interfaces import InputError, UnusableSceneError, ViewSampler
 from openrayzer.types import Cameras, Views
 
 NUM_FRAMES = 10_000
-"""Frames of the scene that is imagined: more than any window needs."""
+"""Frames of the imagined scene, more than any sampler's window needs."""
 _DRAWS = 64
 _NAMES = 200
 
 
 @dataclass(frozen=True, order=True)
 class ClipShape:
-    """Numbers of views of one clip; ``views`` counts one that is context and target once."""
+    """Numbers of views of one clip. ``views`` counts a view once even if it is both context and target."""
 
     views: int
     context: int
@@ -25,17 +25,18 @@ class ClipShape:
 
 
 def clip_shapes(sampler: ViewSampler, *, steps: int, seed: int = 0) -> list[ClipShape]:
-    """The different shapes that a run's clips have, smallest first.
+    """The different shapes of a run's clips, smallest first.
 
-    A sampler that refuses a scene it has never heard of holds tables of scenes; their names are tried then.
+    The sampler chooses views of an imagined scene. A sampler with tables of scenes refuses an unknown name; then the
+    names in its tables are tried.
 
     Args:
-        sampler: of the run; its numbers of views may be drawn anew for each step, and grow with the steps.
+        sampler: view sampler of the run. Its numbers of views may be random and may change with the steps.
         steps: length of the run.
-        seed: of the draws.
+        seed: seed of the random choices.
 
     Raises:
-        InputError: it makes no clip of any scene that can be imagined.
+        InputError: the sampler refuses every scene.
     """
     generator = np.random.default_rng(seed)
     names, shapes, refusal = _scene_names(sampler), set(), ""
@@ -61,11 +62,11 @@ def _scene_names(sampler: ViewSampler) -> list[str]:
 
 
 def empty_views(shape: ClipShape, image_size: tuple[int, int], *, batch: int = 1) -> Views:
-    """Clips of a shape without content, on the current default device; every position of the view axis is used.
+    """Black clips of a shape on the default device; each position of the view axis is a context or a target view.
 
     Args:
         shape: numbers of views.
-        image_size: height and width.
+        image_size: height and width in pixels.
         batch: number of clips.
     """
     context = torch.arange(shape.context).expand(batch, -1)

@@ -1,7 +1,8 @@
-"""The estimates for a person, as lines of text."""
+"""The estimated costs of an experiment as lines of text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import nn
@@ -11,26 +12,27 @@ from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.data_volume import DataVolume
 from openrayzer.planning.flops import BACKWARD_COST, count_flops
 from openrayzer.planning.memory import checkpoint_bytes, memory
+from openrayzer.planning.optimizer_state import ADAM, state_bytes
 from openrayzer.planning.trace import Device, MicroBatchCost, trace_micro_batch
 from openrayzer.settings import Experiment
 
 STAGES = (1, 2, 3)
 _DEVICES = {
-    "cuda": "a GPU: CUDA's autocast, blocks of PyTorch's allocator, workspaces of cuBLAS; --device cpu plans for a CPU",
+    "cuda": "a GPU, with CUDA's autocast, PyTorch's allocator and cuBLAS's workspaces; --device cpu plans for a CPU",
     "cpu": "a CPU; --device cuda plans for a GPU",
 }
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How an experiment would run.
+    """An experiment and the processes that would train it.
 
     Attributes:
-        experiment: built on ``meta``.
+        experiment: the experiment, built on ``meta``.
         deepspeed: DeepSpeed's configuration.
-        ranks: processes.
-        micro_batch: clips at once on each of them.
-        device: of each process; it decides how autocast and the allocator are modelled.
+        ranks: number of processes.
+        micro_batch: clips of a micro-batch on each rank.
+        device: device of each rank. It decides how autocast and the allocator are modelled.
     """
 
     experiment: Experiment
@@ -46,17 +48,29 @@ class Setting:
 
     @property
     def bf16(self) -> bool:
-        """Whether products are computed in bfloat16."""
+        """Whether training multiplies matrices in bfloat16."""
         return any(bool(self.deepspeed.get(key, {}).get("enabled")) for key in ("bf16", "torch_autocast"))
 
     @property
     def averaged(self) -> bool:
-        """Whether a moving average of the weights is kept."""
+        """Whether training keeps an exponential moving average of the weights."""
         return self.experiment.train.ema_decay > 0
+
+    @cached_property
+    def state(self) -> tuple[float, str]:
+        """Bytes of optimizer state for each weight, and a note for the report unless these are Adam's two averages."""
+        optimizer = self.experiment.train.optimizer
+        name = type(optimizer).__name__
+        try:
+            found = state_bytes(optimizer, self.experiment.model)
+        except Exception as error:  # an optimizer may come from a plugin, and this is only an estimate
+            assumed = f"assumed are {ADAM:g} bytes for each weight, as for Adam"
+            return ADAM, f"  the state of the optimizer {name} is unknown ({reason(error)}); {assumed}"
+        return found, "" if found == ADAM else f"  the optimizer {name} keeps {found:g} bytes for each weight"
 
 
 def parameter_lines(model: nn.Module) -> list[str]:
-    """Parameters of each direct child, of the model itself, and in total; weights used twice count once."""
+    """Numbers of parameters: of each direct child, of the model itself, and in total. Shared weights count once."""
     rows = [(name, list(child.parameters())) for name, child in model.named_children()]
     rows.append(("(itself)", list(model.parameters(recurse=False))))
     rows.append(("total", list(model.parameters())))
@@ -70,23 +84,25 @@ def parameter_lines(model: nn.Module) -> list[str]:
 
 
 def cost_lines(setting: Setting) -> list[str]:
-    """Computation, memory and checkpoints; or why something could not be counted."""
+    """Computation, memory and checkpoints. A note gives the reason for each number that is missing."""
     try:
         shapes = clip_shapes(setting.experiment.data.view_sampler, steps=setting.experiment.train.steps)
         computation = flop_lines(setting.experiment, shapes)
-    except Exception as error:  # samplers and models may be foreign code, and this is only an estimate
+    except Exception as error:  # samplers and models may come from plugins, and this is only an estimate
         return [f"computation: not counted ({reason(error)})", *memory_lines(setting, {}), *checkpoint_lines(setting)]
     traces, notes = _traces(setting, shapes[-1])
     return [*computation, *memory_lines(setting, traces), *notes, *checkpoint_lines(setting)]
 
 
 def flop_lines(experiment: Experiment, shapes: list[ClipShape]) -> list[str]:
-    """One clip forward, one optimizer step."""
+    """Operations of one clip forward and of one optimizer step."""
     flops, batch = count_flops(experiment), experiment.train.batch_size
     smallest, largest = shapes[0], shapes[-1]
-    varies = "" if len(shapes) == 1 else f", the largest of {len(shapes)} shapes from {smallest.views} views on"
+    varies = (
+        "" if len(shapes) == 1 else f", the largest of {len(shapes)} shapes; the smallest has {smallest.views} views"
+    )
     return [
-        "computation, without losses and recomputed activations",
+        "computation of matrix products, convolutions and attention, without losses and recomputed activations",
         f"  one clip forward        {_flops(flops.clip)}  "
         f"({largest.context} context views, {largest.target} target views{varies})",
         f"  one optimizer step      {_flops(flops.step)}  ({batch} clips, {1 + BACKWARD_COST} x forward)",
@@ -94,41 +110,51 @@ def flop_lines(experiment: Experiment, shapes: list[ClipShape]) -> list[str]:
 
 
 def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> list[str]:
-    """A row for each ZeRO stage, and what activations add with and without recomputation."""
+    """A row for each ZeRO stage, with and without recomputed activations."""
     ranks, clips = setting.ranks, setting.micro_batch
     lines = [
-        f"memory on each of {ranks} rank(s) in GiB, {clips} clip(s) at once; the stage of this experiment has a *",
+        f"memory on each of {ranks} rank(s) in GiB, {clips} clip(s) at once; * marks the stage of this experiment",
         f"  {'':<8}{'weights':>10}{'gradients':>11}{'optimizer':>11}{'buffers':>9}{'sum':>9}"
         + "".join(f"{f'+ {_kind(again)}':>16}" for again in traces),
     ]
     for stage in STAGES:
         needed = memory(
-            setting.experiment.model, setting.deepspeed, ranks=ranks, stage=stage, averaged=setting.averaged
+            setting.experiment.model,
+            setting.deepspeed,
+            ranks=ranks,
+            stage=stage,
+            averaged=setting.averaged,
+            state=setting.state[0],
         )
         numbers = (needed.weights, needed.gradients, needed.optimizer, needed.buffers, needed.total)
         widths = (10, 11, 11, 9, 9)
         row = "".join(f"{_gib(number):>{width}}" for number, width in zip(numbers, widths, strict=True))
         row += "".join(f"{_gib(needed.total + trace.peak):>16}" for trace in traces.values())
         lines.append(f"  ZeRO {stage}{'*' if stage == setting.stage else ' '} {row}")
+    lines += [setting.state[1]] * bool(setting.state[1])
     for again, trace in traces.items():
         lines.append(
             f"  {_kind(again)}: activations up to {_gib(trace.peak)} GiB, {_flops(trace.total).strip()} a micro-batch"
         )
     if traces:
         lines.append(f"  activations as on {_DEVICES[setting.device]}")
+    if uncounted := sorted({name for trace in traces.values() for name in trace.uncounted}):
+        lines.append(f"  computation without {', '.join(uncounted)}: there is no formula for operators outside PyTorch")
     return [*lines, *_offloaded(setting.deepspeed)]
 
 
 def checkpoint_lines(setting: Setting) -> list[str]:
-    """One checkpoint, and all that are kept."""
+    """Size of one checkpoint, and of all checkpoints that the run keeps."""
     train = setting.experiment.train
-    size = checkpoint_bytes(setting.experiment.model, setting.deepspeed, averaged=setting.averaged)
-    kept = train.keep_checkpoints + 1  # the new one is complete before an old one goes
+    size = checkpoint_bytes(
+        setting.experiment.model, setting.deepspeed, averaged=setting.averaged, state=setting.state[0]
+    )
+    kept = train.keep_checkpoints + 1  # the new checkpoint is complete before an old one is deleted
     return [f"checkpoints               {_gib(size)} GiB each, up to {_gib(kept * size)} GiB at once"]
 
 
 def data_lines(setting: Setting, volume: DataVolume | None) -> list[str]:
-    """What goes through the loader, and what is read for it if that was measured."""
+    """Images that the loader decodes in a step, and the bytes it reads for them if ``volume`` is given."""
     experiment, batch = setting.experiment, setting.experiment.train.batch_size
     try:
         views = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1].views
@@ -148,7 +174,7 @@ def data_lines(setting: Setting, volume: DataVolume | None) -> list[str]:
 
 
 def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCost], list[str]]:
-    """Activations without and with recomputation, where the model can do both; and what is missing, as notes."""
+    """Traces without and, if the model has stacks, with recomputed activations; notes about failed traces."""
     model, size = setting.experiment.model, setting.experiment.data.image_size
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
     stacks = [module for module in model.modules() if isinstance(module, Stack)]
@@ -164,7 +190,7 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCo
                     device=setting.device,
                 )  # fmt: skip
                 break
-            except Exception as error:  # as above: an operation may look at numbers, which are not there
+            except Exception as error:  # as above; an operation may read numbers, which fake tensors lack
                 notes.append(f"  {_kind(again)}: {what} not counted ({reason(error)})")
         for stack, every in zip(stacks, before, strict=True):
             stack.checkpoint_every = every
@@ -186,14 +212,14 @@ def _kind(again: bool) -> str:
 
 
 def reason(error: Exception) -> str:
-    """Why something could not be counted, in one line."""
+    """The class and the first line of an error."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _gib(count: float) -> str:
+def _gib(count: int | float) -> str:
     return f"{count / 2**30:,.2f}" if count >= 2**30 / 200 or count == 0 else f"{count / 2**30:,.5f}"
 
 
-def _flops(count: float) -> str:
+def _flops(count: int | float) -> str:
     power = min(max(len(str(int(count))) - 1, 0) // 3, 5)
     return f"{count / 1000**power:>12,.1f} {' kMGTP'[power].strip()}FLOP"

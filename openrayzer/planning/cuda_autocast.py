@@ -1,8 +1,8 @@
-"""A CPU's autocast to bfloat16 with the casts that CUDA's autocast makes: a GPU is planned for without one.
+"""CUDA's autocast rules for CPU tensors, so that a run on a GPU can be planned without one.
 
-A CPU's autocast leaves layer norms, sums and powers in bfloat16; CUDA's computes them in float32, and what they return
-keeps the residual stream in float32. The kernels of a CPU's autocast are exchanged for kernels with CUDA's rules, at
-the same place of torch's dispatcher, above autograd.
+A CPU's autocast to bfloat16 leaves layer norms, sums and powers in bfloat16. CUDA's autocast computes them in float32,
+and their float32 results keep the residual stream in float32. This module replaces the kernels of the CPU's autocast
+in torch's dispatcher by kernels with CUDA's rules.
 
 Source of the lists: PyTorch's ATen/autocast_mode.h, ``AT_FORALL_*``.
 """
@@ -24,7 +24,7 @@ LOWER = (
     "conv_transpose2d.input", "conv_transpose3d.input", "convolution", "einsum", "linalg_multi_dot", "linalg_vecdot",
     "linear", "matmul", "mm", "mv", "prelu", "scaled_dot_product_attention",
 )  # fmt: skip
-"""Computed in bfloat16."""
+"""Operators computed in bfloat16."""
 FLOAT32 = (
     "_upsample_bicubic2d_aa", "_upsample_bilinear2d_aa", "_upsample_nearest_exact1d", "_upsample_nearest_exact2d",
     "_upsample_nearest_exact3d", "acos", "asin", "binary_cross_entropy_with_logits", "cdist", "cosh",
@@ -36,7 +36,7 @@ FLOAT32 = (
     "soft_margin_loss", "softplus", "tan", "triplet_margin_loss", "upsample_bicubic2d", "upsample_bilinear2d",
     "upsample_linear1d", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_trilinear3d",
 )  # fmt: skip
-"""Computed in float32, from inputs cast to it."""
+"""Operators computed in float32, from inputs cast to float32."""
 FLOAT32_RESULT = {
     **{
         name: name
@@ -48,21 +48,22 @@ FLOAT32_RESULT = {
     "norm.Scalar": "norm.ScalarOpt_dtype",
     "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
 }  # fmt: skip
-"""Computed in float32 without a copy of the input, unless the call asks for a dtype; to the operator that does it."""
+"""Operators computed in float32 without a copy of the input, unless the call gives a dtype; the value is the overload
+that takes a dtype."""
 WIDEST = (
     "addcdiv", "addcmul", "atan2", "bilinear", "cross", "dot", "grid_sampler", "index_put", "scatter_add", "tensordot",
     "vdot",
 )  # fmt: skip
-"""Computed in float32 if any input is in float32."""
+"""Operators computed in float32 if any input is float32, otherwise in bfloat16."""
 
 _Kernel = Callable[..., Any]
 
 
 @contextmanager
 def cuda_casts() -> Iterator[None]:
-    """In a ``with`` block, ``torch.autocast("cpu", torch.bfloat16)`` casts CPU tensors as CUDA's autocast would.
+    """Inside the block, ``torch.autocast("cpu", torch.bfloat16)`` casts CPU tensors as CUDA's autocast would.
 
-    A backward pass that recomputes activations must also lie inside the block. The kernels change in the whole process.
+    A backward pass that recomputes activations must run inside the block. The kernels change in the whole process.
     """
     library = Library("aten", "IMPL")
     try:
@@ -74,7 +75,7 @@ def cuda_casts() -> Iterator[None]:
 
 
 def _kernels() -> dict[str, _Kernel]:
-    """What to exchange: CUDA's rules, and no rule for an operator that only a CPU's autocast casts."""
+    """The kernels with CUDA's rules; an operator that only a CPU's autocast casts falls through."""
     of_cpu = operators_cast(_KEY)
     kernels: dict[str, _Kernel] = dict.fromkeys(of_cpu - {*LOWER}, fallthrough_kernel)
     kernels |= {name: _in(torch.bfloat16, name) for name in LOWER if name not in of_cpu and _exists(name)}
@@ -84,7 +85,7 @@ def _kernels() -> dict[str, _Kernel]:
 
 
 def operators_cast(key: str) -> set[str]:
-    """PyTorch's own operators that an autocast key treats; torchvision registers others there."""
+    """PyTorch's own operators with an autocast rule for a dispatch key, without those of libraries like torchvision."""
     registered = torch._C._dispatch_get_registrations_for_dispatch_key(key)
     return {name.removeprefix("aten::") for name in registered if name.startswith("aten::")}
 
@@ -110,7 +111,7 @@ def _in_widest(name: str) -> _Kernel:
 
 
 def _with_result(name: str, asked: str) -> _Kernel:
-    """Sets the argument ``dtype`` where it is left open."""
+    """A kernel that sets the argument ``dtype`` if the call does not."""
     operator = _operator(asked)
     parameters = _operator(name)._schema.arguments
     defaults = {one.name: one.default_value for one in parameters if one.has_default_value()}
@@ -128,7 +129,7 @@ def _with_result(name: str, asked: str) -> _Kernel:
 
 
 def _call(operator: _Kernel, arguments: Any, named: Any) -> Any:
-    with torch.autocast("cpu", enabled=False):  # what the operator calls is not cast again
+    with torch.autocast("cpu", enabled=False):  # operators called by this one are not cast again
         return operator(*arguments, **named)
 
 
@@ -146,7 +147,7 @@ def _operator(name: str) -> Any:
 
 
 def _exists(name: str) -> bool:
-    """Torch versions differ in a few."""
+    """Whether this version of torch has an operator."""
     try:
         return _operator(name) is not None
     except AttributeError:

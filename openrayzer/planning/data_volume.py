@@ -1,4 +1,4 @@
-"""What a run reads from its training sources, measured on a few clips."""
+"""Bytes that a run reads from its training sources, measured on a few clips."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,13 @@ _IO = Path("/proc/self/io")
 
 @dataclass(frozen=True)
 class DataVolume:
-    """What the training sources hold.
+    """Size of the training sources.
 
     Attributes:
-        epoch: clips of one epoch.
-        read: bytes read for one clip, from the files as they are stored; None where the system does not count them.
-        clips: number of clips that were read for that.
-        problems: what was wrong with the sources, one sentence each.
+        epoch: number of clips of one epoch.
+        read: bytes read from files for one clip; None if the system does not count them.
+        clips: number of clips that were read to measure this.
+        problems: problems of the sources, one sentence each.
     """
 
     epoch: int
@@ -27,19 +27,19 @@ class DataVolume:
 
 
 def data_volume(data: DataSettings, *, seed: int, clips: int = 8) -> DataVolume:
-    """Open the training sources and read some clips in this process, as training would.
+    """Open the training sources and read some clips in this process, as training does.
 
     Args:
-        data: sources, sampler, image size.
-        seed: of the run.
-        clips: how many to read.
+        data: sources, view sampler and image size.
+        seed: seed of the run.
+        clips: number of clips to read.
 
     Raises:
         InputError: a source cannot be opened, or its scenes cannot be used.
     """
     loader = build_loader(replace(data, workers=0), batch_size_per_rank=1, rank=0, world_size=1, seed=seed)
     problems = list(loader.problems)
-    problems += next(loader).problems  # tables of files are read with the first clip
+    problems += next(loader).problems  # the first clip also reads the tables of files, which do not count
     before = _bytes_read()
     for _ in range(clips):
         problems += next(loader).problems
@@ -49,7 +49,7 @@ def data_volume(data: DataSettings, *, seed: int, clips: int = 8) -> DataVolume:
 
 
 def _bytes_read() -> int | None:
-    """Bytes that this process has asked the system for, whether they came from disk or from its cache."""
+    """Bytes that this process has read, from disk or from the system's cache; None if the system does not count."""
     try:
         fields = dict(line.split(": ") for line in _IO.read_text().splitlines())
         return int(fields["rchar"])

@@ -1,7 +1,7 @@
-"""Floating point operations of a training step, counted on tensors without content.
+"""Floating point operations of a training step, counted on tensors without numbers.
 
-A multiplication with addition counts 2. Counted are matrix products, convolutions and attention; what works on single
-numbers is left out, as is usual.
+A multiplication with an addition counts 2. Only matrix products, convolutions and attention count. Elementwise
+operations, sums and sorting do not, nor do operators from outside PyTorch, such as a rasteriser.
 """
 
 from dataclasses import dataclass
@@ -19,18 +19,19 @@ from openrayzer.settings import Experiment
 from openrayzer.types import Views
 from openrayzer.weights.run_layout import EXPERIMENT
 
-BACKWARD_COST = 2  # times the forward: gradients of the weights and of the activations
+BACKWARD_COST = 2
+"""Cost of the backward pass in forward passes: the gradients of the weights and of the activations."""
 
 
 @dataclass(frozen=True)
 class Flops:
-    """What training costs, without losses and recomputed activations.
+    """Operations of training, without losses and recomputed activations.
 
     Attributes:
-        clip: operations of one clip forward.
-        step: of one optimizer step over all ranks, forward and backward.
-        num_context: context views of the clip that was counted.
-        num_target: its target views.
+        clip: operations of the forward pass of one clip.
+        step: operations of one optimizer step over all ranks, forward and backward.
+        num_context: number of context views of the clip.
+        num_target: number of target views of the clip.
     """
 
     clip: int
@@ -40,12 +41,12 @@ class Flops:
 
 
 def count_flops(experiment: Experiment) -> Flops:
-    """Count for an experiment built on the meta device, for the largest clip that its view sampler makes.
+    """Count the operations of an experiment on the meta device, for the largest clip of its view sampler.
 
-    Samplers and models may be foreign code and raise anything.
+    Samplers and models may come from plugins and raise any exception.
 
     Raises:
-        InputError: the sampler makes no clips without the data.
+        InputError: the sampler chooses no views without the data.
     """
     shape = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1]
     with torch.device("meta"):
@@ -56,14 +57,14 @@ def count_flops(experiment: Experiment) -> Flops:
 
 
 def forward_flops(model: Model, views: Views) -> int:
-    """Operations of one forward. Model and views may be on ``meta``, where nothing is computed."""
+    """Operations of one forward pass. On ``meta`` this computes nothing."""
     with torch.no_grad(), torch.device(views.images.device), FlopCounterMode(display=False) as counter:
         model(views)
     return counter.get_total_flops()
 
 
 def flops_of(operation: Any, arguments: tuple[Any, ...], named: dict[str, Any], result: Any) -> int:
-    """Floating point operations of one operator call, as torch dispatches it."""
+    """Floating point operations of one operator call as torch dispatches it; 0 if there is no formula for it."""
     packet = operation._overloadpacket
     if packet == torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
         return _attention(*arguments[:3])
@@ -74,22 +75,22 @@ def flops_of(operation: Any, arguments: tuple[Any, ...], named: dict[str, Any], 
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Two products: scores, and scores times values."""
+    """Two products: the scores, and the scores times the values."""
     rows, columns = query.shape[:-1].numel(), key.shape[-2]
     return 2 * rows * columns * (query.shape[-1] + value.shape[-1])
 
 
 def _attention_backward(query: Tensor, key: Tensor, value: Tensor) -> int:
-    """Five products: the scores again, their gradient, and the gradients of queries, keys and values."""
+    """Five products: the scores, their gradient, and the gradients of queries, keys and values."""
     rows, columns = query.shape[:-1].numel(), key.shape[-2]
     return 2 * rows * columns * (3 * query.shape[-1] + 2 * value.shape[-1])
 
 
 def step_flops(run: Path) -> float:
-    """Floating point operations of one optimizer step of the run in a folder, counted without computing anything.
+    """Floating point operations of one optimizer step of the run in a folder. This computes nothing.
 
     Raises:
-        InputError: its experiment cannot be built here, or does not say what a clip looks like without its data.
+        InputError: the experiment of the run cannot be built here, or its clips are unknown without the data.
     """
     try:
         planned = load_experiment(run / EXPERIMENT)
@@ -97,6 +98,6 @@ def step_flops(run: Path) -> float:
             return float(count_flops(planned.build()).step)
     except InputError:
         raise
-    except Exception as error:  # models and samplers may be foreign code, and a comparison can do without
+    except Exception as error:  # plugins may raise anything, and a comparison works without this number
         first_line = str(error).partition("\n")[0]
         raise InputError(f"{type(error).__name__}: {first_line}") from error

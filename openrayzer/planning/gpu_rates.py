@@ -1,4 +1,4 @@
-"""Peak rates of GPUs from NVIDIA's data sheets, and the shares of them that kernels reach."""
+"""Peak rates of GPUs from NVIDIA's data sheets, and the shares of these rates that kernels reach."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ class Gpu:
     """Peak rates of one GPU from its data sheet, without sparsity.
 
     Attributes:
-        title: its name.
-        bandwidth: bytes a second of its memory.
+        title: name of the GPU.
+        bandwidth: bytes a second from and to its memory.
         bf16: operations a second of matrix products in bfloat16, summed in float32.
-        tf32: in TF32.
-        float32: in float32 without TF32.
+        tf32: operations a second of matrix products in TF32.
+        float32: operations a second in float32 without TF32.
     """
 
     title: str
@@ -53,7 +53,7 @@ def gpu_named(name: str) -> Gpu:
     """One of ``GPUS``.
 
     Raises:
-        InputError: there is none of that name.
+        InputError: the name is unknown.
     """
     if name not in GPUS:
         raise InputError(f"no GPU named {name!r}; known: {', '.join(GPUS)}")

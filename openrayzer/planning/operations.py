@@ -1,4 +1,4 @@
-"""Every operation of a micro-batch in order: its inputs and outputs, its computation, and the line that called it."""
+"""Records the operations of a micro-batch in order: inputs, outputs, computation, and the line of the call."""
 
 import sys
 import weakref
@@ -19,25 +19,25 @@ from openrayzer.layers.stack import Stack
 from openrayzer.planning.flops import flops_of
 
 _PACKAGE = Path(__file__).parents[1]
-_HERE = (str(Path(__file__).parent), str(_PACKAGE / "fitting"))
+_HERE = (str(Path(__file__).parent), str(_PACKAGE / "machine"))
 _FREE = {
     "_reshape_alias", "_unsafe_view", "alias", "detach", "empty", "empty_like", "empty_strided", "is_same_size",
     "lift_fresh", "new_empty", "new_empty_strided", "set_", "sym_size",
 }  # fmt: skip
-"""Operators that start no kernel on a device; views start none either."""
+"""Operators that start no kernel on a device. Views start none either."""
 _OVERWRITING = {"copy_", "fill_", "zero_"}
 _PRODUCTS = {"mm", "addmm", "bmm", "baddbmm", "mv", "dot"}
 
 
 @dataclass(frozen=True)
 class Access:
-    """Bytes that an operation reads or writes.
+    """A part of a storage that an operation reads or writes.
 
     Attributes:
-        storage: a number that no other storage of the trace has.
-        view: which part of it: offset, sizes and strides.
-        bytes: of that part; numbers repeated by a stride of 0 count once.
-        total: bytes of the storage.
+        storage: number of the storage, unique in the trace.
+        view: offset, sizes and strides of the part.
+        bytes: bytes of the part; a number repeated by a stride of 0 counts once.
+        total: bytes of the whole storage.
     """
 
     storage: int
@@ -51,14 +51,14 @@ class Operation:
     """One call of an operator.
 
     Attributes:
-        name: of the operator.
+        name: name of the operator.
         kind: "product", "attention", "convolution" or "other".
         flops: floating point operations; 0 for kind "other".
-        dtype: of the first floating point input.
+        dtype: dtype of the first floating point input.
         reads: inputs.
         writes: outputs.
-        region: the call of a stack's block or of a loss that it belongs to, forward or backward; None elsewhere.
-        place: "layers/mlp.py:18" of the forward call, in this package; "" if there is none.
+        region: "forward" or "backward", and the number of the call of a block or loss; None outside of them.
+        place: file and line of the forward call in this package, e.g. "layers/mlp.py:18"; "" if there is none.
         channels_last: whether a convolution's input has channels last in memory.
     """
 
@@ -74,17 +74,17 @@ class Operation:
 
 
 class Operations(TorchDispatchMode):
-    """Records what runs within.
+    """Records the operations that run inside a ``with`` block.
 
-    A backward operation belongs to the block and the line that made its autograd node in the forward pass. They are
-    found by the node's number: autograd numbers its nodes in turn.
+    A backward operation belongs to the block and the line that made its autograd node in the forward pass. Autograd
+    numbers its nodes one after the other, so the number of a node identifies its block and line.
 
     Args:
-        modules: their losses and the blocks of their stacks are regions; gradients of their weights are results.
+        modules: model and losses. The losses and the blocks of stacks are regions; gradients of weights are results.
 
     Attributes:
-        recorded: in order.
-        results: storages of gradients of weights.
+        recorded: the operations in order.
+        results: numbers of the storages that hold gradients of weights.
     """
 
     def __init__(self, modules: nn.Module) -> None:
@@ -94,7 +94,7 @@ class Operations(TorchDispatchMode):
         self._modules = modules
         self._numbers: weakref.WeakKeyDictionary[torch.UntypedStorage, int] = weakref.WeakKeyDictionary()
         self._storages = self._calls = 0
-        self._entered: list[tuple[int, int]] = []  # blocks that run now: number of the call, first autograd node
+        self._entered: list[tuple[int, int]] = []  # running blocks: number of the call, first autograd node
         self._ranges: list[tuple[int, int, int]] = []  # first node, node after the last, call; in order
         self._places: dict[int, str] = {}
         self._handles: list[RemovableHandle] = []
@@ -125,7 +125,7 @@ class Operations(TorchDispatchMode):
         accesses = [] if free else [self._access(tensor) for tensor in inputs[name in _OVERWRITING :]]
         result = func(*args, **kwargs)
         outputs = [] if free else [self._access(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if outputs:  # without outputs it is a query, such as for the device
+        if outputs:  # a call without outputs is a query, e.g. for the device
             flops = flops_of(func, args, kwargs, result)
             self.recorded.append(
                 Operation(
@@ -141,7 +141,7 @@ class Operations(TorchDispatchMode):
 
     def _leave_block(self, block: nn.Module, inputs: Any, output: Any) -> None:
         call, first = self._entered.pop()
-        if not self._entered and torch._C._current_autograd_node() is None:  # not computed a second time
+        if not self._entered and torch._C._current_autograd_node() is None:  # not a recomputation
             self._ranges.append((first, _next_node(), call))
 
     def _note_gradient(self, weight: Tensor) -> None:
@@ -160,7 +160,7 @@ class Operations(TorchDispatchMode):
         return "backward", self._ranges[at][2]
 
     def _place(self) -> str:
-        """Line of the forward pass: that of the call, or the one that made the node whose backward runs."""
+        """Line of this call, or in a backward pass the line that made the running autograd node."""
         node = torch._C._current_autograd_node()
         if node is not None and not self._entered:
             return self._places.get(node._sequence_nr(), "")
@@ -185,12 +185,12 @@ class Operations(TorchDispatchMode):
 
 
 def _next_node() -> int:
-    """The number that autograd's next node gets."""
+    """The number of autograd's next node."""
     return int(torch._C._autograd._get_sequence_nr())
 
 
 def _caller() -> str:
-    """The innermost line of this package that is not about planning."""
+    """File and line of the innermost frame in this package, without the code that plans."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename

@@ -1,16 +1,16 @@
-"""A model of where a GPU's time of one optimizer step goes; nothing is timed.
+"""A roofline model of a GPU's time in one optimizer step. Nothing is timed.
 
 An operation takes its bytes divided by the memory's bandwidth, or its floating point operations divided by the rate of
-its dtype, whichever is longer. The launch of a kernel comes on top.
+its dtype, whichever is longer, plus the launch of its kernel.
 
 Source: Williams, Waterman and Patterson 2009, "Roofline: An Insightful Visual Performance Model".
 
-With ``train.compile`` the blocks of every stack and the losses are compiled. Their other operations between two
-products, convolutions or calls of attention count as one fused run of a few kernels. It reads each input from
-outside once, and writes each result that is used outside once.
+``train.compile`` compiles the blocks of every stack and the losses. In them, all operations between two products,
+convolutions or calls of attention count as one fused run of a few kernels. A run reads each of its inputs once and
+writes each result that is used outside of the run once.
 
 Not modelled: communication, loading, waits of the host, caches, products too small to fill a GPU, and activations that
-the compiler computes again instead of keeping them.
+the compiler recomputes.
 """
 
 from collections import Counter, defaultdict
@@ -32,22 +32,22 @@ from openrayzer.planning.operations import Access, Operation
 FUSED_LAUNCHES = 3
 """Most kernels of a fused run: one over the rows, one for sums over rows and one for casts."""
 OPTIMIZER_BYTES = 40
-"""Bytes for each trainable weight and step, in float32: AdamW reads weight, gradient and two means and writes all but
-the gradient; the gradient is read for the norm, and read and written for clipping."""
+"""Bytes moved for each trainable weight and step, in float32. AdamW reads weight, gradient and two averages, and writes
+weight and averages. The gradient is read for the norm, and read and written for clipping."""
 BUCKET_BYTES = 16
-"""Bytes for each trainable weight and micro-batch: its gradient is copied to a bucket and then to the optimizer."""
+"""Bytes moved for each trainable weight and micro-batch: the gradient goes to a bucket and then to the optimizer."""
 KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
 
 
 @dataclass
 class Roofline:
-    """Seconds of one optimizer step of one GPU.
+    """Seconds of one optimizer step on one GPU.
 
     Attributes:
-        kinds: by kind, ``KINDS``.
-        places: of operations other than products and attention, by operator and line of this package.
+        kinds: seconds by kind, with the keys ``KINDS``.
+        places: seconds of operations other than products and attention, by operator and line of this package.
         flops: floating point operations of the step.
-        launches: kernels.
+        launches: number of kernel launches.
     """
 
     kinds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
@@ -75,16 +75,16 @@ def roofline(
     micro_batches: int = 1,
     weights: int = 0,
 ) -> Roofline:
-    """The step of which ``operations`` are one micro-batch.
+    """Model an optimizer step from the operations of one micro-batch.
 
     Args:
-        operations: in the order in which they run.
-        gpu: which runs them.
-        compiled: whether blocks and losses are compiled; if not, each operation is a kernel.
+        operations: operations of a micro-batch, in the order in which they run.
+        gpu: the GPU.
+        compiled: whether blocks and losses are compiled; otherwise each operation is a kernel.
         tf32: whether float32 products may use TF32. Convolutions never do, as in training.
         results: storages that are needed after the last operation, such as gradients of weights.
-        micro_batches: of one step.
-        weights: number of trainable weights that this GPU's optimizer moves.
+        micro_batches: number of micro-batches of a step.
+        weights: number of trainable weights that this GPU's optimizer updates.
     """
     model = Roofline()
     needed = _last_reads(operations) | dict.fromkeys(results, len(operations))
@@ -99,7 +99,7 @@ def roofline(
 
 
 def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int) -> Roofline:
-    """Several micro-batches like ``model``, and the optimizer."""
+    """The time of all micro-batches and of the optimizer, from the time of one micro-batch."""
     moved = weights * (OPTIMIZER_BYTES + micro_batches * BUCKET_BYTES)
     kinds = {kind: micro_batches * seconds for kind, seconds in model.kinds.items()} | {KINDS[4]: _moving(moved, gpu)}
     places = {place: micro_batches * seconds for place, seconds in model.places.items()}
@@ -107,7 +107,7 @@ def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int) -> Roo
 
 
 def _add(model: Roofline, run: list[Operation], times: list[float], total: float, launches: int) -> None:
-    """A run's time is shared out among its operations as they would take it alone."""
+    """Add a run. Its time is divided among its operations in proportion to their times alone."""
     kind = {"other": KINDS[2], "convolution": KINDS[1]}.get(run[0].kind, KINDS[0])
     model.kinds[kind] += total
     model.kinds["launches"] += launches * LAUNCH
@@ -122,7 +122,7 @@ def _add(model: Roofline, run: list[Operation], times: list[float], total: float
 
 
 def _runs(operations: list[Operation], *, compiled: bool) -> Iterator[tuple[int, list[Operation]]]:
-    """Where each run begins, and its operations: one, or all between two products of one compiled block."""
+    """Start and operations of each run: one operation, or all operations between two products of a compiled block."""
     start = 0
     while start < len(operations):
         end = start + 1
@@ -144,18 +144,18 @@ def _last_reads(operations: list[Operation]) -> dict[int, int]:
 
 
 def _bytes_of_run(run: list[Operation], needed: dict[int, int], *, end: int) -> int:
-    """Bytes of inputs from outside and of results needed after ``end``, each counted once."""
+    """Bytes of the inputs from outside of the run and of the results needed after ``end``, each counted once."""
     made: set[int] = set()
-    entering: list[Access] = []
+    inputs: list[Access] = []
     for operation in run:
-        entering += [access for access in operation.reads if access.storage not in made]
+        inputs += [access for access in operation.reads if access.storage not in made]
         made |= {access.storage for access in operation.writes}
-    leaving = [access for operation in run for access in operation.writes if needed.get(access.storage, -1) >= end]
-    return _once(entering) + _once(leaving)
+    results = [access for operation in run for access in operation.writes if needed.get(access.storage, -1) >= end]
+    return _distinct_bytes(inputs) + _distinct_bytes(results)
 
 
-def _once(accesses: list[Access]) -> int:
-    """Bytes of different parts of storages, of each at most all of it."""
+def _distinct_bytes(accesses: list[Access]) -> int:
+    """Bytes of all different parts; the parts of a storage count at most as its whole size."""
     parts: Counter[int] = Counter()
     for storage, _, size in {(access.storage, access.view, access.bytes) for access in accesses}:
         parts[storage] += size
@@ -164,7 +164,7 @@ def _once(accesses: list[Access]) -> int:
 
 
 def _seconds(operation: Operation, gpu: Gpu, *, tf32: bool) -> float:
-    """Seconds of one operation without its launch."""
+    """Seconds of one operation without the launch of its kernel."""
     size = sum(access.bytes for access in operation.reads + operation.writes)
     if operation.kind == "other":
         return _moving(size, gpu)

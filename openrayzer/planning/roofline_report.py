@@ -1,4 +1,4 @@
-"""The roofline for a person, as lines of text."""
+"""The roofline model of a step as lines of text."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from openrayzer.planning.operations import Operations
 from openrayzer.planning.roofline import KINDS, Roofline, roofline
 from openrayzer.planning.trace import trace_micro_batch
 
-_MOST = 8
-"""Most places that are listed."""
+_NUM_PLACES = 8
+"""Number of places in the list."""
 
 
 def roofline_lines(setting: Setting, gpu: Gpu) -> list[str]:
-    """Shares of a modelled step, as written and compiled, and the slowest operations other than products."""
+    """Shares of a modelled step, uncompiled and compiled, and its slowest operations other than products."""
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
     notes: list[str] = []
     for counted, what in ((losses, "the losses"), ([], "operations")):
         try:
             operations = _recorded(setting, counted)
-        except Exception as error:  # models and losses may be foreign code, and this is only an estimate
+        except Exception as error:  # models and losses may come from plugins, and this is only an estimate
             notes.append(f"  roofline: {what} not counted ({reason(error)})")
             continue
         return [*_table(setting, operations, gpu), *notes]
@@ -30,7 +30,7 @@ def roofline_lines(setting: Setting, gpu: Gpu) -> list[str]:
 
 
 def _recorded(setting: Setting, losses: Sequence[nn.Module]) -> Operations:
-    """One micro-batch; activations are kept or recomputed as the experiment says."""
+    """The operations of one micro-batch, with recomputed activations if the experiment asks for them."""
     model, data = setting.experiment.model, setting.experiment.data
     shape = clip_shapes(data.view_sampler, steps=setting.experiment.train.steps)[-1]
     operations = Operations(nn.ModuleList([model, *losses]))
@@ -54,7 +54,7 @@ def _table(setting: Setting, operations: Operations, gpu: Gpu) -> list[str]:
         f"  {'':<14}{kinds}{'total, ms':>12}{'launches':>11}{'of the rate':>13}",
         _row("as written", written, gpu),
         _row("train.compile", compiled, gpu),
-        "  what takes most of the compiled step beside products and attention",
+        "  the slowest operations of the compiled step other than products and attention",
         *_places(compiled),
     ]
 
@@ -80,7 +80,7 @@ def _row(title: str, model: Roofline, gpu: Gpu) -> str:
 
 
 def _places(model: Roofline) -> list[str]:
-    most = sorted(model.places.items(), key=lambda item: -item[1])[:_MOST]
+    most = sorted(model.places.items(), key=lambda item: -item[1])[:_NUM_PLACES]
     return [
         f"    {100 * seconds / model.seconds:>5.1f} %  {name:<36} {place or '(the framework)'}"
         for (name, place), seconds in most

@@ -1,4 +1,4 @@
-"""One micro-batch, forward and backward, followed operation by operation on tensors without content."""
+"""One micro-batch, forward and backward, traced operation by operation on fake tensors, which hold no numbers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import flop_registry
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model
 from openrayzer.machine.live_bytes import LiveBytes
@@ -18,29 +19,32 @@ from openrayzer.planning.flops import flops_of
 Device = Literal["cuda", "cpu"]
 
 CUDA_BLOCK = 512
-"""PyTorch's CUDA allocator rounds up to multiples of so many bytes. Source: CUDACachingAllocator, ``kMinBlockSize``."""
+"""Bytes to a multiple of which PyTorch's CUDA allocator rounds up. Source: CUDACachingAllocator, ``kMinBlockSize``."""
 CUBLAS_WORKSPACES = 2 * 32 * 2**20
 """Bytes of workspaces that PyTorch allocates for cuBLAS on Hopper and Blackwell, for the forward and backward threads.
 Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""
+_OF_TORCH = ("aten", "prim", "prims")
 _NO_WATCH: AbstractContextManager[Any] = nullcontext()
-_NOTHING: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
+_ZEROS: dict[torch.dtype, bool | int] = {torch.bool: False, torch.int64: 0, torch.int32: 0, torch.uint8: 0}
 
 
 @dataclass(frozen=True)
 class MicroBatchCost:
-    """What one micro-batch takes on one rank.
+    """Memory and computation of one micro-batch on one rank.
 
     Attributes:
-        kept: bytes that model and losses leave for the backward, clips and prediction included.
-        peak: most bytes in use at once, in either pass, beyond weights and their gradients.
-        forward: floating point operations of the forward, losses included.
-        total: of both passes, what is computed a second time included.
+        kept: bytes that model and losses keep for the backward pass, clips and prediction included.
+        peak: most bytes in use at once during both passes, without weights and their gradients.
+        forward: floating point operations of the forward pass, losses included.
+        total: floating point operations of both passes, recomputed activations included.
+        uncounted: operators from outside PyTorch, such as a rasteriser; ``forward`` and ``total`` leave them out.
     """
 
     kept: int
     peak: int
     forward: int
     total: int
+    uncounted: tuple[str, ...] = ()
 
 
 def trace_micro_batch(
@@ -54,25 +58,28 @@ def trace_micro_batch(
     device: Device = "cuda",
     watching: AbstractContextManager[Any] = _NO_WATCH,
 ) -> MicroBatchCost:
-    """Follow a micro-batch of a model that is on the ``meta`` device; nothing is computed and no memory is taken.
+    """Trace a micro-batch of a model on the ``meta`` device. This computes nothing and allocates nothing.
 
-    Every storage that an operation makes counts from then until nothing refers to it any more. Attention is taken to be
-    fused, as on GPUs: no scores are kept. A gradient of a weight counts until it is complete; then it is the
-    optimizer's. A check of a number gets 0 or False.
+    A storage counts from the operation that makes it until its last reference is gone. Attention counts as fused, as on
+    GPUs, so no scores are kept. The gradient of a weight counts until it is complete; then it belongs to the optimizer.
+    Code that reads a number from a tensor gets 0 or False.
 
     For a GPU, casts follow CUDA's autocast, sizes of storages are rounded up as in PyTorch's allocator, and the peak
     includes the workspaces of cuBLAS. Not modelled: blocks that the allocator does not split, its fragmentation, the
     workspaces of cuDNN, and the temporary memory of a kernel.
 
     Args:
-        model: its weights are given without content and put back afterwards.
-        shape: of the clips.
-        image_size: height and width.
+        model: its weights become fake tensors during the trace and are restored afterwards.
+        shape: shape of the clips.
+        image_size: height and width in pixels.
         batch: clips of one micro-batch on one rank.
-        bf16: whether autocast to bfloat16 is on, as both ``torch_autocast`` and ``bf16`` mean.
-        losses: of prediction and target, on ``meta`` too; none takes the mean of the prediction.
+        bf16: whether autocast to bfloat16 is on, as with ``torch_autocast`` or ``bf16`` in DeepSpeed's file.
+        losses: losses of prediction and target, on ``meta``; without any, the loss is the mean of the prediction.
         device: device of the planned micro-batch.
-        watching: context around the passes; it is entered after the weights have lost their content.
+        watching: context around both passes, entered after the weights have become fake tensors.
+
+    Raises:
+        RuntimeError: an operator from outside PyTorch has no rule for fake tensors (``register_fake``).
     """
     everything = nn.ModuleList([model, *losses])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
@@ -85,31 +92,29 @@ def trace_micro_batch(
         values = [loss(images, target) for loss in losses] or [images.mean()]
         kept, forward = live.bytes, live.flops
         torch.stack(values).sum().backward()
-        return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops)
+        return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops, tuple(sorted(live.uncounted)))
 
 
 def trace_frame(
     model: Model, shape: ClipShape, image_size: tuple[int, int], *, bf16: bool, device: Device = "cuda"
 ) -> int:
-    """Most bytes in use at once while one more view of a prepared scene is rendered, beyond the scene and the weights.
+    """Most bytes in use at once while a model renders one view of a prepared scene, without the scene and the weights.
 
     Args:
         model: on ``meta``, as for ``trace_micro_batch``.
-        shape: of the clip whose context the scene is made of.
-        image_size: height and width.
+        shape: shape of a clip; the scene is reconstructed from its context views.
+        image_size: height and width in pixels.
         bf16: whether autocast to bfloat16 is on.
         device: device of the planned frame; the workspaces of cuBLAS do not count.
     """
     with planned_for(model, nn.ModuleList([model]), device=device), torch.inference_mode():
         views = empty_views(shape, image_size)
         if views.cameras is None:
-            raise ValueError("clips without content come with cameras")
+            raise ValueError("planned clips need cameras")
         with autocast(bf16=bf16):
             contexts = views.cameras.select(views.context)
-            scene, camera = (
-                model.prepare(model.reconstruct(views.context_images, contexts)),
-                contexts.select(views.context[:, :1]),
-            )
+            scene = model.prepare(model.reconstruct(views.context_images, contexts))
+            camera = contexts.select(views.context[:, :1])
             with LiveBytes(block=CUDA_BLOCK if device == "cuda" else 1) as live:
                 model.render(scene, camera)
             return live.peak
@@ -117,7 +122,7 @@ def trace_frame(
 
 @contextmanager
 def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> Iterator[None]:
-    """Model and losses as CPU tensors without content, with the casts and attention of ``device``."""
+    """Turn model and losses into fake CPU tensors, with the casts and the attention kernels of ``device``."""
     gpu = device == "cuda"
     casts = cuda_casts() if gpu else nullcontext()
     choices = _precision_of_a_gpu(everything) if gpu else nullcontext()
@@ -126,16 +131,16 @@ def planned_for(model: Model, everything: nn.ModuleList, *, device: Device) -> I
 
 
 def autocast(*, bf16: bool) -> torch.autocast:
-    """The autocast of a planned forward pass."""
+    """Autocast for a planned forward pass."""
     return torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16)
 
 
 class _Live(LiveBytes):
-    """Bytes of all storages that operations have made and that are still in use, and what the operations computed."""
+    """Counts the live bytes and the floating point operations of what runs inside."""
 
     def __init__(self, model: nn.Module, *, block: int = 1) -> None:
         super().__init__(block=block)
-        self.flops = 0
+        self.flops, self.uncounted = 0, set[str]()
         self._hooks = [
             weight.register_post_accumulate_grad_hook(_drop) for weight in model.parameters() if weight.requires_grad
         ]
@@ -146,9 +151,11 @@ class _Live(LiveBytes):
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten._local_scalar_dense.default:  # a check of the content, of which there is none
-            return _NOTHING.get(args[0].dtype, 0.0)
+        if func is torch.ops.aten._local_scalar_dense.default:  # code reads a number; a fake tensor has none
+            return _ZEROS.get(args[0].dtype, 0.0)
         result = super().__torch_dispatch__(func, types, args, kwargs)
+        if func.namespace not in _OF_TORCH and func._overloadpacket not in flop_registry:
+            self.uncounted.add(func._schema.name)
         self.flops += flops_of(func, args, kwargs or {}, result)
         return result
 
@@ -159,14 +166,14 @@ def _drop(weight: Tensor) -> None:
 
 @contextmanager
 def _without_content(model: nn.ModuleList) -> Iterator[None]:
-    """Weights as CPU tensors with a shape and no content, so that autocast and fused kernels are those of a CPU."""
+    """Weights as fake tensors on the CPU, so that a CPU's autocast and fused kernels apply to them."""
     tables = [table for module in model.modules() for table in (module._parameters, module._buffers)]
     before = [(table, name, tensor) for table in tables for name, tensor in table.items() if tensor is not None]
     training = {module: module.training for module in model.modules()}
     with FakeTensorMode():
         empty: dict[Tensor, Tensor] = {}
         for table, name, tensor in before:
-            if tensor not in empty:  # a weight that is used twice stays one weight
+            if tensor not in empty:  # a shared weight stays one weight
                 made = torch.empty(tensor.shape, dtype=tensor.dtype)
                 empty[tensor] = nn.Parameter(made, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else made
             table[name] = empty[tensor]  # type: ignore[assignment]
@@ -182,7 +189,7 @@ def _without_content(model: nn.ModuleList) -> Iterator[None]:
 
 @contextmanager
 def _fused_attention(model: Model) -> Iterator[None]:
-    """``sdpa`` instead of kernels of GPUs and of ``auto``, which on a CPU would keep the scores of short sequences."""
+    """Replace GPU kernels and ``auto`` by ``sdpa``: on a CPU ``auto`` would keep the scores of short sequences."""
     auto, fused = ATTENTION_BACKENDS["auto"], ATTENTION_BACKENDS["sdpa"]
     query = torch.empty(1, 2, 1, 64)
     places = [
@@ -202,7 +209,7 @@ def _fused_attention(model: Model) -> Iterator[None]:
 
 @contextmanager
 def _precision_of_a_gpu(modules: nn.ModuleList) -> Iterator[None]:
-    """bfloat16 for modules with ``precision`` "auto", such as the perceptual loss, as on a GPU."""
+    """Compute modules with ``precision`` "auto", such as the perceptual loss, in bfloat16, as on a GPU."""
     found = [module for module in modules.modules() if vars(module).get("precision") == "auto"]
     for module in found:
         vars(module)["precision"] = "bfloat16"

@@ -1,1 +1,1 @@
-"""Whether GPUs, machines, links, shared folder and data are fit for a run, in a minute."""
+"""Checks before a run: GPUs, libraries, machines, links between them, the shared folder and the data."""

@@ -1,4 +1,4 @@
-"""Whether every rank can load clips of an experiment, and how fast."""
+"""The check of an experiment's data: whether every rank can load clips, and how fast."""
 
 import time
 
@@ -12,15 +12,15 @@ from openrayzer.settings import DataSettings
 def check_clips(
     process: Process, data: DataSettings, *, micro_batch: int, accumulation: int, seed: int, batches: int = 6
 ) -> Finding:
-    """Load some micro-batches on all ranks at once, as training would.
+    """Load micro-batches on all ranks at once, as training does.
 
     Args:
         process: this process.
-        data: sources, sampler, image size, workers.
-        micro_batch: clips at once on this rank.
+        data: sources, view sampler, image size and workers.
+        micro_batch: clips of a micro-batch on this rank.
         accumulation: micro-batches of an optimizer step.
-        seed: of the run.
-        batches: how many, after a first one that starts the workers.
+        seed: seed of the run.
+        batches: number of timed micro-batches, after a first one that starts the workers.
     """
     problem, rate, wait = "", 0.0, 0.0
     try:

@@ -1,4 +1,4 @@
-"""What a check has found, and all of them as a table."""
+"""Results of checks, and their table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        what: was looked at, in a few words.
-        verdict: "warning" lets a run start, "FAILS" should not.
-        found: values with units, or what is wrong and what to do.
+        what: subject of the check, in a few words.
+        verdict: with "warning" a run can start, with "FAILS" it should not.
+        found: values with units, or the problem and its remedy.
     """
 
     what: str
@@ -23,7 +23,7 @@ class Finding:
 
 
 def table(findings: Sequence[Finding]) -> str:
-    """One line each, what fails last, so that it stands above the prompt."""
+    """One line for each finding. Failures come last, so that they stand right above the prompt."""
     order = {"ok": 0, "warning": 1, "FAILS": 2}
     rows = sorted(findings, key=lambda finding: order[finding.verdict])
     width = max(len(finding.what) for finding in rows)

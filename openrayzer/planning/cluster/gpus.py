@@ -1,4 +1,4 @@
-"""Whether this PyTorch can use the GPUs of this machine: each does a small computation."""
+"""Checks of this machine's GPUs and of the memory and disk beside them; each GPU does a small computation."""
 
 import os
 import resource
@@ -12,26 +12,25 @@ from openrayzer.planning.cluster.findings import Finding
 from openrayzer.planning.cluster.installation import describe, dotted, driver_version, nccl_version
 
 BFLOAT16 = (8, 0)
-"""Compute capability from which a GPU multiplies in bfloat16."""
+"""Lowest compute capability of a GPU that multiplies in bfloat16."""
 PINNED = 64 * 2**20
-"""Bytes of pinned memory to try: more than all clips on their way to a GPU at one time."""
+"""Bytes of pinned memory that the check allocates, more than all clips that are copied to a GPU at one time."""
 SHARED = 2**30
-"""Bytes of /dev/shm; loading processes pass their clips through it."""
+"""Bytes needed in /dev/shm, through which data workers pass their clips."""
 FREE = 20 * 2**30
-"""Bytes of disk: a few checkpoints of a full-size model."""
+"""Bytes of disk needed for a few checkpoints of a full-size model."""
 
 
 def check_torch() -> Finding:
     """Whether this PyTorch is a build for CUDA."""
-    said = f"{torch.__version__}, CUDA {torch.version.cuda}"
     if torch.version.cuda is None:
         remedy = "a build without CUDA: pip install --force-reinstall torch torchvision"
         return Finding("torch", "FAILS", f"{torch.__version__}, {remedy}")
-    return Finding("torch", "ok", said)
+    return Finding("torch", "ok", f"{torch.__version__}, CUDA {torch.version.cuda}")
 
 
 def check_driver() -> Finding:
-    """Whether there are a GPU and a driver that PyTorch can use."""
+    """Whether PyTorch finds a GPU and a driver."""
     version = driver_version()
     if torch.cuda.is_available():
         return Finding("driver", "ok", version or "found, its version is unknown")
@@ -47,7 +46,7 @@ def check_driver() -> Finding:
 
 
 def check_gpus() -> Iterator[Finding]:
-    """Whether each GPU computes a product and a convolution right, and has bfloat16."""
+    """Whether each GPU computes a matrix product and a convolution correctly, and whether it has bfloat16."""
     for number in range(torch.cuda.device_count()):
         device, name = torch.device("cuda", number), f"GPU {number}"
         if problem := _refused(lambda device=device: _multiply(device)):  # type: ignore[misc]
@@ -67,7 +66,7 @@ def check_gpus() -> Iterator[Finding]:
 
 
 def check_nccl() -> Finding:
-    """Whether this PyTorch has NCCL, which connects GPUs."""
+    """Whether this PyTorch has NCCL, the library for communication between GPUs."""
     version = nccl_version()
     if version == "none":
         several = torch.cuda.device_count() > 1
@@ -77,16 +76,16 @@ def check_nccl() -> Finding:
 
 
 def check_pinned_memory() -> Finding:
-    """Whether memory can be pinned: clips are copied from it while the GPU computes."""
+    """Whether memory can be pinned, so that clips are copied while the GPU computes."""
     limit, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    said = f"ulimit -l {'unlimited' if limit == resource.RLIM_INFINITY else f'{limit >> 10} KiB'}"
+    allowed = f"ulimit -l {'unlimited' if limit == resource.RLIM_INFINITY else f'{limit >> 10} KiB'}"
     if problem := _refused(lambda: torch.empty(PINNED, dtype=torch.uint8).pin_memory()):
-        return Finding("pinned memory", "FAILS", f"{PINNED >> 20} MiB could not be pinned: {problem}; {said}")
-    return Finding("pinned memory", "ok", f"{PINNED >> 20} MiB pinned; {said}")
+        return Finding("pinned memory", "FAILS", f"{PINNED >> 20} MiB could not be pinned: {problem}; {allowed}")
+    return Finding("pinned memory", "ok", f"{PINNED >> 20} MiB pinned; {allowed}")
 
 
 def check_shared_memory(folder: Path = Path("/dev/shm")) -> Finding:
-    """Whether shared memory is large enough; in containers it is small by default."""
+    """Whether shared memory is large enough. In containers it is small by default."""
     size = shutil.disk_usage(folder).free if folder.is_dir() else 0
     if size < SHARED:
         remedy = "start the container with --shm-size=16g, or train with --set data.workers=0"
@@ -103,10 +102,10 @@ def check_disk(folder: Path) -> Finding:
 
 
 def _refused(call: Callable[[], object]) -> str:
-    """Why ``call`` fails, in one line; empty if it does not."""
+    """The error of ``call`` in one line; empty if it succeeds."""
     try:
         call()
-    except (RuntimeError, AssertionError, OSError, ImportError) as error:  # raised by the driver, CUDA or its libraries
+    except (RuntimeError, AssertionError, OSError, ImportError) as error:  # of the driver, CUDA or its libraries
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     return ""
 

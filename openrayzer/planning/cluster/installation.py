@@ -1,4 +1,4 @@
-"""What is installed on this machine, and which GPUs it has: facts, no judgement."""
+"""Versions of the software on this machine, and its GPUs."""
 
 import platform
 import shutil
@@ -13,7 +13,7 @@ _DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def installation() -> dict[str, str]:
-    """Versions of all software that training depends on, and the GPUs: name to text, for a person to read."""
+    """Versions of the software that training uses, and the GPUs: names and readable texts."""
     facts = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
     facts |= {
         "torch": str(torch.__version__),
@@ -33,7 +33,7 @@ def describe(number: int) -> str:
 
 
 def package_version(package: str) -> str:
-    """Version of an installed package, without importing it; "not installed" if it is missing."""
+    """Version of a package, without importing it; "not installed" if it is missing."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -41,14 +41,14 @@ def package_version(package: str) -> str:
 
 
 def nccl_version() -> str:
-    """Version of the NCCL that torch was built with; "none" without it."""
+    """Version of the NCCL in this PyTorch; "none" without it."""
     if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
         return "none"
     return ".".join(map(str, torch.cuda.nccl.version()))
 
 
 def dotted(number: int | None) -> str:
-    """cuDNN's number as people write it: 91002 is 9.10.2."""
+    """cuDNN's version in its usual form: 91002 is 9.10.2."""
     return "none" if not number else f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 

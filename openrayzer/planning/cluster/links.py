@@ -1,4 +1,4 @@
-"""How fast ranks talk: one all-reduce, small and large, on the device that trains."""
+"""The check of the links between ranks: a small and a large all-reduce on the device that trains."""
 
 import time
 from statistics import median
@@ -10,21 +10,21 @@ from openrayzer.machine.distributed import Process
 from openrayzer.planning.cluster.findings import Finding
 
 LARGE = 64 * 2**20
-"""Bytes; about what DeepSpeed's buckets hold."""
+"""Bytes of the large all-reduce, about one of DeepSpeed's buckets."""
 
 
 def check_links(process: Process, *, weights: int = 0) -> list[Finding]:
-    """Latency and bandwidth of an all-reduce, and that its sum is right.
+    """Latency and bandwidth of an all-reduce, and whether its sum is right.
 
-    Bandwidth is what each rank's link must carry: a ring sends 2 (n - 1) / n times the bytes. Every optimizer step
-    sends the gradients once, which gives a lower bound of its time.
+    The bandwidth is that of each rank's link in a ring of n ranks, which sends 2 (n - 1) / n times the bytes. Each
+    optimizer step sends the gradients once; this gives a lower bound for the time of a step.
 
     Args:
         process: this process.
-        weights: of the model, for that bound; 0 leaves it out.
+        weights: number of weights of the model, for that bound; 0 leaves the bound out.
     """
     if process.world_size == 1:
-        return [Finding("all-reduce", "ok", "one process only, nothing is sent")]
+        return [Finding("all-reduce", "ok", "one process, so nothing is sent")]
     small, large = torch.ones(1, device=process.device), torch.ones(LARGE // 4, device=process.device)
     latency = _seconds(small, repeats=20)
     seconds = _seconds(large, repeats=5)
@@ -44,7 +44,7 @@ def check_links(process: Process, *, weights: int = 0) -> list[Finding]:
 
 
 def _seconds(values: torch.Tensor, *, repeats: int) -> float:
-    """Median time of an all-reduce, after two to warm up."""
+    """Median seconds of an all-reduce, after two for warming up."""
     times = []
     for _ in range(repeats + 2):
         _finish(values)

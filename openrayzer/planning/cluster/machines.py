@@ -1,4 +1,4 @@
-"""Ranks, devices, versions, clocks: what must be equal everywhere."""
+"""Checks of all machines of a run: ranks, devices, versions, clocks and memory."""
 
 import os
 import platform
@@ -15,11 +15,11 @@ from openrayzer.planning.cluster.installation import package_version
 
 PACKAGES = ("openrayzer", "torch", "deepspeed", "numpy")
 MAX_SKEW = 1.0
-"""Seconds that clocks may differ; beyond that logs of several machines cannot be put in order."""
+"""Seconds that clocks may differ. Beyond this, log lines of several machines cannot be sorted by time."""
 
 
 def check_ranks(process: Process) -> list[Finding]:
-    """Every rank is there, and all machines have as many with the same device."""
+    """Whether all machines have the same number of ranks and the same device."""
     places = process.gather((socket.gethostname(), process.local_rank, _device(process)))
     hosts = Counter(host for host, _, _ in places)
     machines = ", ".join(f"{host}: {count}" for host, count in sorted(hosts.items()))
@@ -36,7 +36,7 @@ def check_ranks(process: Process) -> list[Finding]:
 
 
 def check_versions(process: Process) -> Finding:
-    """The same software everywhere."""
+    """Whether all ranks have the same versions of the software."""
     mine = {"python": platform.python_version()} | {name: package_version(name) for name in PACKAGES}
     if process.device.type == "cuda":
         mine["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
@@ -49,24 +49,24 @@ def check_versions(process: Process) -> Finding:
 
 
 def check_clocks(process: Process) -> Finding:
-    """How far the clocks are apart, to what a barrier can tell."""
+    """The largest difference between clocks, as precisely as a barrier allows."""
     differences = []
     for _ in range(5):
         process.barrier()
         times = process.gather(time.time())
         differences.append(max(times) - min(times))
     skew = min(differences)
-    advice = "" if skew <= MAX_SKEW else "; let all machines follow one time server"
+    advice = "" if skew <= MAX_SKEW else "; synchronise all machines with one time server"
     return Finding("clocks", "ok" if skew <= MAX_SKEW else "warning", f"{skew * 1000:.0f} ms apart at most{advice}")
 
 
 def check_memory(process: Process) -> Finding:
-    """Free memory of each machine, and of /dev/shm, through which loading processes hand over their batches."""
+    """Free memory of the machines, and of /dev/shm, through which data workers pass their clips."""
     pages, size = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     shared = os.statvfs("/dev/shm")
     free = process.gather((pages * size / 2**30, shared.f_bavail * shared.f_frsize / 2**30))
     least, least_shared = (min(values) for values in zip(*free, strict=True))
-    found = f"{least:.1f} GiB free, {least_shared:.1f} GiB in /dev/shm, on the machine that has least"
+    found = f"{least:.1f} GiB free, {least_shared:.1f} GiB in /dev/shm, on the machine with the least"
     if least_shared < 1:
         return Finding("memory", "warning", f"{found}; data workers need it: start the container with --shm-size=16g")
     return Finding("memory", "ok", found)

@@ -1,4 +1,4 @@
-"""The folder of a run: whether all ranks see one and the same, and whether checkpoints are safe in it."""
+"""The check of the run folder: whether all ranks share it, and whether checkpoints are safe in it."""
 
 import os
 import shutil
@@ -10,19 +10,19 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.planning.cluster.findings import Finding
 
-PATIENCE = 10.0
-"""Seconds until what one machine wrote must be seen by the others; network file systems cache."""
+TIMEOUT = 10.0
+"""Seconds within which all machines must see a file that one of them wrote; network file systems cache."""
 BLOCK = 64 * 2**20
-_REPLACED = 40  # times that a file is replaced while the others read it
+_REPLACEMENTS = 40  # of a file that the other ranks read meanwhile
 
 
 def check_folder(process: Process, folder: Path, *, needed: float = 0.0) -> list[Finding]:
-    """Write, see, replace and rename in ``folder``; what was made is removed.
+    """Write, read, replace and rename files in ``folder``, then remove them.
 
     Args:
         process: this process.
-        folder: of the run, or where it will be.
-        needed: bytes that checkpoints will take; 0 if that is not known.
+        folder: the run folder; it need not exist.
+        needed: bytes that checkpoints will take; 0 if unknown.
 
     Raises:
         InputError: rank 0 cannot write there.
@@ -49,7 +49,7 @@ def _make(folder: Path) -> Path:
 
 
 def _seen(process: Process, place: Path) -> Finding:
-    """All see what rank 0 wrote, and rank 0 sees what all write."""
+    """Whether all ranks see the file of rank 0, and rank 0 sees the files of all ranks."""
     begin = time.monotonic()
     here = _wait(lambda: (place / "from_rank_0").read_text() == place.name)
     if here:
@@ -57,18 +57,18 @@ def _seen(process: Process, place: Path) -> Finding:
     blind = [rank for rank, saw in enumerate(process.gather(here)) if not saw]
     if blind:
         found = (
-            f"rank(s) {blind} do not see what rank 0 wrote to {place.parent}: all machines must share its file system"
+            f"rank(s) {blind} do not see a file of rank 0 in {place.parent}: all machines must share its file system"
         )
         return Finding("shared folder", "FAILS", found)
     names = [f"rank_{rank}" for rank in range(process.world_size)]
     back = process.by_first(lambda: _wait(lambda: set(names) <= {path.name for path in place.iterdir()}))
     seconds = max(process.gather(time.monotonic() - begin))
-    found = f"all ranks see it, after {seconds:.2f} s" if back else "rank 0 does not see what the others write"
+    found = f"all ranks see it, after {seconds:.2f} s" if back else "rank 0 does not see the files of the other ranks"
     return Finding("shared folder", "ok" if back else "FAILS", found)
 
 
 def _renamed(process: Process, place: Path) -> Finding:
-    """A folder that is complete under another name appears under its own, for all ranks, whole."""
+    """Whether a complete folder that rank 0 renames appears complete on all ranks."""
     if process.is_first:
         (place / "whole.tmp").mkdir()
         (place / "whole.tmp" / "content").write_text("x" * 100_000)
@@ -84,13 +84,13 @@ def _renamed(process: Process, place: Path) -> Finding:
 
 
 def _replaced(process: Process, place: Path) -> Finding:
-    """A file that is replaced again and again is always there and always whole."""
+    """Whether a file that rank 0 replaces many times is always present and complete."""
     file, faults = place / "replaced", 0
     if process.is_first:
         file.write_text("0" * 4096)
     process.barrier()
     _wait(file.exists)
-    for number in range(_REPLACED):
+    for number in range(_REPLACEMENTS):
         if process.is_first:
             other = place / "replaced.tmp"
             other.write_text(str(number % 10) * 4096)
@@ -98,16 +98,16 @@ def _replaced(process: Process, place: Path) -> Finding:
         try:
             text = file.read_text()
             faults += not (len(text) == 4096 and len(set(text)) == 1)
-        except OSError:  # gone, or stale
+        except OSError:  # missing or stale
             faults += 1
     bad = [rank for rank, count in enumerate(process.gather(faults)) if count]
     if bad:
-        return Finding("replace", "warning", f"rank(s) {bad} saw a file missing or half while it was replaced")
-    return Finding("replace", "ok", f"atomic, {_REPLACED} times")
+        return Finding("replace", "warning", f"rank(s) {bad} found a file missing or incomplete while it was replaced")
+    return Finding("replace", "ok", f"atomic, {_REPLACEMENTS} times")
 
 
 def _flushed(process: Process, place: Path) -> Finding:
-    """How fast each rank gets bytes onto the disk, all at once, as in a checkpoint."""
+    """The speed at which all ranks write to the disk at once, as in a checkpoint."""
     block = os.urandom(2**20) * (BLOCK // 2**20)
     process.barrier()
     begin = time.perf_counter()
@@ -131,9 +131,9 @@ def _free(place: Path, needed: float) -> Finding:
 
 
 def _wait(condition: object) -> bool:
-    """Whether ``condition()`` comes true in time; a file that is not there yet is no error."""
+    """Whether ``condition()`` becomes true in time. A file that is still missing is no error."""
     assert callable(condition)
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while True:
         try:
             if condition():

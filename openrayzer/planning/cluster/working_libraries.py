@@ -1,4 +1,4 @@
-"""Whether the libraries of a training work on this machine's GPU: attention, compiler, DeepSpeed."""
+"""Checks of the libraries that training uses: attention backends, xformers, the compiler and DeepSpeed."""
 
 import os
 import shutil
@@ -19,25 +19,25 @@ HEAD_WIDTH = 64
 
 
 def check_attention(device: torch.device) -> Iterator[Finding]:
-    """A small call of every attention backend in each dtype, forward and backward; then the choice of ``auto``."""
+    """Call every attention backend in each dtype, forward and backward, and find the choice of ``auto``."""
     query = {dtype: torch.zeros(1, 64, 2, HEAD_WIDTH, dtype=dtype, device=device) for dtype in DTYPES}
     for entry in ATTENTION_BACKENDS:
         if entry.name == CHOOSE:
             continue
         backend = entry.target()
-        said = {dtype: backend.refusal(heads) for dtype, heads in query.items()}
+        refusals = {dtype: backend.refusal(heads) for dtype, heads in query.items()}
         name = f"attention {entry.name}"
-        yield Finding(name, "warning" if all(said.values()) else "ok", _by_reason(said))
+        yield Finding(name, "warning" if all(refusals.values()) else "ok", _by_reason(refusals))
     for dtype, heads in query.items():
         yield _choice(dtype, heads)
 
 
 def _choice(dtype: torch.dtype, heads: torch.Tensor) -> Finding:
-    """The choice of ``auto``; a warning if it has no fused kernel. The formula's memory grows with tokens squared."""
+    """The choice of ``auto``, and a warning without a fused kernel: then memory grows with the tokens squared."""
     refusals = ATTENTION_BACKENDS[CHOOSE]().refusals(heads, heads)  # type: ignore[attr-defined]
     name = next(name for name, why in refusals.items() if not why)
     poor = "" if dtype == torch.float32 or name not in ("sdpa", "reference") else "; no fused kernel works"
-    return Finding(f"auto in {_short(dtype)}", "warning" if poor else "ok", f"a training takes {name!r}{poor}")
+    return Finding(f"auto in {_short(dtype)}", "warning" if poor else "ok", f"training uses {name!r}{poor}")
 
 
 def check_xformers() -> Finding:
@@ -52,18 +52,18 @@ def check_xformers() -> Finding:
 
 
 def check_compiler(device: torch.device) -> Finding:
-    """Whether ``train.compile`` can work: a small function is compiled and run."""
+    """Whether ``train.compile`` works: compile and run a small function."""
     what, triton = "train.compile", package_version("triton")
     names = [os.environ[name] for name in ("CC", "CXX") if os.environ.get(name)] or ["gcc", "clang", "g++", "c++"]
     if not any(shutil.which(name) for name in names):
-        found = f"no C compiler, looked for {', '.join(names)}: apt install build-essential, or set train.compile=false"
+        found = f"no C compiler among {', '.join(names)}: apt install build-essential, or set train.compile=false"
         return Finding(what, "warning", found)
     values = torch.ones(1024, device=device)
     try:
         right = bool((torch.compile(_double_and_add)(values) == 3).all())
     except Exception as error:  # a compiler may raise anything
-        said = " ".join(str(error).split())[:300]
-        return Finding(what, "warning", f"triton {triton}: {type(error).__name__}: {said}; leave it off")
+        why = " ".join(str(error).split())[:300]
+        return Finding(what, "warning", f"triton {triton}: {type(error).__name__}: {why}; set train.compile=false")
     if not right:
         return Finding(what, "FAILS", f"triton {triton}: a compiled function gives a wrong result")
     return Finding(what, "ok", f"triton {triton}, {shutil.which(names[0]) or names[0]}")
@@ -73,20 +73,20 @@ def check_deepspeed(load: Callable[[str], object] = import_module) -> Finding:
     """Whether DeepSpeed can be imported."""
     version = package_version("deepspeed")
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of the same fact
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of DeepSpeed
     try:
         load("deepspeed")
-    except Exception as error:  # it builds and probes at import, and may raise anything
+    except Exception as error:  # DeepSpeed probes the machine when it is imported, and may raise anything
         found = f"{version}, cannot be imported: {type(error).__name__}: {error}: pip install 'deepspeed>=0.19,<0.20'"
         return Finding("deepspeed", "FAILS", found)
     return Finding("deepspeed", "ok", version)
 
 
-def _by_reason(said: dict[torch.dtype, str]) -> str:
+def _by_reason(refusals: dict[torch.dtype, str]) -> str:
     """The dtypes that work, then the refused dtypes with their reasons."""
-    works = [_short(dtype) for dtype, why in said.items() if not why]
+    works = [_short(dtype) for dtype, why in refusals.items() if not why]
     reasons: dict[str, list[str]] = {}
-    for dtype, why in said.items():
+    for dtype, why in refusals.items():
         if why:
             reasons.setdefault(why, []).append(_short(dtype))
     refused = [f"not in {' and '.join(dtypes)}: {why}" for why, dtypes in reasons.items()]

@@ -118,7 +118,7 @@ def test_every_backend_is_asked_and_what_a_training_takes_is_said():
     xformers = findings["attention xformers"]
     assert xformers.verdict == "warning"
     assert xformers.found.startswith("not in bfloat16 and float32: its operators need a CUDA device")
-    assert findings["auto in float32"].found == "a training takes 'sdpa'"
+    assert findings["auto in float32"].found == "training uses 'sdpa'"
 
 
 def test_what_compiles_wrong_fails_and_what_does_not_compile_is_a_warning(monkeypatch: pytest.MonkeyPatch):
@@ -133,7 +133,7 @@ def test_what_compiles_wrong_fails_and_what_does_not_compile_is_a_warning(monkey
 
     monkeypatch.setattr(torch, "compile", refuse)
     finding = working_libraries.check_compiler(CPU)
-    assert (finding.verdict, "ValueError: no Python.h; leave it off" in finding.found) == ("warning", True)
+    assert (finding.verdict, "ValueError: no Python.h; set train.compile=false" in finding.found) == ("warning", True)
     monkeypatch.setattr(working_libraries.shutil, "which", lambda name: None)
     assert "no C compiler" in working_libraries.check_compiler(CPU).found
 
