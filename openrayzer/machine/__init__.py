@@ -1,4 +1,4 @@
-"""How many views go through a model at once: as many as are wanted, and no more than memory takes."""
+"""The machine that a program runs on: processes, devices, memory, random generators, files and the terminal."""
 
 from openrayzer.machine.fitting_batches import FittingBatches as FittingBatches
 from openrayzer.machine.fitting_batches import ran_out_of_memory as ran_out_of_memory

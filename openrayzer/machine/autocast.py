@@ -1,4 +1,4 @@
-"""Computation in a lower precision."""
+"""Autocast to a dtype, or to none."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,5 +7,5 @@ import torch
 
 
 def autocast_to(device: str, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
-    """Autocast to ``dtype``, or nothing if that is None."""
+    """Autocast to ``dtype`` on a type of device, e.g. "cuda"; no autocast if ``dtype`` is None."""
     return nullcontext() if dtype is None else torch.autocast(device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What training on a CPU needs to be as fast as it can be; on other devices nothing here is called."""
+"""Settings that make training on a CPU fast."""
 
 import os
 from collections.abc import Sequence
@@ -12,10 +12,10 @@ from openrayzer.machine.freed_memory import keep_freed_memory
 
 
 def prepare_cpu(*, processes: int) -> None:
-    """Set up threads, memory and DeepSpeed, before the first tensor is made.
+    """Set up threads, memory and DeepSpeed. Call it before the first tensor is made.
 
     Args:
-        processes: how many of them share this machine.
+        processes: number of processes that share this machine.
     """
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
@@ -23,7 +23,7 @@ def prepare_cpu(*, processes: int) -> None:
     import deepspeed.ops
     from deepspeed.runtime.zero import stage_1_and_2
 
-    # Otherwise start-up compiles a communication kernel that only inference calls, and needs a C++ compiler for it.
+    # DeepSpeed would compile a communication kernel that only inference calls, which needs a C++ compiler.
     deepspeed.ops.__compatible_ops__ = {}
     stage_1_and_2.all_gather_dp_groups = gather_by_broadcasts
 
@@ -35,9 +35,9 @@ def gather_by_broadcasts(
     start_alignment_factor: int,
     allgather_bucket_size: int,
 ) -> None:
-    """Give every process the partitions of all others, in place of DeepSpeed's function of the same arguments.
+    """Give every process the partitions of all others; replaces a function of DeepSpeed with the same arguments.
 
-    Each partition is broadcast by its owner, all at once: Gloo's all-gather takes three times as long.
+    Each owner broadcasts its partition, and all broadcasts run at once. Gloo's all-gather takes three times as long.
     """
     waiting: list[Any] = []
     for partitions, group in zip(partitioned_param_groups, dp_process_group, strict=True):

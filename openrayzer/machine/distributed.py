@@ -1,6 +1,7 @@
-"""Start-up and agreement of the processes of a run: the only file that asks for rank, world size or device.
+"""The processes of a run: start-up, rank and device, and small exchanges among them.
 
-Works under ``deepspeed``, ``torchrun`` and plain ``python``, on GPUs and on the CPU.
+No other file reads rank, world size or device. It works with ``deepspeed``, ``torchrun`` and plain ``python``, on GPUs
+and on the CPU.
 """
 
 import ctypes
@@ -24,21 +25,21 @@ from openrayzer.machine.cpu import prepare_cpu
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that a process gets when its parent dies."""
+"""Option of prctl(2): the signal that a process gets when its parent dies."""
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
-"""How long processes wait for each other: longer than the first of them writes a checkpoint or evaluates alone."""
+"""Longest time that processes wait for each other. Rank 0 writes a checkpoint or evaluates alone in less time."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """One process of the run, and what it decides together with the others.
+    """One process of the run, and its exchanges with the others.
 
     Attributes:
         rank: number of this process among all.
         local_rank: number of this process on its machine.
         world_size: number of processes.
-        device: where this process computes.
-        messages: group for small agreements on the CPU, so that they never wait for a GPU; None when alone.
+        device: device of this process.
+        messages: process group for small exchanges on the CPU, which never wait for a GPU; None with one process.
     """
 
     rank: int
@@ -49,7 +50,7 @@ class Process:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is rank 0, the one that writes and speaks."""
+        """Whether this is rank 0, the rank that writes files and log messages."""
         return self.rank == 0
 
     def barrier(self) -> None:
@@ -73,7 +74,7 @@ class Process:
         return total
 
     def gather(self, value: Any) -> list[Any]:
-        """``value`` of every process, in rank order; plain picklable objects."""
+        """``value`` of every process, in rank order. Values are objects that pickle."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -81,7 +82,7 @@ class Process:
         return values
 
     def gather_to_first(self, value: Any) -> list[Any]:
-        """As ``gather``, for what is large: only rank 0 gets it, the others an empty list."""
+        """``gather`` for large values: rank 0 gets the list, the others an empty one."""
         if self.world_size == 1:
             return [value]
         values: list[Any] | None = [None] * self.world_size if self.is_first else None
@@ -89,7 +90,7 @@ class Process:
         return values or []
 
     def by_first(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns on rank 0, given to all; an InputError there is raised on all."""
+        """Call ``function`` on rank 0 and return its result on all ranks; its InputError is raised on all ranks."""
         box: list[Any] = [None, None]
         if self.is_first:
             try:
@@ -103,7 +104,7 @@ class Process:
         return box[0]
 
     def by_all(self, function: Callable[[], T]) -> T:
-        """What ``function`` returns here; it is called on every process, and an InputError on one is raised on all."""
+        """Call ``function`` on every rank and return this rank's result; an InputError of one is raised on all."""
         box: list[T] = []
         problem = ""
         try:
@@ -117,30 +118,30 @@ class Process:
 
 
 def check_local_processes() -> None:
-    """Refuse a launch that would only exhaust a machine without GPUs; cheap, to be called before anything is built.
+    """Refuse to start more processes than this machine has cores, if it has no GPU. Call it before building anything.
 
-    Two processes are fine even on one core, which is how code for several is tried out.
+    Two processes are always allowed, for trying out distributed code.
 
     Raises:
-        InputError: more processes were started on this machine than it has cores, or SLURM started them without ranks.
+        InputError: there are more processes than cores, or SLURM started them without ranks.
     """
     _refuse_tasks_without_rank()
     if torch.cuda.is_available():
-        return  # one process per GPU is checked when each takes its own
+        return  # ``started`` checks that each process has its own GPU
     started_here, cores = local_size(), len(os.sched_getaffinity(0))
     if started_here > max(2, cores):
         raise InputError(
-            f"{started_here} processes were started on this machine, which has {cores} core(s) for them and no GPU; "
+            f"{started_here} processes were started on this machine, which has {cores} core(s) and no GPU; "
             f"start at most {max(2, cores)}, e.g. deepspeed --num_accelerators {max(2, cores)} ..."
         )
 
 
 @contextmanager
 def started() -> Iterator[Process]:
-    """This process among those of the run, for the length of a ``with`` block, in which float32 is exact on GPUs, too.
+    """Join the processes of the run for the length of a ``with`` block. Inside, float32 on GPUs is exact, without TF32.
 
     Raises:
-        InputError: more processes were started on this machine than it has GPUs, or SLURM started them without ranks.
+        InputError: there are more processes on this machine than GPUs, or SLURM started them without ranks.
     """
     _fill_environment()
     rank, local_rank, world_size = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
@@ -148,7 +149,7 @@ def started() -> Iterator[Process]:
     device, backend = _choose_device(local_rank)
     import deepspeed
 
-    if device.type == "cuda":  # DeepSpeed names it for several processes only; else NCCL guesses
+    if device.type == "cuda":  # with one process DeepSpeed passes no device, and NCCL would guess
         dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT, device_id=device)
     deepspeed.init_distributed(backend, timeout=COLLECTIVE_TIMEOUT, verbose=False)
     alone = world_size == 1
@@ -159,14 +160,14 @@ def started() -> Iterator[Process]:
     except Exception as error:
         if isinstance(error, InputError):
             dist.destroy_process_group()
-        raise  # after any other failure the rest may be gone, and saying goodbye could wait for them for ever
+        raise  # after any other error the other ranks may be gone, and leaving the group could wait for ever
     else:
-        # Without this one run in thirty aborts at interpreter exit, after its work is done.
+        # Otherwise one run in thirty aborts when the interpreter exits.
         dist.destroy_process_group()
 
 
 def _fill_environment() -> None:
-    """What a launcher would have set, for plain ``python``; otherwise DeepSpeed looks for MPI."""
+    """Set a launcher's variables for plain ``python``; without them DeepSpeed looks for MPI."""
     _refuse_tasks_without_rank()
     if "RANK" in os.environ:
         return
@@ -178,7 +179,7 @@ def _fill_environment() -> None:
 
 
 def _refuse_tasks_without_rank() -> None:
-    """Refuse SLURM tasks without ``RANK``: each would take itself for the only process, all on one GPU and folder.
+    """Refuse SLURM tasks without ``RANK``: each would run alone, all of them on the same GPU and run folder.
 
     Raises:
         InputError: SLURM has several tasks and ``RANK`` is not set.
@@ -187,8 +188,8 @@ def _refuse_tasks_without_rank() -> None:
     if "RANK" in os.environ or tasks == "1":
         return
     raise InputError(
-        f"SLURM has {tasks} tasks here (SLURM_NTASKS) and RANK is not set: each task would take itself for the only "
-        "process. For one process per task: srun bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID "
+        f"SLURM has {tasks} tasks here (SLURM_NTASKS) and RANK is not set, so each task would run alone. "
+        "For one process per task: srun bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID "
         "WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE exec python ...', with MASTER_ADDR and "
         "MASTER_PORT exported as in docs/clusters.md. For a single process: srun --ntasks=1 python ..., or "
         "SLURM_NTASKS=1 python ..."
@@ -198,7 +199,7 @@ def _refuse_tasks_without_rank() -> None:
 def _choose_device(local_rank: int) -> tuple[torch.device, str]:
     """Device and communication backend of this process."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # saves a warning that says the same
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of DeepSpeed
     from deepspeed.accelerator import get_accelerator
 
     accelerator = get_accelerator()
@@ -222,7 +223,7 @@ def local_size() -> int:
 
 
 def _die_with_launcher() -> None:
-    """Ranks of the DeepSpeed launcher get SIGTERM when it dies, so that none trains on unseen."""
+    """Have the kernel send SIGTERM to this rank when DeepSpeed's launcher dies, so that no rank outlives it."""
     launched = any(argument.startswith("--local_rank") for argument in sys.argv)
     if sys.platform == "linux" and launched:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Views in batches as large as memory takes."""
+"""Batches of views that are as large as memory allows."""
 
 import logging
 from collections.abc import Callable, Hashable, Iterator
@@ -13,38 +13,38 @@ from openrayzer.machine.live_bytes import LiveBytes
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 SHARE = 0.5
-"""Of the memory that a CPU has available; the rest is for what kernels take for themselves, and for others."""
+"""Share of a CPU's free memory that batches may take; the rest is for temporary memory and for other programs."""
 
 
 class FittingBatches:
-    """Divides views among calls: ``most`` in each, fewer where memory does not take so many; remembers how many fit.
+    """Splits views into batches of at most ``most`` views, with fewer views if memory is short.
 
-    On a GPU a batch for which memory runs out is halved and computed again. On a CPU running out of memory means being
-    killed, so the first view of every kind of work is computed once beforehand and thrown away, while its memory is
-    counted; if ``most`` of them might not fit, so are two, which tells what every further view takes.
+    On a GPU, a batch that runs out of memory is halved and computed again. On a CPU, the system would kill the process,
+    so the memory of one view is measured first, and if ``most`` views might not fit, the memory of two views, which
+    gives the cost of each further view. The results of these trials are thrown away. The size that fits is remembered.
 
     Args:
-        most: views in a batch, 1 or more.
-        device: where the work is done.
-        processes: how many share the memory of this machine and do the same.
+        most: largest number of views in a batch, 1 or more.
+        device: device of the computation.
+        processes: number of processes that share the memory of this machine and do the same work.
     """
 
     def __init__(self, most: int, *, device: torch.device, processes: int = 1) -> None:
         if most < 1:
-            raise ValueError(f"a batch must be of 1 view or more, got {most}")
+            raise ValueError(f"a batch must have 1 view or more, got {most}")
         self.most, self.device, self.processes = most, device, processes
         self._sizes: dict[Hashable, int] = {}
         self._budget: float | None = None
 
     def each(self, count: int, work: Callable[[slice], T], *, advice: str, like: Hashable = None) -> Iterator[T]:
-        """The results of ``work`` on views 0 to ``count``, batch by batch, as they are asked for.
+        """Yield the results of ``work`` on views 0 to ``count``, batch by batch.
 
         Args:
             count: number of views.
-            work: takes some of the views. It may be called with the same ones again, so it must change nothing, and
-                its memory must grow with their number.
-            advice: what to do where memory runs out for a single view, e.g. "take fewer views".
-            like: the same for all work that takes as much memory.
+            work: computes a slice of the views. It may be called again with the same views, so it must have no side
+                effects. Its memory must grow with the number of views.
+            advice: remedy if memory runs out for a single view, e.g. "take fewer views".
+            like: key of the kind of work; work with equal keys must take equal memory.
 
         Raises:
             InputError: there is not enough memory for one view.
@@ -59,7 +59,7 @@ class FittingBatches:
             first += size
 
     def _halving(self, first: int, size: int, work: Callable[[slice], T], advice: str, like: Hashable) -> tuple[T, int]:
-        """The result on as many views as fit, and how many those are."""
+        """The result on as many views as fit, and their number."""
         while True:
             try:
                 return work(slice(first, first + size)), size
@@ -69,11 +69,11 @@ class FittingBatches:
                 if size == 1:
                     raise InputError(f"not enough memory for a single view: {advice}") from error
             size = self._sizes[like] = self._fewer(size, size // 2)
-            torch.cuda.empty_cache()  # only here, where the error no longer holds the tensors of the failed call
+            torch.cuda.empty_cache()  # not inside ``except``: there the error still holds the tensors of the call
 
     def _fitting(self, work: Callable[[slice], T]) -> int:
-        """How many views fit into a CPU's memory, by what one takes, or one and two."""
-        if self._budget is None:  # once: later, memory that this process has freed and keeps would not count
+        """Number of views that fit into a CPU's memory, from the memory of one view, or of one and of two."""
+        if self._budget is None:  # once: later, freed memory that this process keeps would count as taken
             available = available_bytes()
             self._budget = float("inf") if available is None else SHARE * available / self.processes
         try:
@@ -91,17 +91,17 @@ class FittingBatches:
 
     def _fewer(self, wanted: int, fitting: int) -> int:
         if fitting < wanted:
-            LOG.warning("not enough memory for %d views at once; going on with %d", wanted, fitting)
+            LOG.warning("not enough memory for %d views at once; continuing with %d", wanted, fitting)
         return fitting
 
 
 def _taken(work: Callable[[slice], T], size: int) -> int:
-    """Most bytes in use at once while the first views are computed."""
+    """Most bytes in use at once while ``work`` computes the first ``size`` views."""
     with LiveBytes() as live:
         work(slice(size))
     return live.peak
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether that is why an operation failed; a GPU's error has a class of its own, the CPU's has not."""
+    """Whether an operation failed for lack of memory. Only a GPU's error has its own class."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,17 +1,19 @@
-"""What the C library does with memory that is freed: by default it goes back to the system, which clears it anew."""
+"""Keep freed memory in the process: by default glibc returns it to the system, which clears it before the next use."""
 
 import ctypes
 import os
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of mallopt(3): free bytes at the end of the heap that are given back, and how many allocations get their own map."""
+"""Options of mallopt(3): the number of free bytes at the end of the heap from which glibc returns them to the system, and
+the number of allocations that may use a memory map of their own."""
+
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep what this process frees for what it allocates next, whose pages would else be cleared anew.
+    """Have glibc reuse freed memory for later allocations, so that the system does not clear those pages again.
 
-    Nothing happens where another C library is at work, or where the environment already says how.
+    This does nothing with another C library, or if the environment sets options of malloc.
     """
     if sys.platform != "linux" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
         return

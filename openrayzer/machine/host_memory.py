@@ -1,4 +1,4 @@
-"""Memory of this machine that a process may still take before it is killed."""
+"""Memory that a process may still take on this machine before the system kills it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,15 +7,15 @@ PROC, GROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def available_bytes(*, proc: Path = PROC, groups: Path = GROUPS) -> int | None:
-    """What the machine has available, or what the process's control groups leave, if that is less; None if unknown.
+    """Free bytes of the machine or of the process's control groups, whichever is less; None if unknown.
 
-    A container, a batch system or systemd limits a process by control groups; memory above the limit of any group that
-    the process is in, however much the machine has, gets it killed. Pages of files that were not read lately count as
-    available, because the kernel gives them up.
+    Containers, batch systems and systemd limit a process by control groups. The system kills a process that exceeds the
+    limit of any of its groups, even if the machine has free memory. Pages of files that were not read lately count as
+    free, because the kernel reclaims them.
 
     Args:
-        proc: where the kernel tells about processes.
-        groups: where it tells about control groups, of either version.
+        proc: the kernel's folder about processes.
+        groups: the kernel's folder about control groups, version 1 or 2.
 
     Source: Linux' documentation, filesystems/proc (MemAvailable), admin-guide/cgroup-v2 and cgroup-v1/memory.
     """
@@ -45,19 +45,19 @@ def _of_groups(proc: Path, groups: Path) -> Iterator[int]:
 
 
 def _left_in(root: Path, path: str, limit: str, used: str, reclaimed: str) -> Iterator[int]:
-    """What the group and every one above it leave; a container sees its own group as the root."""
+    """Free bytes of the group and of each group above it; a container sees its own group as the root."""
     parts = [] if ".." in path else [part for part in path.split("/") if part]
     for depth in range(len(parts) + 1):
         folder = root.joinpath(*parts[:depth])
         try:
             most, taken = (int((folder / name).read_text(encoding="utf-8")) for name in (limit, used))
-        except (OSError, ValueError):  # no such group here, or the limit is "max"
+        except (OSError, ValueError):  # there is no such group, or its limit is "max"
             continue
         yield most - taken + dict(_table(folder / "memory.stat")).get(reclaimed, 0)
 
 
 def _table(file: Path) -> Iterator[tuple[str, int]]:
-    """Names and numbers of a file that has one of each a line."""
+    """Names and numbers of a file with one pair on each line."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except OSError:

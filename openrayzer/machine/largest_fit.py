@@ -1,18 +1,18 @@
-"""The largest size that still fits, found by trying."""
+"""Search for the largest size that fits."""
 
 from collections.abc import Callable
 
 from openrayzer.interfaces import InputError
 
 _CLOSE = 16
-"""The search ends when a size fits and one that is larger by 1, or by at most a sixteenth, does not."""
+"""The search ends when a size fits and a size larger by at most a sixteenth, or by 1, does not."""
 
 
 def largest(fits: Callable[[int], bool], *, begin: int = 1) -> int:
-    """A size of 1 or more that fits, found by doubling, halving and bisection.
+    """Find the largest size of 1 or more that fits, up to a sixteenth, by doubling, halving and bisection.
 
     Args:
-        fits: whether a size fits; every size below one that fits must fit as well.
+        fits: returns whether a size fits; if a size fits, every smaller size must fit.
         begin: the first size to try.
 
     Raises:

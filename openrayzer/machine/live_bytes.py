@@ -1,4 +1,4 @@
-"""Bytes that operations take, counted while they run."""
+"""Bytes in use by the results of operations, counted while the operations run."""
 
 import weakref
 from collections.abc import Iterator
@@ -11,16 +11,16 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the storages that operations make, from then until nothing refers to them any more.
+    """Counts each storage from the operation that makes it until its last reference is gone.
 
-    What was there before, such as weights, does not count, nor what a kernel takes for itself while it runs.
+    Older storages, such as weights, do not count, and neither does the temporary memory of a kernel.
 
     Args:
-        block: bytes; the size of each storage is rounded up to a multiple of it, as an allocator may do.
+        block: bytes to a multiple of which each size is rounded up, as an allocator may do.
 
     Attributes:
-        bytes: in use now.
-        peak: most that were in use at once.
+        bytes: bytes in use now.
+        peak: most bytes in use at once so far.
     """
 
     def __init__(self, *, block: int = 1) -> None:
@@ -30,7 +30,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for storage in _storages((args, kwargs)):  # not seen as a result yet: it was there before
+        for storage in _storages((args, kwargs)):  # an unknown input is older than this block
             self._known.add(storage)
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):

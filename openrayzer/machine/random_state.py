@@ -1,4 +1,4 @@
-"""Every random generator of a process: seeded, captured, restored."""
+"""The random generators of a process: seeding, capturing and restoring them."""
 
 import random
 from collections.abc import Iterator
@@ -17,10 +17,10 @@ def seed_all(seed: int) -> None:
 
 
 def capture() -> dict[str, Any]:
-    """The state of every generator, as tensors and plain values only, so that it loads without running code."""
+    """The state of every generator, as tensors and plain values, so that reading it from a file runs no code."""
     version, words, gauss = random.getstate()
     numpy: Any = np.random.get_state(legacy=False)
-    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []  # of this process's own device
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []  # the device of this process
     return {
         "python": [version, list(words), gauss],
         "numpy": {**numpy, "state": {**numpy["state"], "key": numpy["state"]["key"].tolist()}},
@@ -31,7 +31,7 @@ def capture() -> dict[str, Any]:
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Every generator is afterwards as it was before: what happens inside changes nothing of the training."""
+    """Restore every generator at the end of a ``with`` block, so that the block does not influence training."""
     before = capture()
     try:
         yield
@@ -40,7 +40,7 @@ def kept() -> Iterator[None]:
 
 
 def restore(state: dict[str, Any]) -> None:
-    """Set every generator to what ``capture`` returned."""
+    """Set every generator to a state from ``capture``."""
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     inner = state["numpy"]["state"]

@@ -1,4 +1,4 @@
-"""Log lines on a terminal."""
+"""Log messages on the terminal."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from openrayzer.machine.distributed import Process
 
 @contextmanager
 def logging_to_terminal(process: Process, *others: logging.Handler) -> Iterator[None]:
-    """Send what the package logs to the terminal, and to other handlers; other ranks than the first only warn."""
+    """Send the package's log messages to the terminal and to ``others``; ranks above 0 print warnings only."""
     logger = logging.getLogger("openrayzer")
     terminal = _TerminalHandler()
     terminal.setFormatter(logging.Formatter("%(message)s" if process.is_first else f"rank {process.rank}: %(message)s"))
@@ -32,7 +32,7 @@ def logging_to_terminal(process: Process, *others: logging.Handler) -> Iterator[
 
 
 class _TerminalHandler(logging.Handler):
-    """Lines above the progress bar instead of through it."""
+    """Prints messages above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)

@@ -115,7 +115,7 @@ def test_batches_come_as_they_are_asked_for():
 def test_a_smaller_batch_is_told(caplog):
     with caplog.at_level(logging.WARNING):
         list(FittingBatches(16, device=GPU).each(16, Work(8), advice=""))
-    assert [record.message for record in caplog.records] == ["not enough memory for 16 views at once; going on with 8"]
+    assert [record.message for record in caplog.records] == ["not enough memory for 16 views at once; continuing with 8"]
 
 
 def test_batches_of_no_view_are_refused():

@@ -110,7 +110,7 @@ def test_cameras_that_are_not_finite_are_told(counting, monkeypatch, make_camera
 
 def test_another_error_of_the_model_stays_what_it_is(counting, make_cameras, monkeypatch):
     scene = place(counting, IMAGES).scene
-    with pytest.raises(ValueError, match="a batch must be of 1 view or more, got 0"):
+    with pytest.raises(ValueError, match="a batch must have 1 view or more, got 0"):
         list(render_frames(counting, scene, make_cameras(2), batch=0))
     monkeypatch.setattr(counting, "render", lambda *_: torch.zeros(2, 3) @ torch.zeros(2, 3))
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
