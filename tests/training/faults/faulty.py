@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from openrayzer.interfaces import LOGGERS, LOSSES, Logger, Loss
+from openrayzer.models.rayzer import RayZer
 
 
 @LOSSES.register("stuck")
@@ -56,6 +57,30 @@ class DyingDisk(Loss):
 
         if os.environ["RANK"] == str(rank):
             os.fsync = fsync
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return (prediction - target).square().mean()
+
+
+@LOSSES.register("spoilt_evaluation")
+class SpoiltEvaluation(Loss):
+    """Mean squared error beside a model that one rank cannot evaluate.
+
+    Args:
+        rank: the rank that fails.
+        sign: a file; evaluations succeed once it is gone.
+    """
+
+    def __init__(self, *, rank: int, sign: str) -> None:
+        super().__init__()
+        render = RayZer.render
+
+        def failing(model: RayZer, *arguments: Any, **named: Any) -> Tensor:
+            if os.environ["RANK"] == str(rank) and not model.training and Path(sign).exists():
+                raise RuntimeError("this evaluation is spoilt")
+            return render(model, *arguments, **named)
+
+        RayZer.render = failing
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         return (prediction - target).square().mean()
