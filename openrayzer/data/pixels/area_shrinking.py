@@ -1,7 +1,7 @@
-"""Shrinking by averages of areas: the numbers of OpenCV's ``INTER_AREA``, to the last bit, in a fifth of its time.
+"""Shrinking by area averages: equal to OpenCV's ``INTER_AREA`` to the last bit, and five times as fast.
 
-OpenCV adds up weighted pixels one by one. Here the same sums, in the same order and precision, are two products with
-sparse matrices, which run over whole rows at once, and what the crop throws away is never computed.
+OpenCV adds weighted pixels one by one. This module computes the same sums, in the same order and precision, as two
+products with sparse matrices. The products work on whole rows and leave out the pixels that the crop discards.
 """
 
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from scipy.sparse import csr_array
 
-_NEGLIGIBLE = 1e-3  # OpenCV leaves out a pixel of which no more than this lies in the area
+_NEGLIGIBLE = 1e-3  # OpenCV leaves out pixels with at most this share inside the area
 
 
 @lru_cache(maxsize=64)
 def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
-    """Whether ``shrink_and_crop`` does what OpenCV does: neither side grows, and not both shrink by whole numbers, for
-    which OpenCV has a fast way with other rounding.
+    """Whether ``shrink_and_crop`` applies: no side grows, and the sides do not both shrink by whole factors.
+
+    For whole factors OpenCV is fast itself, and it rounds differently.
     """
     scales = [_scale(old, new) for old, new in zip(stored, resized, strict=True)]
     return min(scales) >= 1 and any(scale != round(scale) for scale in scales)
@@ -27,12 +28,12 @@ def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
 def shrink_and_crop(
     image: np.ndarray, *, resized: tuple[int, int], corner: tuple[int, int], result: np.ndarray
 ) -> None:
-    """Write the part of a shrunk image that starts at ``corner`` and has the size of ``result``.
+    """Shrink an image and write the crop that starts at ``corner`` into ``result``.
 
     Args:
         image: (h, w, 3) uint8.
         resized: height and width of the whole shrunk image; see ``shrinks_by_areas``.
-        corner: first row and column of the part.
+        corner: first row and column of the crop in the shrunk image.
         result: (height, width, 3) uint8.
 
     Source: resizeArea in opencv/modules/imgproc/src/resize.cpp.
@@ -50,7 +51,7 @@ def shrink_and_crop(
 
 @dataclass(frozen=True)
 class _Averages:
-    """Some pixels of a shrunk side: weights (new pixels, old pixels) of the old ones from ``first`` up to ``last``."""
+    """Weights (new pixels, old pixels) of the old pixels ``first`` to ``last`` - 1 along one side."""
 
     first: int
     last: int
@@ -82,4 +83,4 @@ def _averages(stored: int, resized: int, first: int, count: int) -> _Averages:
 
 
 def _scale(stored: int, resized: int) -> float:
-    return 1 / (resized / stored)  # the way OpenCV computes it, which differs in the last digit
+    return 1 / (resized / stored)  # as OpenCV computes it; stored / resized differs in the last digit

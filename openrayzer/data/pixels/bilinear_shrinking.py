@@ -1,7 +1,7 @@
-"""Shrinking by less than the square root of 2: OpenCV's bilinear interpolation, of hardly more than the crop keeps.
+"""Shrinking by up to the square root of 2: OpenCV's bilinear interpolation of little more than the crop.
 
-Published code resizes with LANCZOS. As long as an image shrinks this little, bilinear interpolation comes as close to
-that as averages of areas do, in half of their time; further down it aliases.
+Published code resizes with LANCZOS. In this range, bilinear interpolation is as close to LANCZOS as area averages are
+and takes half of their time. For stronger shrinking it aliases.
 """
 
 from functools import lru_cache
@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 MOST = sqrt(2)
-"""How many times larger than the resized image the stored one may be: 640 x 360 pixels are 1.41 times 455 x 256."""
+"""Largest ratio of the stored to the resized side: 640 x 360 pixels are 1.41 times 455 x 256."""
 
 
 @lru_cache(maxsize=64)
 def shrinks_mildly(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
-    """Whether a side shrinks, none grows, and none is more than ``MOST`` times as long as it will be."""
+    """Whether some side shrinks, no side grows, and no side shrinks by more than ``MOST``."""
     scales = [old / new for old, new in zip(stored, resized, strict=True)]
     return min(scales) >= 1 and 1 < max(scales) <= MOST
 
@@ -24,12 +24,12 @@ def shrinks_mildly(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
 def interpolate_and_crop(
     image: np.ndarray, *, resized: tuple[int, int], corner: tuple[int, int], result: np.ndarray
 ) -> None:
-    """Write the part of a shrunk image that starts at ``corner`` and has the size of ``result``.
+    """Shrink an image and write the crop that starts at ``corner`` into ``result``.
 
     Args:
         image: (h, w, 3) uint8.
         resized: height and width of the whole shrunk image; see ``shrinks_mildly``.
-        corner: first row and column of the part.
+        corner: first row and column of the crop in the shrunk image.
         result: (height, width, 3) uint8.
     """
     (top, bottom), (above, below) = _around(image.shape[0], resized[0], corner[0], result.shape[0])
@@ -42,12 +42,13 @@ def interpolate_and_crop(
 
 @lru_cache(maxsize=64)
 def _around(stored: int, resized: int, first: int, count: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The least stretch of whole stored pixels that is one of whole new pixels, too, and holds those asked for.
+    """The shortest stretch of a side that covers the wanted new pixels and has whole stored and whole new pixels.
 
-    Interpolated by itself, it gives what the whole side gives: while nothing grows, no new pixel reaches over its ends.
+    Interpolating this stretch alone gives the same values as interpolating the whole side: since no side grows, no new
+    pixel depends on stored pixels outside the stretch.
 
     Returns:
-        its begin and end in stored pixels, and the same in new ones.
+        Begin and end of the stretch in stored pixels, and begin and end in new pixels.
     """
     parts = gcd(stored, resized)
     begin, end = first * parts // resized, -(-(first + count) * parts // resized)

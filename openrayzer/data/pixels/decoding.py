@@ -1,4 +1,4 @@
-"""Encoded images to arrays: what is decoded is known to be an image, whole, and of a sane size."""
+"""Image files to arrays; format, completeness and size are checked before an image is decoded."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import numpy as np
 from openrayzer.data.pixels.scaled_decoding import reduction
 
 MAX_PIXELS = 1 << 26
-"""Larger images are refused before anything is allocated; 64 million pixels are 200 MB."""
+"""Largest number of pixels; larger images are refused before memory is allocated. 64 million pixels take 200 MB."""
 
 _REDUCED = {
     1: 0,
@@ -16,31 +16,32 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
-"""The scale alone, which IMREAD_REDUCED_COLOR_2 ties to blue, green, red."""
+"""OpenCV flags of the scale only; the flags IMREAD_REDUCED_COLOR_* would also fix the order blue, green, red."""
 
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG, whatever its process
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # of JPEG, for all its coding processes
 _START_OF_SCAN = 0xDA
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # JPEG markers without a length
 
 
 class ImageError(ValueError):
-    """Bytes that are no usable image; the message says what is wrong with them."""
+    """Bytes that are not a usable image; the message names the fault."""
 
 
 def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int] | None = None) -> np.ndarray:
-    """The image in a JPEG, PNG or WebP file, as uint8 (h, w, 3), RGB.
+    """Decode a JPEG, PNG or WebP file to uint8 (h, w, 3), RGB.
 
-    Grey images get three equal channels, transparency is dropped, 16 bits become 8.
+    Grey images get three equal channels, transparency is dropped, and 16 bits become 8.
 
     Args:
-        data: the whole file.
-        upright: turn it as its EXIF orientation says; cameras are calibrated for images as they are stored.
-        covering: height and width that it is going to be cut to by ``fit_image``, for which a JPEG file may be decoded
-            at a half, a quarter or an eighth of its size; see ``reduction``. None for the whole image.
+        data: the bytes of the whole file.
+        upright: rotate the image by its EXIF orientation. False for images with cameras, which are calibrated for the
+            stored image.
+        covering: height and width that ``fit_image`` is going to cut the image to. A JPEG file may then be decoded at
+            a half, a quarter or an eighth of its size; see ``reduction``. None for the full size.
 
     Raises:
-        ImageError: empty, of another format, cut short, larger than ``MAX_PIXELS``, or damaged.
+        ImageError: the file is empty, truncated, damaged, of another format, or larger than ``MAX_PIXELS``.
     """
     height, width = image_size(data)
     if height * width > MAX_PIXELS:
@@ -48,7 +49,7 @@ def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int
     factor = 1
     if covering is not None and data.startswith(_JPEG):
         factor = reduction((height, width), covering)
-        if upright:  # it may be turned
+        if upright:  # the orientation may swap the sides
             factor = min(factor, reduction((width, height), covering))
     height, width = height // factor, width // factor
     flags = cv2.IMREAD_COLOR_RGB | _REDUCED[factor] | (0 if upright else cv2.IMREAD_IGNORE_ORIENTATION)
@@ -62,7 +63,7 @@ def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width that the header of a whole JPEG, PNG or WebP file states.
+    """Height and width in the header of a complete JPEG, PNG or WebP file.
 
     Raises:
         ImageError: see ``decode_image``.
@@ -83,7 +84,7 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 
 def stated_size(start: bytes) -> tuple[int, int]:
-    """Height and width in the header of a file of which only the start is at hand; (0, 0) where it states none."""
+    """Height and width in the header of an image file, from its first bytes only; (0, 0) if they are not found."""
     if start.startswith(_PNG) and len(start) >= 24:
         return int.from_bytes(start[20:24], "big"), int.from_bytes(start[16:20], "big")
     try:
@@ -127,7 +128,7 @@ def _webp_stated_size(data: bytes) -> tuple[int, int]:
 def _jpeg_size(data: bytes) -> tuple[int, int]:
     size = None
     for marker, position in _jpeg_segments(data):
-        if marker == _START_OF_SCAN:  # compressed data follows, in which the end marker cannot occur
+        if marker == _START_OF_SCAN:  # compressed data follows; it cannot contain the end marker
             if size is None or data.rfind(b"\xff\xd9", position) < 0:
                 break
             return size
@@ -137,7 +138,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker and place of each segment up to the start of the compressed data. Source: ITU-T T.81, annex B."""
+    """Marker and position of each segment up to the compressed data. Source: ITU-T T.81, annex B."""
     position = 2
     while position + 4 <= len(data):
         marker = data[position + 1]

@@ -1,4 +1,4 @@
-"""Lens distortion: images as a pinhole camera would have taken them, and that camera's intrinsics."""
+"""Removal of lens distortion: images of a pinhole camera and the intrinsics of that camera."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ import numpy as np
 from openrayzer.interfaces import InputError
 
 WIDEST, NARROWEST = 0.5, 4.0
-"""Focal lengths of the pinhole camera that are tried, relative to the lens's own."""
+"""Smallest and largest focal length of the pinhole camera, relative to the focal length of the lens."""
 
 ROUNDING = 1.0
-"""Pixels by which a resized image may miss the proportions of the original, for the rounding of its sides."""
+"""Pixels by which the proportions of a resized image may differ from the original, because sides are rounded."""
 
-_BORDER_POINTS = 200  # of the picture's border, in the search for the focal length
+_BORDER_POINTS = 200  # points on the border of the image in the search for the focal length
 _LADDER = np.linspace(0, 1, 33)[1:]
 _BISECTIONS = 24
-_SLACK = 1e-3  # pixels that a map may reach beyond the outermost pixel centres
+_SLACK = 1e-3  # pixels that a map may extend beyond the outermost pixel centres
 
 
 class LensError(ValueError):
-    """An image that is not of the stated camera, or a lens from which no pinhole picture can be made."""
+    """An image that does not fit its camera, or a lens without a valid pinhole image."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Lens:
 
     Attributes:
         intrinsics: fx, fy, cx, cy in pixels of ``size``; pixel centres lie at +0.5.
-        size: height and width of the images it was calibrated for; (0, 0): the images as they are stored.
-        model: ``opencv`` (k1, k2, p1, p2, k3, k4, k5, k6), ``fisheye`` (k1, k2, k3, k4), or another of COLMAP's
-            models by its name, whose coefficients are all its parameters.
-        coefficients: of the distortion; those left out are 0.
+        size: height and width of the calibrated images in pixels; (0, 0) for the size of the stored image.
+        model: ``opencv`` (k1, k2, p1, p2, k3, k4, k5, k6), ``fisheye`` (k1, k2, k3, k4), or the name of another COLMAP
+            model; the coefficients of such a model are all its parameters.
+        coefficients: distortion coefficients in the order above; missing ones are 0.
     """
 
     intrinsics: tuple[float, float, float, float]
@@ -44,32 +44,32 @@ class Lens:
 
     @property
     def distorts(self) -> bool:
-        """Whether it is anything but a pinhole camera."""
+        """False for a pinhole camera."""
         return self.model != "opencv" or any(self.coefficients)
 
 
 def undistort(image: np.ndarray, lens: Lens, *, stored: tuple[int, int] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """The picture of a pinhole camera at the same place, of the same size, without borders, and its intrinsics.
+    """The image that a pinhole camera at the same position would take, without empty borders, and its intrinsics.
 
-    The focal length is the shortest, between half and four times the lens's own, at which every pixel of the picture
-    lies inside the stored image; square pixels stay square, and the principal point stays where it is. The maps of
-    the last few lenses are kept.
+    The new image has the size of the old one. Its focal length is the shortest one, between half and four times that
+    of the lens, at which every pixel lies inside the stored image. Square pixels stay square, and the principal point
+    does not move. The maps of the four latest lenses are cached.
 
     Args:
-        image: (h, w, 3) uint8; of a lens that does not distort it may be reduced, and comes back as it is.
-        lens: the camera that took it.
-        stored: height and width of the image as it is stored; None for those of ``image``.
+        image: (h, w, 3) uint8. Without distortion it may have been reduced, and it is returned unchanged.
+        lens: the camera of the image.
+        stored: height and width of the stored image in pixels; None for the size of ``image``.
 
     Returns:
         The image, and fx, fy, cx, cy divided by its width, height, width, height.
 
     Raises:
-        LensError: the image has other proportions than the lens was calibrated for, or there is no such picture.
+        LensError: the proportions of image and lens differ, or there is no such pinhole image.
     """
     height, width = stored or image.shape[:2]
     stated_height, stated_width = lens.size if any(lens.size) else (height, width)
     if not _same_proportions((height, width), (stated_height, stated_width)):
-        raise LensError(f"its image has {width} x {height} pixels, its camera is of {stated_width} x {stated_height}")
+        raise LensError(f"its image has {width} x {height} pixels, but its camera is calibrated for {stated_width} x {stated_height}")
     scale = np.array([stated_width, stated_height, stated_width, stated_height], np.float64)
     intrinsics = np.array(lens.intrinsics) / scale
     if not lens.distorts:
@@ -80,18 +80,18 @@ def undistort(image: np.ndarray, lens: Lens, *, stored: tuple[int, int] | None =
 
 
 def check_lens(lens: Lens) -> None:
-    """Refuse early what ``undistort`` would refuse for every image.
+    """Check a lens without an image.
 
     Raises:
-        InputError: the model needs pycolmap, which is not installed.
-        LensError: the model is unknown, or has other coefficients.
+        InputError: the model needs pycolmap, and pycolmap is not installed.
+        LensError: the model is unknown, or the number of coefficients is wrong.
     """
     if lens.distorts:
         _projection(lens)
 
 
 def _same_proportions(size: tuple[int, int], stated: tuple[int, int]) -> bool:
-    """Whether one scale takes both stated sides to the true ones, up to ``ROUNDING``."""
+    """Whether one factor scales both stated sides to the true sides, up to ``ROUNDING``."""
     lowest = max((true - ROUNDING) / side for true, side in zip(size, stated, strict=True))
     highest = min((true + ROUNDING) / side for true, side in zip(size, stated, strict=True))
     return lowest <= highest
@@ -99,8 +99,9 @@ def _same_proportions(size: tuple[int, int], stated: tuple[int, int]) -> bool:
 
 @lru_cache(maxsize=4)
 def _pinhole_map(lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, float]:
-    """Column and row that each pixel of the pinhole picture comes from, as ``cv2.remap`` wants them, and how much
-    longer its focal length is than the lens's.
+    """The maps of ``cv2.remap``: source column and row of each pixel of the pinhole image.
+
+    The third value is the focal length of the pinhole camera divided by that of the lens.
     """
     project = _projection(lens)
     border = _rays(lens, _border(lens.size))
@@ -111,13 +112,13 @@ def _pinhole_map(lens: Lens, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     source = project(_rays(lens, pixels.reshape(-1, 2)) / zoom).reshape(height, width, 2)
     source = source * [width / lens.size[1], height / lens.size[0]] - 0.5  # OpenCV's pixel centres lie at +0
     if not np.isfinite(source).all() or (source < -0.5).any() or (source > [width - 0.5, height - 0.5]).any():
-        raise LensError("its lens distortion folds the picture")
+        raise LensError("its lens distortion folds the image")
     source = source.astype(np.float32)
     return source[..., 0].copy(), source[..., 1].copy(), zoom
 
 
 def _border(size: tuple[int, int]) -> np.ndarray:
-    """Outermost pixel centres (n, 2) of a picture, corners included."""
+    """Outermost pixel centres (n, 2) of an image, including its corners."""
     height, width = size
     across = np.linspace(0.5, width - 0.5, _BORDER_POINTS // 4)
     down = np.linspace(0.5, height - 0.5, _BORDER_POINTS // 4)
@@ -127,15 +128,15 @@ def _border(size: tuple[int, int]) -> np.ndarray:
 
 
 def _rays(lens: Lens, pixels: np.ndarray) -> np.ndarray:
-    """x / z and y / z (n, 2) of what a pinhole camera with these intrinsics sees at pixels (n, 2)."""
+    """x / z and y / z (n, 2) of the rays of a pinhole camera with the intrinsics of ``lens`` at pixels (n, 2)."""
     fx, fy, cx, cy = lens.intrinsics
     return (pixels - [cx, cy]) / [fx, fy]
 
 
 def _shortest(possible: Callable[[float], bool]) -> float:
-    """The smallest zoom that is possible, found by bisection: what a zoom shows, a larger one shows a part of."""
+    """Smallest possible zoom, by bisection. If a zoom is possible, so is every larger one, since it shows less."""
     if not possible(NARROWEST):
-        raise LensError("its lens distortion leaves no picture without borders")
+        raise LensError("its lens distortion leaves no image without empty borders")
     if possible(WIDEST):
         return WIDEST
     low, high = np.log(WIDEST), np.log(NARROWEST)
@@ -146,7 +147,7 @@ def _shortest(possible: Callable[[float], bool]) -> float:
 
 
 def _inside(project: Callable[[np.ndarray], np.ndarray], border: np.ndarray, lens: Lens) -> bool:
-    """Whether the border lies in the image, and what is on the way there from the centre lies in that order."""
+    """Whether the border lies inside the image and the distortion grows steadily from the centre to the border."""
     steps = (_LADDER[:, None, None] * border).reshape(-1, 2)
     pixels = project(steps).reshape(len(_LADDER), -1, 2)
     distance = np.linalg.norm(pixels - lens.intrinsics[2:], axis=-1)
@@ -158,7 +159,7 @@ def _inside(project: Callable[[np.ndarray], np.ndarray], border: np.ndarray, len
 
 
 def _projection(lens: Lens) -> Callable[[np.ndarray], np.ndarray]:
-    """Rays (n, 2) to pixels (n, 2)."""
+    """Function from rays (n, 2) to pixels (n, 2)."""
     if lens.model not in _DISTORTIONS:
         return _colmap_projection(lens)
     distort, count = _DISTORTIONS[lens.model]

@@ -1,4 +1,4 @@
-"""Stored images to the size of a run, and the intrinsics that follow them exactly."""
+"""Stored images at the size of a run with exact intrinsics, and conversions between bytes and floats."""
 
 from collections.abc import Iterable
 
@@ -15,14 +15,14 @@ from openrayzer.interfaces import Frames
 
 
 def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image resized to cover ``size``, then cropped at its centre.
+    """An image resized to cover ``size`` and cropped at its centre.
 
-    Shrinking averages areas (antialiased) or, to not less than 0.71 of the size, is bilinear, enlarging is bicubic, an
-    image that fits is not resampled.
+    Shrinking to 0.71 of the size or more is bilinear; shrinking further averages areas, which avoids aliasing.
+    Enlarging is bicubic. An image that already covers ``size`` exactly is not resampled.
 
     Args:
         image: (h, w, 3) uint8.
-        size: height and width wanted, in pixels.
+        size: height and width of the result in pixels.
 
     Returns:
         (3, height, width) float32 in [0, 1].
@@ -32,21 +32,15 @@ def fit_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return as_float(result)
 
 
-def as_float(images: np.ndarray) -> np.ndarray:
-    """Images (..., h, w, 3) of 8 bits as (..., 3, h, w) float32 in [0, 1]: each value divided by 255, rounded once."""
-    planes = np.ascontiguousarray(rearrange(images, "... h w c -> ... c h w"))
-    return np.divide(planes, np.float32(255), dtype=np.float32)
-
-
 def fit_frames(frames: Iterable[Frames], result: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Cut frames as ``fit_image`` does, each as soon as it comes.
+    """Resize and crop frames as ``fit_image`` does, one at a time.
 
     Args:
-        frames: one frame at a time.
-        result: where the images are written, (v, height, width, 3) uint8.
+        frames: an iterable of single frames.
+        result: (v, height, width, 3) uint8, the array for the images.
 
     Returns:
-        ``c2w`` (v, 4, 4), and the intrinsics (v, 4) of the images as they are now; None where a frame has no camera.
+        ``c2w`` (v, 4, 4) and the intrinsics (v, 4) of the new images; None if a frame has no camera.
     """
     stored, cameras = list[tuple[int, int]](), list[Frames]()
     for frame, place in zip(frames, result, strict=True):
@@ -65,7 +59,7 @@ def fit_frames(frames: Iterable[Frames], result: np.ndarray) -> tuple[np.ndarray
 
 
 def fit_into(image: np.ndarray, result: np.ndarray) -> None:
-    """Write an image as ``fit_image`` cuts it into ``result``, (height, width, 3) uint8."""
+    """Resize and crop an image as ``fit_image`` does and write it into ``result``, (height, width, 3) uint8."""
     size = result.shape[0], result.shape[1]
     height, width = covering_size(image.shape[:2], size)
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
@@ -83,15 +77,15 @@ def fit_into(image: np.ndarray, result: np.ndarray) -> None:
 
 
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Intrinsics of ``fit_image``'s result.
+    """Intrinsics of the result of ``fit_image``.
 
-    Normalised intrinsics do not change when an image is resized, whatever the rounding of each side; cutting changes
-    what they are divided by, and moves the principal point by whole pixels.
+    Resizing does not change normalised intrinsics, even where the sides are rounded. Cropping changes the size that
+    they are divided by and moves the principal point by whole pixels.
 
     Args:
         intrinsics: (..., 4) fx, fy, cx, cy divided by (w, h, w, h) of the stored image.
-        stored: height and width of the stored image, in pixels.
-        size: height and width of the result, in pixels.
+        stored: height and width of the stored image in pixels.
+        size: height and width of the result in pixels.
     """
     height, width = covering_size(stored, size)
     resized = np.array([width, height, width, height], np.float64)
@@ -101,13 +95,19 @@ def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[
 
 
 def covering_size(stored: tuple[int, ...], size: tuple[int, int]) -> tuple[int, int]:
-    """Smallest height and width of the stored shape, to the nearest pixel, that cover ``size``."""
+    """Smallest height and width with the proportions of ``stored`` that cover ``size``, rounded to whole pixels."""
     (height, width), (wanted_height, wanted_width) = stored, size
     if wanted_height * width >= wanted_width * height:  # height decides; the other side is rounded half up
         return wanted_height, max(wanted_width, (2 * width * wanted_height + height) // (2 * height))
     return max(wanted_height, (2 * height * wanted_width + width) // (2 * width)), wanted_width
 
 
+def as_float(images: np.ndarray) -> np.ndarray:
+    """Images (..., h, w, 3) uint8 as (..., 3, h, w) float32 in [0, 1]: each value divided by 255 and rounded once."""
+    planes = np.ascontiguousarray(rearrange(images, "... h w c -> ... c h w"))
+    return np.divide(planes, np.float32(255), dtype=np.float32)
+
+
 def to_bytes(image: Float[Tensor, "3 h w"]) -> UInt8[Tensor, "h w 3"]:
-    """An image in [0, 1] as bytes on the CPU; what lies outside is clipped."""
+    """An image in [0, 1] as bytes on the CPU; values outside [0, 1] are clipped."""
     return rearrange((image.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).cpu(), "c h w -> h w c")

@@ -1,8 +1,7 @@
-"""JPEG files decoded straight to a fraction of their size.
+"""JPEG files decoded at a fraction of their size.
 
-Who wants small images says so around the reading of a source (``decoding_for``); who decodes asks (``wanted_size``)
-where the rest of its work allows smaller images than are stored. So no interface of a dataset speaks of it, and a
-source that does not ask is read as ever.
+A caller that needs small images reads a dataset inside ``decoding_for``. A dataset that can return reduced images asks
+``wanted_size``. The interface of datasets stays free of this option, and other datasets return full-size images.
 """
 
 from collections.abc import Iterator
@@ -12,11 +11,11 @@ from contextvars import ContextVar
 from openrayzer.data.pixels.resizing import covering_size
 
 REDUCTIONS = (8, 4, 2)
-"""Fractions that libjpeg decodes to by itself, by a smaller inverse transform of each block of 8 x 8."""
+"""Factors by which libjpeg can reduce an image: it inverts a part of the frequencies of each 8 x 8 block."""
 
 GAP = 2
-"""How many times larger than wanted a reduced image is that is shrunk further. Area averages of an image that is hardly
-larger are blurred unevenly, which those of the whole image are not: the two are some 6 dB further apart below this.
+"""Smallest ratio of a reduced image to the wanted size, if the reduced image is shrunk further. Below this ratio, area
+averages of the reduced image are blurred unevenly: they differ from those of the full image by about 6 dB more.
 """
 
 _WANTED: ContextVar[tuple[int, int] | None] = ContextVar("_WANTED", default=None)
@@ -24,7 +23,7 @@ _WANTED: ContextVar[tuple[int, int] | None] = ContextVar("_WANTED", default=None
 
 @contextmanager
 def decoding_for(size: tuple[int, int]) -> Iterator[None]:
-    """While it lasts, sources that are read in this thread may give images reduced for ``fit_image`` to ``size``."""
+    """Inside this context, datasets read in this thread may return images reduced for ``fit_image`` to ``size``."""
     token = _WANTED.set(size)
     try:
         yield
@@ -33,23 +32,23 @@ def decoding_for(size: tuple[int, int]) -> Iterator[None]:
 
 
 def wanted_size() -> tuple[int, int] | None:
-    """Height and width that the images are going to be cut to; None where they are wanted as they are stored."""
+    """Height and width that ``fit_image`` is going to cut images to; None if the stored size is wanted."""
     return _WANTED.get()
 
 
 def reduction(stored: tuple[int, int], size: tuple[int, int]) -> int:
-    """How many times smaller an image may be decoded, for ``fit_image`` to cut it to ``size`` nearly as the whole one.
+    """Largest factor by which a JPEG file may be reduced so that ``fit_image`` gives nearly the same result.
 
-    Its sides must be whole multiples of the factor: libjpeg rounds up, and an image whose last row or column is only
-    part of a pixel would come out shifted by up to a pixel at that end. And the reduced image must either need no
-    more shrinking, or be ``GAP`` times as large as what is wanted.
+    Both sides must be multiples of the factor: libjpeg rounds up, so an incomplete last row or column would shift the
+    image by up to a pixel at that end. The reduced image must either need no more shrinking or be ``GAP`` times as
+    large as the wanted size.
 
     Args:
-        stored: height and width of the stored image.
-        size: height and width wanted.
+        stored: height and width of the stored image in pixels.
+        size: height and width of the result of ``fit_image`` in pixels.
 
     Returns:
-        8, 4 or 2; 1 for the whole image.
+        8, 4 or 2; 1 for the full size.
     """
     height, width = stored
     for factor in REDUCTIONS:

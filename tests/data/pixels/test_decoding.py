@@ -1,4 +1,4 @@
-"""Whole images of any kind become 8-bit RGB; everything else is named and costs nothing."""
+"""Complete images of any kind become 8-bit RGB; all other files are refused before memory is allocated."""
 
 import struct
 import zlib

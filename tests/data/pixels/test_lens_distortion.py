@@ -1,4 +1,4 @@
-"""Images without their lens's distortion: a known scene is where the returned intrinsics say, up to the border."""
+"""Undistorted images show a known scene where the returned intrinsics put it, up to the border."""
 
 import cv2
 import numpy as np
@@ -20,13 +20,13 @@ LENSES = {
 
 
 def wallpaper(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Smooth colours of a wall at distance 1, each channel rising through zero somewhere else; none is black."""
+    """Smooth colours of a wall at distance 1; each channel crosses zero at another place, and no colour is black."""
     channels = [np.sin(3 * x + 1) * np.cos(2 * y), np.cos(4 * x * y), np.sin(2 * x - 3 * y)]
     return (128 + 60 * np.stack(channels, -1)).round().astype(np.uint8)
 
 
 def photograph(lens: Lens) -> np.ndarray:
-    """The wall as the lens sees it, by OpenCV's own inverse of the distortion."""
+    """The wall seen through the lens, computed with OpenCV's inverse of the distortion."""
     height, width = lens.size
     rows, columns = np.mgrid[:height, :width] + 0.5
     fx, fy, cx, cy = lens.intrinsics
@@ -83,10 +83,10 @@ def test_without_distortion_nothing_is_touched():
 @pytest.mark.parametrize(
     ("lens", "fault"),
     [
-        (Lens(CENTRED, SIZE, "opencv", (-40.0,)), "leaves no picture without borders"),
-        (Lens((90.0, 90.0, -20.0, 48.0), SIZE, "opencv", (0.1,)), "leaves no picture without borders"),
-        (Lens(CENTRED, (96, 160), "opencv"), "its image has 128 x 96 pixels, its camera is of 160 x 96"),
-        (Lens(CENTRED, SIZE, "opencv", (float("nan"),)), "leaves no picture without borders"),
+        (Lens(CENTRED, SIZE, "opencv", (-40.0,)), "leaves no image without empty borders"),
+        (Lens((90.0, 90.0, -20.0, 48.0), SIZE, "opencv", (0.1,)), "leaves no image without empty borders"),
+        (Lens(CENTRED, (96, 160), "opencv"), "its image has 128 x 96 pixels, but its camera is calibrated for 160 x 96"),
+        (Lens(CENTRED, SIZE, "opencv", (float("nan"),)), "leaves no image without empty borders"),
     ],
 )
 def test_an_impossible_lens_is_refused(lens, fault):

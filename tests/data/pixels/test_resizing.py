@@ -1,4 +1,4 @@
-"""A point of the scene stays on the pixel that shows it, whatever is resized and cut."""
+"""A point of the scene stays on the pixel that shows it when an image is resized and cropped."""
 
 import math
 
@@ -40,7 +40,7 @@ def test_known_sizes():
     size=st.tuples(SIDE, SIDE).map(lambda s: (s[0] % 200 + 20, s[1] % 200 + 20)),
 )
 def test_intrinsics_follow_the_pixels(stored, size):
-    """A ramp stores in each pixel where it was; rays through it must not change."""
+    """Each pixel of a ramp stores its original position; the ray through it must not change."""
     height, width = stored
     rows, columns = np.mgrid[:height, :width] + 0.5
     ramp = np.stack([columns / width, rows / height, np.zeros(stored)], axis=-1) * 255
@@ -82,7 +82,7 @@ def test_values_stay_in_range(size):
 
 
 def plainly_fitted(image, size):
-    """What ``fit_image`` gives, computed by OpenCV alone, in whole images; and how many levels may lie between them."""
+    """The result of ``fit_image`` computed by OpenCV on whole images, and the largest allowed difference in levels."""
     height, width = covering_size(image.shape[:2], size)
     scales = image.shape[0] / height, image.shape[1] / width
     mild = min(scales) >= 1 and max(scales) <= 2**0.5
@@ -133,7 +133,7 @@ def test_pixels_of_common_sizes_are_those_of_opencv(stored, size):
 @settings(max_examples=50, deadline=None)
 @given(height=st.integers(20, 120), factor=st.floats(1.01, 2**0.5), aspect=st.floats(1, 2), seed=st.integers(0, 9))
 def test_shrinking_mildly_computes_no_more_than_it_needs_and_gives_the_same(height, factor, aspect, seed):
-    """Frames of a video shrunk for a square crop: the part is that of the whole shrunk image."""
+    """Video frames shrunk for a square crop: the crop equals that of the whole shrunk image."""
     stored = round(height * factor), round(height * factor * aspect)
     image = np.random.default_rng(seed).integers(0, 256, (*stored, 3), np.uint8)
     whole = fit_image(image, covering_size(stored, (height, height)))
@@ -143,7 +143,7 @@ def test_shrinking_mildly_computes_no_more_than_it_needs_and_gives_the_same(heig
 
 
 def error_beside_lanczos(image, resized):
-    """Mean squared difference of ``fit_image`` to what published code gives, over that of averages of areas."""
+    """Mean squared difference between ``fit_image`` and published code, divided by the one of area averages."""
     size = resized[::-1]
     lanczos = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), np.float32)
     ours = 255 * fit_image(image, resized).transpose(1, 2, 0)
@@ -154,7 +154,7 @@ def error_beside_lanczos(image, resized):
 @pytest.mark.parametrize("factor", [1.05, 1.1, 1.2])
 @pytest.mark.parametrize("seed", range(3))
 def test_shrinking_mildly_comes_as_close_to_lanczos_as_areas(factor, seed):
-    """On a picture whose amplitudes fall with frequency as a photograph's do."""
+    """The picture has the spectrum of a photograph: amplitudes fall with frequency."""
     stored, resized = (round(128 * factor), round(160 * factor)), (128, 160)
     frequency = np.hypot(np.fft.fftfreq(stored[0])[:, None], np.fft.rfftfreq(stored[1])) + 1 / stored[1]
     noise = np.fft.rfft2(np.random.default_rng(seed).standard_normal((3, *stored))) / frequency
@@ -165,7 +165,7 @@ def test_shrinking_mildly_comes_as_close_to_lanczos_as_areas(factor, seed):
 
 @pytest.mark.parametrize("longer", [1.055, 1.25, 1.406])
 def test_real_frames_shrunk_mildly_are_as_close_to_lanczos_as_by_areas(shared_data, longer):
-    """As 480 x 270 pixels to 455 x 256, and as 640 x 360."""
+    """Two frequent cases: 480 x 270 pixels to 455 x 256, and 640 x 360 pixels to 455 x 256."""
     dataset = Chunks(root=shared_data / "re10k_style")
     dataset.open()
     images = [image for scene in range(len(dataset)) for image in dataset.read(scene, [0, 10]).images]

@@ -1,4 +1,4 @@
-"""A JPEG decoded at a fraction of its size gives the same picture at the same place, or is decoded whole."""
+"""A JPEG file decoded at a fraction of its size shows the same picture at the same position, or is decoded in full."""
 
 from itertools import islice
 
@@ -27,7 +27,7 @@ CHOICE = ViewChoice(context=(0, 2), target=(1,))
 
 
 def smooth(height: int, width: int) -> np.ndarray:
-    """Waves of a third of the picture and more, whatever its size."""
+    """Waves of a third of the picture or longer, for any image size."""
     down, across = np.mgrid[:height, :width] * 2 * np.pi / np.array([height, width])[:, None, None]
     waves = [np.sin(3 * across + down), np.cos(3 * down), np.sin(2 * across - 2 * down)]
     return np.stack([127 + 100 * wave for wave in waves], -1).astype(np.uint8)
@@ -43,19 +43,19 @@ def jpeg(image: np.ndarray, *, chroma: int = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_42
 
 
 def fitted(data: bytes, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The image cut to size, decoded whole and reduced."""
+    """The image cut to size, decoded in full and reduced."""
     return fit_image(decode_image(data), size), fit_image(decode_image(data, covering=size), size)
 
 
 def shift(image: np.ndarray, other: np.ndarray) -> float:
-    """Pixels by which two images (3, h, w) are apart: the motion that explains most of the difference."""
+    """Shift in pixels between two images (3, h, w): the motion that explains most of their difference."""
     gradient = np.stack([part.ravel() for part in np.gradient((image + other).astype(float) / 2, axis=(1, 2))], 1)
     motion, *_ = np.linalg.lstsq(gradient, (image - other).astype(float).ravel(), rcond=None)
     return float(np.hypot(*motion))
 
 
 def turned(data: bytes) -> bytes:
-    """With an EXIF orientation that turns it by 90 degrees."""
+    """The file with an EXIF orientation of 90 degrees."""
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     return data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
 
@@ -247,5 +247,5 @@ def test_intrinsics_are_those_of_the_stored_image_and_distortion_is_removed_at_f
 
 
 def test_proportions_are_judged_by_the_stored_image():
-    with pytest.raises(LensError, match="321 x 256 pixels, its camera is of 640 x 480"):
+    with pytest.raises(LensError, match="321 x 256 pixels, but its camera is calibrated for 640 x 480"):
         undistort(smooth(64, 80), Lens((1.0, 1.0, 0.5, 0.5), (480, 640)), stored=(256, 321))

@@ -297,7 +297,7 @@ def damaged_image(path: Path, kind: str) -> None:
         ("text", "neither JPEG nor PNG nor WebP"),
         ("pipe", "no regular file"),
         ("link", "it is a link to /etc/hostname, outside of"),
-        ("size", "its image has 40 x 24 pixels, its camera is of 128 x 96"),
+        ("size", "its image has 40 x 24 pixels, but its camera is calibrated for 128 x 96"),
     ],
 )
 def test_a_wrong_image_is_named_when_it_is_read(tmp_path, kind, fault):
