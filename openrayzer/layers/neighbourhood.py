@@ -78,10 +78,10 @@ class _Tiles:
         self.seen = (offset >= 0) & (offset < window)
 
 
-def _attend(query: Heads, shown: KeyValue, *, rows: _Tiles, columns: _Tiles, seen: Tensor) -> Heads:
+def _attend(query: Heads, keys_values: KeyValue, *, rows: _Tiles, columns: _Tiles, seen: Tensor) -> Heads:
     grid = (rows.count, columns.count)
     tiles = _tiled(query, grid, rows.queries, columns.queries)
-    keys, values = (_tiled(x, grid, rows.keys, columns.keys) for x in (shown.key, shown.value))
+    keys, values = (_tiled(x, grid, rows.keys, columns.keys) for x in (keys_values.key, keys_values.value))
     with sdpa_kernel(MASKED) if query.is_cuda else nullcontext():
         read = F.scaled_dot_product_attention(tiles, keys, values, attn_mask=seen)
     sizes = {"b": query.shape[0], "v": query.shape[1], "ty": rows.queries.shape[0], "y": rows.queries.shape[1]}

@@ -85,43 +85,43 @@ def _block_mask(pairs: int, tokens: int, device: str) -> Any:
     )  # fmt: skip
 
 
-def _own_view(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
-    parts = (rearrange(x, "b v n h e -> (b v) n h e") for x in (query, shown.key, shown.value))
+def _own_view(query: Heads, keys_values: KeyValue, *, backend: AttentionBackend) -> Heads:
+    parts = (rearrange(x, "b v n h e -> (b v) n h e") for x in (query, keys_values.key, keys_values.value))
     return rearrange(backend.attend(*parts), "(b v) n h e -> b v n h e", v=query.shape[1])
 
 
-def _all_views(query: Heads, shown: KeyValue, *, backend: AttentionBackend) -> Heads:
-    parts = (rearrange(x, "b v n h e -> b (v n) h e") for x in (query, shown.key, shown.value))
+def _all_views(query: Heads, keys_values: KeyValue, *, backend: AttentionBackend) -> Heads:
+    parts = (rearrange(x, "b v n h e -> b (v n) h e") for x in (query, keys_values.key, keys_values.value))
     return rearrange(backend.attend(*parts), "b (v n) h e -> b v n h e", v=query.shape[1])
 
 
-def _earlier_views(query: Heads, shown: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
+def _earlier_views(query: Heads, keys_values: KeyValue, *, memory: KeyValue | None, backend: AttentionBackend) -> Heads:
     views = query.shape[1]
-    sources = [(shown, diagonal_blocks(views) + causal_blocks(views))]
+    sources = [(keys_values, diagonal_blocks(views) + causal_blocks(views))]
     if memory is not None:
         sources.append((memory, full_blocks(views, memory.key.shape[1])))
     return merged_attention(query, sources, backend)
 
 
-def _memory_and_own_view(query: Heads, shown: KeyValue, *, memory: KeyValue, backend: AttentionBackend) -> Heads:
+def _memory_and_own_view(query: Heads, keys_values: KeyValue, *, memory: KeyValue, backend: AttentionBackend) -> Heads:
     views = query.shape[1]
-    sources = [(shown, diagonal_blocks(views)), (memory, full_blocks(views, memory.key.shape[1]))]
+    sources = [(keys_values, diagonal_blocks(views)), (memory, full_blocks(views, memory.key.shape[1]))]
     return merged_attention(query, sources, backend)
 
 
-def _contexts_and_targets(query: Heads, shown: KeyValue, *, backend: AttentionBackend, mask: Any) -> Heads:
+def _contexts_and_targets(query: Heads, keys_values: KeyValue, *, backend: AttentionBackend, mask: Any) -> Heads:
     if mask is not None and torch.compiler.is_compiling():
-        return _masked(query, shown, mask)
+        return _masked(query, keys_values, mask)
     pairs = query.shape[1] // 2
-    contexts = KeyValue(shown.key[:, ::2].contiguous(), shown.value[:, ::2].contiguous())
+    contexts = KeyValue(keys_values.key[:, ::2].contiguous(), keys_values.value[:, ::2].contiguous())
     target_and_context = (Blocks(1, 1, pairs, 2), Blocks(0, 1, pairs, 1))
     seen = (target_and_context, *with_query_pairs(causal_blocks(pairs)))
-    return merged_attention(query, [(shown, diagonal_blocks(2 * pairs)), (contexts, seen)], backend)
+    return merged_attention(query, [(keys_values, diagonal_blocks(2 * pairs)), (contexts, seen)], backend)
 
 
-def _masked(query: Heads, shown: KeyValue, mask: Any) -> Heads:
+def _masked(query: Heads, keys_values: KeyValue, mask: Any) -> Heads:
     from torch.nn.attention.flex_attention import flex_attention
 
-    parts = [rearrange(x, "b v n h e -> b h (v n) e") for x in (query, shown.key, shown.value)]
+    parts = [rearrange(x, "b v n h e -> b h (v n) e") for x in (query, keys_values.key, keys_values.value)]
     read = flex_attention(parts[0], parts[1], parts[2], block_mask=mask)
     return rearrange(read, "b h (v n) e -> b v n h e", v=query.shape[1])

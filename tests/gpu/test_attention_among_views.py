@@ -31,8 +31,8 @@ def heads(n: int, *, seed: int, dtype: torch.dtype) -> Tensor:
     return rounded(2, VIEWS, n, 2, 64, seed=seed, dtype=dtype)
 
 
-def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Attend]]:
-    """Ways to look, by name; each is given what a memory remembers."""
+def rules(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Attend]]:
+    """Rules of which views a view sees, by name; each takes the keys and values of a memory."""
     return {
         "own": lambda memory: own_view(backend),
         "all": lambda memory: all_views(backend),
@@ -42,14 +42,14 @@ def sights(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Attend]]
     }
 
 
-def looked(sight: Callable[[KeyValue], Attend]) -> Callable[..., Tensor]:
-    """The sight as a function of tensors, all of which get a gradient, be it zero."""
+def on_tensors(rule: Callable[[KeyValue], Attend]) -> Callable[..., Tensor]:
+    """The rule as a function of tensors; unused tensors get a gradient of zeros."""
 
-    def look(query: Tensor, key: Tensor, value: Tensor, other_key: Tensor, other_value: Tensor) -> Tensor:
-        seen = sight(KeyValue(other_key, other_value))(query, KeyValue(key, value))
+    def attend(query: Tensor, key: Tensor, value: Tensor, other_key: Tensor, other_value: Tensor) -> Tensor:
+        seen = rule(KeyValue(other_key, other_value))(query, KeyValue(key, value))
         return seen + 0 * (other_key + other_value).sum()
 
-    return look
+    return attend
 
 
 @in_both
@@ -59,14 +59,14 @@ def test_views_see_what_they_may(gpu: torch.device, name: str, dtype: torch.dtyp
     if why := refusal(backend, gpu, dtype):
         pytest.skip(why)
     tensors = [heads(65, seed=seed, dtype=dtype) for seed in range(5)]
-    formulas = sights(ATTENTION_BACKENDS["reference"]())
-    for sight, look in sights(backend).items():
-        right = with_gradients(looked(formulas[sight]), *tensors, device=CPU, dtype=torch.float64)
-        ours = with_gradients(looked(look), *tensors, device=gpu, dtype=dtype)
-        used = 6 if sight in ("earlier", "memory") else 4  # the others remember nothing
+    formulas = rules(ATTENTION_BACKENDS["reference"]())
+    for name_of_rule, rule in rules(backend).items():
+        right = with_gradients(on_tensors(formulas[name_of_rule]), *tensors, device=CPU, dtype=torch.float64)
+        ours = with_gradients(on_tensors(rule), *tensors, device=gpu, dtype=dtype)
+        used = 6 if name_of_rule in ("earlier", "memory") else 4  # the others have no memory
         pairs = list(zip(ours, right, strict=True))[:used]
-        found[sight] = max(difference(one, other) for one, other in pairs)
-    figure(", ".join(f"{sight} {error:.1e}" for sight, error in found.items()))
+        found[name_of_rule] = max(difference(one, other) for one, other in pairs)
+    figure(", ".join(f"{rule} {error:.1e}" for rule, error in found.items()))
     assert max(found.values()) < ALLOWED[dtype]
 
 
@@ -77,11 +77,11 @@ def test_a_token_sees_its_neighbourhood(
 ):
     tensors = [heads(grid[0] * grid[1], seed=seed, dtype=dtype) for seed in range(3)]
 
-    def look(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return neighbourhood(grid, window=7, borders="own", device=query.device)(query, KeyValue(key, value))
 
-    right = with_gradients(look, *tensors, device=CPU, dtype=torch.float64)
-    ours = with_gradients(look, *tensors, device=gpu, dtype=dtype)
+    right = with_gradients(attend, *tensors, device=CPU, dtype=torch.float64)
+    ours = with_gradients(attend, *tensors, device=gpu, dtype=dtype)
     worst = max(difference(one, other) for one, other in zip(ours, right, strict=True))
     figure(f"{worst:.1e}")
     assert worst < ALLOWED[dtype]

@@ -1,4 +1,4 @@
-"""LPIPS against the lpips package itself, image by image, with the same random backbone."""
+"""Our LPIPS equals the lpips package, image by image, with the same random backbone."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ from openrayzer.layers.lpips import Lpips
 
 
 def package_network(net: str) -> lpips.LPIPS:
-    """The package's own network with calibrated heads and a random backbone that keeps signals at their size."""
+    """The network of the package with its calibrated heads and a random backbone that keeps the size of activations."""
     with torch.device("meta"), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="torchvision")  # lpips still says pretrained=
         network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
@@ -31,7 +31,7 @@ def package_network(net: str) -> lpips.LPIPS:
 @pytest.mark.parametrize("net", ["vgg", "alex"])
 def test_it_equals_the_package(net: str, tmp_path: Path):
     theirs, file = package_network(net), tmp_path / f"{net}.pth"
-    # torchvision calls the package's net.sliceS.N features.N
+    # The name net.sliceS.N in the package is features.N in torchvision.
     backbone = {key.split(".", 2)[2]: value for key, value in theirs.state_dict().items() if key.startswith("net.")}
     torch.save({f"features.{name}": value for name, value in backbone.items()}, file)
     ours = Lpips(net=net, backbone=file)

@@ -1,4 +1,4 @@
-"""Attention in blocks, merged by their log-sum-exp: what each view sees, the numbers, and how many calls it takes."""
+"""Attention in blocks merged by log-sum-exp: visible views, values, gradients and the number of calls."""
 
 import math
 
@@ -25,22 +25,24 @@ def runnable(name: str):
     return backend
 
 
-def met(meetings: BlockPairs, looking: int, shown: int) -> torch.Tensor:
-    """How often each pair of views meets in the blocks, (looking, shown)."""
-    count = torch.zeros(looking, shown, dtype=torch.int64)
-    rows = torch.arange(float(looking)).reshape(1, looking, 1, 1, 1)
-    columns = torch.arange(float(shown)).reshape(1, shown, 1, 1, 1)
-    for queries, keys in meetings:
+def times_seen(pairs: BlockPairs, query_views: int, key_views: int) -> torch.Tensor:
+    """How often each query view sees each key view in the blocks, (query_views, key_views)."""
+    count = torch.zeros(query_views, key_views, dtype=torch.int64)
+    rows = torch.arange(float(query_views)).reshape(1, query_views, 1, 1, 1)
+    columns = torch.arange(float(key_views)).reshape(1, key_views, 1, 1, 1)
+    for queries, keys in pairs:
         for row, column in zip(queries.heads(rows)[..., 0, 0], keys.heads(columns)[..., 0, 0], strict=True):
             count[row.long()[:, None], column.long()[None]] += 1
     return count
 
 
 @pytest.mark.parametrize("views", [*range(1, 18), 23, 24, 31, 33])
-def test_blocks_hold_each_pair_of_views_that_meets_once(views):
-    assert torch.equal(met(causal_blocks(views), views, views), torch.ones(views, views, dtype=torch.int64).tril(-1))
-    assert torch.equal(met(diagonal_blocks(views), views, views), torch.eye(views, dtype=torch.int64))
-    assert torch.equal(met(full_blocks(views, 5), views, 5), torch.ones(views, 5, dtype=torch.int64))
+def test_blocks_hold_each_visible_pair_of_views_once(views):
+    assert torch.equal(
+        times_seen(causal_blocks(views), views, views), torch.ones(views, views, dtype=torch.int64).tril(-1)
+    )
+    assert torch.equal(times_seen(diagonal_blocks(views), views, views), torch.eye(views, dtype=torch.int64))
+    assert torch.equal(times_seen(full_blocks(views, 5), views, 5), torch.ones(views, 5, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("views", [2, 8, 23, 64])

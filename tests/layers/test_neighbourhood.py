@@ -1,4 +1,4 @@
-"""Tiled neighbourhood attention is that of a loop over queries, on every grid."""
+"""Tiled neighbourhood attention equals a loop over queries, on every grid."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def heads(n: int, *, seed: int) -> Tensor:
 
 
 def one_by_one(query: Tensor, key: Tensor, value: Tensor, grid, window: int, limits) -> Tensor:
-    """Each query by itself, with the keys that its window covers."""
+    """Attention of one query at a time to the keys in its window."""
     rows, columns = grid
     radius, read = window // 2, []
     for y in range(rows):
@@ -55,14 +55,14 @@ def test_tiles_equal_a_loop_over_queries(grid, borders, window):
 
 
 @pytest.mark.parametrize("grid", [(4, 4), (16, 16)], ids=str)
-def test_published_borders_are_the_same_on_square_images(grid):
+def test_swapped_borders_are_the_same_on_square_images(grid):
     query, key, value = (heads(grid[0] ** 2, seed=seed) for seed in range(3))
     attends = [neighbourhood(grid, window=7, borders=borders, device=CPU) for borders in ("own", "swapped")]
-    first, second = (look(query, KeyValue(key, value)) for look in attends)
+    first, second = (attend(query, KeyValue(key, value)) for attend in attends)
     assert torch.equal(first, second)
 
 
-def test_every_query_sees_a_whole_window_or_all_there_is():
+def test_every_query_sees_a_whole_window_or_the_whole_row():
     for count in range(1, 20):
         starts = window_starts(count, 7, count, CPU)
         covered = [sum(start <= cell < start + 7 for cell in range(count)) for start in starts.tolist()]

@@ -1,4 +1,4 @@
-"""What the parts of RayDer promise: norms of roles, angles, rotary positions, grids of tokens."""
+"""The parts of RayDer: role norms, cosine attention, rotary positions, and maps between grids of tokens."""
 
 import math
 
@@ -32,8 +32,8 @@ def test_rms_norm_is_pytorchs():
     assert torch.isfinite(zeros.grad).all()
 
 
-def test_a_table_of_gains_is_what_a_projection_of_codes_can_say():
-    """Folding: the table's columns are the projection of each role's code."""
+def test_a_table_of_gains_can_express_each_projection_of_learned_codes():
+    """The columns of the table are the projections of the codes."""
     codes, table = LearnedCodes(width=8), TableCodes()
     projected, folded = RegisterNorm(8, codes.code_width), RegisterNorm(8, table.code_width)
     nn.init.normal_(projected.patches.weight, generator=torch.Generator().manual_seed(0))
@@ -49,7 +49,7 @@ def test_a_table_of_gains_is_what_a_projection_of_codes_can_say():
         torch.testing.assert_close(first, second)
 
 
-def test_roles_and_kinds_of_tokens_have_gains_of_their_own():
+def test_gains_differ_between_roles_and_between_kinds_of_tokens():
     for codes in (TableCodes(), LearnedCodes(width=8)):
         norm = RegisterNorm(8, codes.code_width)
         tokens = random(1, 1, 3, 8)
@@ -64,7 +64,7 @@ def test_roles_and_kinds_of_tokens_have_gains_of_their_own():
         assert not torch.allclose(same[1], same[2])
 
 
-def test_views_that_play_two_roles_in_turn_have_the_gains_of_both():
+def test_views_with_alternating_roles_have_the_gains_of_their_roles():
     codes, norm = LearnedCodes(width=8), RegisterNorm(8, 16)
     nn.init.normal_(norm.patches.weight)
     nn.init.normal_(norm.register.weight)
@@ -83,26 +83,26 @@ def test_gains_stay_exact_under_autocast():
         assert normalise(random(1, 1, 2, 8).bfloat16(), norm(codes("target", CPU))).dtype == torch.bfloat16
 
 
-def test_cosine_attention_scores_angles_alone():
-    """softmax(s cos) v, whatever the length of queries and keys."""
+def test_cosine_attention_ignores_the_length_of_queries_and_keys():
+    """It is softmax(s cos(q, k)) v."""
     attention = CosineAttention(width=16, head_width=8)
     with torch.no_grad():
         attention.scale.copy_(torch.tensor([3.0, 7.0]))
         attention.out.weight.copy_(torch.eye(16))
     tokens = random(1, 2, 3, 16) * 10
-    read, shown = attention(tokens, all_views(ATTENTION_BACKENDS["reference"]()), unrotated)
+    read, keys_values = attention(tokens, all_views(ATTENTION_BACKENDS["reference"]()), unrotated)
     query, key, value = attention.query_key_value(tokens).reshape(6, 3, 2, 8).unbind(1)
     cosine = nn.functional.cosine_similarity(query[:, None], key[None], dim=-1)  # (6, 6, heads)
     weights = (cosine * torch.tensor([3.0, 7.0])).softmax(dim=1)
     expected = torch.einsum("nmh,mhe->nhe", weights, value).reshape(1, 2, 3, 16)
     torch.testing.assert_close(read, expected, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(shown.key.norm(dim=-1), torch.ones(1, 2, 3, 2))
+    torch.testing.assert_close(keys_values.key.norm(dim=-1), torch.ones(1, 2, 3, 2))
     with torch.no_grad():
         attention.scale.fill_(-1.0)
     assert torch.isfinite(attention(tokens, all_views(ATTENTION_BACKENDS["sdpa"]()), unrotated)[0]).all()
 
 
-def test_heads_must_share_the_width():
+def test_the_width_must_be_a_multiple_of_the_head_width():
     with pytest.raises(ValueError, match="width 48 must be a multiple of head_width 32"):
         CosineAttention(width=48, head_width=32)
 
@@ -114,7 +114,7 @@ def test_swiglu_gates_its_first_half_by_its_second():
     torch.testing.assert_close(mlp(tokens), expected)
 
 
-def test_frequencies_rise_from_pi_and_leave_out_ten_pi():
+def test_frequencies_rise_from_pi_and_stay_below_ten_pi():
     for spread in ("interleaved", "blocked"):
         frequencies = axial_frequencies(3, 64, spread, CPU)
         rising = frequencies.flatten().sort().values
@@ -127,7 +127,7 @@ def test_frequencies_rise_from_pi_and_leave_out_ten_pi():
         axial_frequencies(3, 12, "blocked", CPU)
 
 
-def test_coordinates_keep_the_aspect_and_their_centre():
+def test_coordinates_keep_the_aspect_ratio_and_the_centre():
     wide = grid_coordinates((2, 4), CPU)
     assert wide[:, 1].tolist() == [-0.75, -0.25, 0.25, 0.75] * 2
     assert wide[:, 0].tolist() == [-0.25] * 4 + [0.25] * 4
@@ -136,25 +136,25 @@ def test_coordinates_keep_the_aspect_and_their_centre():
     torch.testing.assert_close(fine.reshape(8, 2), wide)
 
 
-def test_rotary_scores_depend_on_offsets_and_leave_the_centre_alone():
+def test_rotary_scores_depend_on_offsets_only_and_the_centre_stays_the_same():
     heads = random(2, 1, 1, 1, 16, seed=3)
 
     def score(query_at, key_at) -> torch.Tensor:
-        turned = [
+        rotated = [
             axial_rotation(torch.tensor([at]), num_heads=1, head_width=16, spread="blocked")(x[None])
             for at, x in zip((query_at, key_at), heads, strict=True)
         ]
-        return (turned[0] * turned[1]).sum()
+        return (rotated[0] * rotated[1]).sum()
 
     here = score((0.1, 0.2), (0.4, -0.3))
     torch.testing.assert_close(here, score((0.3, -0.1), (0.6, -0.6)))
     assert not torch.allclose(here, score((0.1, 0.2), (-0.3, 0.4)))
-    still = axial_rotation(torch.zeros(1, 2), num_heads=1, head_width=16, spread="blocked")
-    assert torch.equal(still(heads[:1]), heads[:1])
+    at_centre = axial_rotation(torch.zeros(1, 2), num_heads=1, head_width=16, spread="blocked")
+    assert torch.equal(at_centre(heads[:1]), heads[:1])
 
 
 def test_merge_and_split_keep_places():
-    """One token of a coarse grid comes from, and goes to, its own square of cells."""
+    """Each token of the coarse grid belongs to one square of cells, in both directions."""
     merge, split = TokenMerge(widths=(3, 5), patch=2), TokenSplit(widths=(5, 3), patch=2)
     tokens = random(1, 2, 24, 3)  # 4 x 6 cells
     changed = tokens.clone()
@@ -168,7 +168,7 @@ def test_merge_and_split_keep_places():
     assert moved.reshape(4, 6).nonzero().tolist() == [[2, 4], [2, 5], [3, 4], [3, 5]]
 
 
-def test_split_mixes_half_and_half_at_the_start():
+def test_split_starts_as_the_mean_of_split_and_skip():
     split = TokenSplit(widths=(5, 3), patch=1)
     tokens, skip = random(1, 1, 4, 5), random(1, 1, 4, 3, seed=1)
     torch.testing.assert_close(split(tokens, skip, (2, 2)), (split.linear(tokens) + skip) / 2)

@@ -1,4 +1,4 @@
-"""Who may use TF32, and when: flags that a CPU has, too, and does not look at."""
+"""TF32 flags: who sets them, and when. PyTorch has the flags on a CPU, where they have no effect."""
 
 import re
 import warnings
@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def flags() -> tuple[bool, bool]:
-    """Whether products and convolutions may use TF32."""
+    """Whether matrix products and convolutions may use TF32."""
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-def test_blocks_nest_and_leave_everything_as_it_was():
+def test_blocks_nest_and_restore_the_flags():
     before = flags()
     with exact_float32():
         assert flags() == (False, False)
@@ -33,14 +33,14 @@ def test_blocks_nest_and_leave_everything_as_it_was():
     assert flags() == before
 
 
-def test_an_error_leaves_everything_as_it_was():
+def test_an_error_restores_the_flags():
     before = flags()
     with pytest.raises(ValueError, match="planned"), tf32_products(True):
         raise ValueError("planned")
     assert flags() == before
 
 
-def test_what_compilers_of_pytorch_read_can_be_read():
+def test_pytorch_can_read_the_flags_afterwards():
     with tf32_products(True):
         assert torch.get_float32_matmul_precision() == "high"
         with torch.backends.cudnn.flags(enabled=True):
@@ -49,7 +49,7 @@ def test_what_compilers_of_pytorch_read_can_be_read():
         assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_the_announcement_of_another_interface_is_not_passed_on(monkeypatch: pytest.MonkeyPatch):
+def test_pytorchs_warning_about_the_newer_interface_is_silent(monkeypatch: pytest.MonkeyPatch):
     class Matmul:
         fp32_precision = "ieee"
 
@@ -70,7 +70,7 @@ def test_products_on_a_cpu_stay_the_same_to_the_bit():
         torch.testing.assert_close(first @ second, exact, rtol=0, atol=0)
 
 
-def test_lpips_is_exact_wherever_it_is_called(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_lpips_runs_without_tf32(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     seen = []
 
     class Network(torch.nn.Module):
@@ -88,7 +88,7 @@ def test_lpips_is_exact_wherever_it_is_called(monkeypatch: pytest.MonkeyPatch, t
     assert seen == [(False, False)]
 
 
-def test_one_file_sets_the_flags():
+def test_only_one_file_sets_the_flags():
     words = re.compile(r"allow_tf32|fp32_precision|set_float32_matmul_precision")
     users = [file for file in ROOT.glob("openrayzer/**/*.py") if words.search(file.read_text(encoding="utf-8"))]
     assert [file.name for file in users] == ["tf32.py"]

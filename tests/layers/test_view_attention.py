@@ -1,4 +1,4 @@
-"""Blocked attention among views equals one masked attention over all of them, in outputs and gradients."""
+"""Attention among views in blocks equals one masked attention over all views, in outputs and gradients."""
 
 from collections.abc import Callable
 
@@ -36,22 +36,22 @@ def streams(targets: int, **given) -> list[Tensor]:
 
 
 def blocked(tensors: list[Tensor], *, prefix: bool, backend: str) -> Tensor:
-    """Contexts, then targets, which see contexts 0 to i with ``prefix``, else all."""
+    """Attention in blocks: contexts, then targets. With ``prefix`` target i sees contexts 0 to i, else all contexts."""
     attention = ATTENTION_BACKENDS[backend]()
     if prefix:
-        look = contexts_and_targets(attention)
+        attend = contexts_and_targets(attention)
         query, key, value = (torch.stack(pair, 2).flatten(1, 2) for pair in zip(tensors[:3], tensors[3:], strict=True))
-        read = look(query, KeyValue(key, value))
+        read = attend(query, KeyValue(key, value))
         return torch.cat([read[:, ::2], read[:, 1::2]], dim=1)
     query, key, value, target_query, target_key, target_value = tensors
     memory = KeyValue(key, value)
     contexts = earlier_views(attention)(query, memory)
-    look = memory_and_own_view(memory, backend=attention)
-    return torch.cat([contexts, look(target_query, KeyValue(target_key, target_value))], dim=1)
+    attend = memory_and_own_view(memory, backend=attention)
+    return torch.cat([contexts, attend(target_query, KeyValue(target_key, target_value))], dim=1)
 
 
 def sees(prefix: bool) -> Callable[[int, int], bool]:
-    """The published mask: whether one view of the joint pass, contexts first, sees another."""
+    """RayDer's mask: whether one view of the joint pass, contexts first, sees another."""
 
     def seen(one: int, other: int) -> bool:
         if other >= CONTEXTS:
@@ -68,7 +68,7 @@ def joint(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def masked(tensors: list[Tensor], *, prefix: bool) -> Tensor:
-    """One attention over everything, with a mask."""
+    """One masked attention over all views."""
     query, key, value = joint(tensors)
     views = query.shape[2] // N
     mask = torch.tensor([[sees(prefix)(one, other) for other in range(views)] for one in range(views)])
@@ -112,7 +112,7 @@ def test_blocked_attention_is_the_masked_one(backend, prefix, targets):
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize(("prefix", "targets"), [(True, CONTEXTS), (False, 2)])
 def test_blocked_attention_is_flex_attention(prefix, targets):
-    """Forward; PyTorch has no backward of it on a CPU."""
+    """Forward only: PyTorch has no backward pass of FlexAttention on a CPU."""
     tensors = [x.detach().float() for x in streams(targets)]
     expected = flex(tensors, prefix=prefix)
     torch.testing.assert_close(blocked(tensors, prefix=prefix, backend="sdpa"), expected, atol=1e-5, rtol=1e-5)
@@ -120,14 +120,14 @@ def test_blocked_attention_is_flex_attention(prefix, targets):
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("pairs", [1, 2, 5])
-def test_the_mask_of_pairs_is_what_blocks_compute(pairs):
+def test_the_pair_mask_equals_the_blocks(pairs):
     query, key, value = (heads(2 * pairs, seed=seed).detach().float() for seed in range(3))
-    shown, mask = KeyValue(key, value), _block_mask(pairs, N, "cpu")
-    expected = contexts_and_targets(ATTENTION_BACKENDS["reference"]())(query, shown)
-    torch.testing.assert_close(_masked(query, shown, mask), expected, atol=1e-5, rtol=1e-5)
+    keys_values, mask = KeyValue(key, value), _block_mask(pairs, N, "cpu")
+    expected = contexts_and_targets(ATTENTION_BACKENDS["reference"]())(query, keys_values)
+    torch.testing.assert_close(_masked(query, keys_values, mask), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_flex_attention_takes_the_place_of_no_backend_that_was_named():
+def test_flex_attention_replaces_no_backend_with_another_name():
     query = torch.zeros(1, 2, 1, 16)
     assert pair_mask(2, N, query, ATTENTION_BACKENDS["sdpa"]()) is None
     assert pair_mask(2, N, query, ATTENTION_BACKENDS["auto"]()) is None  # flex refuses a CPU
@@ -142,10 +142,10 @@ def test_gradients_are_those_of_flex_attention(prefix, targets):
     assert_same_gradients(first, expected, tensors, atol=5e-3, rtol=1e-2)
 
 
-def test_views_see_all_or_themselves():
+def test_own_view_sees_itself_and_all_views_sees_everything():
     query, key, value = (heads(CONTEXTS, seed=seed) for seed in range(3))
-    attention, shown = ATTENTION_BACKENDS["reference"](), KeyValue(key, value)
-    everything, alone = all_views(attention)(query, shown), own_view(attention)(query, shown)
+    attention, keys_values = ATTENTION_BACKENDS["reference"](), KeyValue(key, value)
+    everything, alone = all_views(attention)(query, keys_values), own_view(attention)(query, keys_values)
     last = torch.ones(2, CONTEXTS, N, 2, 16, dtype=torch.float64)
     last[:, -1] = 2.0
     torch.testing.assert_close(own_view(attention)(query, KeyValue(key, value * last))[:, :-1], alone[:, :-1])

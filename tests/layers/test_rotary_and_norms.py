@@ -1,4 +1,4 @@
-"""Rotation in planes and RMS normalisation: their formulas, and gradients that are written out."""
+"""Plane rotations and RMSNorm equal their formulas, and their explicit gradients are correct."""
 
 import torch
 
@@ -10,15 +10,15 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_a_plane_turns_like_a_complex_number():
+def test_a_plane_rotates_like_a_complex_number():
     values, angles = random(3, 8), random(3, 4, seed=1)
     numbers = torch.complex(values[:, :4], values[:, 4:]) * torch.polar(torch.ones_like(angles), angles)
-    turned = PlaneRotation(angles)(values)
-    torch.testing.assert_close(turned, torch.cat([numbers.real, numbers.imag], dim=-1))
-    torch.testing.assert_close(PlaneRotation(-angles)(turned), values)
+    rotated = PlaneRotation(angles)(values)
+    torch.testing.assert_close(rotated, torch.cat([numbers.real, numbers.imag], dim=-1))
+    torch.testing.assert_close(PlaneRotation(-angles)(rotated), values)
 
 
-def test_turning_bfloat16_rounds_once():
+def test_rotating_bfloat16_rounds_once():
     values, angles = random(64, 8).bfloat16(), random(64, 4, seed=1).float()
     assert torch.equal(PlaneRotation(angles)(values), PlaneRotation(angles)(values.float()).bfloat16())
 
@@ -33,12 +33,12 @@ def test_gradients_of_the_norm_are_those_of_its_formula():
         torch.testing.assert_close(gradient, expected)
 
 
-def test_a_gain_of_every_token_has_the_gradient_of_the_formula():
+def test_a_gain_per_token_has_the_gradient_of_the_formula():
     tokens, gain = random(3, 5).requires_grad_(), random(3, 5, seed=1).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, g: rms_normalise(x, g, eps=1e-3), (tokens, gain))
 
 
-def test_the_norm_is_float32_inside_and_its_gradient_has_the_dtype_that_came_in():
+def test_the_norm_computes_in_float32_and_its_gradient_has_the_dtype_of_the_tokens():
     norm, tokens = RMSNorm(8), (100 * random(4, 8)).bfloat16().requires_grad_()
     normalised = norm(tokens)
     assert normalised.dtype == torch.float32
