@@ -85,7 +85,7 @@ def test_without_distortion_nothing_is_touched():
     [
         (Lens(CENTRED, SIZE, "opencv", (-40.0,)), "leaves no image without empty borders"),
         (Lens((90.0, 90.0, -20.0, 48.0), SIZE, "opencv", (0.1,)), "leaves no image without empty borders"),
-        (Lens(CENTRED, (96, 160), "opencv"), "its image has 128 x 96 pixels, but its camera is calibrated for 160 x 96"),
+        (Lens(CENTRED, (96, 160), "opencv"), "has 128 x 96 pixels, but its camera is calibrated for 160 x 96"),
         (Lens(CENTRED, SIZE, "opencv", (float("nan"),)), "leaves no image without empty borders"),
     ],
 )
