@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from openrayzer.benchmarks.in_turn import Timing, in_turn
+from openrayzer.benchmarks.timing import Timing, time_in_turn
 from openrayzer.components.attention.auto import AutoAttention
 from openrayzer.components.attention.reference import ReferenceAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
@@ -113,7 +113,7 @@ def measure(calls: Sequence[Call], *, device: torch.device, rounds: int) -> Iter
             for name, why in refusals.items():
                 yield Figure(call, direction, name, refusal=why)
             runs = {name: _run(attend, call, device, direction) for name, attend in backends.items()}
-            timings = in_turn(runs, rounds=rounds, device=device)
+            timings = time_in_turn(runs, rounds=rounds, device=device)
             exact = _results(ReferenceAttention().attend, call, device, direction, dtype=torch.float32)
             for name, attend in backends.items():
                 yield Figure(

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from openrayzer.benchmarks.in_turn import in_turn
-from openrayzer.benchmarks.matrix_rate import Product, StepWork, step_work
+from openrayzer.benchmarks.matmul_speed import Product, StepWork, step_work
+from openrayzer.benchmarks.timing import time_in_turn
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.machine.live_bytes import LiveBytes
@@ -135,14 +135,16 @@ def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> Measure
             prediction = model(views)
         (prediction.images.float() - views.target_images).square().mean().backward()
 
-    step_seconds = in_turn({"step": step}, rounds=3, device=device)["step"].minimum
+    step_seconds = time_in_turn({"step": step}, rounds=3, device=device)["step"].minimum
     with LiveBytes() as in_step:  # after the others, so that gradients are there already
         step()
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         scene = model.prepare(model.reconstruct(views.context_images, _cameras(views.cameras, shape.context)))
         one = _cameras(views.cameras, 1)
-        frame_seconds = in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)["frame"].minimum
+        frame_seconds = time_in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)[
+            "frame"
+        ].minimum
         with LiveBytes() as in_frame:
             model.render(scene, one)
     return Measured(step_seconds, in_step.peak, frame_seconds, in_frame.peak)

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from openrayzer.benchmarks.cache_speed import cached_epochs, write_sources
+from openrayzer.benchmarks.png_baseline import convert_to_png, read_png_clip
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
-from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.data.loading.loader import ClipLoader, build_loader
 from openrayzer.data.pixels.decoding import decode_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from openrayzer.benchmarks.in_turn import Timing, in_turn
+from openrayzer.benchmarks.timing import Timing, time_in_turn
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Scene
@@ -74,7 +74,7 @@ def measure(
             for way, render in _ways(model, scene, path, batch):
                 ways[f"{name}, {way}"], weights[f"{name}, {way}"] = render, _size(model)
                 images[f"{name}, {way}"] = render()
-        timings = in_turn(ways, rounds=rounds, device=device)
+        timings = time_in_turn(ways, rounds=rounds, device=device)
     return [
         Rendering(
             name,

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import torch
 
-from openrayzer.benchmarks.in_turn import Timing
-from openrayzer.benchmarks.matrix_rate import products_rate, square_rate, step_work
+from openrayzer.benchmarks.matmul_speed import products_rate, square_rate, step_work
+from openrayzer.benchmarks.timing import Timing
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.planning.clip_shapes import clip_shapes

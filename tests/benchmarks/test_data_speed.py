@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from openrayzer.benchmarks.data_speed import Sizes
+from openrayzer.benchmarks.png_baseline import convert_to_png, read_png_clip
 from openrayzer.benchmarks.sample_scenes import write_scenes, write_tiny_scenes
 from openrayzer.benchmarks.training_memory import train_on
-from openrayzer.benchmarks.usual_tools import convert_to_png, read_png_clip
 from openrayzer.cli import run_tool
 from openrayzer.data.loading.loader import build_loader
 from openrayzer.data.sampling.view_samplers import Even

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openrayzer.benchmarks import largest_batch
-from openrayzer.benchmarks.in_turn import in_turn
+from openrayzer.benchmarks.timing import time_in_turn
 from openrayzer.benchmarks.training_speed import TrainingSide
 from openrayzer.benchmarks.training_worker import Trainer
 from openrayzer.interfaces import InputError
@@ -53,7 +53,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
 
 
 def test_contestants_are_timed_on_the_gpu_and_waited_for_once(paper: Paper):
-    found = in_turn(
+    found = time_in_turn(
         {"short": lambda: paper.work(2), "long": lambda: paper.work(30)}, rounds=3, device=GPU, warm_up=2, repeat=5
     )
     assert paper.waits == 1
@@ -64,7 +64,7 @@ def test_contestants_are_timed_on_the_gpu_and_waited_for_once(paper: Paper):
 
 def test_a_cpu_has_its_own_clock():
     ticks = iter(range(100))
-    found = in_turn({"one": lambda: None}, rounds=2, device=torch.device("cpu"), clock=lambda: float(next(ticks)))
+    found = time_in_turn({"one": lambda: None}, rounds=2, device=torch.device("cpu"), clock=lambda: float(next(ticks)))
     assert found["one"].median == 1.0
 
 

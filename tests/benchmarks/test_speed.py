@@ -12,10 +12,10 @@ from openrayzer.benchmarks import cost_curves
 from openrayzer.benchmarks.attention_report import plot, table, verdicts
 from openrayzer.benchmarks.attention_speed import DIRECTIONS, Figure, calls_of
 from openrayzer.benchmarks.attention_speed import measure as measure_attention
-from openrayzer.benchmarks.in_turn import Timing
-from openrayzer.benchmarks.matrix_rate import Product, products_rate
+from openrayzer.benchmarks.matmul_speed import Product, products_rate
 from openrayzer.benchmarks.rendering_speed import YARDSTICK
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
+from openrayzer.benchmarks.timing import Timing
 from openrayzer.benchmarks.training_speed import TrainingSide, measure, work_of
 from openrayzer.benchmarks.worktree import worktree
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError

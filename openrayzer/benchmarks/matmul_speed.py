@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from openrayzer.benchmarks.in_turn import Clock, in_turn
+from openrayzer.benchmarks.timing import Clock, time_in_turn
 from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 
@@ -100,7 +100,7 @@ def products_rate(
             continue
         run = {"product": _multiply(product, dtype, device)}
         repeat = _REPEAT[device.type]
-        least = in_turn(run, rounds=rounds, device=device, repeat=repeat, clock=clock)["product"].minimum
+        least = time_in_turn(run, rounds=rounds, device=device, repeat=repeat, clock=clock)["product"].minimum
         seconds, flops = seconds + count * least, flops + count * product.flops
     return flops / seconds
 

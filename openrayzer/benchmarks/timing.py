@@ -55,7 +55,7 @@ class Stopwatch:
         return begin.elapsed_time(end) / 1e3 if self.device.type == "cuda" else end - begin
 
 
-def in_turn(
+def time_in_turn(
     contestants: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
