@@ -34,7 +34,7 @@ from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.machine import FittingBatches
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process, local_size
-from openrayzer.machine.writing import replaced_folder
+from openrayzer.machine.writing import whole_folder
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ def _finish(
         world_size=process.world_size,
         seconds=time.monotonic() - started,
     )
-    with replaced_folder(request.output) as folder:
+    with whole_folder(request.output, replace=True) as folder:
         write_evaluation(folder, metrics, results)
         write_report(folder)
     return metrics

@@ -16,7 +16,7 @@ from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, shuffled
 from openrayzer.evaluation.metrics.image_metrics import PERFECT, psnr
 from openrayzer.interfaces import Model
-from openrayzer.machine.writing import write_whole
+from openrayzer.machine.writing import write_or_warn
 from openrayzer.training.engine import Engine
 from openrayzer.types import Views
 
@@ -86,4 +86,4 @@ def _means(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def _write(file: Path, content: Any) -> None:
     text = json.dumps(content, indent=1)
-    write_whole(file, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    write_or_warn(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -24,7 +24,7 @@ from openrayzer.geometry.poses import invert
 from openrayzer.geometry.rotations import quaternion_from_rotation
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
-from openrayzer.machine.writing import check_writable, refuse_filled, unwritable, whole_folder, write_atomically
+from openrayzer.machine.writing import check_writable, refuse_filled, unwritable, whole_file, whole_folder
 from openrayzer.types import Cameras
 
 FORMAT = "openrayzer cameras"
@@ -226,6 +226,7 @@ def _write_images(folder: Path, names: Sequence[str], images: Float[Tensor, "1 v
 def _write_json(path: Path, content: Any) -> None:
     text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
     try:
-        write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+        with whole_file(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise unwritable(path, error) from error

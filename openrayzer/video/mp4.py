@@ -1,5 +1,6 @@
-"""MP4 files, frame by frame: H.264 as every browser and player takes it."""
+"""Write MP4 files frame by frame, as H.264, which every browser and player shows."""
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -9,48 +10,51 @@ import numpy as np
 from jaxtyping import UInt8
 
 from openrayzer.interfaces import InputError
-from openrayzer.machine.writing import check_writable, unfinished, unwritable
+from openrayzer.machine.writing import check_writable, unwritable, whole_file
 
 Quality = Literal["best", "high", "small"]
 RATE_FACTORS = {"best": 10, "high": 18, "small": 28}
-"""x264's constant rate factors: 0 loses nothing, 18 is hardly told from the original, 51 is the worst."""
+"""Constant rate factor of x264 for each quality: 0 is lossless, 18 looks like the original, 51 is the worst."""
 
 ENCODER = "libx264"
 _BT709, _STUDIO = 1, 1  # as H.264 numbers them: primaries, transfer, matrix; black at 16 and white at 235
 
 
 class Mp4Writer:
-    """A video that is written frame by frame and exists once all of it does; use it in a ``with`` block.
+    """Context manager that writes a video frame by frame; the file appears when the block ends without an error.
 
-    Colours are BT.709, 4:2:0. A side of an odd number of pixels is made even by repeating the last row or column.
+    Colours are BT.709, 4:2:0. An odd height or width is made even by repeating the last row or column.
 
     Args:
-        path: an .mp4 file; replaced at the end, and left as it was if something fails.
+        path: an .mp4 file. A file that is already there is replaced at the end, and kept after an error.
         fps: frames per second, above 0.
-        quality: against size, see ``RATE_FACTORS``.
+        quality: see ``RATE_FACTORS``; a better quality makes a larger file.
 
     Raises:
-        InputError: PyAV is not installed, or cannot encode H.264, or the file cannot be written.
+        InputError: PyAV is not installed or cannot encode H.264, or the file cannot be written.
     """
 
     def __init__(self, path: Path, *, fps: float, quality: Quality = "high") -> None:
         check_output(path)
         self.path, self.quality = path, quality
         self.rate = Fraction(fps).limit_denominator(1001)
-        self._unfinished = unfinished(path)
+        self._open = ExitStack()
         self._container: Any = None
         self._stream: Any = None
 
     def __enter__(self) -> "Mp4Writer":
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = _av().open(str(self._unfinished), "w", format="mp4", options={"movflags": "+faststart"})
+            with ExitStack() as opened:
+                file = opened.enter_context(whole_file(self.path, flush=False))
+                self._container = _av().open(str(file), "w", format="mp4", options={"movflags": "+faststart"})
+                opened.push(self._close)
+                self._open = opened.pop_all()
         except OSError as error:
             raise unwritable(self.path, error) from error
         return self
 
     def add(self, frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """The next frame, RGB; all have the size of the first.
+        """Append a frame, RGB, of the size of the first frame.
 
         Raises:
             InputError: the disk is full.
@@ -68,16 +72,20 @@ class Mp4Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if kind is None and self._stream is not None:
-                self._container.mux(self._stream.encode())
-            self._container.close()
-            if kind is None and self._stream is not None:
-                self._unfinished.replace(self.path)
+            self._open.__exit__(kind, error, traceback)
         except OSError as failure:
-            if kind is None:
+            if error is None:  # else the first error is the one to report
                 raise unwritable(self.path, failure) from failure
+
+    def _close(self, kind: type[BaseException] | None, *_: Any) -> None:
+        """Finish the container; called before the file gets its name."""
+        try:
+            if kind is None:
+                if self._stream is None:
+                    raise ValueError(f"{self.path}: a video needs at least one frame")
+                self._container.mux(self._stream.encode())
         finally:
-            self._unfinished.unlink(missing_ok=True)
+            self._container.close()
 
     def _add_stream(self, height: int, width: int) -> Any:
         stream = self._container.add_stream(ENCODER, rate=self.rate)
@@ -90,16 +98,16 @@ class Mp4Writer:
 
 
 def check_output(path: Path) -> None:
-    """Refuse early what could not be written in the end.
+    """Check that ``Mp4Writer`` can write to ``path``.
 
     Raises:
         InputError: see ``Mp4Writer``.
     """
     if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: videos are written as MP4; give a name that ends in .mp4")
+        raise InputError(f"{path}: the name of a video must end in .mp4")
     if ENCODER not in _av().codecs_available:
         raise InputError(
-            f"this PyAV cannot encode H.264 ({ENCODER}); that of PyPI can: pip install 'openrayzer[video]'"
+            f"this PyAV cannot encode H.264 ({ENCODER}); the one on PyPI can: pip install 'openrayzer[video]'"
         )
     check_writable(path)
 

@@ -6,9 +6,7 @@ is what was written today.
 """
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed, read_state_dict
+from openrayzer.machine.writing import whole_file
 from openrayzer.weights.run_layout import EXPERIMENT
 
 WEIGHTS = "model.safetensors"
@@ -39,25 +38,20 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
 
     Args:
         weights: a model, or what its ``state_dict()`` returns.
-        file: usually ``folder / WEIGHTS``; its folder must exist.
+        file: usually ``folder / WEIGHTS``; its folder is created.
 
     Raises:
         InputError: it cannot be written; what was there stays.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     stored, metadata = _stored_once(state)
-    unfinished = file.with_name(f"unfinished_{file.name}")
     try:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # as any file here; safetensors would let its owner alone read it
-        save_file(stored, unfinished, metadata=metadata)
-        unfinished.chmod(mode)
-        with unfinished.open("rb") as stream:
-            os.fsync(stream.fileno())
-        unfinished.replace(file)
+        with whole_file(file) as temporary:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            save_file(stored, temporary, metadata=metadata)
+            temporary.chmod(mode)  # safetensors writes files that only their owner can read
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         raise InputError(
             f"{file} could not be written: {error}; free some space, or make the folder writable"
         ) from error

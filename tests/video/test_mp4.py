@@ -1,4 +1,4 @@
-"""An MP4 has the frames it was given, or is not there."""
+"""Mp4Writer writes exactly the frames it is given, or no file."""
 
 import sys
 from collections.abc import Iterator
@@ -76,8 +76,11 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path):
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"out.mp4": b"before"}
 
 
-def test_a_video_without_frames_is_no_video(tmp_path: Path):
-    with Mp4Writer(tmp_path / "out.mp4", fps=30.0):
+def test_a_video_without_frames_is_refused(tmp_path: Path):
+    with (
+        pytest.raises(ValueError, match=r"out.mp4: a video needs at least one frame"),
+        Mp4Writer(tmp_path / "out.mp4", fps=30.0),
+    ):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -85,8 +88,8 @@ def test_a_video_without_frames_is_no_video(tmp_path: Path):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("out.gif", "videos are written as MP4"),
-        ("out", "ends in .mp4"),
+        ("out.gif", "out.gif: the name of a video must end in .mp4"),
+        ("out", "must end in .mp4"),
         ("file/out.mp4", "cannot be written: .*file is no folder"),
         ("folder.mp4", "it is a folder"),
         ("/proc/none/out.mp4", "/proc/none/out.mp4 cannot be written"),

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from openrayzer.interfaces import InputError
-from openrayzer.machine.writing import write_atomically
+from openrayzer.machine.writing import whole_file
 
 CAMERA_COLUMNS = 18
 INDEX_NAME = "index.json"
@@ -70,13 +70,15 @@ def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:
     """
     buffer = BytesIO()  # torch itself reports a full disk without the system's reason
     torch.save([_stored(scene) for scene in scenes], buffer)
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    with whole_file(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def write_index(folder: Path, index: Mapping[str, str]) -> None:
     """Write ``index.json`` of a folder of chunks: scene key -> name of the chunk file in that folder."""
     text = json.dumps(dict(index), ensure_ascii=False, indent=0)
-    write_atomically(folder / INDEX_NAME, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    with whole_file(folder / INDEX_NAME) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _stored(scene: ChunkScene) -> dict[str, object]:

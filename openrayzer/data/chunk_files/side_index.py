@@ -28,6 +28,7 @@ from openrayzer.data.scene_names import is_usable_key
 from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
+from openrayzer.machine.writing import whole_file
 
 FRAME_INDEX_NAME = "frame_index.bin"
 FRAME = np.dtype([("offset", "<i8"), ("size", "<u4"), ("crc", "<u4"), ("height", "<u4"), ("width", "<u4")])
@@ -158,18 +159,10 @@ def writing_frame_index(path: Path, *, posed: bool) -> Iterator[FrameIndexWriter
     Raises:
         OSError: the disk is full or cannot be written to.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            writer = FrameIndexWriter(file)
-            yield writer
-            writer.finish(posed=posed)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, open(temporary, "wb") as file:
+        writer = FrameIndexWriter(file)
+        yield writer
+        writer.finish(posed=posed)
 
 
 def read_frame_index(path: Path, chunks: Sequence[Path], *, posed: bool) -> FrameIndex:

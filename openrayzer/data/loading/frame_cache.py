@@ -1,9 +1,9 @@
-"""Decoded frames kept on a disk or in shared memory, for all processes of a machine.
+"""Cache of decoded frames on a disk or in shared memory, shared by all processes of a machine.
 
-One file per frame, named by where the frame comes from; it says what the source was like, and is as good as missing
-once that has changed. Files appear complete or not at all. Space is shared out to 64 folders; whoever writes into one
-holds its lock, and whoever finds it taken does without. What is in the cache stays: scenes come in random order, so
-pushing older frames out would only cost time.
+Each frame is one file. The origin of the frame names the file, and the file stores a digest of the state of that
+origin; a frame whose origin has changed is ignored. Files appear complete or not at all. The frames are spread over 64
+folders, each with a 64th of the space and a lock. A process that finds the lock taken does not store its frame. Frames
+are never evicted: scenes come in random order, so eviction would only cost time.
 """
 
 import fcntl
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from openrayzer.interfaces import Dataset, Frames, InputError
+from openrayzer.machine.writing import whole_file
 
 LOGGER = logging.getLogger(__name__)
 
@@ -26,31 +27,31 @@ _HEAD = struct.Struct("<8s16sQIIQ")  # name, digest of the state, sum, height, w
 _NAME = b"ORZFRAM1"
 _CAMERA = 20  # float32: c2w row by row, intrinsics
 _SHARDS = 64
-_FREE_SHARE = 0.05  # of the file system stays free
+_FREE_SHARE = 0.05  # share of the file system that stays free
 
 
 @dataclass(frozen=True)
 class CachedFrame:
-    """One frame; the camera is None where the source has none."""
+    """One frame: uint8 (h, w, 3), and float32 (20,): c2w row by row, then intrinsics; None without a camera."""
 
     image: np.ndarray
     camera: np.ndarray | None
 
 
 class FrameCache:
-    """Frames by place and state of their source.
+    """Frames by their origin and its state, see ``Dataset.version``.
 
     Args:
-        folder: where the files are; made if it is not there.
-        gigabytes: how much they may take together, in 1e9 bytes.
+        folder: folder of the files; created if missing.
+        gigabytes: largest size of all files together, in 1e9 bytes.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: Path, gigabytes: float) -> None:
         self.folder, self.shard_bytes = folder, int(gigabytes * 1e9 / _SHARDS)
-        self._counted: set[int] = set()  # shards that this process has looked through
+        self._counted: set[int] = set()  # folders whose bytes this process has counted
         self._failed = False
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +61,7 @@ class FrameCache:
             raise InputError(f"data.cache: {folder} cannot be written to")
 
     def get(self, place: str, state: str) -> CachedFrame | None:
-        """The frame that was put there; None if there is none, or its source has changed."""
+        """The stored frame; None if there is none or its origin has changed."""
         try:
             data = self._path(place).read_bytes()
         except OSError:
@@ -76,7 +77,7 @@ class FrameCache:
         return CachedFrame(pixels.reshape(height, width, 3), camera)
 
     def put(self, place: str, state: str, frame: CachedFrame) -> None:
-        """Keep a frame if there is room and nobody else is writing near it; never raises."""
+        """Store a frame if there is space and no other process holds the lock of its folder; never raises OSError."""
         if self._failed:
             return
         camera = np.zeros(_CAMERA, np.float32) if frame.camera is None else frame.camera.astype(np.float32)
@@ -89,7 +90,7 @@ class FrameCache:
             self._write(self._path(place), data)
         except OSError as error:
             self._failed = True
-            LOGGER.warning("data.cache: %s takes nothing more: %s", self.folder, error.strerror or error)
+            LOGGER.warning("data.cache: %s stores no more frames: %s", self.folder, error.strerror or error)
 
     def _path(self, place: str) -> Path:
         name = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:40]
@@ -106,16 +107,15 @@ class FrameCache:
             used = self._used(path.parent, lock) - (path.stat().st_size if path.exists() else 0) + len(data)
             if used > self.shard_bytes:
                 return
-            temporary = path.with_name(f".{path.name}.tmp")
-            try:
+            with whole_file(path, flush=False) as temporary:
                 temporary.write_bytes(data)
-                os.replace(temporary, path)
-            finally:
-                temporary.unlink(missing_ok=True)
             os.pwrite(lock, used.to_bytes(8, "little"), 0)
 
     def _used(self, shard: Path, lock: int) -> int:
-        """Bytes in a locked shard: counted once per process, which clears what a killed one left; then as noted."""
+        """Bytes in a locked folder: counted by the first call of a process, then read from the lock file.
+
+        Counting also deletes the unfinished files of killed processes.
+        """
         noted = os.pread(lock, 8, 0)
         if int(shard.name) in self._counted and len(noted) == 8:
             return int.from_bytes(noted, "little")
@@ -131,11 +131,11 @@ class FrameCache:
 
 
 class CachedScenes(Dataset):
-    """A source whose decoded frames are kept; what is read is the same to the last bit.
+    """A dataset with a frame cache; frames from the cache are equal to the last bit.
 
     Args:
-        dataset: the source, opened.
-        cache: where its frames are kept.
+        dataset: the opened dataset.
+        cache: cache of its frames.
     """
 
     def __init__(self, dataset: Dataset, cache: FrameCache) -> None:
@@ -184,7 +184,7 @@ def _frames(cached: CachedFrame) -> Frames:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """The open lock file; -1 if somebody else holds it."""
+    """Hold a lock file; yields its descriptor, or -1 if another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
     try:
         try:
@@ -202,7 +202,7 @@ def _digest(state: str) -> bytes:
 
 
 def _sum(data: bytes) -> int:
-    """Sum of all after the header as 64-bit numbers, and of the header's sizes; far faster than a CRC-32."""
+    """Checksum: sum of the body as 64-bit numbers plus the bytes of the header's sizes; far faster than CRC-32."""
     whole = (len(data) - _HEAD.size) // 8 * 8
     numbers = np.frombuffer(data, np.uint64, whole // 8, _HEAD.size)
     rest = sum(data[_HEAD.size + whole :]) + sum(data[32:48])

@@ -8,7 +8,7 @@ from typing import Any
 
 from openrayzer.interfaces import Dataset, InputError
 from openrayzer.machine.plain_files import require_folder, within
-from openrayzer.machine.writing import write_atomically
+from openrayzer.machine.writing import unwritable, whole_file
 
 
 def chunk_folders(root: Path | str) -> list[Path]:
@@ -63,6 +63,7 @@ def write_json(path: Path | str, content: Any) -> None:
     """
     text = (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
     try:
-        write_atomically(Path(path), lambda temporary: temporary.write_bytes(text))
+        with whole_file(Path(path)) as temporary:
+            temporary.write_bytes(text)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise unwritable(Path(path), error) from error

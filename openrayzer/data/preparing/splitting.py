@@ -5,14 +5,13 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from openrayzer.data.scene_names import lines_of
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
-from openrayzer.machine.writing import write_atomically
+from openrayzer.machine.writing import whole_file
 
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 """A DL3DV scene's name, with whatever a port puts around it."""
@@ -134,13 +133,10 @@ def write_split(output: Path | str, split: Split) -> None:
         for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
             if keys or name != "benchmark":
                 text = "".join(f"{key}\n" for key in keys).encode()
-                write_atomically(Path(output) / f"{name}.txt", partial(_write, text))
+                with whole_file(Path(output) / f"{name}.txt") as temporary:
+                    temporary.write_bytes(text)
     except OSError as error:
         raise InputError(f"{output} cannot be written to: {error.strerror or error}") from error
-
-
-def _write(text: bytes, path: Path) -> None:
-    path.write_bytes(text)
 
 
 def _names(text: str, *, is_json: bool, path: Path) -> frozenset[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from openrayzer.data.preparing.statistics import THUMBNAIL, SceneStatistics
 from openrayzer.interfaces import InputError
-from openrayzer.machine.writing import write_atomically
+from openrayzer.machine.writing import unwritable, whole_file
 
 _CAPTION = 18  # pixels
 _MARGIN = 4
@@ -80,6 +80,7 @@ def _strip(scene: SceneStatistics, count: int) -> np.ndarray:
 
 def _write(path: Path | str, data: bytes) -> None:
     try:
-        write_atomically(Path(path), lambda temporary: temporary.write_bytes(data))
+        with whole_file(Path(path)) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise unwritable(Path(path), error) from error

@@ -1,4 +1,4 @@
-"""Tables of visual overlap: for each scene, how much two views overlap that lie so many frames apart."""
+"""Tables of visual overlap: for each scene, the overlap of two views by their distance in frames."""
 
 import json
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ import numpy as np
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
-from openrayzer.machine.writing import write_atomically
+from openrayzer.machine.writing import unwritable, whole_file
 
 SCENE_FILE = "covisibility.json"
 STATISTICS = ("avg_per_view", "cos_sim")
-"""What E-RayZer's files call the overlap of an interval, in whichever of its two kinds of tables."""
+"""Names of the overlap in E-RayZer's two kinds of tables: geometric and semantic."""
 
-_NAMED = 5  # faults that one message spells out
+_NAMED = 5  # faults that one message lists
 
 
 class OverlapCurve:
-    """Overlap as a function of the distance in frames, known at some distances.
+    """Overlap of two views as a function of their distance in frames, known at some distances.
 
     Args:
-        overlaps: overlap at each interval, a whole number of frames from 1 on.
+        overlaps: distance in frames, 1 or more -> overlap.
     """
 
     def __init__(self, overlaps: Mapping[int, float]) -> None:
@@ -30,9 +30,9 @@ class OverlapCurve:
         self.overlaps = np.array([overlaps[interval] for interval in self.intervals.tolist()], np.float64)
 
     def interval(self, overlap: float, *, tolerance: float) -> float | None:
-        """The shortest interval with this overlap, interpolated linearly; None if the curve does not reach it.
+        """Shortest interval in frames with this overlap, interpolated linearly; None if the curve does not reach it.
 
-        An overlap beyond the first or the last known one by at most ``tolerance`` counts as that one.
+        An overlap up to ``tolerance`` above the first known overlap, or below the last one, counts as equal to it.
         """
         first, last = self.overlaps[0], self.overlaps[-1]
         if first <= overlap <= first + tolerance:
@@ -47,20 +47,22 @@ class OverlapCurve:
 
 
 def read_overlap_tables(path: Path | str) -> dict[str, OverlapCurve]:
-    """Scene name -> curve, from one file or a folder.
+    """Read scene name -> curve from one file or from a folder.
 
     Args:
-        path: a JSON file {scene: {interval: overlap}}, or E-RayZer's folder with a ``covisibility.json`` {interval:
-            overlap} in a folder for each scene. An overlap is a number, or an object that holds it as ``avg_per_view``
-            or ``cos_sim``.
+        path: a JSON file {scene: {interval: overlap}}; or E-RayZer's folder of <scene>/covisibility.json, each
+            {interval: overlap}. An overlap is a number, or an object with the number as ``avg_per_view`` or
+            ``cos_sim``.
 
     Raises:
-        InputError: it cannot be read, or something in it is no such table; the message names the scenes.
+        InputError: the file cannot be read or is malformed; the message lists the scenes with a fault.
     """
     path = Path(path)
     entries = _read_folder(path) if path.is_dir() else _read_json(path)
     if not isinstance(entries, dict) or not entries:
-        raise InputError(f"the overlap table {path} must be an object {{scene: {{interval: overlap}}}} with some scene")
+        raise InputError(
+            f"the overlap table {path} must be an object {{scene: {{interval: overlap}}}} with at least one scene"
+        )
     curves, faults = {}, []
     for scene, table in entries.items():
         curve = _curve(table)
@@ -75,18 +77,19 @@ def read_overlap_tables(path: Path | str) -> dict[str, OverlapCurve]:
 
 
 def write_overlap_tables(path: Path | str, tables: Mapping[str, Mapping[int, float]]) -> None:
-    """Write one JSON file that ``read_overlap_tables`` reads; it exists completely or not at all.
+    """Write a JSON file for ``read_overlap_tables``; it exists completely or not at all.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     content = {scene: {str(interval): round(overlap, 4) for interval, overlap in sorted(table.items())}
                for scene, table in sorted(tables.items())}  # fmt: skip
     text = json.dumps(content, indent=1) + "\n"
     try:
-        write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        with whole_file(Path(path)) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise unwritable(Path(path), error) from error
 
 
 def _read_folder(folder: Path) -> dict[str, Any]:
@@ -104,18 +107,18 @@ def _read_json(path: Path) -> Any:
 
 
 def _curve(table: Any) -> OverlapCurve | str:
-    """The curve, or what is wrong with it."""
+    """The curve of one scene, or a sentence on the fault of its table."""
     if not isinstance(table, dict) or not table:
         return f"expected an object of intervals, got {table!r:.40}"
     overlaps = {}
     for key, entry in table.items():
         interval = int(key) if key.isascii() and key.isdecimal() and len(key) < 10 else 0
         if interval < 1:
-            return f"{key!r:.20} is no interval, a whole number of frames from 1 on"
+            return f"{key!r:.20} is not an interval; it must be a whole number of frames, 1 or more"
         overlap = (
             next((entry[name] for name in STATISTICS if name in entry), None) if isinstance(entry, dict) else entry
         )
         if isinstance(overlap, bool) or not isinstance(overlap, int | float) or not -1 <= overlap <= 1.001:
-            return f"interval {interval}: {entry!r:.40} is no overlap, a number up to 1"
+            return f"interval {interval}: {entry!r:.40} is not an overlap; it must be a number from -1 to 1"
         overlaps[interval] = float(overlap)
     return OverlapCurve(overlaps)

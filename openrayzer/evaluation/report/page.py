@@ -24,6 +24,7 @@ from openrayzer.evaluation.report.tables import (
     sweep_table,
 )
 from openrayzer.interfaces import InputError
+from openrayzer.machine.writing import whole_file
 
 REPORT = "report.html"
 NOT_DRAWN = "random_poses"
@@ -50,10 +51,9 @@ def write_report(folder: Path, *, picture_room: int = PICTURE_ROOM) -> Path:
     """
     folder = Path(folder)
     page = render(read_results(folder), picture_room=picture_room)
-    unfinished = folder / f"unfinished_{REPORT}"
     try:
-        unfinished.write_text(page, encoding="utf-8", errors="replace")
-        unfinished.replace(folder / REPORT)
+        with whole_file(folder / REPORT, flush=False) as temporary:
+            temporary.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         raise InputError(f"{folder / REPORT}: cannot be written: {error.strerror or error}") from error
     return folder / REPORT

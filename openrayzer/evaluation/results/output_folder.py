@@ -8,7 +8,7 @@ from typing import Any
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.results.summary import per_view_lines
 from openrayzer.interfaces import InputError
-from openrayzer.machine.writing import _beside, _resolved
+from openrayzer.machine.writing import check_folder_writable, real_path
 
 FORMAT = 1
 """Version of metrics.json."""
@@ -22,7 +22,7 @@ def refuse_output(output: Path) -> None:
     Raises:
         InputError: it is something else, or its place cannot be written to.
     """
-    output = _resolved(output)
+    output = real_path(output)
     if output == Path.cwd():
         raise InputError(f"--output {output} is the folder you are in, which would be replaced; name another one")
     if output.exists():
@@ -35,12 +35,7 @@ def refuse_output(output: Path) -> None:
             )
         if any(output.iterdir()) and not _is_evaluation(output / METRICS):
             raise InputError(f"--output {output} is not empty and holds no evaluation; choose another folder")
-    try:
-        unfinished = _beside(output, "unfinished")
-        unfinished.mkdir(parents=True, exist_ok=True)
-        unfinished.rmdir()
-    except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror or error}") from error
+    check_folder_writable(output)
 
 
 def write_evaluation(folder: Path, metrics: Mapping[str, Any], results: list[SceneResult]) -> None:
