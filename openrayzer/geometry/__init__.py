@@ -1,1 +1,1 @@
-"""Rotations, poses, intrinsics and rays: pure functions on tensors."""
+"""Rotations, poses, intrinsics, rays and camera paths: pure functions of tensors."""

@@ -1,4 +1,4 @@
-"""Where cameras stand and look: the point in front of them, which way is up, how far apart they are."""
+"""Measures of a set of cameras: the point that they look at, the up direction, their extent and distances."""
 
 import torch
 import torch.nn.functional as F
@@ -10,18 +10,22 @@ from openrayzer.geometry.precision import full_precision, no_autocast, transform
 from openrayzer.geometry.rotations import geodesic_angle, pose_from, rotation_from_6d
 
 PARALLEL = 3e-4
-"""Mean squared sine of the angles among rays below which the point where they meet means nothing: one degree."""
+"""Viewing rays count as parallel if the mean squared sine of the angles among them is below this: one degree."""
 
 FALLBACK_DEPTH = 3.0
-"""How far in front of the mean camera the pivot is, in extents of the centres, where viewing rays do not meet."""
+"""Distance of the pivot from the mean camera in extents of the centres, if the viewing rays do not meet."""
 
 
 def look_at(
     centre: Float[Tensor, "*batch 3"], target: Float[Tensor, "*#batch 3"], up: Float[Tensor, "*#batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Camera to world of cameras that look at ``target``, with ``up`` pointing up in their images.
+    """Poses (camera to world) of cameras at ``centre`` that look at ``target``.
 
-    A camera that looks along ``up`` is turned about its axis in one of the possible ways.
+    Args:
+        centre: camera centres.
+        target: points in the world.
+        up: direction in the world that points up in the images, of any length. If a camera looks along ``up``, it
+            gets one of the possible roll angles.
     """
     with no_autocast(centre):
         centre = full_precision(centre)
@@ -32,10 +36,10 @@ def look_at(
 
 
 def pivot_of(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 3"]:
-    """The point nearest to all viewing rays, in the sense of least squares.
+    """The point nearest to all viewing rays, by least squares.
 
-    Where the rays are parallel, or meet behind the cameras, it is a point in front of the mean camera,
-    ``FALLBACK_DEPTH`` times as far as the centres reach from their mean, or at distance 1 if they are all equal.
+    If the rays are parallel or meet behind the cameras, the pivot lies on the axis of the mean camera, at distance
+    ``FALLBACK_DEPTH`` * ``extent_of(c2w)``. The distance is 1 if all centres are equal.
     """
     with no_autocast(c2w):
         c2w = full_precision(c2w)
@@ -48,31 +52,32 @@ def pivot_of(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 3"]:
         solvable = normal + torch.where(meeting, 0.0, 1.0)[:, None, None] * torch.eye(3).to(normal)
         point = mean + torch.linalg.solve(solvable, right)
         ahead = ((point[:, None] - centre) * forward).sum(-1).mean(dim=1) > 0
-        reach = extent_of(c2w)
-        depth = torch.where(reach > 0, FALLBACK_DEPTH * reach, 1.0)
-        stand_in = mean + depth[:, None] * mean_pose(c2w)[:, 0, :3, 2]
-        return torch.where((meeting & ahead)[:, None], point, stand_in)
+        extent = extent_of(c2w)
+        depth = torch.where(extent > 0, FALLBACK_DEPTH * extent, 1.0)
+        fallback = mean + depth[:, None] * mean_pose(c2w)[:, 0, :3, 2]
+        return torch.where((meeting & ahead)[:, None], point, fallback)
 
 
 def mean_up(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 3"]:
-    """The mean upward direction of the images, of length 1; the first view's where the directions cancel."""
+    """Mean upward direction of the images, of length 1; that of the first view if the directions cancel."""
     up = -full_precision(c2w)[..., :3, 1]
     mean = up.mean(dim=1)
     return F.normalize(torch.where(mean.norm(dim=-1, keepdim=True) > SHORTEST_MEAN_AXIS, mean, up[:, 0]), dim=-1)
 
 
 def extent_of(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, " b"]:
-    """The largest distance of a centre from the mean of the centres; exactly 0 where they are all equal."""
+    """Largest distance of a centre from the mean of the centres; exactly 0 if all centres are equal."""
     centre = full_precision(c2w)[..., :3, 3]
-    apart = (centre - centre[:, :1]).abs().amax(dim=(1, 2)) > 0  # the mean of equal numbers may be rounded
+    apart = (centre - centre[:, :1]).abs().amax(dim=(1, 2)) > 0  # rounding can move the mean of equal numbers
     return torch.where(apart, (centre - centre.mean(dim=1, keepdim=True)).norm(dim=-1).amax(dim=1), 0.0)
 
 
 def camera_distance(
     first: Float[Tensor, "*batch 4 4"], second: Float[Tensor, "*batch 4 4"], extent: Float[Tensor, "*#batch"]
 ) -> Float[Tensor, "*batch"]:
-    """How different two poses are: the angle between them in radians and the distance of their centres in extents,
-    taken together as the sides of a right angle; the angle alone where ``extent`` is 0.
+    """Distance of two poses: sqrt(angle^2 + (centre distance / extent)^2), with the angle between them in radians.
+
+    Only the angle counts where ``extent`` is 0.
     """
     first, second = full_precision(first), full_precision(second)
     angle = geodesic_angle(first[..., :3, :3], second[..., :3, :3])

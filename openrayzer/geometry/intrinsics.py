@@ -1,8 +1,8 @@
-"""Focal lengths, principal points and what cropping does to them.
+"""Intrinsics of pinhole cameras: units, crops, field of view.
 
-``intrinsics`` are (fx, fy, cx, cy) divided by image width, height, width, height. Resizing an image, also with
-different factors in x and y, leaves them as they are, so there is no function for that. Sizes are (height, width)
-in pixels. Everything is returned in float32 (float64 if that is given).
+``intrinsics`` are (fx, fy, cx, cy) divided by image width, height, width, height. Resizing an image does not change
+them, even with different factors in x and y. Image sizes are (height, width) in pixels. Results are float32, or
+float64 if the input is float64.
 """
 
 import torch
@@ -13,14 +13,14 @@ from openrayzer.geometry.precision import full_precision
 
 
 def to_pixels(intrinsics: Float[Tensor, "*batch 4"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
-    """Normalised intrinsics to pixels."""
+    """Normalised intrinsics to intrinsics in pixels."""
     height, width = image_size
     fx, fy, cx, cy = full_precision(intrinsics).unbind(-1)
     return torch.stack([fx * width, fy * height, cx * width, cy * height], dim=-1)
 
 
 def from_pixels(intrinsics: Float[Tensor, "*batch 4"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
-    """Intrinsics in pixels to normalised ones."""
+    """Intrinsics in pixels to normalised intrinsics."""
     height, width = image_size
     fx, fy, cx, cy = full_precision(intrinsics).unbind(-1)
     return torch.stack([fx / width, fy / height, cx / width, cy / height], dim=-1)
@@ -33,21 +33,26 @@ def after_crop(
     left: int,
     crop_size: tuple[int, int],
 ) -> Float[Tensor, "*batch 4"]:
-    """Intrinsics of the part of an image that starts ``top`` rows down and ``left`` columns in.
+    """Intrinsics of a crop.
 
-    The crop may reach over the image: that is padding.
+    Args:
+        intrinsics: normalised intrinsics of the whole image.
+        image_size: height and width of the whole image in pixels.
+        top: first row of the crop; negative values pad the image.
+        left: first column of the crop; negative values pad the image.
+        crop_size: height and width of the crop in pixels; it may extend beyond the image.
     """
     fx, fy, cx, cy = to_pixels(intrinsics, image_size).unbind(-1)
     return from_pixels(torch.stack([fx, fy, cx - left, cy - top], dim=-1), crop_size)
 
 
 def focal_to_fov(focal: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Field of view in radians across the image side that ``focal`` is divided by; focal > 0."""
+    """Field of view in radians: 2 atan(1 / (2 f)) for focal length f > 0 in units of the same image side."""
     return 2 * torch.atan(0.5 / full_precision(focal))
 
 
 def fov_to_focal(fov: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Focal length divided by the image side that ``fov`` spans; 0 < fov < pi, in radians."""
+    """Focal length in units of the image side of the field of view: 1 / (2 tan(fov / 2)), 0 < fov < pi radians."""
     return 0.5 / torch.tan(full_precision(fov) / 2)
 
 
@@ -56,7 +61,7 @@ def square_pixel_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[in
 
     Args:
         focal: focal length divided by the shorter image side.
-        image_size: only the aspect ratio matters.
+        image_size: height and width; only their ratio matters.
     """
     height, width = image_size
     focal = full_precision(focal)
@@ -66,13 +71,13 @@ def square_pixel_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[in
 
 
 def equal_share_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
-    """Intrinsics of a camera that sees the same angle across the width as across the height.
+    """Intrinsics of a camera with the same field of view across the width and across the height.
 
-    Pixels are square on square images only, so this is for models that were trained so.
+    Pixels are square only on square images. Use it for weights that were trained with this convention.
 
     Args:
-        focal: focal length in x divided by the image width, and in y by the height.
-        image_size: of no effect; here so that both ways are called alike.
+        focal: focal length in x divided by the image width, which is also fy divided by the height.
+        image_size: has no effect; the parameter gives this function the signature of ``square_pixel_intrinsics``.
     """
     focal = full_precision(focal)
     centre = torch.full_like(focal, 0.5)
@@ -80,13 +85,13 @@ def equal_share_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int
 
 
 def height_intrinsics(focal: Float[Tensor, "*batch"], image_size: tuple[int, int]) -> Float[Tensor, "*batch 4"]:
-    """Intrinsics of a camera with square pixels and the principal point (h / 2, h / 2) pixels from the upper left.
+    """Intrinsics of a camera with square pixels and the principal point at (h / 2, h / 2) pixels.
 
-    That is the centre of square images only, so this is for models that were trained so.
+    This point is the image centre only on square images. Use it for weights that were trained with this convention.
 
     Args:
-        focal: focal length divided by the image height.
-        image_size: only the aspect ratio matters.
+        focal: focal length divided by the image height h.
+        image_size: height and width; only their ratio matters.
     """
     height, width = image_size
     focal = full_precision(focal)

@@ -1,6 +1,6 @@
 """Rigid camera poses: inverse, change of frame, scene normalisation, interpolation.
 
-Everything is computed without autocast in float32 (in float64 if that is given) and returned so.
+Functions compute and return float32, or float64 if the input is float64, without autocast.
 """
 
 import torch
@@ -12,36 +12,41 @@ from openrayzer.geometry.rotations import pose_from, rotation_from_6d, so3_exp, 
 from openrayzer.types import Cameras, select_views
 
 SHORTEST_MEAN_AXIS = 1e-3
-"""A mean of unit axes shorter than this has no meaningful direction; the first view's axes are taken instead."""
+"""A mean of unit axes that is shorter than this has no usable direction; the axes of the first view replace it."""
 
 SMALLEST_EXTENT = 1e-6
-"""Camera centres closer together than this share of their distance from the origin differ by rounding only."""
+"""Camera centres count as equal if their extent is at most this share of their distance from the origin: rounding."""
 
 
 def invert(c2w: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """The inverse of rigid motions, from the transpose of the rotation: no linear solve."""
+    """Inverse of rigid motions, (R, t) to (R^T, -R^T t)."""
     with no_autocast(c2w):
         rotation, translation = _parts(c2w)
         return pose_from(rotation.mT, -transform(rotation.mT, translation))
 
 
 def relative_to(c2w: Float[Tensor, "b v 4 4"], view: Int[Tensor, " b"]) -> Float[Tensor, "b v 4 4"]:
-    """All poses in the frame of one view of each batch element; that view's own pose becomes the identity."""
+    """Poses in the frame of one view of each batch element; the pose of this view becomes the identity.
+
+    Args:
+        c2w: camera to world, OpenCV axes.
+        view: position of the reference view of each batch element.
+    """
     with no_autocast(c2w):
         return _in_frame(c2w, select_views(c2w, view[:, None]))
 
 
 def normalise_poses(c2w: Float[Tensor, "b v 4 4"], *, scene_scale: float = 1.35) -> Float[Tensor, "b v 4 4"]:
-    """Poses in the frame of the mean camera, scaled so that the largest coordinate is 1 / ``scene_scale``.
+    """Poses in the frame of the mean camera, scaled so that the largest coordinate of a centre is 1 / ``scene_scale``.
 
-    The mean camera stands at the mean centre, looks along the mean viewing direction, and is upright on average.
-    Where the mean directions cancel, the first view's take their place; cameras that share one centre get the origin.
+    The mean camera has the mean centre, the mean viewing direction and the mean down direction. If the mean
+    directions cancel, the directions of the first view replace them. If all centres are equal, they become 0.
 
     Args:
         c2w: camera to world, OpenCV axes.
         scene_scale: above 0.
 
-    Source: Jin et al., LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias, the published code.
+    Source: the code of Jin et al. 2024, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
     """
     with no_autocast(c2w):
         c2w = full_precision(c2w)
@@ -54,7 +59,7 @@ def normalise_poses(c2w: Float[Tensor, "b v 4 4"], *, scene_scale: float = 1.35)
 
 
 def mean_pose(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 1 4 4"]:
-    """The mean camera: see ``normalise_poses``."""
+    """Pose of the mean camera, see ``normalise_poses``."""
     mean = c2w.mean(dim=1, keepdim=True)
     down, forward = mean[..., :3, 1], mean[..., :3, 2]
     direction = torch.nn.functional.normalize(forward, dim=-1)
@@ -69,26 +74,26 @@ def mean_pose(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 1 4 4"]:
 def interpolate_poses(
     start: Float[Tensor, "*batch 4 4"], end: Float[Tensor, "*batch 4 4"], fraction: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Poses on the way from ``start`` (fraction 0) to ``end`` (fraction 1).
+    """Poses between ``start`` (fraction 0) and ``end`` (fraction 1).
 
-    The rotation turns about a fixed axis at constant speed, along the shorter way; the centre moves on a line.
+    The rotation follows the shorter geodesic at constant angular speed. The centre moves on a line.
     """
     with no_autocast(start):
         fraction = full_precision(fraction)[..., None]
         (start_rotation, start_centre), (end_rotation, end_centre) = _parts(start), _parts(end)
-        turn = so3_log(product(start_rotation.mT, end_rotation))
-        rotation = product(start_rotation, so3_exp(fraction * turn))
+        between = so3_log(product(start_rotation.mT, end_rotation))
+        rotation = product(start_rotation, so3_exp(fraction * between))
         return pose_from(rotation, torch.lerp(start_centre, end_centre, fraction))
 
 
 def interpolate_cameras(cameras: Cameras, num_frames: int) -> Cameras:
-    """``num_frames`` cameras from the first view to the last, through all views in their order.
+    """``num_frames`` cameras from the first view to the last, with piecewise ``interpolate_poses`` between views.
 
-    The views are evenly spaced on the way, and none is shown twice. Every view is met exactly if ``num_frames`` - 1
-    is a multiple of the number of views - 1. A single view is repeated.
+    The views are evenly spaced in time. The path passes exactly through each view if ``num_frames`` - 1 is a multiple
+    of the number of views - 1. If there is one view, all frames show it.
 
     Raises:
-        ValueError: fewer than 1 frame is asked for.
+        ValueError: ``num_frames`` is below 1.
     """
     if num_frames < 1:
         raise ValueError(f"num_frames must be 1 or more, got {num_frames}")
@@ -109,7 +114,7 @@ def _parts(pose: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _in_frame(c2w: Float[Tensor, "b v 4 4"], frame: Float[Tensor, "b 1 4 4"]) -> Float[Tensor, "b v 4 4"]:
-    """Poses as seen from the pose ``frame``; centres are subtracted first, which is exact for near-by cameras."""
+    """Poses in the frame of the pose ``frame``. Centres are subtracted first, which is exact for nearby cameras."""
     (rotation, centre), (frame_rotation, frame_centre) = _parts(c2w), _parts(frame)
     inverse = frame_rotation.mT
     return pose_from(product(inverse, rotation), transform(inverse, centre - frame_centre))

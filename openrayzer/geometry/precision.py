@@ -1,4 +1,4 @@
-"""What keeps geometry exact under mixed precision: float32 or better, no autocast, no TF32."""
+"""Precision of geometry: float32 or float64, without autocast and without TF32."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -13,7 +13,7 @@ def full_precision(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 
 
 def no_autocast(values: Tensor) -> AbstractContextManager:
-    """Switches autocast off on the device of ``values``; bf16 rays would be off by more than a pixel."""
+    """Context in which autocast is off on the device of ``values``. In bfloat16, rays are wrong by over a pixel."""
     device = values.device.type
     if not torch.amp.is_autocast_available(device):
         return nullcontext()
@@ -23,11 +23,11 @@ def no_autocast(values: Tensor) -> AbstractContextManager:
 def product(first: Float[Tensor, "*#batch i j"], second: Float[Tensor, "*#batch j k"]) -> Float[Tensor, "*#batch i k"]:
     """Matrix product of small matrices; batch axes broadcast.
 
-    Multiplied out instead of ``@``, because a GPU may run that in TF32, which keeps 10 bits.
+    It multiplies and sums elements instead of ``@``, because a GPU may run ``@`` in TF32, which has only 10 bits.
     """
     return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
 
 
 def transform(matrix: Float[Tensor, "*#batch i j"], vector: Float[Tensor, "*#batch j"]) -> Float[Tensor, "*#batch i"]:
-    """Matrix times vector, multiplied out like ``product``; batch axes broadcast."""
+    """Product of a matrix and a vector, computed like ``product``; batch axes broadcast."""
     return (matrix * vector[..., None, :]).sum(-1)

@@ -1,7 +1,8 @@
-"""Pixels to rays and back; the only place that decides pixel centres and the order within Plücker coordinates.
+"""Pixels to rays and back. This file alone defines pixel centres and the order of Plücker coordinates.
 
-Pixel centres lie at +0.5. A ray through a pixel is (o x d, d): moment first, |d| = 1, o the camera centre, both in
-world coordinates. Everything is computed without autocast in float32 (in float64 if the cameras are) and returned so.
+Pixel centres lie at +0.5. The ray through a pixel is (o x d, d) in world coordinates: the moment first, then the
+direction d with |d| = 1; o is the camera centre. Functions compute and return float32, or float64 if the cameras are
+float64, without autocast.
 """
 
 import torch
@@ -13,7 +14,7 @@ from openrayzer.geometry.precision import full_precision, no_autocast, transform
 from openrayzer.types import Cameras
 
 POLE = 1e-6
-"""Keeps the gradient of an elevation finite for a ray straight up or down."""
+"""Smallest horizontal length of a ray in ``patch_angles``; it keeps the gradient finite for vertical rays."""
 
 
 def pixel_centres(count: int, *, like: Float[Tensor, "..."]) -> Float[Tensor, " count"]:
@@ -32,16 +33,15 @@ def plucker_rays(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor,
     """Plücker coordinates (o x d, d) of the rays through all pixel centres.
 
     Args:
-        cameras: any number of views.
+        cameras: cameras of v views.
         image_size: height and width in pixels.
 
-    Source: Plücker coordinates as used for cameras in Sitzmann et al., Light Field Networks, equation 1, with
-    the moment first.
+    Source: Sitzmann et al. 2021, "Light Field Networks", equation 1, with the moment first.
     """
     with no_autocast(cameras.c2w):
         origin = full_precision(cameras.c2w)[..., :3, 3, None]
-        # Before it is scaled, a ray is a term that depends on its column plus one that depends on its row, so
-        # that only one sum and one product are as large as the result.
+        # Without its scale, a ray is the sum of a term for its column and a term for its row. So only one sum and
+        # one product have the size of the result.
         column, row = (
             torch.cat([torch.linalg.cross(origin.expand_as(part), part, dim=2), part], dim=2)
             for part in _direction_parts(cameras, image_size)
@@ -51,7 +51,7 @@ def plucker_rays(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor,
 
 
 def ray_directions(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
-    """Unit directions in the world of the rays through all pixel centres."""
+    """Directions of the rays through all pixel centres, in world coordinates, of length 1."""
     with no_autocast(cameras.c2w):
         column, row = _direction_parts(cameras, image_size)
         directions = column[..., None, :] + row[..., :, None]
@@ -59,12 +59,12 @@ def ray_directions(cameras: Cameras, image_size: tuple[int, int]) -> Float[Tenso
 
 
 def patch_angles(cameras: Cameras, grid: tuple[int, int]) -> Float[Tensor, "b v n 2"]:
-    """(elevation, azimuth) in radians of the rays through the centres of patches, row by row, in the world.
+    """(elevation, azimuth) in radians of the rays through the centres of patches, in world coordinates, row by row.
 
-    Elevation grows downwards and azimuth to the right, like rows and columns; (0, 0) is the world's z axis.
+    Elevation grows downwards and azimuth grows to the right, like rows and columns. (0, 0) is the z axis of the world.
 
     Args:
-        cameras: any number of views.
+        cameras: cameras of v views.
         grid: rows and columns of patches; n = rows * columns.
     """
     with no_autocast(cameras.c2w):
@@ -76,7 +76,7 @@ def patch_angles(cameras: Cameras, grid: tuple[int, int]) -> Float[Tensor, "b v 
 def _direction_parts(
     cameras: Cameras, image_size: tuple[int, int]
 ) -> tuple[Float[Tensor, "b v 3 w"], Float[Tensor, "b v 3 h"]]:
-    """A term per column and one per row; their sum is R ((x - cx) / fx, (y - cy) / fy, 1)."""
+    """A term for each column and one for each row; their sum is R ((x - cx) / fx, (y - cy) / fy, 1)."""
     height, width = image_size
     rotation = full_precision(cameras.c2w)[..., :3, :3]
     fx, fy, cx, cy = rearrange(full_precision(cameras.intrinsics), "b v k -> k b v 1").unbind(0)
@@ -87,9 +87,9 @@ def _direction_parts(
 
 
 def project(points: Float[Tensor, "b v n 3"], cameras: Cameras) -> Float[Tensor, "b v n 2"]:
-    """Where each view sees its world points: (x, y) as fractions of image width and height.
+    """Project world points into views: (x, y) as fractions of image width and height.
 
-    Points that are not in front of the camera give NaN. Points outside the image are below 0 or above 1.
+    Points outside the image have values below 0 or above 1. Points with depth z <= 0 give NaN.
     """
     with no_autocast(cameras.c2w):
         c2w = full_precision(cameras.c2w)[:, :, None]

@@ -1,6 +1,6 @@
-"""The similarity that lays cameras estimated in one frame onto cameras in another: rotation, scale and shift.
+"""Similarity transform that aligns cameras in one frame with the same cameras in another frame.
 
-Everything is computed without autocast in float32 (in float64 if that is given) and returned so.
+Functions compute and return float32, or float64 if the input is float64, without autocast.
 """
 
 from dataclasses import dataclass
@@ -16,16 +16,16 @@ from openrayzer.geometry.rotations import pose_from, rotation_from_9d
 from openrayzer.types import Cameras
 
 SMALLEST_SCALE = 1e-3
-"""A scale is no smaller than this share of the ratio of the two spreads; least squares alone may ask for 0 or less."""
+"""Lower limit of the scale, as a share of the ratio of the spreads; without it, least squares may give 0 or less."""
 
 
 @dataclass(frozen=True)
 class Similarity:
-    """x -> scale * rotation x + translation, one per batch element.
+    """x -> scale * rotation x + translation, one for each batch element.
 
     Attributes:
-        rotation: proper, never a reflection.
-        translation: the shift, after rotation and scale.
+        rotation: proper rotation, without reflection.
+        translation: translation after rotation and scale.
         scale: above 0.
     """
 
@@ -34,7 +34,7 @@ class Similarity:
     scale: Float[Tensor, " b"]
 
     def poses(self, c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b v 4 4"]:
-        """Where poses come to stand: axes are turned, centres turned, scaled and shifted."""
+        """Transformed poses: the rotation applies to their axes, the whole similarity to their centres."""
         with no_autocast(c2w):
             c2w = full_precision(c2w)
             rotation, centre = self.rotation[:, None], c2w[..., :3, 3]
@@ -42,37 +42,40 @@ class Similarity:
             return pose_from(product(rotation, c2w[..., :3, :3]), moved)
 
     def cameras(self, cameras: Cameras) -> Cameras:
-        """Where cameras come to stand; their intrinsics stay."""
+        """Cameras with transformed poses and the same intrinsics."""
         return Cameras(self.poses(cameras.c2w), cameras.intrinsics)
 
 
 def similarity_between(moving: Float[Tensor, "b v 4 4"], fixed: Float[Tensor, "b v 4 4"]) -> Similarity:
-    """The similarity that lays the poses ``moving`` onto ``fixed``, view by view.
+    """The similarity that maps the poses ``moving`` to ``fixed``, view by view, as well as possible.
 
-    The rotation is the chordal mean of the views' relative rotations, so it is well posed for any number of views, also
-    where the centres lie on a line, which leaves the usual fit to centres alone free to turn about that line. Given the
-    rotation, scale and shift are the least squares fit of the centres.
+    The rotation is the chordal mean of the relative rotations of the views. It is unique even with one view or with
+    centres on a line, where a fit to the centres alone could rotate about the line. Scale and translation are the least
+    squares fit of the centres for this rotation.
 
-    Where one of the two sets of centres has no extent, as with one view, the scale is 1 and the centres' means meet.
-    Where the centres contradict the rotation, so that the best scale is 0 or less, it is a thousandth of the ratio of
-    their spreads. Where the relative rotations cancel, the rotation is one of the equally good ones.
+    Special cases:
+
+    - If one set of centres has no extent, as with one view, the scale is 1 and the means of the centres coincide.
+    - If the centres contradict the rotation, the best scale is 0 or below; then it is ``SMALLEST_SCALE`` times the
+      ratio of the spreads.
+    - If the relative rotations cancel, several rotations are equally good, and the result has one of them.
 
     Args:
         moving: camera to world, at least one view.
         fixed: the same views in the other frame.
 
-    Source: Hartley et al., Rotation Averaging, 2013 (the chordal L2 mean); Umeyama, Least-squares
-    estimation of transformation parameters between two point patterns, 1991, equations 41 and 42 for a given rotation.
+    Source: Hartley et al. 2013, "Rotation Averaging" (the chordal L2 mean); Umeyama 1991, "Least-squares estimation of
+    transformation parameters between two point patterns", equations 41 and 42, for a given rotation.
     """
     with no_autocast(fixed):
         moving, fixed = full_precision(moving), full_precision(fixed)
         relative = product(fixed[..., :3, :3], moving[..., :3, :3].mT)
         total = rearrange(relative.sum(dim=1), "b row column -> b (row column)")
         rotation = rotation_from_9d(total, normalise_rows=False)
-        turned = transform(rotation[:, None], moving[..., :3, 3])
-        scale = _scale(turned, fixed[..., :3, 3])
-        shift = fixed[..., :3, 3].mean(dim=1) - scale[:, None] * turned.mean(dim=1)
-        return Similarity(rotation, shift, scale)
+        rotated = transform(rotation[:, None], moving[..., :3, 3])
+        scale = _scale(rotated, fixed[..., :3, 3])
+        translation = fixed[..., :3, 3].mean(dim=1) - scale[:, None] * rotated.mean(dim=1)
+        return Similarity(rotation, translation, scale)
 
 
 def _scale(moving: Float[Tensor, "b v 3"], fixed: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:
@@ -86,7 +89,7 @@ def _scale(moving: Float[Tensor, "b v 3"], fixed: Float[Tensor, "b v 3"]) -> Flo
 
 
 def _spread(centres: Float[Tensor, "b v 3"]) -> tuple[Float[Tensor, "b v 3"], Float[Tensor, " b"]]:
-    """Offsets from the mean and their common length; exactly 0 where the centres differ by rounding only."""
+    """Offsets from the mean, and the root of their summed squares; exactly 0 if the centres differ only by rounding."""
     offset = centres - centres.mean(dim=1, keepdim=True)
     extent, reach = (reduce(values.abs(), "b v xyz -> b", "max") for values in (offset, centres))
     length = reduce(offset.square(), "b v xyz -> b", "sum").sqrt()
