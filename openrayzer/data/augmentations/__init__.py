@@ -1,4 +1,4 @@
-"""Changes of training clips that keep images and cameras consistent."""
+"""Augmentations: random changes of training clips that keep images and cameras consistent."""
 
 from openrayzer.data.augmentations import colour_jitter as colour_jitter
 from openrayzer.data.augmentations import copy_paste as copy_paste

@@ -1,4 +1,4 @@
-"""Augmentation: other light, the same for the whole clip."""
+"""Augmentation ``colour_jitter``: brightness, contrast, saturation and hue of a whole clip."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from einops import rearrange
 
-from openrayzer.data.augmentations.chances import check_probability
-from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Clip, InputError
+from openrayzer.data.augmentations.random_changes import RandomChange
+from openrayzer.interfaces import AUGMENTATIONS, Clip, InputError
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -16,20 +16,23 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
 @AUGMENTATIONS.register("colour_jitter")
-class ColourJitter(Augmentation):
-    """Brightness, contrast, saturation and hue changed by random amounts, in random order, constant over the clip.
+class ColourJitter(RandomChange):
+    """Brightness, contrast, saturation and hue changed by random amounts and in random order, the same for all views.
 
-    Contexts and targets change alike: a colour stays one colour in all views. The parameters mean what they mean in
-    torchvision; contrast is about the mean grey of the clip instead of each image.
+    Equal colours in different views stay equal. The parameters are those of torchvision's ColorJitter, but contrast is
+    relative to the mean grey of the clip instead of each image.
 
     Args:
-        brightness: factor from 1 - brightness to 1 + brightness, from 0 on.
-        contrast: the same.
-        saturation: the same.
-        hue: turn of the colour circle from -hue to hue; up to 0.5.
-        probability: of any change, one decision for each clip.
+        brightness: the factor is drawn from max(0, 1 - brightness) to 1 + brightness.
+        contrast: like ``brightness``.
+        saturation: like ``brightness``.
+        hue: the hue is shifted by -hue to hue, as a share of the colour circle; at most 0.5.
+        probability: probability that a clip is changed.
 
-    Source: torchvision's ColorJitter; the default amounts are XFactor's.
+    Raises:
+        InputError: an argument is out of range.
+
+    Source: torchvision's ColorJitter; the defaults are those of XFactor.
     """
 
     def __init__(
@@ -41,19 +44,16 @@ class ColourJitter(Augmentation):
         hue: float = 0.05,
         probability: float = 0.9,
     ) -> None:
-        check_probability("probability", probability)
+        super().__init__(probability)
         if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
             raise InputError("brightness, contrast and saturation must be 0 or more, hue from 0 to 0.5")
         self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.probability = probability
 
-    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        if generator.random() >= self.probability:
-            return clip
+    def change(self, clip: Clip, generator: np.random.Generator) -> Clip:
         factors = [_factor(amount, generator) for amount in (self.brightness, self.contrast, self.saturation)]
         turn = float(generator.uniform(-self.hue, self.hue))
         for number in generator.permutation(4).tolist():
-            clip = clip.with_images(_change(number, clip.images, factors, turn))
+            clip = clip.with_images(_colour_change(number, clip.images, factors, turn))
         return clip
 
 
@@ -61,8 +61,8 @@ def _factor(amount: float, generator: np.random.Generator) -> float:
     return float(generator.uniform(max(0, 1 - amount), 1 + amount))
 
 
-def _change(number: int, images: np.ndarray, factors: list[float], turn: float) -> Change:
-    """Change ``number`` as a function of one colour, whichever image it is in."""
+def _colour_change(number: int, images: np.ndarray, factors: list[float], turn: float) -> Change:
+    """Change ``number`` as a function of single colours, independent of the image."""
     if number == 0:
         return partial(_blend, factor=factors[0], other=lambda images: np.zeros(1, np.float32))
     if number == 1:
@@ -74,7 +74,7 @@ def _change(number: int, images: np.ndarray, factors: list[float], turn: float) 
 
 
 def _blend(images: np.ndarray, *, factor: float, other: Change) -> np.ndarray:
-    """Away from or towards the other image; a factor of 1 changes nothing."""
+    """Interpolate between ``other(images)`` (factor 0) and ``images`` (factor 1), or extrapolate."""
     if factor == 1:
         return images
     start = other(images)

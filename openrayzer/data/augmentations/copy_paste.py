@@ -1,4 +1,4 @@
-"""Augmentation: transients, things that are in some views and not in the scene."""
+"""Augmentation ``copy_paste``: transient objects, which appear in some views and are not part of the scene."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,28 +6,30 @@ from typing import Literal
 
 import numpy as np
 
-from openrayzer.data.augmentations.chances import check_probability, check_range
 from openrayzer.data.augmentations.cut_outs import CutOuts, scaled
-from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Clip, InputError
+from openrayzer.data.augmentations.random_changes import RandomChange, check_probability, check_range
+from openrayzer.interfaces import AUGMENTATIONS, Clip, InputError
 
 
 @AUGMENTATIONS.register("copy_paste")
-class CopyPaste(Augmentation):
-    """Cut-outs pasted into what the model sees; targets are compared with the clean images.
+class CopyPaste(RandomChange):
+    """Cut-outs pasted into the images that the model sees; the loss compares targets with the clean images.
 
-    A model learns to leave out what does not belong to the scene. Each object is somewhere else in every view.
+    The model learns to ignore objects that do not belong to the scene. An object has another position in every view.
 
     Args:
-        probability: of any object, one decision for each clip.
-        num_objects: smallest and largest number of objects in a view, one draw for each clip.
-        size: smallest and largest side of an object, relative to the image's shorter one.
-        views: "all": the camera estimator sees objects in targets, too; "context": only context views have some.
-        same_object: probability that one thing moves through all views, instead of another thing in each.
-        folder: JPEG and PNG files to cut from; transparency says where the object is, opaque images give random
-            shapes. None makes coloured shapes without files.
+        probability: probability that a clip gets objects.
+        num_objects: smallest and largest number of objects per view, drawn once for each clip.
+        size: smallest and largest side of an object, relative to the shorter side of the image.
+        views: "all" pastes into all views, so the camera estimator sees objects in targets; "context" pastes only into
+            context views.
+        same_object: probability that all views show the same object; otherwise each view shows another one.
+        folder: folder of JPEG and PNG files to cut from. Transparency gives the shape of an object; opaque images get
+            random shapes. None draws coloured shapes without files.
 
     Raises:
-        InputError: the folder has no images, or, later, one of them cannot be read.
+        InputError: an argument is out of range, or the folder has no images. ``apply`` raises it if a file cannot be
+            read.
 
     Source: WildRayZer, which pastes objects of COCO with these defaults.
     """
@@ -42,18 +44,15 @@ class CopyPaste(Augmentation):
         same_object: float = 0.5,
         folder: Path | str | None = None,
     ) -> None:
-        check_probability("probability", probability)
+        super().__init__(probability)
         check_probability("same_object", same_object)
         check_range("size", size)
         if not 1 <= num_objects[0] <= num_objects[1]:
             raise InputError(f"num_objects must be (smallest, largest), 1 or more, got {num_objects}")
-        self.probability, self.num_objects, self.size = probability, num_objects, size
-        self.views, self.same_object = views, same_object
+        self.num_objects, self.size, self.views, self.same_object = num_objects, size, views, same_object
         self.cut_outs = CutOuts(folder)
 
-    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        if generator.random() >= self.probability:
-            return clip
+    def change(self, clip: Clip, generator: np.random.Generator) -> Clip:
         images = clip.images.copy()
         views = range(len(images)) if self.views == "all" else sorted({*clip.context.tolist()})
         for _ in range(int(generator.integers(self.num_objects[0], self.num_objects[1] + 1))):
@@ -63,7 +62,7 @@ class CopyPaste(Augmentation):
         return replace(clip, images=images, clean=clip.images if clip.clean is None else clip.clean)
 
     def _paste(self, image: np.ndarray, cut_out: np.ndarray, generator: np.random.Generator) -> None:
-        """Put a cut-out (4, s, s) somewhere into an image (3, h, w), whole."""
+        """Paste a cut-out (4, s, s) at a random position where all of it lies inside the image (3, h, w)."""
         height, width = image.shape[1:]
         side = max(1, round(float(generator.uniform(*self.size)) * min(height, width)))
         colours, opacity = np.split(scaled(cut_out, side), [3])

@@ -1,4 +1,4 @@
-"""Things to paste into images: colours and opacity, (4, s, s) float32 in [0, 1]."""
+"""Cut-outs: objects to paste into images, RGB and opacity, (4, s, s) float32 in [0, 1]."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
 
 SIDE = 96
-"""Pixels of a side before a cut-out is scaled to where it goes."""
+"""Side of a cut-out in pixels before it is scaled."""
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_HARMONICS = 5  # of a random outline
+_HARMONICS = 5  # number of harmonics of a random outline
 
 
 class CutOuts:
-    """A source of cut-outs.
+    """A source of random cut-outs.
 
     Args:
-        folder: image files; None makes coloured shapes.
+        folder: folder of image files; None draws coloured shapes.
 
     Raises:
-        InputError: the folder has no images.
+        InputError: the folder has no image files.
     """
 
     def __init__(self, folder: Path | str | None) -> None:
@@ -34,17 +34,17 @@ class CutOuts:
                 raise InputError(f"folder {folder} has no files {', '.join(_SUFFIXES)}")
 
     def draw(self, generator: np.random.Generator) -> np.ndarray:
-        """A random one.
+        """A random cut-out of side ``SIDE``.
 
         Raises:
-            InputError: its file cannot be read.
+            InputError: the file of the cut-out cannot be read.
         """
         if not self.files:
             return np.concatenate([texture(generator), blob(generator)])
         file = self.files[int(generator.integers(len(self.files)))]
         try:
             data = read_plain_file(file, root=None)
-            image = decode_image(data)  # refuses what is no whole image of a sane size
+            image = decode_image(data)  # refuses damaged files and very large images
         except (FileError, ImageError) as error:
             raise InputError(f"{file} cannot be pasted: {error}") from error
         stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -55,14 +55,14 @@ class CutOuts:
 
 
 def scaled(cut_out: np.ndarray, side: int) -> np.ndarray:
-    """A cut-out at another size."""
+    """A cut-out (c, s, s) resized to ``side``."""
     method = cv2.INTER_AREA if side < cut_out.shape[1] else cv2.INTER_LINEAR
     pixels = cv2.resize(np.ascontiguousarray(cut_out.transpose(1, 2, 0)), (side, side), interpolation=method)
     return pixels.transpose(2, 0, 1)
 
 
 def blob(generator: np.random.Generator) -> np.ndarray:
-    """Opacity (1, SIDE, SIDE) of a random round shape with a smooth edge, around the middle."""
+    """Opacity (1, SIDE, SIDE) of a random round shape with a smooth edge, at the centre."""
     numbers = np.arange(1, _HARMONICS + 1)
     weights, phases = generator.normal(0, 0.25, _HARMONICS) / numbers, generator.uniform(0, 2 * np.pi, _HARMONICS)
     y, x = (np.mgrid[:SIDE, :SIDE] + 0.5) / SIDE * 2 - 1
@@ -72,7 +72,7 @@ def blob(generator: np.random.Generator) -> np.ndarray:
 
 
 def texture(generator: np.random.Generator) -> np.ndarray:
-    """Colours (3, SIDE, SIDE): one, with patches of others."""
+    """Colours (3, SIDE, SIDE): one main colour with patches of other colours."""
     coarse = 0.5 * generator.random(3) + 0.5 * generator.random((6, 6, 3))
     fine = cv2.resize(coarse.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     return np.clip(fine, 0, 1).transpose(2, 0, 1)
@@ -86,7 +86,7 @@ def _random_part(image: np.ndarray, generator: np.random.Generator) -> np.ndarra
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:
-    """Any (h, w, c) at (c, SIDE, SIDE), its proportions kept; what is added is transparent."""
+    """An image (h, w, c) scaled into (c, SIDE, SIDE) with its proportions; the margins are 0, so transparent."""
     height, width = pixels.shape[:2]
     scale = SIDE / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))

@@ -1,34 +1,31 @@
-"""Augmentation: a mirrored world."""
+"""Augmentation ``horizontal_flip``: clips mirrored left to right."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from openrayzer.data.augmentations.chances import check_probability
-from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Clip
+from openrayzer.data.augmentations.random_changes import RandomChange
+from openrayzer.interfaces import AUGMENTATIONS, Clip
 
 _MIRROR = np.diag(np.array([-1, 1, 1, 1], np.float32))
 
 
 @AUGMENTATIONS.register("horizontal_flip")
-class HorizontalFlip(Augmentation):
+class HorizontalFlip(RandomChange):
     """All views of a clip mirrored left to right, with the cameras of the mirrored world.
 
     A pose E becomes R E R with R = diag(-1, 1, 1, 1), and a principal point cx becomes 1 - cx.
 
     Args:
-        probability: of a flip, one decision for each clip.
+        probability: probability that a clip is mirrored.
 
-    Source: pixelSplat's augmentation, which leaves the principal point where it was.
+    Source: pixelSplat's augmentation, except that pixelSplat does not move the principal point.
     """
 
     def __init__(self, *, probability: float = 0.5) -> None:
-        check_probability("probability", probability)
-        self.probability = probability
+        super().__init__(probability)
 
-    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        if generator.random() >= self.probability:
-            return clip
+    def change(self, clip: Clip, generator: np.random.Generator) -> Clip:
         clip = clip.with_images(lambda images: np.ascontiguousarray(images[..., ::-1]))
         c2w = None if clip.c2w is None else _MIRROR @ clip.c2w @ _MIRROR
         intrinsics = clip.intrinsics

@@ -1,24 +1,28 @@
-"""Augmentation: a random part of the image instead of its centre."""
+"""Augmentation ``resize_crop``: a random crop instead of the centre of the image."""
 
 from typing import Literal
 
 import numpy as np
 
-from openrayzer.data.augmentations.chances import check_range
+from openrayzer.data.augmentations.random_changes import check_range
 from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Frames
 
 
 @AUGMENTATIONS.register("resize_crop")
 class ResizeCrop(Augmentation):
-    """A random part of each image, of the run's proportions, resized to the run's size; the intrinsics follow.
+    """A random crop of each image with the proportions of the run, resized to the size of the run; intrinsics follow.
 
-    The part is cut from the stored image, so nothing is resampled twice. It is a change of focal length and principal
-    point; for models that predict neither, or assume the centre, ``each`` should be "clip" and ``scale`` near 1.
+    The crop is cut from the stored image, so no image is resampled twice. It changes focal length and principal point.
+    For models that do not predict both, or that assume a centred principal point, use ``each`` "clip" and a ``scale``
+    near 1.
 
     Args:
-        scale: smallest and largest side of the part, relative to the largest part of these proportions; 1 leaves only
-            its place free.
-        each: "clip": the same part of all views of a clip, as one camera sees them; "view": another part of each.
+        scale: smallest and largest side of the crop, relative to the largest crop of these proportions; at 1 only the
+            position of the crop is random.
+        each: "clip" takes the same crop of all views of a clip; "view" takes another crop of each view.
+
+    Raises:
+        InputError: ``scale`` is not (smallest, largest), above 0 and up to 1.
     """
 
     def __init__(self, *, scale: tuple[float, float] = (0.7, 1.0), each: Literal["clip", "view"] = "clip") -> None:
@@ -46,7 +50,7 @@ class ResizeCrop(Augmentation):
     def _box(
         self, stored: tuple[int, ...], wanted: tuple[int, int], zoom: float, down: float, right: float
     ) -> tuple[int, int, int, int]:
-        """Top, left, height and width in whole pixels; the draws are from 0 to 1."""
+        """Top, left, height and width in whole pixels; ``zoom``, ``down`` and ``right`` are draws from 0 to 1."""
         side = self.scale[0] + zoom * (self.scale[1] - self.scale[0])
         full = min(stored[0] / wanted[0], stored[1] / wanted[1])
         height, width = (max(1, round(side * full * pixels)) for pixels in wanted)

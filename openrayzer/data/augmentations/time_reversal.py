@@ -1,32 +1,29 @@
-"""Augmentation: clips played backwards."""
+"""Augmentation ``time_reversal``: clips played backwards."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from openrayzer.data.augmentations.chances import check_probability
-from openrayzer.interfaces import AUGMENTATIONS, Augmentation, Clip
+from openrayzer.data.augmentations.random_changes import RandomChange
+from openrayzer.interfaces import AUGMENTATIONS, Clip
 
 
 @AUGMENTATIONS.register("time_reversal")
-class TimeReversal(Augmentation):
-    """The view axis reversed, for models that know the order of views.
+class TimeReversal(RandomChange):
+    """The view axis reversed, for models that use the order of views.
 
-    Images, frame numbers and cameras turn round together: a frame number still says which frame of the original
-    sequence is there, so the numbers fall. Roles stay at their places: if the first view was context, it still is,
-    and shows what was the last.
+    Images, frame numbers and cameras are reversed together, so frame numbers still name the frames of the original
+    sequence and fall along the view axis. Roles keep their positions: if the first view was context, the first view
+    of the reversed clip is context.
 
     Args:
-        probability: of a reversal, one decision for each clip.
+        probability: probability that a clip is reversed.
     """
 
     def __init__(self, *, probability: float = 0.5) -> None:
-        check_probability("probability", probability)
-        self.probability = probability
+        super().__init__(probability)
 
-    def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        if generator.random() >= self.probability:
-            return clip
+    def change(self, clip: Clip, generator: np.random.Generator) -> Clip:
         clip = clip.with_images(_reversed)
         c2w, intrinsics = (None if values is None else _reversed(values) for values in (clip.c2w, clip.intrinsics))
         return replace(clip, frames=_reversed(clip.frames), c2w=c2w, intrinsics=intrinsics)

@@ -69,9 +69,8 @@ def undistort(image: np.ndarray, lens: Lens, *, stored: tuple[int, int] | None =
     height, width = stored or image.shape[:2]
     stated_height, stated_width = lens.size if any(lens.size) else (height, width)
     if not _same_proportions((height, width), (stated_height, stated_width)):
-        raise LensError(
-            f"its image has {width} x {height} pixels, but its camera is calibrated for {stated_width} x {stated_height}"
-        )
+        calibrated = f"{stated_width} x {stated_height}"
+        raise LensError(f"its image has {width} x {height} pixels, but its camera is calibrated for {calibrated}")
     scale = np.array([stated_width, stated_height, stated_width, stated_height], np.float64)
     intrinsics = np.array(lens.intrinsics) / scale
     if not lens.distorts:

@@ -1,1 +1,1 @@
-"""Synthetic rooms: made from a seed, filmed on the CPU, stored as chunks by the dataset ``synthetic``."""
+"""Synthetic rooms: built from a seed, rendered on the CPU, and stored as chunks by the dataset ``synthetic``."""

@@ -1,4 +1,4 @@
-"""All textures of a synthetic room in one picture, with mip levels against aliasing."""
+"""Texture atlas of a synthetic room, with mip levels against aliasing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,12 @@ _SIZES = (SIZE >> np.arange(LEVELS)).astype(np.float32)
 
 @dataclass(frozen=True)
 class Atlas:
-    """All textures of a room at all mip levels in one picture, so that one look-up serves every pixel.
+    """All textures of a room at all mip levels in one picture, so that one call of ``cv2.remap`` serves every pixel.
 
     Attributes:
-        picture: texture i at level l is a square of ``SIZE >> l`` texels with a margin of one texel; its inside
-            starts at (``left[i]``, ``top[l]``).
+        picture: texture i at level l is a square of ``SIZE >> l`` texels with a margin of one texel.
+        left: first column of each texture, without the margin.
+        top: first row of each level, without the margin.
     """
 
     picture: UInt8[np.ndarray, "rows columns 3"]
@@ -33,13 +34,13 @@ class Atlas:
         u: Float[np.ndarray, "h w"],
         v: Float[np.ndarray, "h w"],
     ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """Where to look up texture coordinates in [0, 1], as ``cv2.remap`` counts (texel centres at whole numbers)."""
+        """Columns and rows in the picture for ``cv2.remap``; ``u`` and ``v`` lie in [0, 1]."""
         size = _SIZES.take(level)
         return u * size + (self.left - 0.5).take(texture), v * size + (self.top - 0.5).take(level)
 
 
 def build_atlas(textures: Sequence[Texture], tiled: Sequence[bool]) -> Atlas:
-    """An atlas of textures with values in [0, 1] (others are clipped); ``tiled`` ones wrap around at the margin."""
+    """Build an atlas of textures; values are clipped to [0, 1]. The margin of ``tiled`` textures wraps around."""
     pitch = SIZE + 2
     tops = 1 + np.concatenate([[0], np.cumsum(_SIZES + 2)[:-1]]).astype(np.float32)
     picture = np.zeros((int(tops[-1] + _SIZES[-1] + 1), pitch * len(textures), 3), np.uint8)

@@ -1,17 +1,17 @@
-"""Camera paths through a room, as a hand would carry the camera: smooth, a little shaky, clear of furniture."""
+"""Paths of a hand-held camera through a room: smooth, slightly shaky, away from furniture."""
 
 import numpy as np
 from jaxtyping import Float
 
 _CLEARANCE = 0.4
-"""Metres kept between the camera and furniture or walls."""
+"""Smallest distance in metres between the camera and furniture or walls."""
 _VIEW = 2.0
-"""Metres from the camera to the wall or tall piece of furniture in the middle of a picture, at least."""
+"""Smallest distance in metres from the camera to a wall or tall furniture in the middle of a picture."""
 _TRIES = 500
 
 
 class NoPathError(RuntimeError):
-    """A room in which no camera path was found."""
+    """No camera path was found in a room."""
 
 
 def camera_path(
@@ -22,16 +22,20 @@ def camera_path(
     num_frames: int,
     motion: float,
 ) -> Float[np.ndarray, "f 4 4"]:
-    """Camera to world of each frame, OpenCV axes, world z up.
+    """Camera to world of each frame, OpenCV axes, world z up, metres.
 
-    At ``motion`` 1 the camera walks 2.5 to 8 cm and turns 1 to 3.2 degrees a frame; both grow in proportion. A path
-    that does not fit into the room is drawn again, and shortened if that goes on.
+    At ``motion`` 1 the camera moves 2.5 to 8 cm and turns 1 to 3.2 degrees per frame; both are proportional to
+    ``motion``. If a path does not fit into the room, another path is drawn; after every 20 attempts paths get shorter.
 
     Args:
-        obstacles: boxes (lowest corner, highest corner) to keep away from.
+        generator: source of all randomness.
+        room_size: extents along x, y and z in metres.
+        obstacles: boxes (lowest corner, highest corner) that the camera avoids.
+        num_frames: number of frames.
+        motion: speed of the camera.
 
     Raises:
-        NoPathError: the room is too full.
+        NoPathError: the room has no space for a path.
     """
     scale = motion
     for attempt in range(_TRIES):
@@ -58,7 +62,7 @@ def _walk(
     time = np.arange(num_frames) - (num_frames - 1) / 2
     turn = np.deg2rad(generator.uniform(1.0, 3.2)) * generator.choice([-1, 1]) * scale
     yaw = generator.uniform(0, 2 * np.pi) + turn * time + _wobble(generator, time, 0.06 * scale)
-    # 0 walks forwards, +-90 degrees sideways; an arc around what is seen walks against the turn.
+    # 0 degrees moves forwards, +-90 degrees sideways. Moving against the turn gives an arc around the scene.
     sideways = -np.sign(turn) if generator.uniform() < 0.65 else np.sign(turn)
     heading = yaw + sideways * np.deg2rad(generator.choice([90, 75, 45, 15, 165]) + generator.uniform(-15, 15))
     speed = generator.uniform(0.025, 0.08) * scale * (1 + _wobble(generator, time, 0.25))
@@ -87,7 +91,7 @@ def _is_free(positions: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray
 
 
 def _looks_inside(positions: np.ndarray, yaw: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray) -> bool:
-    """Whether walls and tall furniture stay away from the middle of every picture: far enough to show a room."""
+    """Whether the middle of every picture is far enough from walls and tall furniture to show the room."""
     tall = obstacles[(obstacles[:, 1, 2] > 1.5) & (obstacles[:, 0, 2] < 1.0), :, :2]
     for distance, sideways in ((0.6, -0.4), (0.6, 0.4), (1.3, 0.0), (_VIEW, 0.0)):
         angle = yaw + sideways
@@ -100,7 +104,7 @@ def _looks_inside(positions: np.ndarray, yaw: np.ndarray, room_size: np.ndarray,
 
 
 def _rotations(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> Float[np.ndarray, "f 3 3"]:
-    """Camera to world: ``yaw`` about the upward axis from x, ``pitch`` downwards, ``roll`` about the view axis."""
+    """Camera-to-world rotations: ``yaw`` about the z axis from x, ``pitch`` downwards, ``roll`` about the view axis."""
     flat = np.cos(pitch)
     forward = np.stack([flat * np.cos(yaw), flat * np.sin(yaw), -np.sin(pitch)], axis=-1)
     right = np.stack([np.sin(yaw), -np.cos(yaw), np.zeros_like(yaw)], axis=-1)

@@ -1,6 +1,6 @@
-"""Furniture of synthetic rooms: each piece is a few boxes, cylinders and balls in a local frame on the floor.
+"""Furniture of synthetic rooms: each piece is a few boxes, cylinders and spheres in a local frame on the floor.
 
-Local axes: x right, y to the back, z up; a piece stands with its back at y = 0 and its middle at x = 0.
+Local axes: x right, y to the back, z up. The back of a piece is at y = 0 and its middle at x = 0.
 """
 
 from collections.abc import Callable
@@ -14,13 +14,13 @@ from openrayzer.data.synthetic_rooms.textures import TEXTURES, TILED, Texture, h
 
 @dataclass
 class Materials:
-    """Textures of one room, made when first asked for.
+    """Textures of one room, each made on first use.
 
     Attributes:
-        generator: gives colours and patterns.
-        hue: main hue of the room in turns; furniture stays near it or opposite to it.
-        textures: all textures so far.
-        tiled: whether each of them repeats.
+        generator: source of random colours and patterns.
+        hue: main hue of the room, 0 to 1; furniture has a hue near it or opposite to it.
+        textures: all textures made so far.
+        tiled: whether each texture repeats.
     """
 
     generator: np.random.Generator
@@ -30,7 +30,7 @@ class Materials:
     _known: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def look(self, recipe: str, variant: int = 0, *, tile: float | int = 0.0, glow: float = 0.0) -> Look:
-        """The texture of a recipe; each ``variant`` has colours of its own."""
+        """The texture of a recipe; each ``variant`` has different colours."""
         if (recipe, variant) not in self._known:
             self._known[recipe, variant] = len(self.textures)
             self.textures.append(TEXTURES[recipe](self.generator, self._colour(recipe)))
@@ -38,7 +38,7 @@ class Materials:
         return Look(self._known[recipe, variant], tile, glow)
 
     def any_of(self, *recipes: str, variant: int = 0, tile: float | int = 0.0) -> Look:
-        """The texture of one of several recipes."""
+        """The texture of a random recipe among ``recipes``."""
         return self.look(str(self.generator.choice(recipes)), variant, tile=tile)
 
     def _colour(self, recipe: str) -> np.ndarray:
@@ -61,14 +61,14 @@ class Materials:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of furniture that can be set against a wall.
+    """A kind of furniture that stands against a wall.
 
     Attributes:
-        build: puts it into a room at a frame, given its width.
+        build: adds a piece of a given width to a room at a frame.
         width: smallest and largest width in metres.
-        depth: how far it reaches into the room.
+        depth: extent into the room in metres.
         tall: whether it would cover a picture or window.
-        single: whether a room has at most one.
+        single: whether a room has at most one such piece.
     """
 
     build: Callable[[Collector, Materials, Frame, float], None]
@@ -103,7 +103,7 @@ def shelf(room: Collector, materials: Materials, frame: Frame, width: float) -> 
 
 
 def cupboard(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
-    """A sideboard with things on it."""
+    """A sideboard with ornaments on it."""
     height, depth = room.generator.uniform(0.7, 1.05), 0.45
     front = materials.look("drawers", int(room.generator.integers(2)))
     room.box(
@@ -126,7 +126,7 @@ def wardrobe(room: Collector, materials: Materials, frame: Frame, width: float) 
 
 
 def sofa(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
-    """Seat, back, arms and cushions."""
+    """A sofa with seat, back, arms and cushions."""
     generator = room.generator
     cloth = materials.any_of("fabric", "carpet", "motifs", variant=2, tile=0.7)
     room.box(frame, (0, -0.45, 0.22), (width, 0.85, 0.36), cloth)
@@ -153,7 +153,7 @@ def desk(room: Collector, materials: Materials, frame: Frame, width: float) -> N
 
 
 def table(room: Collector, materials: Materials, frame: Frame, size: Extent, height: float) -> None:
-    """A rectangular table about the local origin."""
+    """A rectangular table centred at the local origin."""
     top = materials.any_of("wood", "marble", "wood", variant=3, tile=0.9)
     room.box(frame, (0, 0, height - 0.02), (*size, 0.04), top, skip=())
     for x in (-1, 1):
@@ -163,7 +163,7 @@ def table(room: Collector, materials: Materials, frame: Frame, size: Extent, hei
 
 
 def round_table(room: Collector, materials: Materials, frame: Frame, radius: float, height: float) -> None:
-    """A round table on one foot, about the local origin."""
+    """A round table on one foot, centred at the local origin."""
     wood = materials.look("wood", 3, tile=0.9)
     room.cylinder(frame, (0, 0, height - 0.02), radius, 0.04, wood)
     room.cylinder(frame, (0, 0, height / 2), 0.05, height - 0.04, wood)
@@ -171,7 +171,7 @@ def round_table(room: Collector, materials: Materials, frame: Frame, radius: flo
 
 
 def chair(room: Collector, materials: Materials, frame: Frame) -> None:
-    """A chair about the local origin; its back is at +y."""
+    """A chair centred at the local origin; its back is at +y."""
     wood = materials.look("wood", 1, tile=0.9)
     for x in (-0.19, 0.19):
         for y in (-0.19, 0.19):
@@ -205,7 +205,7 @@ def _leaves(room: Collector, materials: Materials, frame: Frame, base: Point, le
 
 
 def floor_lamp(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
-    """A shade that glows, on a pole."""
+    """A pole with a glowing lamp shade."""
     middle = Frame(tuple(frame.place((0, -0.25, 0))), frame.yaw)
     pole = materials.look("plain", 2, tile=0.8)
     room.cylinder(middle, (0, 0, 0.015), 0.15, 0.03, pole, shadow=False)
@@ -214,7 +214,7 @@ def floor_lamp(room: Collector, materials: Materials, frame: Frame, width: float
 
 
 def ornament(room: Collector, materials: Materials, frame: Frame) -> None:
-    """One small thing that stands on furniture, at the local origin: vase, ball, box, books, plant or lamp."""
+    """A small object at the local origin: vase, ball, box, books, plant or lamp."""
     generator = room.generator
     kind = int(generator.integers(6))
     if kind == 0:

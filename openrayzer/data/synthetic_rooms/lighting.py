@@ -1,7 +1,7 @@
-"""Light in a synthetic room, worked out once per room: soft shadows, Lambert's law, corners that get less sky.
+"""Light in a synthetic room, computed once per room: soft shadows, Lambert's law and ambient occlusion.
 
-The result is a small picture per surface (a light map), which the renderer multiplies with the texture. Nothing
-depends on where the camera stands, so a point has the same colour in every view.
+The result is a light map, a small picture per surface that the renderer multiplies with the texture. Light does not
+depend on the camera, so a point has the same colour in every view.
 """
 
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, SPHERE, Collector
 TEXEL = 0.17
 """Metres between light samples."""
 _REACH = 0.9
-"""Metres beyond which an obstacle does not darken a point."""
+"""Largest distance in metres at which an obstacle darkens a point."""
 _DIRECTIONS = 24
 _GAMMA = 1 / 2.2
 
 
 @dataclass(frozen=True)
 class Light:
-    """A lamp or window: points that shine.
+    """A lamp or window as a set of point lights.
 
     Attributes:
-        points: where, in the world.
-        colour: linear light at 1 m, face on.
-        normal: direction in which a window shines; zeros for a lamp, which shines everywhere.
+        points: world positions in metres.
+        colour: linear light at a distance of 1 m on a surface that faces the light.
+        normal: direction in which a window shines; zeros for a lamp, which shines in all directions.
     """
 
     points: Float[np.ndarray, "s 3"]
@@ -37,12 +37,12 @@ class Light:
 
 @dataclass(frozen=True)
 class Lightmap:
-    """Light on every surface, in one picture.
+    """Light on all surfaces, in one picture.
 
     Attributes:
-        picture: factor on the texture's display values.
-        left, top: first sample of each surface, in texels.
-        width, height: samples of each surface along u and v.
+        picture: factor on the display values of the texture.
+        left, top: column and row of the first sample of each surface.
+        width, height: number of samples of each surface along u and v.
     """
 
     picture: Float[np.ndarray, "rows columns 3"]
@@ -54,7 +54,7 @@ class Lightmap:
     def coordinates(
         self, surface: Int[np.ndarray, "h w"], u: Float[np.ndarray, "h w"], v: Float[np.ndarray, "h w"]
     ) -> tuple[Float[np.ndarray, "h w"], Float[np.ndarray, "h w"]]:
-        """Where to look up, as ``cv2.remap`` counts (samples at whole numbers)."""
+        """Columns and rows in the picture for ``cv2.remap``, with samples at whole numbers."""
         columns = u * (self.width - 1).take(surface) + self.left.take(surface)
         rows = v * (self.height - 1).take(surface) + self.top.take(surface)
         return columns, rows
@@ -69,17 +69,19 @@ def bake(
     ambient: Float[np.ndarray, " 3"],
     exposure: float,
 ) -> Lightmap:
-    """The light map of a room.
+    """Compute the light map of a room.
 
     Args:
-        solids: what throws shadows.
-        room: lowest and highest corner.
-        ambient: linear light from everywhere.
-        exposure: mean display value of white walls and furniture in this light.
+        surfaces: the surfaces to light.
+        solids: boxes and balls that cast shadows.
+        lights: lamps and windows.
+        room: lowest and highest corner in metres.
+        ambient: linear light from all directions.
+        exposure: mean display value of white surfaces in this light.
     """
     maps = _layout(surfaces)
     owner, row, column = _samples(maps)
-    # Samples keep off the edges, where they would lie inside a neighbouring solid.
+    # Samples keep a distance from the edges, where they could lie inside a neighbouring solid.
     u, v = (
         np.clip(place / np.maximum(count - 1, 1), 0.02, 0.98)
         for place, count in ((column, maps.width[owner]), (row, maps.height[owner]))
@@ -90,7 +92,7 @@ def bake(
     total = ambient * _openness(points, normals, local, solids, room)[:, None]
     for light in lights:
         total += _direct(points, normals, local, solids, light)[:, None] * light.colour
-    # Display values are linear light to the power 1 / 2.2, so the factor may be applied to display values too.
+    # Display values are linear light to the power 1 / 2.2, so the factor to the same power applies to display values.
     factor = total**_GAMMA
     factor = np.minimum(factor * (exposure / factor.mean()), 1.6)
     glow = surfaces.glow[owner, None]
@@ -114,7 +116,7 @@ def _layout(surfaces: Surfaces) -> Lightmap:
 
 
 def _samples(maps: Lightmap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Surface, row and column (in that surface's own map) of every sample."""
+    """Surface number, and row and column in the map of this surface, of every sample."""
     width, counts = maps.width.astype(int), (maps.width * maps.height).astype(int)
     owner = np.repeat(np.arange(len(counts)), counts)
     place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -140,7 +142,7 @@ def _local(points: np.ndarray, solids: Collector) -> _Local:
 def _direct(
     points: np.ndarray, normals: np.ndarray, local: _Local, solids: Collector, light: Light
 ) -> Float[np.ndarray, " n"]:
-    """Light from one lamp or window without its colour, with shadows."""
+    """Light of unit colour from one lamp or window, with shadows."""
     total = np.zeros(len(points), np.float32)
     for source in light.points.astype(np.float32):
         towards = source - points
@@ -151,21 +153,23 @@ def _direct(
             facing = facing * np.maximum(-(towards @ light.normal.astype(np.float32)) / distance, 0)
         lit = facing > 0
         lit &= ~_blocked(points, source, lit, local, solids)
-        total += lit * facing / (square + 0.3)  # a lamp has some size: no pole at its centre
+        total += lit * facing / (square + 0.3)  # a lamp has some size; this prevents a pole at its centre
     return total / len(light.points)
 
 
 def _blocked(
     points: np.ndarray, source: np.ndarray, lit: np.ndarray, local: _Local, solids: Collector
 ) -> Bool[np.ndarray, " n"]:
-    """Whether a solid lies between each point and ``source``; only of interest where ``lit``."""
+    """Whether a solid lies between each point and ``source``; computed only where ``lit`` is True."""
     blocked = np.zeros(len(points), bool)
     for (centre, rotation, half), start in zip(solids.boxes, local.points, strict=True):
         end = ((source - centre) @ rotation.T / half).astype(np.float32)
         if np.abs(end).max() < 1:
-            continue  # a lamp's own shade
+            continue  # the shade of the lamp itself
         candidates = lit & ~blocked
-        for axis in np.flatnonzero(np.abs(end) >= 1):  # both ends beyond one face of the cube: a miss, as most are
+        for axis in np.flatnonzero(
+            np.abs(end) >= 1
+        ):  # both ends beyond one face of the cube: no hit, the most frequent case
             candidates &= start[axis] * np.sign(end[axis]) < 1
         rest = np.flatnonzero(candidates)
         begin = start[:, rest]
@@ -181,7 +185,7 @@ def _blocked(
 
 
 def _span(start: np.ndarray, towards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ray parameters at which rays enter and leave the cube [-1, 1]; entering comes later where they miss."""
+    """Ray parameters where rays enter and leave the cube [-1, 1]; for a miss the first is larger than the second."""
     safe = np.where(np.abs(towards) < 1e-6, np.float32(1e-6), towards)
     middle, spread = -start / safe, 1 / np.abs(safe)
     near, far = middle - spread, middle + spread
@@ -191,12 +195,12 @@ def _span(start: np.ndarray, towards: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _openness(
     points: np.ndarray, normals: np.ndarray, local: _Local, solids: Collector, room: np.ndarray
 ) -> Float[np.ndarray, " n"]:
-    """Share of the sky that a point sees, where obstacles count less the farther they are."""
+    """Share of the directions that are open at each point; distant obstacles count less."""
     directions = _sphere_directions()
     centre, half = room.mean(axis=0), np.diff(room, axis=0)[0] / 2
     inside = ((points - centre) / half).astype(np.float32).T
     towards = (directions / half).astype(np.float32).T
-    # what stands in a wall counts as closed in
+    # points inside a wall count as closed on all sides
     free = np.clip(_span(inside[:, None], towards[..., None])[1], 0, _REACH)  # (directions, points)
     for (_, rotation, extent), start in zip(solids.boxes, local.points, strict=True):
         near = np.flatnonzero((np.abs(start) < (1 + _REACH / extent)[:, None]).all(axis=0))
@@ -209,7 +213,7 @@ def _openness(
 
 
 def _sphere_directions() -> Float[np.ndarray, "d 3"]:
-    """Directions spread evenly over the sphere (a Fibonacci spiral)."""
+    """Evenly spread directions on the sphere (a Fibonacci spiral)."""
     number = np.arange(_DIRECTIONS) + 0.5
     z, turn = 1 - 2 * number / _DIRECTIONS, number * np.pi * (1 + 5**0.5)
     ring = np.sqrt(1 - z * z)

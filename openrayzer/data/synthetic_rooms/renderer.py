@@ -1,8 +1,8 @@
-"""Ray-cast a synthetic room on the CPU: exact visibility, textured and lit, antialiased.
+"""Renderer of synthetic rooms on the CPU: ray casting with exact visibility, textures, light and antialiasing.
 
-Rays are written with z = 1 along the optical axis, so a ray parameter is a depth. Along an image, the inverse depth
-of a plane is an affine function of the pixel, so each surface costs a few array operations on the rectangle of
-pixels that it can cover; a buffer of inverse depths keeps the nearest.
+Ray directions have z = 1 along the optical axis, so a ray parameter is a depth. The inverse depth of a plane is an
+affine function of the pixel, so each surface costs a few array operations on the rectangle of pixels that it can
+cover. A buffer of inverse depths keeps the nearest surface.
 """
 
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, ELLIPSE, RECTANGL
 from openrayzer.data.synthetic_rooms.textures import SIZE
 
 NEAR = 0.02
-"""Metres in front of the camera before which nothing is drawn; paths keep much farther away."""
+"""Smallest depth in metres at which surfaces are drawn; camera paths keep a much larger distance."""
 _TINY = np.float32(1e-6)
-"""Smallest inverse depth that is inverted; prevents division by 0 for rays that meet a plane far away or behind."""
+"""Smallest inverse depth that is inverted; prevents division by 0 where a plane is far away or behind the camera."""
 _SLACK = 1.0005
-"""Rectangles are drawn this much larger, so that no ray slips between two faces that share an edge."""
+"""Factor by which rectangles are enlarged, so that no ray passes between two faces that share an edge."""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """What each ray meets first.
+    """The first hit of each ray.
 
     Attributes:
-        inverse_depth: one over the depth along the optical axis, per metre; 0 where nothing is met.
-        surface: number of the surface; -1 where nothing is met.
-        u, v: where on it.
+        inverse_depth: 1 / depth along the optical axis, in 1 / metres; 0 without a hit.
+        surface: number of the surface; -1 without a hit.
+        u, v: surface coordinates in [0, 1].
         slant: cosine between the ray and the surface's normal, for flat surfaces; 0.6 for curved ones.
     """
 
@@ -46,7 +46,7 @@ class Hits:
 class _Buffers:
     """The pixels of one picture while surfaces are drawn into it.
 
-    ``x`` and ``y`` are ray directions with z = 1; ``u`` and ``v`` lie in [-1, 1] here, and may exceed it by a little.
+    ``x`` and ``y`` are ray directions with z = 1. ``u`` and ``v`` lie in about [-1, 1] here.
     """
 
     x: np.ndarray
@@ -74,6 +74,7 @@ def trace(
     """First hits of the rays through the pixel centres of a picture.
 
     Args:
+        surfaces: all surfaces of the room.
         c2w: camera to world, OpenCV axes.
         intrinsics: fx, fy, cx, cy divided by width, height, width, height.
         size: height and width in pixels.
@@ -111,10 +112,14 @@ def shade(
     *,
     pixel: float,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Colours of hits.
+    """RGB colours of hits.
 
     Args:
-        pixel: width of a pixel at depth 1 m, in metres; decides the mip level.
+        hits: the first hit of each ray.
+        surfaces: all surfaces of the room.
+        atlas: their textures.
+        lightmap: their light.
+        pixel: width of a pixel at depth 1 m in metres; it decides the mip level.
     """
     number = hits.surface
     repeats = surfaces.repeats.astype(np.float32)
@@ -145,7 +150,7 @@ def render(
     size: tuple[int, int],
     oversampling: int = 2,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """An antialiased RGB picture; each pixel is the mean of ``oversampling`` squared rays."""
+    """Render an antialiased RGB picture; each pixel is the mean of ``oversampling`` * ``oversampling`` rays."""
     height, width = size
     fine = (height * oversampling, width * oversampling)
     hits = trace(surfaces, c2w, intrinsics, size=fine)
@@ -154,7 +159,7 @@ def render(
 
 
 def _rectangles(centres: np.ndarray, axes: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n, 4) first row, row after the last, first column, column after the last that a surface can cover."""
+    """Pixels that each surface can cover, (n, 4): first row, last row + 1, first column, last column + 1."""
     signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8)
     corners = centres[:, None] + np.einsum("sc, nsx -> ncx", signs, axes) * _SLACK
     depth = corners[..., 2]

@@ -1,4 +1,4 @@
-"""Small furnished rooms, made from a seed: what the ``synthetic`` dataset films."""
+"""Small furnished rooms, built from a random generator."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,14 @@ from openrayzer.data.synthetic_rooms.textures import hsv
 
 @dataclass(frozen=True)
 class Room:
-    """A furnished room with its light, ready to be filmed.
+    """A furnished and lit room, ready to be rendered.
 
     Attributes:
         size: extents along x, y (floor) and z (up) in metres; one corner of the floor is the origin.
-        obstacles: boxes (lowest corner, highest corner) that a camera keeps away from.
+        surfaces: all surfaces of the room.
+        atlas: their textures.
+        lightmap: their light.
+        obstacles: boxes (lowest corner, highest corner) that a camera avoids.
     """
 
     size: Float[np.ndarray, " 3"]
@@ -31,17 +34,17 @@ class Room:
     def view(
         self, c2w: Float[np.ndarray, "4 4"], intrinsics: Float[np.ndarray, " 4"], *, size: tuple[int, int]
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """An antialiased RGB picture of ``size`` (height, width)."""
+        """Render an antialiased RGB picture of ``size`` (height, width) in pixels."""
         return render(self.surfaces, self.atlas, self.lightmap, c2w, intrinsics, size=size)
 
 
 def make_room(generator: np.random.Generator) -> Room:
-    """A room; all choices come from ``generator``."""
+    """Build a room; ``generator`` is the source of all randomness."""
     return _Furnisher(generator).finish()
 
 
 class _Furnisher:
-    """Holds what the steps of furnishing share."""
+    """State shared by the steps of furnishing a room."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self.generator = generator
@@ -53,7 +56,7 @@ class _Furnisher:
         self.pictures = 0
         self.pieces = list(PIECES)
         width, depth, _ = self.size
-        self.walls = (  # frame with its front into the room, and length of the wall
+        self.walls = (  # frame whose front faces the room, and length of the wall
             (Frame((width / 2, depth, 0), 0.0), width),
             (Frame((width / 2, 0, 0), np.pi), width),
             (Frame((width, depth / 2, 0), -np.pi / 2), depth),
@@ -61,7 +64,7 @@ class _Furnisher:
         )
 
     def finish(self) -> Room:
-        """The room after all steps."""
+        """Furnish and light the room."""
         self._shell()
         windows = self.generator.permutation(4)[: int(self.generator.integers(1, 3))]
         doors = self.generator.integers(4)

@@ -1,4 +1,4 @@
-"""Film synthetic rooms and store them as chunks, with as many processes as there are cores."""
+"""Films of synthetic rooms, rendered in parallel and stored as chunks."""
 
 import logging
 import multiprocessing
@@ -24,21 +24,21 @@ SCENES_PER_CHUNK = 16
 _FIELD_OF_VIEW = (50.0, 75.0)  # degrees, along the longer side of the image
 _ROOM_TRIES = 20
 _JPEG_QUALITY = 95
-_MICROSECONDS = 100_000  # between frames: 10 frames a second
+_MICROSECONDS = 100_000  # between frames: 10 frames per second
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class FilmSettings:
-    """What decides the contents of the chunks; equal settings give equal images.
+    """Settings that decide the contents of the chunks; equal settings give equal images.
 
     Attributes:
-        num_train, num_test: rooms of each split.
-        num_frames: length of each clip.
+        num_train, num_test: number of rooms of each split.
+        num_frames: number of frames per room.
         image_size: height and width in pixels.
         motion: speed of the camera; see ``camera_path``.
-        seed: of everything.
+        seed: seed of rooms and camera paths.
     """
 
     num_train: int
@@ -49,17 +49,18 @@ class FilmSettings:
     seed: int
 
     def rooms(self, split: str) -> range:
-        """Numbers of the rooms of a split; no room is in both."""
+        """Numbers of the rooms of a split; the splits share no room."""
         return range(self.num_train) if split == "train" else range(self.num_train, self.num_train + self.num_test)
 
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """A room and how it is filmed.
+    """A room and the cameras that film it.
 
     Attributes:
+        room: the room.
         c2w: camera to world of each frame, OpenCV axes.
-        intrinsics: normalised by image size, the same for all frames.
+        intrinsics: fx, fy, cx, cy divided by width, height, width, height; the same for all frames.
     """
 
     room: Room
@@ -68,7 +69,7 @@ class FilmPlan:
 
 
 def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
-    """Room ``number`` and its cameras; depends on the seed and the number only, not on how many rooms there are."""
+    """Room ``number`` and its cameras; they depend only on the settings of the film, not on the number of rooms."""
     generator = np.random.default_rng((settings.seed, number))
     height, width = settings.image_size
     focal = max(height, width) / 2 / np.tan(np.deg2rad(generator.uniform(*_FIELD_OF_VIEW)) / 2)
@@ -90,23 +91,23 @@ def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
 
 
 def film(settings: FilmSettings, number: int) -> ChunkScene:
-    """Room ``number`` as a scene ready to be stored."""
-    clip = plan_film(settings, number)
-    images = [_jpeg(clip.room.view(pose, clip.intrinsics, size=settings.image_size)) for pose in clip.c2w]
+    """Room ``number``, rendered, as a scene of a chunk."""
+    plan = plan_film(settings, number)
+    images = [_jpeg(plan.room.view(pose, plan.intrinsics, size=settings.image_size)) for pose in plan.c2w]
     count = settings.num_frames
     return ChunkScene(
         key=f"room_{number:05d}",
-        cameras=cameras_to_rows(clip.c2w, np.tile(clip.intrinsics, (count, 1))),
+        cameras=cameras_to_rows(plan.c2w, np.tile(plan.intrinsics, (count, 1))),
         images=images,
         timestamps=np.arange(count, dtype=np.int64) * _MICROSECONDS,
     )
 
 
 def write_rooms(folder: Path, settings: FilmSettings, *, processes: int) -> None:
-    """Write both splits under ``folder``; the files do not depend on ``processes``.
+    """Write both splits to ``folder``; the files do not depend on ``processes``.
 
     Raises:
-        OSError: the disk is full or cannot be written to.
+        OSError: the files cannot be written, e.g. because the disk is full.
     """
     numbers = [number for split in SPLITS for number in settings.rooms(split)]
     quiet = not sys.stderr.isatty()
@@ -125,10 +126,10 @@ def write_rooms(folder: Path, settings: FilmSettings, *, processes: int) -> None
 
 
 def _filmed(settings: FilmSettings, numbers: list[int], processes: int) -> Iterator[ChunkScene]:
-    """Scenes in the order of ``numbers``."""
+    """Yield the scenes in the order of ``numbers``."""
     left = list(numbers)
     processes = min(processes, len(numbers))
-    if processes > 1 and not multiprocessing.current_process().daemon:  # daemons may have no children
+    if processes > 1 and not multiprocessing.current_process().daemon:  # daemons cannot have child processes
         try:
             for scene in _filmed_by_pool(settings, numbers, processes):
                 left.pop(0)
@@ -139,7 +140,7 @@ def _filmed(settings: FilmSettings, numbers: list[int], processes: int) -> Itera
 
 
 def _filmed_by_pool(settings: FilmSettings, numbers: list[int], processes: int) -> Iterator[ChunkScene]:
-    # Fresh interpreters: forking a process that holds threads or a GPU can hang.
+    # Spawn fresh interpreters: forking a process with threads or a GPU can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_one_thread) as pool:
         try:
@@ -153,7 +154,7 @@ def _one_thread() -> None:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,4 +1,4 @@
-"""What a synthetic room is made of: flat, round and cylindrical surfaces, and the solids that throw shadows.
+"""Surfaces of a synthetic room: flat surfaces, spheres and cylinders, and the solids that cast shadows.
 
 World axes: x and y along the floor, z up, metres. Every surface is parametrised by (u, v) in [0, 1].
 """
@@ -23,7 +23,7 @@ class Look:
     Attributes:
         texture: number of the texture in the room's atlas.
         tile: side of one texture tile in metres; 0 stretches the texture over the surface once.
-        glow: light the surface gives off, as a factor on its texture; 0 for ordinary surfaces, which are lit.
+        glow: factor on the texture of a surface that emits light; 0 for surfaces that are lit.
     """
 
     texture: int
@@ -33,17 +33,17 @@ class Look:
 
 @dataclass(frozen=True)
 class Surfaces:
-    """All surfaces of a room, side by side.
+    """All surfaces of a room, one row per surface.
 
     Attributes:
         kind: RECTANGLE, ELLIPSE, SPHERE or CYLINDER (without its ends).
         centre: world position.
-        axes: three orthogonal half extents. Flat ones: right, down (as seen from outside) and a zero row. Spheres and
-            cylinders: two radii across, then the radius or half length along the polar axis.
-        normal: unit normal of flat surfaces, towards the outside; the polar axis of others.
+        axes: three orthogonal half extents. Flat surfaces: right, down (seen from outside) and a zero row. Spheres and
+            cylinders: two radii, then the radius or half length along the polar axis.
+        normal: outward unit normal of flat surfaces; polar axis of spheres and cylinders.
         texture: number of the texture in the atlas.
-        repeats: texture tiles along u and v.
-        offset: texture coordinates of u = v = 0, in tiles.
+        repeats: number of texture tiles along u and v.
+        offset: texture coordinates at u = v = 0, in tiles.
         glow: see ``Look``.
     """
 
@@ -62,7 +62,7 @@ class Surfaces:
     def points(
         self, surface: Int[np.ndarray, " m"], u: Float[np.ndarray, " m"], v: Float[np.ndarray, " m"]
     ) -> tuple[Float[np.ndarray, "m 3"], Float[np.ndarray, "m 3"]]:
-        """World positions and unit normals of points on surfaces, by the surfaces' numbers."""
+        """World positions and unit normals of points, given by surface number and surface coordinates."""
         kind, axes = self.kind[surface], self.axes[surface]
         across, a, b = 2 * np.pi * (u - 0.5), 2 * u - 1, 2 * v - 1
         polar = np.where(kind == SPHERE, np.pi * v, np.pi / 2)
@@ -78,11 +78,11 @@ class Surfaces:
 
 @dataclass(frozen=True)
 class Frame:
-    """A local frame on the floor: furniture is described with x right, y to the back, z up.
+    """A local frame on the floor, in which furniture is described: x right, y to the back, z up.
 
     Attributes:
         origin: world position of the local origin.
-        yaw: turn about the upward axis in radians.
+        yaw: rotation about the z axis in radians.
     """
 
     origin: Point = (0.0, 0.0, 0.0)
@@ -90,12 +90,12 @@ class Frame:
 
     @property
     def rotation(self) -> Float[np.ndarray, "3 3"]:
-        """World directions of the local axes, one a row."""
+        """World directions of the local axes, one per row."""
         cosine, sine = np.cos(self.yaw), np.sin(self.yaw)
         return np.array([[cosine, sine, 0], [-sine, cosine, 0], [0, 0, 1]])
 
     def place(self, point: Point) -> Float[np.ndarray, " 3"]:
-        """A local point in the world."""
+        """World position of a local point."""
         return np.asarray(self.origin) + np.asarray(point) @ self.rotation
 
 
@@ -108,12 +108,12 @@ _FACES = {  # normal, right and down of each face of a box, as axis number and s
 
 @dataclass
 class Collector:
-    """Gathers surfaces and shadow casters while a room is furnished.
+    """Collects surfaces and shadow casters while a room is furnished.
 
     Attributes:
-        generator: gives texture offsets.
-        boxes: (centre, rotation with unit axes in rows, half extents) of each box that throws a shadow.
-        balls: (centre, radius) of each ball that does.
+        generator: source of random texture offsets.
+        boxes: (centre, rotation with unit axes in rows, half extents) of each box that casts a shadow.
+        balls: (centre, radius) of each ball that casts a shadow.
     """
 
     generator: np.random.Generator
@@ -122,7 +122,7 @@ class Collector:
     _rows: list[tuple] = field(default_factory=list)
 
     def surfaces(self) -> Surfaces:
-        """Everything gathered so far."""
+        """All surfaces collected so far."""
         kinds, centres, axes, textures, repeats, offsets, glows = (
             np.array(column) for column in zip(*self._rows, strict=True)
         )
@@ -142,7 +142,7 @@ class Collector:
         shadow: bool = True,
         skip: tuple[str, ...] = ("bottom",),
     ) -> None:
-        """A box of full extents ``size``; ``inside`` shows its walls to a camera within."""
+        """Add a box with full extents ``size``; with ``inside``, its faces are visible from inside the box."""
         rotation, half = frame.rotation, np.asarray(size) / 2
         middle = frame.place(centre)
         for name, ((axis, sign), (right, right_sign), (down, down_sign)) in _FACES.items():
@@ -158,12 +158,12 @@ class Collector:
             self.boxes.append((middle, rotation, half))
 
     def picture(self, frame: Frame, centre: Point, size: Extent, look: Look) -> None:
-        """An upright rectangle that faces the local front (-y)."""
+        """Add an upright rectangle that faces the local front (-y)."""
         right, _, up = frame.rotation
         self.flat(RECTANGLE, frame.place(centre), right * size[0] / 2, -up * size[1] / 2, look)
 
     def lying(self, frame: Frame, centre: Point, size: Extent, look: Look, *, kind: int) -> None:
-        """A rectangle or ellipse that faces up, e.g. a rug."""
+        """Add a rectangle or ellipse that faces up, e.g. a rug."""
         right, back, _ = frame.rotation
         self.flat(kind, frame.place(centre), right * size[0] / 2, -back * size[1] / 2, look)
 
@@ -178,7 +178,7 @@ class Collector:
         top: Look | None = None,
         shadow: bool = True,
     ) -> None:
-        """An upright cylinder with both ends."""
+        """Add an upright cylinder with both ends."""
         right, back, up = frame.rotation
         middle, top = frame.place(centre), top or look
         self._add(CYLINDER, middle, np.stack([right * radius, back * radius, up * height / 2]), look,
@@ -190,7 +190,7 @@ class Collector:
             self.boxes.append((middle, frame.rotation, np.array([inner, inner, height / 2])))
 
     def sphere(self, frame: Frame, centre: Point, radius: float, look: Look, *, shadow: bool = True) -> None:
-        """A ball."""
+        """Add a sphere."""
         middle = frame.place(centre)
         self._add(SPHERE, middle, frame.rotation * radius, look, (2 * np.pi * radius, np.pi * radius))
         if shadow:
@@ -204,7 +204,7 @@ class Collector:
         down: Float[np.ndarray, " 3"],
         look: Look,
     ) -> None:
-        """A rectangle or ellipse by its half extents; it is seen only from where ``right`` x ``down`` points away."""
+        """Add a rectangle or ellipse with half extents ``right`` and ``down``; its front faces ``down`` x ``right``."""
         size = (2 * float(np.linalg.norm(right)), 2 * float(np.linalg.norm(down)))
         self._add(kind, centre, np.stack([right, down, np.zeros(3)]), look, size)
 

@@ -1,7 +1,7 @@
 """Materials of synthetic rooms: wood, bricks, fabric, posters.
 
 A texture is a square float32 RGB array in [0, 1] (display values, not linear light). Textures named in ``TILED``
-repeat without a seam; the others are meant to be stretched over one face.
+repeat without a seam; the others are stretched over one face.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _Y, _X = (grid.astype(np.float32) for grid in np.mgrid[0:SIZE, 0:SIZE])
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """RGB in [0, 1] of a hue in turns (any real number), saturation and value in [0, 1]."""
+    """RGB in [0, 1] of a hue (1 is a full circle; any real number), a saturation and a value in [0, 1]."""
     shades = np.abs((hue * 6 + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1
     return (value * (1 - saturation * (1 - np.clip(shades, 0, 1)))).astype(np.float32)
 
@@ -29,7 +29,9 @@ def noise(generator: np.random.Generator, cells: tuple[int, int] = (4, 4), octav
     """Tileable value noise with mean about 0 and range about [-1, 1].
 
     Args:
-        cells: lattice cells of the coarsest octave, down and across; each further octave has twice as many.
+        generator: source of all randomness.
+        cells: lattice cells of the coarsest octave along rows and columns; every octave doubles them.
+        octaves: number of octaves.
     """
     total = np.zeros(cells, np.float32)
     for octave in range(octaves):
@@ -40,7 +42,7 @@ def noise(generator: np.random.Generator, cells: tuple[int, int] = (4, 4), octav
 
 
 def _enlarge(field: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A tileable field resized smoothly to a multiple of its size, still tileable."""
+    """A tileable field resized smoothly to a multiple of its size; it stays tileable."""
     rows, columns = size[0] // field.shape[0], size[1] // field.shape[1]
     padded = cv2.copyMakeBorder(field, 2, 2, 2, 2, cv2.BORDER_WRAP)
     large = cv2.resize(padded, (padded.shape[1] * columns, padded.shape[0] * rows), interpolation=cv2.INTER_CUBIC)
@@ -57,7 +59,7 @@ def _mix(first: Texture | Colour, second: Texture | Colour, share: Field) -> Tex
 
 
 def _cells(rows: int, columns: int, *, stagger: float = 0.0) -> tuple[np.ndarray, np.ndarray, Field]:
-    """Row and column number of a grid of cells at each texel, and the distance in texels to the nearest cell edge."""
+    """Row and column of the grid cell at each texel, and the distance to the nearest cell edge in texels."""
     height, width = SIZE / rows, SIZE / columns
     y = np.arange(SIZE, dtype=np.float32)
     row = (y / height).astype(int)
@@ -68,7 +70,7 @@ def _cells(rows: int, columns: int, *, stagger: float = 0.0) -> tuple[np.ndarray
 
 
 def plaster(generator: np.random.Generator, colour: Colour) -> Texture:
-    """Painted wall: faint blotches and grain."""
+    """A painted wall with faint spots and grain."""
     grain = generator.normal(0, 0.025, (SIZE, SIZE)).astype(np.float32)
     return _paint(colour, 0.09 * noise(generator) + grain)
 
@@ -125,7 +127,7 @@ def wood(generator: np.random.Generator, colour: Colour) -> Texture:
 
 
 def planks(generator: np.random.Generator, colour: Colour) -> Texture:
-    """Floor boards: staggered, each of its own shade, with dark seams."""
+    """Staggered floor boards of different shades, with dark seams."""
     rows = 2 * int(generator.integers(4, 9))
     row, column, edge = _cells(rows, 2, stagger=0.5)
     shades = generator.normal(0, 0.17, (rows, 2)).astype(np.float32)
@@ -144,7 +146,7 @@ def fabric(generator: np.random.Generator, colour: Colour) -> Texture:
 
 
 def carpet(generator: np.random.Generator, colour: Colour) -> Texture:
-    """Speckled pile."""
+    """A speckled carpet."""
     return _paint(colour, 0.28 * noise(generator, (16, 16), 5) + 0.1 * noise(generator, (3, 3), 2))
 
 
@@ -155,7 +157,7 @@ def marble(generator: np.random.Generator, colour: Colour) -> Texture:
 
 
 def leaf(generator: np.random.Generator, colour: Colour) -> Texture:
-    """A leaf's face: a pale midrib and slanting side veins."""
+    """A leaf with a pale midrib and slanted side veins."""
     side = np.abs(_X - SIZE / 2)
     veins = ((_Y + side) % 40 < 5).astype(np.float32)
     rib = (side < 6).astype(np.float32)
@@ -180,7 +182,7 @@ def spines(generator: np.random.Generator, colour: Colour) -> Texture:
 
 
 def rug(generator: np.random.Generator, colour: Colour) -> Texture:
-    """A carpet with borders and a medallion."""
+    """A rug with borders and a medallion."""
     border = np.minimum.reduce([_X, _Y, SIZE - 1 - _X, SIZE - 1 - _Y])
     accents = [hsv(generator.uniform(), generator.uniform(0.3, 0.8), generator.uniform(0.25, 0.9)) for _ in range(3)]
     texture = _paint(colour, np.zeros_like(_X))
@@ -218,7 +220,7 @@ def window(generator: np.random.Generator, colour: Colour) -> Texture:
 
 
 def door(generator: np.random.Generator, colour: Colour) -> Texture:
-    """A leaf with sunk panels and a handle."""
+    """A door with sunk panels and a handle."""
     texture = wood(generator, colour)
     for top, bottom in ((20, 110), (130, 240)):
         for left, right in ((24, 118), (138, 232)):

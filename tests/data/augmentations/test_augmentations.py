@@ -1,4 +1,4 @@
-"""The built-in augmentations, one by one; what all of them promise is in tests/contracts/."""
+"""The built-in augmentations, one by one; tests/contracts/ tests the contract that all of them keep."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.transforms import functional as torchvision
 
-from openrayzer.data.augmentations.colour_jitter import ColourJitter, _change
+from openrayzer.data.augmentations.colour_jitter import ColourJitter, _colour_change
 from openrayzer.data.augmentations.copy_paste import CopyPaste
 from openrayzer.data.augmentations.cut_outs import CutOuts, blob
 from openrayzer.data.augmentations.horizontal_flip import HorizontalFlip
@@ -64,7 +64,7 @@ def test_reversal_turns_the_view_axis_and_leaves_roles_where_they_are(clip):
 
 
 def stored(*sizes: tuple[int, int]) -> Frames:
-    """Images whose red is the row and whose green is the column."""
+    """Images with the row in red and the column in green."""
     images = []
     for height, width in sizes:
         row, column = np.mgrid[:height, :width]
@@ -74,7 +74,7 @@ def stored(*sizes: tuple[int, int]) -> Frames:
 
 @pytest.mark.parametrize("wanted", [(16, 16), (16, 24), (32, 16)])
 def test_crop_keeps_the_camera_of_each_pixel(wanted):
-    """A pixel's ray is the same before and after; the part has the proportions of the run's images."""
+    """The ray of a pixel does not change; the crop has the proportions of the run."""
     frames = stored((60, 100), (60, 100))
     for seed in range(20):
         cut = ResizeCrop(scale=(0.4, 1.0)).cut(frames, wanted, random(seed))
@@ -103,20 +103,20 @@ def test_crop_covers_every_place_and_may_differ_between_views():
 @pytest.mark.parametrize(("number", "name"), [(0, "brightness"), (2, "saturation"), (3, "hue")])
 def test_jitter_means_what_torchvision_means(clip, number, name):
     amount = 0.07 if name == "hue" else 1.3
-    found = _change(number, clip.images, [amount] * 3, amount)(clip.images)
+    found = _colour_change(number, clip.images, [amount] * 3, amount)(clip.images)
     wanted = getattr(torchvision, f"adjust_{name}")(torch.from_numpy(clip.images), amount)
     np.testing.assert_allclose(found, wanted.numpy(), atol=2e-3)
 
 
 def test_contrast_is_torchvisions_about_the_mean_of_the_clip(clip):
-    found = _change(1, clip.images, [0.7] * 3, 0.0)(clip.images)
+    found = _colour_change(1, clip.images, [0.7] * 3, 0.0)(clip.images)
     strip = torch.from_numpy(np.concatenate([*clip.images], axis=2))  # all views side by side are one image
     wanted = torchvision.adjust_contrast(strip, 0.7).numpy()
     np.testing.assert_allclose(np.concatenate([*found], axis=2), wanted, atol=1e-5)
 
 
 def test_jitter_is_constant_in_time(clip):
-    """One colour in several views stays one colour."""
+    """Equal colours in several views stay equal."""
     images = clip.images.copy()
     images[1:, :, 4:9, 7:9] = images[0, :, 4:9, 7:9]
     for seed in range(10):

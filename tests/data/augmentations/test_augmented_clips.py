@@ -1,4 +1,4 @@
-"""Augmented batches: who loads a clip, and beside which others, changes nothing; held-out clips stay as they are."""
+"""Augmented batches do not depend on who loads a clip or on the other clips; held-out clips are not augmented."""
 
 from itertools import islice
 
@@ -40,7 +40,7 @@ def load(settings: DataSettings, count: int, *, size: int = 4, rank: int = 0, wo
 
 
 def stream(batches: list[Views]) -> list[dict[str, np.ndarray]]:
-    """Every clip's arrays."""
+    """The arrays of every clip."""
     clips = []
     for views in batches:
         clean = views.images if views.clean is None else views.clean

@@ -1,4 +1,4 @@
-"""Synthetic rooms: what is drawn is where the cameras say, and looks the same from everywhere."""
+"""Synthetic rooms: images agree with the cameras, and a point has the same colour in every view."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def cameras_of(clip: FilmPlan, frame: int) -> Cameras:
 
 
 def points_of(clip: FilmPlan, frame: int, hits: Hits) -> np.ndarray:
-    """World points (h, w, 3) that a view sees, by the rays of the geometry package."""
+    """World points (h, w, 3) that a view sees, computed with the rays of the geometry package."""
     height, width = hits.surface.shape
     rays = ray_directions(cameras_of(clip, frame), (height, width))[0, 0].permute(1, 2, 0).numpy()
     along = rays @ clip.c2w[frame, :3, 2]
@@ -40,7 +40,7 @@ def points_of(clip: FilmPlan, frame: int, hits: Hits) -> np.ndarray:
 
 
 def land(clip: FilmPlan, points: np.ndarray, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fractions of the image (n, 2) where a view sees points (n, 3), their depths, and whether they are inside."""
+    """Image positions (n, 2) in [0, 1] of points (n, 3), their depths, and whether they lie inside the image."""
     at = project(torch.from_numpy(points[None, None]).float(), cameras_of(clip, frame))[0, 0].numpy()
     depth = (points - clip.c2w[frame, :3, 3]) @ clip.c2w[frame, :3, 2]
     return at, depth, (depth > 0) & (at > 0.01).all(axis=-1) & (at < 0.99).all(axis=-1)
@@ -68,7 +68,7 @@ def test_hits_lie_on_the_surfaces_they_name(clip):
 
 
 def one_ray(clip: FilmPlan, frame: int, at: np.ndarray) -> float:
-    """Depth that a view meets exactly at ``at``, a fraction of the image: a picture of one pixel, moved there."""
+    """Exact depth of a view at the image position ``at``, from a picture of one pixel that is moved there."""
     intrinsics = clip.intrinsics.copy()
     intrinsics[2:] += 0.5 - at
     return 1 / float(trace(clip.room.surfaces, clip.c2w[frame], intrinsics, size=(1, 1)).inverse_depth[0, 0])
