@@ -1,4 +1,4 @@
-"""bf16 must not reach geometry: neither through autocast nor through its arguments."""
+"""Geometry computes in float32 under bfloat16 autocast and with bfloat16 inputs."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_autocast_changes_nothing(function, values):
 
 
 @by_function
-def test_bf16_is_widened_before_anything_is_computed(function, values):
+def test_bfloat16_inputs_become_float32_first(function, values):
     rounded = values.bfloat16()
     torch.manual_seed(0)
     result = function(rounded)
@@ -75,7 +75,7 @@ def test_bf16_is_widened_before_anything_is_computed(function, values):
     torch.testing.assert_close(result, function(rounded.float()), atol=0, rtol=0, equal_nan=True)
 
 
-def test_shapes_are_known_without_data():
+def test_functions_run_on_the_meta_device():
     values = torch.empty(2, 3, 9, device="meta")
     for to_rotation, width in ((rotations.rotation_from_6d, 6), (rotations.rotation_from_9d, 9)):
         c2w = rotations.pose_from(to_rotation(values[..., :width]), values[..., :3])

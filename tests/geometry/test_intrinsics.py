@@ -1,3 +1,5 @@
+"""Intrinsics: units, crops, and fields of view."""
+
 import math
 
 import pytest
@@ -36,17 +38,17 @@ def test_rays_of_a_crop_are_the_rays_of_the_image_at_the_same_pixels():
     torch.testing.assert_close(directions(cropped, (20, 30)), directions(INTRINSICS, (48, 64))[..., 7:27, 11:41])
 
 
-def test_crop_of_everything_changes_nothing():
+def test_a_crop_of_the_whole_image_changes_nothing():
     torch.testing.assert_close(after_crop(INTRINSICS, (48, 64), 0, 0, (48, 64)), INTRINSICS)
 
 
-def test_crop_beyond_the_image_is_undone_by_a_crop():
+def test_a_crop_undoes_padding():
     padded = after_crop(INTRINSICS, (48, 64), -8, -4, (64, 72))
     torch.testing.assert_close(after_crop(padded, (64, 72), 8, 4, (48, 64)), INTRINSICS)
 
 
-def test_resizing_leaves_intrinsics_alone():
-    """An odd enlargement has a pixel centre on each old one, whatever the factors."""
+def test_resizing_does_not_change_intrinsics():
+    """With odd factors, each old pixel centre is a new pixel centre."""
     large = directions(INTRINSICS, (8 * 3, 10 * 5))
     torch.testing.assert_close(large[..., 1::3, 2::5], directions(INTRINSICS, (8, 10)))
 
@@ -57,12 +59,12 @@ def test_focal_and_field_of_view_undo_each_other(degrees):
     torch.testing.assert_close(focal_to_fov(fov_to_focal(fov)), fov)
 
 
-def test_ninety_degrees_span_the_image_at_half_its_side():
+def test_a_field_of_view_of_ninety_degrees_has_a_focal_length_of_one_half():
     assert fov_to_focal(torch.tensor(math.pi / 2)).item() == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("image_size", [(48, 64), (64, 48), (32, 32)])
-def test_square_pixels_on_images_of_any_shape(image_size):
+def test_pixels_are_square_for_each_aspect_ratio(image_size):
     focal = torch.tensor([[0.7, 1.25]])
     fx, fy, cx, cy = to_pixels(square_pixel_intrinsics(focal, image_size), image_size).unbind(-1)
     torch.testing.assert_close(fx, focal * min(image_size))

@@ -1,4 +1,4 @@
-"""Camera paths: rigid, as long as asked for, smooth, closed where they say so, sane for any views."""
+"""Camera paths: rigid poses, number of frames, smoothness, closed paths, degenerate views."""
 
 import math
 
@@ -27,16 +27,16 @@ UP = torch.tensor([0.0, -1.0, 0.0], dtype=torch.float64)
 
 
 def some(views: int, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Cameras:
-    """Two clips of views that look about the same way from places nearby, each with intrinsics of its own."""
+    """Two clips of views with similar poses and different intrinsics."""
     generator = torch.Generator().manual_seed(seed)
-    turns = 0.4 * torch.randn(2, views, 3, generator=generator, dtype=torch.float64)
+    rotations = 0.4 * torch.randn(2, views, 3, generator=generator, dtype=torch.float64)
     centres = torch.randn(2, views, 3, generator=generator, dtype=torch.float64)
     intrinsics = 0.5 + torch.rand(2, views, 4, generator=generator, dtype=torch.float64)
-    return Cameras(pose_from(so3_exp(turns), centres).to(dtype), intrinsics.to(dtype))
+    return Cameras(pose_from(so3_exp(rotations), centres).to(dtype), intrinsics.to(dtype))
 
 
 def ring(views: int, *, radius: float = 2.0, height: float = 0.5) -> Cameras:
-    """Views evenly around the point (1, 2, 3) of a world whose up is -y, all looking at it."""
+    """Views evenly around the point (1, 2, 3), all looking at it; the up direction of the world is -y."""
     target = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     angle = torch.arange(views, dtype=torch.float64) * math.tau / views
     offset = torch.stack([radius * angle.cos(), torch.full_like(angle, -height), radius * angle.sin()], dim=-1)
@@ -45,7 +45,7 @@ def ring(views: int, *, radius: float = 2.0, height: float = 0.5) -> Cameras:
 
 
 def steps(path: Cameras, *, closed: bool = False) -> torch.Tensor:
-    """Distances of the centres of successive cameras."""
+    """Distances between the centres of consecutive cameras."""
     centre = path.c2w[..., :3, 3]
     following = centre.roll(-1, dims=1)
     gaps = (following - centre).norm(dim=-1)
@@ -54,7 +54,7 @@ def steps(path: Cameras, *, closed: bool = False) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize(("views", "num_frames"), [(1, 1), (1, 11), (2, 2), (3, 11), (7, 1)])
-def test_a_path_has_as_many_rigid_finite_cameras_as_asked_for(name: str, views: int, num_frames: int):
+def test_a_path_has_num_frames_rigid_finite_cameras(name: str, views: int, num_frames: int):
     cameras = some(views, dtype=torch.float32)
     path = PATHS[name](cameras, num_frames)
     assert (path.c2w.shape, path.intrinsics.shape) == ((2, num_frames, 4, 4), (2, num_frames, 4))
@@ -70,7 +70,7 @@ def test_a_path_has_as_many_rigid_finite_cameras_as_asked_for(name: str, views: 
 
 @pytest.mark.parametrize("name", PATHS)
 @pytest.mark.parametrize("equal", ["poses", "centres"])
-def test_views_at_one_place_are_no_trouble(name: str, equal: str):
+def test_views_with_equal_poses_or_centres_give_a_finite_path(name: str, equal: str):
     cameras = some(4, dtype=torch.float32)
     c2w = cameras.c2w.clone()
     c2w[:, :, :3, 3] = c2w[:, :1, :3, 3]
@@ -92,8 +92,7 @@ def test_clips_of_a_batch_do_not_mix(name: str):
 
 
 @pytest.mark.parametrize("name", PATHS)
-def test_a_path_moves_with_the_world(name: str):
-    """Another choice of world frame and unit moves the path and changes nothing else."""
+def test_a_path_is_equivariant_to_the_world_frame_and_scale(name: str):
     cameras = some(5)
     motion = pose_from(so3_exp(torch.tensor([0.3, -1.0, 0.7]).double()), torch.tensor([4.0, -2.0, 1.0]).double())
     moved = cameras.c2w.clone()
@@ -105,13 +104,13 @@ def test_a_path_moves_with_the_world(name: str):
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_interpolation_meets_every_view(loop: bool):
+def test_interpolation_passes_through_every_view(loop: bool):
     cameras = some(4)
     segments = 6 if loop else 3
     path = interpolate_path(cameras, 5 * segments + (not loop), loop=loop)
     assert torch.allclose(path.c2w[:, : 5 * 3 + 1 : 5], cameras.c2w, atol=1e-7)
     assert torch.allclose(path.intrinsics[:, : 5 * 3 + 1 : 5], cameras.intrinsics, atol=1e-7)
-    if loop:  # and back, by the same places
+    if loop:  # the way back has the same centres
         assert torch.allclose(path.c2w[:, 1:, :3, 3], path.c2w[:, 1:, :3, 3].flip(1), atol=1e-7)
         assert torch.allclose(path.c2w[:, 20::5], cameras.c2w[:, [2, 1]], atol=1e-7)
 
@@ -124,12 +123,12 @@ def test_interpolation_of_two_views_is_the_geodesic():
 
 
 def test_interpolation_has_no_corners():
-    """Velocities just before and just behind a view agree, those of piecewise geodesics do not."""
+    """Velocities just before and just after a view are equal; those of piecewise geodesics are not."""
     cameras, fine = some(5), 3000
 
     def jump(c2w: torch.Tensor) -> float:
-        view, turn = 2 * fine, c2w[:, :-1, :3, :3].mT @ c2w[:, 1:, :3, :3]
-        moves = torch.cat([turn.flatten(2), c2w[:, 1:, :3, 3] - c2w[:, :-1, :3, 3]], dim=-1) * fine
+        view, between = 2 * fine, c2w[:, :-1, :3, :3].mT @ c2w[:, 1:, :3, :3]
+        moves = torch.cat([between.flatten(2), c2w[:, 1:, :3, 3] - c2w[:, :-1, :3, 3]], dim=-1) * fine
         return float((moves[:, view] - moves[:, view - 1]).abs().max())
 
     assert jump(interpolate_path(cameras, 4 * fine + 1).c2w) < 0.02
@@ -137,7 +136,7 @@ def test_interpolation_has_no_corners():
 
 
 def test_interpolation_never_overshoots_views_on_a_line():
-    """Uneven gaps, one of them none: the way goes through the views and never backwards."""
+    """With uneven gaps, one of them 0, the path never moves backwards."""
     cameras = some(6)
     c2w = torch.eye(4, dtype=torch.float64).repeat(2, 6, 1, 1)
     c2w[:, :, 0, 3] = torch.tensor([0.0, 0.1, 5.0, 5.0, 5.2, 9.0], dtype=torch.float64)
@@ -146,14 +145,14 @@ def test_interpolation_never_overshoots_views_on_a_line():
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_interpolation_at_even_speed_takes_equal_steps(loop: bool):
+def test_interpolation_at_constant_speed_takes_equal_steps(loop: bool):
     cameras = ring(12)
     uneven = [0, 1, 2, 4, 7, 8]
     cameras = Cameras(cameras.c2w[:, uneven], cameras.intrinsics[:, uneven])
     path = interpolate_path(cameras, 240, loop=loop, pace="speed").c2w
     extent = extent_of(cameras.c2w)[:, None]
     taken = camera_distance(path[:, :-1], path[:, 1:], extent)
-    inside = taken if not loop else taken[:, torch.arange(239) % 120 != 119]  # where it turns back, a step is folded
+    inside = taken if not loop else taken[:, torch.arange(239) % 120 != 119]  # steps around the reversal are shorter
     assert (inside.amax(1) / inside.amin(1) < 1.03).all()
     usual = interpolate_path(cameras, 240, loop=loop).c2w
     uneven = camera_distance(usual[:, :-1], usual[:, 1:], extent)
@@ -161,29 +160,29 @@ def test_interpolation_at_even_speed_takes_equal_steps(loop: bool):
 
 
 @pytest.mark.parametrize("name", CLOSED)
-def test_a_closed_path_goes_on_where_it_began(name: str):
-    """The step from the last frame to the first is no larger than the others, and the first frame is not repeated."""
+def test_a_closed_path_continues_from_its_last_frame_to_its_first(name: str):
+    """The step from the last frame to the first is above 0 and no larger than the other steps."""
     taken = steps(PATHS[name](some(5), 200), closed=True)
     assert (taken[:, -1] <= taken[:, :-1].amax(1) * 1.01).all()
     assert (taken[:, -1] > 0).all()
 
 
 @pytest.mark.parametrize("views", [3, 4, 12])
-def test_an_orbit_about_a_ring_is_the_ring(views: int):
+def test_an_orbit_through_a_ring_of_views_is_the_ring(views: int):
     cameras = ring(views)
     path = orbit_path(cameras, 4 * views)
     expected = cameras.c2w.roll(-(views // 2), dims=1)
-    ways = [path.c2w[:, ::4], path.c2w[:, ::4].flip(1).roll(1, dims=1)]  # either way round
-    assert min(float((way - expected).abs().max()) for way in ways) < 1e-9
+    both = [path.c2w[:, ::4], path.c2w[:, ::4].flip(1).roll(1, dims=1)]  # the direction is free
+    assert min(float((c2w - expected).abs().max()) for c2w in both) < 1e-9
     taken = steps(path, closed=True)
     assert torch.allclose(taken, taken[:, :1].expand_as(taken))
 
 
-def test_an_orbit_is_level_and_looks_at_its_middle():
+def test_an_orbit_has_constant_height_and_looks_at_the_pivot():
     cameras = some(5)
     path, pivot = orbit_path(cameras, 24).c2w, pivot_of(cameras.c2w)
-    spoke = pivot[:, None] - path[..., :3, 3]
-    assert torch.allclose(path[..., :3, 2], spoke / spoke.norm(dim=-1, keepdim=True), atol=1e-9)
+    offset = pivot[:, None] - path[..., :3, 3]
+    assert torch.allclose(path[..., :3, 2], offset / offset.norm(dim=-1, keepdim=True), atol=1e-9)
     up = -cameras.c2w[..., :3, 1].mean(dim=1, keepdim=True)
     height = (path[..., :3, 3] * up).sum(-1)
     assert torch.allclose(height, height[:, :1].expand_as(height))
@@ -191,7 +190,7 @@ def test_an_orbit_is_level_and_looks_at_its_middle():
     assert ((path[..., :3, 1] * up).sum(-1) < 0).all()
 
 
-def test_an_arc_has_the_middle_view_in_its_middle():
+def test_an_arc_is_centred_on_the_middle_view():
     path = orbit_path(ring(12), 31, arc=math.radians(60))
     assert torch.allclose(path.c2w[0, 15], ring(12).c2w[0, 6], atol=1e-9)
     assert math.isclose(float(geodesic_angle(path.c2w[0, 0, :3, :3], path.c2w[0, -1, :3, :3])), math.radians(60))
@@ -211,7 +210,7 @@ def test_a_path_without_frames_is_refused(name: str):
         PATHS[name](some(3), 0)
 
 
-def test_a_wobble_is_a_circle_about_the_middle_view():
+def test_a_wobble_is_a_circle_around_the_middle_view():
     cameras = some(5)
     path = wobble_path(cameras, 12, share=0.05).c2w
     middle, centres = cameras.c2w[:, 2], cameras.c2w[..., :3, 3]
@@ -224,7 +223,7 @@ def test_a_wobble_is_a_circle_about_the_middle_view():
 
 
 def test_a_spiral_moves_forward_and_back_while_it_circles():
-    """Views in a box about the identity: radii are the box's, and depth changes once while two circles are made."""
+    """The radii are those of a box of views, and the depth changes its sign once during two circles."""
     corners = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 3)
     box = corners * torch.tensor([0.3, 0.2, 0.1], dtype=torch.float64)
     c2w = torch.eye(4, dtype=torch.float64).repeat(1, 8, 1, 1)
@@ -235,41 +234,41 @@ def test_a_spiral_moves_forward_and_back_while_it_circles():
     assert crossings[0] > crossings[2] >= 1
 
 
-def test_a_wobble_of_one_view_is_a_share_of_the_distance_to_what_it_looks_at():
-    lone = Cameras(torch.eye(4)[None, None], torch.ones(1, 1, 4))
-    radius = wobble_path(lone, 8, share=0.1).c2w[0, :, :3, 3].norm(dim=-1)
+def test_the_radius_of_a_wobble_of_one_view_is_a_share_of_the_distance_to_the_pivot():
+    one_view = Cameras(torch.eye(4)[None, None], torch.ones(1, 1, 4))
+    radius = wobble_path(one_view, 8, share=0.1).c2w[0, :, :3, 3].norm(dim=-1)
     assert torch.allclose(radius, torch.full((8,), 0.1))
 
 
-def test_a_spiral_holds_nine_tenths_of_the_views():
+def test_a_spiral_encloses_nine_tenths_of_the_views():
     c2w = torch.eye(4).repeat(1, 21, 1, 1)
     c2w[0, :, 0, 3] = torch.arange(-10.0, 11)
     spiral = spiral_path(Cameras(c2w, torch.ones(1, 21, 4)), 8)
     assert torch.allclose(spiral.c2w[0, 0, :3, 3], torch.tensor([9.0, 0, 0]), atol=1e-5)
 
 
-def test_the_pivot_is_where_views_look():
+def test_the_pivot_is_the_point_that_all_views_look_at():
     assert torch.allclose(pivot_of(ring(5).c2w), torch.tensor([[1.0, 2.0, 3.0]]).double())
 
 
-@pytest.mark.parametrize("kind", ["parallel", "outward", "alone"])
-def test_the_pivot_of_views_that_look_at_no_common_point_is_ahead_of_them(kind: str):
+@pytest.mark.parametrize("kind", ["parallel", "outward", "one view"])
+def test_without_a_common_point_the_pivot_lies_in_front_of_the_mean_camera(kind: str):
     cameras = ring(5).c2w.clone()
     if kind == "parallel":
         cameras[..., :3, :3] = cameras[:, :1, :3, :3]
-    if kind == "outward":  # on an arc of a sphere, away from its middle
-        turn = torch.linspace(-0.3, 0.3, 5, dtype=torch.float64)
-        cameras[..., :3, :3] = so3_exp(torch.stack([torch.zeros(5).double(), turn, torch.zeros(5).double()], -1))[None]
+    if kind == "outward":  # on a circle, looking away from its centre
+        angle = torch.linspace(-0.3, 0.3, 5, dtype=torch.float64)
+        cameras[..., :3, :3] = so3_exp(torch.stack([torch.zeros(5).double(), angle, torch.zeros(5).double()], -1))[None]
         cameras[..., :3, 3] = 2 * cameras[..., :3, 2]
-    if kind == "alone":
+    if kind == "one view":
         cameras = cameras[:, :1]
-    spoke = pivot_of(cameras) - cameras[..., :3, 3].mean(dim=1)
-    expected = 1.0 if kind == "alone" else 3 * float(extent_of(cameras))
-    assert torch.allclose(spoke.norm(dim=-1), torch.tensor([expected]).double())
-    assert ((spoke * cameras[..., :3, 2].mean(dim=1)).sum(-1) > 0).all()
+    offset = pivot_of(cameras) - cameras[..., :3, 3].mean(dim=1)
+    expected = 1.0 if kind == "one view" else 3 * float(extent_of(cameras))
+    assert torch.allclose(offset.norm(dim=-1), torch.tensor([expected]).double())
+    assert ((offset * cameras[..., :3, 2].mean(dim=1)).sum(-1) > 0).all()
 
 
-def test_looking_along_the_upward_direction_gives_a_camera_all_the_same():
+def test_a_camera_that_looks_along_the_up_direction_is_rigid():
     pose = look_at(torch.zeros(1, 3), torch.tensor([[0.0, -2.0, 0.0]]), torch.tensor([[0.0, -1.0, 0.0]]))
     assert pose.isfinite().all()
     assert torch.allclose(torch.linalg.det(pose[..., :3, :3]), torch.ones(1))

@@ -1,3 +1,5 @@
+"""Poses: inverse, change of frame, normalisation and interpolation, for random and degenerate cameras."""
+
 import pytest
 import torch
 
@@ -75,7 +77,7 @@ def test_normalising_twice_changes_nothing():
 
 
 def ring(views: int) -> torch.Tensor:
-    """Cameras on a circle that look at its centre: their viewing directions cancel."""
+    """Cameras on a circle that look at its centre, so their viewing directions cancel."""
     angle = torch.arange(views) * (2 * torch.pi / views)
     zero = torch.zeros(views)
     c2w = EYE.repeat(views, 1, 1)
@@ -84,12 +86,12 @@ def ring(views: int) -> torch.Tensor:
     return c2w[None]
 
 
-def looking_along_down(turn: torch.Tensor) -> torch.Tensor:
-    """Two cameras whose mean viewing direction is parallel to their mean down axis."""
+def looking_along_down(rotation: torch.Tensor) -> torch.Tensor:
+    """Two cameras with a mean viewing direction parallel to the mean down axis."""
     first = torch.stack([torch.tensor([0.0, 0, 1]), torch.tensor([0.6, 0.8, 0]), torch.tensor([-0.8, 0.6, 0])], -1)
     second = torch.stack([torch.tensor([0.0, 0, -1]), torch.tensor([-0.6, 0.8, 0]), torch.tensor([0.8, 0.6, 0])], -1)
     c2w = EYE.repeat(2, 1, 1)
-    c2w[:, :3, :3] = turn @ torch.stack([first, second])
+    c2w[:, :3, :3] = rotation @ torch.stack([first, second])
     c2w[1, 0, 3] = 1
     return c2w[None]
 
@@ -101,12 +103,12 @@ DEGENERATE = {
     "ring": ring(4),
     "large_ring": ring(12),
     "looking_along_down": looking_along_down(torch.eye(3)),
-    "looking_along_down_turned": looking_along_down(so3_exp(torch.tensor([0.4, 0.2, -1.0]))),
+    "looking_along_down_rotated": looking_along_down(so3_exp(torch.tensor([0.4, 0.2, -1.0]))),
 }
 
 
 @pytest.mark.parametrize("c2w", DEGENERATE.values(), ids=DEGENERATE)
-def test_degenerate_poses_normalise_to_poses(c2w):
+def test_degenerate_poses_normalise_to_rigid_poses(c2w):
     poses = normalise_poses(c2w)
     assert poses.isfinite().all()
     rotation = poses[..., :3, :3]
@@ -116,7 +118,7 @@ def test_degenerate_poses_normalise_to_poses(c2w):
     assert largest == 0 or largest == pytest.approx(1 / 1.35)
 
 
-def test_cameras_that_coincide_stand_at_the_origin():
+def test_equal_centres_move_to_the_origin():
     assert (normalise_poses(DEGENERATE["coinciding_far_away"])[..., :3, 3] == 0).all()
 
 
@@ -125,13 +127,13 @@ def test_the_first_view_replaces_mean_directions_that_cancel():
     torch.testing.assert_close(first[:3, :3], torch.eye(3), atol=1e-6, rtol=0)
 
 
-def test_interpolation_ends_at_its_ends():
+def test_interpolation_starts_and_ends_at_the_given_poses():
     start, end = random_poses(20), random_poses(20, seed=1)
     torch.testing.assert_close(interpolate_poses(start, end, torch.zeros(20)), start, atol=2e-6, rtol=0)
     torch.testing.assert_close(interpolate_poses(start, end, torch.ones(20)), end, atol=2e-6, rtol=0)
 
 
-def test_interpolation_turns_and_moves_at_constant_speed():
+def test_interpolation_has_constant_angular_and_linear_velocity():
     start, end = random_poses(20), random_poses(20, seed=1)
     middle = interpolate_poses(start, end, torch.full((20,), 0.25))
     whole = geodesic_angle(start[:, :3, :3], end[:, :3, :3])
@@ -145,7 +147,7 @@ def random_cameras(views: int) -> Cameras:
     return Cameras(random_poses(2, views), torch.rand(2, views, 4, generator=generator))
 
 
-def test_a_path_meets_every_view_once():
+def test_a_path_passes_through_every_view_once():
     cameras = random_cameras(4)
     path = interpolate_cameras(cameras, 10)
     assert path.num_views == 10
@@ -157,7 +159,7 @@ def test_a_path_meets_every_view_once():
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7, 50])
 @pytest.mark.parametrize("views", [2, 3, 12])
-def test_a_path_of_any_length_starts_and_ends_at_the_outer_views(views, num_frames):
+def test_a_path_starts_at_the_first_view_and_ends_at_the_last(views, num_frames):
     cameras = random_cameras(views)
     path = interpolate_cameras(cameras, num_frames)
     assert path.c2w.shape == (2, num_frames, 4, 4)
@@ -166,13 +168,13 @@ def test_a_path_of_any_length_starts_and_ends_at_the_outer_views(views, num_fram
         torch.testing.assert_close(path.c2w[:, -1], cameras.c2w[:, -1], atol=2e-6, rtol=0)
 
 
-def test_a_single_view_is_repeated():
+def test_a_path_of_one_view_repeats_it():
     cameras = random_cameras(1)
     path = interpolate_cameras(cameras, 3)
     torch.testing.assert_close(path.c2w, cameras.c2w.expand(-1, 3, -1, -1), atol=2e-6, rtol=0)
 
 
-def test_an_empty_path_is_refused():
+def test_a_path_without_frames_is_an_error():
     with pytest.raises(ValueError, match="num_frames must be 1 or more, got 0"):
         interpolate_cameras(random_cameras(2), 0)
 

@@ -1,3 +1,5 @@
+"""Rays and projection: pixel centres, axes, Plücker coordinates, gradients."""
+
 import pytest
 import torch
 
@@ -65,7 +67,7 @@ def test_rays_equal_the_formula_pixel_by_pixel():
             torch.testing.assert_close(rays[1, 2, :, row, column], expected)
 
 
-def test_rays_turn_and_move_with_the_world():
+def test_rays_are_equivariant_to_rigid_motions():
     cameras = random_cameras()
     motion = se3_exp(torch.tensor([0.3, -1.0, 0.5, 2.0, 0.1, -0.4]))
     moved = plucker_rays(Cameras(motion @ cameras.c2w, cameras.intrinsics), (5, 8))
@@ -76,7 +78,7 @@ def test_rays_turn_and_move_with_the_world():
     torch.testing.assert_close(pixels_first(moved), expected, atol=1e-5, rtol=0)
 
 
-def test_views_do_not_touch_each_other():
+def test_rays_of_a_view_do_not_depend_on_other_views():
     cameras = random_cameras()
     order = torch.tensor([[2, 0, 1], [2, 0, 1]])
     torch.testing.assert_close(plucker_rays(cameras.select(order), (5, 8)), plucker_rays(cameras, (5, 8))[:, [2, 0, 1]])
@@ -90,7 +92,7 @@ def test_gradients_are_correct():
     assert torch.autograd.gradcheck(lambda c2w, k: project(points, Cameras(c2w, k)), leaves)
 
 
-def test_points_behind_the_camera_are_nan_and_do_not_spoil_the_gradient():
+def test_points_behind_the_camera_are_nan_and_gradients_stay_finite():
     cameras = Cameras(torch.eye(4)[None, None], square_pixel_intrinsics(torch.ones(1, 1), (4, 4)))
     points = torch.tensor([[[[0.0, 0.0, -1.0], [0.2, 0.1, 0.0], [0.0, 0.0, 2.0]]]], requires_grad=True)
     image = project(points, cameras)

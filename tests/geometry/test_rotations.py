@@ -1,3 +1,5 @@
+"""Rotations: each parametrisation gives proper rotations with correct, finite gradients; inverses and special cases."""
+
 import math
 
 import pytest
@@ -38,7 +40,7 @@ def random_rotations(count: int, *, dtype: torch.dtype = torch.float32) -> torch
 
 
 def half_turns(count: int) -> torch.Tensor:
-    """2 a a^T - 1 about the coordinate axes, then about others."""
+    """Rotations by pi, 2 a a^T - I: about the coordinate axes, then about random axes."""
     axes = torch.cat([EYE, torch.nn.functional.normalize(normal(count, 3), dim=-1)])
     return 2 * axes[:, :, None] * axes[:, None, :] - EYE
 
@@ -63,7 +65,7 @@ def test_any_batch_shape(to_rotation, width):
 
 @settings(derandomize=True, max_examples=60, deadline=None)
 @given(st.data(), st.sampled_from(list(PARAMETRISATIONS)))
-def test_whatever_comes_in_a_rotation_with_finite_gradient_comes_out(data, name):
+def test_all_finite_values_give_a_rotation_with_a_finite_gradient(data, name):
     to_rotation, width = PARAMETRISATIONS[name]
     entry = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e-30, 1e-7, -1e-3]) | st.floats(-10, 10, width=32)
     values = torch.tensor(data.draw(st.lists(entry, min_size=width, max_size=width)), requires_grad=True)
@@ -92,10 +94,10 @@ def test_6d_values_are_the_first_two_columns():
     torch.testing.assert_close(rotation_from_6d(torch.cat([3 * values[:, :3], 0.1 * values[:, 3:]], dim=-1)), rotation)
 
 
-def test_6d_turns_with_its_columns():
-    turn, columns = random_rotations(20), normal(20, 3, 2, seed=2)
-    turned = rotation_from_6d((turn @ columns).mT.flatten(1))
-    torch.testing.assert_close(turned, turn @ rotation_from_6d(columns.mT.flatten(1)), atol=1e-5, rtol=0)
+def test_6d_is_equivariant_to_rotations_of_its_columns():
+    rotation, columns = random_rotations(20), normal(20, 3, 2, seed=2)
+    rotated = rotation_from_6d((rotation @ columns).mT.flatten(1))
+    torch.testing.assert_close(rotated, rotation @ rotation_from_6d(columns.mT.flatten(1)), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("angle", [1e-2, 1e-4, 1e-6, 1e-8, 0.0])
@@ -159,7 +161,7 @@ def test_9d_gradient_is_correct_where_singular_values_coincide(matrix):
         assert gradient @ direction == pytest.approx((expected * weights).sum().item(), abs=1e-7)
 
 
-def test_9d_gradient_agrees_with_that_of_the_svd_elsewhere():
+def test_9d_gradient_equals_that_of_the_svd_for_random_matrices():
     matrix = normal(20, 3, 3, dtype=torch.float64)
     weights = normal(3, 3, seed=4, dtype=torch.float64)
     gradients: list[torch.Tensor] = []
@@ -170,13 +172,13 @@ def test_9d_gradient_agrees_with_that_of_the_svd_elsewhere():
 
 
 @pytest.mark.parametrize("normalise_rows", [True, False])
-def test_9d_gradient_at_the_identity_moves_rotations_only(normalise_rows):
+def test_9d_gradient_at_the_identity_is_antisymmetric(normalise_rows):
     values = torch.eye(3).flatten().requires_grad_()
     (gradient,) = torch.autograd.grad(rotation_from_9d(values, normalise_rows=normalise_rows)[0, 1], values)
     torch.testing.assert_close(gradient.reshape(3, 3), torch.tensor([[0.0, 0.5, 0], [-0.5, 0, 0], [0, 0, 0]]))
 
 
-def test_9d_bad_sample_becomes_nan_and_leaves_the_others_alone():
+def test_9d_gives_nan_for_a_bad_sample_only():
     values = normal(3, 9)
     values[1, 4] = math.nan
     rotation = rotation_from_9d(values)

@@ -1,4 +1,4 @@
-"""The similarity between two sets of poses: what it finds, and what it does where it cannot know."""
+"""The similarity between two sets of poses: known transforms, degenerate cameras, optimality."""
 
 import pytest
 import torch
@@ -32,14 +32,14 @@ def test_a_known_similarity_is_found(num_views):
 
 
 def test_centres_on_a_line_are_enough():
-    # A fit to the centres alone could turn about the line.
+    # A fit to the centres alone could rotate about the line.
     moving, known = random_poses(4, 6), random_similarity(4)
     line = torch.arange(6.0, dtype=torch.float64)[:, None] * torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
     moving[..., :3, 3] = line
     assert_equal(similarity_between(moving, known.poses(moving)), known)
 
 
-def test_one_view_meets_its_counterpart_at_scale_one():
+def test_one_view_gives_scale_one_and_an_exact_match():
     moving, fixed = random_poses(3, 1), random_poses(3, 1, seed=2)
     found = similarity_between(moving, fixed)
     assert (found.scale == 1).all()
@@ -48,7 +48,7 @@ def test_one_view_meets_its_counterpart_at_scale_one():
 
 @pytest.mark.parametrize("which", ["moving", "fixed", "both"])
 @pytest.mark.parametrize("where", [0.0, 1e4])
-def test_coinciding_centres_keep_the_scale_and_meet_in_the_mean(which, where):
+def test_coinciding_centres_give_scale_one_and_equal_means(which, where):
     moving, fixed = random_poses(3, 4), random_poses(3, 4, seed=2)
     for name, poses in (("moving", moving), ("fixed", fixed)):
         if which in (name, "both"):
@@ -59,7 +59,7 @@ def test_coinciding_centres_keep_the_scale_and_meet_in_the_mean(which, where):
     torch.testing.assert_close(moved, fixed[..., :3, 3].mean(dim=1).float(), atol=1e-2 if where else 1e-5, rtol=1e-5)
 
 
-def test_mirrored_centres_never_make_a_reflection():
+def test_mirrored_centres_give_a_proper_rotation():
     moving = random_poses(6, 5)
     fixed = moving.clone()
     fixed[..., :3, 3] *= torch.tensor([-1.0, 1.0, 1.0], dtype=torch.float64)
@@ -69,14 +69,14 @@ def test_mirrored_centres_never_make_a_reflection():
 
 
 def test_rotations_that_cancel_still_give_a_rotation():
-    turns = torch.tensor([[0.0, 0, 0], [torch.pi, 0, 0], [0, torch.pi, 0], [0, 0, torch.pi]], dtype=torch.float64)
-    fixed = pose_from(so3_exp(turns), torch.zeros(4, 3, dtype=torch.float64))[None]
+    omega = torch.tensor([[0.0, 0, 0], [torch.pi, 0, 0], [0, torch.pi, 0], [0, 0, torch.pi]], dtype=torch.float64)
+    fixed = pose_from(so3_exp(omega), torch.zeros(4, 3, dtype=torch.float64))[None]
     found = similarity_between(torch.eye(4, dtype=torch.float64).expand(1, 4, 4, 4), fixed)
     torch.testing.assert_close(found.rotation @ found.rotation.mT, torch.eye(3, dtype=torch.float64)[None])
     assert torch.linalg.det(found.rotation).item() == pytest.approx(1)
 
 
-def test_centres_that_contradict_the_rotation_shrink_to_their_mean():
+def test_centres_that_contradict_the_rotation_give_the_smallest_scale():
     moving = random_poses(3, 5)
     fixed = moving.clone()
     fixed[..., :3, 3] *= -2
@@ -84,7 +84,7 @@ def test_centres_that_contradict_the_rotation_shrink_to_their_mean():
     torch.testing.assert_close(found.scale, torch.full((3,), 2 * SMALLEST_SCALE, dtype=torch.float64))
 
 
-def test_scale_and_shift_are_the_least_squares_fit():
+def test_scale_and_translation_are_the_least_squares_fit():
     moving, fixed = random_poses(2, 6), random_poses(2, 6, seed=3)
     fixed[..., :3, 3] = 1.5 * moving[..., :3, 3] + 0.3 * fixed[..., :3, 3]
     fixed[..., :3, :3] = moving[..., :3, :3]
@@ -98,7 +98,7 @@ def test_scale_and_shift_are_the_least_squares_fit():
         assert (error(Similarity(found.rotation, found.translation + change - 1, found.scale)) > error(found)).all()
 
 
-def test_the_mean_rotation_is_nearest_to_all_relative_ones():
+def test_the_rotation_is_the_chordal_mean_of_the_relative_rotations():
     moving, fixed = random_poses(1, 5), random_poses(1, 5, seed=4)
     fixed[..., :3, :3] = so3_exp(0.2 * fixed[..., :3, 3]) @ moving[..., :3, :3]
     found = similarity_between(moving, fixed)
@@ -111,7 +111,7 @@ def test_the_mean_rotation_is_nearest_to_all_relative_ones():
             assert error(so3_exp(angle * axis) @ found.rotation) > error(found.rotation)
 
 
-def test_relative_poses_survive_up_to_scale_and_lenses_stay():
+def test_relative_poses_stay_the_same_up_to_scale_and_intrinsics_do_not_change():
     known, c2w = random_similarity(2), random_poses(2, 3)
     cameras = Cameras(c2w, torch.rand(2, 3, 4, dtype=torch.float64))
     moved = known.cameras(cameras)
@@ -121,7 +121,7 @@ def test_relative_poses_survive_up_to_scale_and_lenses_stay():
     assert moved.intrinsics is cameras.intrinsics
 
 
-def test_batch_elements_do_not_mix_and_float32_is_enough():
+def test_batch_elements_do_not_mix_and_float32_is_precise_enough():
     moving, fixed = random_poses(4, 5).float(), random_poses(4, 5, seed=5).float()
     together = similarity_between(moving, fixed)
     alone = similarity_between(moving[2:3], fixed[2:3])

@@ -1,4 +1,4 @@
-"""The decomposition of 3 x 3 matrices against the library's, and how often it calls the device."""
+"""Our SVD of 3 x 3 matrices equals torch.linalg.svd, for matrices of many kinds."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ by_dtype = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 
 
 def matrices(kind: str, dtype: torch.dtype) -> torch.Tensor:
-    """Of one kind; half of those that have full rank reflect."""
+    """Matrices of one kind. About half of the matrices with full rank have a negative determinant."""
     generator = torch.Generator().manual_seed(3)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -46,7 +46,7 @@ def matrices(kind: str, dtype: torch.dtype) -> torch.Tensor:
 
 
 def by_library(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest rotation, and singular values of which the last has the sign of the determinant; in float64."""
+    """Nearest rotation and singular values in float64; the last value has the sign of the determinant."""
     u, s, vt = torch.linalg.svd(matrix.double())
     sign = torch.linalg.det(u @ vt).round()
     signs = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], dim=-1)
@@ -72,7 +72,7 @@ def test_it_is_a_decomposition_into_rotations(kind, dtype):
 @by_dtype
 @pytest.mark.parametrize("kind", KINDS)
 def test_values_and_nearest_rotation_are_those_of_the_library(kind, dtype):
-    """Where the two smaller values cancel, rounding of the matrix turns the nearest rotation, in any method."""
+    """The nearest rotation is ill-conditioned where the two smaller values cancel, so the test weights errors there."""
     matrix, eps = matrices(kind, dtype), torch.finfo(dtype).eps
     svd, (rotation, values) = signed_svd(matrix), by_library(matrix)
     largest_value = values[..., :1].clamp(min=1e-300)
@@ -81,7 +81,7 @@ def test_values_and_nearest_rotation_are_those_of_the_library(kind, dtype):
     assert largest(((svd.u @ svd.vt).double() - rotation) * certain) < 100 * eps
 
 
-def test_values_fall_and_the_last_has_the_sign_of_the_determinant():
+def test_values_are_in_falling_order_and_the_last_has_the_sign_of_the_determinant():
     matrix = matrices("random", torch.float64)
     first, second, third = signed_svd(matrix).s.unbind(-1)
     assert (first >= second).all()
@@ -89,13 +89,13 @@ def test_values_fall_and_the_last_has_the_sign_of_the_determinant():
     assert torch.equal(third.sign(), torch.linalg.det(matrix).sign())
 
 
-def test_zeros_give_the_identity_and_any_batch_shape_is_kept():
+def test_zeros_give_the_identity_and_the_batch_shape_is_kept():
     svd = signed_svd(torch.zeros(2, 0, 3, 3))
     assert svd.u.shape == (2, 0, 3, 3)
     torch.testing.assert_close(signed_svd(torch.zeros(3, 3)).u, torch.eye(3), rtol=0, atol=0)
 
 
-def test_a_matrix_that_is_not_finite_spoils_itself_only():
+def test_a_matrix_that_is_not_finite_affects_no_other_matrix():
     values = torch.eye(3).flatten().repeat(3, 1)
     values[1, 4] = torch.inf
     values.requires_grad_()
