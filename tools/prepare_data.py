@@ -79,7 +79,7 @@ SPLIT = """Divide a source's scenes into lists: train.txt, test.txt, benchmark.t
 The lists are what a dataset takes as "scenes". A scene's list depends on its name and the seed, not on the others.
 DL3DV's 140 benchmark scenes are in its full release: they are left out of both lists, so a file must name them (text,
 table, or JSON such as RayZer's evaluation index; the names are not part of openrayzer). A name in the --test file that
-is no scene's is a problem that is named. Nothing else is moved or copied."""
+is not a scene's is a problem that is named. Nothing else is moved or copied."""
 
 
 PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's layout.
@@ -317,7 +317,7 @@ def split(arguments: argparse.Namespace) -> int:
           f"{len(found.benchmark)} of the benchmark left out")  # fmt: skip
     for remark in remarks:
         print(remark)
-    return _say([*(f"{name!r} in {arguments.test} is no scene" for name in unmatched(test, keys)), *dataset.problems])
+    return _say([*(f"{name!r} in {arguments.test} is not a scene" for name in unmatched(test, keys)), *dataset.problems])
 
 
 def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -514,7 +514,7 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
         spec = json.loads(text)
     except ValueError as error:
-        raise InputError(f"{option} is no JSON: {error}; got {text!r:.80}") from error
+        raise InputError(f"{option} is not JSON: {error}; got {text!r:.80}") from error
     if not isinstance(spec, dict):
         raise InputError(f'{option} must be an object like {{"type": "chunks", ...}}, got {text!r:.80}')
     return spec

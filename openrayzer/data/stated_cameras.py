@@ -46,7 +46,7 @@ def pose_matrix(value: object) -> np.ndarray:
     try:
         matrix = np.array(value, np.float64)
     except (ValueError, TypeError, OverflowError) as error:
-        raise FileError("its pose is no matrix of numbers") from error
+        raise FileError("its pose is not a matrix of numbers") from error
     if matrix.shape == (3, 4):
         matrix = np.vstack([matrix, LAST_ROW])
     if matrix.shape != (4, 4):

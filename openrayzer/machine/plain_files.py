@@ -59,14 +59,14 @@ def opened_plain(path: Path) -> Iterator[int]:
     """The descriptor of a file opened for reads.
 
     Raises:
-        FileError: it is no regular file.
+        FileError: it is not a regular file.
         OSError: it cannot be opened.
     """
     # a pipe would block for ever without O_NONBLOCK
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileError("it is no regular file")
+            raise FileError("it is not a regular file")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -78,7 +78,7 @@ def check_plain_file(path: Path, *, root: Path | None) -> None:
         if root is not None and not within(path, root):
             raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
         if not stat.S_ISREG(path.stat().st_mode):
-            raise FileError("it is no regular file")
+            raise FileError("it is not a regular file")
     except OSError as error:
         raise FileError(f"it cannot be read: {error.strerror or error}") from error
 
@@ -99,13 +99,13 @@ def read_json(path: Path, *, root: Path | None, limit: int) -> Any:
         path, root, limit: see ``read_plain_file``.
 
     Raises:
-        FileError: see ``read_plain_file``; or it is no JSON.
+        FileError: see ``read_plain_file``; or it is not JSON.
     """
     content = read_plain_file(path, root=root, limit=limit)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise FileError(f"it is no JSON, was it cut short? {error}") from error
+        raise FileError(f"it is not JSON, was it cut short? {error}") from error
 
 
 def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BYTES) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def inner_name(name: Any, folder: Path) -> str:
         FileError: it is no text, or leaves the folder.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
-        raise FileError(f"{name!r:.60} is no file name")
+        raise FileError(f"{name!r:.60} is not a file name")
     parts = PurePosixPath(name.replace("\\", "/"))
     if parts.is_absolute() and parts.is_relative_to(base := folder.absolute().as_posix()):
         parts = parts.relative_to(base)

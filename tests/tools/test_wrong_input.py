@@ -61,7 +61,7 @@ CASES = {
     "missing_root": (["--data", "nowhere"], ["there is no folder nowhere; the nearest that exists is"]),
     "empty_root": (["--data", "empty"], ["empty has no folder 'train'; it has no folders"]),
     "empty_split": (["--data", "bare"], ["no chunks: looked for bare/train/*.torch, found nothing"]),
-    "no_chunk": (["--data", "broken"], ["no usable scene in broken/train: broken/train/000000.torch: it is no zip"]),
+    "no_chunk": (["--data", "broken"], ["no usable scene in broken/train: broken/train/000000.torch: it is not a zip"]),
     "missing_test_root": (
         ["--set", 'data.test=[{"dataset":{"type":"chunks","root":"nowhere"}}]'],
         ["there is no folder nowhere"],

@@ -93,7 +93,7 @@ FINE = {"c2w": EYE, "intrinsics": [0.8, 1.1, 0.5, 0.5]}
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("{", "it is no JSON"),
+        ("{", "it is not JSON"),
         ([], "it holds a list"),
         ({}, 'it has no list "cameras"'),
         ({"cameras": []}, 'it has no list "cameras"'),

@@ -140,7 +140,9 @@ def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dic
         problems.append(f"{path}: {error}; all chunks were looked through instead")
         return {}
     if not all(isinstance(name, str) for name in index.values()):
-        problems.append(f"{path} is no object of scene names and file names; all chunks were looked through instead")
+        problems.append(
+            f"{path} is not an object of scene names and file names; all chunks were looked through instead"
+        )
         return {}
     numbers = {chunk.name: number for number, chunk in enumerate(chunks)}
     for key, name in index.items():

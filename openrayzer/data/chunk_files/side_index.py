@@ -192,7 +192,7 @@ def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
     length = os.fstat(descriptor).st_size
     trailer = os.pread(descriptor, _TRAILER.size, max(length - _TRAILER.size, 0))
     if length < len(_BEGIN) + _TRAILER.size or os.pread(descriptor, len(_BEGIN), 0) != _BEGIN:
-        raise FrameIndexError("it is no side index of this version")
+        raise FrameIndexError("it is not a side index of this version")
     size, checksum, end = _TRAILER.unpack(trailer)
     body = length - _TRAILER.size - size
     if end != _END or body < len(_BEGIN):
@@ -203,9 +203,9 @@ def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
     try:
         head = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FrameIndexError("its table is no JSON") from error
+        raise FrameIndexError("its table is not JSON") from error
     if not isinstance(head, dict) or head.get("version") != _VERSION:
-        raise FrameIndexError("it is no side index of this version")
+        raise FrameIndexError("it is not a side index of this version")
     return head, body
 
 

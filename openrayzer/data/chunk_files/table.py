@@ -80,7 +80,7 @@ def open_descriptor(path: Path) -> Iterator[int]:
     """A file opened for reads at given places.
 
     Raises:
-        BrokenSceneError: it is no regular file, or cannot be opened or read.
+        BrokenSceneError: it is not a regular file, or cannot be opened or read.
     """
     try:
         with opened_plain(path) as descriptor:
@@ -154,8 +154,8 @@ def _check_kind(descriptor: int) -> None:
         raise ZipFormatError("the file is empty")
     if start != b"PK\x03\x04":
         raise ZipFormatError(
-            "it is no zip file, as torch.save has written since version 1.6; it is never unpickled, because that could "
-            "run code. If you trust it: torch.save(torch.load(path, weights_only=True), new_path)"
+            "it is not a zip file, as torch.save writes since version 1.6. openrayzer never unpickles files, because that "
+            "could run code. If you trust the file: torch.save(torch.load(path, weights_only=True), new_path)"
         )
 
 
@@ -164,7 +164,7 @@ def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
     entries = read_directory(descriptor)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ZipFormatError(f"it is no torch file: it holds {len(pickles)} entries named data.pkl instead of 1")
+        raise ZipFormatError(f"it is not a torch file: it holds {len(pickles)} entries named data.pkl instead of 1")
     folder = pickles[0].removesuffix("data.pkl")
     inner = {name.removeprefix(folder): entry for name, entry in entries.items() if name.startswith(folder)}
     if inner["data.pkl"].size > MAX_PICKLE_BYTES:
@@ -178,7 +178,7 @@ def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
 def _scene_table(chunk: _Chunk, scene: Any, position: int, *, posed: bool) -> SceneTable:
     key = scene.get("key") if isinstance(scene, dict) else None
     if not isinstance(key, str):
-        return SceneTable(f"number {position}", fault="it is no dict with a text 'key'")
+        return SceneTable(f"number {position}", fault="it is not a dict with a text 'key'")
     try:
         if not is_usable_key(key):
             raise _SceneFaultError(

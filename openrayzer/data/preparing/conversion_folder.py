@@ -28,7 +28,7 @@ def require_ours(output: Path) -> None:
             raise InputError(f"{output / MANIFEST_NAME} is not of a conversion; give an empty folder")
         return
     if WORK in there and (work.is_symlink() or not work.is_dir()):
-        raise InputError(f"{work} is no folder of a conversion; give an empty folder")
+        raise InputError(f"{work} is not a folder of a conversion; give an empty folder")
     if WORK in there and (PLAN in (worked := _listed(work)) or all(map(_TEMPORARY.fullmatch, worked))):
         if PLAN in worked:
             return

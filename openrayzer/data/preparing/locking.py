@@ -40,7 +40,7 @@ def locked(folder: Path) -> Iterator["Lock"]:
         descriptor = os.open(path, flags, 0o644)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise InputError(f"{path} is a link, no lock; give another folder") from error
+            raise InputError(f"{path} is a link, not a lock; give another folder") from error
         raise InputError(f"{folder} cannot be written to: {error.strerror or error}") from error
     try:
         _acquire(descriptor, path)
@@ -72,7 +72,7 @@ class Lock:
 
 def _acquire(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        raise InputError(f"{path} is no regular file, no lock; give another folder")
+        raise InputError(f"{path} is not a regular file, so not a lock; give another folder")
     until = time.monotonic() + PATIENCE
     while True:
         try:

@@ -146,7 +146,7 @@ def _names(text: str, *, is_json: bool, path: Path) -> frozenset[str]:
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
+        raise InputError(f"{path} is not JSON: {error}") from error
     if isinstance(content, list):
         content = [entry.get("scene_name") if isinstance(entry, dict) else entry for entry in content]
     if not isinstance(content, (list, dict)):

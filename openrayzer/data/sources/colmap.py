@@ -135,7 +135,7 @@ def lens_of(camera: ColmapCamera) -> Lens | str:
     try:
         size = image_sides(camera.height, camera.width)
         if camera.model == "EQUIRECTANGULAR":
-            raise LensError("a panorama is no picture of a pinhole camera")
+            raise LensError("a panorama is not an image of a pinhole camera")
         parameters = camera.parameters
         focals = 1 if camera.model in _ONE_FOCAL or camera.model.startswith("SIMPLE_") else 2
         (cx, cy), rest = parameters[focals : focals + 2], parameters[focals + 2 :]

@@ -216,5 +216,5 @@ def _world_from_stated(table: Mapping[str, Any]) -> np.ndarray:
         return np.eye(4)
     applied = pose_matrix(table["applied_transform"])
     if not np.allclose(applied[:3, :3] @ applied[:3, :3].T, np.eye(3), atol=1e-3):
-        raise FileError("its applied_transform is no rigid motion")
+        raise FileError("its applied_transform is not a rigid motion")
     return np.linalg.inv(applied)

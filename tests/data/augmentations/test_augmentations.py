@@ -205,7 +205,7 @@ def test_what_cannot_be_pasted_is_named(tmp_path, clip, waiting_pipe):
         CopyPaste(folder=tmp_path, probability=1.0).apply(clip, random())
     (tmp_path / "broken.png").unlink()
     waiting_pipe(tmp_path / "broken.png")
-    with pytest.raises(InputError, match=r"broken\.png cannot be pasted: it is no regular file"):
+    with pytest.raises(InputError, match=r"broken\.png cannot be pasted: it is not a regular file"):
         CopyPaste(folder=tmp_path, probability=1.0).apply(clip, random())
 
 

@@ -146,7 +146,7 @@ def test_full_disk_ends_writing_with_one_warning(tmp_path, monkeypatch, caplog):
         cache.put("b", "1", frame())
         cache.put("c", "1", frame())
     assert [record.message for record in caplog.records] == [
-        f"data.cache: {tmp_path} takes nothing more: No space left on device"
+        f"data.cache: {tmp_path} stores no more frames: No space left on device"
     ]
     assert cache.get("b", "1") is None
     assert cache.get("a", "1") is not None

@@ -131,7 +131,7 @@ BAD_INDICES = {
     "negative": "'context' holds -3",
     "all_null": "none of 5 test scenes can be evaluated",
     "target_missing": "'mydesk_003': 'target' must be a list",
-    "not_json": "it is no JSON",
+    "not_json": "it is not JSON",
 }
 
 

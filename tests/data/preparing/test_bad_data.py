@@ -31,7 +31,7 @@ OUTCOMES = {  # case: exit codes of index, verify, convert; scenes written: fram
     "dl3dv/missing_image": (2, 1, 1, {"missing_image": (4, [1])}, "frame 1: frame_00002.png is not"),
     "dl3dv/path_traversal": (2, 1, 1, {"path_traversal": (4, [1])}, "leaves the scene's folder"),
     "dl3dv/no_focal": (2, 1, 1, {}, "it has no fl_x"),
-    "dl3dv/cut_json": (2, 1, 1, {}, "it is no JSON, was it cut short?"),
+    "dl3dv/cut_json": (2, 1, 1, {}, "it is not JSON, was it cut short?"),
     "dl3dv/nan_matrix": (2, 1, 1, {"nan_matrix": (4, [2])}, "frame 2: its camera has numbers that are not finite"),
     "dl3dv/duplicate_frame": (2, 1, 1, {"duplicate_frame": (5, [4])}, "and listed once more"),
 }

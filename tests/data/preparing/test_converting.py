@@ -249,11 +249,11 @@ def test_locks_that_are_somebody_elses_are_refused_untouched(prepare, source, tm
     theirs.write_text("")
     lock.symlink_to(theirs)
     done = prepare(*convert)
-    assert (done.returncode, "is a link, no lock" in done.stderr) == (2, True)
+    assert (done.returncode, "is a link, not a lock" in done.stderr) == (2, True)
     lock.unlink()
     os.mkfifo(lock)
     done = prepare(*convert)
-    assert (done.returncode, "is no regular file, no lock" in done.stderr) == (2, True)
+    assert (done.returncode, "is not a regular file, so not a lock" in done.stderr) == (2, True)
 
 
 def test_temporary_files_of_others_survive_a_conversion_that_goes_on(source, tmp_path, monkeypatch):

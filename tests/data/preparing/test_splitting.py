@@ -81,7 +81,7 @@ def test_test_scenes_that_are_not_there_are_named(prepare, write_root, make_scen
     (tmp_path / "test.txt").write_text("b\nq\n")
     done = prepare("split", "--from", "chunks", root, "--output", tmp_path / "lists", "--test", tmp_path / "test.txt")
     assert done.returncode == 1
-    assert f"problem: 'q' in {tmp_path / 'test.txt'} is no scene" in done.stdout
+    assert f"problem: 'q' in {tmp_path / 'test.txt'} is not a scene" in done.stdout
     assert (tmp_path / "lists" / "test.txt").read_text() == "b\n"
 
 

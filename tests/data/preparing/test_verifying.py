@@ -87,7 +87,7 @@ def test_tool_writes_a_report_and_exits_with_1(prepare, write_root, make_scene, 
     [
         (["--from", "chunkz", "x"], "no dataset named 'chunkz'; did you mean 'chunks'"),
         (["--from", "chunks", "/no/where"], "there is no folder /no/where"),
-        (["--source", "{"], "--source is no JSON"),
+        (["--source", "{"], "--source is not JSON"),
         (["--source", '{"type": "chunks"}'], "source.root: required"),
         (["--from", "images", "/", "--split", "train"], "the dataset 'images' has no splits"),
         (["--from", "chunks", "/", "--processes", "0"], "--processes must be 1 or more"),

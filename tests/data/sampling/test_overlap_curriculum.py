@@ -1,4 +1,4 @@
-"""Windows by overlap: how a table is read and inverted, what a step allows, and what a scene lacks."""
+"""Windows by overlap: tables are read and inverted, steps bound the overlap, and messages name unusable scenes."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_curve_is_inverted_by_interpolation():
 
 @given(values=st.lists(st.floats(0, 1), min_size=2, max_size=8), share=st.floats(0, 1))
 def test_every_overlap_between_the_ends_is_reached(values, share):
-    """Also by a curve that rises in between."""
+    """This holds even for a curve that is not monotonic."""
     curve = OverlapCurve(dict(enumerate(values, 1)))
     overlap = values[-1] + share * (values[0] - values[-1])
     interval = curve.interval(overlap, tolerance=0.0)
@@ -64,7 +64,7 @@ def test_bound_falls_with_the_step_and_windows_grow(make):
     assert longest[2] == pytest.approx(2 * 20, abs=2)
 
 
-def test_scene_that_cannot_is_named(make):
+def test_the_message_names_an_unusable_scene(make):
     generator = np.random.default_rng(0)
     sampler = make({"a": TABLE, "fast": {"1": 0.4}}, start_min_overlap=0.55, min_overlap=0.55, max_overlap=0.56)
     with pytest.raises(UnusableSceneError, match=r"'b' is not in the overlap table .*overlap\.json"):
@@ -73,7 +73,7 @@ def test_scene_that_cannot_is_named(make):
         UnusableSceneError, match=r"'fast' has no two views with overlap 0\.5\d: .* from 0\.40 to 0\.40"
     ):
         sampler.sample("fast", 60, generator)
-    with pytest.raises(UnusableSceneError, match=r"'a' has 20 frames, overlap 0\.5\d of 3 context views needs \d\d"):
+    with pytest.raises(UnusableSceneError, match=r"'a' has 20 frames; overlap 0\.5\d of 3 context views needs \d\d"):
         sampler.sample("a", 20, generator)
 
 
@@ -99,19 +99,19 @@ def test_released_folders_are_read_as_one_file_is(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": {"1": 0.', r"overlap\.json cannot be used: it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
+        ('{"a": {"1": 0.', r"overlap\.json cannot be used: it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
         ("[1]", "must be an object"),
-        ("{}", "with some scene"),
+        ("{}", "with at least one scene"),
         ('{"a": 3}', "'a': expected an object of intervals, got 3"),
         ('{"a": {}}', "'a': expected an object of intervals"),
-        ('{"a": {"0": 0.5}}', "'0' is no interval"),
-        ('{"a": {"-1": 0.5}}', "'-1' is no interval"),
-        ('{"a": {"9999999999999999999": 0.5}}', "is no interval"),
-        ('{"a": {"1": "x"}}', "interval 1: 'x' is no overlap"),
-        ('{"a": {"1": NaN}}', "interval 1: nan is no overlap"),
-        ('{"a": {"1": true}}', "is no overlap"),
-        ('{"a": {"1": {"mean": 0.4}}}', "is no overlap"),
+        ('{"a": {"0": 0.5}}', "'0' is not an interval"),
+        ('{"a": {"-1": 0.5}}', "'-1' is not an interval"),
+        ('{"a": {"9999999999999999999": 0.5}}', "is not an interval"),
+        ('{"a": {"1": "x"}}', "interval 1: 'x' is not an overlap"),
+        ('{"a": {"1": NaN}}', "interval 1: nan is not an overlap"),
+        ('{"a": {"1": true}}', "is not an overlap"),
+        ('{"a": {"1": {"mean": 0.4}}}', "is not an overlap"),
         (json.dumps({str(i): 3 for i in range(9)}), "and 4 more"),
     ],
 )
@@ -133,7 +133,7 @@ def test_table_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
     (tmp_path / "a").mkdir()
     pipe = waiting_pipe(tmp_path / "a" / "covisibility.json")
     for path in (pipe, tmp_path):
-        with pytest.raises(InputError, match=r"covisibility\.json cannot be used: it is no regular file"):
+        with pytest.raises(InputError, match=r"covisibility\.json cannot be used: it is not a regular file"):
             read_overlap_tables(path)
 
 

@@ -201,8 +201,8 @@ def test_index_says_why_a_scene_has_no_views(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"a": {"context": [0, 5', r"index\.json cannot be used: it is no JSON"),
-        ("[" * 100_000, "it is no JSON"),
+        ('{"a": {"context": [0, 5', r"index\.json cannot be used: it is not JSON"),
+        ("[" * 100_000, "it is not JSON"),
         ("[1]", "it holds a list, not an object"),
         ({"a": 3}, "'a': expected null or an object with context and target, got a number"),
         ({"a": {"context": [0]}}, "'a': 'target' must be a list of frame numbers, got nothing"),
@@ -224,5 +224,5 @@ def test_missing_index_is_named(tmp_path):
 
 
 def test_index_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
-    with pytest.raises(InputError, match=r"index\.json cannot be used: it is no regular file"):
+    with pytest.raises(InputError, match=r"index\.json cannot be used: it is not a regular file"):
         EvaluationIndex(path=waiting_pipe(tmp_path / "index.json"))

@@ -283,8 +283,8 @@ def test_chunk_that_is_a_pipe_is_named(write_root, make_scene, waiting_pipe, sca
     (root / "train" / "000002.torch").mkdir()
     dataset = opened(root, scan_limit=scan_limit)
     assert keys(dataset) == ["a"]
-    assert f"{pipe}: it is no regular file" in dataset.problems
-    assert f"{root / 'train' / '000002.torch'}: it is no regular file" in dataset.problems
+    assert f"{pipe}: it is not a regular file" in dataset.problems
+    assert f"{root / 'train' / '000002.torch'}: it is not a regular file" in dataset.problems
 
 
 @pytest.mark.parametrize("name", ["index.json", "frame_index.bin"])
@@ -293,8 +293,8 @@ def test_index_that_is_no_file_is_named_and_done_without(write_root, make_scene,
     path = waiting_pipe(root / "train" / name)
     dataset = opened(root)
     assert keys(dataset) == ["a"]
-    assert "it is no regular file" in dataset.problems[0]
-    for place, said in (("/dev/zero", "it is no regular file"), ("nowhere", "no such file")):
+    assert "it is not a regular file" in dataset.problems[0]
+    for place, said in (("/dev/zero", "it is not a regular file"), ("nowhere", "no such file")):
         path.unlink()
         path.symlink_to(place)
         dataset = opened(root)
@@ -318,8 +318,8 @@ def test_other_keys_are_kept(write_root, make_scene, key):
     ("content", "fault"),
     [
         ({"key": "a"}, "holds a dict"),
-        ([1], "no dict with a text 'key'"),
-        ([{"key": 3}], "no dict with a text 'key'"),
+        ([1], "not a dict with a text 'key'"),
+        ([{"key": 3}], "not a dict with a text 'key'"),
         ([{"key": "a", "images": [], "cameras": torch.zeros(0, 18)}], "'a' is left out: it has no frames"),
         ([{"key": "a", "cameras": torch.zeros(0, 18)}], "no list of images"),
         ([{"key": "a", "images": ["x"], "cameras": torch.zeros(1, 18)}], "image 0 is not a uint8 tensor"),
@@ -366,7 +366,7 @@ def test_damaged_chunk_never_ends_in_another_error(write_root, make_scene):
 def test_old_file_is_refused_with_what_to_do(tmp_path):
     (tmp_path / "train").mkdir()
     torch.save([], tmp_path / "train" / "0.torch", _use_new_zipfile_serialization=False)
-    with pytest.raises(InputError, match=r"is no zip file.*weights_only=True"):
+    with pytest.raises(InputError, match=r"is not a zip file.*weights_only=True"):
         opened(tmp_path)
 
 

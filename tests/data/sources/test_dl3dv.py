@@ -197,9 +197,9 @@ WRONG = {  # what is changed in a scene of four frames, and what is said of all 
     "fisheye is text": ({"is_fisheye": "no"}, "its is_fisheye is 'no', but its camera_model OPENCV"),
     "applied": (
         {"applied_transform": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]},
-        "its applied_transform is no rigid motion",
+        "its applied_transform is not a rigid motion",
     ),
-    "all frames bad": ({"frames": [1, None]}, "not one frame can be used; frame 0: None is no file name"),
+    "all frames bad": ({"frames": [1, None]}, "not one frame can be used; frame 0: None is not a file name"),
 }
 
 
@@ -220,7 +220,7 @@ def test_a_wrong_scene_is_left_out_and_named(tmp_path, case):
 def test_a_table_that_is_no_json_is_named(tmp_path, text):
     write_scene(tmp_path / "a")
     (tmp_path / "a/transforms.json").write_text(text, encoding="latin1")
-    with pytest.raises(InputError, match=r"transforms\.json: scene 'a' is left out: it (is no JSON|holds a)"):
+    with pytest.raises(InputError, match=r"transforms\.json: scene 'a' is left out: it (is not JSON|holds a)"):
         opened(tmp_path)
 
 
@@ -231,9 +231,9 @@ FAR[0, 3] = 1e39
 FRAMES = {  # what replaces frame 2, and what is said of it
     "absent": ({"file_path": "images/frame_9.png"}, "frame_9.png is not in images_4"),
     "no folder": ({"file_path": "photos/frame_9.png"}, "none of the folders photos_4, photos_8, photos, photos_2"),
-    "no name": ({"file_path": None}, "None is no file name"),
-    "number": ({"file_path": 3}, "3 is no file name"),
-    "zero byte": ({"file_path": "images/a\0.png"}, "is no file name"),
+    "no name": ({"file_path": None}, "None is not a file name"),
+    "number": ({"file_path": 3}, "3 is not a file name"),
+    "zero byte": ({"file_path": "images/a\0.png"}, "is not a file name"),
     "traversal": ({"file_path": "../../../etc/passwd"}, "leaves the scene's folder"),
     "backslashes": ({"file_path": "..\\..\\x.png"}, "leaves the scene's folder"),
     "absolute": ({"file_path": "/etc/hostname"}, "leaves the scene's folder"),
@@ -241,7 +241,7 @@ FRAMES = {  # what replaces frame 2, and what is said of it
     "skewed": ({"transform_matrix": SKEWED.tolist()}, "rotation is off by 0.1"),
     "mirrored": ({"transform_matrix": np.diag([1, 1, -1, 1]).tolist()}, "mirror image"),
     "shape": ({"transform_matrix": [[1, 2], [3, 4]]}, "its pose has shape (2, 2)"),
-    "ragged": ({"transform_matrix": [[1, 2], [3]]}, "its pose is no matrix"),
+    "ragged": ({"transform_matrix": [[1, 2], [3]]}, "its pose is not a matrix"),
     "projective": ({"transform_matrix": [*np.eye(4)[:3].tolist(), [0, 0, 1, 1]]}, "last row"),
     "no pose": ({"transform_matrix": None}, "its pose"),
     "beyond float32": ({"transform_matrix": FAR.tolist()}, "numbers that are not finite (as float32)"),
@@ -295,7 +295,7 @@ def damaged_image(path: Path, kind: str) -> None:
     [
         ("empty", "it has no bytes"),
         ("text", "neither JPEG nor PNG nor WebP"),
-        ("pipe", "no regular file"),
+        ("pipe", "not a regular file"),
         ("link", "it is a link to /etc/hostname, outside of"),
         ("size", "its image has 40 x 24 pixels, but its camera is calibrated for 128 x 96"),
     ],
@@ -347,7 +347,7 @@ EXPECTED = {  # case: (frames that can be read, what is said)
         "1 frame(s) marked missing, the first is frame 1: its file name '../../../../../../etc/hostname' leaves",
     ),
     "no_focal": ([], "'no_focal' is left out: it has no fl_x"),
-    "cut_json": ([], "'cut_json' is left out: it is no JSON, was it cut short?"),
+    "cut_json": ([], "'cut_json' is left out: it is not JSON, was it cut short?"),
     "nan_matrix": ([0, 1, 3], "1 frame(s) marked missing, the first is frame 2: its camera has numbers that are not"),
     "duplicate_frame": (
         [0, 1, 2, 3],

@@ -102,7 +102,9 @@ def test_a_wrong_frame_is_missing_and_the_others_keep_their_numbers(tmp_path, ca
 
 def test_an_image_of_other_proportions_is_named(tmp_path):
     write_scene(tmp_path / "a", changes=((1, {"w": 40}),))
-    with pytest.raises(BrokenSceneError, match=r"frame 1: .*its image has 32 x 24 pixels, but its camera is calibrated for 40 x 24"):
+    with pytest.raises(
+        BrokenSceneError, match=r"frame 1: .*its image has 32 x 24 pixels, but its camera is calibrated for 40 x 24"
+    ):
         opened(tmp_path).read(0, [1])
 
 

@@ -134,7 +134,7 @@ def test_a_damaged_manifest_is_named(tmp_path):
 
 def test_a_manifest_that_is_a_pipe_is_named(tmp_path, waiting_pipe):
     waiting_pipe(tmp_path / MANIFEST_NAME)
-    with pytest.raises(InputError, match=r"rooms\.json cannot be read \(it is no regular file\)"):
+    with pytest.raises(InputError, match=r"rooms\.json cannot be read \(it is not a regular file\)"):
         rooms(tmp_path).open()
 
 
