@@ -300,24 +300,20 @@ class Experiment:
             raise InputError("train.best_metric needs held-out clips to measure: give data.test")
         with concerning("data.image_size"):
             self.model.check_size(self.data.image_size)
+        self._check_cameras()
 
-
-def require_known_cameras(experiment: Experiment) -> None:
-    """Refuse every source without cameras, if the model needs them.
-
-    Raises:
-        InputError: names model and sources.
-    """
-    model = experiment.model
-    if not (model.posed or model.needs_intrinsics):
-        return
-    what = "camera poses" if model.posed else "intrinsics"
-    wrong = [
-        f"data.{split}[{place}]: {registered_name(source.dataset)!r} has no cameras, and the model "
-        f"{registered_name(model)!r} needs {what}"
-        for split, sources in (("train", experiment.data.train), ("test", experiment.data.test))
-        for place, source in enumerate(sources)
-        if not source.dataset.posed
-    ]
-    if wrong:
-        raise InputError("\n".join(wrong))
+    def _check_cameras(self) -> None:
+        """Refuse sources without cameras if the model needs them."""
+        model = self.model
+        if not (model.posed or model.needs_intrinsics):
+            return
+        what = "camera poses" if model.posed else "intrinsics"
+        wrong = [
+            f"data.{split}[{place}]: {registered_name(source.dataset)!r} has no cameras, and the model "
+            f"{registered_name(model)!r} needs {what}"
+            for split, sources in (("train", self.data.train), ("test", self.data.test))
+            for place, source in enumerate(sources)
+            if not source.dataset.posed
+        ]
+        if wrong:
+            raise InputError("\n".join(wrong))

@@ -10,7 +10,7 @@ from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process, started
-from openrayzer.settings import Experiment, TrainSettings, require_known_cameras
+from openrayzer.settings import Experiment, TrainSettings
 from openrayzer.training.checkpointing.resuming import (
     AUTO,
     choose_start,
@@ -56,7 +56,6 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
     Raises:
         InputError: something the user gave cannot work.
     """
-    require_known_cameras(experiment)
     with started() as process:
         empty = process.by_first(lambda: prepare_folder(run_folder))
         with logging_to(run_folder, process):
