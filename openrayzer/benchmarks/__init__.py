@@ -1,1 +1,1 @@
-"""What this code is measured against, written here, and how both are measured side by side."""
+"""Speed and memory of this code, measured in turn with baselines that are written here."""

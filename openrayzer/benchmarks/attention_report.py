@@ -1,4 +1,4 @@
-"""The figures of attention backends as a table and as a picture."""
+"""Measured attention backends as a table and as a plot."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ TIE = 0.03
 
 
 def table(figures: Sequence[Figure]) -> Iterator[str]:
-    """One line per call, direction and backend; what ``auto`` takes is marked; then the refusals."""
+    """One line per call, direction and backend, with a mark for the choice of ``auto``; then the refusals."""
     yield (
         f"{'call':<26}{'b x n -> m, h x e':<26}{'dtype':<10}{'direction':<22}{'backend':<16}"
         f"{'median ms':>10}{'least ms':>10}{'GFLOP/s':>9}{'MiB':>9}{'error':>10}  auto"
@@ -35,7 +35,7 @@ def table(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def verdicts(figures: Sequence[Figure]) -> Iterator[str]:
-    """One line per call: whether what ``auto`` takes was the fastest, forward and backward together."""
+    """One line per call: whether the choice of ``auto`` was the fastest, forward and backward together."""
     rivals: dict[Call, dict[str, float]] = {}
     chosen: dict[Call, str] = {}
     for figure in figures:
@@ -54,7 +54,7 @@ def verdicts(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def plot(figures: Sequence[Figure], path: Path) -> None:
-    """Time against the length of the sequence: a row per direction, a column per kind of call, a line per backend.
+    """Plot time against sequence length: a row per direction, a column per kind of call, a line per backend.
 
     Raises:
         InputError: matplotlib is not installed.

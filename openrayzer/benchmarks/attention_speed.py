@@ -1,4 +1,4 @@
-"""Attention backends beside each other, on the calls that models of this family make."""
+"""Speed, memory and error of attention backends, measured in turn on the calls of view synthesis models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class Call:
     """One attention call.
 
     Attributes:
-        kind: what it is in a model.
-        batch: sequences.
-        queries: their length.
-        keys: how many tokens each of them sees.
-        heads: attention heads.
-        head_width: width of one.
+        kind: role of the call in a model, e.g. "global".
+        batch: number of sequences.
+        queries: number of queries in a sequence.
+        keys: number of keys in a sequence.
+        heads: number of attention heads.
+        head_width: width of one head.
         dtype: a key of ``DTYPES``.
     """
 
@@ -41,12 +41,12 @@ class Call:
     dtype: str
 
     def flops(self, direction: str) -> int:
-        """Two products forward and four more backward; scores that a kernel computes again do not count."""
+        """Floating point operations: two products forward and four backward, without recomputed scores."""
         forward = 4 * self.batch * self.heads * self.queries * self.keys * self.head_width
         return forward if direction == DIRECTIONS[0] else 3 * forward
 
     def tensors(self, device: torch.device, *, dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Random queries, keys and values, the same at each call, rounded to the call's dtype."""
+        """Random queries, keys and values, equal in every call, rounded to the call's dtype."""
         generator = torch.Generator().manual_seed(0)
         made = [
             torch.randn(self.batch, length, self.heads, self.head_width, generator=generator)
@@ -60,19 +60,19 @@ class Call:
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured of one backend at one call and direction.
+    """Measurements of one backend for one call and direction.
 
     Attributes:
-        call: what was computed.
+        call: the call.
         direction: one of ``DIRECTIONS``.
-        backend: that computed it.
-        refusal: why it was not measured; then the rest is empty.
-        seconds: of one call.
-        flops_per_second: useful operations over the median.
-        extra_bytes: most memory at once beyond queries, keys and values, gradients included.
-        error: largest difference from the formula in float32, over the largest value of what is compared: the outputs,
-            or the worst of the gradients.
-        chosen: whether ``auto`` takes it.
+        backend: registered name of the backend.
+        refusal: reason why the backend was not measured; then the fields below have no meaning.
+        seconds: seconds of one call.
+        flops_per_second: operations of ``Call.flops`` divided by the median time.
+        extra_bytes: peak memory without queries, keys and values, with their gradients.
+        error: largest difference from the formula in float32, relative to its largest value: of the outputs, or of the
+            gradient with the largest error.
+        chosen: whether ``auto`` chooses this backend.
     """
 
     call: Call
@@ -89,7 +89,7 @@ class Figure:
 def calls_of(
     *, views: int, tokens: int, latents: int, heads: int, head_width: int, dtype: str, batch: int = 1
 ) -> list[Call]:
-    """The calls of a model with so many views of so many tokens each, and a memory of ``latents``."""
+    """The calls of a model with ``views`` views of ``tokens`` tokens each, and a memory of ``latents`` tokens."""
     sizes = {
         "global": (batch, views * tokens, views * tokens),
         "frame": (batch * views, tokens, tokens),
@@ -101,7 +101,7 @@ def calls_of(
 
 
 def measure(calls: Sequence[Call], *, device: torch.device, rounds: int) -> Iterator[Figure]:
-    """Every backend at every call, forward and forward with backward; all backends of a call take turns."""
+    """Measure every backend on every call, forward and forward with backward; the backends of a call take turns."""
     if rounds < 1:
         raise InputError("rounds must be 1 or more")
     for call in calls:
@@ -129,7 +129,7 @@ def measure(calls: Sequence[Call], *, device: torch.device, rounds: int) -> Iter
 
 
 def contestants(call: Call, device: torch.device) -> tuple[dict[str, Attend], dict[str, str]]:
-    """Registered backends that can compute the call, and why the others cannot."""
+    """The registered backends that can compute the call, and the refusals of the others."""
     query, key, value = call.tensors(device)
     able, refusals = dict[str, Attend](), dict[str, str]()
     for entry in ATTENTION_BACKENDS:
@@ -144,7 +144,7 @@ def contestants(call: Call, device: torch.device) -> tuple[dict[str, Attend], di
 
 
 def _failure(attend: Attend, query: Tensor, key: Tensor, value: Tensor, device: torch.device) -> str:
-    """Why a backend that takes such calls fails at these lengths; empty if it does not, and always on a CPU."""
+    """The error of a backend at these sequence lengths; empty if it succeeds, and always empty on a CPU."""
     try:
         if device.type == "cuda":
             attend(query, key, value).sum().backward()
@@ -184,7 +184,7 @@ def _error(results: tuple[Tensor, ...], exact: tuple[Tensor, ...]) -> float:
 
 
 def _extra_bytes(run: Callable[[], object], device: torch.device) -> int:
-    """Most memory that one call takes at once."""
+    """Peak memory of one call in bytes, without its arguments."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)

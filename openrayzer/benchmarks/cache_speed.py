@@ -1,4 +1,4 @@
-"""Reading with and without ``data.cache``: seconds of a second epoch."""
+"""Processor time of reading with and without ``data.cache``, in the second epoch."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ _GIGABYTES = 4.0
 
 
 def write_sources(images: Sequence[np.ndarray], folder: Path) -> dict[str, Dataset]:
-    """The same clip (f of (h, w, 3), RGB) as PNG files, as PNG files with lens distortion, and as a video."""
+    """Write frames of (h, w, 3), RGB, as PNG files, as PNG files with lens distortion, and as a video."""
     height, width = images[0].shape[:2]
     pictures = folder / "scene" / "images"
     pictures.mkdir(parents=True)
@@ -60,14 +60,14 @@ def _write_video(images: Sequence[np.ndarray], path: Path) -> None:
 def cached_epochs(
     dataset: Dataset, folder: Path, *, size: tuple[int, int], batches: int, rounds: int
 ) -> Mapping[str, float]:
-    """Milliseconds of one processor for a view, without a cache and from one that an epoch has filled.
+    """Milliseconds of one processor for a view, without a cache and with a cache that one epoch has filled.
 
     Args:
         dataset: scenes of at least 8 frames.
-        folder: where the cache is made; emptied for each round.
-        size: height and width of the views.
-        batches: of 8 views, of which an epoch here consists.
-        rounds: whose median counts.
+        folder: folder for the cache; it is emptied for each round.
+        size: height and width of the views in pixels.
+        batches: number of batches of an epoch, 8 views each.
+        rounds: number of rounds; the median counts.
     """
     found: dict[str, list[float]] = {"without": [], "with": []}
     for _ in range(rounds):

@@ -1,10 +1,10 @@
-"""What a checkpoint costs: seconds that training waits for it, seconds until it is announced, seconds to go on from it.
+"""Measure a checkpoint: seconds that training waits, until the checkpoint is announced, and to resume from it.
 
     python -m openrayzer.benchmarks.checkpoint_speed --folder /fast/disk/new --exp experiments/rayzer_dl3dv.json
 
-Builds the experiment's model with its optimizer in one process and reads no data. Between the saves,
-which are made one after the other, nothing computes; in a run the second time is shared with training. Prints a line of
-JSON; seconds are medians. The folder must not exist, and is removed at the end.
+One process builds the experiment's model and optimizer, without data, and writes checkpoints one after the other.
+Nothing else computes meanwhile; in a run, training goes on until the checkpoint is announced. The output is one line
+of JSON with median seconds. The folder must not exist. It is removed at the end.
 """
 
 import json
@@ -26,8 +26,8 @@ def main() -> int:
     """Parse arguments, measure, print."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
     add_experiment_arguments(parser)
-    parser.add_argument("--folder", type=Path, required=True, help="where to write, on the disk in question")
-    parser.add_argument("--saves", type=int, default=5, metavar="N", help="how many checkpoints (default: 5)")
+    parser.add_argument("--folder", type=Path, required=True, help="new folder on the disk to measure")
+    parser.add_argument("--saves", type=int, default=5, metavar="N", help="number of checkpoints (default: 5)")
     arguments = parser.parse_args()
     if arguments.folder.exists():
         raise InputError(f"--folder {arguments.folder} exists; choose a new one")
@@ -42,15 +42,15 @@ def main() -> int:
 
 
 def measure(experiment: Experiment, *, folder: Path, saves: int) -> dict[str, Any]:
-    """Save a model so often, check the last checkpoint and load it.
+    """Save several checkpoints, then check and load the last one.
 
     Args:
-        experiment: built; its model, optimizer and DeepSpeed file are used.
-        folder: gets two checkpoints at a time.
-        saves: how many are written.
+        experiment: gives the model, the optimizer and DeepSpeed's file.
+        folder: folder for the checkpoints; it holds two at a time.
+        saves: number of checkpoints.
 
     Raises:
-        InputError: the disk cannot be written.
+        InputError: the folder cannot be written.
     """
     from openrayzer.machine.distributed import started
     from openrayzer.training.checkpointing.restoring import load_checkpoint
@@ -90,7 +90,7 @@ def measure(experiment: Experiment, *, folder: Path, saves: int) -> dict[str, An
 
 
 def _make_optimizer_state(engine: Any) -> None:
-    """A step of a loss that is zero: before the first step optimizers keep nothing."""
+    """Make a step with zero gradients, because optimizers have no state before their first step."""
     for _ in range(engine.settings.accumulation):
         engine.backward(sum((0 * weight).sum() for weight in engine.model.parameters() if weight.requires_grad))
         engine.step()

@@ -1,4 +1,4 @@
-"""What a training step and a rendered frame cost as views, resolution and width grow: counted, and measured."""
+"""Cost of a training step and of a rendered frame for growing views, resolution and width, counted and measured."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from openrayzer.planning.trace import Device, trace_frame, trace_micro_batch
 from openrayzer.types import Cameras
 
 VIEWS = (2, 4, 8, 16, 32, 64)
-"""Half of them context, half target."""
+"""Numbers of views; half of them are context views, half target views."""
 SIDES = (64, 128, 256, 512)
 HEAD_WIDTH = 64
 WIDTHS = (192, 384, 768)
@@ -26,13 +26,13 @@ WIDTHS = (192, 384, 768)
 
 @dataclass(frozen=True)
 class Measured:
-    """Under autocast to bfloat16: the least seconds of three, and the most bytes in use at once.
+    """Measured under autocast to bfloat16: the minimum of three times, and peak memory.
 
     Attributes:
-        step_seconds: of forward and backward.
-        step_bytes: beyond weights and gradients.
-        frame_seconds: of one more frame of a prepared scene.
-        frame_bytes: beyond scene and weights.
+        step_seconds: seconds of a forward and backward pass.
+        step_bytes: peak bytes of such a step, without weights and gradients.
+        frame_seconds: seconds of one frame of a prepared scene.
+        frame_bytes: peak bytes of such a frame, without scene and weights.
     """
 
     step_seconds: float
@@ -43,17 +43,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Cost:
-    """One clip at one size.
+    """Cost of one clip at one size.
 
     Attributes:
-        axis: what grows: "views", "resolution" or "width".
-        size: how large it is.
-        step_flops: of forward and backward.
-        attention_share: the part of them in which tokens meet, which is what grows with the square of their number.
-        frame_flops: of one more frame of a prepared scene.
-        step_bytes: most in use at once in a step beyond weights and gradients, with fused attention, counted.
-        frame_bytes: likewise for one more frame, beyond the scene.
-        measured: with the attention that ``auto`` takes; None where it was left out.
+        axis: the axis that grows: "views", "resolution" or "width".
+        size: size on this axis.
+        step_flops: floating point operations of a forward and backward pass.
+        attention_share: share of attention in them, from 0 to 1. Attention grows with the square of the tokens.
+        frame_flops: floating point operations of one frame of a prepared scene.
+        step_bytes: counted peak bytes of a step with fused attention, without weights and gradients.
+        frame_bytes: counted peak bytes of one frame, without scene and weights.
+        measured: measurements with attention ``auto``; None for a step above the limit.
     """
 
     axis: str
@@ -67,15 +67,15 @@ class Cost:
 
 
 def curves(experiment: Path, *, overrides: Sequence[str], limit: float) -> Iterator[Cost]:
-    """Grow one thing after the other; the rest stays as the experiment says, with a batch of one clip.
+    """Vary one axis at a time; the other values are those of the experiment, with a batch of one clip.
 
     Args:
-        experiment: its file; the width must be under ``shared``, as in all of this repository.
-        overrides: changes of it.
-        limit: most FLOP of a step that is measured; larger ones are only counted.
+        experiment: experiment file with the width under ``shared``, like all files of this repository.
+        overrides: changes of the experiment, as ``--set`` takes them.
+        limit: largest FLOP of a step that is measured; larger steps are only counted.
 
     Raises:
-        InputError: a size does not suit the experiment.
+        InputError: a size does not fit the experiment.
     """
     axes = {
         "views": {size: [_views(size)] for size in VIEWS},
@@ -107,7 +107,7 @@ def _cost(experiment: Path, changes: list[str], axis: str, size: int, limit: flo
 
 
 def _attention(work: StepWork) -> float:
-    """Products with a batch axis are those of attention."""
+    """Share of attention in the operations; its products are the ones with a batch axis."""
     batched = sum(product.flops * count for product, count in work.products.items() if _is_batched(product))
     return batched / work.flops
 
@@ -136,15 +136,14 @@ def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> Measure
         (prediction.images.float() - views.target_images).square().mean().backward()
 
     step_seconds = time_in_turn({"step": step}, rounds=3, device=device)["step"].minimum
-    with LiveBytes() as in_step:  # after the others, so that gradients are there already
+    with LiveBytes() as in_step:  # after the timing, so that the gradients exist and do not count
         step()
     model.eval()
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         scene = model.prepare(model.reconstruct(views.context_images, _cameras(views.cameras, shape.context)))
         one = _cameras(views.cameras, 1)
-        frame_seconds = time_in_turn({"frame": lambda: model.render(scene, one)}, rounds=3, device=device)[
-            "frame"
-        ].minimum
+        frame = {"frame": lambda: model.render(scene, one)}
+        frame_seconds = time_in_turn(frame, rounds=3, device=device)["frame"].minimum
         with LiveBytes() as in_frame:
             model.render(scene, one)
     return Measured(step_seconds, in_step.peak, frame_seconds, in_frame.peak)
@@ -152,12 +151,12 @@ def _measured(experiment: Path, changes: list[str], shape: ClipShape) -> Measure
 
 def _cameras(cameras: Cameras | None, count: int) -> Cameras:
     if cameras is None:
-        raise InputError("clips for counting come with cameras")
+        raise InputError("counting needs clips with cameras")
     return Cameras(cameras.c2w[:, :count], cameras.intrinsics[:, :count])
 
 
 def table(costs: Sequence[Cost]) -> Iterator[str]:
-    """One line per size; the exponent is how fast the cost grows from the size before: 1 linear, 2 quadratic."""
+    """One line per size. The exponent compares with the size before: 1 is linear growth, 2 is quadratic."""
     yield (
         f"{'':<18}{'':38}{'in use, MiB: counted, measured':>46}{'measured, ms':>21}\n"
         f"{'axis':<12}{'size':>6}{'step GFLOP':>12}{'attention':>10}{'exponent':>9}{'frame':>9}"

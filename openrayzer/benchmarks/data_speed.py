@@ -1,4 +1,4 @@
-"""Preparation and loading beside what is usually done: the same scenes, one machine, one run, in turn."""
+"""Speed of preparing and loading data, in turn with the PNG baseline on the same scenes."""
 
 import json
 import logging
@@ -34,25 +34,25 @@ from openrayzer.machine.freed_memory import keep_freed_memory
 from openrayzer.settings import DataSettings, Source
 
 _SIZE, _PATCH = 256, 8
-_FEW = 100  # scenes of the source beside the large one, and frames of the clip that is read with a cache
-_VIEWS = 4  # of context and of target in a clip
+_FEW = 100  # scenes of the small source, and frames of the scene that is read with a cache
+_VIEWS = 4  # number of context views and of target views in a clip
 
 LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """Amounts of data and measurements.
 
     Args:
-        scenes: made up for the comparison, where no data are given.
-        frames: of each.
-        chunks: that hold them.
-        batches: that each way of reading loads per round.
-        clips: of 8 views in a batch; 64 is what the full-size experiments have on each of a few GPUs.
-        rounds: how often everything is measured; medians count.
+        scenes: number of synthetic scenes, unless data are given.
+        frames: frames of each scene.
+        chunks: number of chunks that hold the scenes.
+        batches: batches that each way of reading loads in a round.
+        clips: clips of a batch, 8 views each; the full-size experiments have 64 on each of a few GPUs.
+        rounds: number of rounds; medians count.
         many: scenes of the large source; 0 leaves it out.
-        train: whether a training runs on the large source, and on one of 100 scenes beside it.
+        train: whether to train on the large source and on a source of 100 scenes.
     """
 
     scenes: int = 8
@@ -73,7 +73,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: what is measured, in which unit, and what was to be reached, empty for no target."""
+    """One line of the table: name, value, unit, target ("" for none), and whether the target was reached."""
 
     name: str
     value: float
@@ -83,16 +83,16 @@ class Line:
 
 
 def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]:
-    """Measure everything.
+    """Measure preparation, reading, caching, start-up and training.
 
     Args:
-        work: an empty folder for what is made on the way; some hundred megabytes.
-        sizes: how much.
-        root: folder with the folder train of chunks to measure with; None makes some up.
+        work: an empty folder for some hundred megabytes of files.
+        sizes: amounts of data and measurements.
+        root: folder that contains chunks in ``train``; None makes synthetic scenes.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    keep_freed_memory()  # as loading processes do; here it is for all sides
+    keep_freed_memory()  # data workers do so; here it applies to the baseline as well
     given = root is not None
     if root is None:
         LOGGER.info("making %d scenes of %d frames", sizes.scenes, sizes.frames)
@@ -111,7 +111,7 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
 
 
 def _small_scenes(work: Path, sizes: Sizes) -> list[Line]:
-    """The comparison of reading, with frames as small as convert makes them."""
+    """The comparison of reading with small frames, of the size that the converter writes."""
     LOGGER.info("making %d scenes of small frames", sizes.scenes)
     root, png = work / "small", work / "small_png"
     write_scenes(root, scenes=sizes.scenes, frames=sizes.frames, chunks=sizes.chunks, size=(256, 455))
@@ -140,8 +140,8 @@ def _cached(root: Path, work: Path, sizes: Sizes) -> list[Line]:
 
 
 def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
-    """Seconds of wall clock, all processors."""
-    usual, ours = list[float](), list[float]()
+    """Speed of preparation in wall clock time with all processors."""
+    baseline, ours = list[float](), list[float]()
     processes, png, index = usable_processes(), work / "png", work / "frame_index.bin"
     images = 0
     for number in range(sizes.rounds):
@@ -149,12 +149,12 @@ def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
         shutil.rmtree(png, ignore_errors=True)
         begin = time.perf_counter()
         images = convert_to_png(folder, png, processes=processes)
-        usual.append(time.perf_counter() - begin)
+        baseline.append(time.perf_counter() - begin)
         ours.append(_seconds(lambda: index_chunks(folder, index, processes=processes), time.perf_counter))
     chunk_bytes, png_bytes = _bytes(folder, "*.torch"), _bytes(png, "**/*")
-    factor, share = median(usual) / median(ours), index.stat().st_size / chunk_bytes * 100
+    factor, share = median(baseline) / median(ours), index.stat().st_size / chunk_bytes * 100
     return [
-        Line(f"every image decoded and written as PNG, {processes} processes", images / median(usual), "images / s"),
+        Line(f"every image decoded and written as PNG, {processes} processes", images / median(baseline), "images / s"),
         Line("index", images / median(ours), "images / s"),
         Line("index, times faster", factor, "x", "at least 50", factor >= 50),
         Line("PNG files, beside the chunks", png_bytes / chunk_bytes * 100, "% of the chunks"),
@@ -163,19 +163,19 @@ def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
 
 
 def _reading(root: Path, png: Path, sizes: Sizes) -> list[Line]:
-    """Seconds of one processor."""
+    """Speed of reading in processor time."""
     clips, images = _chosen(root, sizes)
     views = len(images)
     height, width = decode_image(images[0].tobytes()).shape[:2]
-    usual, ours, loading, bare = list[float](), list[float](), list[float](), list[float]()
-    for number in range(sizes.rounds + 1):  # the first fills the system's cache of files, and does not count
+    baseline, ours, loading, bare = list[float](), list[float](), list[float](), list[float]()
+    for number in range(sizes.rounds + 1):  # the first round fills the system's cache of files and does not count
         LOGGER.info("reading %d x %d, round %d of %d", width, height, number, sizes.rounds)
-        usual.append(_seconds(lambda: _read_usual(png, clips, sizes.clips), time.process_time))
-        for device, seconds in (("cpu", ours), ("meta", loading)):  # "meta" converts nothing
+        baseline.append(_seconds(lambda: _read_png(png, clips, sizes.clips), time.process_time))
+        for device, seconds in (("cpu", ours), ("meta", loading)):  # on "meta" nothing is converted
             drain = partial(_drain, _loader(root, sizes.clips, device), sizes.batches)
             seconds.append(_seconds(drain, time.process_time))
         bare.append(_seconds(lambda: _decode(images), time.process_time))
-    rates = [views / median(seconds[1:]) for seconds in (usual, ours, loading, bare)]
+    rates = [views / median(seconds[1:]) for seconds in (baseline, ours, loading, bare)]
     factor, share, title = rates[1] / rates[0], rates[2] / rates[3] * 100, f"{width} x {height}"
     return [
         Line(f"{title}: PNG with PIL, LANCZOS to 256, cropped", rates[0], "views / s and core"),
@@ -191,11 +191,11 @@ def _start_up(root: Path, sizes: Sizes) -> list[Line]:
     LOGGER.info("making %d tiny scenes", sizes.many)
     write_tiny_scenes(root, scenes=sizes.many, frames=8, chunks=min(100, sizes.many))
     LOGGER.info("opening %d scenes", sizes.many)
-    believed = _rank(root)
+    unindexed = _rank(root)
     seconds = _seconds(lambda: _write_index(root / "train"), time.perf_counter)
     indexed = _rank(root)
     return [
-        *_opened(f"{sizes.many} scenes, index.json", believed),
+        *_opened(f"{sizes.many} scenes, index.json", unindexed),
         Line(f"{sizes.many} scenes: index", seconds, "s", "less than 10", seconds < 10),
         *_opened(f"{sizes.many} scenes, side index", indexed),
     ]
@@ -218,7 +218,7 @@ def _training(work: Path, sizes: Sizes) -> list[Line]:
 
 
 def _write_index(folder: Path) -> None:
-    """The side index, where the dataset looks for it."""
+    """Write the side index to the place where the dataset finds it."""
     index_chunks(folder, folder / FRAME_INDEX_NAME, processes=usable_processes())
 
 
@@ -257,7 +257,7 @@ def _drain(loader: ClipLoader, batches: int) -> None:
 
 
 def _chosen(root: Path, sizes: Sizes) -> tuple[list[tuple[str, list[int]]], list[np.ndarray]]:
-    """The clips that the loader gives first, and the encoded images of all their views."""
+    """The first clips of the loader, and the encoded images of all their views."""
     clips = [
         (scene, frames.tolist())
         for views in islice(_loader(root, sizes.clips), sizes.batches)
@@ -271,7 +271,7 @@ def _chosen(root: Path, sizes: Sizes) -> tuple[list[tuple[str, list[int]]], list
     return clips, [encoded[key][frame].numpy() for key, frames in clips for frame in frames]
 
 
-def _read_usual(png: Path, clips: Sequence[tuple[str, list[int]]], batch: int) -> None:
+def _read_png(png: Path, clips: Sequence[tuple[str, list[int]]], batch: int) -> None:
     for first in range(0, len(clips), batch):
         chosen = clips[first : first + batch]
         torch.stack([read_png_clip(png, scene, frames, size=_SIZE, patch=_PATCH) for scene, frames in chosen])

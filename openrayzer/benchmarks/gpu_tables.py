@@ -1,7 +1,7 @@
-"""The measurements of tools/measure_gpu.sh, as the tables of docs/speed.md.
+"""Tables of docs/speed.md from the measurements of tools/measure_gpu.sh.
 
 python -m openrayzer.benchmarks.gpu_tables results/gpu > summary.md
-python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md      # replace the tables of that page
+python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md      # replaces the tables of the page
 """
 
 import argparse
@@ -19,30 +19,30 @@ EXPERIMENTS = (
     "rayzer_re10k", "rayzer_dl3dv", "rayder_dl3dv", "lvsm_re10k", "lvsm_dl3dv", "rayzer_paper_dl3dv",
     "lvsm_decoder_re10k",
 )  # fmt: skip
-"""Full-size experiments, in the order of the tables; the last ones are measured only while time is left."""
+"""Full-size experiments in the order of the tables. measure_gpu.sh measures the last ones only if time is left."""
 MIB, GIB = 2**20, 2**30
 
 
 def tables(folder: Path) -> str:
-    """All tables, in Markdown; a missing file gives "not yet measured".
+    """All tables in Markdown. A missing file gives "not yet measured".
 
     Raises:
-        InputError: a file there is no JSON.
+        InputError: a file is not valid JSON.
     """
     parts = (_machine(folder), _attention(folder), _steps(folder), _zero(folder), _rendering(folder), _loading(folder))
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
 def replaced(page: str, folder: Path) -> str:
-    """The page with the tables of ``folder`` between its two marks.
+    """The page with the tables of ``folder`` between its two markers.
 
     Raises:
-        InputError: the marks are not there.
+        InputError: the page has no markers.
     """
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise InputError(f"the page has no place for the tables: {BEGIN} and {END}")
+        raise InputError(f"the page has no markers for the tables: {BEGIN} and {END}")
     return f"{before}{BEGIN}\n\n{tables(folder)}\n{END}{after}"
 
 
@@ -53,9 +53,9 @@ def _machine(folder: Path) -> Iterator[str]:
 
 
 def _attention(folder: Path) -> Iterator[str]:
-    """A row per call, a column per backend: forward and backward; what ``auto`` takes is bold."""
+    """A row per call and a column per backend, forward and backward; the choice of ``auto`` is bold."""
     figures = [one for one in _read(folder / "attention.json") or [] if one["direction"] == "forward and backward"]
-    yield "Attention, ms of a call forward and backward; bold is what `auto` takes:"
+    yield "Attention, ms of a call forward and backward; the choice of `auto` is bold:"
     yield ""
     backends = sorted({one["backend"] for one in figures if one["seconds"]})
     yield _row("call", "dtype", *(backends or ["backends"]))
@@ -99,7 +99,7 @@ def _step(found: Sequence[Mapping[str, Any]] | None) -> list[str]:
 
 
 def _zero(folder: Path) -> Iterator[str]:
-    """Two sides and their ratio."""
+    """ZeRO-2 and DistributedDataParallel, and their ratio."""
     found = _read(folder / "zero_beside_ddp.json")
     yield "ZeRO-2 beside plain DistributedDataParallel, `rayzer_re10k`:"
     yield ""
@@ -119,7 +119,7 @@ def _zero(folder: Path) -> Iterator[str]:
 
 
 def _rendering(folder: Path) -> Iterator[str]:
-    """A row per way to render."""
+    """A row for each way to render."""
     yield "Rendering, `rayzer_re10k`, random weights:"
     yield ""
     yield _row("renderer", "ms a view", "times as fast")
@@ -131,7 +131,7 @@ def _rendering(folder: Path) -> Iterator[str]:
 
 
 def _loading(folder: Path) -> Iterator[str]:
-    """How much of a step waits for clips."""
+    """The share of a step that waits for clips."""
     found = _read(folder / "loading.json")
     yield "The loader feeding the GPU, `rayzer_re10k` on chunks of 640 x 360:"
     yield ""
@@ -146,13 +146,13 @@ def _loading(folder: Path) -> Iterator[str]:
 
 
 def _read(file: Path) -> Any:
-    """The content of a JSON file; None if it is missing, as after a failed part."""
+    """The content of a JSON file; None if it is missing, e.g. after a failed part."""
     if not file.is_file():
         return None
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{file} is no JSON: {error}") from error
+        raise InputError(f"{file} is not valid JSON: {error}") from error
 
 
 def _row(*cells: str) -> str:
@@ -164,12 +164,12 @@ def _line(columns: int) -> str:
 
 
 def main() -> int:
-    """Print the tables, or put them into a page."""
+    """Print the tables, or write them into a page."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("folder", type=Path, help="what tools/measure_gpu.sh has written")
-    parser.add_argument("--page", type=Path, metavar="FILE", help="replace the tables of this page")
+    parser.add_argument("folder", type=Path, help="output folder of tools/measure_gpu.sh")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="page with tables to replace")
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         raise InputError(f"there is no folder {arguments.folder}")

@@ -1,4 +1,4 @@
-"""The largest micro-batch that a GPU's memory takes."""
+"""Search for the largest micro-batch that fits into a GPU's memory."""
 
 import gc
 from collections.abc import Callable, Mapping
@@ -25,17 +25,17 @@ def largest_batch(
     autocast: Callable[[], AbstractContextManager[Any]],
     train_on_one: Callable[[], object],
 ) -> int:
-    """The largest number of clips in a micro-batch that fits.
+    """Find the largest number of clips of a micro-batch that fits into memory.
 
-    Each trial is a forward and backward pass without DeepSpeed, which would not recover from an unfinished step. The
-    gradients of a trial are new tensors, so no weight changes.
+    Each trial is a forward and backward pass without DeepSpeed, because DeepSpeed would not recover from an unfinished
+    step. The gradients of a trial are new tensors, so no weight changes.
 
     Args:
-        clips: makes a batch of so many clips, on the CPU.
-        model: in training.
-        objective: the loss.
+        clips: makes a batch with the given number of clips, on the CPU.
+        model: the model, in training mode.
+        objective: the training objective.
         device: a GPU.
-        autocast: context that sets the precision of the model.
+        autocast: returns the context that sets the precision of the model.
         train_on_one: trains on a single clip, so that the memory of the optimizer and of its buckets is in use.
 
     Raises:
@@ -52,7 +52,7 @@ def largest_batch(
         torch.cuda.synchronize(device)
 
     train_on_one()
-    beside = _peak(train_on_one, device) - _peak(lambda: step(1), device)  # buckets of gradients, for example
+    beside = _peak(train_on_one, device) - _peak(lambda: step(1), device)  # e.g. buckets of gradients
     spare = max(0, beside) + int(_SPARE * torch.cuda.mem_get_info(device)[1])
     reserve = torch.empty(spare, dtype=torch.uint8, device=device)
     found = largest(lambda batch: _fits(lambda: step(batch)))
@@ -63,14 +63,14 @@ def largest_batch(
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes that are allocated at most while ``work`` runs."""
+    """Peak bytes allocated while ``work`` runs."""
     torch.cuda.reset_peak_memory_stats(device)
     work()
     return torch.cuda.max_memory_allocated(device)
 
 
 def _fits(trial: Callable[[], None]) -> bool:
-    """Whether memory suffices."""
+    """Whether a trial fits into memory."""
     try:
         trial()
     except RuntimeError as error:
@@ -79,5 +79,5 @@ def _fits(trial: Callable[[], None]) -> bool:
     else:
         return True
     gc.collect()
-    torch.cuda.empty_cache()  # only here: the error no longer holds the tensors of the failed trial
+    torch.cuda.empty_cache()  # not inside ``except``: there the error still holds the tensors of the trial
     return False

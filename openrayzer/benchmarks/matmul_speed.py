@@ -1,4 +1,4 @@
-"""How fast a device multiplies matrices: large square ones, and those of a model's training step."""
+"""Speed of matrix products on a device: large square products, and those of a model's training step."""
 
 import time
 from collections import Counter
@@ -16,9 +16,9 @@ from openrayzer.interfaces import Model
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 
 _SIDES = {"cpu": 2048, "cuda": 8192}
-"""Sides of square products that are large enough to reach a device's rate."""
+"""Sides of square matrices that are large enough to reach a device's rate."""
 _REPEAT = {"cpu": 1, "cuda": 10}
-"""Calls of a product in a row, so that a GPU does not wait for the next call."""
+"""Calls of a product in one measurement, so that a GPU does not wait for the next call."""
 _ATEN = torch.ops.aten
 _FIRST_FACTOR: Mapping[Any, int] = {
     _ATEN.mm.default: 0,
@@ -26,24 +26,24 @@ _FIRST_FACTOR: Mapping[Any, int] = {
     _ATEN.addmm.default: 1,
     _ATEN.baddbmm.default: 1,
 }
-"""Operations that multiply matrices, and which argument is the first factor; the next one is the second."""
+"""Operators that multiply matrices, and the position of the first factor among their arguments; the second follows."""
 
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product, batched if there are three axes, with the factors laid out in memory as they are."""
+    """A matrix product, batched if its factors have three axes, with sizes and strides of both factors."""
 
     sizes: tuple[tuple[int, ...], tuple[int, ...]]
     strides: tuple[tuple[int, ...], tuple[int, ...]]
 
     @property
     def flops(self) -> int:
-        """A multiplication with addition counts 2."""
+        """Floating point operations; a multiplication with an addition counts 2."""
         first, second = self.sizes
         return 2 * torch.Size(first).numel() * second[-1]
 
     def factors(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Random numbers laid out like that."""
+        """Random factors with these sizes and strides."""
         first, second = (
             torch.empty_strided(size, stride, dtype=dtype, device=device).normal_()
             for size, stride in zip(self.sizes, self.strides, strict=True)
@@ -53,11 +53,11 @@ class Product:
 
 @dataclass(frozen=True)
 class StepWork:
-    """What one micro-batch computes, forward and backward.
+    """Computation of one micro-batch, forward and backward.
 
     Attributes:
-        flops: of all matrix products, convolutions and attention.
-        products: the matrix products, and how often each occurs.
+        flops: floating point operations of matrix products, convolutions and attention.
+        products: the matrix products, and the number of times that each occurs.
     """
 
     flops: int
@@ -65,19 +65,20 @@ class StepWork:
 
 
 def step_work(model: Model, shape: ClipShape, image_size: tuple[int, int], *, batch: int) -> StepWork:
-    """Counted without computing anything.
+    """Count the computation of a micro-batch without computing it.
 
     Args:
-        model: on the ``meta`` device, with the attention ``reference``, whose matrix products can be seen.
+        model: model on the ``meta`` device with attention ``reference``, which consists of matrix products.
         shape: numbers of views of a clip.
-        image_size: height and width.
-        batch: clips at once.
+        image_size: height and width in pixels.
+        batch: number of clips.
     """
     model.train()
     with torch.device("meta"), _Recorder() as recorder, FlopCounterMode(display=False) as counter:
         views = empty_views(shape, image_size, batch=batch)
         prediction = model(views)
-        (prediction.images.sum() + 0 * prediction.cameras.c2w.sum()).backward()
+        extra = sum(value.float() for value in prediction.extra_losses.values())
+        (prediction.images.sum() + 0 * prediction.cameras.c2w.sum() + extra).backward()
     model.zero_grad()
     return StepWork(counter.get_total_flops(), dict(recorder.products))
 
@@ -90,9 +91,9 @@ def products_rate(
     rounds: int = 3,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """FLOP/s of these products by themselves, each as often as it occurs, at the least time of some rounds.
+    """FLOP/s of the given matrix products alone, from the minimum time of several rounds.
 
-    Products whose sizes and strides agree are timed once.
+    Each product is timed once and counts as often as it occurs.
     """
     seconds, flops = 0.0, 0
     for product, count in products.items():
@@ -106,7 +107,7 @@ def products_rate(
 
 
 def square_rate(*, device: torch.device, dtype: torch.dtype, rounds: int = 5) -> float:
-    """FLOP/s of one large square product: of side 2048 on a CPU, 8192 on a GPU."""
+    """FLOP/s of one large square product, with sides of 2048 on a CPU and 8192 on a GPU."""
     side = _SIDES[device.type]
     square = Product(((side, side), (side, side)), ((side, 1), (side, 1)))
     return products_rate({square: 1}, device=device, dtype=dtype, rounds=rounds)

@@ -1,4 +1,4 @@
-"""Plain data-parallel training of torch, with which ZeRO is compared: same model, optimizer, clipping and autocast."""
+"""Training with DistributedDataParallel, the baseline for ZeRO: same model, optimizer, clipping and autocast."""
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +13,19 @@ from openrayzer.types import Prediction, Views
 
 
 class PlainDDP:
-    """The calls of ``training.engine.Engine`` that a step makes, on DistributedDataParallel.
+    """The part of ``training.engine.Engine`` that a step needs, with DistributedDataParallel.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         settings: optimizer, schedule and clipping.
-        bf16: whether autocast to bfloat16 is on; weights and gradients are float32 either way.
+        bf16: whether autocast to bfloat16 is on. Weights and gradients are always float32.
         process: this process.
     """
 
     def __init__(self, model: Model, *, settings: TrainSettings, bf16: bool, process: Process) -> None:
         trainee = Trainee(model.to(process.device), autocast=torch.bfloat16 if bf16 else None)
         devices = [process.device] if process.device.type == "cuda" else None
-        # Gradients that are views of the buckets: half of the memory that DDP takes without being asked.
+        # Gradients are views of the buckets; this saves half of the memory that DDP takes by default.
         self.wrapped = DistributedDataParallel(trainee, device_ids=devices, gradient_as_bucket_view=True)
         self.optimizer = settings.optimizer.build(trainee)
         self.schedule = LambdaLR(self.optimizer, lambda step: settings.schedule.factor(step, settings.steps))
@@ -36,11 +36,11 @@ class PlainDDP:
         return self.wrapped.module.prediction_of(self.wrapped(views))
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients, summed over the processes on the way."""
+        """Compute gradients and average them over the processes."""
         loss.backward()
 
     def step(self) -> None:
-        """Clip and move the weights."""
+        """Clip the gradients and update the weights."""
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         self.schedule.step()

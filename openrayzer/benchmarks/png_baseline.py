@@ -1,7 +1,6 @@
-"""What is usually done with chunks: every image becomes a PNG file, and is read with PIL.
+"""The baseline for data loading: each image of the chunks is converted to a PNG file and read with PIL.
 
-Our own words for the work of LVSM's process_data.py and dataset, with the same libraries and settings, so that it can
-be measured beside ours.
+It does the work of LVSM's process_data.py and dataset with the same libraries and settings.
 """
 
 import json
@@ -19,7 +18,7 @@ from openrayzer.data.preparing.processes import spread
 
 
 def convert_to_png(folder: Path, output: Path, *, processes: int) -> int:
-    """Write every image of the chunks in ``folder`` as PNG, and one JSON file per scene; the number of images."""
+    """Write each image of the chunks in ``folder`` as PNG, and a JSON file for each scene. Returns the image count."""
     chunks = sorted(folder.glob("*.torch"))
     return sum(count for _, count in spread(partial(_convert_chunk, output), chunks, processes=processes))
 
@@ -52,8 +51,10 @@ def _frame(file: Path, camera: np.ndarray, size: tuple[int, ...]) -> dict[str, o
 
 
 def read_png_clip(output: Path, scene: str, frames: Sequence[int], *, size: int, patch: int) -> Tensor:
-    """Some frames of a converted scene, (v, 3, size, size): height ``size`` by LANCZOS, width rounded to the patch,
-    then cropped at the centre.
+    """Read frames of a converted scene, as (v, 3, size, size) in [0, 1].
+
+    Images are resized to the height ``size`` with LANCZOS, with the width rounded to a multiple of ``patch``, and then
+    cropped at the centre.
     """
     table = json.loads((output / "metadata" / f"{scene}.json").read_text())
     views = []

@@ -1,4 +1,4 @@
-"""Views of a scene rendered by each renderer: one at a time or several, with and without a prepared scene."""
+"""Speed of each renderer: one view or several views in a call, with and without a prepared scene."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Scene
 
-YARDSTICK = "joint, 1 view per call"
-"""The plain decoder of LVSM's encoder-decoder: target tokens and the whole memory in one sequence, view by view."""
+BASELINE = "joint, 1 view per call"
+"""The baseline, as in LVSM's encoder-decoder: target tokens and the whole memory in one sequence, view by view."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """What was measured of one way to render.
+    """Measurements of one way to render.
 
     Attributes:
-        name: of the way.
+        name: renderer and views per call.
         weights: number of weights of the renderer.
-        seconds: of all views.
-        views: how many.
-        faster: times as fast as the yardstick.
-        difference: largest difference of a pixel from what the same renderer draws view by view, unprepared.
+        seconds: seconds of all views.
+        views: number of views.
+        faster: speed relative to the baseline.
+        difference: largest difference of a pixel from the same renderer, view by view with an unprepared scene.
     """
 
     name: str
@@ -47,19 +47,19 @@ def measure(
     rounds: int = 3,
     bf16: bool = True,
 ) -> list[Rendering]:
-    """Render a scene of noise with random weights: the time does not depend on either.
+    """Time the rendering of a scene of noise with random weights; the time depends on neither.
 
     Args:
-        experiment: of a model with a renderer; the other renderers take its size.
-        overrides: changes of it.
-        contexts: views that the scene is reconstructed from.
-        targets: views that are rendered.
-        batch: of them at once, where not one by one.
-        rounds: that are measured.
+        experiment: experiment file of a model with a renderer; the other renderers get the same depth.
+        overrides: changes of the experiment, as ``--set`` takes them.
+        contexts: number of context views of the scene.
+        targets: number of views to render.
+        batch: number of views in a call.
+        rounds: number of measured rounds.
         bf16: whether autocast to bfloat16 is on.
 
     Raises:
-        InputError: the model has no renderer to be exchanged, or a number is below 1.
+        InputError: the model has no renderer, or a number is below 1.
     """
     if min(contexts, targets, batch, rounds) < 1:
         raise InputError("contexts, targets, batch and rounds must be 1 or more")
@@ -81,7 +81,7 @@ def measure(
             weights[name],
             timings[name],
             targets,
-            timings[YARDSTICK].median / timings[name].median,
+            timings[BASELINE].median / timings[name].median,
             float((images[name] - images[f"{name.partition(',')[0]}, 1 view per call"]).abs().max()),
         )
         for name in ways
@@ -110,7 +110,7 @@ def _model(
     resolved = load_experiment(experiment, overrides=overrides).resolved
     given = resolved["model"].get("renderer")
     if given is None:
-        raise InputError(f"model {resolved['model']['type']!r} has no renderer that could be exchanged")
+        raise InputError(f"model {resolved['model']['type']!r} has no renderer to replace")
     change = f'model.renderer={{"type": "{renderer}", "depth": {given["depth"]}}}'
     torch.manual_seed(0)
     built = load_experiment(experiment, overrides=[*overrides, change]).build()
@@ -123,7 +123,7 @@ def _scene(model: Model, size: tuple[int, int], cameras: Cameras) -> Scene:
 
 
 def _row(count: int, device: torch.device) -> Cameras:
-    """Cameras in a row, all looking ahead."""
+    """Parallel cameras in a row."""
     c2w = torch.eye(4, device=device).repeat(1, count, 1, 1)
     c2w[:, :, 0, 3] = torch.linspace(-1, 1, count, device=device)
     return Cameras(c2w, torch.tensor([1.0, 1.0, 0.5, 0.5], device=device).repeat(1, count, 1))

@@ -1,4 +1,4 @@
-"""Chunks made up for measuring: JPEG files as large as those of real footage, or many scenes with tiny ones."""
+"""Synthetic chunks for benchmarks: JPEG files as large as those of real footage, or many scenes of tiny images."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, writ
 
 _QUALITY = 90
 _OCTAVES = 7
-_STEP = 3  # pixels that the picture moves from one frame to the next
+_STEP = 3  # pixels by which the picture moves from one frame to the next
 
 
 def write_scenes(root: Path, *, scenes: int, frames: int, chunks: int, size: tuple[int, int] = (360, 640)) -> None:
-    """Write ``root/train``: scenes of a picture that moves, with the size and detail of RealEstate10K's frames."""
+    """Write ``root/train``: scenes of a moving picture with the size and detail of RealEstate10K's frames."""
     index: dict[str, str] = {}
     for chunk in range(chunks):
         numbers = range(chunk, scenes, chunks)
@@ -35,7 +35,7 @@ def write_tiny_scenes(root: Path, *, scenes: int, frames: int, chunks: int) -> N
 
 
 def sample_images(count: int, *, size: tuple[int, int]) -> list[bytes]:
-    """JPEG files with the detail of ``write_scenes``'s frames, each of a picture of its own."""
+    """Different JPEG files with the detail of the frames of ``write_scenes``."""
     return [_encoded(_picture(np.random.default_rng(number), size)) for number in range(count)]
 
 
@@ -57,7 +57,7 @@ def _encoded(picture: np.ndarray) -> bytes:
 
 
 def _picture(generator: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Noise whose amplitude falls with its frequency, as in photographs."""
+    """Noise with an amplitude that falls with its frequency, as in photographs."""
     height, width = size
     picture = np.zeros((height, width, 3), np.float32)
     for octave in range(_OCTAVES):

@@ -1,9 +1,9 @@
-"""What ``data.scaled_decoding`` saves and changes: JPEG frames of several sizes, decoded and cut to 256 x 256.
+"""Time and image quality of ``data.scaled_decoding``: JPEG frames of several sizes, cropped to 256 x 256.
 
     python -m openrayzer.benchmarks.scaled_decoding
 
-Whole and reduced decoding take turns on the same made-up frames in one process; seconds of a processor, medians over
-the rounds. With ``--images DIR`` the frames are those of its JPEG files instead, in groups of one size.
+Full and reduced decoding take turns on the same synthetic frames in one process. Times are processor times, medians
+over the rounds. With ``--images DIR`` the frames are the JPEG files of that folder, grouped by size.
 """
 
 import time
@@ -25,18 +25,18 @@ from openrayzer.data.pixels.scaled_decoding import reduction
 from openrayzer.interfaces import InputError
 
 STORED = ((2160, 3840), (1080, 1920), (540, 960), (360, 640), (512, 512))
-"""Heights and widths of the frames that are made up."""
+"""Heights and widths of the synthetic frames in pixels."""
 
 
 @dataclass(frozen=True)
 class DecodingSpeed:
-    """Both ways of decoding frames of one size.
+    """Full and reduced decoding of frames of one size.
 
     Attributes:
-        factor: how many times smaller the frames are decoded.
-        whole: milliseconds of a processor for one frame that is decoded whole.
-        reduced: the same where it is reduced.
-        psnr: of reduced against whole decoding, after both were cut, in dB, one per frame; infinite for equal pixels.
+        factor: factor by which reduced decoding shrinks height and width.
+        whole: processor time for a fully decoded frame in milliseconds.
+        reduced: processor time for a reduced frame in milliseconds.
+        psnr: PSNR of the reduced against the full decoding for each frame, after cropping, in dB; infinite if equal.
     """
 
     factor: int
@@ -48,10 +48,12 @@ class DecodingSpeed:
 def main() -> int:
     """Measure, print a line per size of frames."""
     parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    parser.add_argument("--size", type=int, default=256, help="side that the frames are cut to (default: 256)")
-    parser.add_argument("--frames", type=int, default=8, help="made up of each size (default: 8)")
-    parser.add_argument("--rounds", type=int, default=9, help="whose median counts (default: 9)")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="take the JPEG files in DIR and below instead")
+    parser.add_argument("--size", type=int, default=256, help="side of the cropped frames in pixels (default: 256)")
+    parser.add_argument("--frames", type=int, default=8, help="synthetic frames of each size (default: 8)")
+    parser.add_argument("--rounds", type=int, default=9, help="number of rounds; the median counts (default: 9)")
+    parser.add_argument(
+        "--images", type=Path, metavar="DIR", help="measure the JPEG files in DIR and its folders instead"
+    )
     arguments = parser.parse_args()
     if min(arguments.size, arguments.frames, arguments.rounds) < 1:
         raise InputError("--size, --frames and --rounds must be 1 or more")
@@ -68,12 +70,12 @@ def main() -> int:
 
 
 def compare(images: Sequence[bytes], *, size: tuple[int, int], rounds: int) -> DecodingSpeed:
-    """Decode and cut frames both ways, in turn.
+    """Decode and crop frames fully and reduced, in turn.
 
     Args:
         images: JPEG files of one size.
-        size: height and width that they are cut to.
-        rounds: how often.
+        size: height and width of the cropped frames in pixels.
+        rounds: number of rounds; the median counts.
     """
     results = np.empty((2, len(images), *size, 3), np.uint8)
     seconds: tuple[list[float], list[float]] = ([], [])

@@ -1,4 +1,4 @@
-"""What one rank needs to open a large source and begin: seconds and memory. Run as a process of its own."""
+"""Seconds and memory that one rank needs to open a large source. Run it in a separate process."""
 
 import json
 import os
@@ -12,7 +12,7 @@ _BATCHES = 50
 
 
 def main() -> None:
-    """Open the chunks in the folder that is named first, load batches, print a JSON object."""
+    """Open the chunks in the folder given as first argument, load batches and print a JSON object."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from openrayzer.data.loading.loader import build_loader
     from openrayzer.data.sampling.view_samplers import Even
@@ -47,6 +47,6 @@ def _result(libraries: int, opened: float, first: float) -> Mapping[str, float]:
 
 
 def memory(process: int, *kinds: str) -> int:
-    """Bytes of memory of a process: the sum of these lines of the kernel's account."""
+    """Bytes of memory of a process: the sum over some kinds of the kernel's smaps_rollup, e.g. "Rss"."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) * 1024 for line in lines if line.partition(":")[0] in kinds)

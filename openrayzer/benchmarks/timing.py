@@ -1,4 +1,4 @@
-"""Contestants measured in turn, so that what else the machine does falls on all of them alike."""
+"""Timing several pieces of work in turn, so that other load on the machine affects all of them equally."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,25 +13,25 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one call: the median over all rounds, and the least, which a busy machine disturbs least."""
+    """Seconds of one call: the median over all rounds, and the minimum, which other load affects least."""
 
     median: float
     minimum: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> "Timing":
-        """Of one or more measurements."""
+        """The timing of one or more measured calls."""
         return cls(median(seconds), min(seconds))
 
 
 class Stopwatch:
     """Marks on the time line of a device, and the seconds between them.
 
-    On a GPU a mark is an event in its stream: nothing waits for it before ``synchronise``.
+    On a GPU a mark is an event in its stream. Nothing waits for an event before ``synchronise``.
 
     Args:
-        device: whose time it is.
-        clock: of a CPU.
+        device: the device that works.
+        clock: clock for a CPU, in seconds.
     """
 
     def __init__(self, device: torch.device, clock: Clock = time.perf_counter) -> None:
@@ -46,12 +46,12 @@ class Stopwatch:
         return event
 
     def synchronise(self) -> None:
-        """Wait until the device has finished its work; needed before the first call of ``seconds``."""
+        """Wait until the device has finished its work. Call it before ``seconds``."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def seconds(self, begin: Any, end: Any) -> float:
-        """From one mark to a later one."""
+        """Seconds from one mark to a later one."""
         return begin.elapsed_time(end) / 1e3 if self.device.type == "cuda" else end - begin
 
 
@@ -64,16 +64,16 @@ def time_in_turn(
     repeat: int = 1,
     clock: Clock = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time of each contestant, called once per round, one after the other.
+    """Time several functions. Each round calls all of them once, one after the other.
 
     Args:
-        contestants: by name; each does the same work each time.
-        rounds: that are measured.
-        device: whose time is measured; on a GPU nothing waits for it before the last round is over.
-        warm_up: rounds before, which are not.
-        repeat: calls in one measurement; their mean counts. For work that takes less time than its call.
-        clock: of a CPU; ``time.process_time`` counts what all threads of this process have computed, however busy the
-            machine is.
+        contestants: functions by name; each call of a function must do the same work.
+        rounds: number of measured rounds.
+        device: the device that works. On a GPU nothing waits for it before the last round is over.
+        warm_up: number of rounds before the measured ones.
+        repeat: calls in one measurement, which gives their mean; for work that takes less time than its launch.
+        clock: clock for a CPU. ``time.process_time`` counts the computing time of all threads of this process, however
+            busy the machine is.
     """
     watch = Stopwatch(device, clock)
     spans: dict[str, list[tuple[Any, Any]]] = {name: [] for name in contestants}

@@ -1,4 +1,4 @@
-"""What a real training needs for a large source: memory of every process, and seconds until the first step is done."""
+"""Memory of all processes of a training on a large source, and seconds until its first step."""
 
 import json
 import os
@@ -22,13 +22,13 @@ _CHANGES = (
 
 @dataclass(frozen=True)
 class TrainingNeeds:
-    """What one rank with two loading processes needed.
+    """Measurements of one rank with two data workers.
 
     Attributes:
-        first_step_seconds: from the command to the first step in metrics.jsonl, imports included.
-        rank_bytes: largest resident memory of the process that trains.
-        worker_bytes: largest resident memory of a loading process; most of it is shared with the one that trains.
-        own_bytes: largest sum, over all processes, of memory that is nobody else's or divided by those that share it.
+        first_step_seconds: seconds from the command to the first step in metrics.jsonl, with all imports.
+        rank_bytes: largest resident memory of the rank.
+        worker_bytes: largest resident memory of a data worker; most of it is shared with the rank.
+        own_bytes: largest sum of the proportional set sizes (PSS) of all processes, which counts shared memory once.
     """
 
     first_step_seconds: float
@@ -38,14 +38,14 @@ class TrainingNeeds:
 
 
 def train_on(root: Path, run: Path) -> TrainingNeeds:
-    """Train some steps on the chunks in ``root``: ``experiments/rayzer_demo.json`` at half its width, 16 x 16 pixels.
+    """Train some steps of ``experiments/rayzer_demo.json``, at half its width and 16 x 16 pixels.
 
     Args:
-        root: folder with the folder train of chunks.
-        run: the run folder, which must not exist yet.
+        root: folder that contains chunks in ``train``.
+        run: the run folder; it must not exist.
 
     Raises:
-        RuntimeError: the training failed; the message holds what it said.
+        RuntimeError: the training failed; the message contains its output.
     """
     train = json.dumps([{"dataset": {"type": "chunks", "root": str(root)}}])
     command = [sys.executable, "tools/train.py", "--exp", "experiments/rayzer_demo.json", "--output", str(run)]
@@ -77,7 +77,7 @@ def _children(process: int) -> list[int]:
 
 
 def _sizes(process: int) -> tuple[int, int]:
-    """Resident and proportional memory of a process; nothing of one that has just ended."""
+    """Resident and proportional memory of a process; zero if it has ended."""
     try:
         return memory(process, "Rss"), memory(process, "Pss")
     except OSError:

@@ -1,4 +1,4 @@
-"""Training steps measured: of one experiment, or of two sides in turn."""
+"""Speed and memory of training steps, of one experiment or of two sides in turn."""
 
 import json
 import os
@@ -21,27 +21,28 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.planning.clip_shapes import clip_shapes
 
-_WORKER = Path(__file__).with_name("training_worker.py")
+_WORKER = "openrayzer/benchmarks/training_worker.py"
 _HERE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSide:
-    """What is measured.
+    """A training to measure.
 
     Args:
-        name: in the table.
-        experiment: its file.
-        overrides: changes of it, as ``--set`` takes them.
-        data: folders of chunks instead of its own sources.
-        engine: "deepspeed", as training does it, or "ddp", plain torch.
-        ranks: processes.
-        clips: "data" loads them as training does; "noise" needs none, and waits for none.
-        largest_batch: whether a micro-batch has as many clips of noise as fit into a GPU; else the experiment decides.
-        source: folder that holds the package to be measured.
+        name: name in the table.
+        experiment: experiment file.
+        overrides: changes of the experiment, as ``--set`` takes them.
+        data: folders of chunks that replace the sources of the experiment.
+        engine: "deepspeed", as in training, or "ddp", torch's DistributedDataParallel.
+        ranks: number of processes.
+        clips: "data" loads clips as training does; "noise" needs no data and no loading time.
+        largest_batch: whether a micro-batch has as many clips of noise as fit into a GPU, instead of the
+            experiment's number.
+        source: folder of the package to measure; its own ``training_worker.py`` runs.
 
     Raises:
-        InputError: the largest batch is asked for where it cannot be found.
+        InputError: ``largest_batch`` does not go with the other arguments, or there is no GPU.
     """
 
     name: str
@@ -57,33 +58,33 @@ class TrainingSide:
     def __post_init__(self) -> None:
         plain = (self.clips, self.ranks, self.engine, self.source) == ("noise", 1, "deepspeed", _HERE)
         if self.largest_batch and not plain:
-            raise InputError("--largest_batch needs --clips noise, one process, and no second side to compare with")
+            raise InputError("--largest_batch needs --clips noise, one process and no --against")
         if self.largest_batch and not torch.cuda.is_available():
             raise InputError(
-                "--largest_batch works on a GPU only: on a CPU a process that takes too much memory is killed"
+                "--largest_batch needs a GPU: on a CPU, the system kills a process that takes too much memory"
             )
 
 
 @dataclass(frozen=True)
 class StepSpeed:
-    """What was measured of one side.
+    """Measurements of one side.
 
     Attributes:
-        name: of the side.
+        name: name of the side.
         weights: number of weights.
-        device: where it ran.
+        device: type of the device.
         batch: clips of a micro-batch on one rank.
-        step: seconds of an optimizer step, of the slowest rank.
-        processor: seconds that all threads of a rank have computed in a step, however busy the machine was.
-        views_per_second: training views over all ranks, at the median.
-        parts: seconds per step by part, on the first rank; communication lies within the others.
-        maps: seconds of each of the model's three maps by itself, forward, without gradients.
-        data_wait: part of the step that waits for data.
-        state_bytes: on each rank, gradients and the optimizer's tensors, between backward and step; the largest.
-        copied_bytes: the part of them that is a copy of weights, for an optimizer that divides them.
-        peak_bytes: on each rank, most memory at all; on a CPU of the whole process, libraries included.
-        flops: of one optimizer step on one rank.
-        loss: of the last step on the first rank.
+        step: seconds of an optimizer step on the slowest rank.
+        processor: processor time of all threads of a rank in a step, which does not depend on other load.
+        views_per_second: training views over all ranks, at the median step.
+        parts: seconds of each part of a step on rank 0; communication happens within the other parts.
+        maps: seconds of each of the model's three maps, forward without gradients.
+        data_wait: share of the step that waits for data, from 0 to 1.
+        state_bytes: largest bytes on a rank of gradients and the optimizer's tensors, between backward and step.
+        copied_bytes: bytes among them of copied weights, for an optimizer that divides the weights.
+        peak_bytes: largest peak memory of a rank; on a CPU that of the whole process with its libraries.
+        flops: floating point operations of one optimizer step on one rank.
+        loss: loss of the last step on rank 0.
     """
 
     name: str
@@ -110,12 +111,12 @@ class StepSpeed:
 
 @dataclass(frozen=True)
 class Rates:
-    """FLOP/s of bare bf16 matrix products on what one rank has of the device.
+    """FLOP/s of bare bf16 matrix products on one rank's share of the device.
 
     Attributes:
-        square: of large square ones.
-        own_shapes: of those of the model's step.
-        per_processor: of the latter, for each second that one of the threads computes; on a CPU.
+        square: rate of large square products.
+        own_shapes: rate of the products of the model's step.
+        per_processor: operations of the products of the step for each second of processor time; for a CPU.
     """
 
     square: float
@@ -132,7 +133,7 @@ class _Measured:
     last: Sequence[Mapping[str, Any]] = ()
 
     def add(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """One answer of every rank."""
+        """Add one answer of every rank."""
         self.steps += [max(step) for step in zip(*(line["steps"] for line in lines), strict=True)]
         self.processor += [max(step) for step in zip(*(line["processor"] for line in lines), strict=True)]
         for name, seconds in lines[0]["parts"].items():
@@ -142,15 +143,17 @@ class _Measured:
 
 
 def measure(sides: Sequence[TrainingSide], *, rounds: int, steps: int, warm_up: int = 3) -> list[StepSpeed]:
-    """Train the sides in turn, ``steps`` optimizer steps each per round; all stay in memory meanwhile.
+    """Train the sides in turn, each for ``steps`` optimizer steps in a round. All sides stay in memory.
 
     Raises:
-        InputError: a side cannot be built, or cannot run on this machine.
+        InputError: a side cannot be built or cannot run on this machine.
     """
     if min(rounds, steps) < 1 or warm_up < 2:
         raise InputError("rounds and steps must be 1 or more, warm_up 2 or more")
     with ExitStack() as stack:
-        groups = [stack.enter_context(_Workers.started(side, warm_up)) for side in sides]  # one after the other
+        groups = [
+            stack.enter_context(_Workers.started(side, warm_up)) for side in sides
+        ]  # they start one after the other
         measured = [_Measured() for _ in sides]
         for _ in range(rounds):
             for group, found in zip(groups, measured, strict=True):
@@ -159,12 +162,12 @@ def measure(sides: Sequence[TrainingSide], *, rounds: int, steps: int, warm_up: 
 
 
 def rates(side: TrainingSide, *, batch: int = 0, rounds: int = 3) -> Rates:
-    """Rates of bare products, measured in this process with the threads of one rank. Call it while no side trains.
+    """Rates of bare matrix products, measured in this process with the threads of one rank, while no side trains.
 
     Args:
-        side: its step decides the shapes of the products.
-        batch: clips of a micro-batch on one rank; 0 takes the experiment's.
-        rounds: number of measurements; the shortest time counts.
+        side: the side; its step gives the shapes of the products.
+        batch: clips of a micro-batch on one rank; 0 takes the experiment's number.
+        rounds: number of measurements; the minimum time counts.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     before = torch.get_num_threads()
@@ -179,7 +182,7 @@ def rates(side: TrainingSide, *, batch: int = 0, rounds: int = 3) -> Rates:
 
 
 def work_of(side: TrainingSide, *, batch: int = 0) -> Any:
-    """The computation of one micro-batch of ``batch`` clips on a rank; 0 takes the experiment's."""
+    """The computation of one micro-batch of ``batch`` clips on a rank; 0 takes the experiment's number."""
     overrides = [*side.overrides, 'model.attention={"type": "reference"}']
     with torch.device("meta"):
         experiment = load_experiment(side.experiment, overrides=overrides, data_roots=side.data).build()
@@ -190,16 +193,19 @@ def work_of(side: TrainingSide, *, batch: int = 0) -> Any:
 
 
 class _Workers:
-    """The processes of one side; a line goes to each, a line comes from each."""
+    """The processes of one side. Each reads requests and writes answers line by line."""
 
-    def __init__(self, side: TrainingSide, processes: Sequence[subprocess.Popen[str]], complaints: IO[str]) -> None:
-        self.side, self.processes, self.complaints = side, processes, complaints
+    def __init__(self, side: TrainingSide, processes: Sequence[subprocess.Popen[str]], errors: IO[str]) -> None:
+        self.side, self.processes, self.errors = side, processes, errors
         self.described: Mapping[str, Any] = self._answers()[0]
 
     @classmethod
     @contextmanager
     def started(cls, side: TrainingSide, warm_up: int) -> Iterator["_Workers"]:
-        asked = {
+        worker = side.source / _WORKER
+        if not worker.is_file():
+            raise InputError(f"{side.name} cannot be measured: it has no {_WORKER}")
+        request = {
             "experiment": str(side.experiment),
             "set": list(side.overrides),
             "data": [str(root) for root in side.data],
@@ -208,22 +214,21 @@ class _Workers:
             "largest_batch": side.largest_batch,
             "warm_up": warm_up,
         }
-        # -P: its own folder is not searched for modules, since the package may be another commit's
-        command = [sys.executable, "-P", str(_WORKER), json.dumps(asked)]
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        command = [sys.executable, "-P", str(worker), json.dumps(request)]  # -P: no imports from the script's folder
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
             processes = [
                 subprocess.Popen(
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=complaints,
+                    stderr=errors,
                     text=True,
                     env=os.environ | environment,
                 )
                 for environment in _environments(side)
             ]
             try:
-                yield cls(side, processes, complaints)
+                yield cls(side, processes, errors)
                 for process in processes:
                     process.communicate()
             finally:
@@ -232,7 +237,7 @@ class _Workers:
                     process.wait()
 
     def train(self, steps: int) -> list[dict[str, Any]]:
-        """What every rank says of so many steps."""
+        """Train for some steps; returns the answers of all ranks."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write(f"{steps}\n")
@@ -244,15 +249,15 @@ class _Workers:
         for process in self.processes:
             assert process.stdout is not None
             line = process.stdout.readline()
-            answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_words()}
+            answer: dict[str, Any] = json.loads(line) if line else {"error": self._last_lines()}
             if "error" in answer:
                 raise InputError(f"{self.side.name} cannot be measured: {answer['error']}")
             answers.append(answer)
         return answers
 
-    def _last_words(self) -> str:
-        self.complaints.seek(0)
-        return "its process ended:\n" + "".join(self.complaints.readlines()[-20:])
+    def _last_lines(self) -> str:
+        self.errors.seek(0)
+        return "its process ended:\n" + "".join(self.errors.readlines()[-20:])
 
 
 def _environments(side: TrainingSide) -> Iterator[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""The figures of training steps for a person."""
+"""Measured training steps as a table."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,12 +8,12 @@ _LABEL, _COLUMN = 46, 26
 
 
 def table(measured: Sequence[StepSpeed], bare: Sequence[Rates], *, ranks: int) -> list[str]:
-    """One column per side, and, of two, the ratio of the first to the second.
+    """One column for each side; with two sides, a third column has the ratio of the first to the second.
 
     Args:
-        measured: the sides.
-        bare: what matrix products alone reach, one per side.
-        ranks: processes of each side.
+        measured: the measured sides.
+        bare: rates of bare matrix products for each side.
+        ranks: number of processes of each side.
     """
     return list(_lines(measured, bare, ranks))
 
@@ -65,5 +65,5 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
 
 
 def _busy(speed: StepSpeed) -> float:
-    """FLOP per second of computing."""
+    """FLOP per second of processor time."""
     return speed.flops / speed.processor.median

@@ -1,7 +1,6 @@
-"""One rank of a training benchmark: builds an experiment, then trains as many steps as its standard input asks for.
+"""One rank of a training benchmark: a script that builds an experiment and trains for the requested number of steps.
 
-It is started as a script with another commit's package on the path, too; so it imports only what has been there long,
-and nothing of this folder before that is asked for.
+``training_speed.py`` also starts this script of other commits, so requests and answers must not change.
 """
 
 import gc
@@ -24,9 +23,9 @@ COLLECTIVES = (
 
 
 def main() -> int:
-    """Arguments as JSON in the first argument; one line of JSON out for each line in, which is a number of steps."""
+    """Read the request from the first argument as JSON; then answer each input line, a number of steps, with JSON."""
     asked: dict[str, Any] = json.loads(sys.argv[1])
-    out, sys.stdout = sys.stdout, sys.stderr  # what libraries print must not come between the lines
+    out, sys.stdout = sys.stdout, sys.stderr  # so that libraries do not print between the answers
     from openrayzer.interfaces import InputError
 
     try:
@@ -38,7 +37,7 @@ def main() -> int:
 
 
 def serve(asked: dict[str, Any], out: Any) -> None:
-    """Build, say so, and train until the input ends."""
+    """Build the experiment, describe it, and train until the input ends."""
     import torch
 
     from openrayzer.composer import load_experiment
@@ -60,15 +59,15 @@ def serve(asked: dict[str, Any], out: Any) -> None:
 
 
 class Trainer:
-    """An experiment in training, with a clock.
+    """Trains an experiment and measures it.
 
     Args:
-        experiment: built.
+        experiment: the experiment.
         process: this rank.
-        asked: ``engine``, "deepspeed" or "ddp"; ``clips``, "data" or "noise".
+        asked: the request: ``engine`` is "deepspeed" or "ddp", ``clips`` is "data" or "noise".
 
     Raises:
-        InputError: the request cannot be met.
+        InputError: the request cannot be fulfilled.
     """
 
     def __init__(self, experiment: Any, process: Any, asked: dict[str, Any]) -> None:
@@ -90,13 +89,13 @@ class Trainer:
         _time_collectives(self.host_seconds)
 
     def described(self) -> dict[str, Any]:
-        """What does not change from step to step."""
+        """Weights, device, batch, and the time of the model's maps."""
         model = self.engine.model
         weights = sum(getattr(weight, "ds_numel", weight.numel()) for weight in model.parameters())
         return {"weights": weights, "device": self.process.device.type, "batch": self.batch, "maps": self._maps()}
 
     def enlarge(self) -> None:
-        """From now on, micro-batches have as many clips of noise as fit into the GPU."""
+        """Enlarge micro-batches to as many clips of noise as fit into the GPU."""
         from openrayzer.benchmarks.largest_batch import largest_batch
 
         self.batches = _noise(self.experiment, 1)
@@ -111,14 +110,14 @@ class Trainer:
         self.batches = _noise(self.experiment, self.batch)
 
     def train(self, steps: int) -> dict[str, Any]:
-        """Train some steps; seconds of each part in all, of each step, views seen, memory.
+        """Train for some steps. Returns seconds of each step and of each part, the number of views, and memory.
 
-        On a GPU times lie between events in its stream, and nothing waits for it before the last step.
+        On a GPU, events in its stream give the times, and nothing waits for the GPU before the last step.
         """
         self.host_seconds.clear()
         self.spans.clear()
         self.losses, views_seen, marks, processor = [], 0, [self._mark()], []
-        with getattr(self.engine, "precision", nullcontext)():  # DDP and older commits do not have it
+        with getattr(self.engine, "precision", nullcontext)():  # DDP has no such method
             for _ in range(steps):
                 computed = time.process_time()
                 for number in range(self.settings.accumulation):
@@ -184,7 +183,7 @@ class Trainer:
             torch.cuda.synchronize()
 
     def autocast(self) -> Any:
-        """The precision of the experiment, as a context for a model without the engine."""
+        """A context with the experiment's precision, for calls of the model without the engine."""
         import torch
 
         from openrayzer.machine.autocast import autocast_to
@@ -193,7 +192,7 @@ class Trainer:
         return autocast_to(self.process.device.type, precision)
 
     def _maps(self) -> dict[str, float]:
-        """Seconds of each of the model's three maps by itself, without gradients, the least of three."""
+        """Seconds of each of the model's three maps without gradients, the minimum of three."""
         import torch
 
         model, views = self.engine.model, next(self.batches).to(self.process.device)
@@ -238,7 +237,7 @@ def _clips(experiment: Any, process: Any) -> Iterator[Any]:
 
 
 def _noise(experiment: Any, batch: int) -> Iterator[Any]:
-    """The same clips of noise for ever, of the shape that the experiment's view sampler cuts."""
+    """The same clips of noise again and again, with the largest shape of the experiment's view sampler."""
     from dataclasses import replace
 
     import torch
@@ -251,7 +250,7 @@ def _noise(experiment: Any, batch: int) -> Iterator[Any]:
 
 
 def _time_collectives(seconds: dict[str, float]) -> None:
-    """Add up the time that the host spends in calls of torch.distributed; DDP makes its own behind Python's back."""
+    """Add up the host's time in calls of torch.distributed. DDP communicates from C++, which this does not see."""
     import torch.distributed as dist
 
     for name in COLLECTIVES:
@@ -270,9 +269,9 @@ def _timed(call: Any, seconds: dict[str, float]) -> Any:
 
 
 def _state_bytes(model: Any, views: Any) -> int:
-    """Bytes of everything alive between backward and optimizer step but the weights and the clips.
+    """Bytes of all tensors between backward and optimizer step, without weights and clips.
 
-    That is gradients, communication buffers, the optimizer's means and its copies of the weights.
+    These are gradients, communication buffers, the optimizer's state and its copies of the weights.
     """
     import torch
 
@@ -284,13 +283,13 @@ def _state_bytes(model: Any, views: Any) -> int:
     alive += [found for found in gc.get_objects() if type(found) in (torch.Tensor, torch.nn.Parameter)]
     storages = {}
     for tensor in alive:
-        with suppress(RuntimeError):  # torch.compile keeps tensors without content
+        with suppress(RuntimeError):  # torch.compile keeps fake tensors
             storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
     return sum(size for pointer, size in storages.items() if pointer not in known)
 
 
 def _copied_bytes(engine: Any) -> int:
-    """Bytes of weights that the optimizer has for itself, beside the model's."""
+    """Bytes of the optimizer's copies of weights."""
     optimizer = engine.optimizer if hasattr(engine, "optimizer") else engine.deepspeed.optimizer.optimizer
     own = {weight.untyped_storage().data_ptr() for weight in engine.model.parameters()}
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -298,7 +297,7 @@ def _copied_bytes(engine: Any) -> int:
 
 
 def _peak_bytes(device: Any) -> int:
-    """Most memory so far: of the device, or on a CPU of the whole process."""
+    """Peak memory of the device so far; on a CPU that of the whole process."""
     import torch
 
     if device.type == "cuda":
@@ -309,4 +308,4 @@ def _peak_bytes(device: Any) -> int:
 if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
-    os._exit(code)  # loading processes may wait for a parent that has nothing more to ask
+    os._exit(code)  # an orderly exit could wait for data workers

@@ -1,4 +1,4 @@
-"""The files of another commit."""
+"""Access to the files of another commit."""
 
 import subprocess
 import tempfile
@@ -13,10 +13,10 @@ _HERE = Path(__file__).parents[2]
 
 @contextmanager
 def worktree(commit: str) -> Iterator[Path]:
-    """A temporary folder that holds the files of a commit of the repository around this package.
+    """A temporary folder with the files of a commit of this repository.
 
     Raises:
-        InputError: there is no such commit, or no git.
+        InputError: the commit does not exist, or git is not installed.
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "tree"

@@ -74,7 +74,8 @@ def trace_micro_batch(
         image_size: height and width in pixels.
         batch: clips of one micro-batch on one rank.
         bf16: whether autocast to bfloat16 is on, as with ``torch_autocast`` or ``bf16`` in DeepSpeed's file.
-        losses: losses of prediction and target, on ``meta``; without any, the loss is the mean of the prediction.
+        losses: losses of prediction and target, on ``meta``; without any, the loss is the mean of the prediction. The
+            extra losses of the model are added.
         device: device of the planned micro-batch.
         watching: context around both passes, entered after the weights have become fake tensors.
 
@@ -90,6 +91,7 @@ def trace_micro_batch(
         target = views.target_images
         images = prediction.images.float()
         values = [loss(images, target) for loss in losses] or [images.mean()]
+        values += [value.float() for value in prediction.extra_losses.values()]
         kept, forward = live.bytes, live.flops
         torch.stack(values).sum().backward()
         return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops, tuple(sorted(live.uncounted)))

@@ -1,4 +1,4 @@
-"""The cost of a checkpoint is measured as a person types it."""
+"""The benchmark of checkpoints, started from its command line."""
 
 import json
 import subprocess
@@ -12,19 +12,21 @@ COMMAND = [sys.executable, "-m", "openrayzer.benchmarks.checkpoint_speed", "--ex
 
 
 @pytest.mark.slow
-def test_weights_and_optimizer_are_written_and_nothing_is_left(tmp_path: Path):
+def test_weights_and_optimizer_are_written_and_the_folder_is_removed(tmp_path: Path):
     folder = tmp_path / "new"
     command = [*COMMAND, "--folder", str(folder), "--saves", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert 16 * result["weights"] <= result["bytes"] < 17 * result["weights"]  # weights twice and two moments
+    assert (
+        16 * result["weights"] <= result["bytes"] < 17 * result["weights"]
+    )  # two copies of the weights and two averages
     assert 0 < result["training_waits_seconds"] < result["until_announced_seconds"]
     assert not folder.exists()
 
 
 @pytest.mark.slow
-def test_a_folder_of_something_else_is_refused_and_stays(tmp_path: Path):
+def test_an_existing_folder_is_refused_and_stays(tmp_path: Path):
     done = subprocess.run([*COMMAND, "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "exists; choose a new one" in done.stderr

@@ -1,4 +1,4 @@
-"""The benchmark runs to its end, and both sides do the same work."""
+"""The benchmark of data loading runs to its end, and both sides read the same images."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ from openrayzer.settings import DataSettings, Source
 ROOT = Path(__file__).parents[2]
 
 
-def test_both_ways_of_reading_show_the_same_picture(tmp_path):
+def test_both_ways_of_reading_give_the_same_images(tmp_path):
     write_scenes(tmp_path, scenes=1, frames=8, chunks=1, size=(360, 640))
     assert convert_to_png(tmp_path / "train", tmp_path / "png", processes=1) == 8
     settings = DataSettings(
@@ -34,21 +34,21 @@ def test_both_ways_of_reading_show_the_same_picture(tmp_path):
         workers=0,
     )
     (views,) = islice(build_loader(settings, batch_size_per_rank=1, rank=0, world_size=1, seed=0), 1)
-    usual = read_png_clip(tmp_path / "png", views.scenes[0], views.frames[0].tolist(), size=256, patch=8)
-    assert usual.shape == views.images[0].shape
-    # widths 456 and 455, so the crops are half a pixel apart
-    assert (usual - views.images[0]).abs().mean() < 0.03
-    shifted = torch.roll(usual, 20, dims=-1)
+    baseline = read_png_clip(tmp_path / "png", views.scenes[0], views.frames[0].tolist(), size=256, patch=8)
+    assert baseline.shape == views.images[0].shape
+    # the widths are 456 and 455, so the crops are half a pixel apart
+    assert (baseline - views.images[0]).abs().mean() < 0.03
+    shifted = torch.roll(baseline, 20, dims=-1)
     assert (shifted - views.images[0]).abs().mean() > 0.06
 
 
-def test_scenes_are_as_large_as_real_ones(tmp_path):
+def test_sample_images_have_the_size_of_real_files(tmp_path):
     write_scenes(tmp_path, scenes=1, frames=8, chunks=1)
     (scene,) = torch.load(tmp_path / "train" / "000000.torch", weights_only=True)
     assert 25_000 < np.mean([len(image) for image in scene["images"]]) < 80_000
 
 
-def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
+def test_the_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
     spec = spec_from_file_location("benchmark_data", ROOT / "tools" / "benchmark_data.py")
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)
@@ -83,7 +83,7 @@ def test_tool_prints_and_writes_every_line(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_training_tells_memory_and_time(tmp_path):
+def test_memory_and_time_of_a_training_are_measured(tmp_path):
     write_tiny_scenes(tmp_path / "tiny", scenes=12, frames=8, chunks=3)
     needs = train_on(tmp_path / "tiny", tmp_path / "run")
     assert needs.first_step_seconds > 0
@@ -92,6 +92,6 @@ def test_training_tells_memory_and_time(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"scenes": 0}, {"many": -1}, {"chunks": 9}, {"frames": 7}])
-def test_sizes_that_cannot_be_measured_are_refused(wrong):
+def test_wrong_sizes_are_refused(wrong):
     with pytest.raises(InputError, match="must be"):
         Sizes(**wrong)

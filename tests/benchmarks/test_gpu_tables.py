@@ -1,4 +1,4 @@
-"""tools/measure_gpu.sh: its parts, what it does where one fails or time ends, and the tables that come of it."""
+"""tools/measure_gpu.sh with doubles for the tools: its parts, failures, time limits and tables."""
 
 import json
 import os
@@ -27,8 +27,8 @@ ATTENTION = [
 ]
 ATTENTION.append(ATTENTION[-1] | {"backend": "cudnn", "seconds": None})
 RENDERING = [{"name": "reading, 8 views per call", "seconds": TIMING, "views": 50, "faster": 3.0}]
-# Plays Python and the tools: writes what it was asked for, notes how it was called; whatever FAILING names fails.
-PLAYED = """#!{python}
+# Stands for Python and the tools: writes the requested file and records its call. A call with a name in FAILING fails.
+DOUBLE = """#!{python}
 import json, os, sys, time
 from pathlib import Path
 arguments = sys.argv[1:]
@@ -56,13 +56,13 @@ CONTENT = {
 
 @pytest.fixture
 def measure(tmp_path: Path) -> Any:
-    """The script with the tools played; exit code, what it said, and how it called them."""
-    played = tmp_path / "python"
-    played.write_text(PLAYED.replace("{python}", sys.executable))
-    played.chmod(0o755)
+    """Runs the script with doubles for the tools; returns exit code, output and calls."""
+    double = tmp_path / "python"
+    double.write_text(DOUBLE.replace("{python}", sys.executable))
+    double.chmod(0o755)
 
     def run(**settings: str) -> tuple[int, str, list[list[str]]]:
-        given = {"PYTHON": str(played), "OUT": str(tmp_path / "out"), "CALLS": str(tmp_path / "calls"),
+        given = {"PYTHON": str(double), "OUT": str(tmp_path / "out"), "CALLS": str(tmp_path / "calls"),
                  "CONTENT": json.dumps(CONTENT)}  # fmt: skip
         done = subprocess.run(
             ["bash", str(SCRIPT)], env=os.environ | given | settings, capture_output=True, text=True, timeout=120,
@@ -74,12 +74,12 @@ def measure(tmp_path: Path) -> Any:
     return run
 
 
-def test_the_script_is_one_that_bash_can_read():
+def test_bash_can_parse_the_script():
     assert subprocess.run(["bash", "-n", str(SCRIPT)], check=False).returncode == 0
     assert os.access(SCRIPT, os.X_OK)
 
 
-def test_every_part_is_measured_and_becomes_a_table(measure: Any, tmp_path: Path):
+def test_every_part_is_measured_and_fills_a_table(measure: Any, tmp_path: Path):
     code, said, calls = measure(CHANGES="train.batch_size=8")
     assert code == 0, said
     assert UNKNOWN not in said
@@ -95,14 +95,14 @@ def test_every_part_is_measured_and_becomes_a_table(measure: Any, tmp_path: Path
     steps = [call for call in calls if call[0] == "tools/benchmark_training.py"]
     assert [call[1] for call in steps[:2]] == ["experiments/rayzer_re10k.json", "experiments/rayzer_dl3dv.json"]
     assert all(call[-1] == "train.batch_size=8" for call in steps)
-    for call in calls:  # options that the tools have
+    for call in calls:
         if call[0].startswith("tools/"):
             source = (ROOT / call[0]).read_text() + (ROOT / "openrayzer/cli.py").read_text()
             for option in (word for word in call if word.startswith("--")):
                 assert f'"{option}"' in source, f"{call[0]} has no option {option}"
 
 
-def test_a_part_that_fails_is_named_and_the_others_go_on(measure: Any):
+def test_the_script_names_a_part_that_fails_and_runs_the_others(measure: Any):
     code, said, _ = measure(FAILING="rayzer_dl3dv check_gpu", REST="lvsm_re10k")
     assert code == 1
     assert "training_rayzer_dl3dv: exit code 1" in said
@@ -113,24 +113,24 @@ def test_a_part_that_fails_is_named_and_the_others_go_on(measure: Any):
     assert f"Measured on: {UNKNOWN}." in said
 
 
-def test_no_part_takes_more_time_than_is_left(measure: Any):
+def test_a_part_is_stopped_at_the_end_of_the_time(measure: Any):
     code, said, _ = measure(SLOW="benchmark_attention", SECONDS_IN_ALL="3", LEAST="1")
     assert code == 1
     assert "attention: exit code 124" in said
     assert "training_rayzer_re10k: no time is left" in said
 
 
-def test_the_page_has_the_tables_in_their_place_and_keeps_the_rest(tmp_path: Path):
+def test_the_tables_of_the_page_are_replaced_and_the_rest_stays(tmp_path: Path):
     page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
     assert replaced(replaced(page, tmp_path), tmp_path) == replaced(page, tmp_path)
     here = page.partition(BEGIN)[2].partition(END)[0]
     headings = [line for line in here.splitlines() if line.endswith(":")]
     assert headings == [line for line in tables(tmp_path).splitlines() if line.endswith(":")]
-    with pytest.raises(InputError, match="no place for the tables"):
-        replaced("no marks", tmp_path)
+    with pytest.raises(InputError, match="no markers for the tables"):
+        replaced("no markers", tmp_path)
 
 
-def test_a_damaged_file_is_named(tmp_path: Path):
+def test_the_error_names_a_damaged_file(tmp_path: Path):
     (tmp_path / "rendering.json").write_text("{")
-    with pytest.raises(InputError, match=r"rendering\.json is no JSON"):
+    with pytest.raises(InputError, match=r"rendering\.json is not valid JSON"):
         tables(tmp_path)

@@ -1,4 +1,4 @@
-"""Times of a GPU are those between events in its stream; here a GPU of paper, whose time passes when it is told."""
+"""Timing on a GPU with events in its stream. A fake GPU stands for a real one; only its own work advances its clock."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +18,8 @@ from openrayzer.interfaces import InputError
 GPU = torch.device("cuda")
 
 
-class Paper:
-    """A GPU: milliseconds of its own time, and when the host waited for it."""
+class FakeGpu:
+    """A fake GPU: its time in milliseconds, the number of waits for it, and the number of events read."""
 
     def __init__(self) -> None:
         self.now, self.waits, self.read = 0.0, 0, 0
@@ -29,8 +29,8 @@ class Paper:
 
 
 @pytest.fixture
-def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
-    made = Paper()
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    made = FakeGpu()
 
     class Event:
         def __init__(self, *, enable_timing: bool) -> None:
@@ -40,7 +40,7 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
             self.at, self.waits = made.now, made.waits
 
         def elapsed_time(self, end: "Event") -> float:
-            assert made.waits > end.waits, "the event was read before the GPU was waited for"
+            assert made.waits > end.waits, "an event was read before the host waited for the GPU"
             made.read += 1
             return end.at - self.at
 
@@ -52,27 +52,27 @@ def paper(monkeypatch: pytest.MonkeyPatch) -> Paper:
     return made
 
 
-def test_contestants_are_timed_on_the_gpu_and_waited_for_once(paper: Paper):
+def test_contestants_are_timed_with_events_and_one_wait(gpu: FakeGpu):
     found = time_in_turn(
-        {"short": lambda: paper.work(2), "long": lambda: paper.work(30)}, rounds=3, device=GPU, warm_up=2, repeat=5
+        {"short": lambda: gpu.work(2), "long": lambda: gpu.work(30)}, rounds=3, device=GPU, warm_up=2, repeat=5
     )
-    assert paper.waits == 1
-    assert paper.read == 6  # rounds of warm-up are not measured
+    assert gpu.waits == 1
+    assert gpu.read == 6  # warm-up rounds are not measured
     assert found["short"].median == pytest.approx(0.002)
     assert found["long"].minimum == pytest.approx(0.030)
 
 
-def test_a_cpu_has_its_own_clock():
+def test_a_cpu_is_timed_with_the_given_clock():
     ticks = iter(range(100))
     found = time_in_turn({"one": lambda: None}, rounds=2, device=torch.device("cpu"), clock=lambda: float(next(ticks)))
     assert found["one"].median == 1.0
 
 
 class Engine:
-    """Calls of a step that take the paper GPU 3, 5 and 7 ms."""
+    """An engine with calls of 3, 5 and 7 ms on the fake GPU."""
 
-    def __init__(self, paper: Paper) -> None:
-        self.paper, self.precise = paper, 0
+    def __init__(self, gpu: FakeGpu) -> None:
+        self.gpu, self.precise = gpu, 0
 
     @contextmanager
     def precision(self) -> Iterator[None]:
@@ -80,30 +80,30 @@ class Engine:
         yield
 
     def __call__(self, views: Any) -> Any:
-        self.paper.work(3)
-        return SimpleNamespace(images=views.images)
+        self.gpu.work(3)
+        return SimpleNamespace(images=views.images, extra_losses={})
 
     def backward(self, loss: torch.Tensor) -> None:
-        self.paper.work(5)
+        self.gpu.work(5)
 
     def step(self) -> None:
-        self.paper.work(7)
+        self.gpu.work(7)
 
 
-def test_steps_and_their_parts_are_timed_on_the_gpu_and_waited_for_once(paper: Paper, monkeypatch: pytest.MonkeyPatch):
+def test_steps_and_their_parts_are_timed_with_events_and_one_wait(gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch):
     views = SimpleNamespace(images=torch.zeros(2, 4, 3, 8, 8), target_images=torch.zeros(2, 2, 3, 8, 8))
     views.to = lambda device: views
     monkeypatch.setattr("openrayzer.benchmarks.training_worker._peak_bytes", lambda device: 123)
     trainer = Trainer.__new__(Trainer)
-    trainer.engine = Engine(paper)
+    trainer.engine = Engine(gpu)
     trainer.process = SimpleNamespace(device=GPU, world_size=1)
     trainer.settings = SimpleNamespace(accumulation=2)
-    trainer.objective = lambda images, target, step: {"loss": torch.tensor(0.5, requires_grad=True)}
+    trainer.objective = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
     trainer.batches = repeat(views)
     trainer.host_seconds, trainer.spans, trainer.weigh = {}, [], False
     trainer.state_bytes = trainer.copied_bytes = 0
     found = trainer.train(3)
-    assert paper.waits == 1
+    assert gpu.waits == 1
     assert found["steps"] == pytest.approx([0.030] * 3)  # two micro-batches each
     assert found["parts"]["forward"] == pytest.approx(6 * 0.003)
     assert found["parts"]["backward"] == pytest.approx(6 * 0.005)
@@ -113,8 +113,8 @@ def test_steps_and_their_parts_are_timed_on_the_gpu_and_waited_for_once(paper: P
     assert trainer.engine.precise == 1
 
 
-def test_the_largest_batch_leaves_room_for_what_a_real_step_takes_beside_a_trial(monkeypatch: pytest.MonkeyPatch):
-    """A paper GPU of 1000 bytes: 9 a clip, 100 for the buckets of a real step, and 3 % to spare."""
+def test_the_largest_batch_reserves_the_memory_that_a_real_step_needs_beyond_a_trial(monkeypatch: pytest.MonkeyPatch):
+    """A fake GPU of 1000 bytes: 9 bytes for a clip, 100 for the buckets of a real step, and 3 % reserve."""
     taken, peak = dict[str, int](), [0]
 
     def run(clips: int, beside: int = 0) -> None:
@@ -129,7 +129,8 @@ def test_the_largest_batch_leaves_room_for_what_a_real_step_takes_beside_a_trial
 
         def forward(self, views: Any) -> Any:
             run(views.count)
-            return SimpleNamespace(images=self.weight, cameras=SimpleNamespace(c2w=self.weight))
+            cameras = SimpleNamespace(c2w=self.weight)
+            return SimpleNamespace(images=self.weight, cameras=cameras, extra_losses={})
 
     def reserve(size: int, **_: Any) -> torch.Tensor:
         taken["reserve"] = size
@@ -155,7 +156,7 @@ def test_the_largest_batch_leaves_room_for_what_a_real_step_takes_beside_a_trial
     found = largest_batch.largest_batch(
         clips,
         model=model,
-        objective=lambda images, target, step: {"loss": images.sum()},
+        objective=lambda images, target, step, extra: {"loss": images.sum()},
         device=GPU,
         autocast=lambda: torch.autocast("cpu", enabled=False),
         train_on_one=lambda: run(1, beside=100),
@@ -166,8 +167,8 @@ def test_the_largest_batch_leaves_room_for_what_a_real_step_takes_beside_a_trial
     assert model.weight.grad is None
 
 
-def test_the_largest_batch_is_refused_where_it_cannot_be_found(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    with pytest.raises(InputError, match="on a GPU"):
+def test_the_largest_batch_needs_a_gpu_and_one_side_with_noise(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    with pytest.raises(InputError, match="needs a GPU"):
         TrainingSide(name="one", experiment=tmp_path, clips="noise", largest_batch=True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     TrainingSide(name="one", experiment=tmp_path, clips="noise", largest_batch=True)

@@ -1,4 +1,4 @@
-"""Whole and reduced decoding are compared on the same frames, and the line says by how much they differ."""
+"""The benchmark of scaled decoding compares full and reduced decoding on the same frames."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ def test_files_of_a_folder_are_grouped_by_size(tmp_path):
     assert second.startswith("64 x 128 to 32 x 32, 1 frames: 1/2,")
 
 
-def test_folder_without_jpeg_files_is_named(tmp_path):
+def test_the_error_names_a_folder_without_jpeg_files(tmp_path):
     command = [*COMMAND, "--images", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Benchmarks of attention, rendering and training run to their end, and what they compare does the same work."""
+"""Benchmarks of attention, rendering and training run to their end, and their sides do the same work."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from openrayzer.benchmarks.attention_report import plot, table, verdicts
 from openrayzer.benchmarks.attention_speed import DIRECTIONS, Figure, calls_of
 from openrayzer.benchmarks.attention_speed import measure as measure_attention
 from openrayzer.benchmarks.matmul_speed import Product, products_rate
-from openrayzer.benchmarks.rendering_speed import YARDSTICK
+from openrayzer.benchmarks.rendering_speed import BASELINE
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
 from openrayzer.benchmarks.timing import Timing
 from openrayzer.benchmarks.training_speed import TrainingSide, measure, work_of
@@ -35,7 +35,7 @@ def tool(name: str):
     return module
 
 
-def test_every_attention_backend_is_near_the_formula_or_says_why_not(tmp_path):
+def test_every_attention_backend_is_near_the_formula_or_gives_a_reason(tmp_path):
     calls = calls_of(views=2, tokens=5, latents=3, heads=2, head_width=8, dtype="float32")
     assert {call.kind: (call.batch, call.queries, call.keys) for call in calls} == {
         "global": (1, 10, 10),
@@ -59,7 +59,7 @@ def test_every_attention_backend_is_near_the_formula_or_says_why_not(tmp_path):
     assert (tmp_path / "attention.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_faster_backend_than_the_one_that_auto_takes_is_named():
+def test_the_verdict_names_a_backend_faster_than_the_choice_of_auto():
     call = calls_of(views=1, tokens=8, latents=1, heads=2, head_width=8, dtype="bfloat16")[0]
 
     def verdict(**seconds: float) -> str:
@@ -83,7 +83,7 @@ def test_memory_of_attention_counts_the_scores():
     assert taken["sdpa"] < scores
 
 
-def test_attention_tool_refuses_what_it_cannot_measure(monkeypatch):
+def test_the_attention_tool_refuses_wrong_options(monkeypatch):
     main = tool("benchmark_attention").main
     for arguments, says in (["--heads", "6"], "NUMBERxWIDTH"), (["--device", "tpu"], "no device 'tpu'"):
         monkeypatch.setattr(sys, "argv", ["benchmark_attention.py", *arguments])
@@ -100,12 +100,12 @@ def test_products_of_a_step_are_counted():
     assert products_rate(dict(list(work.products.items())[:2]), device=torch.device("cpu"), dtype=torch.float32) > 0
 
 
-def test_renderers_draw_the_same_in_any_portions():
+def test_renderers_give_the_same_images_with_any_number_of_views_per_call():
     found = {
         line.name: line
         for line in measure_rendering(DEMO, overrides=TINY, contexts=2, targets=3, batch=2, rounds=1, bf16=False)
     }
-    assert found[YARDSTICK].faster == 1
+    assert found[BASELINE].faster == 1
     assert "reading, prepared, 2 views per call" in found
     assert max(line.difference for line in found.values()) < 1e-5
     with pytest.raises(InputError, match=r"rayder.*no renderer"):
@@ -113,7 +113,7 @@ def test_renderers_draw_the_same_in_any_portions():
 
 
 @pytest.mark.slow
-def test_curves_grow_and_what_is_counted_is_what_is_measured(monkeypatch):
+def test_cost_curves_grow_and_counted_bytes_match_measured_bytes(monkeypatch):
     monkeypatch.setattr(cost_curves, "VIEWS", (4, 8))
     monkeypatch.setattr(cost_curves, "SIDES", (32, 64))
     monkeypatch.setattr(cost_curves, "WIDTHS", (64,))
@@ -135,7 +135,7 @@ def test_curves_grow_and_what_is_counted_is_what_is_measured(monkeypatch):
 
 
 @pytest.mark.slow
-def test_zero_and_plain_ddp_train_the_same_and_are_weighed(monkeypatch, capsys, tmp_path):
+def test_zero_and_plain_ddp_train_equally_and_their_memory_is_measured(monkeypatch, capsys, tmp_path):
     arguments = [str(DEMO), "--against", "ddp", "--clips", "noise", "--steps", "1", "--rounds", "2", "--warm_up", "2"]
     output = tmp_path / "speed.json"
     monkeypatch.setattr(sys, "argv", ["benchmark_training.py", *arguments, "--set", *TINY, "--output", str(output)])
@@ -144,7 +144,7 @@ def test_zero_and_plain_ddp_train_the_same_and_are_weighed(monkeypatch, capsys, 
     assert zero["weights"] == ddp["weights"]
     assert zero["loss"] == pytest.approx(ddp["loss"], rel=2e-2)
     per_weight = [(side["state_bytes"] - side["copied_bytes"]) / side["weights"] for side in (zero, ddp)]
-    assert per_weight[1] == pytest.approx(12, rel=0.1)  # gradient and two means, four bytes each
+    assert per_weight[1] == pytest.approx(12, rel=0.1)  # gradient and two averages, four bytes each
     assert per_weight[0] < per_weight[1]
     assert zero["parts"]["communication"] > 0
     said = capsys.readouterr().out
@@ -152,7 +152,7 @@ def test_zero_and_plain_ddp_train_the_same_and_are_weighed(monkeypatch, capsys, 
     assert "plain DDP" in said
 
 
-def test_what_cannot_be_measured_is_told():
+def test_an_unknown_commit_and_a_short_warm_up_are_refused():
     with pytest.raises(InputError, match="no_such_commit"), worktree("no_such_commit"):
         pass
     with pytest.raises(InputError, match="warm_up 2 or more"):
