@@ -1,1 +1,1 @@
-"""Parts of models and losses, each kind in its folder, each part registered by name."""
+"""Components of models and losses. Each kind has a folder, and an experiment names each component by its ``type``."""

@@ -1,4 +1,4 @@
-"""Ways to compute attention; each file registers one or, in ``kernels``, several."""
+"""Attention backends: implementations of softmax(q k^T / sqrt(e)) v."""
 
 from openrayzer.components.attention import auto as auto
 from openrayzer.components.attention import flex as flex

@@ -1,4 +1,4 @@
-"""Attention backend: picks another one."""
+"""Attention backend "auto": chooses another backend for each kind of call."""
 
 import logging
 from functools import cache
@@ -17,15 +17,15 @@ from openrayzer.layers.constants import constant_in_graphs
 logger = logging.getLogger(__name__)
 
 SHORT = 2**25
-"""Scores b * heads * n * m up to which keeping them is faster on a CPU in bfloat16 than the fused kernel."""
+"""Up to this number of scores, b * heads * n * m, "reference" is faster than "sdpa" on a CPU in bfloat16."""
 
 
 @ATTENTION_BACKENDS.register("auto")
 class AutoAttention(AttentionBackend):
-    """The fastest backend that can run the call; says once which and why.
+    """The fastest backend that can run the call. The log shows the choice and the reasons once.
 
-    On CUDA it is the first backend of ``attention/preference.py`` that has run such a call. On a CPU it is the formula
-    itself for short sequences in bfloat16, else sdpa.
+    On CUDA this is the first backend in the table of ``preference.py`` that passes a trial call. On a CPU it is
+    "reference" for short sequences in bfloat16, otherwise "sdpa".
     """
 
     def __init__(self) -> None:
@@ -63,31 +63,31 @@ class AutoAttention(AttentionBackend):
         return self.choose(query, key).attend_backward(gradient, query, key, value, out, lse)
 
     def choose(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> AttentionBackend:
-        """The backend for such a call; decided once per device, dtype, head width and whether it is short."""
+        """The backend for a call with these queries and keys; the choice is cached for each kind of call."""
         kind, short, fake = kind_of(query), _is_short(query, key), isinstance(query, FakeTensor)
-        if torch.compiler.is_compiling():  # decides once per compiled shape anyway, and cannot follow the rest
+        if torch.compiler.is_compiling():  # the compiler treats the choice as a constant and cannot trace a cache
             return self._backends[_choice(fake, short, *kind)]
-        situation = (fake, short, *kind)
-        if situation not in self._chosen:
-            self._chosen[situation] = self._backends[_choice(*situation)]
-        return self._chosen[situation]
+        call = (fake, short, *kind)
+        if call not in self._chosen:
+            self._chosen[call] = self._backends[_choice(*call)]
+        return self._chosen[call]
 
     def refusals(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> dict[str, str]:
-        """Why each backend is not taken for such a call, in order of preference; the first without a reason is."""
+        """Backends in order of preference with the reason why each cannot run the call; the first empty reason wins."""
         kind, short, fake = kind_of(query), _is_short(query, key), isinstance(query, FakeTensor)
         return {name: _refusal(name, kind, short=short, fake=fake) for name in preferred(kind)}
 
 
 @constant_in_graphs
 def _choice(fake: bool, short: bool, device: torch.device, dtype: torch.dtype, head_width: int, one_query: bool) -> str:
-    """Name of the backend."""
+    """Name of the backend for a kind of call; ``fake`` is for tensors without data."""
     kind = Kind(device, dtype, head_width, one_query)
     return _first_able(kind, short=short, fake=True)[0] if fake else _reported_choice(kind, short)
 
 
 @cache
 def _reported_choice(kind: Kind, short: bool) -> str:
-    """The choice. It is logged once, with a warning if the best backend cannot run or xformers is broken."""
+    """Choose and log once. The log warns if the best backend cannot run or if xformers is broken."""
     name, refusals = _first_able(kind, short=short, fake=False)
     passed_over = "".join(f"; {other}: {why}" for other, why in refusals.items())
     logger.info("attention on %s in %s: %s%s", kind.device, kind.dtype, name, passed_over)
@@ -109,7 +109,7 @@ def _warn(text: str) -> None:
 
 
 def _first_able(kind: Kind, *, short: bool, fake: bool) -> tuple[str, dict[str, str]]:
-    """Name of the first backend that can run the call, and why those before it cannot."""
+    """Name of the first backend that can run the call, and the refusals of the backends before it."""
     refusals: dict[str, str] = {}
     for name in preferred(kind):
         refusal = _refusal(name, kind, short=short, fake=fake)
@@ -130,5 +130,5 @@ def _refusal(name: str, kind: Kind, *, short: bool, fake: bool) -> str:
 def _is_short(query: Tensor, key: Tensor) -> bool:
     short = False
     if query.numel() // query.shape[-1] * key.shape[1] <= SHORT:
-        short = True  # a branch: so a compiler can decide without knowing the lengths
+        short = True  # a branch lets the compiler guard on the comparison instead of the lengths
     return short

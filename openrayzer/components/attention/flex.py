@@ -1,4 +1,4 @@
-"""Attention backend: PyTorch's FlexAttention."""
+"""Attention backend "flex": PyTorch's FlexAttention."""
 
 from collections.abc import Callable
 from functools import cache
@@ -15,9 +15,9 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 
 @ATTENTION_BACKENDS.register("flex")
 class FlexAttention(ProvenAttention, FusedAttention):
-    """PyTorch's FlexAttention: Triton compiles the kernel at the first call, which takes seconds.
+    """PyTorch's FlexAttention. Triton compiles its kernel at the first call, which takes seconds.
 
-    Attention in blocks needs results with their log-sum-exp; these come from PyTorch's ready kernels.
+    Calls that need the log-sum-exp run PyTorch's precompiled kernels instead.
 
     Source: Dong et al. 2024, "Flex Attention: A Programming Model for Generating Optimized Attention Kernels".
     """
@@ -40,12 +40,12 @@ class FlexAttention(ProvenAttention, FusedAttention):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        from torch.nn.attention.flex_attention import flex_attention  # takes a second, and few runs need it
+        from torch.nn.attention.flex_attention import flex_attention  # slow import (1 s)
 
         heads = [x.transpose(1, 2) for x in (query, key, value)]
         if torch.compiler.is_compiling():
             return flex_attention(heads[0], heads[1], heads[2]).transpose(1, 2)
-        with torch.compiler.set_stance("default"):  # uncompiled, as evaluation runs blocks, it would keep all scores
+        with torch.compiler.set_stance("default"):  # evaluation forces eager mode, in which it would keep all scores
             return _compiled()(*heads).transpose(1, 2)
 
 

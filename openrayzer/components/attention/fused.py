@@ -1,4 +1,4 @@
-"""PyTorch's fused attention kernels, called in a way that also returns the log-sum-exp of the scores."""
+"""Calls of PyTorch's fused attention kernels that return the log-sum-exp of the scores."""
 
 import torch
 import torch.nn.functional as F
@@ -10,17 +10,17 @@ from openrayzer.interfaces import AttentionBackend
 aten = torch.ops.aten
 
 _LSE_ALIGNED = 32
-"""The log-sum-exp of the memory-efficient kernel is padded to a multiple of this length."""
+"""The memory-efficient kernel pads its log-sum-exp to a multiple of this length."""
 
 
 class FusedAttention(AttentionBackend):
     """Base of backends that run PyTorch's kernels: flash in half precision, memory-efficient in float32 on CUDA.
 
-    The formula computes the calls that no kernel takes.
+    If no kernel fits a call with log-sum-exp, plain PyTorch operations compute it.
     """
 
     def kernel(self, query: Float[Tensor, "b n heads e"]) -> str:
-        """Which kernel takes heads like these: "flash", "efficient" or "cpu"; empty for none."""
+        """The kernel for these queries: "flash", "efficient" or "cpu"; empty if no kernel fits."""
         half = query.dtype in (torch.float16, torch.bfloat16)
         if query.device.type == "cpu":
             return "cpu" if half or query.dtype in (torch.float32, torch.float64) else ""
@@ -63,7 +63,7 @@ class FusedAttention(AttentionBackend):
         match self.kernel(query):
             case "flash":
                 lengths = query.shape[1], key.shape[1]
-                random = torch.empty(2, dtype=torch.uint64, device=query.device)  # state of dropout, which is off
+                random = torch.empty(2, dtype=torch.uint64, device=query.device)  # state of dropout, unused
                 gradients = aten._scaled_dot_product_flash_attention_backward(
                     *heads, lse, None, None, *lengths, 0.0, False, random, random
                 )

@@ -1,4 +1,4 @@
-"""Attention backends: each of PyTorch's fused kernels for CUDA by its name."""
+"""Attention backends "flash", "efficient" and "cudnn": PyTorch's fused kernels for CUDA."""
 
 import torch
 from jaxtyping import Float
@@ -10,9 +10,9 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 
 
 class KernelAttention(ProvenAttention, FusedAttention):
-    """Base of backends that are one kernel of PyTorch, without the choice that ``sdpa`` makes at every call.
+    """Base of backends that always run one kernel of PyTorch; ``sdpa`` chooses a kernel at each call.
 
-    PyTorch's switches, e.g. ``torch.backends.cuda.enable_cudnn_sdp(False)``, also apply here.
+    PyTorch's switches apply, for example ``torch.backends.cuda.enable_cudnn_sdp(False)``.
     """
 
     def compute(
@@ -26,7 +26,7 @@ class KernelAttention(ProvenAttention, FusedAttention):
 
 @ATTENTION_BACKENDS.register("flash")
 class FlashAttention(KernelAttention):
-    """FlashAttention 2 as PyTorch brings it: half precision, compute capability 8.0 and later.
+    """PyTorch's FlashAttention 2, for half precision on compute capability 8.0 and later.
 
     Source: Dao 2023, "FlashAttention-2".
     """
@@ -44,7 +44,7 @@ class FlashAttention(KernelAttention):
 
 @ATTENTION_BACKENDS.register("efficient")
 class EfficientAttention(KernelAttention):
-    """The memory-efficient kernel that PyTorch took over from xformers: every precision up to float32, every GPU.
+    """PyTorch's memory-efficient kernel, which comes from xformers, for float16, bfloat16 and float32 on every GPU.
 
     Source: Rabe and Staats 2021, "Self-attention Does Not Need O(n^2) Memory".
     """
@@ -61,9 +61,9 @@ class EfficientAttention(KernelAttention):
 
 @ATTENTION_BACKENDS.register("cudnn")
 class CudnnAttention(KernelAttention):
-    """The kernel of NVIDIA's cuDNN, in half precision. It makes a plan for every new shape in up to a second.
+    """NVIDIA's cuDNN kernel, for half precision. It plans each new shape first, in up to a second.
 
-    Attention in blocks needs results with their log-sum-exp; these come from the other kernels.
+    Calls that need the log-sum-exp run PyTorch's other kernels instead.
     """
 
     name = "cudnn"

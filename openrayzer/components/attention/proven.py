@@ -1,4 +1,7 @@
-"""Backends that must first pass a trial call: no rule knows every mix of PyTorch, libraries, driver and device."""
+"""Base of attention backends that must pass a trial call first.
+
+Rules alone cannot know which combinations of PyTorch, libraries, driver and device work.
+"""
 
 import os
 from abc import abstractmethod
@@ -19,19 +22,19 @@ from openrayzer.layers.constants import constant_in_graphs
 T = TypeVar("T", bound=Callable[..., Any])
 HALF = (torch.float16, torch.bfloat16)
 WIDTH_STEPS = {torch.float16: 8, torch.bfloat16: 8, torch.float32: 4}
-"""Fused kernels read 16 bytes at a time, so head widths must be multiples of this."""
+"""Head widths must be multiples of these numbers, because fused kernels read 16 bytes at a time."""
 PLANNED_CAPABILITY = (9, 0)
-"""Compute capability that planning on tensors without content assumes where there is no device."""
+"""Compute capability that the planner assumes on machines without a GPU."""
 
 
 class Kind(NamedTuple):
-    """What decides whether a backend can run a call.
+    """A kind of call: the properties that decide whether a backend can run it.
 
     Attributes:
-        device: of the tensors.
-        dtype: of the tensors.
-        head_width: width of one head.
-        one_query: whether each sequence has a single query.
+        device: device of the tensors.
+        dtype: dtype of the tensors.
+        head_width: width e of one head.
+        one_query: True if each sequence has a single query.
     """
 
     device: torch.device
@@ -49,15 +52,15 @@ class Kind(NamedTuple):
 
 
 class ProvenAttention(AttentionBackend):
-    """Base of backends for CUDA devices that count as able only after a real call of the kind.
+    """Base of backends for CUDA devices that must pass a trial call.
 
-    Rules reject calls that cannot work. Then the backend must pass a small call, forward and backward, once per device,
-    dtype and head width. It takes milliseconds; if it raises, the exception is the reason of the refusal. For tensors
-    without content, as in planning and tracing, the rules alone decide.
+    First, rules reject calls that cannot work. Then a small call, forward and backward, must succeed, once for each
+    kind of call. It takes milliseconds. If it raises an exception, the exception is the reason of the refusal. For
+    tensors without data, as in planning and tracing, the rules alone decide.
 
     Attributes:
-        name: what the backend is registered as.
-        compiles: whether the backend compiles a kernel of its own; if so, no trial runs while a model is compiled.
+        name: registered name of the backend.
+        compiles: True if the backend compiles its kernel. Such a backend runs no trial call within ``torch.compile``.
     """
 
     name: ClassVar[str]
@@ -65,7 +68,7 @@ class ProvenAttention(AttentionBackend):
 
     @abstractmethod
     def rule(self, kind: Kind) -> str:
-        """Why such a call cannot work on a CUDA device, as far as rules can tell; empty if it may work."""
+        """The reason why rules forbid this kind of call on a CUDA device; empty if they allow it."""
 
     @abstractmethod
     def compute(
@@ -74,7 +77,7 @@ class ProvenAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        """``attend`` without the check for a refusal."""
+        """``attend`` without the check that the call can run."""
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
         return kind_refusal(self.name, isinstance(query, FakeTensor), *kind_of(query))
@@ -85,7 +88,7 @@ class ProvenAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        self.demand(query)
+        self.require(query)
         return self.compute(query, key, value)
 
     def attend_with_lse(
@@ -94,24 +97,24 @@ class ProvenAttention(AttentionBackend):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        self.demand(query)
+        self.require(query)
         return super().attend_with_lse(query, key, value)
 
-    def demand(self, query: Float[Tensor, "b n heads e"]) -> None:
-        """Check that such calls can run.
+    def require(self, query: Float[Tensor, "b n heads e"]) -> None:
+        """Check that the backend can run calls with such queries.
 
         Raises:
-            InputError: they cannot, with the reason.
+            InputError: it cannot; the message gives the reason.
         """
         if refusal := self.refusal(query):
             raise InputError(f"attention backend {self.name!r} cannot run: {refusal}; or use 'auto' or 'sdpa'")
 
 
 def kind_of(query: Float[Tensor, "b n heads e"]) -> Kind:
-    """The kind of call that these queries make."""
+    """The kind of a call with these queries."""
     one_query = False
     if query.shape[1] == 1:
-        one_query = True  # a branch: so a compiler can decide without knowing the length
+        one_query = True  # a branch lets the compiler guard on the comparison instead of the length
     return Kind(query.device, query.dtype, query.shape[-1], one_query)
 
 
@@ -119,11 +122,11 @@ def kind_of(query: Float[Tensor, "b n heads e"]) -> Kind:
 def kind_refusal(
     name: str, fake: bool, device: torch.device, dtype: torch.dtype, head_width: int, one_query: bool
 ) -> str:
-    """Why a backend cannot run a kind of call; empty if it can.
+    """The reason why a backend cannot run a kind of call; empty if it can.
 
     Args:
-        name: a registered ``ProvenAttention``.
-        fake: whether the tensors have no content; then the rules alone decide.
+        name: registered name of a ``ProvenAttention``.
+        fake: True for tensors without data; then the rules alone decide.
         device: see ``Kind``.
         dtype: see ``Kind``.
         head_width: see ``Kind``.
@@ -145,20 +148,20 @@ def _proven_refusal(backend: type[ProvenAttention], kind: Kind) -> str:
 
 
 def failure(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> str:
-    """Why a small forward and backward call of this kind fails; empty if it does not.
+    """Run a small forward and backward call of this kind. Returns the error in one line; empty if there is none.
 
-    The call runs in a thread of its own, without the caller's ``no_grad``, inference mode, autocast, dispatch modes or
-    hooks for saved tensors. It draws no random numbers.
+    The call runs in a separate thread, so the caller's ``no_grad``, inference mode, autocast, dispatch modes and saved
+    tensor hooks do not affect it. It draws no random numbers.
 
     Raises:
-        torch.OutOfMemoryError: memory is full, which says nothing about the backend.
+        torch.OutOfMemoryError: the memory is full; this says nothing about the backend.
     """
     try:
         with ThreadPoolExecutor(max_workers=1) as thread:
             thread.submit(_call, attend, kind).result()
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # foreign code may raise anything
+    except Exception as error:  # external code may raise any exception
         return f"a small call failed: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return ""
 
@@ -173,9 +176,9 @@ def _call(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> Non
         out = attend(*heads)
         torch.autograd.grad(out, heads, torch.zeros_like(out))
         if kind.device.type == "cuda":
-            torch.cuda.synchronize(kind.device)  # errors of kernels arrive late
+            torch.cuda.synchronize(kind.device)  # kernels report errors late
 
 
 def first_process() -> bool:
-    """Whether this is the first process of its machine, which warns for all of them."""
+    """True for the first process of each machine; it logs the warnings of all processes."""
     return os.environ.get("LOCAL_RANK", "0") == "0"

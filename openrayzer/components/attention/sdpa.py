@@ -1,4 +1,4 @@
-"""Attention backend: PyTorch's fused kernels."""
+"""Attention backend "sdpa": PyTorch's scaled_dot_product_attention."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -10,7 +10,7 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 
 @ATTENTION_BACKENDS.register("sdpa")
 class ScaledDotProductAttention(FusedAttention):
-    """PyTorch's scaled_dot_product_attention: flash, memory-efficient or plain, whichever fits the call."""
+    """PyTorch's scaled_dot_product_attention, which chooses a kernel at each call. It runs every call."""
 
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
         return ""
@@ -21,5 +21,5 @@ class ScaledDotProductAttention(FusedAttention):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> Float[Tensor, "b n heads e"]:
-        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # heads first; views, no copies
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))  # heads first, without copies
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Attention backend: xformers' memory-efficient attention."""
+"""Attention backend "xformers": memory-efficient attention of the xformers package."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
 
 @ATTENTION_BACKENDS.register("xformers")
 class XformersAttention(ProvenAttention):
-    """Memory-efficient attention of xformers, on CUDA; its dispatcher picks the operator."""
+    """Memory-efficient attention of the xformers package on CUDA; xformers chooses the operator."""
 
     name = "xformers"
 
@@ -36,10 +36,10 @@ class XformersAttention(ProvenAttention):
         key: Float[Tensor, "b m heads e"],
         value: Float[Tensor, "b m heads e"],
     ) -> tuple[Float[Tensor, "b n heads e"], Float[Tensor, "b heads n"]]:
-        self.demand(query)
+        self.require(query)
         fmha = xformers_operators.loaded().fmha
         out, lse = fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
-        return out, lse[..., : query.shape[1]]  # some operators pad it
+        return out, lse[..., : query.shape[1]]  # some operators pad lse
 
     def attend_backward(
         self,
@@ -55,14 +55,14 @@ class XformersAttention(ProvenAttention):
 
 
 def operator_refusal(*, capability: tuple[int, int], dtype: torch.dtype, head_width: int) -> str:
-    """Why no xformers operator takes such a call; empty if one does.
+    """The reason why no xformers operator can run a call; empty if one can.
 
     Args:
         capability: CUDA compute capability, e.g. (8, 0) for an A100.
-        dtype: of the queries.
-        head_width: width of one head.
+        dtype: dtype of the queries.
+        head_width: width e of one head.
 
-    Source: limits of the fa3, fa2 and cutlass operators in xformers 0.0.35, xformers/ops/fmha.
+    Source: limits of the fa3, fa2 and cutlass operators in xformers/ops/fmha of xformers 0.0.35.
     """
     if head_width % (step := WIDTH_STEPS.get(dtype, 8)):
         return f"the head width must be a multiple of {step}, got {head_width}"

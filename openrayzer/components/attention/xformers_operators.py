@@ -1,4 +1,4 @@
-"""xformers: whether its operators load, why not, and attention as one operator that a compiler does not look into."""
+"""The operators of xformers: loading them, explaining failures, and a custom operator for ``torch.compile``."""
 
 import logging
 import re
@@ -12,24 +12,24 @@ from torch import Tensor
 
 
 def failure_to_load() -> str:
-    """Why the operators of xformers cannot be used here, and the command that mends it; empty if they can.
+    """The reason why the operators of xformers do not load, and the command that fixes it; empty if they load.
 
-    The package can be imported without its operators; it then refuses every call.
+    The import of the package succeeds without its operators, but then every call fails.
     """
     return broken() if find_spec("xformers") else "xformers is not installed: pip install xformers"
 
 
 @cache
 def broken() -> str:
-    """The same for an xformers that is installed; empty if there is none."""
+    """Like ``failure_to_load`` for an installed xformers; empty if xformers is not installed."""
     if find_spec("xformers") is None:
         return ""
     log = logging.getLogger("xformers")
     before = log.level
-    log.setLevel(logging.ERROR)  # its own warning names no remedy that helps
+    log.setLevel(logging.ERROR)  # the remedy in xformers' own warning does not help
     try:
         library = import_module("xformers._cpp_lib")
-    except Exception as error:  # foreign code may raise anything
+    except Exception as error:  # external code may raise any exception
         return f"it cannot be imported: {type(error).__name__}: {error}"
     finally:
         log.setLevel(before)
@@ -38,7 +38,7 @@ def broken() -> str:
 
 
 def _without_frames(failure: BaseException) -> BaseException:
-    """xformers keeps the exception for good; its frames would keep the tensors of the calling block in memory."""
+    """The exception without tracebacks. xformers stores it forever, and its frames would keep tensors in memory."""
     one: BaseException | None = failure
     while one is not None:
         one.__traceback__, one = None, one.__cause__ or one.__context__
@@ -46,7 +46,7 @@ def _without_frames(failure: BaseException) -> BaseException:
 
 
 def remedied(failure: BaseException) -> str:
-    """The first cause, and the command that mends it."""
+    """The root cause of a failure, and the command that fixes it."""
     cause = failure
     while cause.__cause__ is not None:
         cause = cause.__cause__
@@ -59,18 +59,18 @@ def remedied(failure: BaseException) -> str:
 
 @cache
 def loaded() -> Any:
-    """xformers.ops, imported on first use: the import takes seconds and most runs on a CPU never need it."""
+    """The module xformers.ops. The first call imports it, which takes seconds."""
     return import_module("xformers.ops")
 
 
 @torch.library.custom_op("openrayzer::xformers_forward", mutates_args=())
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention (b, n, heads, e), and the log-sum-exp of the scores (b, heads, n), in float32.
+    """Attention (b, n, heads, e), and the log-sum-exp of the scores (b, heads, n) in float32.
 
-    A compiler would break its graph at xformers' own Python function.
+    As a custom operator it keeps the graph of ``torch.compile`` whole; xformers' own function would break it.
     """
     out, lse = loaded().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
-    return out.contiguous(), lse[..., : query.shape[1]].contiguous()  # some operators pad it
+    return out.contiguous(), lse[..., : query.shape[1]].contiguous()  # some operators pad lse
 
 
 @forward.register_fake

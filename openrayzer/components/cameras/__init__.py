@@ -1,4 +1,4 @@
-"""Tokens to cameras; each file registers one head."""
+"""Camera heads: tokens to cameras."""
 
 from openrayzer.components.cameras import pi3 as pi3
 from openrayzer.components.cameras import quaternion as quaternion

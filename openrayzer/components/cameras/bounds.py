@@ -1,4 +1,4 @@
-"""Bounds on what a camera head predicts. They bend instead of cutting: behind one a gradient still leads back."""
+"""Soft bounds on the focal lengths and translations of camera heads, with gradients above 0 everywhere."""
 
 import math
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 EXACT = 0.9
-"""Share of the way from where training starts to a bound in which nothing is changed."""
+"""Up to this share of the distance from the initial value to a bound, values do not change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CameraBounds:
-    """What no camera exceeds; None sets no bound.
+    """Soft bounds on cameras; None sets no bound.
 
-    Rotations have none: they cannot run away, and no continuous map keeps them all within an angle and their order
-    (``docs/training.md``).
+    There is no bound on rotations; ``docs/training.md`` gives the reasons.
 
     Args:
-        initial_focal: focal length at the start of training; every bound is in its unit.
-        min_focal: focal lengths stay above this.
-        max_focal: focal lengths stay below this.
-        max_translation: cameras stay closer than this to the origin, which is the canonical view where there is one.
+        initial_focal: focal length at the start of training. The bounds on focal lengths have the same unit.
+        min_focal: lower bound on focal lengths, below ``initial_focal``.
+        max_focal: upper bound on focal lengths, above ``initial_focal``.
+        max_translation: upper bound on the distance of a camera from the origin. For heads with a canonical view,
+            this view is the origin.
 
     Raises:
-        ValueError: a bound leaves no room around where training starts.
+        ValueError: a bound is not finite, or lies on the wrong side of the initial value.
     """
 
     initial_focal: float
@@ -45,33 +45,34 @@ class CameraBounds:
             raise ValueError(f"max_translation must be finite and above 0, got {self.max_translation}")
 
     def focal(self, focal: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-        """Focal lengths within the bounds."""
+        """Focal lengths within the bounds, in the unit of ``initial_focal``."""
         for bound in (self.min_focal, self.max_focal):
             if bound is not None:
                 focal = bend(focal, start=self.initial_focal, bound=bound)
         return focal
 
     def translation(self, translation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
-        """Camera centres within the bound, each in its direction."""
+        """Camera centres within the bound; the bound changes their length and keeps their direction."""
         if self.max_translation is None:
             return translation
         length = torch.linalg.vector_norm(translation, dim=-1, keepdim=True)
         inside = length <= EXACT * self.max_translation
-        length = torch.where(inside, 1.0, length)  # of no effect there, and keeps 0 / 0 out of the gradient
+        length = torch.where(inside, 1.0, length)  # has no effect inside, and keeps 0 / 0 out of the gradient
         return translation * torch.where(inside, 1.0, bend(length, start=0.0, bound=self.max_translation) / length)
 
 
 def bend(value: Float[Tensor, "*batch"], *, start: float, bound: float) -> Float[Tensor, "*batch"]:
-    """``value`` up to nine tenths of the way from ``start`` to ``bound``; from there on ever slower, up to ``bound``.
+    """Soft clamp: the identity from ``start`` to a knee, then a curve that approaches ``bound``.
 
-    With k = start + 0.9 (bound - start), r = bound - k and u = (value - k) / r, the result is k + r u / (1 + u) where
-    u > 0. It and its slope are continuous, and nothing before the bound is out of reach. The slope (1 + u)^-2 falls so
-    slowly that float32 keeps it above 0 where that of tanh has long become 0. ``bound`` may lie on either side.
+    With the knee k = start + 0.9 (bound - start), r = bound - k and u = (value - k) / r, the result for u > 0 is
+    k + r u / (1 + u). The function and its slope are continuous, and its range includes all values before the bound.
+    The slope (1 + u)^-2 falls slowly, so in float32 it stays above 0 where the slope of tanh is already 0. ``bound``
+    may be above or below ``start``.
 
     Source: the softsign u / (1 + |u|) of Bergstra et al. 2009, "Quadratic polynomials learn better image features",
-    for what exceeds k.
+    applied beyond the knee.
     """
     knee = start + EXACT * (bound - start)
-    room = bound - knee
-    excess = ((value - knee) / room).clamp(min=0)
-    return torch.where(excess > 0, bound - room / (1 + excess), value)
+    rest = bound - knee
+    excess = ((value - knee) / rest).clamp(min=0)
+    return torch.where(excess > 0, bound - rest / (1 + excess), value)

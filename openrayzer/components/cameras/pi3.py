@@ -1,4 +1,4 @@
-"""Camera head: the nearest rotation to nine numbers, absolute poses, one field of view per scene."""
+"""Camera head "pi3": absolute poses, rotations by SVD of nine numbers, one field of view per scene."""
 
 import math
 from typing import Literal
@@ -18,34 +18,34 @@ from openrayzer.layers.init import init_linears
 from openrayzer.types import Cameras
 
 SMALLEST_FOV = 1e-6
-"""Radians; keeps the focal length finite where softplus underflows."""
+"""Smallest field of view in radians; it keeps the focal length finite where softplus underflows."""
 
 _BIAS = {
     "bounded": lambda fov: math.log(fov / (math.pi - fov)),
     "softplus": lambda fov: math.log(math.expm1(fov)),
 }
-"""What the last layer must give for a field of view."""
+"""Output of the last layer for a given field of view."""
 
 
 @CAMERA_HEADS.register("pi3")
 class Pi3Head(CameraHead):
-    """Each view's pose from its own tokens, by SVD of nine numbers; one field of view from all views' mean.
+    """The pose of each view from its own tokens, with the rotation by SVD of nine numbers; one field of view per scene.
 
-    No view is special, so the cameras follow their views whatever the order.
+    The head treats all views alike, so it is equivariant to their order.
 
     Args:
         width: token width d.
         initial_fov: field of view in radians at the start of training.
-        field_of_view: how it is found: "bounded" stays strictly inside (0, pi); "softplus", as in Open-RayZer, has no
-            upper bound and gives no camera beyond pi; "fixed" is ``initial_fov`` always, for models that are given
-            the true intrinsics.
-        fov_spans: the image side that the field of view is measured across. "height" is Open-RayZer's, which also puts
-            the principal point half the height from the left; on square images the same.
-        min_focal: the focal length stays above this, in units of the side of ``fov_spans``; null sets no bound.
-        max_focal: the focal length stays below this, in the same unit; null sets no bound.
-        max_translation: no camera is farther from the origin; null sets no bound.
+        field_of_view: "bounded" predicts values strictly between 0 and pi. "softplus", as in Open-RayZer, has no upper
+            bound; values above pi give no valid camera. "fixed" is always ``initial_fov``, for models that take the
+            true intrinsics.
+        fov_spans: image side for the field of view. "height", as in Open-RayZer, also puts the principal point
+            half the height from the left; on square images both are equal.
+        min_focal: lower bound on the focal length, in units of the side ``fov_spans``; null sets no bound.
+        max_focal: upper bound on the focal length, in the same unit; null sets no bound.
+        max_translation: upper bound on the distance of a camera from the origin; null sets no bound.
 
-    Source: Pi3, camera head, and Open-RayZer for the field of view.
+    Source: Wang et al. 2025, "Pi3", camera head; Open-RayZer for the field of view.
     """
 
     def __init__(
@@ -96,18 +96,18 @@ class Pi3Head(CameraHead):
         return Cameras(c2w, self.intrinsics(focal, image_size))
 
     def _fov(self, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
-        """Radians across the image side that it spans; one per scene."""
+        """Field of view in radians, one per scene."""
         if self.field_of_view == "fixed":
             return pooled.new_full((pooled.shape[0], 1), self.initial_fov)
         value = self.fov(self.fov_layers(reduce(pooled, "b v d -> b d", "mean")))
         if self.field_of_view == "softplus":
             return F.softplus(value).clamp(min=SMALLEST_FOV)
-        # a little inside (0, 1), so that float32 rounding cannot reach a field of view of 0 or pi
+        # the range (1e-3, 1 - 1e-3) keeps float32 rounding away from a field of view of 0 or pi
         return (value.sigmoid() * (1 - 2e-3) + 1e-3) * math.pi
 
 
 class ResidualBlock(nn.Module):
-    """x + three linear layers with ReLU behind each, token by token."""
+    """x + f(x) for each token; f is three linear layers, each followed by ReLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

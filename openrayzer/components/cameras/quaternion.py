@@ -1,4 +1,4 @@
-"""Camera head: rotation as a quaternion and translation, relative to a canonical view."""
+"""Camera head "quaternion": poses relative to a canonical view, rotations as quaternions."""
 
 from typing import Literal
 
@@ -10,22 +10,24 @@ from openrayzer.geometry.rotations import rotation_from_quaternion
 from openrayzer.interfaces import CAMERA_HEADS
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
-"""(w, x, y, z) of no rotation."""
+"""(w, x, y, z) of the identity rotation."""
 
 
 @CAMERA_HEADS.register("quaternion")
 class QuaternionHead(RelativeHead):
     """Poses relative to a canonical view, rotations as quaternions; one focal length per scene.
 
+    See ``Rot6dHead`` for the method.
+
     Args:
         width: token width d.
-        canonical: which view of the list is the canonical one.
-        initial_focal: focal length at the start of training.
-        min_focal: the focal length stays above this; null sets no bound, as in RayZer.
-        max_focal: the focal length stays below this; null sets no bound.
-        max_translation: no camera is farther from the canonical one; null sets no bound.
-        focal_unit: what the focal length is measured in: the shorter image side, so that pixels are square, or in x
-            the width and in y the height, as in RayZer (on square images the same).
+        canonical: position of the canonical view, "first" or "middle" of the list of views.
+        initial_focal: focal length at the start of training, in ``focal_unit``.
+        min_focal: lower bound on the focal length; null sets no bound, as in RayZer.
+        max_focal: upper bound on the focal length; null sets no bound.
+        max_translation: upper bound on the distance of a camera from the canonical one; null sets no bound.
+        focal_unit: unit of the focal length. "shorter_side" gives square pixels. "own_side", as in RayZer, is the
+            width for fx and the height for fy; on square images both are equal.
 
     Source: RayZer, the released code with representation "quat".
     """

@@ -1,4 +1,4 @@
-"""What camera heads share whose poses are relative to a canonical view: rot6d, quaternion."""
+"""Base class of the camera heads "rot6d" and "quaternion": poses relative to a canonical view."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -18,20 +18,21 @@ from openrayzer.types import Cameras
 
 
 class RelativeHead(CameraHead):
-    """Poses relative to a canonical view, each read from its tokens and that view's; one focal length per scene.
+    """Poses relative to a canonical view, one focal length per scene.
 
-    The canonical view is the identity; every other starts there and is moved by a small network's output.
-    The focal length is read from the canonical view.
+    The canonical view has the identity pose. A small network reads the tokens of the canonical view and of another
+    view, and predicts how the pose of this view differs from the identity. A second network predicts the focal length
+    from the canonical view.
 
     Args:
         width: token width d.
-        identity: numbers of the identity rotation.
-        canonical: which view of the list is the canonical one.
-        initial_focal: focal length at the start of training.
-        min_focal: the focal length stays above this; None sets no bound.
-        max_focal: the focal length stays below this; None sets no bound.
-        max_translation: no camera is farther from the canonical one; None sets no bound.
-        focal_unit: what the focal length is measured in.
+        identity: parameters of the identity rotation, r numbers.
+        canonical: position of the canonical view, "first" or "middle" of the list of views.
+        initial_focal: focal length at the start of training, in ``focal_unit``.
+        min_focal: lower bound on the focal length; None sets no bound.
+        max_focal: upper bound on the focal length; None sets no bound.
+        max_translation: upper bound on the distance of a camera from the canonical one; None sets no bound.
+        focal_unit: unit of the focal length: the shorter image side, or the width for fx and the height for fy.
     """
 
     compares_views = True
@@ -63,7 +64,7 @@ class RelativeHead(CameraHead):
 
     @abstractmethod
     def rotation(self, values: Float[Tensor, "b v r"]) -> Float[Tensor, "b v 3 3"]:
-        """Rotations from ``start`` plus what the network adds."""
+        """Rotations from their parameters."""
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         features = reduce(tokens.float(), "b v n d -> b v d", "mean")
@@ -71,8 +72,8 @@ class RelativeHead(CameraHead):
         chosen = num_views // 2 if self.canonical == "middle" else 0
         canonical = features[:, chosen]
         offsets = self.relative(torch.cat([repeat(canonical, "b d -> b v d", v=num_views), features], dim=-1))
-        moves = torch.arange(num_views, device=tokens.device)[:, None] != chosen  # the canonical view stays
-        values = offsets * moves + self.start
+        others = torch.arange(num_views, device=tokens.device)[:, None] != chosen  # the canonical view is the identity
+        values = offsets * others + self.start
         c2w = pose_from(self.rotation(values[..., :-3]), self.bounds.translation(values[..., -3:]))
         focal = self.bounds.focal(self.initial_focal + self.focal(canonical))
         return Cameras(c2w, self.intrinsics(repeat(focal, "b 1 -> b v", v=num_views), image_size))

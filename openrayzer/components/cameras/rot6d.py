@@ -1,4 +1,4 @@
-"""Camera head: rotation in six numbers and translation, relative to a canonical view."""
+"""Camera head "rot6d": poses relative to a canonical view, rotations as six numbers."""
 
 from typing import Literal
 
@@ -15,22 +15,23 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 @CAMERA_HEADS.register("rot6d")
 class Rot6dHead(RelativeHead):
-    """Poses relative to a canonical view, rotations in six numbers; one focal length per scene.
+    """Poses relative to a canonical view, rotations as six numbers; one focal length per scene.
 
-    The canonical view is the identity; every other starts there and is moved by a small network's output.
-    The focal length is read from the canonical view.
+    The canonical view has the identity pose. A small network reads the tokens of the canonical view and of another
+    view, and predicts how the pose of this view differs from the identity. A second network predicts the focal length
+    from the canonical view.
 
     Args:
         width: token width d.
-        canonical: which view of the list is the canonical one.
-        initial_focal: focal length at the start of training.
-        min_focal: the focal length stays above this; null sets no bound, as in RayZer.
-        max_focal: the focal length stays below this; null sets no bound.
-        max_translation: no camera is farther from the canonical one; null sets no bound.
-        focal_unit: what the focal length is measured in: the shorter image side, so that pixels are square, or in x
-            the width and in y the height, as in RayZer (on square images the same).
+        canonical: position of the canonical view, "first" or "middle" of the list of views.
+        initial_focal: focal length at the start of training, in ``focal_unit``.
+        min_focal: lower bound on the focal length; null sets no bound, as in RayZer.
+        max_focal: upper bound on the focal length; null sets no bound.
+        max_translation: upper bound on the distance of a camera from the canonical one; null sets no bound.
+        focal_unit: unit of the focal length. "shorter_side" gives square pixels. "own_side", as in RayZer, is the
+            width for fx and the height for fy; on square images both are equal.
 
-    Source: RayZer, section 3 (its released configuration takes the middle view; 1.25 is its focal offset);
+    Source: RayZer, section 3 (its released configuration has the middle view and the focal offset 1.25);
     Zhou et al. 2019 for the six numbers.
     """
 

@@ -1,4 +1,4 @@
-"""Camera head: exponential map of a twist, exponential focal length."""
+"""Camera head "se3": absolute poses by the exponential map of SE(3), exponential focal lengths."""
 
 from typing import Literal
 
@@ -18,23 +18,24 @@ from openrayzer.types import Cameras
 
 @CAMERA_HEADS.register("se3")
 class Se3Head(CameraHead):
-    """Each view's pose as the exponential of six numbers, its focal length as that of one; a norm and a map for each.
+    """The pose of each view as the exponential of a twist, from its own tokens; focal lengths as exponentials.
 
-    No view is special, so the cameras follow their views whatever the order.
+    Twist and log focal length each have an RMSNorm and a linear layer. The head treats all views alike, so it is
+    equivariant to their order.
 
     Args:
         width: token width d.
         initial_focal: focal length at the start of training, in ``focal_unit``.
-        focal_per: whether every view has a focal length of its own or all views of a scene share one.
-        max_log_focal: the focal length stays within initial_focal * exp(+-max_log_focal); None does not bound it.
-        focal_unit: what the focal length is measured in: the shorter image side, or half the way from the centre of
-            its first pixel to that of its last.
+        focal_per: "view" predicts a focal length for each view, "scene" one for all views of a scene.
+        max_log_focal: the focal length stays within initial_focal * exp(+-max_log_focal); null sets no bound.
+        focal_unit: unit of the focal length: "shorter_side" is the shorter image side, "half_span" is half the
+            distance between the centres of the first and the last pixel of this side.
         focal_offset: added to the focal length, in ``focal_unit``.
-        min_focal: the focal length stays above this, in ``focal_unit``; null sets no bound.
-        max_focal: the focal length stays below this, in ``focal_unit``; null sets no bound.
-        max_translation: no camera is farther from the origin; null sets no bound.
+        min_focal: lower bound on the focal length, in ``focal_unit``; null sets no bound.
+        max_focal: upper bound on the focal length, in ``focal_unit``; null sets no bound.
+        max_translation: upper bound on the distance of a camera from the origin; null sets no bound.
 
-    Source: RayDer, camera head (there initial_focal 1 in half_span, no bound, offset 1e-6).
+    Source: RayDer, camera head (initial_focal 1 in half_span, no bounds, offset 1e-6).
     """
 
     def __init__(

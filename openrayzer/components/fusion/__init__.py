@@ -1,4 +1,4 @@
-"""Images and rays to tokens; each file registers one fusion."""
+"""Fusions: context images and their rays to tokens."""
 
 from openrayzer.components.fusion import pixel as pixel
 from openrayzer.components.fusion import residual_mlp as residual_mlp

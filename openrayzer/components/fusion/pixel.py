@@ -1,4 +1,4 @@
-"""Fusion: colours and rays of a pixel side by side."""
+"""Fusion "pixel": colours and rays of each pixel, concatenated."""
 
 import torch
 from jaxtyping import Float
@@ -10,12 +10,12 @@ from openrayzer.layers.patches import PatchLinear, scale_pixels
 
 @FUSIONS.register("pixel")
 class PixelFusion(Fusion):
-    """Colours and Plücker rays of each pixel, one linear map per patch, as in LVSM.
+    """One linear map from the colours and Plücker rays of a patch to a token, as in LVSM.
 
     Args:
         width: token width d.
         patch_size: side of a patch in pixels.
-        pixel_range: what black and white become; (-1, 1) in LVSM, (0, 1) in Open-RayZer.
+        pixel_range: values of black and white; (-1, 1) in LVSM, (0, 1) in Open-RayZer.
     """
 
     reads_tokens = False

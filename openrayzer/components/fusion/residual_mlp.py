@@ -1,4 +1,4 @@
-"""Fusion: image tokens and ray tokens through a small network, beside their mean."""
+"""Fusion "residual_mlp": the mean of image tokens and ray tokens plus an MLP of both."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,9 @@ from openrayzer.layers.patches import PatchLinear
 
 @FUSIONS.register("residual_mlp")
 class ResidualFusion(Fusion):
-    """Image and ray tokens, each behind a LayerNorm, through three linear maps with GELU, plus the tokens' mean.
+    """The mean of image tokens and ray tokens, plus an MLP of both; the MLP has three linear layers with GELU.
+
+    LayerNorms normalise image tokens and ray tokens before the MLP.
 
     Args:
         width: token width d.

@@ -1,4 +1,4 @@
-"""Fusion: image tokens and ray tokens through a small network."""
+"""Fusion "token_mlp": an MLP of image tokens and ray tokens."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from openrayzer.layers.patches import PatchLinear
 
 @FUSIONS.register("token_mlp")
 class TokenFusion(Fusion):
-    """Image tokens beside ray tokens, LayerNorm, Linear, SiLU, Linear, as in RayZer.
+    """Image tokens and ray tokens concatenated, then LayerNorm, Linear, SiLU, Linear, as in RayZer.
 
     Args:
         width: token width d.

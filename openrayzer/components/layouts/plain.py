@@ -1,11 +1,11 @@
-"""Attention layouts that are equal in every block: within each view, or over all views."""
+"""Attention layouts "global" and "frame", which are the same in each block."""
 
 from openrayzer.interfaces import ATTENTION_LAYOUTS, AttentionLayout
 
 
 @ATTENTION_LAYOUTS.register("global")
 class GlobalLayout(AttentionLayout):
-    """All tokens of all views see each other in every block, as in RayZer."""
+    """All tokens of all views attend to each other in each block, as in RayZer."""
 
     def groups(self, block: int) -> str:
         return "b (v n)"
@@ -13,7 +13,7 @@ class GlobalLayout(AttentionLayout):
 
 @ATTENTION_LAYOUTS.register("frame")
 class FrameLayout(AttentionLayout):
-    """The tokens of one view see each other, in every block; views never meet."""
+    """Tokens attend to the tokens of their own view in each block; there is no attention among views."""
 
     def groups(self, block: int) -> str:
         return "(b v) n"

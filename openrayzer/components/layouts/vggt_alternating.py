@@ -1,4 +1,4 @@
-"""Attention layout: frame and global in turn."""
+"""Attention layout "vggt_alternating": blocks within views alternate with blocks over all views."""
 
 from typing import Literal
 
@@ -7,10 +7,10 @@ from openrayzer.interfaces import ATTENTION_LAYOUTS, AttentionLayout
 
 @ATTENTION_LAYOUTS.register("vggt_alternating")
 class AlternatingLayout(AttentionLayout):
-    """Blocks within each view and blocks over all views take turns.
+    """Blocks with attention within each view alternate with blocks with attention over all views.
 
     Args:
-        first: what block 0 does: "frame" as in VGGT, Pi3 and E-RayZer, "global" as in Open-RayZer.
+        first: layout of block 0: "frame" as in VGGT, Pi3 and E-RayZer, "global" as in Open-RayZer.
     """
 
     def __init__(self, *, first: Literal["frame", "global"] = "frame") -> None:

@@ -1,4 +1,4 @@
-"""Prediction and target to one number; each file registers one loss."""
+"""Losses: rendered and true images to one number."""
 
 from openrayzer.components.losses import l1 as l1
 from openrayzer.components.losses import lpips as lpips

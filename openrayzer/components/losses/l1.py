@@ -1,4 +1,4 @@
-"""Loss: mean absolute error."""
+"""Loss "l1": mean absolute error."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,7 @@ from openrayzer.interfaces import LOSSES, Loss
 
 @LOSSES.register("l1")
 class MeanAbsoluteError(Loss):
-    """Mean absolute difference of the pixels."""
+    """Mean absolute difference of pixel values in [0, 1]."""
 
     def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
         with no_autocast(prediction):

@@ -1,4 +1,4 @@
-"""Loss: learned perceptual distance."""
+"""Loss "lpips": learned perceptual image patch similarity."""
 
 from pathlib import Path
 from typing import Literal
@@ -12,18 +12,18 @@ from openrayzer.layers.lpips import Lpips
 
 @LOSSES.register("lpips")
 class LpipsLoss(Loss):
-    """LPIPS 0.1 of images in [0, 1]; gradients reach the prediction only.
+    """LPIPS version 0.1 of images in [0, 1]; only the prediction gets gradients.
 
     Args:
-        backbone: torchvision's ImageNet weights, vgg16-397923af.pth or alexnet-owt-7be5be79.pth, both at
+        backbone: file of torchvision's ImageNet weights, vgg16-397923af.pth or alexnet-owt-7be5be79.pth, both at
             https://download.pytorch.org/models/.
-        net: the backbone, VGG-16 or AlexNet.
+        net: backbone, "vgg" for VGG-16 or "alex" for AlexNet.
 
     Raises:
-        InputError: the file is missing, damaged or of another network.
+        InputError: the file is missing, damaged, or holds weights of another network.
     """
 
-    def __init__(self, *, backbone: Path, net: Literal["vgg", "alex"] = "vgg") -> None:
+    def __init__(self, *, backbone: Path | str, net: Literal["vgg", "alex"] = "vgg") -> None:
         super().__init__()
         self.distance = Lpips(net=net, backbone=backbone)
 

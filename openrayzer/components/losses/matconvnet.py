@@ -1,4 +1,4 @@
-"""Reads MatConvNet's VGG-19 from the published ``.mat`` file or from a converted one."""
+"""Reader of MatConvNet's VGG-19 weights, from the published ``.mat`` file or a converted file."""
 
 import hashlib
 import struct
@@ -18,18 +18,18 @@ REMEDY = (
     "get https://www.vlfeat.org/matconvnet/models/imagenet-vgg-verydeep-19.mat and give its path as 'weights' "
     "(torchvision's ImageNet VGG-19 is a different model with different features and does not stand in for it)"
 )
-"""What to do without a usable file."""
+"""Advice at the end of each error message."""
 
 _TORCHVISION_SHA256 = "dcbd9e9d"
-"""Beginning of the SHA-256 of torchvision's vgg19-dcbd9e9d.pth, by torchvision's naming rule."""
+"""Beginning of the SHA-256 of torchvision's vgg19-dcbd9e9d.pth; torchvision puts it into the file name."""
 _LAYOUT_FAULTS = (IndexError, KeyError, AttributeError, TypeError, ValueError)
 
 
 def read_vgg19(path: Path, *, shapes: Mapping[str, torch.Size]) -> dict[str, Tensor]:
-    """Weights by torchvision's names, ``features.N.weight`` and ``features.N.bias``, as many as ``shapes`` names.
+    """Read the weights with names in ``shapes``, which are torchvision's: ``features.N.weight``, ``features.N.bias``.
 
     Raises:
-        InputError: the file is damaged, of another layout or network, or torchvision's.
+        InputError: the file is damaged, has another layout, or holds weights of another network or of torchvision.
     """
     if path.suffix == ".mat":
         indices = sorted({int(name.split(".")[1]) for name in shapes})
@@ -41,7 +41,7 @@ def read_vgg19(path: Path, *, shapes: Mapping[str, torch.Size]) -> dict[str, Ten
 
 
 def _read_mat(path: Path, indices: list[int]) -> dict[str, Tensor]:
-    """Layer numbers in the file are torchvision's, because both list convolutions, ReLUs and poolings in order."""
+    """Layer numbers in the file equal torchvision's, because both list convolutions, ReLUs and poolings in order."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
@@ -69,7 +69,7 @@ def _tensor(values: np.ndarray) -> Tensor:
 
 
 def _refuse_torchvision(path: Path) -> None:
-    """Same names and shapes, other features: only the content tells."""
+    """Refuse torchvision's weights by their hash, because names and shapes are the same."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest.startswith(_TORCHVISION_SHA256):

@@ -1,4 +1,4 @@
-"""Loss: mean squared error."""
+"""Loss "mse": mean squared error."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,7 @@ from openrayzer.interfaces import LOSSES, Loss
 
 @LOSSES.register("mse")
 class MeanSquaredError(Loss):
-    """Mean squared difference of the pixels."""
+    """Mean squared difference of pixel values in [0, 1]."""
 
     def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
         with no_autocast(prediction):

@@ -1,4 +1,4 @@
-"""Loss: structural dissimilarity."""
+"""Loss "ssim": structural dissimilarity."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,7 +9,7 @@ from openrayzer.layers.ssim import structural_similarity
 
 @LOSSES.register("ssim")
 class StructuralDissimilarity(Loss):
-    """1 - SSIM, Gaussian window of 11 pixels with sigma 1.5; images must be 11 pixels or more on each side."""
+    """1 - SSIM with a Gaussian window of 11 x 11 pixels and sigma 1.5; smaller images are an error."""
 
     def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
         return 1 - structural_similarity(prediction, target).mean()

@@ -1,4 +1,4 @@
-"""Where a token is; each file registers one encoding."""
+"""Position encodings of tokens."""
 
 from openrayzer.components.positions import camera_index as camera_index
 from openrayzer.components.positions import combined as combined

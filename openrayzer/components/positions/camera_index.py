@@ -1,4 +1,4 @@
-"""Position encoding: the view's index, added to camera tokens alone."""
+"""Position encoding "camera_index": the index of the view, added to camera tokens only."""
 
 from einops import rearrange
 from jaxtyping import Float, Int
@@ -10,7 +10,7 @@ from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
 
 @POSITION_ENCODINGS.register("camera_index")
 class CameraIndexEncoding(PositionEncoding):
-    """Sinusoids of the view's index, as they are, added to camera tokens; patches do not know where they are.
+    """Sinusoids of the view index, added to camera tokens; patch tokens have no position.
 
     Source: RayZer's released code with "input_with_pe" switched off.
     """

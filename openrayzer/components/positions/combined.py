@@ -1,4 +1,4 @@
-"""Position encoding: several at once."""
+"""Position encoding "combined": several encodings at once."""
 
 from collections.abc import Iterator
 from typing import cast
@@ -11,13 +11,13 @@ from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
 
 @POSITION_ENCODINGS.register("combined")
 class CombinedEncoding(PositionEncoding):
-    """Several encodings one after another, e.g. "sinusoidal" added to tokens and "rope2d" turning queries and keys.
+    """Several encodings at once, e.g. "sinusoidal" for tokens and "rope2d" for queries and keys.
 
-    Attention that turns by position carries no position in what it gathers; an added code does. An estimator that
-    matches patches between views needs to know where the match was.
+    Rotary encodings put no position into the values of attention, but added codes do. An estimator that matches
+    patches between views needs the position of the match.
 
     Args:
-        parts: the encodings, applied in this order.
+        parts: the encodings; they apply in this order.
     """
 
     def __init__(self, *, parts: list[PositionEncoding]) -> None:

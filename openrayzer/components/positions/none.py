@@ -1,8 +1,8 @@
-"""Position encoding: none."""
+"""Position encoding "none"."""
 
 from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
 
 
 @POSITION_ENCODINGS.register("none")
 class NoPositionEncoding(PositionEncoding):
-    """Tokens do not know where they are, except through the rays they may carry, as in LVSM."""
+    """No position encoding, as in LVSM; the rays in the tokens give the only positions."""

@@ -1,4 +1,4 @@
-"""Position encoding: rotary, over rows and columns."""
+"""Position encoding "rope2d": rotary encoding of rows and columns."""
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,14 @@ from openrayzer.layers.rotary import PlaneRotation
 
 @POSITION_ENCODINGS.register("rope2d")
 class RotaryEncoding2D(PositionEncoding):
-    """Queries and keys of every block turn with the patch's row (first half of a head) and column (second half).
+    """Rotary encoding of queries and keys by patch row (first half of a head) and column (second half).
 
-    The angle of frequency k is position * base^(-2k / (e/2)), k = 0 .. e/4 - 1; component k turns with component
-    k + e/4 of its half. Tokens at (0, 0) are not turned. Angles are float32 whatever the dtype of the heads.
+    In each half, components k and k + e/4 form a plane, for k = 0 .. e/4 - 1. Its angle is
+    position * base^(-2k / (e/2)) radians. Tokens at (0, 0) stay the same. Angles are float32 for every dtype of the
+    heads.
 
     Args:
-        base: the slowest frequency is about 1 / base radians per patch.
+        base: base of the frequencies; the lowest is about 1 / base radians per patch.
 
     Source: Su et al. 2021 (RoFormer), equation 34, for each axis; layout of CroCo v2, Pi3 and Open-RayZer.
     """
@@ -31,9 +32,9 @@ class RotaryEncoding2D(PositionEncoding):
         quarter = head_width // 4
         exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
         frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it
-        turn = PlaneRotation(positions.float()[:, :, None, :, None] * frequencies)  # angles (b, n, 1, 2, e/4)
+        rotate_planes = PlaneRotation(positions.float()[:, :, None, :, None] * frequencies)  # angles (b, n, 1, 2, e/4)
 
         def rotate(heads: Tensor) -> Tensor:
-            return turn(heads.unflatten(-1, (2, head_width // 2))).flatten(-2)
+            return rotate_planes(heads.unflatten(-1, (2, head_width // 2))).flatten(-2)
 
         return rotate

@@ -1,4 +1,4 @@
-"""Position encoding: sines and cosines of patch and view, through a small network, added once."""
+"""Position encoding "sinusoidal": sinusoids of patch position and view index, added to tokens once."""
 
 from typing import Literal
 
@@ -13,17 +13,18 @@ from openrayzer.layers.init import init_linears, init_std
 
 @POSITION_ENCODINGS.register("sinusoidal")
 class SinusoidalEncoding(PositionEncoding):
-    """Sinusoids of row, column and, if wanted, the view's index, through a two-layer network, added to tokens.
+    """Sinusoids of row, column and, optionally, view index, through a two-layer MLP, added to tokens.
 
-    With an image index the first half of the code is spatial and the second half temporal, and camera tokens get
-    their view's index through a network of their own. The index counts views in the list that is seen together.
+    With ``image_index``, the first half of the code is spatial and the second half is temporal, and a second MLP maps
+    the view index to a code for camera tokens. The index is the position in the list of views that the model sees
+    together.
 
     Args:
         width: token width d; a multiple of 8.
-        image_index: whether views are told apart by their index. RayZer needs it to read the order of a video;
-            a model trained with it works best at the view count it was trained with.
-        counting: how a patch's row and column are counted: "row_major" is right for every image; "square", as in
-            RayZer's released code, is the same on square images and mixes rows with columns on others.
+        image_index: True encodes the view index. RayZer needs it to know the order of a video. A model with it works
+            best with the number of views that it was trained with.
+        counting: how to count rows and columns. "row_major" is correct for all images. "square" is a quirk of RayZer's
+            released code: it is equal on square images and mixes rows and columns on others.
 
     Source: RayZer, section 3; Vaswani et al. 2017 for the frequencies 10000^(-k / (D/2)).
     """

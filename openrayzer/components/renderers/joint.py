@@ -1,4 +1,4 @@
-"""Renderer: target and memory tokens in one sequence."""
+"""Renderer "joint": self-attention over target tokens and memory in one sequence."""
 
 import torch
 from einops import rearrange, repeat
@@ -14,16 +14,14 @@ from openrayzer.layers.stack import SelfStack
 class JointRenderer(Renderer):
     """Self-attention over the tokens of one target view and the whole memory, as in LVSM and RayZer.
 
-    The memory is repeated for every target view and changes from block to block, so each view costs as much as
-    the memory is long.
+    Each block also updates the memory, separately for each target view, so each view pays for the whole memory.
 
     Args:
         width: token width d.
         num_heads: attention heads.
         depth: number of blocks.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        qk_norm_eps: epsilon of the RMS norm of queries and keys: 1e-5 as in RayZer and LVSM; null leaves them
-            as they are.
+        qk_norm_eps: epsilon of the RMSNorm of queries and keys, 1e-5 in RayZer and LVSM; null switches the norm off.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Renderer: target tokens read a memory that stays as it is."""
+"""Renderer "reading": cross-attention from target tokens to a memory that does not change."""
 
 from typing import cast
 
@@ -14,18 +14,17 @@ from openrayzer.layers.stack import Stack
 
 @RENDERERS.register("reading")
 class ReadingRenderer(Renderer):
-    """Each block attends within the target view, then from it to the memory, which no target changes.
+    """Each block has self-attention within the target view, then cross-attention to the memory, which never changes.
 
-    The memory's keys and values are computed once for all target views of a call, or, with a prepared scene, of all
-    calls, so a view costs its own tokens and not the memory's.
+    All target views of a call share the keys and values of the memory. With a prepared scene, all calls share them.
+    So a view pays for its own tokens only.
 
     Args:
         width: token width d.
         num_heads: attention heads.
         depth: number of blocks.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        qk_norm_eps: epsilon of the RMS norm of queries and keys: 1e-5 as in RayZer and LVSM; null leaves them
-            as they are.
+        qk_norm_eps: epsilon of the RMSNorm of queries and keys, 1e-5 in RayZer and LVSM; null switches the norm off.
 
     Source: the decoder of Vaswani et al. 2017; for view synthesis, Efficient-LVSM's target stream.
     """
@@ -74,7 +73,7 @@ class ReadingRenderer(Renderer):
         memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
     ) -> tuple[Tensor, ...]:
-        """The memory's keys and values in each block, one after the other."""
+        """Keys and values of the memory for each block: key, value, key, value, ..."""
         rotate, memory = position_encoding.rotation(memory_positions, self.head_width), self.memory_norm(memory)
         blocks = [cast(ReadingBlock, block) for block in self.stack.blocks]
         return tuple(part for block in blocks for part in block.reading.keys_values(memory, rotate))

@@ -1,4 +1,4 @@
-"""Images to tokens; each file registers one tokenizer."""
+"""Tokenizers: images to patch tokens."""
 
 from openrayzer.components.tokenizers import dinov3 as dinov3
 from openrayzer.components.tokenizers import linear as linear

@@ -1,4 +1,4 @@
-"""Tokenizer: features of a pretrained DINOv3."""
+"""Tokenizer "dinov3": features of a pretrained DINOv3."""
 
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,21 +24,21 @@ from openrayzer.layers.weight_files import (
 
 @TOKENIZERS.register("dinov3")
 class DinoV3(Tokenizer):
-    """Patch features of a pretrained DINOv3 (timm), mapped linearly to the token width.
+    """Patch features of a pretrained DINOv3 from timm, with a linear map to the token width.
 
-    Images in [0, 1] are normalised inside, with the mean and deviation that the variant was trained with (ImageNet's,
-    but for the satellite variants). Class and register tokens are dropped. Any multiple of the patch size will do.
+    The tokenizer normalises images in [0, 1] with the mean and standard deviation of the variant's training images.
+    It drops class and register tokens. Height and width of the images are multiples of the patch size.
 
     Args:
         width: token width d.
-        variant: a timm name, optionally with its tag, e.g. vit_base_patch16_dinov3 or
+        variant: name of a timm model, optionally with a tag, e.g. vit_base_patch16_dinov3 or
             vit_large_patch16_dinov3.sat493m.
-        trainable: train the backbone as well; if not, it stays in evaluation mode and only the linear map learns.
-        checkpoint: weights as .safetensors, .pth or .pt, under timm's or Meta's names; None takes them from the
-            Hugging Face hub or its cache.
+        trainable: True trains the backbone. False keeps it frozen in evaluation mode, and only the linear map learns.
+        checkpoint: .safetensors, .pth or .pt file of weights under timm's or Meta's names; null takes the weights from
+            the Hugging Face hub or its cache.
 
     Raises:
-        InputError: no such variant, or no fitting weights; the message names the file to get.
+        InputError: the variant does not exist, or the weights do not fit; the message names the right file.
     """
 
     mean: Tensor
@@ -50,9 +50,10 @@ class DinoV3(Tokenizer):
         width: int,
         variant: str = "vit_small_patch16_dinov3",
         trainable: bool = False,
-        checkpoint: Path | None = None,
+        checkpoint: Path | str | None = None,
     ) -> None:
         super().__init__()
+        checkpoint = None if checkpoint is None else Path(checkpoint)
         self.width = width
         self.trainable = trainable
         self.backbone = _backbone(variant, checkpoint).requires_grad_(trainable)
@@ -65,17 +66,17 @@ class DinoV3(Tokenizer):
         self.train()
 
     def train(self, mode: bool = True) -> "DinoV3":
-        """A frozen backbone stays in evaluation mode."""
+        """Set the training mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if not self.trainable:
             self.backbone.eval()
         return self
 
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v n d"]:
-        """Tokens.
+        """One token per patch.
 
         Raises:
-            ValueError: height or width is no multiple of the patch size.
+            ValueError: height or width is not a multiple of the patch size.
         """
         batch, _, _, height, width = images.shape
         patch_grid((height, width), self.patch_size)
@@ -87,8 +88,8 @@ class DinoV3(Tokenizer):
 
 
 def _backbone(variant: str, checkpoint: Path | None) -> Any:
-    """The timm model with pretrained weights; without any where they would not be used, see ``weight_files``."""
-    import timm  # takes seconds, and only this tokenizer needs it
+    """The timm model with pretrained weights, or without them in the special cases of ``weight_files``."""
+    import timm  # slow import (seconds)
 
     _check_variant(variant, [*timm.list_models("*dinov3*"), *timm.list_pretrained("vit*dinov3*")])
     remedy = _remedy(variant)
@@ -122,10 +123,10 @@ def _remedy(variant: str) -> str:
 
 
 def _load(model: Any, path: Path, *, variant: str, remedy: str) -> None:
-    """Weights from a file, all of them and no others.
+    """Load weights from a file, which must hold exactly the weights of the model.
 
     Raises:
-        InputError: lists the names that are missing, unknown, of another shape, or not finite.
+        InputError: weights are missing, unknown, of another shape, or not finite; the message lists them.
     """
     state = read_state_dict(path, remedy=remedy)
     if "storage_tokens" in state:
@@ -139,10 +140,10 @@ def _load(model: Any, path: Path, *, variant: str, remedy: str) -> None:
 
 
 def _from_meta(state: dict[str, Tensor], model: Any, *, path: Path, variant: str) -> dict[str, Tensor]:
-    """Meta's own names as timm's.
+    """Weights under Meta's names, renamed to timm's.
 
-    timm has two forms of each size, because the biases of queries and values are zero in most of Meta's files.
-    The bias of the keys has no effect on attention and is masked by Meta.
+    timm has two variants of each size, because the biases of queries and values are zero in most of Meta's files.
+    The bias of the keys has no effect on attention, and Meta masks it.
     """
     from timm.models.eva import checkpoint_filter_fn
 

@@ -1,4 +1,4 @@
-"""Tokenizer: one linear map per patch."""
+"""Tokenizer "linear": one linear map per patch."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,12 +9,12 @@ from openrayzer.layers.patches import PatchLinear, scale_pixels
 
 @TOKENIZERS.register("linear")
 class LinearTokenizer(Tokenizer):
-    """A linear map of each patch's pixels, without bias, as in RayZer and LVSM.
+    """Linear map without bias from the pixels of a patch to a token, as in RayZer and LVSM.
 
     Args:
         width: token width d.
         patch_size: side of a patch in pixels.
-        pixel_range: what black and white become; (-1, 1) in RayZer and LVSM, (0, 1) in Open-RayZer.
+        pixel_range: values of black and white; (-1, 1) in RayZer and LVSM, (0, 1) in Open-RayZer.
     """
 
     def __init__(self, *, width: int, patch_size: int, pixel_range: tuple[float, float] = (-1.0, 1.0)) -> None:
