@@ -92,7 +92,7 @@ def test_settings_that_refuse_their_values_are_named_on_building(load, file):
         "train: steps must be 1 or more, got 0",
     )
     assert str(file) in str(caught.value)
-    with pytest.raises(ExperimentError, match=r"experiment: data.image_size \(15, 32\) must be a multiple"):
+    with pytest.raises(ExperimentError, match="experiment: data.image_size: images of 15 x 32 pixels"):
         load(file, overrides=["data.image_size=[15, 32]"]).build()
 
 
