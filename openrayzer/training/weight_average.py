@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from openrayzer.training.checkpointing.zero_partition import ZeroPartition
-from openrayzer.weights.checkpoints.average import AVERAGE_FILE, pieces_of, read_shares
+from openrayzer.weights.checkpoints.average import AVERAGE_FILE, read_average
 from openrayzer.weights.checkpoints.zero_layout import divide
 
 
@@ -65,14 +65,13 @@ class WeightAverage:
 
     def load(self, folder: Path, *, world_size: int) -> bool:
         """Go on with the average of a checkpoint, whatever processes wrote it; False if it holds none."""
-        saved = read_shares(folder, world_size=world_size)
-        if not saved:
+        saved = read_average(folder, world_size=world_size)
+        if saved is None:
             self._averages = [weights.detach().clone() for weights in self._partition.weights]
             return False
-        pieces = pieces_of(saved)
-        self._updates = saved[0]["updates"]
+        self._updates = saved.updates
         for average, stretches in zip(self._averages, self._partition.layout(), strict=True):
-            average.copy_(divide(stretches, pieces.whole, size=average.numel()))
+            average.copy_(divide(stretches, saved.weights.whole, size=average.numel()))
         return True
 
     @torch.no_grad()

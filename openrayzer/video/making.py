@@ -68,7 +68,7 @@ class VideoRequest:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class MadeVideo:
     """What was made.
 
     Attributes:
@@ -87,7 +87,7 @@ def make_video(
     *,
     say: Callable[[str], None],
     progress: Callable[[Iterator[Tensor], int], Iterable[Tensor]] = lambda frames, total: frames,
-) -> Rendered:
+) -> MadeVideo:
     """Make the videos and camera files of a request. What is wrong with it is told before the model is loaded.
 
     Args:
@@ -127,7 +127,7 @@ def make_video(
         write_cameras(request.export_path, frames.to("cpu"), image_size=image_size)
     rendered = render_frames(model, placed.scene, frames, batch=request.batch)
     _write(request, iter(progress(rendered, frames.num_views)), views, placed.cameras, frames)
-    return Rendered(frames.num_views, image_size, views)
+    return MadeVideo(frames.num_views, image_size, views)
 
 
 def _check(request: VideoRequest) -> None:

@@ -1,1 +1,1 @@
-"""The weights of a run: find, read, load and exchange them."""
+"""Find, read, load, import and export the weights of models."""

@@ -1,6 +1,6 @@
-"""Where weights can be taken from: a run folder, one of its checkpoints, a weight folder, a file.
+"""Find and read weights in a run folder, a checkpoint, a weight folder or a ``.safetensors`` file.
 
-Runs no code from any of them. How they are chosen when a run starts, and what is remembered of it.
+No code from these files is run.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError
-from openrayzer.weights.checkpoints.average import read_average
+from openrayzer.weights.checkpoints.average import has_average, read_average
 from openrayzer.weights.checkpoints.manifest import (
     MANIFEST,
     best_name,
@@ -26,26 +26,28 @@ from openrayzer.weights.weight_folder import EXPERIMENT_FILES, WEIGHTS, read_wei
 
 LATEST, BEST = "latest", "best"
 WeightKind = Literal["auto", "ema", "raw"]
-"""Of a checkpoint: averaged over the steps, of the last step, or averaged where there is an average."""
+"""Weights of a checkpoint: the exponential moving average, those of the last step, or the average if there is one."""
 STARTED_FROM = "started_from"
-"""Key under ``run`` in experiment.json: the weights that a run began with, if it did not begin with random ones."""
+"""Key under ``run`` in experiment.json: path of the initial weights; absent if they were random."""
 STEPS = "steps"
-"""Key under ``run`` in an exported config.json: optimizer steps that its weights were trained for."""
+"""Key under ``run`` in an exported config.json: number of optimizer steps that the weights were trained for."""
 _STATES = "mp_rank_00_model_states.pt"
-_PREFIX = "model."  # DeepSpeed saw the model as a part of something
+_PREFIX = "model."  # DeepSpeed trains a module that holds the model under this name
 
 
-def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
-    """The checkpoint or the ``.safetensors`` file that a path stands for. Checkpoints come before model.safetensors.
+def find_weights(path: str | Path, *, checkpoint: str = LATEST) -> Path:
+    """Find the checkpoint or the ``.safetensors`` file to load for ``path``.
 
     Args:
-        path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file.
-        checkpoint: of a run folder: ``latest`` for the newest good one, ``best`` for that of ``train.best_metric``, or
-            a name such as ``step_00001000``.
+        path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file. In a folder, checkpoints come
+            before ``model.safetensors``.
+        checkpoint: of a run folder: ``latest`` (the newest undamaged one), ``best`` (the best by
+            ``train.best_metric``), or a name such as ``step_00001000``.
 
     Raises:
         InputError: there are no weights, no such checkpoint, or only damaged ones.
     """
+    path = Path(path)
     if checkpoint == BEST:
         checkpoint = best_name(path / CHECKPOINTS)
     if checkpoint != LATEST:
@@ -61,18 +63,18 @@ def find_weights(path: Path, *, checkpoint: str = LATEST) -> Path:
     if newest is not None:
         return newest
     if not (path / WEIGHTS).is_file():
-        what = f"has no checkpoint yet and no {WEIGHTS}" if path.is_dir() else "does not exist"
-        raise InputError(f"there are no weights in {path}: it {what}")
+        reason = f"has no checkpoint yet and no {WEIGHTS}" if path.is_dir() else "does not exist"
+        raise InputError(f"there are no weights in {path}: it {reason}")
     return path / WEIGHTS
 
 
 def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tensor]:
-    """The weights of what ``find_weights`` found, by the model's names, on the CPU.
+    """Read the weights by the model's names, on the CPU.
 
     Args:
-        place: a checkpoint or a file.
-        weights: of a checkpoint: ``ema`` takes the average over the steps, ``raw`` the weights of its last step, and
-            ``auto`` the average where there is one. A file holds one kind only.
+        place: the checkpoint or file that ``find_weights`` returned.
+        weights: of a checkpoint: ``ema`` for the exponential moving average, ``raw`` for the weights of the last step,
+            ``auto`` for the average if there is one. Ignored for a file, which holds one set of weights.
 
     Raises:
         InputError: they cannot be read, or there is no average.
@@ -84,9 +86,10 @@ def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tens
     try:
         average = None if weights == "raw" else read_average(place, world_size=world_size)
         if weights == "ema" and average is None:
-            raise InputError(f"{place} holds no averaged weights: its run has train.ema_decay 0; take weights='raw'")
+            raise InputError(f"{place} has no averaged weights: its run has train.ema_decay 0; use weights='raw'")
         if average is not None or stage == 3:
-            found = read_zero_checkpoint(place, stage=stage, world_size=world_size).weights(average)
+            saved = read_zero_checkpoint(place, stage=stage, world_size=world_size)
+            found = saved.weights(None if average is None else average.weights)
         else:
             states: dict[str, Any] = torch.load(place / _STATES, map_location="cpu", weights_only=True)
             found = states["module"]
@@ -96,17 +99,15 @@ def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tens
 
 
 def holds_average(place: Path, weights: WeightKind = "auto") -> bool:
-    """Whether what ``load_weights`` takes from there is an average over the steps."""
-    if weights == "raw" or not place.is_dir():
-        return False
-    return read_average(place, world_size=int(read_manifest(place)["world_size"])) is not None
+    """Return True if ``load_weights`` reads an exponential moving average for these arguments."""
+    return weights != "raw" and place.is_dir() and has_average(place)
 
 
 def record_beside(place: Path) -> dict[str, Any]:
-    """The experiment of the weights that ``find_weights`` found; empty for a file that lies alone.
+    """Read the experiment file beside the weights at ``place``; empty if there is none.
 
     Raises:
-        InputError: it is broken.
+        InputError: the experiment file is broken.
     """
     names = (EXPERIMENT,) if place.is_dir() else EXPERIMENT_FILES
     folder = place if place.is_dir() else place.parent
@@ -116,7 +117,12 @@ def record_beside(place: Path) -> dict[str, Any]:
 
 
 def step_of_weights(place: Path, record: Mapping[str, Any]) -> int:
-    """Optimizer steps that the weights ``find_weights`` found were trained for here; ``record`` lies beside them."""
+    """Return the number of optimizer steps that openrayzer trained these weights for.
+
+    Args:
+        place: the checkpoint or file that ``find_weights`` returned.
+        record: the experiment file beside it; see ``record_beside``.
+    """
     if place.is_dir():
         return int(read_manifest(place)["step"])
     steps = record.get(RUN, {}).get(STEPS, 0)

@@ -111,7 +111,7 @@ def _local(path: str) -> Path:
     folder = download(path, files=(CONFIG, WEIGHTS))
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{path} on the Hugging Face hub has no {name}, so it is no model of openrayzer's")
+            raise InputError(f"{path} on the Hugging Face hub has no {name}, so it is no openrayzer model")
     _refuse_more_than_weights(path, read_object(folder / CONFIG))
     return folder
 
@@ -124,6 +124,6 @@ def _refuse_more_than_weights(name: str, config: Mapping[str, Any]) -> None:
     more += [f"extends {config['extends']!r}"] if config.get("extends") else []
     if more:
         raise InputError(
-            f"{name} needs more than its weights ({', '.join(more)}), and code from the hub is not run unseen: get it "
-            f"with hf download {name} --local-dir FOLDER, look at its files, and load FOLDER"
+            f"{name} needs code ({', '.join(more)}), which is not run directly from the hub: run hf download {name} "
+            "--local-dir FOLDER, read its files, and load FOLDER"
         )

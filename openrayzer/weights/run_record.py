@@ -1,4 +1,4 @@
-"""experiment.json of a run folder: what was run, with what, and whether a resume is the same run."""
+"""experiment.json of a run folder: write its facts about the run, and compare the experiments of two runs."""
 
 import json
 import platform
@@ -14,19 +14,25 @@ from openrayzer.interfaces import InputError
 from openrayzer.settings import Experiment
 
 RUN = "run"
-"""Key of what is not part of the experiment."""
+"""Key of the facts about the run, which are not part of the experiment."""
 MAY_CHANGE = (
     "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.accumulation",
     "train.bad_steps.dump", "train.best_metric", "train.best_mode", "train.checkpoint_every", "train.evaluate_every",
     "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
     "train.statistics_every", "train.steps", "train.watchdog_minutes",
 )  # fmt: skip
-"""What a resumed run may set differently. The DeepSpeed file is compared by content; initial weights are in the
-checkpoint long since, wherever their folder has gone; accumulation may follow the number of processes."""
+"""Settings that a resumed run may change. The DeepSpeed file may move because its precision is compared by content.
+Initial weights may move because the checkpoint holds the weights. Accumulation may follow the number of ranks."""
 
 
 def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], world_size: int) -> dict[str, Any]:
-    """The resolved experiment with versions, commit and size of the run beside it."""
+    """Return the resolved experiment, with versions, git commit and number of ranks under ``run``.
+
+    Args:
+        resolved: the experiment with every default written out.
+        deepspeed: content of the DeepSpeed file.
+        world_size: number of ranks.
+    """
     packages = ("openrayzer", "torch", "deepspeed", "numpy")
     versions = {"python": platform.python_version()} | {name: _version(name) for name in packages}
     facts = {"world_size": world_size, "git_commit": _commit(), "versions": versions, "deepspeed": dict(deepspeed)}
@@ -34,9 +40,12 @@ def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], wor
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a resume must not change and does, one line each: ``train.batch_size: 8 -> 16``.
+    """List the changes that a resume does not allow, one line each: ``train.batch_size: 8 -> 16``.
 
-    A setting that there was not yet when ``before`` was written had what is now its default.
+    Args:
+        before: content of experiment.json of the run to resume. A setting that did not exist then counts as set to
+            its default of today.
+        now: the same for the resumed run.
     """
     old, new = _relevant(before), _relevant(now)
     old = {key: value for key, value in _defaults().items() if key in new} | old
@@ -45,7 +54,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """An experiment.json.
+    """Read an experiment.json.
 
     Raises:
         InputError: it is missing or broken.
@@ -57,7 +66,7 @@ def read_record(path: Path) -> dict[str, Any]:
 
 
 def _relevant(record: Mapping[str, Any]) -> dict[str, Any]:
-    record = json.loads(json.dumps(record, default=str))  # tuples and paths as they come back from a file
+    record = json.loads(json.dumps(record, default=str))  # tuples become lists, paths strings, as in a file
     precision = {key: record.get(RUN, {}).get("deepspeed", {}).get(key) for key in ("bf16", "torch_autocast")}
     flat = _flat({key: value for key, value in record.items() if key != RUN})
     kept = {key: value for key, value in flat.items() if not _is_free(key)}
@@ -66,7 +75,7 @@ def _relevant(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    """The defaults of the sections' plain settings, as they stand in an experiment.json."""
+    """Defaults of all settings that are no components, as in an experiment.json."""
     return json.loads(json.dumps(_flat(_defaults_of(Experiment)), default=str))
 
 
@@ -103,7 +112,7 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the clone this package lies in, with ``+changes`` if files differ from it; None outside of git."""
+    """Git commit of this package, with ``+changes`` if files were changed; None outside of a clone."""
     clone = str(Path(__file__).parents[2])
     try:
         commit = _git(clone, "rev-parse", "HEAD")

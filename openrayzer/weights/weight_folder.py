@@ -1,8 +1,8 @@
-"""Weight folders, the form in which weights travel: ``model.safetensors`` beside an experiment file.
+"""Weight folders: ``model.safetensors`` beside an experiment file.
 
-The experiment file is ``experiment.json`` in a run folder and in an imported one, ``config.json`` in an exported one,
-as the Hugging Face hub expects it. Either is complete: every default is written out, so that what is loaded in years
-is what was written today.
+The experiment file is ``experiment.json`` in run folders and imported folders. In exported folders it is
+``config.json``, as the Hugging Face hub expects. Both write out every default, so that a model still loads the same
+after defaults have changed.
 """
 
 import json
@@ -23,25 +23,25 @@ from openrayzer.weights.run_layout import EXPERIMENT
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 EXPERIMENT_FILES = (EXPERIMENT, CONFIG)
-"""What an experiment file is called in a weight folder; where both are, the first counts."""
+"""Names of the experiment file in a weight folder; if both exist, the first one is read."""
 IMPORTED = "imported"
-"""Key under ``run`` in the experiment file: what an import says of its origin, kept in every run and export that starts
-from these weights. ``{"license": "...", "source": "...", "notes": ["...", ...]}`` and whatever else is plain JSON."""
+"""Key under ``run`` in the experiment file: origin of imported weights, plain JSON such as
+``{"license": "...", "source": "...", "notes": ["...", ...]}``. Runs and exports of these weights copy it."""
 _FORMAT = {"format": "pt"}
 
 
 def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None:
-    """Write weights as float32 in safetensors form, completely or not at all; ``fill`` takes them back.
+    """Write weights to a safetensors file, completely or not at all; floats become float32.
 
-    A tensor under several names is stored once, under the first of them; the others stand in the file's metadata, as
-    safetensors' own ``save_model`` does it. Integers keep their type.
+    A tensor with several names is stored once, under the first name in alphabetical order. The file's metadata maps
+    the other names to it, as in safetensors' ``save_model``.
 
     Args:
-        weights: a model, or what its ``state_dict()`` returns.
+        weights: a model or its ``state_dict()``.
         file: usually ``folder / WEIGHTS``; its folder is created.
 
     Raises:
-        InputError: it cannot be written; what was there stays.
+        InputError: the file cannot be written; an older file stays as it was.
     """
     state = weights.state_dict() if isinstance(weights, nn.Module) else weights
     stored, metadata = _stored_once(state)
@@ -58,26 +58,27 @@ def write_weights(weights: nn.Module | Mapping[str, Tensor], file: Path) -> None
 
 
 def read_weights(file: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file by name, on the CPU; runs no code from it.
+    """Read the tensors of a ``.safetensors`` file by name, on the CPU. No code from the file is run.
 
     Raises:
-        InputError: missing, truncated, or something else.
+        InputError: the file is missing, truncated, or no safetensors file.
     """
     if file.suffix != ".safetensors":
-        raise InputError(f"{file} is no .safetensors file, the only kind of file that weights are taken from")
+        raise InputError(f"{file} is no .safetensors file; weights are read from no other kind of file")
     return read_state_dict(file, remedy="write or download it again")
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> None:
-    """Set every weight of ``model``. A weight that the model has under several names may be given under one of them.
+    """Set every weight of ``model``.
 
     Args:
         model: keeps its dtype and device.
-        weights: by the model's own names.
-        source: where they come from, for messages.
+        weights: by the names in the model's ``state_dict()``. A weight with several names needs only one of them.
+        source: path of the weights, for messages.
 
     Raises:
-        InputError: lists names that are missing, unknown, of another shape, or not finite; nothing is changed then.
+        InputError: weights are missing, unknown, of another shape, or not finite; the message lists them and the
+            model is not changed.
     """
     own = model.state_dict()
     given = dict(weights)
@@ -92,21 +93,21 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], *, source: Path) -> No
 
 
 def find_experiment(folder: Path) -> Path:
-    """The experiment file of a run folder or weight folder.
+    """Return the path of the experiment file in a run folder or weight folder.
 
     Raises:
-        InputError: it has none.
+        InputError: there is no experiment file.
     """
     for name in EXPERIMENT_FILES:
         if (folder / name).is_file():
             return folder / name
-    what = "does not exist" if not folder.exists() else "is a file" if folder.is_file() else ""
-    reason = what or f"has neither {' nor '.join(EXPERIMENT_FILES)}"
+    missing = "does not exist" if not folder.exists() else "is a file" if folder.is_file() else ""
+    reason = missing or f"has neither {' nor '.join(EXPERIMENT_FILES)}"
     raise InputError(f"{folder} is no run folder and no folder of weights: it {reason}")
 
 
 def origin_of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What the import said of the weights that an experiment file belongs to; empty if they were not imported."""
+    """Return the origin of imported weights from the content of their experiment file; empty for other weights."""
     run = record.get("run")
     imported = run.get(IMPORTED) if isinstance(run, Mapping) else None
     return json.loads(json.dumps(imported)) if isinstance(imported, Mapping) else {}
@@ -119,27 +120,27 @@ def _unfit(value: Tensor, shape: torch.Size, name: str) -> str:
 
 
 def _stored_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors that share no memory, in float32 on the CPU, and the metadata of the file."""
+    """Convert to tensors on the CPU that share no memory, floats to float32, and to the metadata of the file."""
     stored: dict[str, Tensor] = {}
     metadata = dict(_FORMAT)
     for names in _same(state):
         first, *others = names
         value = state[first].detach()
         value = value.to("cpu", torch.float32 if value.is_floating_point() else value.dtype).contiguous()
-        if value.untyped_storage().nbytes() != value.nbytes:  # a part of something larger
+        if value.untyped_storage().nbytes() != value.nbytes:  # a view into a larger tensor
             value = value.clone()
         stored[first] = value
         metadata |= dict.fromkeys(others, first)
     seen: set[int] = set()
     for name, value in stored.items():
-        if value.numel() and value.data_ptr() in seen:  # the same numbers in another shape
+        if value.numel() and value.data_ptr() in seen:  # a view of the same memory with another shape
             stored[name] = value.clone()
         seen.add(value.data_ptr())
     return stored, metadata
 
 
 def _same(state: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names in groups that stand for one tensor each, sorted."""
+    """Group the names of the same tensor; names are sorted within and between groups."""
     groups: dict[Any, list[str]] = {}
     for name in sorted(state):
         value = state[name]
@@ -149,12 +150,12 @@ def _same(state: Mapping[str, Tensor]) -> list[list[str]]:
 
 
 def _supply_shared(own: Mapping[str, Tensor], given: dict[str, Tensor]) -> list[str]:
-    """Give every name of a shared tensor the value that one of them has; returns contradictions."""
+    """Add missing names of shared tensors to ``given``; return a problem for each name with a different value."""
     problems = []
     for names in _same(own):
         known = [name for name in names if name in given]
         for name in names if known else ():
             value = given.setdefault(name, given[known[0]])
             if not torch.equal(value, given[known[0]]):
-                problems.append(f"{name} and {known[0]} are one weight of the model and differ here")
+                problems.append(f"{name} and {known[0]} are one weight of the model but differ here")
     return problems

@@ -84,5 +84,5 @@ def test_it_is_what_is_loaded_unless_the_weights_are_asked_for(train: Train, tmp
 def test_asking_for_an_average_that_there_is_not_is_a_message(train: Train, tmp_path: Path):
     train(tmp_path, steps=1)
     assert load_weights(find_weights(tmp_path))
-    with pytest.raises(InputError, match=r"holds no averaged weights: its run has train.ema_decay 0"):
+    with pytest.raises(InputError, match=r"has no averaged weights: its run has train.ema_decay 0"):
         load_weights(find_weights(tmp_path), weights="ema")

@@ -22,6 +22,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.training.engine import Engine
 from openrayzer.training.logs.loggers import finite
 from openrayzer.types import Cameras, Views
+from openrayzer.weights.checkpoints.manifest import rank_file
 from openrayzer.weights.run_layout import BAD_STEPS, EXPERIMENT
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
@@ -171,11 +172,6 @@ def read_views(plain: Mapping[str, Any]) -> Views:
     cameras = None if plain["c2w"] is None else Cameras(plain["c2w"], plain["intrinsics"])
     tensors = {name: plain[name] for name in ("images", "frames", "context", "target", "clean")}
     return Views(scenes=tuple(plain["scenes"]), cameras=cameras, **tensors)
-
-
-def rank_file(rank: int) -> str:
-    """Name of what one process wrote into a dump."""
-    return f"rank_{rank:05d}.pt"
 
 
 def _plain(views: Views) -> dict[str, Any]:

@@ -16,10 +16,11 @@ from openrayzer.layers.tf32 import tf32_products
 from openrayzer.machine import random_state
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.settings import LossTerm
-from openrayzer.training.faults.bad_steps import FACTS, rank_file, read_views
+from openrayzer.training.faults.bad_steps import FACTS, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.objective import Objective
 from openrayzer.types import Views
+from openrayzer.weights.checkpoints.manifest import rank_file
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.weights.run_layout import EXPERIMENT
 from openrayzer.weights.run_record import RUN

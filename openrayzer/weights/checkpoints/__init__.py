@@ -1,1 +1,1 @@
-"""Checkpoints as files: read here, written by openrayzer.training.checkpointing."""
+"""Read checkpoints. ``training.checkpointing`` writes them."""

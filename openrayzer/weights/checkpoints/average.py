@@ -1,31 +1,45 @@
-"""Averaged weights in a checkpoint."""
+"""Read the exponential moving average of the weights from a checkpoint."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from openrayzer.weights.checkpoints.zero_layout import Pieces, Stretch
 
 AVERAGE_FILE = "ema_rank_{:05d}.pt"
+"""The part of the average that one rank keeps."""
 
 
-def read_average(folder: Path, *, world_size: int) -> Pieces | None:
-    """The averaged weights in a checkpoint, by DeepSpeed's names; None if it holds none."""
-    saved = read_shares(folder, world_size=world_size)
-    return pieces_of(saved) if saved else None
+@dataclass(frozen=True)
+class SavedAverage:
+    """The average in a checkpoint.
+
+    Attributes:
+        updates: number of steps that have entered the average.
+        weights: the averaged weights by DeepSpeed's names.
+    """
+
+    updates: int
+    weights: Pieces
 
 
-def read_shares(folder: Path, *, world_size: int) -> list[dict[str, Any]]:
+def has_average(folder: Path) -> bool:
+    """Return True if the checkpoint in ``folder`` holds an average."""
+    return (folder / AVERAGE_FILE.format(0)).exists()
+
+
+def read_average(folder: Path, *, world_size: int) -> SavedAverage | None:
+    """Read the average of the checkpoint in ``folder``; None if it holds no average.
+
+    Args:
+        folder: the checkpoint.
+        world_size: number of ranks that wrote it.
+    """
+    if not has_average(folder):
+        return None
     files = [folder / AVERAGE_FILE.format(rank) for rank in range(world_size)]
-    if not files[0].exists():
-        return []
-    return [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
-
-
-def pieces_of(saved: Sequence[dict[str, Any]]) -> Pieces:
-    layouts = [tuple(tuple(Stretch(*values) for values in group) for group in one["layout"]) for one in saved]
-    averages: list[list[Tensor]] = [one["averages"] for one in saved]
-    return Pieces(layouts, averages, saved[0]["shapes"])
+    parts = [torch.load(file, map_location="cpu", weights_only=True, mmap=True) for file in files]
+    layouts = [tuple(tuple(Stretch(*values) for values in group) for group in part["layout"]) for part in parts]
+    averages = [part["averages"] for part in parts]
+    return SavedAverage(parts[0]["updates"], Pieces(layouts, averages, parts[0]["shapes"]))

@@ -1,7 +1,6 @@
-"""What a checkpoint is, and which of them is good.
+"""Find the checkpoints of a run and check that they are complete and undamaged.
 
-A checkpoint exists completely or not at all: ``checkpoints/step_00001000/`` holds files whose sizes and checksums its
-manifest names. ``saving`` writes them, ``restoring`` takes them back.
+A checkpoint is a folder such as ``checkpoints/step_00001000/``. Its manifest lists every file with size and checksum.
 """
 
 import json
@@ -17,29 +16,30 @@ from openrayzer.interfaces import InputError
 LOG = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 LATEST, BEST = "latest", "best"
-"""Files beside the checkpoints that name one of them."""
+"""Files beside the checkpoints; each holds the name of one checkpoint."""
 FORMAT = 1
+"""Version of the manifest."""
 _NAME = re.compile(r"step_(\d{8,})")
 _CHUNK = 1 << 20
 
 
 def checkpoint_name(step: int) -> str:
-    """``step_00001000``: names sort like numbers."""
+    """``step_00001000``: the names sort in the order of the steps."""
     return f"step_{step:08d}"
 
 
 def rank_file(rank: int) -> str:
-    """Name of what one process needs to go on."""
+    """Name of the file that one rank writes into a checkpoint or into the dump of a bad step."""
     return f"rank_{rank:05d}.pt"
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """All checkpoints, good or not, from the oldest to the newest."""
+    """Return all checkpoints, damaged ones included, from the oldest to the newest."""
     return sorted((path for path in folder.glob("step_*") if _NAME.fullmatch(path.name)), key=_step)
 
 
 def checksum(file: Path) -> int:
-    """CRC-32 of a file."""
+    """Return the CRC-32 of a file."""
     value = 0
     with file.open("rb") as stream:
         while block := stream.read(_CHUNK):
@@ -48,10 +48,10 @@ def checksum(file: Path) -> int:
 
 
 def newest_good(folder: Path) -> Path | None:
-    """The newest checkpoint in ``folder`` that is complete and undamaged; None if there never was any.
+    """Return the newest undamaged checkpoint in ``folder``, or None if ``folder`` holds no checkpoints.
 
     Raises:
-        InputError: there are checkpoints, but all of them are damaged.
+        InputError: all checkpoints are damaged.
     """
     found = checkpoints_in(folder)[::-1]
     for path in found:
@@ -61,14 +61,14 @@ def newest_good(folder: Path) -> Path | None:
         LOG.error("CHECKPOINT %s IS DAMAGED (%s); falling back to the one before", path, damage)
     if found:
         raise InputError(
-            f"{folder}: all {len(found)} checkpoint(s) are damaged, the newest: {damage_of(found[0])}. Training does "
-            "not start again from nothing unasked: restore a checkpoint, or choose another --output"
+            f"{folder}: all {len(found)} checkpoint(s) are damaged, the newest: {damage_of(found[0])}. Restore a "
+            "checkpoint from a backup, or choose another --output to start a new training"
         )
     return None
 
 
 def damage_of(path: Path) -> str:
-    """What is wrong with a checkpoint, in a few words; empty if sizes and checksums are those of its manifest."""
+    """Describe the damage of a checkpoint in a few words; "" if all sizes and checksums match its manifest."""
     try:
         manifest = read_manifest(path)
     except InputError as error:
@@ -85,7 +85,7 @@ def damage_of(path: Path) -> str:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Step, number of processes, ZeRO stage and files of a checkpoint.
+    """Read the manifest of a checkpoint: its step, number of ranks, ZeRO stage and files.
 
     Raises:
         InputError: it has no readable manifest.
@@ -100,7 +100,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def manifests(folder: Path) -> dict[Path, dict[str, Any]]:
-    """The manifests of all checkpoints in ``folder`` that have a readable one."""
+    """Read the manifests of all checkpoints in ``folder``, without the unreadable ones."""
     found = {}
     for path in checkpoints_in(folder):
         with suppress(InputError):
@@ -109,16 +109,16 @@ def manifests(folder: Path) -> dict[Path, dict[str, Any]]:
 
 
 def best_name(folder: Path) -> str:
-    """Name of the best checkpoint in ``folder``.
+    """Return the name of the best checkpoint in ``folder``.
 
     Raises:
-        InputError: none was chosen.
+        InputError: the run has no best checkpoint.
     """
     try:
         return (folder / BEST).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InputError(
-            f"{folder} has no best checkpoint; set train.best_metric, e.g. to psnr, to have one kept"
+            f"{folder} has no best checkpoint; a run keeps one if train.best_metric is set, e.g. to psnr"
         ) from error
 
 

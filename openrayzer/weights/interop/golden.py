@@ -25,7 +25,7 @@ BY_RATIO = ("loss", "grad_norm")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class GoldenComparison:
     """One recorded output.
 
     Attributes:
@@ -76,7 +76,9 @@ def fill_imported(model: Model, imported: Imported, *, source: Path) -> None:
     fill(model, imported.weights, source=source)
 
 
-def compare(file: Path, *, attention: str = "auto", activation_checkpointing: int = 0) -> tuple[str, list[Comparison]]:
+def compare(
+    file: Path, *, attention: str = "auto", activation_checkpointing: int = 0
+) -> tuple[str, list[GoldenComparison]]:
     """A golden file's system, and each of its outputs beside ours. Nothing is fitted: weights, inputs and
     configuration are the file's.
 
@@ -136,19 +138,21 @@ def _computed(
         yield "grad_norm", torch.stack(squares).sum().sqrt()
 
 
-def _compared(name: str, recorded: Tensor, computed: Mapping[str, Tensor]) -> Comparison:
+def _compared(name: str, recorded: Tensor, computed: Mapping[str, Tensor]) -> GoldenComparison:
     tolerance = RELATIVE if name in BY_RATIO else ABSOLUTE
     if name not in computed:
-        return Comparison(name, torch.nan, tolerance, "nothing here computes it")
+        return GoldenComparison(name, torch.nan, tolerance, "nothing here computes it")
     ours, theirs = computed[name].detach().double(), recorded.double()
     if name in BY_RATIO:
         ours, theirs = ours.flatten(), theirs.flatten()
     if ours.shape != theirs.shape:
-        return Comparison(name, torch.nan, tolerance, f"shape {tuple(ours.shape)}, recorded {tuple(theirs.shape)}")
+        return GoldenComparison(
+            name, torch.nan, tolerance, f"shape {tuple(ours.shape)}, recorded {tuple(theirs.shape)}"
+        )
     difference = (ours - theirs).abs()
     if name in BY_RATIO:
         difference = difference / theirs.abs()
-    return Comparison(name, float(difference.max()), tolerance)
+    return GoldenComparison(name, float(difference.max()), tolerance)
 
 
 def _part(tensors: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:

@@ -83,7 +83,7 @@ def test_without_held_out_clips_there_is_no_best():
 
 def test_without_a_best_one_the_message_says_how_to_get_it(train: Train, tmp_path: Path):
     train(tmp_path, steps=1)
-    with pytest.raises(InputError, match=r"no best checkpoint; set train.best_metric"):
+    with pytest.raises(InputError, match=r"no best checkpoint; a run keeps one if train.best_metric is set"):
         find_weights(tmp_path, checkpoint="best")
 
 

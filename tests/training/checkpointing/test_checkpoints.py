@@ -62,7 +62,7 @@ def test_a_damaged_checkpoint_is_loudly_passed_over(run_folder: Path, caplog, ha
 def test_if_all_are_damaged_nothing_starts_from_scratch(train: Train, run_folder: Path):
     for path in (run_folder / "checkpoints").glob("step_*"):
         truncate(path / MODEL)
-    with pytest.raises(InputError, match=r"all 3 checkpoint\(s\) are damaged.*not start again from nothing"):
+    with pytest.raises(InputError, match=r"all 3 checkpoint\(s\) are damaged.*choose another --output to start a new training"):
         train(run_folder, steps=4)
 
 
