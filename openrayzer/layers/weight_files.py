@@ -75,7 +75,7 @@ def read_state_dict(path: Path, *, remedy: str) -> dict[str, Tensor]:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"{path.absolute()} is not a dictionary of tensors by name; {remedy}")
+        raise InputError(f"{path.absolute()} holds no dictionary of tensors by name; {remedy}")
     return dict(content)
 
 
