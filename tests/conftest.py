@@ -1,8 +1,15 @@
 """Fixtures that several test folders need."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from small import small_component
+
+from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,3 +21,31 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs real clips in {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def example_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the files that small components need."""
+    return tmp_path_factory.mktemp("examples")
+
+
+@pytest.fixture(scope="session")
+def small(example_files: Path) -> Callable[..., Any]:
+    """``small(registry, name, **given)`` builds a small component, see ``small_component``."""
+    return partial(small_component, folder=example_files)
+
+
+@pytest.fixture
+def views() -> Views:
+    """Two clips of five views, 16 x 24 pixels, with cameras; the targets are views 1 and 3."""
+    generator = torch.Generator().manual_seed(0)
+    c2w = torch.eye(4).repeat(2, 5, 1, 1)
+    c2w[..., :3, 3] = torch.rand(2, 5, 3, generator=generator)
+    return Views(
+        images=torch.rand(2, 5, 3, 16, 24, generator=generator),
+        frames=torch.arange(5).repeat(2, 1) * 3,
+        context=torch.tensor([[0, 2, 4]] * 2),
+        target=torch.tensor([[1, 3]] * 2),
+        scenes=("attic", "cellar"),
+        cameras=Cameras(c2w, torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(2, 5, 1)),
+    )

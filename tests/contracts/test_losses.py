@@ -1,101 +1,33 @@
-"""What every registered loss promises, and the formulas of the built-in ones."""
+"""What every loss promises."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
-from scipy.io import loadmat, savemat
-from skimage.metrics import structural_similarity
+from small import names
 from torch import Tensor
 
-from openrayzer.components.losses import matconvnet
-from openrayzer.interfaces import LOSSES, InputError, Loss
-from openrayzer.layers import lpips as lpips_layer
+from openrayzer.interfaces import LOSSES, Loss
 
-# torchvision's features of VGG-19: index, inputs, outputs; conv5_3 is not needed but is in the file.
-VGG19 = [
-    (0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256),
-    (16, 256, 256), (19, 256, 512), (21, 512, 512), (23, 512, 512), (25, 512, 512), (28, 512, 512),
-    (30, 512, 512),
-]  # fmt: skip
-ALEXNET = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3)]
-
-
-def mat_layers(entries: dict[int, dict]) -> np.ndarray:
-    """A MATLAB cell array (1, 43) of structs, as MatConvNet saves a network."""
-    layers = np.empty((1, 43), dtype=object)
-    for index in range(43):
-        layers[0, index] = entries.get(index, {"name": f"other{index}", "type": "relu"})
-    return layers
-
-
-@pytest.fixture(scope="session")
-def vgg19() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    state = {}
-    for index, inputs, outputs in VGG19:
-        state[f"features.{index}.weight"] = (
-            torch.randn(outputs, inputs, 3, 3, generator=generator) / (9 * inputs) ** 0.5
-        )
-        state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator)
-    return state
-
-
-@pytest.fixture(scope="session")
-def vgg19_mat(vgg19: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entries = {}
-    for index, _, _ in VGG19:
-        cell = np.empty((1, 2), dtype=object)
-        cell[0, 0] = vgg19[f"features.{index}.weight"].permute(2, 3, 1, 0).numpy()
-        cell[0, 1] = vgg19[f"features.{index}.bias"].numpy()[None]
-        entries[index] = {"name": f"conv{index}", "type": "conv", "weights": cell, "pad": [1, 1, 1, 1]}
-    path = tmp_path_factory.mktemp("weights") / "imagenet-vgg-verydeep-19.mat"
-    savemat(path, {"layers": mat_layers(entries)})
-    return path
-
-
-@pytest.fixture(scope="session")
-def alexnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    generator = torch.Generator().manual_seed(1)
-    state = {"classifier.1.weight": torch.zeros(2, 2)}
-    for index, inputs, outputs, side in ALEXNET:
-        scale = (inputs * side * side) ** -0.5
-        state[f"features.{index}.weight"] = torch.randn(outputs, inputs, side, side, generator=generator) * scale
-        state[f"features.{index}.bias"] = torch.randn(outputs, generator=generator) * 0.1
-    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(state, path)
-    return path
+pytestmark = pytest.mark.parametrize("name", names(LOSSES))
 
 
 @pytest.fixture
-def build(vgg19_mat: Path, alexnet: Path):
-    """Builds a loss by name, with the files that some need."""
-    needs = {"perceptual": {"weights": vgg19_mat}, "lpips": {"backbone": alexnet, "net": "alex"}}
-    return lambda name: LOSSES[name](**needs.get(name, {}))
+def loss(small, name: str) -> Loss:
+    return small(LOSSES, name)
 
 
-def images(seed: int, height: int = 32, width: int = 48) -> Tensor:
-    return torch.rand(2, 2, 3, height, width, generator=torch.Generator().manual_seed(seed))
+def images(seed: int) -> Tensor:
+    return torch.rand(2, 2, 3, 32, 48, generator=torch.Generator().manual_seed(seed))
 
 
-every_loss = pytest.mark.parametrize("name", [entry.name for entry in LOSSES])
-
-
-@every_loss
-def test_equal_images_cost_nothing_and_worse_ones_more(name: str, build):
-    loss, target = build(name), images(0)
-    noise = images(1) - 0.5
+def test_equal_images_cost_nothing_and_noise_costs_more_the_stronger_it_is(loss):
+    target, noise = images(0), images(1) - 0.5
     costs = [loss(target + scale * noise, target).item() for scale in (0, 0.05, 0.5)]
     assert costs[0] == pytest.approx(0, abs=1e-6)
     assert costs[0] < costs[1] < costs[2]
 
 
-@every_loss
-def test_autocast_and_half_precision_do_not_change_the_result(name: str, build):
-    loss, prediction, target = build(name), images(2).bfloat16(), images(3)
+def test_autocast_and_half_precision_do_not_change_the_result(loss):
+    prediction, target = images(2).bfloat16(), images(3)
     plain = loss(prediction.float(), target)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         automatic = loss(prediction, target)
@@ -103,235 +35,28 @@ def test_autocast_and_half_precision_do_not_change_the_result(name: str, build):
     torch.testing.assert_close(automatic, plain, rtol=1e-6, atol=0)
 
 
-@every_loss
-def test_the_gradient_reaches_the_prediction(name: str, build):
+def test_the_gradient_reaches_every_predicted_image(loss):
     prediction = images(4).requires_grad_()
-    build(name)(prediction, images(5)).backward()
+    loss(prediction, images(5)).backward()
     assert prediction.grad.isfinite().all()
     assert prediction.grad.abs().flatten(2).sum(-1).gt(0).all()
 
 
-@every_loss
-def test_networks_in_a_loss_stay_as_they_are(name: str, build):
-    loss: Loss = build(name)
+def test_networks_in_a_loss_are_frozen_and_in_evaluation_mode(loss):
     assert not any(parameter.requires_grad for parameter in loss.parameters())
     assert loss.train() is loss
     assert not any(module.training for child in loss.children() for module in child.modules())
 
 
-@every_loss
-def test_building_a_loss_draws_no_random_numbers(name: str, build):
-    before = torch.random.get_rng_state()
-    build(name)
-    assert torch.equal(before, torch.random.get_rng_state())
+def test_building_a_loss_draws_no_random_numbers(small, name):
+    small(LOSSES, name)  # writes the files
+    before = small(LOSSES, name), torch.random.get_rng_state()
+    after = small(LOSSES, name), torch.random.get_rng_state()
+    assert torch.equal(before[1], after[1])
+    torch.manual_seed(0)
+    assert torch.equal(torch.random.get_rng_state(), after[1])  # small_component sets this seed before it builds
 
 
-@every_loss
-def test_a_loss_can_be_planned_without_memory(name: str, build):
+def test_a_loss_can_be_planned_without_memory(small, name):
     with torch.device("meta"):
-        build(name)
-
-
-def test_mse_and_l1_by_hand():
-    prediction, target = torch.full((1, 1, 3, 4, 4), 0.75), torch.full((1, 1, 3, 4, 4), 0.25)
-    assert LOSSES["mse"]()(prediction, target).item() == pytest.approx(0.25)
-    assert LOSSES["l1"]()(prediction, target).item() == pytest.approx(0.5)
-
-
-def test_ssim_is_one_less_scikit_image():
-    prediction, target = images(6), images(7)
-    values = [
-        structural_similarity(x.numpy(), y.numpy(), win_size=11, gaussian_weights=True, channel_axis=0, data_range=1)
-        for x, y in zip(prediction.flatten(0, 1), target.flatten(0, 1), strict=True)
-    ]
-    assert LOSSES["ssim"]()(prediction, target).item() == pytest.approx(1 - np.mean(values), abs=1e-4)
-
-
-def perceptual_by_hand(state: dict[str, Tensor], prediction: Tensor, target: Tensor) -> Tensor:
-    """The formula, layer by layer, in torchvision's numbering of ``features``."""
-    mean = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
-    x, y = (image.flatten(0, 1) * 255 - mean for image in (prediction, target))
-    total, scales = (x - y).abs().mean(), {3: 2.6, 8: 4.8, 13: 3.7, 22: 5.6, 31: 0.15}
-    for layer in range(32):
-        if layer in (4, 9, 18, 27):
-            x, y = F.avg_pool2d(x, 2), F.avg_pool2d(y, 2)
-        elif f"features.{layer}.weight" in state:
-            weight, bias = state[f"features.{layer}.weight"], state[f"features.{layer}.bias"]
-            x, y = F.conv2d(x, weight, bias, padding=1), F.conv2d(y, weight, bias, padding=1)
-        else:
-            x, y = F.relu(x), F.relu(y)
-        if layer in scales:
-            total = total + (x - y).abs().mean() / scales[layer]
-    return total / 255
-
-
-def test_perceptual_follows_the_formula(vgg19: dict[str, Tensor], vgg19_mat: Path):
-    loss = LOSSES["perceptual"](weights=vgg19_mat)
-    prediction, target = images(8), images(9)
-    torch.testing.assert_close(loss(prediction, target), perceptual_by_hand(vgg19, prediction, target))
-
-
-def test_perceptual_in_bfloat16_is_near_float32_in_value_and_gradient(vgg19_mat: Path):
-    target = F.avg_pool2d(images(9, 64, 64).flatten(0, 1), 5, 1, 2).unflatten(0, (2, 2))
-    wrong = target + 0.1 * torch.randn(target.shape, generator=torch.Generator().manual_seed(1))  # 20 dB
-    found = {}
-    for precision in ("float32", "bfloat16", "auto"):
-        loss, prediction = LOSSES["perceptual"](weights=vgg19_mat, precision=precision), wrong.clone().requires_grad_()
-        value = loss(prediction, target)
-        value.backward()
-        assert value.dtype == torch.float32
-        found[precision] = value.detach(), prediction.grad
-    (value, gradient), (rounded, rounded_gradient) = found["float32"], found["bfloat16"]
-    assert 0 < abs(rounded / value - 1) < 5e-3
-    assert not torch.equal(gradient, rounded_gradient)
-    assert F.cosine_similarity(gradient.flatten(), rounded_gradient.flatten(), dim=0) > 0.99
-    assert torch.equal(found["auto"][0], value)  # on a CPU
-
-
-@pytest.mark.parametrize(
-    ("available", "able", "expected"), [(True, True, True), (True, False, False), (False, False, True)]
-)
-def test_perceptual_takes_bfloat16_on_gpus_that_compute_in_it(
-    vgg19_mat: Path, monkeypatch: pytest.MonkeyPatch, available: bool, able: bool, expected: bool
-):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able)
-    loss, gpu = LOSSES["perceptual"](weights=vgg19_mat), torch.device("cuda")
-    assert loss._rounds(gpu) is expected
-    assert loss._rounds(torch.device("cpu")) is False
-    assert LOSSES["perceptual"](weights=vgg19_mat, precision="float32")._rounds(gpu) is False
-
-
-def test_weights_of_the_perceptual_loss_lie_as_its_convolutions_want_them(vgg19_mat: Path):
-    weights = [weight for weight in LOSSES["perceptual"](weights=vgg19_mat).parameters() if weight.ndim == 4]
-    assert weights
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_perceptual_reads_converted_weights(suffix: str, vgg19: dict[str, Tensor], vgg19_mat: Path, tmp_path: Path):
-    path = tmp_path / f"vgg{suffix}"
-    content = vgg19 | {"classifier.0.weight": torch.zeros(3, 3)}
-    save_file(content, path) if suffix == ".safetensors" else torch.save(content, path)
-    converted, published = LOSSES["perceptual"](weights=path), LOSSES["perceptual"](weights=vgg19_mat)
-    assert all(map(torch.equal, converted.parameters(), published.parameters()))
-
-
-def test_target_features_are_not_differentiated(build):
-    for name in ("perceptual", "lpips"):
-        prediction, target = images(10).requires_grad_(), images(11).requires_grad_()
-        build(name)(prediction, target).backward()
-        assert prediction.grad is not None
-        assert target.grad is None
-
-
-def test_a_missing_vgg_file_names_the_one_to_get(tmp_path: Path):
-    with pytest.raises(InputError) as caught:
-        LOSSES["perceptual"](weights=tmp_path / "vgg.mat")
-    message = str(caught.value)
-    assert str(tmp_path / "vgg.mat") in message
-    assert "imagenet-vgg-verydeep-19.mat" in message
-    assert "torchvision's ImageNet VGG-19 is a different model" in message
-
-
-def test_planning_needs_no_vgg_file(tmp_path: Path):
-    with torch.device("meta"):
-        assert LOSSES["perceptual"](weights=tmp_path / "vgg.mat").network is not None
-
-
-def test_a_damaged_mat_file_is_refused(vgg19_mat: Path, tmp_path: Path):
-    whole, path = vgg19_mat.read_bytes(), tmp_path / "damaged.mat"
-    for length in (0, 1, 100, 128, 130, 140, 1000, 9000, len(whole) // 2, len(whole) - 5):
-        path.write_bytes(whole[:length])
-        with pytest.raises(InputError, match=r"damaged\.mat"):
-            LOSSES["perceptual"](weights=path)
-    path.write_bytes(b"<html>404</html>" * 1000)
-    with pytest.raises(InputError, match=r"cannot be read as a \.mat file"):
-        LOSSES["perceptual"](weights=path)
-
-
-def test_a_mat_file_of_another_layout_is_refused(vgg19_mat: Path, tmp_path: Path):
-    path = tmp_path / "other.mat"
-    savemat(path, {"net": np.zeros(3)})
-    with pytest.raises(InputError, match="has no variable 'layers'"):
-        LOSSES["perceptual"](weights=path)
-    savemat(path, {"layers": mat_layers({})})
-    with pytest.raises(InputError, match="layer 0 holds no kernel and bias"):
-        LOSSES["perceptual"](weights=path)
-    layers = loadmat(vgg19_mat)["layers"]
-    layers[0, 2] = layers[0, 5]
-    savemat(path, {"layers": layers})
-    with pytest.raises(
-        InputError, match=r"features\.2\.weight has shape \(128, 64, 3, 3\) instead of \(64, 64, 3, 3\)"
-    ):
-        LOSSES["perceptual"](weights=path)
-
-
-def test_other_converted_files_are_refused(vgg19: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "vgg.pt"
-    torch.save({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, path)
-    with pytest.raises(InputError, match=r"features\.0\.weight has values that are not finite.* and 22 more"):
-        LOSSES["perceptual"](weights=path)
-    torch.save([1, 2], path)
-    with pytest.raises(InputError, match="no dictionary of tensors"):
-        LOSSES["perceptual"](weights=path)
-    path.write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="cannot be read as a file of weights"):
-        LOSSES["perceptual"](weights=path)
-    monkeypatch.setattr(matconvnet, "_TORCHVISION_SHA256", "")
-    with pytest.raises(InputError, match="is torchvision's ImageNet VGG-19"):
-        LOSSES["perceptual"](weights=path)
-
-
-def lpips_by_hand(state: dict[str, Tensor], heads: dict[str, Tensor], prediction: Tensor, target: Tensor) -> Tensor:
-    """AlexNet's five ReLUs, unit vectors over channels, squared difference, heads, mean over pixels."""
-    shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
-    x, y = ((image.flatten(0, 1) * 2 - 1 - shift) / scale for image in (prediction, target))
-    total = torch.zeros(())
-    for number, (index, _, _, side) in enumerate(ALEXNET):
-        if number in (1, 2):
-            x, y = F.max_pool2d(x, 3, 2), F.max_pool2d(y, 3, 2)
-        weight, bias = state[f"features.{index}.weight"], state[f"features.{index}.bias"]
-        stride, padding = (4, 2) if number == 0 else (1, side // 2)
-        x, y = (F.relu(F.conv2d(z, weight, bias, stride=stride, padding=padding)) for z in (x, y))
-        difference = (F.normalize(x, dim=1) - F.normalize(y, dim=1)) ** 2
-        total = total + F.conv2d(difference, heads[f"lin{number}.model.1.weight"]).mean()
-    return total
-
-
-def test_lpips_uses_the_file_and_the_calibrated_heads(alexnet: Path):
-    import lpips
-
-    heads = torch.load(Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth", "cpu", weights_only=True)
-    prediction, target = images(12, 64, 80), images(13, 64, 80)
-    expected = lpips_by_hand(torch.load(alexnet, weights_only=True), heads, prediction, target)
-    loss = LOSSES["lpips"](backbone=alexnet, net="alex")
-    torch.testing.assert_close(loss(prediction, target), expected, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize(("net", "file"), [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth")])
-def test_a_missing_backbone_names_the_one_to_get(net: str, file: str, tmp_path: Path):
-    with pytest.raises(InputError, match=f"does not exist; get https://download.pytorch.org/models/{file}"):
-        LOSSES["lpips"](backbone=tmp_path / "missing.pth", net=net)
-
-
-def test_the_backbone_of_another_network_is_refused(alexnet: Path):
-    with pytest.raises(InputError, match=r"features\.0\.weight has shape \(64, 3, 11, 11\) .*/vgg16-397923af\.pth"):
-        LOSSES["lpips"](backbone=alexnet)
-
-
-def test_unknown_backbone_weights_are_announced(alexnet: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
-    LOSSES["lpips"](backbone=alexnet, net="alex")
-    assert "is not torchvision's alexnet-owt-7be5be79.pth" in caplog.text
-    caplog.clear()
-    monkeypatch.setitem(lpips_layer._FILES, "alex", "alexnet-.pth")
-    LOSSES["lpips"](backbone=alexnet, net="alex")
-    assert not caplog.text
-
-
-@pytest.mark.parametrize(("name", "side"), [("ssim", 10), ("perceptual", 15), ("lpips", 30)])
-def test_images_too_small_are_named(name: str, side: int, build):
-    loss = build(name)
-    with pytest.raises(InputError, match=f"{side} x 64"):
-        loss(images(0, side, 64), images(1, side, 64))
-    assert loss(images(0, side + 1, 64), images(1, side + 1, 64)).isfinite()
+        small(LOSSES, name)

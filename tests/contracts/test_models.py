@@ -1,302 +1,177 @@
-"""Every combination of components builds and trains; one that makes no sense is refused by name."""
+"""What every model promises, whatever its scene is made of."""
 
-from itertools import product
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 import torch
-from learning import assert_trains, loss_of
+from learning import accepted, assert_trains, awake
+from small import names
 
-from openrayzer.interfaces import (
-    ATTENTION_BACKENDS,
-    ATTENTION_LAYOUTS,
-    CAMERA_HEADS,
-    FUSIONS,
-    MODELS,
-    POSITION_ENCODINGS,
-    RENDERERS,
-    TOKENIZERS,
-    InputError,
-    UnposedInputError,
-)
-from openrayzer.layers.stack import Stack
-from openrayzer.types import Cameras, Views
+from openrayzer.interfaces import MODELS, InputError, Model, UnposedInputError
+from openrayzer.types import Cameras, Scene, Views, tensors_of
+
+pytestmark = pytest.mark.parametrize("name", names(MODELS))
 
 
-def parts(small, *, position_encoding="rope2d", fusion="pixel", renderer="joint", **given):
-    """Arguments that both models take."""
-    return {
-        "position_encoding": small(POSITION_ENCODINGS, position_encoding),
-        "fusion": small(FUSIONS, fusion),
-        "renderer": small(RENDERERS, renderer),
-        "attention": ATTENTION_BACKENDS["auto"](),
-    } | given
+@pytest.fixture
+def model(small, name: str) -> Model:
+    """The model with random weights, in evaluation mode."""
+    return awake(small(MODELS, name)).eval()
 
 
-def rayzer(small, *, layout="vggt_alternating", camera_head="rot6d", tokenizer=None, **given):
-    return small(
-        MODELS,
-        "rayzer",
-        tokenizer=tokenizer or small(TOKENIZERS, "linear"),
-        layout=small(ATTENTION_LAYOUTS, layout),
-        camera_head=small(CAMERA_HEADS, camera_head),
-        **parts(small, **given),
-    )
-
-
-def lvsm(small, *, fusion="pixel", position_encoding="none", **given):
-    given.setdefault("tokenizer", small(TOKENIZERS, "linear") if fusion == "token_mlp" else None)
-    return small(
-        MODELS, "lvsm_encoder_decoder", **parts(small, fusion=fusion, position_encoding=position_encoding, **given)
-    )
-
-
-NAMES = [[entry.name for entry in r] for r in (CAMERA_HEADS, ATTENTION_LAYOUTS, POSITION_ENCODINGS, FUSIONS, RENDERERS)]
-
-
-@pytest.mark.parametrize(("camera_head", "layout", "position_encoding", "fusion", "renderer"), list(product(*NAMES)))
-def test_every_rayzer_combination_trains_or_is_refused(
-    small, views, camera_head, layout, position_encoding, fusion, renderer
-):
-    named = {
-        "camera_head": camera_head, "layout": layout, "position_encoding": position_encoding, "fusion": fusion,
-        "renderer": renderer,
-    }  # fmt: skip
-    if layout == "frame" and not CAMERA_HEADS[camera_head].compares_views:
-        with pytest.raises(InputError, match=r"never lets views see each other.*poses would be guessed"):
-            rayzer(small, **named)
-        return
-    assert_trains(rayzer(small, **named), views)
-
-
-@pytest.mark.parametrize("given", [
-    {"num_camera_tokens": 0}, {"num_camera_tokens": 2, "num_register_tokens": 3}, {"num_latents": 0},
-    {"estimator_depth": 3}, {"num_latents": 0, "patch_positions": "rays"}, {"patch_positions": "rays"},
-    {"num_camera_tokens": 0, "camera_head": "pi3", "num_register_tokens": 1},
-    {"input_norms": True, "pixel_norm_gain": False, "qk_norm_eps": None}, {"qk_norm_eps": 1e-3},
-    {"share_ray_tokens": True, "fusion": "residual_mlp"}, {"poses_from_single_images": True, "layout": "frame"},
-])  # fmt: skip
-def test_every_other_rayzer_option_trains(small, views, given):
-    model = rayzer(small, **given)
-    assert (model.scene.latents is None) == (given.get("num_latents") == 0)
-    assert_trains(model, views)
-
-
-def test_true_intrinsics_take_the_place_of_predicted_ones(small, views):
-    assert views.cameras is not None
-    model = rayzer(small, camera_head="pi3")
-    given = views.cameras.intrinsics
-    assert torch.equal(model.estimate(views.images, given).intrinsics, given)
-    assert torch.equal(model.estimate(views.images, given).c2w, model.estimate(views.images).c2w)
-    assert not torch.equal(model(views).cameras.intrinsics, given)
-
-
-def test_a_model_of_given_intrinsics_trains_on_them_and_refuses_images_without(small, views):
-    head = small(CAMERA_HEADS, "pi3", field_of_view="fixed")
-    model = small(
-        MODELS, "rayzer", tokenizer=small(TOKENIZERS, "linear"), layout=small(ATTENTION_LAYOUTS, "global"),
-        camera_head=head, intrinsics="given", **parts(small),
-    )  # fmt: skip
-    assert_trains(model, views)
-    assert torch.equal(model(views).cameras.intrinsics, views.cameras.intrinsics)
-    assert torch.equal(model.cameras_of(views).intrinsics, views.cameras.intrinsics)
-    unposed = Views(views.images, views.frames, views.context, views.target, views.scenes)
-    for call in (model, model.cameras_of):
-        with pytest.raises(UnposedInputError, match="RayZer needs intrinsics, and 'attic' has none"):
-            call(unposed)
-    with pytest.raises(UnposedInputError, match=r"give estimate\(images, intrinsics\)"):
-        model.estimate(views.images)
-
-
-def test_decoder_only_sees_every_context_view_and_nothing_is_kept_of_their_order(small, views):
-    model = small(MODELS, "lvsm_decoder_only", **parts(small, position_encoding="none"))
-    assert_trains(model, views)
-    cameras, order = views.cameras, torch.tensor([[2, 0, 4]] * 2)
-    scene = model.reconstruct(views.context_images, cameras.select(views.context))
-    assert scene.tokens.shape == (2, 3 * 6, 32)  # one token per context patch
-    shuffled = Views(views.images, views.frames, order, views.target, views.scenes, cameras)
-    torch.testing.assert_close(model(shuffled).images, model(views).images)
-    changed = views.images.clone()
-    changed[:, 2] = 0.5
-    other = Views(changed, views.frames, views.context, views.target, views.scenes, cameras)
-    assert not torch.allclose(model(other).images, model(views).images, rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize(("fusion", "renderer", "position_encoding"), [
-    ("pixel", "joint", "none"), ("pixel", "reading", "rope2d"), ("token_mlp", "joint", "sinusoidal"),
-    ("token_mlp", "reading", "none"), ("token_mlp", "joint", "rope2d"),
-])  # fmt: skip
-def test_every_lvsm_combination_trains(small, views, fusion, renderer, position_encoding):
-    if position_encoding == "sinusoidal":  # LVSM has no camera tokens for a view's index to be added to
-        encoding = small(POSITION_ENCODINGS, "sinusoidal", image_index=False)
-        model = lvsm(small, fusion=fusion, renderer=renderer)
-        model.position_encoding = model.scene.position_encoding = encoding
-    else:
-        model = lvsm(small, fusion=fusion, renderer=renderer, position_encoding=position_encoding)
-    assert_trains(model, views)
-
-
-@pytest.mark.parametrize("build", [rayzer, lvsm])
-@pytest.mark.parametrize("every", [1, 2])
-def test_activation_checkpointing_changes_no_gradient(small, views, build, every):
-    gradients = []
-    for checkpointing in (0, every):
-        model = build(small, renderer="reading", position_encoding="rope2d", activation_checkpointing=checkpointing)
-        assert {m.checkpoint_every for m in model.modules() if isinstance(m, Stack)} == {checkpointing}
-        loss_of(model, views).backward()
-        gradients.append([weight.grad for weight in model.parameters()])
-    for kept, recomputed in zip(*gradients, strict=True):
-        torch.testing.assert_close(kept, recomputed)
-
-
-@pytest.mark.parametrize("build", [rayzer, lvsm])
-def test_forward_is_the_composition_of_the_three_maps(small, views, build):
-    model = build(small, fusion="token_mlp", position_encoding="rope2d")
-    prediction = model(views)
+def reconstructed(model: Model, views: Views) -> tuple[Scene, Cameras]:
+    """The scene of the context views, and the cameras of all views."""
     cameras = model.cameras_of(views)
-    torch.testing.assert_close(cameras.c2w, prediction.cameras.c2w)
-    scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
-    torch.testing.assert_close(model.render(scene, cameras.select(views.target)), prediction.images)
+    return model.reconstruct(views.context_images, cameras.select(views.context), views.context), cameras
 
 
-def test_image_index_counts_views_in_the_list_that_was_estimated_together(small, views):
-    model = rayzer(small, fusion="token_mlp", position_encoding="sinusoidal")
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(5)  # at the start of training every part whispers
-    cameras = model.cameras_of(views)
-    context = cameras.select(views.context)
-    right = model.render(model.reconstruct(views.context_images, context, views.context), cameras.select(views.target))
-    torch.testing.assert_close(right, model(views).images, atol=1e-5, rtol=0)
-    wrong = model.render(model.reconstruct(views.context_images, context), cameras.select(views.target))
-    assert (wrong - right).abs().max() > 1e-3
+def assert_same(seen: object, wanted: object) -> None:
+    for one, other in zip(tensors_of(seen), tensors_of(wanted), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("num_views", [1, 2, 7])
-@pytest.mark.parametrize("size", [(16, 16), (24, 8)])
-def test_any_number_of_views_and_any_image_size_at_any_call(small, num_views, size):
-    model = rayzer(small).eval()
+def test_it_trains(small, name, views):
+    model = small(MODELS, name)
+    assert_trains(model, accepted(model, views))
+
+
+@torch.no_grad()
+def test_forward_is_the_composition_of_the_three_maps(model, views):
+    prediction, (scene, cameras) = model(views), reconstructed(model, views)
+    assert_same(prediction.cameras, cameras)
+    assert prediction.images.shape == views.target_images.shape
+    assert_same(prediction.images, model.render(scene, cameras.select(views.target)))
+    assert_same(prediction.extra_images, model.render_maps(scene, cameras.select(views.target)))
+
+
+@torch.no_grad()
+def test_maps_have_1_or_3_channels_and_the_size_of_the_images(model, views):
+    for title, values in model(views).extra_images.items():
+        b, v, channels, *size = values.shape
+        assert (b, v, channels in (1, 3), *size) == (2, 2, True, 16, 24), title
+        assert torch.isfinite(values).all(), title
+
+
+def test_extra_losses_are_finite_numbers_with_gradients(model, views):
+    for title, loss in model.train()(accepted(model, views)).extra_losses.items():
+        assert loss.shape == (), title
+        assert torch.isfinite(loss), title
+        assert loss.requires_grad, title
+
+
+@torch.no_grad()
+def test_cameras_of_a_model_without_poses_come_from_the_images_alone(model, views):
+    unposed = replace(views, cameras=None)
+    if model.posed:
+        with pytest.raises(UnposedInputError, match=r"needs camera poses, and 'attic' has none"):
+            model(unposed)
+        with pytest.raises(UnposedInputError):
+            model.estimate(views.images)
+    elif not model.needs_intrinsics:
+        assert_same(model(unposed).cameras, model.estimate(views.images))
+        assert model.estimate(views.images).num_views == views.images.shape[1]
+
+
+@torch.no_grad()
+def test_given_intrinsics_take_the_place_of_estimated_ones(model, views):
+    if not model.posed:
+        given = views.cameras.intrinsics
+        assert torch.equal(model.estimate(views.images, given).intrinsics, given)
+
+
+@pytest.mark.parametrize(("size", "num_views"), [((16, 24), 1), ((32, 16), 2), ((16, 16), 7)])
+@torch.no_grad()
+def test_any_number_of_views_and_any_size_that_check_size_accepts(model, views, size, num_views):
+    model.check_size(size)
     images = torch.rand(1, num_views, 3, *size, generator=torch.Generator().manual_seed(0))
-    cameras = model.estimate(images)
-    assert cameras.num_views == num_views
-    rendered = model.render(model.reconstruct(images, cameras), cameras)
+    cameras = Cameras(views.cameras.c2w[:1, [0] * num_views], views.cameras.intrinsics[:1, [0] * num_views])
+    scene = model.reconstruct(images, cameras)
+    assert scene.image_size == size
+    rendered = model.render(scene, cameras)
     assert rendered.shape == images.shape
-    assert ((rendered >= 0) & (rendered <= 1)).all()
+    assert torch.isfinite(rendered).all()
 
 
-@pytest.mark.parametrize("camera_head", ["pi3", "se3"])
-def test_view_order_does_not_matter_where_nothing_counts_views(small, camera_head):
-    model = rayzer(small, camera_head=camera_head).eval()
-    images = torch.rand(1, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    order = torch.tensor([2, 0, 3, 1])
-    cameras, shuffled = model.estimate(images), model.estimate(images[:, order])
-    torch.testing.assert_close(shuffled.c2w, cameras.c2w[:, order])
-    scene, other = model.reconstruct(images, cameras), model.reconstruct(images[:, order], shuffled)
-    torch.testing.assert_close(model.render(other, cameras), model.render(scene, cameras))
+@torch.no_grad()
+def test_rendered_views_and_batch_elements_never_see_each_other(model, views):
+    scene, cameras = reconstructed(model, views)
+    together = model.render(scene, cameras)
+    one = cameras.select(torch.tensor([[3], [3]]))
+    torch.testing.assert_close(model.render(scene, one), together[:, 3:4], atol=1e-5, rtol=1e-4)
+    second = torch.tensor([1])
+    of_second = Cameras(cameras.c2w[second], cameras.intrinsics[second])
+    torch.testing.assert_close(model.render(scene.select(second), of_second), together[1:], atol=1e-5, rtol=1e-4)
 
 
-def test_target_pixels_reach_the_renderer_by_their_cameras_alone(small, views):
-    """With cameras held fixed, no target pixel changes the prediction."""
-    model = rayzer(small, fusion="token_mlp").eval()
-    cameras = model.cameras_of(views)
-    model.cameras_of = model._cameras = lambda *_: cameras
-    before = model(views).images
-    views.images[:, 1] = views.images[:, 3] = 0.5
-    torch.testing.assert_close(model(views).images, before)
-    views.images[:, 0] = 0.5
-    assert not torch.allclose(model(views).images, before)
+@torch.no_grad()
+def test_a_scene_knows_its_size_and_can_be_chosen_from(model, views):
+    scene, cameras = reconstructed(model, views)
+    assert (scene.image_size, scene.batch_size, scene.device.type) == ((16, 24), 2, "cpu")
+    order = torch.tensor([1, 0, 1])
+    chosen = scene.select(order)
+    assert (chosen.batch_size, chosen.image_size) == (3, (16, 24))
+    cameras = Cameras(cameras.c2w[order], cameras.intrinsics[order])
+    assert_same(model.render(chosen, cameras)[0], model.render(chosen, cameras)[2])
 
 
-def test_rays_as_positions_follow_the_cameras_and_give_them_gradients(small, views):
-    model = lvsm(small, position_encoding="rope2d", patch_positions="rays", renderer="reading", num_latents=0)
-    c2w = views.cameras.c2w.clone().requires_grad_()
-    scene = model.reconstruct(views.images, Cameras(c2w, views.cameras.intrinsics))
-    assert scene.positions.shape == (2, 5 * 6, 2)
-    (gradient,) = torch.autograd.grad(scene.positions.square().sum(), c2w)
-    assert gradient[..., :3, :3].abs().sum() > 0
+def test_a_detached_scene_gives_the_same_images_and_no_gradient(model, views):
+    scene, cameras = reconstructed(model, views)
+    detached = scene.detach()
+    assert not any(tensor.requires_grad for tensor in tensors_of(detached))
+    assert_same(model.render(detached, cameras), model.render(scene, cameras))
 
 
-def test_models_run_in_bfloat16_with_cameras_in_float32(small, views):
-    for model in (rayzer(small), rayzer(small, fusion="token_mlp", position_encoding="sinusoidal")):
-        with torch.autocast("cpu", torch.bfloat16):
-            prediction = model(views)
-        assert prediction.cameras.c2w.dtype == prediction.images.dtype == torch.float32
-        exact = model(views)
-        torch.testing.assert_close(prediction.images, exact.images, atol=0.02, rtol=0)
-        pure = model.to(torch.bfloat16)(views)
-        torch.testing.assert_close(pure.images.float(), exact.images, atol=0.02, rtol=0)
+@torch.no_grad()
+def test_a_prepared_scene_gives_the_same_images(model, views):
+    scene, cameras = reconstructed(model, views)
+    assert_same(model.render(model.prepare(scene), cameras), model.render(scene, cameras))
 
 
-def test_same_seed_same_weights(small):
-    first, second = rayzer(small).state_dict(), rayzer(small).state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+@torch.no_grad()
+def test_an_extended_scene_is_that_of_all_views_or_is_refused(model, views):
+    cameras = views.cameras
+    first, last = (Cameras(cameras.c2w[:, part], cameras.intrinsics[:, part]) for part in (slice(3), slice(3, 5)))
+    scene = model.reconstruct(views.images[:, :3], first)
+    if type(model).extend is Model.extend:
+        with pytest.raises(InputError, match="anew"):
+            model.extend(scene, views.images[:, 3:], last)
+        return
+    with suppress(InputError):  # some models can be extended with some options only
+        grown = model.extend(scene, views.images[:, 3:], last)
+        assert_same(model.render(grown, cameras), model.render(model.reconstruct(views.images, cameras), cameras))
 
 
-def test_a_posed_model_refuses_views_without_cameras(small, views):
-    model = lvsm(small)
-    unposed = Views(views.images, views.frames, views.context, views.target, views.scenes)
-    with pytest.raises(UnposedInputError, match="needs camera poses, and 'attic' has none"):
-        model(unposed)
-    with pytest.raises(UnposedInputError, match="cannot estimate cameras"):
-        model.estimate(views.images)
+@torch.no_grad()
+def test_located_cameras_do_not_depend_on_each_other(model, views):
+    if model.posed:
+        return
+    scene, cameras = reconstructed(model, views)
+    given = {"cameras": cameras.select(views.context), "context_images": views.context_images,
+             "context_index": views.context}  # fmt: skip
+    intrinsics = views.cameras.select(views.target).intrinsics if model.needs_intrinsics else None
+    both = model.locate(scene, views.target_images, **given, intrinsics=intrinsics, index=views.target)
+    assert both.c2w.shape == (2, 2, 4, 4)
+    for place in range(2):
+        part = slice(place, place + 1)
+        alone = model.locate(
+            scene, views.target_images[:, part], **given, index=views.target[:, part],
+            intrinsics=None if intrinsics is None else intrinsics[:, part],
+        )  # fmt: skip
+        torch.testing.assert_close(alone.c2w, both.c2w[:, part], atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"fusion": "token_mlp", "tokenizer": None}, "TokenFusion reads image tokens; give the model a tokenizer"),
-        ({"position_encoding": "sinusoidal"}, "adds to image tokens, and fusion PixelFusion reads none"),
-        ({"num_latents": -1}, "num_latents must be 0"),
-        ({"activation_checkpointing": -1}, "activation_checkpointing must be 0"),
-    ],
-)
-def test_lvsm_refuses_what_makes_no_sense(small, given, message):
-    with pytest.raises(ValueError, match=message):
-        lvsm(small, **given)
+@torch.no_grad()
+def test_cameras_and_images_are_float32_under_autocast(small, name, views):
+    model = small(MODELS, name).eval()
+    exact = model(views)
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = model(views)
+    assert {tensor.dtype for tensor in tensors_of(prediction)} == {torch.float32}
+    torch.testing.assert_close(prediction.images, exact.images, atol=0.05, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"share_ray_tokens": True}, "PixelFusion makes no tokens of rays alone that could be shared"),
-        ({"intrinsics": "given"}, "what camera head Rot6dHead predicts would never be used nor learnt"),
-        ({"qk_norm_eps": 0.0}, "qk_norm_eps must be above 0, or null for no norm, got 0.0"),
-    ],
-)
-def test_rayzer_refuses_what_makes_no_sense(small, given, message):
-    with pytest.raises(ValueError, match=message):
-        rayzer(small, **given)
-
-
-def test_tokenizer_that_would_never_be_used_is_refused(small):
-    with pytest.raises(InputError, match="reads pixels and would never use tokenizer LinearTokenizer"):
-        lvsm(small, tokenizer=small(TOKENIZERS, "linear"))
-
-
-def test_tokenizer_with_other_patches_is_refused(small):
-    with pytest.raises(InputError, match="LinearTokenizer was built with patch_size 4, the model has 8"):
-        rayzer(small, tokenizer=small(TOKENIZERS, "linear", patch_size=4))
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"fusion": (FUSIONS, "pixel", {"patch_size": 16})}, "PixelFusion was built with patch_size 16"),
-        ({"fusion": (FUSIONS, "token_mlp", {"width": 64})}, "TokenFusion was built with width 64, the model has 32"),
-        ({"renderer": (RENDERERS, "joint", {"width": 48})}, "JointRenderer was built with width 48"),
-        ({"camera_head": (CAMERA_HEADS, "se3", {"width": 16})}, "Se3Head was built with width 16"),
-    ],
-)
-def test_parts_of_other_sizes_are_refused_by_name(small, given, message):
-    ((name, (registry, kind, sizes)),) = given.items()
-    parts_of_rayzer = parts(small) | {
-        "tokenizer": small(TOKENIZERS, "linear"),
-        "layout": small(ATTENTION_LAYOUTS, "global"),
-        "camera_head": small(CAMERA_HEADS, "rot6d"),
-    }
-    with pytest.raises(InputError, match=message):
-        small(MODELS, "rayzer", **parts_of_rayzer | {name: small(registry, kind, **sizes)})
-
-
-def test_heads_that_do_not_divide_the_width_are_refused(small):
-    with pytest.raises(ValueError, match="width 32 must be a multiple of num_heads 5"):
-        rayzer(small, num_heads=5)
+def test_it_can_be_planned_without_memory(small, name):
+    with torch.device("meta"):
+        model = small(MODELS, name)
+    assert all(weight.is_meta for weight in model.parameters())

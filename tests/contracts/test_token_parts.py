@@ -1,8 +1,10 @@
-"""What every tokenizer, fusion, layout and renderer promises."""
+"""What every tokenizer, fusion, attention layout and renderer promises."""
 
 import pytest
 import torch
 from einops import rearrange
+from learning import awake
+from small import names
 
 from openrayzer.interfaces import (
     ATTENTION_BACKENDS,
@@ -13,47 +15,40 @@ from openrayzer.interfaces import (
     TOKENIZERS,
 )
 
-TOKENIZER_NAMES = [entry.name for entry in TOKENIZERS if entry.name != "dinov3"]  # it needs a checkpoint
-FUSION_NAMES = [entry.name for entry in FUSIONS]
-RENDERER_NAMES = [entry.name for entry in RENDERERS]
-LAYOUT_NAMES = [entry.name for entry in ATTENTION_LAYOUTS]
-
 
 def images(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+@pytest.mark.parametrize("name", names(TOKENIZERS))
 def test_tokenizer_makes_one_token_per_patch_row_by_row(small, name):
-    tokenizer, pixels = small(TOKENIZERS, name), images(2, 3, 3, 16, 24)
+    tokenizer = small(TOKENIZERS, name)
+    p = tokenizer.patch_size
+    pixels = images(2, 3, 3, 2 * p, 3 * p)
     tokens = tokenizer(pixels)
     assert tokens.shape == (2, 3, 6, 32)
     changed = pixels.clone()
-    changed[:, :, :, 8:, 16:] += 0.1  # second row, third column: the last patch
-    different = (tokenizer(changed) - tokens).abs().amax((0, 1, 3)) > 1e-6
-    assert different.tolist() == [False] * 5 + [True]
+    changed[:, :, :, p:, 2 * p :] += 0.1  # second row, third column: the last patch
+    difference = (tokenizer(changed) - tokens).abs().amax((0, 1, 3))
+    assert difference.argmax() == 5
 
 
-@pytest.mark.parametrize("name", TOKENIZER_NAMES)
+@pytest.mark.parametrize("name", names(TOKENIZERS))
+def test_tokenizer_reads_each_image_alone(small, name):
+    tokenizer = small(TOKENIZERS, name)
+    pixels = images(2, 3, 3, 2 * tokenizer.patch_size, tokenizer.patch_size)
+    torch.testing.assert_close(tokenizer(pixels[:1, 1:2]), tokenizer(pixels)[:1, 1:2], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", names(TOKENIZERS))
 def test_tokenizer_refuses_images_that_patches_do_not_tile(small, name):
-    with pytest.raises(ValueError, match="17 x 24 must be a multiple of the patch size 8"):
-        small(TOKENIZERS, name)(images(1, 1, 3, 17, 24))
+    tokenizer = small(TOKENIZERS, name)
+    with pytest.raises(ValueError, match=f"multiple of the patch size {tokenizer.patch_size}"):
+        tokenizer(images(1, 1, 3, 2 * tokenizer.patch_size + 1, 3 * tokenizer.patch_size))
 
 
-@pytest.mark.parametrize(("registry", "name"), [(TOKENIZERS, "linear"), (FUSIONS, "pixel")])
-def test_pixel_range_is_what_black_and_white_become(small, registry, name):
-    pixels, rays = images(1, 1, 3, 8, 8), torch.zeros(1, 1, 6, 8, 8)
-
-    def tokens_of(part, pixels):
-        return part(pixels) if registry is TOKENIZERS else part(pixels, torch.zeros(1, 1, 0, 32), rays)
-
-    both, plain = small(registry, name), small(registry, name, pixel_range=(0.0, 1.0))
-    torch.testing.assert_close(tokens_of(both, (pixels + 1) / 2), tokens_of(plain, pixels))
-    assert tokens_of(plain, torch.zeros_like(pixels)).abs().max() == 0
-
-
-@pytest.mark.parametrize("name", FUSION_NAMES)
-def test_fusion_reads_rays_and_what_it_says_it_reads(small, name):
+@pytest.mark.parametrize("name", names(FUSIONS))
+def test_fusion_reads_rays_and_either_tokens_or_pixels(small, name):
     fusion = small(FUSIONS, name)
     pixels, tokens, rays = images(1, 2, 3, 16, 24), images(1, 2, 6, 32), images(1, 2, 6, 16, 24)
     fused = fusion(pixels, tokens, rays)
@@ -63,7 +58,7 @@ def test_fusion_reads_rays_and_what_it_says_it_reads(small, name):
     assert torch.allclose(fusion(pixels.flip(2), tokens, rays), fused) == fusion.reads_tokens
 
 
-@pytest.mark.parametrize("name", LAYOUT_NAMES)
+@pytest.mark.parametrize("name", names(ATTENTION_LAYOUTS))
 def test_layout_groups_are_a_rearrangement(small, name):
     layout, tokens = small(ATTENTION_LAYOUTS, name), images(2, 3, 4, 8)
     for block in range(5):
@@ -73,31 +68,36 @@ def test_layout_groups_are_a_rearrangement(small, name):
         assert torch.equal(rearrange(grouped, f"{groups} d -> b v n d", b=2, v=3, n=4), tokens)
 
 
-@pytest.mark.parametrize(("first", "expected"), [("frame", "fgfgf"), ("global", "gfgfg")])
-def test_alternating_layout_takes_turns_from_either_side(small, first, expected):
-    layout = small(ATTENTION_LAYOUTS, "vggt_alternating", first=first)
-    letters = {"(b v) n": "f", "b (v n)": "g"}
-    assert "".join(letters[layout.groups(block)] for block in range(5)) == expected
-
-
-@pytest.mark.parametrize("name", RENDERER_NAMES)
+@pytest.mark.parametrize("name", names(RENDERERS))
 @pytest.mark.parametrize("encoding", ["none", "rope2d"])
-def test_rendered_views_do_not_see_each_other_but_see_the_memory(small, name, encoding):
-    renderer = small(RENDERERS, name)
-    rays, memory = images(2, 3, 6, 32), images(2, 5, 32)
-    positions, memory_positions = images(2, 3, 6, 2) * 4, images(2, 5, 2) * 4
+class TestRenderer:
+    @pytest.fixture
+    def render(self, small, name, encoding):
+        """Renders chosen views of a memory of five tokens; ``prepared`` first prepares the memory."""
+        renderer, encoding = awake(small(RENDERERS, name)), small(POSITION_ENCODINGS, encoding)
+        rays, positions, memory_positions = images(2, 3, 6, 32), images(2, 3, 6, 2) * 4, images(2, 5, 2) * 4
 
-    def render(chosen: slice, memory: torch.Tensor) -> torch.Tensor:
-        return renderer(
-            rays[:, chosen],
-            memory,
-            positions=positions[:, chosen],
-            memory_positions=memory_positions,
-            position_encoding=small(POSITION_ENCODINGS, encoding),
-            backend=ATTENTION_BACKENDS["sdpa"](),
-        )
+        def call(views: slice, memory: torch.Tensor, *, prepared: bool = False) -> torch.Tensor:
+            known = renderer.prepare(memory, memory_positions=memory_positions, position_encoding=encoding)
+            return renderer(
+                rays[:, views],
+                memory,
+                positions=positions[:, views],
+                memory_positions=memory_positions,
+                position_encoding=encoding,
+                backend=ATTENTION_BACKENDS["sdpa"](),
+                **({"prepared": known} if prepared and known else {}),
+            )
 
-    together = render(slice(0, 3), memory)
-    assert together.shape == rays.shape
-    torch.testing.assert_close(render(slice(1, 2), memory), together[:, 1:2])
-    assert not torch.allclose(render(slice(0, 3), memory.square()), together, rtol=0, atol=1e-6)
+        return call
+
+    def test_views_do_not_see_each_other_but_see_the_memory(self, render):
+        memory = images(2, 5, 32)
+        together = render(slice(0, 3), memory)
+        assert together.shape == (2, 3, 6, 32)
+        torch.testing.assert_close(render(slice(1, 2), memory), together[:, 1:2])
+        assert not torch.allclose(render(slice(0, 3), memory.square()), together, rtol=0, atol=1e-6)
+
+    def test_a_prepared_memory_gives_the_same_tokens(self, render):
+        memory = images(2, 5, 32)
+        torch.testing.assert_close(render(slice(0, 3), memory, prepared=True), render(slice(0, 3), memory))

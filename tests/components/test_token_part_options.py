@@ -1,0 +1,29 @@
+"""Options of tokenizers, fusions and attention layouts."""
+
+import pytest
+import torch
+
+from openrayzer.interfaces import ATTENTION_LAYOUTS, FUSIONS, TOKENIZERS
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("registry", "name"), [(TOKENIZERS, "linear"), (FUSIONS, "pixel")])
+def test_pixel_range_maps_black_and_white_to_its_ends(small, registry, name):
+    pixels, rays = images(1, 1, 3, 8, 8), torch.zeros(1, 1, 6, 8, 8)
+
+    def tokens_of(part, pixels):
+        return part(pixels) if registry is TOKENIZERS else part(pixels, torch.zeros(1, 1, 0, 32), rays)
+
+    both, plain = small(registry, name), small(registry, name, pixel_range=(0.0, 1.0))
+    torch.testing.assert_close(tokens_of(both, (pixels + 1) / 2), tokens_of(plain, pixels))
+    assert tokens_of(plain, torch.zeros_like(pixels)).abs().max() == 0
+
+
+@pytest.mark.parametrize(("first", "expected"), [("frame", "fgfgf"), ("global", "gfgfg")])
+def test_alternating_layout_begins_with_the_first(small, first, expected):
+    layout = small(ATTENTION_LAYOUTS, "vggt_alternating", first=first)
+    letters = {"(b v) n": "f", "b (v n)": "g"}
+    assert "".join(letters[layout.groups(block)] for block in range(5)) == expected

@@ -1,0 +1,103 @@
+"""Small components of every kind, built from the signatures of their constructors.
+
+The contract tests know no component by name. ``small_component`` gives a value to every required parameter:
+
+1. what a static method ``example(folder)`` of the class returns: constructor arguments, for which it may write files
+   into ``folder`` (components of ours that need files have theirs in ``examples.py``);
+2. else the standard value of the parameter's name, see ``STANDARD``;
+3. else, for a parameter that is itself a component, a small one of its kind.
+"""
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import torch
+from examples import EXAMPLES
+
+from openrayzer.interfaces import (
+    ATTENTION_BACKENDS,
+    ATTENTION_LAYOUTS,
+    CAMERA_HEADS,
+    FUSIONS,
+    POSITION_ENCODINGS,
+    REGISTRIES,
+    RENDERERS,
+    TOKENIZERS,
+)
+from openrayzer.layers.hourglass import Level
+from registry import Entry, Registry
+
+STANDARD: dict[str, Any] = {
+    "width": 32, "num_heads": 2, "patch_size": 8, "depth": 2, "estimator_depth": 2, "encoder_depth": 2,
+    "num_latents": 3, "levels": (Level(width=16, depth=1, patch=2), Level(width=16, depth=1, patch=2)),
+    "num_context": 3, "num_target": 2, "num_views": 4, "min_frame_distance": 5, "max_frame_distance": 12,
+    "start_min_frame_distance": 5, "start_max_frame_distance": 8, "curriculum_steps": 100,
+    "learning_rate": 1e-2, "warmup_steps": 10, "decay_steps": 20,
+}  # fmt: skip
+"""Values of required parameters, by name. A component whose parameter has another name gives it a default."""
+
+SMALLER = {"head_width": 8, "state_width": 4}
+"""Values that take the place of defaults made for large models."""
+
+USUAL = {
+    TOKENIZERS: "linear", POSITION_ENCODINGS: "rope2d", ATTENTION_LAYOUTS: "global", ATTENTION_BACKENDS: "sdpa",
+    CAMERA_HEADS: "se3", FUSIONS: "pixel", RENDERERS: "joint",
+}  # fmt: skip
+"""The parts that a small model is made of; they go together in every model."""
+
+
+def names(registry: Registry) -> list[str]:
+    """All registered names, for ``pytest.mark.parametrize``."""
+    return [entry.name for entry in registry]
+
+
+def entry_of(registry: Registry, name: str) -> Entry:
+    """The entry with this name."""
+    return next(entry for entry in registry if entry.name == name)
+
+
+def required(entry: Entry) -> list[inspect.Parameter]:
+    """Parameters without a default."""
+    return [parameter for parameter in entry.parameters if parameter.default is parameter.empty]
+
+
+def small_component(registry: Registry, name: str, *, folder: Path, **given: Any) -> Any:
+    """A small component, with the same weights at each call.
+
+    Args:
+        registry: the registry that holds it.
+        name: its registered name.
+        folder: where files that it needs are written, or were written by an earlier call.
+        given: arguments that take the place of the small ones.
+    """
+    torch.manual_seed(0)
+    entry = entry_of(registry, name)
+    hints = get_type_hints(entry.target.__init__)
+    arguments = {key: value for key, value in SMALLER.items() if key in hints} | _example(registry, entry, folder)
+    for parameter in required(entry):
+        if parameter.name not in given and parameter.name not in arguments:
+            arguments[parameter.name] = _value(registry, name, parameter.name, hints[parameter.name], folder)
+    torch.manual_seed(0)
+    return entry.target(**arguments | given)
+
+
+def _example(registry: Registry, entry: Entry, folder: Path) -> dict[str, Any]:
+    write = getattr(entry.target, "example", None) or EXAMPLES.get((registry.kind, entry.name))
+    return dict(write(folder)) if write else {}
+
+
+def _value(registry: Registry, name: str, parameter: str, hint: Any, folder: Path) -> Any:
+    if parameter in STANDARD:
+        return STANDARD[parameter]
+    inner = [kind for kind in REGISTRIES if kind.interface in (hint, *get_args(hint))]
+    if not inner:
+        raise AssertionError(
+            f"the contract tests have no value for the required parameter {parameter!r} of {registry.kind} {name!r}; "
+            "give it a default or a usual name (STANDARD in tests/contracts/small.py), or give the class a static "
+            "method example(folder) that returns constructor arguments"
+        )
+    if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Sequence):  # several of its own kind
+        return [small_component(inner[0], other, folder=folder) for other in names(inner[0]) if other != name]
+    return small_component(inner[0], USUAL[inner[0]], folder=folder)

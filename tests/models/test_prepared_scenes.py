@@ -1,0 +1,47 @@
+"""A prepared scene gives the pictures that an unprepared one gives, whatever renders it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from openrayzer.interfaces import (
+    ATTENTION_BACKENDS,
+    ATTENTION_LAYOUTS,
+    CAMERA_HEADS,
+    FUSIONS,
+    MODELS,
+    POSITION_ENCODINGS,
+    RENDERERS,
+    TOKENIZERS,
+)
+
+
+@pytest.mark.parametrize("renderer", [entry.name for entry in RENDERERS])
+@pytest.mark.parametrize("patch_positions", ["grid", "rays"])
+def test_prepared_scenes_look_the_same(small, views, renderer, patch_positions):
+    model = small(
+        MODELS,
+        "rayzer",
+        tokenizer=small(TOKENIZERS, "linear"),
+        layout=small(ATTENTION_LAYOUTS, "global"),
+        camera_head=small(CAMERA_HEADS, "rot6d"),
+        position_encoding=small(POSITION_ENCODINGS, "rope2d"),
+        fusion=small(FUSIONS, "pixel"),
+        renderer=small(RENDERERS, renderer),
+        attention=ATTENTION_BACKENDS["auto"](),
+        patch_positions=patch_positions,
+    ).eval()
+    with torch.no_grad():
+        cameras = model.cameras_of(views)
+        scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
+        prepared = model.prepare(scene)
+        plain = model.render(scene, cameras)
+        torch.testing.assert_close(model.render(prepared, cameras), plain)
+        one = cameras.select(torch.zeros_like(views.context[:, :1]))
+        torch.testing.assert_close(model.render(prepared, one), plain[:, :1])
+        if prepared.prepared:  # and it is these that are looked at
+            emptied = tuple(torch.zeros_like(part) for part in prepared.prepared)
+            other = model.render(replace(scene, prepared=emptied), cameras)
+            assert not torch.allclose(other, plain)
+    assert bool(prepared.prepared) == (renderer == "reading")
