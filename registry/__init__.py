@@ -1,5 +1,6 @@
-"""Names for interchangeable classes. Standard library only; knows nothing of what is registered."""
+"""Registries of interchangeable classes by name. This package uses the standard library only."""
 
+from registry.catalogue import annotation_text as annotation_text
 from registry.catalogue import as_markdown as as_markdown
 from registry.catalogue import as_text as as_text
 from registry.errors import ContractError as ContractError

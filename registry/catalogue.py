@@ -1,4 +1,4 @@
-"""Registries as text: what there is, what it takes, where it is written."""
+"""Catalogue of registries as text or Markdown: names, summaries, parameters and locations of all classes."""
 
 import inspect
 import re
@@ -6,20 +6,29 @@ from collections.abc import Iterable
 
 from registry.registry import Entry, Registry
 
+_MODULES_OR_QUOTED = re.compile(r"(?P<quoted>'[^']*'|\"[^\"]*\")|\b(?:[a-z_]\w*\.)+(?=[A-Z])")
+"""Strings, which stay, and modules before a class name, which go; typing.Literal['a.B'] becomes Literal['a.B']."""
+
 
 def as_text(registries: Iterable[Registry], *, with_parameters: bool = True) -> str:
-    """Every registry with its entries: name, summary, location and, if wanted, each parameter."""
+    """All entries of each registry: name, summary, location and, with ``with_parameters``, each parameter."""
     return "\n\n".join(_section(registry, with_parameters) for registry in registries)
 
 
 def as_markdown(registries: Iterable[Registry]) -> str:
-    """Every registry as a Markdown table of name, parameters and summary."""
+    """Each registry as a Markdown table of names, parameters and summaries."""
     blocks = []
     for registry in registries:
         rows = [f"| `{entry.name}` | {_inline(entry)} | {entry.summary} |" for entry in registry]
         head = [f"### {registry.kind}", "", "| name | parameters | what it is |", "|---|---|---|"]
         blocks.append("\n".join([*head, *rows]))
     return "\n\n".join(blocks)
+
+
+def annotation_text(hint: object) -> str:
+    """A type annotation as people write it: without the modules of its names, e.g. ``Path | None``."""
+    text = hint.__name__ if inspect.isclass(hint) and not getattr(hint, "__args__", ()) else str(hint)
+    return _MODULES_OR_QUOTED.sub(lambda match: match["quoted"] or "", text)
 
 
 def _section(registry: Registry, with_parameters: bool) -> str:
@@ -36,8 +45,5 @@ def _inline(entry: Entry) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    hint = parameter.annotation
-    text = hint.__name__ if inspect.isclass(hint) and not getattr(hint, "__args__", ()) else str(hint)
-    text = re.sub(r"\b(?:[a-z_]\w*\.)+(?=[A-Z])", "", text)  # names without the modules that hold them
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
-    return f"{parameter.name}: {text}{default}"
+    return f"{parameter.name}: {annotation_text(parameter.annotation)}{default}"

@@ -1,4 +1,4 @@
-"""A registry: the named implementations of one interface. A phone book, not a factory."""
+"""A registry maps names to the implementations of one interface. It finds classes and does not build them."""
 
 import inspect
 import re
@@ -16,35 +16,34 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Entry(Generic[T]):
-    """One registered implementation."""
+    """One registered class."""
 
     name: str
     target: type[T]
 
     @property
     def summary(self) -> str:
-        """First line of the class's own docstring; empty if it has none."""
+        """First line of the docstring of the class; empty without a docstring."""
         return inspect.cleandoc(self.target.__doc__ or "").partition("\n")[0]
 
     @property
     def location(self) -> str:
-        """``module.QualName``: what to grep for."""
+        """Module and qualified name of the class, e.g. ``package.module.Class``."""
         return f"{self.target.__module__}.{self.target.__qualname__}"
 
     @property
     def parameters(self) -> tuple[inspect.Parameter, ...]:
-        """The constructor's parameters, ``self`` excluded: the schema of the component."""
+        """Parameters of the constructor without ``self``; they are the JSON schema of the class."""
         return tuple(inspect.signature(self.target.__init__).parameters.values())[1:]
 
 
 class Registry(Generic[T]):
-    """Names for the implementations of one interface.
+    """Names of the implementations of one interface.
 
     Args:
-        kind: what is registered, singular snake_case, used in messages: ``"camera_head"``.
-        interface: the base class that every implementation must subclass.
-        home: package imported on first lookup, so that the built-in implementations
-            register themselves only when somebody asks for one.
+        kind: name of the interface in messages, singular snake_case, e.g. ``"camera_head"``.
+        interface: base class of all implementations.
+        home: package of the built-in implementations. The first lookup imports it, and the import registers them.
     """
 
     def __init__(self, kind: str, interface: type[T], home: str | None = None) -> None:
@@ -57,8 +56,9 @@ class Registry(Generic[T]):
 
         Raises:
             RegistryError: ``name`` is not snake_case.
-            ContractError: the class cannot be built from named, typed values, or lacks a docstring.
-            DuplicateNameError: another class holds ``name`` already.
+            ContractError: the class is no subclass of the interface, is abstract, has no docstring, or its constructor
+                has ``*args``, ``**kwargs`` or parameters without annotation.
+            DuplicateNameError: another class has this name.
         """
         if not _NAME.fullmatch(name):
             raise RegistryError(f"{self.kind} name {name!r} must be snake_case, e.g. 'pi3' or 'token_mlp'")
@@ -66,7 +66,7 @@ class Registry(Generic[T]):
         def add(target: type[T]) -> type[T]:
             self._check_contract(name, target)
             old, new = self._entries.get(name), Entry(name, target)
-            if old is not None and old.location != new.location:  # same location: a reload, harmless
+            if old is not None and old.location != new.location:  # the same location is a reload
                 raise DuplicateNameError(f"{self.kind} {name!r}: {new.location} clashes with {old.location}")
             self._entries[name] = new
             return target
@@ -77,7 +77,7 @@ class Registry(Generic[T]):
         """The class registered under ``name``.
 
         Raises:
-            UnknownNameError: nothing is; the message lists close matches and every known name.
+            UnknownNameError: no class has this name; the message lists similar names and all names.
         """
         self._load_home()
         if name not in self._entries:
@@ -89,7 +89,7 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[Entry[T]]:
-        """Entries in name order, whatever the import order was."""
+        """Entries in the order of their names."""
         self._load_home()
         return iter(sorted(self._entries.values(), key=lambda entry: entry.name))
 
@@ -98,10 +98,10 @@ class Registry(Generic[T]):
         return len(self._entries)
 
     def name_of(self, target: type) -> str:
-        """The name under which ``target`` is registered.
+        """Registered name of the class ``target``.
 
         Raises:
-            UnknownNameError: it is not.
+            UnknownNameError: the class is not registered.
         """
         for entry in self:
             if entry.target is target:
@@ -110,7 +110,7 @@ class Registry(Generic[T]):
 
     @contextmanager
     def temporarily(self, name: str, target: type[T]) -> Iterator[None]:
-        """Register for the length of a ``with`` block; for tests and notebooks."""
+        """Register a class within a ``with`` block, for tests and notebooks."""
         self._load_home()
         before = dict(self._entries)
         self.register(name)(target)
@@ -122,10 +122,10 @@ class Registry(Generic[T]):
     def _load_home(self) -> None:
         if self.home is not None and not self._home_loaded:
             import_module(self.home)
-            self._home_loaded = True  # only once the import has succeeded
+            self._home_loaded = True  # after a successful import; a failed one runs again
 
     def _check_contract(self, name: str, target: type[T]) -> None:
-        """The signature is the schema, so it must be complete. Fails where the class is written."""
+        """Check that the signature of the constructor is a complete schema."""
         if not (inspect.isclass(target) and issubclass(target, self.interface)):
             raise ContractError(f"{self.kind} {name!r}: {target!r} must subclass {self.interface.__name__}")
         entry = Entry(name, target)

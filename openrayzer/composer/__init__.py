@@ -1,4 +1,4 @@
-"""From experiment files to objects: checked completely, built once."""
+"""From experiment files to objects. A check of the whole file comes before the first object is built."""
 
 from openrayzer.composer.build import ExperimentError as ExperimentError
 from openrayzer.composer.build import Plan as Plan

@@ -1,7 +1,4 @@
-"""From JSON to objects in two steps: ``plan`` checks every key, ``construct`` builds.
-
-Nothing is allocated until the whole spec has been checked, and all problems are reported at once.
-"""
+"""From JSON to objects in two steps: ``plan`` checks everything and reports all problems, ``construct`` builds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -16,14 +13,14 @@ from registry import Registry, RegistryError, did_you_mean
 
 
 class ExperimentError(InputError):
-    """An experiment that cannot be built; the message lists every problem with its JSON path.
+    """An experiment cannot be built. The message lists all problems with their JSON paths.
 
     Args:
-        problems: one sentence each, ``json.path: what``.
-        source: the file they are in, where there is one.
+        problems: one sentence for each problem, e.g. ``train.steps: expected int, got true``.
+        source: file with the problems, if there is one.
     """
 
-    def __init__(self, problems: Sequence[str], *, source: Path | None = None) -> None:
+    def __init__(self, problems: Sequence[str], *, source: Path | str | None = None) -> None:
         self.problems = tuple(dict.fromkeys(problems))
         place = f" in {source}" if source is not None else ""
         super().__init__("\n".join([f"{len(self.problems)} problem(s){place}", *self.problems]))
@@ -31,13 +28,14 @@ class ExperimentError(InputError):
 
 @dataclass(frozen=True)
 class Plan:
-    """A checked component or dataclass: its class and arguments; nested plans are not built yet.
+    """A checked component or dataclass that is not built yet.
 
     Attributes:
-        name: registered name; None for a plain dataclass.
+        name: registered name; None for a dataclass.
         target: the class.
-        arguments: every argument, in signature order, so that JSON key order never changes the weights.
-        path: where it stands in the JSON; the empty string is the whole document.
+        arguments: all arguments in the order of the signature, so the order of JSON keys does not affect the weights.
+            Arguments may be plans, or lists and tuples of plans.
+        path: JSON path; empty for the whole document.
     """
 
     name: str | None
@@ -54,16 +52,17 @@ def plan(
     shared: Mapping[str, Any] | None = None,
     path: str = "",
 ) -> Plan:
-    """Check ``spec``, e.g. ``{"type": "rayzer", "camera_head": {"type": "pi3"}}``, against constructors.
+    """Check a spec against the constructors of its classes.
 
     Args:
-        interface: an interface or a dataclass.
-        registries: one per interface; a parameter annotated with an interface is a component.
-        shared: values for required parameters of these names wherever a spec leaves them out.
-        path: JSON path of ``spec``, for messages.
+        spec: parsed JSON, e.g. ``{"type": "rayzer", "camera_head": {"type": "pi3"}}``.
+        interface: interface or dataclass of the result.
+        registries: one for each interface. A parameter with an interface as annotation is a component.
+        shared: values for required parameters with these names, wherever a spec gives no value.
+        path: JSON path of ``spec`` for messages.
 
     Raises:
-        ExperimentError: lists every unknown name, unknown key, wrong type and missing value.
+        ExperimentError: there are unknown names, unknown keys, wrong types or missing values; the message lists all.
     """
     checker = _Checker(Schema(registries), dict(shared or {}))
     result = checker.check(spec, interface, path)
@@ -74,10 +73,10 @@ def plan(
 
 
 def construct(planned: Any) -> Any:
-    """Build a plan: children first, in signature order. Works under ``torch.device("meta")``.
+    """Build a plan, children first, in the order of signatures. This works under ``torch.device("meta")``.
 
     Raises:
-        ExperimentError: lists every ValueError that a constructor raised, with its JSON path.
+        ExperimentError: constructors raised a ValueError; the message lists all with their JSON paths.
     """
     failures: list[tuple[str, ValueError]] = []
     built = _construct(planned, failures)
@@ -88,7 +87,7 @@ def construct(planned: Any) -> Any:
 
 
 def resolved(planned: Any) -> Any:
-    """The plan as plain JSON with every default written out; planning it again gives an equal plan."""
+    """The plan as plain JSON with all defaults; a plan of this JSON is equal."""
     if isinstance(planned, list | tuple):
         return [resolved(item) for item in planned]
     if isinstance(planned, dict):
@@ -102,7 +101,7 @@ def resolved(planned: Any) -> Any:
 
 
 def join(path: str, key: str) -> str:
-    """JSON path of a key inside the object at ``path``."""
+    """JSON path of a key in the object at ``path``."""
     return f"{path}.{key}" if path else key
 
 
@@ -113,7 +112,7 @@ def _construct(planned: Any, failures: list[tuple[str, ValueError]]) -> Any:
         return planned
     before = len(failures)
     arguments = {key: _construct(value, failures) for key, value in planned.arguments.items()}
-    if len(failures) > before:  # a child is missing, so this one cannot be tried
+    if len(failures) > before:  # without its child this object cannot be built
         return None
     try:
         return planned.target(**arguments)
@@ -123,13 +122,13 @@ def _construct(planned: Any, failures: list[tuple[str, ValueError]]) -> Any:
 
 
 class _Checker:
-    """One pass over a spec; collects problems instead of raising at the first."""
+    """One pass over a spec that collects all problems."""
 
     def __init__(self, schema: Schema, shared: dict[str, Any]) -> None:
         self.schema, self.shared = schema, shared
         self.used: set[str] = set()
-        self.known: set[str] = set()  # names of all parameters met, for messages about shared
-        self.complete = True  # False once an unknown component hides what it would have taken
+        self.known: set[str] = set()  # names of all parameters in the spec, for messages about shared
+        self.complete = True  # False if the parameters of a component are unknown
         self.problems: dict[str, None] = {}
 
     def problem(self, path: str, message: str) -> None:
@@ -204,18 +203,18 @@ class _Checker:
         return self.problem(here, f"required by {name!r} and missing")
 
     def check_shared(self) -> None:
-        if not self.complete:  # what could not be read might have taken them
+        if not self.complete:  # an unknown component might take these keys
             return
         for key in self.shared.keys() - self.used:
             if key in self.known:
-                message = f"nothing needs it: every {key!r} is given or has a default; remove it"
+                message = f"not needed, because every {key!r} has a value or a default; remove it"
             else:
                 message = f"no component takes this; remove it or fix its name{did_you_mean(key, self.known)}"
             self.problem(f"shared.{key}", message)
 
 
 def _as_json(default: Any) -> Any:
-    """A default as the user could have written it; what has no JSON form stays, and is refused by the check."""
+    """A default as JSON. A default without JSON form stays the same, and the check refuses it."""
     if is_dataclass(default) and not isinstance(default, type):
         return {item.name: _as_json(getattr(default, item.name)) for item in fields(default) if item.init}
     if isinstance(default, list | tuple):

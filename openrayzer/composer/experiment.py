@@ -1,4 +1,4 @@
-"""An experiment file, read, merged, changed and checked; nothing is built until ``build`` is called."""
+"""Loading of an experiment file: read, merge with its bases, apply overrides, check; ``build`` creates the objects."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -15,7 +15,7 @@ from openrayzer.settings import Experiment
 from registry import PluginError, Registry, did_you_mean, load_plugin
 
 _HEAD = ("description", "extends", "plugins", "shared", "run")
-"""Keys of a file that are not sections of the experiment; ``run`` is what a run folder's file says of its run."""
+"""Keys of a file besides the sections of an experiment; ``run`` is a record of the run in the file of a run folder."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class ExperimentPlan:
     """A checked experiment.
 
     Attributes:
-        path: the file.
-        plan: what would be built.
-        resolved: plain JSON with every default written out; loading it again gives an equal plan.
+        path: the experiment file.
+        plan: plan of the ``Experiment``.
+        resolved: plain JSON with all defaults; loading it gives an equal plan.
     """
 
     path: Path
@@ -33,10 +33,10 @@ class ExperimentPlan:
     resolved: dict[str, Any]
 
     def build(self) -> Experiment:
-        """Every object of the experiment; also under ``torch.device("meta")``, where no memory is taken.
+        """Build all objects of the experiment. Under ``torch.device("meta")`` the model takes no memory.
 
         Raises:
-            ExperimentError: a constructor refused its values.
+            ExperimentError: a constructor rejects its values.
         """
         try:
             return construct(self.plan)
@@ -45,25 +45,25 @@ class ExperimentPlan:
 
 
 def load_experiment(
-    path: Path,
+    path: Path | str,
     *,
     overrides: Sequence[str] = (),
-    data_roots: Sequence[Path] = (),
+    data_roots: Sequence[Path | str] = (),
     registries: Iterable[Registry] = REGISTRIES,
 ) -> ExperimentPlan:
     """Read and check an experiment file.
 
-    Paths in ``extends`` and ``plugins`` are relative to the file that says them. All other paths are relative to the
-    current folder; ``deepspeed`` alone, if it is not there, is looked for beside the folder the file is in.
+    Paths under ``extends`` and ``plugins`` are relative to the file that contains them. Other paths are relative to the
+    current folder. If the current folder has no file ``deepspeed``, the parent of the experiment's folder counts.
 
     Args:
         path: the JSON file.
-        overrides: ``train.steps=100``, applied in order to the merged JSON and checked like the rest.
-        data_roots: folders of chunks that replace all of ``data.train`` and ``data.test``.
-        registries: where components are looked up.
+        overrides: changes such as ``train.steps=100``; they apply in order to the merged JSON, before the check.
+        data_roots: folders of chunks that replace ``data.train`` and ``data.test``.
+        registries: registries of the components.
 
     Raises:
-        ExperimentError: lists every problem with its JSON path.
+        ExperimentError: the file has problems; the message lists all with their JSON paths.
     """
     path, schema = Path(path), Schema(registries := tuple(registries))
     chain = read_chain(path)
@@ -84,7 +84,7 @@ def load_experiment(
 
 
 def _plan(values: dict[str, Any], registries: tuple[Registry, ...]) -> Plan:
-    """All problems of the head and of the sections, raised together."""
+    """Plan of the experiment; one error reports the problems of head and sections."""
     sections = [item.name for item in fields(Experiment)]
     problems = []
     for key in values:
@@ -107,7 +107,7 @@ def _plan(values: dict[str, Any], registries: tuple[Registry, ...]) -> Plan:
 
 
 def _load_plugins(chain: list[Document]) -> list[str]:
-    """Import what the files name under ``plugins``, bases first; returned with absolute paths of files."""
+    """Import the plugins of all files, bases first. Returns their names, with absolute paths for ``.py`` files."""
     found: dict[str, None] = {}
     for document in chain:
         names = document.values.get("plugins", [])
@@ -126,7 +126,7 @@ def _load_plugins(chain: list[Document]) -> list[str]:
 
 
 def _deepspeed(planned: Plan, path: Path) -> str:
-    """The file from here, else from the folder that holds the experiments folder, so that tools run anywhere."""
+    """Path of the DeepSpeed file: from the current folder, otherwise from the parent of the experiment's folder."""
     given = planned.arguments["deepspeed"]
     beside = path.resolve().parent.parent / given
     return str(beside) if not Path(given).exists() and beside.exists() else given

@@ -1,4 +1,4 @@
-"""Experiment files as they are on disk: JSON with exact error places, and the chain of ``extends``."""
+"""Reading of experiment files: strict JSON with the position of each error, and the chain of ``extends``."""
 
 import json
 from dataclasses import dataclass
@@ -17,15 +17,15 @@ class Document:
     values: dict[str, Any]
 
 
-def read_chain(path: Path) -> list[Document]:
-    """The file and all that it extends, the outermost base first.
+def read_chain(path: Path | str) -> list[Document]:
+    """The file and all files that it extends, the outermost base first.
 
-    ``extends`` is a path relative to the file that says it.
+    ``extends`` is relative to the file that contains it.
 
     Raises:
-        ExperimentError: a file is missing or no JSON object, has a key twice in one object, or the chain is a cycle.
+        ExperimentError: a file is missing, is not a JSON object, or has a key twice; or the chain is a cycle.
     """
-    chain: list[Document] = []
+    path, chain = Path(path), list[Document]()
     while True:
         document = Document(path, read_object(path))
         chain.insert(0, document)
@@ -42,12 +42,13 @@ def read_chain(path: Path) -> list[Document]:
             raise ExperimentError([f"extends: {_missing(path)}"], source=document.path)
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path | str) -> dict[str, Any]:
     """The JSON object in a file.
 
     Raises:
-        ExperimentError: see ``read_chain``; broken JSON is named as ``file:line:column``.
+        ExperimentError: see ``read_chain``; the position of a syntax error is ``file:line:column``.
     """
+    path = Path(path)
     if not path.is_file():
         raise ExperimentError([_missing(path)])
     try:
@@ -65,12 +66,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """Strict JSON: no NaN, no Infinity, no key twice in one object.
+    """Parse strict JSON, without NaN, Infinity, and duplicate keys.
 
     Raises:
-        json.JSONDecodeError: not JSON.
-        ExperimentError: every key that appears twice, with its JSON path.
-        ValueError: NaN or Infinity.
+        json.JSONDecodeError: the text is not JSON.
+        ExperimentError: keys appear twice in one object; the message lists all with their JSON paths.
+        ValueError: there is a NaN or an Infinity.
     """
     twice: list[tuple[dict[str, Any], str]] = []
 
@@ -91,7 +92,7 @@ def _refuse_constant(name: str) -> None:
 
 
 def _path_of(wanted: Any, values: Any, path: str = "") -> str:
-    """JSON path of the very object ``wanted``; empty if an outer duplicate has hidden it."""
+    """JSON path of the object ``wanted`` itself; empty if a duplicate key above it has removed it."""
     if wanted is values:
         return path
     items: list[tuple[str, Any]] = []

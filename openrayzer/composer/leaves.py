@@ -1,4 +1,7 @@
-"""Check one plain JSON value against one type annotation: what it may be is ours, what it means is jsonargparse's."""
+"""Conversion of one plain JSON value to a type annotation.
+
+This file decides which JSON values fit an annotation; jsonargparse then converts them.
+"""
 
 import math
 from enum import Enum
@@ -9,26 +12,28 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from registry import annotation_text
+
 _UNIONS = (Union, UnionType)
 _CONTAINERS = (list, tuple, dict)
 
 
 class LeafError(ValueError):
-    """A value that does not fit its annotation."""
+    """A value does not fit its annotation."""
 
 
 def parse_leaf(value: Any, hint: Any) -> Any:
-    """``value``, as JSON gives it, as ``hint``: lists become tuples, strings become paths and enum members.
+    """Convert a JSON value to the type ``hint``: lists become tuples, strings become paths and enum members.
 
-    JSON has its own numbers, so a string never passes for one, nor ``true`` or ``128.0`` for an int. An int passes
-    for a float. ``null`` passes only where the annotation says None.
+    Numbers must be JSON numbers: a string is not a number, and ``true`` and ``128.0`` are not ints. An int is a valid
+    float. ``null`` is valid only if the annotation contains None.
 
     Raises:
-        LeafError: the value does not fit, or ``hint`` is not a plain type (an import path must never enter through
-            a JSON value, so arbitrary classes are refused before anything is parsed).
+        LeafError: the value does not fit, or ``hint`` is not a plain type. Other classes are refused before the parser
+            runs, so a JSON value can never import code.
     """
     if not is_plain(hint):
-        raise LeafError(f"{hint_name(hint)} is neither a registered interface, a dataclass nor a plain type")
+        raise LeafError(f"{annotation_text(hint)} is neither a registered interface, a dataclass nor a plain type")
     try:
         return _parse(value, hint)
     except (ArgumentError, TypeError, ValueError, OverflowError) as error:
@@ -37,7 +42,7 @@ def parse_leaf(value: Any, hint: Any) -> Any:
 
 
 def is_plain(hint: Any) -> bool:
-    """Whether ``hint`` is built of numbers, strings, None, Path, Enum, Literal and lists, tuples, dicts, unions."""
+    """True for numbers, strings, None, Path, Enum and Literal, and for lists, tuples, dicts and unions of them."""
     origin, inner = get_origin(hint), [arg for arg in get_args(hint) if arg is not Ellipsis]
     if origin is Literal:
         return True
@@ -48,15 +53,8 @@ def is_plain(hint: Any) -> bool:
     return isinstance(hint, type) and (hint is NoneType or issubclass(hint, bool | int | float | str | Path | Enum))
 
 
-def hint_name(hint: Any) -> str:
-    """The annotation as a person writes it."""
-    if isinstance(hint, type) and not get_args(hint):
-        return hint.__name__
-    return str(hint).replace("typing.", "").replace("pathlib.", "")
-
-
 def shown(value: Any) -> str:
-    """The value for a message, cut to 60 characters; JSON's spelling of true, false and null."""
+    """The value for a message, at most 60 characters long, with JSON's spelling of true, false and null."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value!r:.60}"
@@ -67,7 +65,7 @@ def _expected(hint: Any) -> str:
         return f"one of {', '.join(repr(member.name) for member in hint)}"
     if get_origin(hint) is Literal:
         return f"one of {', '.join(map(repr, get_args(hint)))}" if len(get_args(hint)) > 1 else repr(*get_args(hint))
-    return hint_name(hint)
+    return annotation_text(hint)
 
 
 def _parse(value: Any, hint: Any) -> Any:
@@ -93,7 +91,7 @@ def _parse(value: Any, hint: Any) -> Any:
 
 
 def _json_type(hint: type) -> type | tuple[type, ...]:
-    """What a JSON value must be before jsonargparse sees it."""
+    """Python types of the JSON values that fit ``hint``."""
     if issubclass(hint, Enum | Path | str):
         return str
     if issubclass(hint, float):
@@ -103,7 +101,7 @@ def _json_type(hint: type) -> type | tuple[type, ...]:
 
 def _parse_literal(value: Any, literals: tuple[Any, ...]) -> Any:
     if not any(type(literal) is type(value) and literal == value for literal in literals):
-        raise TypeError  # 1 is no True, "1" is no 1
+        raise TypeError  # 1 is not True, and "1" is not 1
     return value
 
 

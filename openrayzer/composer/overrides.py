@@ -1,7 +1,7 @@
-"""Changing an experiment before it is checked: merging over a base, ``--set``, ``--data``.
+"""Changes of an experiment before the check: merging with a base, ``--set`` and ``--data``.
 
-All three follow the types: a component is replaced whole when its ``"type"`` changes, because the old component's
-parameters mean nothing to the new one. A plain field that happens to be called ``type`` is only a field.
+If a change gives a component another ``"type"``, it replaces the whole component, because the parameters of the old
+type do not fit the new one. This does not apply to a field ``type`` of a dataclass.
 """
 
 import json
@@ -20,10 +20,13 @@ _STEP = re.compile(r"([^\[\]]*)((?:\[\d+\])*)")
 
 
 def merge(base: Any, over: Any, hint: Any, schema: Schema) -> Any:
-    """``over`` on top of ``base``: objects key by key, everything else (lists too) replaced.
+    """Merge ``over`` into ``base``: objects key by key; other values, including lists, are replaced.
 
     Args:
-        hint: annotation of the place both stand in; None where it is not known, as in ``shared``.
+        base: JSON of the base.
+        over: JSON of the file that extends it.
+        hint: type annotation of both; None if it is unknown, as in ``shared``.
+        schema: schema of the components.
     """
     if not (isinstance(base, dict) and isinstance(over, dict)):
         return deepcopy(over)
@@ -37,13 +40,13 @@ def merge(base: Any, over: Any, hint: Any, schema: Schema) -> Any:
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str], hint: Any, schema: Schema) -> dict[str, Any]:
-    """``values`` with ``a.b[0].c=value`` applied one after the other.
+    """A copy of ``values`` with overrides such as ``a.b[0].c=value``, applied in order.
 
-    A value is JSON if it parses as JSON, else a string. Objects on the way are made where they are missing; whether
-    anybody takes them is for the plan to say.
+    A value that is not JSON is a string. Missing objects on the path are created; the plan checks later whether they
+    are valid.
 
     Raises:
-        ExperimentError: every override that is malformed or leads through something that is no object or list.
+        ExperimentError: an override is malformed, or part of its path is not an object or list; the message lists all.
     """
     values, problems = deepcopy(values), []
     for override in overrides:
@@ -56,8 +59,8 @@ def apply_overrides(values: dict[str, Any], overrides: Sequence[str], hint: Any,
     return values
 
 
-def with_data_roots(values: dict[str, Any], roots: Sequence[Path]) -> dict[str, Any]:
-    """``values`` with all sources of clips replaced by chunk folders, train and test split of each root."""
+def with_data_roots(values: dict[str, Any], roots: Sequence[Path | str]) -> dict[str, Any]:
+    """``values`` with the chunk folders ``roots`` as the only sources of clips; each has a train and a test split."""
     data = values.get("data", {})
     if not roots or not isinstance(data, dict):
         return values
@@ -69,7 +72,7 @@ def with_data_roots(values: dict[str, Any], roots: Sequence[Path]) -> dict[str, 
 
 
 class _OverrideError(ValueError):
-    """One override that cannot be applied."""
+    """An override is malformed or does not fit the experiment."""
 
 
 def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> None:
@@ -96,7 +99,7 @@ def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> 
 
 
 def _changes_type(spec: Any, name: Any, hint: Any, schema: Schema) -> bool:
-    """Whether ``spec`` is a component of another type; where the annotation is unknown it looks like one."""
+    """True if ``spec`` is a component of another type; with an unknown annotation, a ``type`` marks a component."""
     if not isinstance(spec, dict) or spec.get("type", name) == name:
         return False
     inner, _ = without_none(hint)
@@ -108,7 +111,7 @@ def _keys(place: str) -> list[str | int]:
     for step in place.strip().split("."):
         match = _STEP.fullmatch(step)
         if match is None or not step or (not match[1] and not keys):
-            raise _OverrideError(f"{place!r} is no path; write it like train.steps or data.train[0].weight")
+            raise _OverrideError(f"{place!r} is not a path; write it like train.steps or data.train[0].weight")
         keys += [match[1]] if match[1] else []
         keys += [int(index) for index in re.findall(r"\d+", match[2])]
     return keys

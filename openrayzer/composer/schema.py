@@ -1,4 +1,4 @@
-"""What a constructor takes, read off its signature: the schema of an experiment file."""
+"""Schema of an experiment file, from the signatures of constructors."""
 
 import inspect
 from collections.abc import Iterable
@@ -9,12 +9,12 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from registry import Registry
 
 REQUIRED = inspect.Parameter.empty
-"""The default of a parameter that has none."""
+"""Default of a required parameter."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One parameter of a constructor; ``default`` is ``REQUIRED`` if it has none."""
+    """One parameter of a constructor; ``default`` is ``REQUIRED`` for a required parameter."""
 
     name: str
     hint: Any
@@ -22,10 +22,10 @@ class Slot:
 
 
 def slots(target: type) -> dict[str, Slot]:
-    """The parameters of a component or dataclass, in signature order.
+    """Parameters of a component or dataclass, in the order of its signature.
 
     Raises:
-        NameError: an annotation names something that its module does not know.
+        NameError: an annotation contains a name that its module does not define.
     """
     constructor = inspect.getattr_static(target, "__init__")
     parameters = list(inspect.signature(constructor).parameters.values())[1:]
@@ -42,7 +42,7 @@ def slots(target: type) -> dict[str, Slot]:
 
 
 def without_none(hint: Any) -> tuple[Any, bool]:
-    """``X | None`` as (X, True); any other annotation as (itself, False)."""
+    """(X, True) for ``X | None``; (hint, False) for any other annotation."""
     inner = get_args(hint)
     if get_origin(hint) in (Union, UnionType) and NoneType in inner and len(inner) == 2:
         return next(arg for arg in inner if arg is not NoneType), True
@@ -50,31 +50,31 @@ def without_none(hint: Any) -> tuple[Any, bool]:
 
 
 class Schema:
-    """Which annotations are objects in JSON, and what is inside them.
+    """Schema of JSON objects: the annotations that are components or dataclasses, and the annotations inside them.
 
     Args:
-        registries: one per interface; a parameter annotated with an interface is a component.
+        registries: one for each interface. A parameter with an interface as annotation is a component.
     """
 
     def __init__(self, registries: Iterable[Registry]) -> None:
         self._registries = {registry.interface: registry for registry in registries}
 
     def registry(self, hint: Any) -> Registry | None:
-        """The registry that fills ``hint``; None if it is not a component."""
+        """Registry of the interface ``hint``; None if ``hint`` is not an interface."""
         return self._registries.get(hint) if isinstance(hint, type) else None
 
     def is_object(self, hint: Any) -> bool:
-        """Whether ``hint`` is a component or a dataclass."""
+        """True if ``hint`` is an interface or a dataclass."""
         return isinstance(hint, type) and (hint in self._registries or is_dataclass(hint))
 
     def element(self, hint: Any) -> Any:
-        """X of ``list[X]`` or ``tuple[X, ...]`` where X is a component or dataclass; else None."""
+        """X for ``list[X]`` and ``tuple[X, ...]`` if X is an interface or dataclass, otherwise None."""
         origin, inner = get_origin(hint), get_args(hint)
         many = origin is list or (origin is tuple and len(inner) == 2 and inner[1] is Ellipsis)
         return inner[0] if many and self.is_object(without_none(inner[0])[0]) else None
 
     def child(self, hint: Any, spec: Any, key: str | int) -> Any:
-        """The annotation of ``spec[key]`` where ``spec`` is annotated ``hint``; None if that is unknown."""
+        """Annotation of ``spec[key]`` for a ``spec`` with annotation ``hint``; None if it is unknown."""
         hint, _ = without_none(hint)
         if isinstance(key, int):
             return self.element(hint)

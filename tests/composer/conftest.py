@@ -1,4 +1,4 @@
-"""Toy components and a small experiment file, so that these tests need none of the real ones."""
+"""Toy components and a small experiment file for the tests of the composer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -158,7 +158,7 @@ def _registry(kind: str, interface: type, **targets: type) -> Registry:
 
 @pytest.fixture
 def toys() -> tuple[Registry, ...]:
-    """One registry per interface, with toy components."""
+    """One registry for each interface, with toy components."""
     return (
         _registry("tokenizer", Tokenizer, linear=LinearTokenizer),
         _registry("camera_head", CameraHead, pi3=Pi3, rot6d=Rot6d),
@@ -175,7 +175,7 @@ def toys() -> tuple[Registry, ...]:
 
 @pytest.fixture
 def spec() -> dict[str, Any]:
-    """A right experiment of toys."""
+    """A valid experiment of toy components."""
     return {
         "description": "toys",
         "shared": {"width": 4, "patch_size": 8},
@@ -198,7 +198,7 @@ def spec() -> dict[str, Any]:
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str, Mapping[str, Any] | str], Path]:
-    """Write an experiment file into ``tmp_path/experiments``."""
+    """A function that writes an experiment file to ``tmp_path/experiments``."""
     folder = tmp_path / "experiments"
     folder.mkdir()
 

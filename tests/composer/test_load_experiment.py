@@ -1,4 +1,4 @@
-"""Experiment files: reading, extending, overriding, data roots, plugins, and what is said when they are wrong."""
+"""Experiment files: reading, extends, overrides, data roots, plugins, and their error messages."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def file(write, spec) -> Path:
 
 
 def test_a_file_becomes_an_experiment(load, file):
-    experiment = load(file).build()
+    experiment = load(str(file)).build()
     assert isinstance(experiment, Experiment)
     assert experiment.data.image_size == (16, 32)
     assert experiment.data.train[0].dataset.root == Path("here")
@@ -53,7 +53,7 @@ def test_resolved_has_every_default_and_loads_to_the_same_plan(load, file, write
     assert again.resolved == text
 
 
-def test_problems_of_all_sections_come_at_once(problems, write, spec):
+def test_one_error_lists_the_problems_of_all_sections(problems, write, spec):
     spec["train"] |= {"steps": 10.0, "batch_size": "2", "bad_steps": {"grace": 1}}
     spec["trian"] = {}
     spec["description"] = 3
@@ -82,7 +82,7 @@ def test_the_message_counts_problems_and_names_the_file(load, write, spec):
     assert str(caught.value) == f"1 problem(s) in {path}\ntrain.steps: expected int, got true"
 
 
-def test_settings_that_refuse_their_values_are_named_on_building(load, file):
+def test_build_lists_all_settings_that_reject_their_values(load, file):
     planned = load(file, overrides=["train.steps=0", "data.train=[]", "model.camera_head.hidden_width=0"])
     with pytest.raises(ExperimentError) as caught:
         planned.build()
@@ -92,7 +92,7 @@ def test_settings_that_refuse_their_values_are_named_on_building(load, file):
         "train: steps must be 1 or more, got 0",
     )
     assert str(file) in str(caught.value)
-    with pytest.raises(ExperimentError, match="experiment: data.image_size: images of 15 x 32 pixels"):
+    with pytest.raises(ExperimentError, match=r"experiment: data.image_size: images of 15 x 32 pixels"):
         load(file, overrides=["data.image_size=[15, 32]"]).build()
 
 
@@ -105,7 +105,7 @@ def test_building_on_meta_takes_no_memory(load, file):
 # reading
 
 
-def test_a_missing_file_lists_its_neighbours(problems, file, tmp_path):
+def test_the_error_for_a_missing_file_suggests_other_files(problems, file, tmp_path):
     (problem,) = problems(file.parent / "toi.json")
     assert problem.endswith("toi.json; did you mean 'toy.json'? known: toy.json")
     (problem,) = problems(tmp_path / "none" / "toy.json")
@@ -126,11 +126,11 @@ def test_a_missing_file_lists_its_neighbours(problems, file, tmp_path):
         ("[" * 100_000, "nested too deeply"),
     ],
 )
-def test_broken_json_is_explained(problems, write, text, said):
+def test_the_error_for_broken_json_has_its_position_or_path(problems, write, text, said):
     assert any(said in problem for problem in problems(write("toy.json", text)))
 
 
-def test_every_key_that_appears_twice_is_named(problems, write):
+def test_the_error_lists_all_keys_that_appear_twice(problems, write):
     found = problems(write("toy.json", '{"a": {"b": 1, "b": 2, "c": 3, "c": 3}, "d": 1, "d": 1}'))
     assert [problem.rpartition(".json: ")[2] for problem in found] == [
         "a.b: appears twice",
@@ -139,7 +139,7 @@ def test_every_key_that_appears_twice_is_named(problems, write):
     ]
 
 
-def test_a_file_that_is_no_text_is_explained(problems, write):
+def test_the_error_for_a_binary_file_names_the_encoding(problems, write):
     path = write("toy.json", "")
     path.write_bytes(b"\xff\xfe{}")
     (problem,) = problems(path)
@@ -149,7 +149,7 @@ def test_a_file_that_is_no_text_is_explained(problems, write):
 # extends
 
 
-def test_extending_changes_what_is_named_and_nothing_else(load, write, file):
+def test_extending_changes_only_the_given_keys(load, write, file):
     child = write(
         "child.json", {"extends": "toy.json", "train": {"steps": 3}, "model": {"camera_head": {"hidden_width": 2}}}
     )
@@ -160,14 +160,14 @@ def test_extending_changes_what_is_named_and_nothing_else(load, write, file):
     assert "extends" not in planned.resolved
 
 
-def test_a_component_of_another_type_replaces_the_old_one_whole(load, write, file):
+def test_a_component_of_another_type_replaces_the_whole_component(load, write, file):
     write("base.json", {"extends": "toy.json", "model": {"camera_head": {"hidden_width": 2}}})
     child = write("child.json", {"extends": "base.json", "model": {"camera_head": {"type": "rot6d", "focal": 2}}})
     head = load(child).resolved["model"]["camera_head"]
     assert head == {"type": "rot6d", "canonical": "middle", "focal": 2.0}
 
 
-def test_a_shared_component_of_another_type_replaces_the_old_one_whole(load, write, spec):
+def test_a_shared_component_of_another_type_replaces_the_whole_component(load, write, spec):
     spec["shared"]["camera_head"] = spec["model"].pop("camera_head") | {"hidden_width": 2}
     write("toy.json", spec)
     child = write("child.json", {"extends": "toy.json", "shared": {"camera_head": {"type": "rot6d"}}})
@@ -180,7 +180,7 @@ def test_lists_replace(load, write, file):
     assert load(child).resolved["data"]["train"] == [source | {"weight": 2.0}]
 
 
-def test_folders_and_cycles_and_missing_bases(problems, load, write, file):
+def test_extends_handles_folders_cycles_and_missing_bases(problems, load, write, file):
     (file.parent / "ablations").mkdir()
     deep = write("ablations/deep.json", {"extends": "../toy.json", "train": {"steps": 4}})
     assert load(deep).build().train.steps == 4
@@ -225,7 +225,7 @@ def test_an_override_sets_one_value(load, write, spec, override, place, value):
     assert found == value
 
 
-def test_later_overrides_apply_on_top(load, file):
+def test_overrides_apply_in_order(load, file):
     overrides = ["model.camera_head.type=rot6d", "model.camera_head.focal=3", "train.steps=1", "train.steps=2"]
     found = load(file, overrides=overrides).resolved
     assert found["model"]["camera_head"]["focal"] == 3.0
@@ -233,7 +233,7 @@ def test_later_overrides_apply_on_top(load, file):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_overrides_can_fill_a_component_that_was_left_out(load, file, order):
+def test_overrides_can_create_an_optional_component(load, file, order):
     found = load(file, overrides=["model.extra.type=pi3", "model.extra.hidden_width=3"][::order]).resolved
     assert found["model"]["extra"] == {"type": "pi3", "width": 4, "hidden_width": 3, "rotation": "svd"}
 
@@ -242,9 +242,9 @@ def test_overrides_can_fill_a_component_that_was_left_out(load, file, order):
     ("override", "said"),
     [
         ("steps", "--set steps: expected KEY=VALUE, e.g. --set train.steps=100"),
-        ("=3", "'' is no path; write it like train.steps or data.train[0].weight"),
-        ("train..steps=3", "'train..steps' is no path"),
-        ("data.train[x]=3", "'data.train[x]' is no path"),
+        ("=3", "'' is not a path; write it like train.steps or data.train[0].weight"),
+        ("train..steps=3", "'train..steps' is not a path"),
+        ("data.train[x]=3", "'data.train[x]' is not a path"),
         ("train.steps.more=3", "train.steps is 10, not an object with a key 'more'"),
         ("train[0]=3", "not a list"),
         ("data.train[1].weight=3", "data.train has 1 entries, counted from 0; there is no [1]"),
@@ -259,11 +259,11 @@ def test_overrides_can_fill_a_component_that_was_left_out(load, file, order):
         ("model.camera_head.type=torch.nn.Linear", "no camera_head named 'torch.nn.Linear'"),
     ],
 )
-def test_a_wrong_override_is_explained(problems, file, override, said):
+def test_the_error_for_a_wrong_override_names_the_mistake(problems, file, override, said):
     assert any(said in problem for problem in problems(file, overrides=[override]))
 
 
-def test_malformed_overrides_come_together(problems, file):
+def test_one_error_lists_all_malformed_overrides(problems, file):
     assert len(problems(file, overrides=["steps", "data.train[7].weight=1"])) == 2
 
 
@@ -271,7 +271,7 @@ def test_malformed_overrides_come_together(problems, file):
 
 
 def test_data_roots_replace_all_sources_and_can_be_overridden(load, file):
-    data = load(file, data_roots=[Path("a"), Path("b")], overrides=["data.train[1].weight=3"]).resolved["data"]
+    data = load(file, data_roots=[Path("a"), "b"], overrides=["data.train[1].weight=3"]).resolved["data"]
     for split in ("train", "test"):
         assert [source["dataset"] for source in data[split]] == [
             {"type": "chunks", "root": root, "split": split} for root in ("a", "b")
@@ -303,7 +303,7 @@ Path(__file__).with_suffix(".ran").touch()
 '''
 
 
-def test_plugins_are_relative_to_their_file_and_run_before_the_check(load, write, spec):
+def test_plugins_are_relative_to_their_file_and_load_before_the_check(load, write, spec):
     write("ablations.txt", "")
     plugin = write("mine.py", PLUGIN)
     base = write("toy.json", spec | {"plugins": ["mine.py"]})
@@ -315,7 +315,7 @@ def test_plugins_are_relative_to_their_file_and_run_before_the_check(load, write
     assert load(write("again.json", planned.resolved)).resolved == planned.resolved
 
 
-def test_plugins_that_cannot_be_loaded_come_together(problems, write, spec):
+def test_one_error_lists_all_plugins_that_fail_to_load(problems, write, spec):
     write("broken.py", "1 / 0")
     found = problems(write("toy.json", spec | {"plugins": ["acme_not_there", "none.py", "broken.py"]}))
     assert len(found) == 3
@@ -325,7 +325,7 @@ def test_plugins_that_cannot_be_loaded_come_together(problems, write, spec):
     )
 
 
-def test_nothing_but_plugins_imports_code(problems, write, spec):
+def test_only_plugins_import_code(problems, write, spec):
     ran = write("evil.py", PLUGIN).with_suffix(".ran")
     spec["model"]["type"] = "evil.py"
     spec["model"]["camera_head"] = {"class_path": "evil", "init_args": {}}
@@ -335,6 +335,6 @@ def test_nothing_but_plugins_imports_code(problems, write, spec):
     assert not ran.exists()
 
 
-def test_the_file_is_not_changed_by_loading(load, file, spec):
+def test_loading_does_not_change_the_file(load, file, spec):
     load(file, overrides=["train.steps=3"])
     assert json.loads(file.read_text()) == spec

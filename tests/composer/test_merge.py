@@ -1,4 +1,4 @@
-"""Merging and overriding follow the types: only a component is replaced when its type changes."""
+"""Merging and overrides replace a component when its type changes, and merge everything else."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def schema(toys):
     return Schema(toys)
 
 
-def test_a_plain_field_called_type_is_only_a_field(schema):
+def test_a_field_named_type_of_a_dataclass_is_an_ordinary_field(schema):
     merged = merge(BASE, {"run": {"type": "short", "names": {"type": 3}}}, Everything, schema)
     assert merged["run"] == {"type": "short", "steps": 50000, "names": {"type": 3, "other": 2}}
     changed = apply_overrides(BASE, ["run.type=short", "run.names.type=3"], Everything, schema)
@@ -61,7 +61,7 @@ def test_overrides_reach_into_lists_and_shared_components(schema):
     assert changed["shared"] == {"part": {"type": "b"}}
 
 
-def test_neither_changes_what_it_was_given(schema):
+def test_merge_and_overrides_do_not_modify_their_arguments(schema):
     base, over = deepcopy(BASE), {"head": {"type": "rot6d"}, "heads": [{"type": "rot6d"}]}
     merged = merge(base, over, Everything, schema)
     apply_overrides(merged, ["heads[0].focal=2", "run.steps=1"], Everything, schema)["head"]["focal"] = 5

@@ -1,4 +1,4 @@
-"""Plugins load when they are named: by file, by module, by a real entry point."""
+"""Plugins load by file, by module and by a real entry point, and their errors name the plugin."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ GROUP = "openrayzer_toys.plugins"
 
 @pytest.fixture
 def installed(tmp_path, monkeypatch) -> Path:
-    """A folder on ``sys.path`` with an installed package ``acme`` that announces the plugin ``acme-heads``."""
+    """A folder on ``sys.path`` with an installed package ``acme`` and its entry point ``acme-heads``."""
     (tmp_path / "acme_toys.py").write_text("loaded = True\n")
     info = tmp_path / "acme-1.0.dist-info"
     info.mkdir()
@@ -27,7 +27,7 @@ def modules_of(stem: str) -> list[str]:
     return [name for name in sys.modules if name.startswith(f"plugin_{stem}_")]
 
 
-def test_an_entry_point_is_listed_without_being_imported(installed):
+def test_the_list_of_entry_points_imports_nothing(installed):
     assert available_plugins(GROUP) == {"acme-heads": "acme_toys"}
     assert "acme_toys" not in sys.modules
 
@@ -42,19 +42,19 @@ def test_a_plugin_loads_by_its_module(installed):
     assert sys.modules["acme_toys"].loaded
 
 
-def test_a_plugin_loads_by_its_file_once(tmp_path):
+def test_a_plugin_file_runs_once(tmp_path):
     file = tmp_path / "toy_counter.py"
     file.write_text(
         "from pathlib import Path\nwith Path(__file__).with_suffix('.log').open('a') as log:\n    log.write('x')\n"
     )
-    load_plugin("toy_counter.py", group=GROUP, root=tmp_path)
+    load_plugin("toy_counter.py", group=GROUP, root=str(tmp_path))
     load_plugin(str(file), group=GROUP)
     assert file.with_suffix(".log").read_text() == "x"
     (name,) = modules_of("toy_counter")
     del sys.modules[name]
 
 
-def test_two_files_of_one_name_are_two_modules(tmp_path):
+def test_two_files_with_the_same_name_are_two_modules(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "toy_twin.py").write_text("")
@@ -65,7 +65,7 @@ def test_two_files_of_one_name_are_two_modules(tmp_path):
         del sys.modules[name]
 
 
-def test_an_unknown_plugin_lists_the_installed_ones(installed):
+def test_the_error_for_an_unknown_plugin_lists_the_installed_plugins(installed):
     with pytest.raises(PluginError) as caught:
         load_plugin("acme-head", group=GROUP)
     assert "plugin 'acme-head' could not be loaded" in str(caught.value)
@@ -73,26 +73,26 @@ def test_an_unknown_plugin_lists_the_installed_ones(installed):
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_the_error_for_a_missing_file_names_it(tmp_path):
     with pytest.raises(PluginError, match=r"'none\.py' could not be loaded: FileNotFoundError") as caught:
         load_plugin("none.py", group=GROUP, root=tmp_path)
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_what_a_plugin_raises_is_named_and_chained_and_it_can_be_mended(tmp_path):
+def test_the_error_of_a_plugin_is_chained_and_a_fixed_plugin_loads(tmp_path):
     file = tmp_path / "toy_broken.py"
     file.write_text("1 / 0\n")
     with pytest.raises(PluginError, match="ZeroDivisionError: division by zero") as caught:
         load_plugin("toy_broken.py", group=GROUP, root=tmp_path)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert modules_of("toy_broken") == []
-    file.write_text("mended = 1  # of another length, so that no stale bytecode is used\n")
+    file.write_text("fixed = 1  # another length, because Python compares it to detect stale bytecode\n")
     load_plugin("toy_broken.py", group=GROUP, root=tmp_path)
     (name,) = modules_of("toy_broken")
     del sys.modules[name]
 
 
 @pytest.mark.parametrize("name", ["", ".", ".relative", "os.system", "no such"])
-def test_a_name_that_is_no_plugin_is_an_error_of_ours(name):
+def test_an_invalid_name_is_a_plugin_error(name):
     with pytest.raises(PluginError, match="could not be loaded"):
         load_plugin(name, group=GROUP)

@@ -1,4 +1,4 @@
-"""A registry finds classes by name, and refuses those that cannot be built from named, typed values."""
+"""A registry finds classes by name and rejects classes without a complete, typed constructor."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from registry import (
 
 
 class Head(ABC):
-    """Reads something."""
+    """Tokens to cameras."""
 
     def __init__(self) -> None: ...
 
@@ -25,9 +25,9 @@ class Head(ABC):
 
 
 class Pi3(Head):
-    """Three points.
+    """Nine numbers.
 
-    And more.
+    More details.
     """
 
     def __init__(self, *, width: int, name: str = "x") -> None: ...
@@ -62,16 +62,16 @@ def test_the_decorator_returns_the_class_unchanged():
     assert Registry("camera_head", Head).register("pi3")(Pi3) is Pi3
 
 
-def test_entries_come_in_name_order_and_describe_themselves(heads):
+def test_entries_are_in_name_order_with_summary_location_and_parameters(heads):
     first, second = heads
     assert (first.name, second.name) == ("pi3", "rot6d")
-    assert first.summary == "Three points."
+    assert first.summary == "Nine numbers."
     assert first.location.endswith("test_registry.Pi3")
     assert [parameter.name for parameter in first.parameters] == ["width", "name"]
     assert second.parameters == ()
 
 
-def test_an_unknown_name_lists_close_matches_and_all_names(heads):
+def test_the_error_for_an_unknown_name_lists_close_matches_and_all_names(heads):
     with pytest.raises(UnknownNameError) as caught:
         heads["pi4"]
     assert str(caught.value) == "no camera_head named 'pi4'; did you mean 'pi3'? known: pi3, rot6d"
@@ -107,18 +107,18 @@ def test_a_reloaded_class_replaces_itself(heads):
 
 
 @pytest.mark.parametrize("name", ["Pi3", "pi-3", "3pi", "", "pi 3", "_pi", "torch.nn"])
-def test_a_name_is_snake_case(heads, name):
+def test_a_name_must_be_snake_case(heads, name):
     with pytest.raises(RegistryError, match=r"must be snake_case, e\.g\. 'pi3'"):
         heads.register(name)
 
 
-def test_only_subclasses_of_the_interface_are_taken(heads):
+def test_only_subclasses_of_the_interface_can_register(heads):
     for wrong in (int, lambda: None, "pi3"):
         with pytest.raises(ContractError, match="must subclass Head"):
             heads.register("wrong")(wrong)
 
 
-def test_an_abstract_class_is_refused_with_what_is_missing(heads):
+def test_the_error_for_an_abstract_class_names_the_missing_methods(heads):
     class Half(Head):
         """Half."""
 
@@ -126,7 +126,7 @@ def test_an_abstract_class_is_refused_with_what_is_missing(heads):
         heads.register("half")(Half)
 
 
-def test_a_class_without_its_own_docstring_is_refused(heads):
+def test_a_class_without_a_docstring_is_an_error(heads):
     class Silent(Pi3):
         pass
 
@@ -134,7 +134,7 @@ def test_a_class_without_its_own_docstring_is_refused(heads):
         heads.register("silent")(Silent)
 
 
-def test_open_parameters_are_refused(heads):
+def test_variadic_parameters_are_an_error(heads):
     class Keywords(Rot6d):
         """Open."""
 
@@ -161,14 +161,14 @@ def test_parameters_need_annotations(heads):
         heads.register("untyped")(Untyped)
 
 
-def test_a_refused_class_leaves_no_trace(heads):
+def test_a_rejected_class_is_not_registered(heads):
     for wrong in (int, Head):
         with pytest.raises(ContractError):
             heads.register("wrong")(wrong)
     assert "wrong" not in heads
 
 
-def test_temporarily_restores_what_was_there(heads):
+def test_temporarily_restores_the_registry(heads):
     class Extra(Rot6d):
         """Extra."""
 
@@ -180,7 +180,7 @@ def test_temporarily_restores_what_was_there(heads):
     assert [entry.name for entry in heads] == ["pi3", "rot6d"]
 
 
-def test_the_home_is_imported_on_first_lookup_only(tmp_path, monkeypatch):
+def test_the_first_lookup_imports_the_home_package(tmp_path, monkeypatch):
     (tmp_path / "toy_home_of_heads.py").write_text("loaded = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     registry = Registry("camera_head", Head, home="toy_home_of_heads")
@@ -191,7 +191,7 @@ def test_the_home_is_imported_on_first_lookup_only(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "toy_home_of_heads")
 
 
-def test_a_home_that_fails_is_tried_again(tmp_path, monkeypatch):
+def test_a_failed_import_of_the_home_package_runs_again(tmp_path, monkeypatch):
     registry = Registry("camera_head", Head, home="toy_home_that_appears")
     with pytest.raises(ModuleNotFoundError):
         registry["pi3"]
@@ -202,7 +202,7 @@ def test_a_home_that_fails_is_tried_again(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "toy_home_that_appears")
 
 
-def test_did_you_mean_ends_a_message():
+def test_did_you_mean_lists_close_matches_and_all_names():
     assert did_you_mean("pi4", ["rot6d", "pi3"]) == "; did you mean 'pi3'? known: pi3, rot6d"
     assert did_you_mean("widht", ["width", "weight"]) == "; did you mean 'width' or 'weight'? known: weight, width"
     assert did_you_mean("x", []) == "; known: (none)"
