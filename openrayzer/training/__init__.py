@@ -1,4 +1,7 @@
-"""The training run on DeepSpeed: receives built objects, knows no model. Importing registers the built-in parts."""
+"""Training on DeepSpeed. It receives built objects and knows no model class.
+
+Importing this package registers the built-in optimizers, schedules and loggers.
+"""
 
 from openrayzer.training import optimizers as optimizers
 from openrayzer.training import schedules as schedules

@@ -13,24 +13,25 @@ from openrayzer.interfaces import InputError
 from openrayzer.layers.stack import Stack, call_block
 
 COMPILERS = {"cpu": ("g++", "clang++", "c++"), "cuda": ("gcc", "clang", "cc")}
-"""What ``torch.compile`` looks for: on a CPU it writes C++, on a GPU Triton builds its launchers in C."""
+"""Compilers that ``torch.compile`` looks for: on a CPU it writes C++, on a GPU Triton builds its launchers in C."""
 PAYS = 1.2
-"""``"auto"`` compiles if the elementwise work of a block gets at least this many times as fast."""
+"""``"auto"`` compiles if the trial is at least this many times as fast when it is compiled."""
 MOST_KINDS = 64
-"""Most kinds of blocks and shapes to compile; RayDer has more than PyTorch's default of 8."""
+"""Largest number of kinds of blocks and shapes to compile; RayDer has more than PyTorch's default of 8."""
 _CALLS = 10
+"""Timed calls of the trial."""
 
 
 def compiling(wanted: bool | Literal["auto"], *, stage: int, device: torch.device) -> str:
-    """Why blocks are not compiled; empty if they are.
+    """The reason why blocks are not compiled; empty if they are.
 
     Args:
         wanted: the setting ``train.compile``.
-        stage: of ZeRO.
-        device: where the model is trained.
+        stage: ZeRO stage.
+        device: the device that trains the model.
 
     Raises:
-        InputError: the setting is ``true`` and blocks cannot be compiled.
+        InputError: the setting is ``true``, but blocks cannot be compiled.
     """
     if not wanted:
         return "is false"
@@ -45,10 +46,10 @@ def compiling(wanted: bool | Literal["auto"], *, stage: int, device: torch.devic
 
 
 def compile_blocks(model: nn.Module) -> None:
-    """Have every block of every stack compiled when it is first called; names and values of weights stay.
+    """Have every block of every stack compiled when it is first called. Weights keep their names and values.
 
-    Blocks of one kind share compiled code. A second number of views compiles once more, for any number from then on.
-    A block that is recomputed in the backward pass is compiled together with its recomputation.
+    Blocks of one kind share compiled code. A second number of views triggers one more compilation, which then serves
+    any number of views. A block that is recomputed in the backward pass is compiled together with its recomputation.
     """
     import torch._dynamo.config
 
@@ -60,16 +61,18 @@ def compile_blocks(model: nn.Module) -> None:
 
 
 def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
-    """While evaluating or watched, when shapes are others and hooks are to be called, compiled blocks run as written.
+    """Run compiled blocks without their compiled code in a ``with`` block.
+
+    Evaluations have other shapes, and statistics need module hooks.
 
     Args:
-        compiled: whether there are any; else nothing is imported or done.
+        compiled: whether the model has compiled blocks. If False, the ``with`` block does nothing.
     """
     return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
 
 def _hindrance(stage: int, device: torch.device) -> str:
-    """Why nothing can be compiled; empty if nothing is known against it."""
+    """The reason why blocks cannot be compiled; empty if none is known."""
     if stage == 3:
         return "does not go with ZeRO stage 3, which gathers weights when a layer is called"
     variable = "CXX" if device.type == "cpu" else "CC"
@@ -81,7 +84,7 @@ def _hindrance(stage: int, device: torch.device) -> str:
 
 
 def _loss(device: torch.device) -> str:
-    """Why compiling does not pay on a GPU, by trying it on a norm, a rotation and a residual; empty if it does."""
+    """The reason why compiling does not pay on this GPU, after a trial; empty if it pays."""
     try:
         plain, compiled = (_milliseconds(function, device) for function in (_elementwise, torch.compile(_elementwise)))
     except Exception as error:  # compilers and drivers may raise anything, and training goes on without them
@@ -92,15 +95,15 @@ def _loss(device: torch.device) -> str:
 
 
 def _elementwise(tokens: Tensor, gain: Tensor) -> Tensor:
-    """About the elementwise work of a block between two products."""
+    """A norm, a rotation and a residual: roughly the elementwise work of a block between two matrix products."""
     values = tokens.float()
     values = values * torch.rsqrt(values.square().mean(dim=-1, keepdim=True) + 1e-6) * gain
-    turned = values * 0.6 + values.roll(values.shape[-1] // 2, dims=-1) * 0.8
-    return tokens + turned.to(tokens.dtype)
+    rotated = values * 0.6 + values.roll(values.shape[-1] // 2, dims=-1) * 0.8
+    return tokens + rotated.to(tokens.dtype)
 
 
 def _milliseconds(function: Callable[[Tensor, Tensor], Tensor], device: torch.device) -> float:
-    """Milliseconds of a call forward and backward, after a first call that compiles."""
+    """Milliseconds of one forward and backward pass, after a first one that compiles."""
     tokens = torch.ones(8192, 768, dtype=torch.bfloat16, device=device, requires_grad=True)
     gain = torch.ones(768, device=device, requires_grad=True)
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -1,8 +1,8 @@
-"""Read, check and complete a ``ds_configs/`` file.
+"""Reading, checking and completing a ``ds_configs/`` file.
 
-One owner per number: the file owns ZeRO stage, precision, buckets and offload; the experiment owns batch size,
-accumulation, clipping, optimizer and schedule. DeepSpeed ignores unknown top-level keys in silence, so they are
-checked here.
+Each number has one owner. The file owns ZeRO stage, precision, buckets and offload; the experiment owns batch size,
+accumulation, clipping, optimizer and schedule. DeepSpeed silently ignores unknown top-level keys, so this module
+checks them.
 """
 
 import json
@@ -29,20 +29,20 @@ ALLOWED = (
     "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer", "zero_optimization",
 )  # fmt: skip
 NEVER = 2**31 - 1
-"""Steps between DeepSpeed's own progress lines; ours are in metrics.jsonl."""
+"""Steps between DeepSpeed's own progress lines, which metrics.jsonl replaces."""
 
 
 def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_size: int) -> dict[str, Any]:
-    """The configuration that ``deepspeed.initialize`` gets.
+    """The configuration for ``deepspeed.initialize``.
 
     Args:
-        path: a JSON file; looked for from the working directory, then from the clone that holds this package.
-        settings: what the experiment says.
+        path: a JSON file, relative to the working directory or to the clone that holds this package.
+        settings: the section ``train`` of the experiment.
         world_size: number of processes.
 
     Raises:
-        InputError: the file is missing, broken or has keys that are unknown or not its own, or the batch cannot be
-            split evenly.
+        InputError: the file is missing or broken, has unknown keys or keys that belong to the experiment, or the batch
+            cannot be split evenly.
     """
     file = _find(Path(path))
     given = _read(file)
@@ -64,10 +64,10 @@ def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_si
 
 
 def micro_batch_size(settings: TrainSettings, *, world_size: int) -> int:
-    """Scenes at once per process.
+    """Number of scenes in a micro-batch of one process.
 
     Raises:
-        InputError: the batch size is no multiple of processes times accumulation.
+        InputError: the batch size is no multiple of the number of processes times ``accumulation``.
     """
     unit = world_size * settings.accumulation
     if settings.batch_size % unit:
@@ -93,7 +93,7 @@ def _read(file: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            raise ValueError(f"a key stands twice in {[key for key, _ in pairs]}")
+            raise ValueError(f"a key occurs twice in {[key for key, _ in pairs]}")
         return result
 
     try:
@@ -130,8 +130,8 @@ def _offload(given: dict[str, Any]) -> Iterable[str]:
     offload = section.get("offload_optimizer") if isinstance(section, dict) else None
     if isinstance(offload, dict) and offload.get("device") == "nvme":
         yield (
-            "  zero_optimization.offload_optimizer.device: nvme is not supported, as DeepSpeed lays such an optimizer "
-            "beside the checkpoint in files that cannot be checked; use cpu"
+            "  zero_optimization.offload_optimizer.device: nvme is not supported, because DeepSpeed saves such an "
+            "optimizer outside of the checkpoint, in files that cannot be checked; use cpu"
         )
 
 
@@ -147,11 +147,11 @@ def _precision(given: dict[str, Any]) -> Iterable[str]:
 
 
 def _check_by_deepspeed(merged: dict[str, Any], file: Path) -> None:
-    """Let DeepSpeed check the nested keys, with a message instead of a traceback."""
+    """Have DeepSpeed check the nested keys, and turn its exceptions into one InputError."""
     from deepspeed.runtime.config import DeepSpeedConfig
     from pydantic import ValidationError
 
-    # Without this key DeepSpeed multiplies out the batch by the processes it sees, which may not be running yet.
+    # With this key DeepSpeed checks the batch against the processes that run now, perhaps fewer than the run will have.
     probe = {key: value for key, value in merged.items() if key != "train_batch_size"}
     try:
         DeepSpeedConfig(probe)

@@ -1,4 +1,4 @@
-"""DeepSpeed around a model: forward, backward, step, and the decision to skip a bad step."""
+"""A model inside DeepSpeed: forward, backward, optimizer step, evaluation mode."""
 
 import logging
 import warnings
@@ -31,11 +31,11 @@ class TrainingStopped(RuntimeError):  # noqa: N818
 
 
 class Trainee(nn.Module):
-    """The model as DeepSpeed sees it: its hooks follow tensors through tuples, not through our types.
+    """The module that DeepSpeed trains. It returns a tuple, because DeepSpeed's hooks find tensors in tuples only.
 
     Args:
-        model: what is trained.
-        autocast: dtype of an autocast of our own inside ``forward``; None leaves precision to DeepSpeed.
+        model: the model.
+        autocast: dtype of an autocast inside ``forward``; None leaves the precision to DeepSpeed.
     """
 
     def __init__(self, model: Model, *, autocast: torch.dtype | None) -> None:
@@ -65,10 +65,10 @@ class Trainee(nn.Module):
 
 
 def gather_with(trainee: Trainee) -> None:
-    """Have ZeRO stage 3 gather the weights that belong to no layer with the whole model.
+    """Have ZeRO stage 3 gather the weights of composed modules when the whole model is called.
 
-    It gathers a module's weights when the module is called; but modules made of others have methods besides
-    ``forward``, which use weights of their own unseen.
+    ZeRO gathers the weights of a module when its ``forward`` is called. Modules with children have further methods
+    that use weights of their own, and ZeRO does not notice these calls.
     """
     import deepspeed
 
@@ -82,22 +82,22 @@ class Engine:
     """A model in training.
 
     Args:
-        model: what is trained; must be the same on all processes or is made so from rank 0.
+        model: the model. Rank 0 sends its weights to the other processes.
         settings: optimizer, schedule, batch, clipping and the skip rule.
         config: from ``load_deepspeed_config``.
         process: this process.
 
     Attributes:
-        steps: optimizer steps so far, skipped ones included.
+        steps: optimizer steps so far, including skipped ones.
         skipped: skipped steps so far.
         skipped_in_a_row: skipped steps since the last good one.
         last_applied: whether the last step changed the weights.
-        last_learning_rate: with which the last step was made.
+        last_learning_rate: learning rate of the last step.
         last_norm: global gradient norm of the last step before clipping, on the CPU; not finite if the gradient was
             not.
-        why_skipped: why the last skipped step was skipped, in a few words.
+        why_skipped: the reason why the last skipped step was skipped, in a few words.
         compiled: whether the model's blocks are compiled.
-        average: of the weights over the steps; None without ``ema_decay``.
+        average: exponential moving average of the weights; None without ``ema_decay``.
     """
 
     def __init__(self, model: Model, *, settings: TrainSettings, config: dict[str, Any], process: Process) -> None:
@@ -146,7 +146,7 @@ class Engine:
 
     @cached_property
     def partition(self) -> ZeroPartition:
-        """What this process holds of the weights in float32."""
+        """The float32 weights that this process owns."""
         return ZeroPartition(self.deepspeed, stage=self.stage)
 
     @property
@@ -156,23 +156,23 @@ class Engine:
 
     @property
     def model(self) -> Model:
-        """The model inside."""
+        """The model."""
         return self.deepspeed.module.model
 
     def __call__(self, views: Views) -> Prediction:
-        """The model's prediction, in the configured precision and with gradients."""
+        """The model's prediction, in the configured precision, with a graph for gradients."""
         return self.deepspeed.module.prediction_of(self.deepspeed(views))
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of one micro-batch. A NaN must go through here too, or the other processes wait for ever."""
+        """Add the gradients of one micro-batch. Call it for a NaN as well, or the other processes wait for ever."""
         self.deepspeed.backward(loss)
 
     def step(self, *, loss: Tensor | None = None, objection: Objection = no_objection) -> None:
-        """Called after every micro-batch; the last one of an optimizer step moves the weights or skips.
+        """End a micro-batch. The last one of an optimizer step moves the weights or skips the step.
 
         Args:
-            loss: mean over the step's micro-batches of this process; None if nothing objects to losses.
-            objection: says why to skip the step, given its loss over all processes; "" to keep it.
+            loss: mean over the step's micro-batches of this process; None if losses are not judged.
+            objection: gives the reason to skip the step for its loss, the mean over all processes; "" keeps the step.
         """
         boundary = self.deepspeed.is_gradient_accumulation_boundary()
         if boundary:
@@ -192,17 +192,17 @@ class Engine:
         self.skipped_in_a_row = 0 if self.last_applied else self.skipped_in_a_row + 1
 
     def go_on_from(self, *, steps: int, skipped: int, skipped_in_a_row: int) -> None:
-        """Set the counts after a checkpoint was loaded, and the learning rate to what this run's length asks for."""
+        """Set the counts after a checkpoint was loaded, and the learning rate that fits the length of this run."""
         self.steps, self.skipped, self.skipped_in_a_row = steps, skipped, skipped_in_a_row
         scheduler = self.deepspeed.lr_scheduler
         for group, base in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, strict=True):
             group["lr"] = base * self._factor(scheduler.last_epoch)
 
     def check_skips(self) -> None:
-        """Give up when nothing but skipped steps is left.
+        """Stop a run that only skips steps.
 
         Raises:
-            TrainingStopped: ``max_in_a_row`` steps were skipped without a good one.
+            TrainingStopped: the last ``max_in_a_row`` steps were skipped.
         """
         if self.skipped_in_a_row >= self.settings.bad_steps.max_in_a_row:
             raise TrainingStopped(
@@ -212,9 +212,9 @@ class Engine:
             )
 
     def precision(self) -> AbstractContextManager[None]:
-        """The precision of float32 products in training, for a ``with`` block around the steps.
+        """The precision of float32 matrix products in training, for a ``with`` block around the steps.
 
-        TF32 is for mixed precision only: training in float32 throughout is the exact reference.
+        TF32 is used in mixed precision only. Training in pure float32 is the exact reference.
         """
         return tf32_products(self.settings.tf32 and self._evaluation_dtype is not None)
 
@@ -222,7 +222,7 @@ class Engine:
     def evaluating(self) -> Iterator[Model]:
         """The model for calls outside of training: no gradients, no TF32, evaluation mode, autocast as in training.
 
-        Random generators are as before afterwards, so that evaluating more often changes no training step.
+        torch's random generators are restored afterwards, so evaluations change no training step.
         """
         import deepspeed
 
@@ -249,8 +249,8 @@ def _compiled_or_not(reason: str) -> str:
 
 
 def quieten_deepspeed() -> None:
-    """Keep DeepSpeed's warnings; drop its progress lines, its word on skipped steps, which we say better, and what
-    torch says to DeepSpeed's authors.
+    """Keep DeepSpeed's warnings, and drop its progress lines, its messages about skipped steps and torch's hints for
+    DeepSpeed's authors.
     """
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed\.c10d_logger")
     logger = logging.getLogger("DeepSpeed")

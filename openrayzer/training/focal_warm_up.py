@@ -1,4 +1,4 @@
-"""Focal lengths that are held while poses take shape."""
+"""Focal lengths without gradients during the first steps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,13 @@ from openrayzer.types import Cameras
 
 
 def hold_focal_lengths(model: nn.Module, *, held: Callable[[], bool]) -> None:
-    """Let no gradient reach the intrinsics that camera heads predict in the forward passes in which ``held`` says so.
+    """Replace gradients of the intrinsics that camera heads predict by zeros.
 
-    It becomes zero instead of missing, as ZeRO waits for a gradient of every weight.
+    The gradients are zeros, not missing, because ZeRO waits for a gradient of every weight.
+
+    Args:
+        model: searched for camera heads.
+        held: called in each forward pass; True stops the gradients of that pass.
     """
 
     def hold(head: nn.Module, given: Any, cameras: Cameras) -> None:

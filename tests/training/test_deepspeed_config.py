@@ -74,7 +74,7 @@ def test_a_nested_misspelling_is_a_message_not_a_traceback(tmp_path: Path):
         ({"bf16": {"enabled": True}, "torch_autocast": {"enabled": True}, "zero_optimization": {"stage": 2}}, "one of"),
         ({"bf16": {"enabled": True, "check_grad_overflow": False}, "zero_optimization": {"stage": 2}}, "must be true"),
         ("{", "cannot be read as JSON"),
-        ('{"bf16": {}, "bf16": {}}', "a key stands twice"),
+        ('{"bf16": {}, "bf16": {}}', "a key occurs twice"),
         ([], "expected a JSON object"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Faults of a training: bad steps, hangs, signals, lost processes."""
+"""Faults of a training run: bad steps, hangs, signals, lost processes."""

@@ -1,7 +1,7 @@
-"""SIGINT, SIGTERM and SIGUSR1: finish the step, write a checkpoint, go.
+"""SIGINT, SIGTERM and SIGUSR1: finish the step, write a checkpoint, exit.
 
-SIGUSR1 is what SLURM sends some minutes before a job's time is over, if asked to (``--signal``). A second Ctrl-C ends
-the process at once, even where it waits for others inside a collective operation and Python's own handlers never run.
+SLURM can send SIGUSR1 some minutes before a job's time is over (``--signal``). A second Ctrl-C ends the process at
+once, even while it waits inside a collective operation, where Python's own handlers do not run.
 """
 
 import logging
@@ -18,16 +18,16 @@ from openrayzer.machine.distributed import Process
 from openrayzer.training.faults.exits import leave_now
 
 LOG = logging.getLogger(__name__)
-PATIENCE = 2.0
-"""Seconds after which another Ctrl-C means it: launchers repeat the first one by themselves."""
+REPEATED = 2.0
+"""Seconds in which another Ctrl-C is ignored, because launchers repeat the first one by themselves."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interruption:
-    """Notes signals while its ``with`` block runs; to be entered in the main thread.
+    """Notes signals while its ``with`` block runs. Enter it in the main thread.
 
     Args:
-        leave: ends the process at once; a parameter for tests.
+        leave: ends the process at once; tests pass their own.
     """
 
     def __init__(self, *, leave: Callable[[int], object] = os._exit) -> None:
@@ -53,25 +53,25 @@ class Interruption:
         told.close()
 
     def agreed(self, process: Process) -> int:
-        """The signal that any of the processes got, 0 if none did; all get the same answer."""
+        """The signal that any process has received; 0 if none has. All processes get the same answer."""
         return process.largest(self._number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
-            return  # a loading process, which must live until the step is finished
+            return  # a loading process, which must go on until the step is finished
         if self._number == 0:
             self._number = number
             LOG.warning("%s: finishing this step, then a checkpoint", signal.Signals(number).name)
 
     def _listen(self, heard: socket.socket) -> None:
-        """Runs beside the main thread, and hears of signals however long that takes for one call."""
+        """Runs in a thread of its own, so it notices signals while the main thread is inside a long call."""
         first = 0.0
         with heard:
             while numbers := heard.recv(64):
                 if signal.SIGINT not in numbers:
                     continue
                 now = time.monotonic()
-                if first and now - first > PATIENCE:
+                if first and now - first > REPEATED:
                     LOG.warning("second Ctrl-C: leaving at once, without a checkpoint")
                     leave_now(128 + signal.SIGINT, leave=self._leave)
                 first = first or now

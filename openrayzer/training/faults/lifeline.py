@@ -1,7 +1,8 @@
-"""A connection from every process to the first one: it breaks when a process ends, and the others hear of it at once.
+"""Connections between the processes of a run, which break at once when a process ends.
 
-NCCL gives no such notice. A process that waits inside NCCL for a process that has ended may wait for ever, or until
-PyTorch aborts it. A process that is only stopped or busy keeps its connections.
+Every process is connected to the first one, which tells the others. NCCL gives no such notice: a process that waits
+inside NCCL for a process that has ended may wait for ever, or until PyTorch aborts it. A process that is only stopped
+or busy keeps its connections.
 """
 
 import os
@@ -17,21 +18,21 @@ from functools import partial
 
 from openrayzer.machine.distributed import Process
 
-_WORD = struct.Struct("!i")
-_GOODBYE = -1  # other words are ranks: first the sender's own, later that of the lost process
-_MEETING = 30.0  # seconds for all processes to connect
-_ANSWER = 5.0  # seconds for a word that has begun to arrive
-_LOOK = 0.5  # seconds between checks for the end
+_MESSAGE = struct.Struct("!i")
+_GOODBYE = -1  # all other messages are ranks: first the sender's own, later that of a lost process
+_CONNECT = 30.0  # seconds for all processes to connect
+_RECEIVE = 5.0  # seconds for a message that has begun to arrive
+_POLL = 0.5  # seconds between checks for the end
 _KEEPALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
-"""Seconds and probes: a machine without power closes no connection, so its kernel is asked after 20 silent seconds."""
+"""Seconds and probes. A machine without power closes no connection, so it is probed after 20 seconds of silence."""
 
 
 class Lifeline:
-    """Calls ``lost`` with the rank of the first process that ends without a goodbye. All processes create it together.
+    """Calls ``lost`` when a process of the run ends without a goodbye. All processes create it together.
 
     Args:
         process: this process, one of several.
-        lost: called at most once, from another thread, with the rank.
+        lost: receives the rank of the first process that ended. It is called at most once, from another thread.
 
     Raises:
         OSError: the first process cannot be reached.
@@ -46,18 +47,18 @@ class Lifeline:
                 self._peers = _accept(server, process.world_size)
         else:
             self._peers = {0: _connect(port, process.rank)}
-        # Loading processes are copies of this one; their copies of the connections would keep them open.
+        # Loading processes are forks of this one. Their copies would keep the connections open.
         os.register_at_fork(after_in_child=partial(_close_copy, weakref.ref(self)))
         threading.Thread(target=self._listen, name="lifeline", daemon=True).start()
 
     def say_goodbye(self) -> None:
-        """Announce that this process is done, so that its end is no loss. From now on it misses nobody either."""
-        self._leaving = True  # those who hear of it close their connections while the others are still told
-        self._tell_all(_GOODBYE)
+        """Tell the others that this process will end as planned. From now on it ignores their ends as well."""
+        self._leaving = True  # processes that receive it close their connections before all others have received it
+        self._send_to_all(_GOODBYE)
         self._over.set()
 
     def close(self) -> None:
-        """Close the connections; to the others it is as if this process had ended."""
+        """Close the connections. The others treat this as the end of this process."""
         self._over.set()
         for connection in self._peers.values():
             connection.close()
@@ -67,23 +68,23 @@ class Lifeline:
             for rank, connection in self._peers.items():
                 selector.register(connection, selectors.EVENT_READ, rank)
             while selector.get_map() and not self._over.is_set():
-                for key, _ in selector.select(timeout=_LOOK):
-                    word = _hear(self._peers[key.data])
+                for key, _ in selector.select(timeout=_POLL):
+                    message = _receive(self._peers[key.data])
                     selector.unregister(key.fileobj)
-                    if word != _GOODBYE and not self._leaving:
-                        self._miss(key.data if word is None else word)
+                    if message != _GOODBYE and not self._leaving:
+                        self._report_loss(key.data if message is None else message)
                         return
         self.close()
 
-    def _miss(self, rank: int) -> None:
-        self._tell_all(rank)
+    def _report_loss(self, rank: int) -> None:
+        self._send_to_all(rank)
         if not self._over.is_set():
             self._lost(rank)
 
-    def _tell_all(self, word: int) -> None:
+    def _send_to_all(self, message: int) -> None:
         for connection in self._peers.values():
             with suppress(OSError):
-                connection.sendall(_WORD.pack(word))
+                connection.sendall(_MESSAGE.pack(message))
 
 
 def _open_port() -> socket.socket:
@@ -91,20 +92,20 @@ def _open_port() -> socket.socket:
         server = socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True)
     else:
         server = socket.create_server(("", 0))
-    server.settimeout(_MEETING)
+    server.settimeout(_CONNECT)
     return server
 
 
 def _accept(server: socket.socket, world_size: int) -> dict[int, socket.socket]:
-    """The connections of ranks 1 and up; other connections to the port are closed."""
+    """The connections of ranks 1 and up. Connections from anything else are closed."""
     peers: dict[int, socket.socket] = {}
-    end = time.monotonic() + _MEETING
+    end = time.monotonic() + _CONNECT
     while len(peers) < world_size - 1:
         if time.monotonic() > end:
             raise TimeoutError(f"only {len(peers)} of {world_size - 1} other processes have connected")
         connection, _ = server.accept()
         _prepare(connection)
-        rank = _hear(connection)
+        rank = _receive(connection)
         if rank is None or not 0 < rank < world_size or rank in peers:
             connection.close()
         else:
@@ -114,32 +115,32 @@ def _accept(server: socket.socket, world_size: int) -> dict[int, socket.socket]:
 
 def _connect(port: int, rank: int) -> socket.socket:
     host = os.environ.get("MASTER_ADDR", "127.0.0.1")
-    connection = socket.create_connection((host, port), timeout=_MEETING)
+    connection = socket.create_connection((host, port), timeout=_CONNECT)
     _prepare(connection)
-    connection.sendall(_WORD.pack(rank))
+    connection.sendall(_MESSAGE.pack(rank))
     return connection
 
 
 def _prepare(connection: socket.socket) -> None:
-    connection.settimeout(_ANSWER)
+    connection.settimeout(_RECEIVE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
         if hasattr(socket, name):  # Linux
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _hear(connection: socket.socket) -> int | None:
-    """A word; None if the connection is broken."""
-    said = b""
+def _receive(connection: socket.socket) -> int | None:
+    """The next message; None if the connection is broken."""
+    received = b""
     try:
-        while len(said) < _WORD.size:
-            more = connection.recv(_WORD.size - len(said))
+        while len(received) < _MESSAGE.size:
+            more = connection.recv(_MESSAGE.size - len(received))
             if not more:
                 return None
-            said += more
+            received += more
     except OSError:
         return None
-    return int(_WORD.unpack(said)[0])
+    return int(_MESSAGE.unpack(received)[0])
 
 
 def _close_copy(lifeline: weakref.ref[Lifeline]) -> None:

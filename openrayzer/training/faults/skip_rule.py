@@ -1,4 +1,4 @@
-"""Which optimizer steps DeepSpeed skips, decided on the host from one reading of the device per step."""
+"""The decision to skip an optimizer step, taken on the CPU with a single transfer from the device per step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,25 +12,26 @@ from openrayzer.settings import BadSteps
 from openrayzer.training.logs.meter import read
 
 Objection = Callable[[float], str]
-"""Takes the loss of a step, the mean over micro-batches and processes; returns why to skip the step, or ""."""
+"""Takes the loss of a step (mean over micro-batches and processes). Returns a reason to skip the step, or ""."""
 
 
 class SkipRule:
-    """Turns the norm of a bad step into infinity, which DeepSpeed skips: gradients cleared, schedule frozen.
+    """Replaces the gradient norm of a bad step by infinity, so that DeepSpeed skips the step.
 
-    DeepSpeed gets the norm on the host. So it does not wait for a device when it tests the norm and clips the
-    gradients. Norm and loss are reduced over all processes, so that all of them decide alike.
+    In a skipped step DeepSpeed clears the gradients and does not advance the schedule. DeepSpeed receives the norm on
+    the CPU, so it does not wait for the device when it tests the norm and clips the gradients. Norm and loss are
+    reduced over all processes, so all of them take the same decision.
 
     Args:
         zero: DeepSpeed's optimizer.
-        stage: of ZeRO, 1, 2 or 3.
-        rule: when a norm is too large.
-        clip_norm: to which gradients are scaled down.
+        stage: ZeRO stage 1, 2 or 3.
+        rule: limits of norm and loss.
+        clip_norm: norm to which gradients are clipped.
         process: this process.
 
     Attributes:
         norm: global gradient norm of the last step before clipping, on the CPU; not finite if the gradient was not.
-        why: why the last step was skipped, in a few words; empty if it was not.
+        why: the reason why the last step was skipped, in a few words; empty if it was not skipped.
     """
 
     def __init__(self, zero: Any, *, stage: int, rule: BadSteps, clip_norm: float, process: Process) -> None:
@@ -42,12 +43,12 @@ class SkipRule:
         self._install(zero, stage)
 
     def expect(self, *, step: int, loss: Tensor | None, objection: Objection) -> None:
-        """Get ready for an optimizer step.
+        """Prepare for an optimizer step.
 
         Args:
-            step: its number, counted from 0.
-            loss: mean over this process's micro-batches, on the device; None where nobody objects to it.
-            objection: says why to skip the step, given the loss over all processes.
+            step: number of the step, counted from 0.
+            loss: mean over the micro-batches of this process, on the device; None if the loss is not judged.
+            objection: gives the reason to skip the step for its loss, the mean over all processes.
         """
         self.norm, self.why = torch.full((), math.nan), ""
         self._loss, self._objection, self._in_grace = loss, objection, step < self._rule.grace_steps
@@ -63,11 +64,11 @@ class SkipRule:
         else:
             norm_of_all = zero.scaled_global_norm
             zero.scaled_global_norm = lambda: self._judged([norm_of_all()])
-            # It reads the device to find gradients that are not finite; the norm shows the same.
+            # DeepSpeed's own check waits for the device. The norm shows gradients that are not finite as well.
             zero.check_overflow = lambda partition_gradients=True: None
 
     def _judged(self, norms: Sequence[Tensor | float]) -> Tensor:
-        """The norm of all groups together, on the host; infinite if the step must be skipped."""
+        """The norm of all groups together, on the CPU; infinite if the step must be skipped."""
         from deepspeed.runtime.utils import combine_grad_norm_groups
 
         given = [torch.as_tensor(norm) for norm in norms]
@@ -89,14 +90,14 @@ class SkipRule:
 
 
 MARKING = "mask_nan_or_inf_with_val_inplace"
-"""DeepSpeed's name of the function that ``mark_not_finite`` replaces."""
+"""Name of the DeepSpeed function that ``mark_not_finite`` replaces."""
 
 
 def mark_not_finite(norm: Tensor, device: object = None, val: float = -1.0) -> None:
-    """Overwrite a norm that is not finite by ``val``. DeepSpeed's own function waits for the device twice per norm."""
+    """Overwrite a norm that is not finite with ``val``. DeepSpeed's function waits for the device twice per norm."""
     norm.masked_fill_(~norm.isfinite(), val)
 
 
 def no_objection(loss: float) -> str:
-    """Objects to no loss."""
+    """Accept every loss."""
     return ""

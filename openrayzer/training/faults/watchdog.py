@@ -1,8 +1,9 @@
-"""The watchdog: a run in which nothing moves ends, with the stack of every process, instead of burning GPU hours.
+"""The watchdog ends a run that hangs and writes the stacks of all its processes.
 
-In a collective operation all processes wait for the slowest, so a stall is one of the whole run: a thread of every
-process watches its own main thread, and what they see is put together before any of them calls it a hang. Each phase
-has its own patience: data may be slow, an evaluation may be long. A process that has ended is noticed at once.
+In a collective operation all processes wait for the slowest one, so a single process cannot tell a hang from waiting.
+In every process a thread watches the main thread and publishes its progress. The run hangs if every process exceeds the
+time limit of its own phase; loading data or an evaluation may take longer than a step. A process that has ended is
+noticed at once.
 """
 
 import faulthandler
@@ -34,55 +35,58 @@ HUNG = 3
 STEP, DATA, FIRST_STEP, EVALUATION, PICTURE, CHECKPOINT = (
     "step", "data", "first step", "evaluation", "picture", "checkpoint",
 )  # fmt: skip
-PATIENCE = {STEP: 1, DATA: 4, FIRST_STEP: 6, PICTURE: 2, CHECKPOINT: 6, EVALUATION: 12}
-"""How many times ``minutes`` a phase may last; the first step may compile, and the others may wait for storage."""
+LIMITS = {STEP: 1, DATA: 4, FIRST_STEP: 6, PICTURE: 2, CHECKPOINT: 6, EVALUATION: 12}
+"""Time limit of each phase in units of ``minutes``. The first step may compile; the others may wait for storage."""
 _ALARM = "alarm"
-_SILENT = 60.0  # seconds without a word of a process's watchdog, after which that process counts as gone
-_MEETING = 20.0  # seconds in which all processes write down their stacks
-_GRACE = 10.0  # seconds for the main thread to get an error of its own after another process has ended
+_SILENT = 60.0
+"""Seconds without an update from a process's watchdog, after which the process counts as gone."""
+_STACKS = 20.0
+"""Seconds in which all processes write their stacks."""
+_GRACE = 10.0
+"""Seconds for the main thread to receive an error of its own after another process has ended."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What the watchdog of one process sees.
+class Progress:
+    """The progress of one process.
 
     Attributes:
-        phase: what its main thread does.
-        step: finished micro-batches.
-        seconds: since the last movement.
-        spoken: the process's clock, to tell watchdogs that have fallen silent.
+        phase: what the main thread is doing.
+        step: number of micro-batches so far.
+        seconds: time since the phase began.
+        updates: number of updates of this process's watchdog; it stops growing when the process is gone.
     """
 
     phase: str
     step: int
     seconds: float
-    spoken: int
+    updates: int
 
     def overdue(self, minutes: float) -> bool:
-        """Whether its patience is at an end."""
-        return self.seconds > PATIENCE[self.phase] * 60 * minutes
+        """Whether the phase exceeds its time limit."""
+        return self.seconds > LIMITS[self.phase] * 60 * minutes
 
     def packed(self) -> str:
-        """As a line of text."""
-        return f"{self.phase}|{self.step}|{self.seconds:.1f}|{self.spoken}"
+        """This progress as a line of text."""
+        return f"{self.phase}|{self.step}|{self.seconds:.1f}|{self.updates}"
 
     @classmethod
-    def unpacked(cls, text: str) -> "Sight":
-        """From a line of text."""
-        phase, step, seconds, spoken = text.split("|")
-        return cls(phase, int(step), float(seconds), int(spoken))
+    def unpacked(cls, text: str) -> "Progress":
+        """The progress that ``packed`` wrote."""
+        phase, step, seconds, updates = text.split("|")
+        return cls(phase, int(step), float(seconds), int(updates))
 
 
 class Watchdog:
-    """Watches while its ``with`` block runs; all processes of a run enter it together.
+    """Watches this process while its ``with`` block runs. All processes of a run enter it together.
 
     Args:
         process: this process.
-        folder: gets ``rank_<N>.txt`` with the stacks of all threads, and nothing if nothing hangs.
-        minutes: how long an optimizer step may take, see ``PATIENCE`` for the other phases; 0 never barks.
-        grace: seconds for the main thread to notice the end of another process by itself. With Gloo it gets an
+        folder: receives ``rank_<N>.txt`` with the stacks of all threads, only if the run hangs.
+        minutes: time limit of an optimizer step; see ``LIMITS`` for the other phases. 0 turns the watchdog off.
+        grace: seconds for the main thread to notice by itself that another process has ended. With Gloo it receives an
             error; in NCCL it keeps waiting, and PyTorch would abort it after a minute (exit code 134).
-        leave: ends the process at once; a parameter for tests.
+        leave: ends the process at once; tests pass their own.
     """
 
     def __init__(
@@ -108,7 +112,7 @@ class Watchdog:
             self._at(FIRST_STEP)
             threading.Thread(target=self._watch, args=(self._board,), name="watchdog", daemon=True).start()
             if self.process.world_size > 1:
-                self._lifeline = Lifeline(self.process, lost=self._miss)
+                self._lifeline = Lifeline(self.process, lost=self._end_after_loss)
         return self
 
     def __exit__(
@@ -116,10 +120,10 @@ class Watchdog:
     ) -> None:
         self._over.set()
         if self._lifeline is not None and (error is None or isinstance(error, TrainingStopped)):
-            self._lifeline.say_goodbye()  # other errors may concern this process only, and the rest must notice its end
+            self._lifeline.say_goodbye()  # after other errors the rest of the run must notice that this process ends
 
     def watched(self, batches: Iterator[T]) -> Iterator[T]:
-        """The same batches; waiting for one is the phase ``data``, and what follows it is ``step``."""
+        """The same batches. Waiting for a batch is the phase ``data``; the time until the next one is ``step``."""
         while True:
             after = STEP if self._count else FIRST_STEP
             self._at(DATA)
@@ -144,48 +148,48 @@ class Watchdog:
     def _at(self, phase: str) -> None:
         self._phase, self._since = phase, time.monotonic()
 
-    def _see(self, spoken: int) -> Sight:
-        return Sight(self._phase, self._count, time.monotonic() - self._since, spoken)
+    def _progress(self, updates: int) -> Progress:
+        return Progress(self._phase, self._count, time.monotonic() - self._since, updates)
 
     def _watch(self, board: "_Board") -> None:
-        spoken, last = 0, time.monotonic()
+        updates, last = 0, time.monotonic()
         while not self._over.wait(self._poll):
             now = time.monotonic()
-            if now - last > 10 * self._poll:  # the process was stopped, as by Ctrl-Z, and goes on: so does its patience
+            if now - last > 10 * self._poll:  # the process was stopped, e.g. by Ctrl-Z: that time does not count
                 self._since += now - last
-            spoken, last = spoken + 1, now
+            updates, last = updates + 1, now
             try:
-                board.write(self._see(spoken))
-                if not board.alarm() and not self._see(spoken).overdue(self.minutes):
+                board.write(self._progress(updates))
+                if not board.alarm() and not self._progress(updates).overdue(self.minutes):
                     continue
-                sights = board.read()
-                hung = board.alarm() or is_hang(sights, self.minutes, board.silent(sights))
-            except (RuntimeError, OSError) as error:  # rank 0 is gone, and the board with it
-                if not self._see(spoken).overdue(self.minutes):
+                progress = board.read()
+                hung = board.alarm() or is_hang(progress, self.minutes, board.silent(progress))
+            except (RuntimeError, OSError) as error:  # rank 0 is gone, and the board is gone with it
+                if not self._progress(updates).overdue(self.minutes):
                     continue
-                sights, hung = {self.process.rank: self._see(spoken)}, True
+                progress, hung = {self.process.rank: self._progress(updates)}, True
                 LOG.warning("rank %d: the other watchdogs do not answer: %s", self.process.rank, error)
             if hung and not self._over.is_set():
-                self._bark(board, sights)
+                self._end_run(board, progress)
                 return
 
-    def _miss(self, rank: int) -> None:
+    def _end_after_loss(self, rank: int) -> None:
         if not self._over.wait(self._grace):
             LOG.error("%s", missing_process(f"rank {rank} closed its connection without a goodbye"))
             leave_now(HUNG, leave=self._leave)
 
-    def _bark(self, board: "_Board", sights: dict[int, Sight]) -> None:
+    def _end_run(self, board: "_Board", progress: dict[int, Progress]) -> None:
         with suppress(RuntimeError, OSError):
             board.raise_alarm()
-        in_time(self._report, sights)
+        in_time(self._report, progress)
         with suppress(RuntimeError, OSError):
-            board.meet()
+            board.wait_for_stacks()
         leave_now(HUNG, leave=self._leave)
 
-    def _report(self, sights: dict[int, Sight]) -> None:
+    def _report(self, progress: dict[int, Progress]) -> None:
         self._dump()
-        if self.process.is_first or self.process.world_size > 1 == len(sights):
-            LOG.error("%s", self._message(sights))
+        if self.process.is_first or self.process.world_size > 1 == len(progress):
+            LOG.error("%s", self._message(progress))
 
     def _dump(self) -> None:
         try:
@@ -198,67 +202,67 @@ class Watchdog:
             LOG.error("rank %d: its stacks cannot be written to %s: %s", self.process.rank, self.folder, error)
             faulthandler.dump_traceback(sys.__stderr__ or 2, all_threads=True)
 
-    def _message(self, sights: dict[int, Sight]) -> str:
+    def _message(self, progress: dict[int, Progress]) -> str:
         where: dict[str, list[int]] = {}
-        for rank, sight in sorted(sights.items()):
-            where.setdefault(f"{sight.phase} after {sight.step} micro-batches", []).append(rank)
+        for rank, one in sorted(progress.items()):
+            where.setdefault(f"{one.phase} after {one.step} micro-batches", []).append(rank)
         ranks = "; ".join(f"rank(s) {_ranges(numbers)} in {place}" for place, numbers in where.items())
-        missing = sorted(set(range(self.process.world_size)) - sights.keys())
+        missing = sorted(set(range(self.process.world_size)) - progress.keys())
         gone = f"; no word from rank(s) {_ranges(missing)}, look at their machines first" if missing else ""
-        seconds = max(sight.seconds for sight in sights.values())
+        seconds = max(one.seconds for one in progress.values())
         return (
             f"the run hangs: nothing has moved for {seconds / 60:.1f} minutes; {ranks}{gone}. The stacks of all "
-            f"processes are in {self.folder}: the process that stands elsewhere than the others holds them up. All "
-            "end with exit code 3; the same command goes on from the last checkpoint. If this was no hang but a slow "
-            "step, raise train.watchdog_minutes (0 turns the watchdog off)"
+            f"processes are in {self.folder}: the process whose stack differs holds the others up. All processes "
+            "end with exit code 3; the same command goes on from the last checkpoint. If this was only a slow step, "
+            "raise train.watchdog_minutes (0 turns the watchdog off)"
         )
 
 
-def is_hang(sights: dict[int, Sight], minutes: float, silent: frozenset[int] = frozenset()) -> bool:
-    """Whether the run hangs: no process that still speaks is in a phase whose patience lasts longer."""
-    return all(sight.overdue(minutes) for rank, sight in sights.items() if rank not in silent)
+def is_hang(progress: dict[int, Progress], minutes: float, silent: frozenset[int] = frozenset()) -> bool:
+    """Whether the run hangs: every process that is not silent exceeds the time limit of its phase."""
+    return all(one.overdue(minutes) for rank, one in progress.items() if rank not in silent)
 
 
 class _Board:
-    """Where the watchdogs of all processes write what they see; nothing but memory when alone."""
+    """The progress of all processes, shared through a TCP store of rank 0. A single process needs no store."""
 
     def __init__(self, process: Process) -> None:
         self._rank, self._world = process.rank, process.world_size
-        self._heard: dict[int, tuple[int, float]] = {}
-        self._alone: Sight | None = None
+        self._seen: dict[int, tuple[int, float]] = {}
+        self._alone: Progress | None = None
         self._store: dist.TCPStore | None = None
         if self._world == 1:
             return
-        host, patience = os.environ.get("MASTER_ADDR", "127.0.0.1"), timedelta(seconds=30)
+        host, timeout = os.environ.get("MASTER_ADDR", "127.0.0.1"), timedelta(seconds=30)
         if process.is_first:
-            self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=patience)
+            self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=timeout)
         port = process.by_first(lambda: self._store.port if self._store else 0)
         if self._store is None:
-            self._store = dist.TCPStore(host, port, is_master=False, timeout=patience)
+            self._store = dist.TCPStore(host, port, is_master=False, timeout=timeout)
 
-    def write(self, sight: Sight) -> None:
+    def write(self, one: Progress) -> None:
         if self._store is None:
-            self._alone = sight
+            self._alone = one
         else:
-            self._store.set(str(self._rank), sight.packed())
+            self._store.set(str(self._rank), one.packed())
 
-    def read(self) -> dict[int, Sight]:
-        """What each process saw, as far as it has said anything."""
+    def read(self) -> dict[int, Progress]:
+        """The last progress of each process that has written any."""
         if self._store is None:
             return {0: self._alone} if self._alone else {}
         names = {rank: str(rank) for rank in range(self._world)}
         if not self._store.check(list(names.values())):
             names = {rank: name for rank, name in names.items() if self._store.check([name])}
         texts = self._store.multi_get(list(names.values()))
-        return {rank: Sight.unpacked(text.decode()) for rank, text in zip(names, texts, strict=True)}
+        return {rank: Progress.unpacked(text.decode()) for rank, text in zip(names, texts, strict=True)}
 
-    def silent(self, sights: dict[int, Sight]) -> frozenset[int]:
-        """Processes whose watchdogs have not spoken for a while."""
+    def silent(self, progress: dict[int, Progress]) -> frozenset[int]:
+        """Ranks whose watchdogs have not written an update for a while."""
         now = time.monotonic()
-        for rank, sight in sights.items():
-            if self._heard.get(rank, (-1, 0.0))[0] != sight.spoken:
-                self._heard[rank] = (sight.spoken, now)
-        return frozenset(rank for rank in sights if now - self._heard[rank][1] > _SILENT)
+        for rank, one in progress.items():
+            if self._seen.get(rank, (-1, 0.0))[0] != one.updates:
+                self._seen[rank] = (one.updates, now)
+        return frozenset(rank for rank in progress if now - self._seen[rank][1] > _SILENT)
 
     def alarm(self) -> bool:
         return self._store is not None and self._store.check([_ALARM])
@@ -267,16 +271,16 @@ class _Board:
         if self._store is not None:
             self._store.set(_ALARM, str(self._rank))
 
-    def meet(self) -> None:
-        """Wait a little until all have written their stacks: the first to leave is how a launcher ends the others."""
+    def wait_for_stacks(self) -> None:
+        """Wait until all processes have written their stacks. A launcher ends the others when the first one exits."""
         if self._store is None:
             return
         self._store.add("dumped", 1)
-        end = time.monotonic() + _MEETING
+        end = time.monotonic() + _STACKS
         while self._store.add("dumped", 0) < self._world and time.monotonic() < end:
             time.sleep(0.2)
         if self._rank == 0:
-            time.sleep(1)  # the others still have to hear it from the store of this process
+            time.sleep(1)  # the others still have to read it from the store of this process
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -30,7 +30,7 @@ def test_a_signal_is_noted_and_the_handlers_are_put_back(number: signal.Signals)
 
 
 def test_launchers_that_repeat_the_first_ctrl_c_are_not_a_second_one(monkeypatch):
-    monkeypatch.setattr(interruption, "PATIENCE", 30.0)
+    monkeypatch.setattr(interruption, "REPEATED", 30.0)
     left: list[int] = []
     with Interruption(leave=left.append) as stopping:
         for _ in range(3):
@@ -41,7 +41,7 @@ def test_launchers_that_repeat_the_first_ctrl_c_are_not_a_second_one(monkeypatch
 
 
 def test_a_second_ctrl_c_leaves_while_the_main_thread_is_busy(monkeypatch):
-    monkeypatch.setattr(interruption, "PATIENCE", 0.05)
+    monkeypatch.setattr(interruption, "REPEATED", 0.05)
     left = threading.Event()
     codes: list[int] = []
 

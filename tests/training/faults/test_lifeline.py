@@ -109,14 +109,14 @@ def test_those_who_close_on_the_first_goodbye_are_not_lost(
     run: tuple[list[Lifeline], list[Losses]], monkeypatch: pytest.MonkeyPatch
 ):
     lifelines, losses = run
-    tell_all = lifelines[0]._tell_all
+    send = lifelines[0]._send_to_all
 
-    def slowly(word: int) -> None:
-        tell_all(word)
-        if word < 0:  # a goodbye
+    def slowly(message: int) -> None:
+        send(message)
+        if message < 0:  # a goodbye
             time.sleep(0.5)
 
-    monkeypatch.setattr(lifelines[0], "_tell_all", slowly)
+    monkeypatch.setattr(lifelines[0], "_send_to_all", slowly)
     lifelines[0].say_goodbye()
     assert [loss.ranks for loss in losses] == [[], [], []]
 

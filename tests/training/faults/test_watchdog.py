@@ -10,35 +10,35 @@ import torch
 
 from openrayzer.machine.distributed import Process
 from openrayzer.training.faults import watchdog
-from openrayzer.training.faults.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Sight, Watchdog, is_hang
+from openrayzer.training.faults.watchdog import CHECKPOINT, DATA, EVALUATION, STEP, Progress, Watchdog, is_hang
 
 ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 MINUTE = 60.0
 
 
-def sight(phase: str, minutes: float) -> Sight:
-    return Sight(phase, step=5, seconds=float(minutes * MINUTE), spoken=1)
+def at(phase: str, minutes: float) -> Progress:
+    return Progress(phase, step=5, seconds=float(minutes * MINUTE), updates=1)
 
 
 def test_a_hang_is_one_of_all_ranks():
-    assert is_hang({0: sight(STEP, 11.0), 1: sight(STEP, 11.0)}, 10.0)
-    assert not is_hang({0: sight(STEP, 11.0), 1: sight(STEP, 9.0)}, 10.0)
+    assert is_hang({0: at(STEP, 11.0), 1: at(STEP, 11.0)}, 10.0)
+    assert not is_hang({0: at(STEP, 11.0), 1: at(STEP, 9.0)}, 10.0)
 
 
 @pytest.mark.parametrize(("phase", "limit"), [(DATA, 40.0), (EVALUATION, 120.0), (CHECKPOINT, 60.0)])
 def test_ranks_wait_for_one_that_has_reason_to_be_slow(phase: str, limit: float):
-    assert not is_hang({0: sight(STEP, 30.0), 1: sight(phase, limit - 1)}, 10.0)
-    assert is_hang({0: sight(STEP, 30.0), 1: sight(phase, limit + 1)}, 10.0)
+    assert not is_hang({0: at(STEP, 30.0), 1: at(phase, limit - 1)}, 10.0)
+    assert is_hang({0: at(STEP, 30.0), 1: at(phase, limit + 1)}, 10.0)
 
 
 def test_a_rank_that_has_fallen_silent_is_not_waited_for():
-    sights = {0: sight(STEP, 11.0), 1: sight(EVALUATION, 1.0)}
-    assert is_hang(sights, 10.0, frozenset({1}))
+    progress = {0: at(STEP, 11.0), 1: at(EVALUATION, 1.0)}
+    assert is_hang(progress, 10.0, frozenset({1}))
 
 
 def test_what_is_written_on_the_board_can_be_read():
-    one = Sight("first step", 3, 12.5, 7)
-    assert Sight.unpacked(one.packed()) == one
+    one = Progress("first step", 3, 12.5, 7)
+    assert Progress.unpacked(one.packed()) == one
 
 
 class Door:
@@ -58,15 +58,15 @@ def endless() -> Iterator[int]:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> float:
+def minutes(monkeypatch: pytest.MonkeyPatch) -> float:
     """A second for a step and for the first one, four for data, many for an evaluation; in minutes."""
-    monkeypatch.setattr(watchdog, "PATIENCE", dict.fromkeys(watchdog.PATIENCE, 1) | {DATA: 4, EVALUATION: 20})
+    monkeypatch.setattr(watchdog, "LIMITS", dict.fromkeys(watchdog.LIMITS, 1) | {DATA: 4, EVALUATION: 20})
     return 1.0 / 60
 
 
-def test_a_step_that_never_ends_ends_the_process_with_all_stacks(tmp_path: Path, patience: float, caplog):
+def test_a_step_that_never_ends_ends_the_process_with_all_stacks(tmp_path: Path, minutes: float, caplog):
     door = Door()
-    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door) as dog:
         batches = dog.watched(endless())
         next(batches)
         next(batches)
@@ -80,7 +80,7 @@ def test_a_step_that_never_ends_ends_the_process_with_all_stacks(tmp_path: Path,
     assert "train.watchdog_minutes" in caplog.text
 
 
-def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, patience: float):
+def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, minutes: float):
     door = Door()
 
     def slow() -> Iterator[int]:
@@ -88,7 +88,7 @@ def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, patience: float):
             time.sleep(1.3)
             yield number
 
-    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door) as dog:
         batches = dog.watched(slow())
         for _ in range(2):
             next(batches)
@@ -99,10 +99,10 @@ def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, patience: float):
     assert not (tmp_path / "hang").exists()
 
 
-def test_a_stopped_process_that_goes_on_is_let_be(tmp_path: Path, patience: float, monkeypatch):
+def test_a_stopped_process_that_goes_on_is_let_be(tmp_path: Path, minutes: float, monkeypatch):
     door, real, jump = Door(), time.monotonic, [0.0]
     monkeypatch.setattr(watchdog.time, "monotonic", lambda: real() + jump[0])
-    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door) as dog:
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door) as dog:
         batches = dog.watched(endless())
         for _ in range(8):
             next(batches)
@@ -120,9 +120,9 @@ def test_nought_minutes_turn_it_off(tmp_path: Path):
         assert threading.active_count() == before
 
 
-def test_a_folder_that_cannot_be_written_keeps_nobody_alive(tmp_path: Path, patience: float, monkeypatch, capfd):
+def test_a_folder_that_cannot_be_written_keeps_nobody_alive(tmp_path: Path, minutes: float, monkeypatch, capfd):
     door = Door()
     (tmp_path / "hang").write_text("a file")
-    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=patience, leave=door):
+    with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door):
         assert door.left.wait(20)
     assert door.code == 3
