@@ -1,4 +1,4 @@
-"""What every command line tool does alike: exit codes, error messages, the arguments that name an experiment."""
+"""Common parts of the command line tools: exit codes, error messages, and the arguments for an experiment."""
 
 import os
 import sys
@@ -15,10 +15,10 @@ INTERRUPTED = 130
 
 
 def run_tool(main: Callable[[], int]) -> NoReturn:
-    """Run ``main`` and leave the process with its exit code.
+    """Run ``main`` and end the process with its exit code.
 
-    What the user can mend (InputError, RegistryError) becomes ``error: ...`` on stderr and exit code 2, without a
-    traceback; of several processes on one machine only the first prints it. Ctrl-C becomes exit code 130. Any other
+    An InputError or RegistryError is a mistake of the user: it becomes ``error: ...`` on stderr and exit code 2,
+    without a traceback. Only the first process of a machine prints it. Ctrl-C becomes exit code 130. Any other
     exception is a bug and keeps its traceback.
     """
     try:
@@ -31,27 +31,27 @@ def run_tool(main: Callable[[], int]) -> NoReturn:
 
 
 def print_error(error: Exception) -> None:
-    """``error: ...`` on stderr, from the first process of a machine only."""
+    """Print ``error: ...`` to stderr, from the first process of a machine only."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"error: {error}", file=sys.stderr)
 
 
 def add_experiment_arguments(parser: ArgumentParser) -> None:
-    """Add ``--exp FILE``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``; the last two may be repeated."""
+    """Add ``--exp FILE``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``. The last two may be repeated."""
     parser.add_argument("--exp", type=Path, required=True, metavar="FILE", help="experiment file")
     add_change_arguments(parser)
 
 
 def add_change_arguments(parser: ArgumentParser) -> None:
-    """Add ``--set`` and ``--data``, which change an experiment without touching its file."""
+    """Add ``--set`` and ``--data``, which change an experiment but not its file."""
     parser.add_argument(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="change a value: train.steps=100, model.camera_head.type=pi3, data.train[0].weight=2; VALUE is JSON if "
-        "it parses as JSON, else a string; a component is replaced whole when its type changes; applied in order",
+        help="change values, in order: train.steps=100, model.camera_head.type=pi3, data.train[0].weight=2; VALUE is "
+        "JSON if it parses as JSON, otherwise a string; a new type replaces the whole component",
     )
     parser.add_argument(
         "--data",
@@ -60,7 +60,7 @@ def add_change_arguments(parser: ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="ROOT",
-        help="folders of chunks, each with a train and a test split, instead of all sources that the experiment names",
+        help="folders of chunks, each with a train and a test split, that replace all sources of the experiment",
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure the training step of an experiment, or of two sides in turn: speed, what it is spent on, memory.
+"""Measure the training step of an experiment, or of two sides in turn: speed, time of each part, memory.
 
     python tools/benchmark_training.py experiments/rayzer_demo.json
     python tools/benchmark_training.py experiments/rayzer_demo.json experiments/rayder_demo.json
@@ -8,10 +8,10 @@
     python tools/benchmark_training.py experiments/rayzer_dl3dv.json --clips noise --set train.batch_size=1 --steps 1
     python tools/benchmark_training.py experiments/rayzer_dl3dv.json --clips noise --largest_batch
 
-MFU, the model FLOPs utilisation, is what matrix products, convolutions and attention of the step amount to, over what
-the device reaches on bare bf16 matrix products: large square ones, and those of the step itself, one by one. Two sides
-stay in memory side by side and train a few steps in turn, so that what else the machine does falls on both alike.
-On a GPU times lie between events in its stream, and memory is the most that PyTorch has allocated.
+MFU is the model FLOPs utilisation: the FLOP/s of the step (matrix products, convolutions and attention), divided by the
+FLOP/s of bare bf16 matrix products on the same device. These are large square products in one row of the table, and the
+products of the step itself in another. Two sides stay in memory and train a few steps in turn, so that other load on
+the machine affects both. On a GPU, events in its stream give the times, and memory is PyTorch's peak allocation.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from openrayzer.interfaces import InputError
 
 
 def main() -> int:
-    """Measure, print a table."""
+    """Parse the arguments, measure and print the table."""
     arguments = _parser().parse_args()
     from openrayzer.benchmarks.training_speed import TrainingSide, measure, rates
     from openrayzer.benchmarks.training_table import table
@@ -83,38 +83,42 @@ def _parser() -> ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("experiment", type=Path, metavar="EXPERIMENT", help="experiment file")
-    parser.add_argument("other", nargs="?", type=Path, metavar="OTHER", help="another one, measured beside it")
+    parser.add_argument("other", nargs="?", type=Path, metavar="OTHER", help="a second experiment file to compare with")
     parser.add_argument(
         "--against",
         default="",
         metavar="ddp|COMMIT",
-        help="instead of OTHER: the same under plain DistributedDataParallel on two processes, or as of another commit",
+        help="instead of OTHER: compare with plain DistributedDataParallel on two processes, or with another commit",
     )
     add_change_arguments(parser)
     parser.add_argument(
         "--clips",
         choices=["data", "noise"],
         default="data",
-        help="data loads clips as training does (default); noise needs no data and waits for none",
+        help="data loads clips as training does (default); noise needs no data and no loading time",
     )
     parser.add_argument(
         "--largest_batch",
         action="store_true",
-        help="on a GPU: as many clips of noise in a micro-batch as its memory takes, instead of what EXPERIMENT says",
+        help="use the largest micro-batch of noise that fits into the GPU instead of the experiment's",
     )
-    parser.add_argument("--ranks", type=int, default=0, metavar="N", help="processes (default: 1; 2 against ddp)")
-    parser.add_argument("--steps", type=int, default=3, metavar="N", help="optimizer steps per round (default: 3)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of each side, in turn (default: 5)")
-    parser.add_argument("--warm_up", type=int, default=3, metavar="N", help="steps before, not measured (default: 3)")
+    parser.add_argument(
+        "--ranks", type=int, default=0, metavar="N", help="number of processes (default: 1; 2 against ddp)"
+    )
+    parser.add_argument("--steps", type=int, default=3, metavar="N", help="optimizer steps in a round (default: 3)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="number of rounds of each side (default: 5)")
+    parser.add_argument(
+        "--warm_up", type=int, default=3, metavar="N", help="steps before the measured ones (default: 3)"
+    )
     parser.add_argument(
         "--curves",
         action="store_true",
-        help="instead: what a step and a frame cost as views, resolution and width grow",
+        help="measure instead how the cost of a step and of a frame grows with views, resolution and width",
     )
     parser.add_argument(
         "--limit", type=float, default=0.5, metavar="TFLOP", help="largest step that --curves measures (default: 0.5)"
     )
-    parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="write the measurements as JSON")
     return parser
 
 

@@ -1,25 +1,26 @@
-"""Check experiments without training: every problem at once, or what would run.
+"""Check experiment files without training, and print what a run would cost.
 
     python tools/check_experiment.py experiments/rayzer_dl3dv.json
     python tools/check_experiment.py experiments/*.json --ranks 8
     python tools/check_experiment.py experiments/rayzer_demo.json --set train.steps=5 --data /data/dl3dv
 
-Prints the resolved JSON (every default written out), the parameters of each part of the model, and estimates:
-computation of a step, memory of each rank for every ZeRO stage with all activations kept or recomputed, size of the
-checkpoints, data volume. The model is built without memory and one micro-batch is followed through it without being
-computed, so the largest one can be checked on a laptop; the numbers are those of a GPU unless --device cpu is given.
-Data that is not on this machine is a note, not an error.
+For a wrong file, the tool lists all problems. For a right file, it prints the resolved JSON with every default, the
+parameters of each part of the model, and estimates: computation of a step, memory of each rank for every ZeRO stage
+with all activations kept or recomputed, size of the checkpoints, and data volume. The model takes no memory and
+computes nothing, so a laptop can check the largest experiment. The estimates are for GPUs, or for CPUs with --device
+cpu. Missing data is a note, not an error.
 
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
     python tools/check_experiment.py experiments/rayzer_re10k.json --roofline h200
 
-The second prints a model of where the time of a step on such a GPU goes, as written and with train.compile.
+--roofline prints a model of the time of a step on a GPU, without and with train.compile.
 
-Exit code: 0 if every file is right, 2 if one is not.
+Exit code: 0 if every file is right, otherwise 2.
 """
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -36,19 +37,29 @@ from registry import RegistryError
 
 
 def main() -> int:
-    """Parse arguments, check one file after the other."""
+    """Parse the arguments and check the files."""
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="experiment files")
     add_change_arguments(parser)
-    parser.add_argument("--ranks", type=int, default=1, metavar="N", help="processes that would train")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="what each process would run on")
     parser.add_argument(
-        "--roofline", nargs="?", const="h100", metavar="GPU", help=f"model a step on one of {', '.join(GPUS)}"
+        "--ranks", type=int, default=1, metavar="N", help="number of processes that would train (default: 1)"
     )
     parser.add_argument(
-        "--open_data", action="store_true", help="open the training sources and read some clips: bytes a step, epochs"
+        "--device", choices=["cuda", "cpu"], default="cuda", help="device of each process (default: cuda)"
+    )
+    parser.add_argument(
+        "--roofline",
+        nargs="?",
+        const="h100",
+        metavar="GPU",
+        help=f"model the time of a step on a GPU: {', '.join(GPUS)} (default: h100)",
+    )
+    parser.add_argument(
+        "--open_data",
+        action="store_true",
+        help="read clips from the training sources and print the bytes of a step and the number of epochs",
     )
     arguments = parser.parse_args()
     code = 0
@@ -79,13 +90,15 @@ def check(
     gpu: Gpu | None,
     open_data: bool,
 ) -> None:
-    """Print what the experiment is and costs.
+    """Print the resolved experiment and its costs.
 
     Raises:
-        InputError: it is wrong; the message lists every problem.
+        InputError: the experiment is wrong; the message lists every problem.
     """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of DeepSpeed
     from openrayzer.planning.data_volume import data_volume
-    from openrayzer.training.deepspeed_config import (  # slow: only once arguments are right
+    from openrayzer.training.deepspeed_config import (  # slow to import, so after the arguments are checked
         load_deepspeed_config,
         micro_batch_size,
     )
@@ -111,7 +124,7 @@ def check(
 
 
 def data_notes(planned: Plan) -> list[str]:
-    """Paths of data sources that are not on this machine. Nothing is opened: a source may create its clips then."""
+    """Notes about paths of data sources that do not exist here. No source is opened, because some create files."""
     notes = []
     for split in ("train", "test"):
         for source in planned.arguments["data"].arguments[split]:

@@ -1,14 +1,14 @@
-"""Half a minute: can this installation train on the GPUs of this machine, and what to do if not.
+"""Check in half a minute whether this installation can train on the GPUs of this machine.
 
     python tools/check_gpu.py
     python tools/check_gpu.py --output /data/runs --json gpu.json
 
-It checks: Python, PyTorch's CUDA build, the driver, each GPU (a product and a convolution whose results are known),
+The checks: Python, PyTorch's CUDA build, the driver, each GPU (a product and a convolution with known results),
 bfloat16, cuDNN, NCCL, a small call of every attention backend forward and backward, the backend that training would
-take, train.compile, DeepSpeed, pinned and shared memory, and free disk. tools/check_cluster.py checks
-what several processes and machines need.
+use, train.compile, DeepSpeed, pinned and shared memory, and free disk space. Each problem comes with its remedy.
+tools/check_cluster.py checks several processes and machines.
 
-Exit code: 0 ready, warnings included; 1 not ready, the last lines say why; 2 wrong input.
+Exit code: 0 ready, possibly with warnings; 1 not ready, the last lines give the reasons; 2 wrong input.
 """
 
 import argparse
@@ -29,21 +29,23 @@ NOT_READY = 1
 
 
 def main() -> int:
-    """Parse arguments, check, print the table."""
+    """Parse the arguments, run the checks and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--output", type=Path, default=Path("runs"), metavar="DIR", help="where runs will be written")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found as JSON")
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs"), metavar="DIR", help="folder for runs (default: runs)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results as JSON")
     arguments = parser.parse_args()
     from openrayzer.data.preparing.folders import write_json
     from openrayzer.interfaces import InputError
-    from openrayzer.planning.cluster.findings import table  # slow: only once arguments are right
+    from openrayzer.planning.cluster.findings import table  # slow to import, so after the arguments are checked
     from openrayzer.planning.cluster.installation import installation
 
     if arguments.json is not None and not arguments.json.absolute().parent.is_dir():
         raise InputError(f"--json {arguments.json}: there is no folder {arguments.json.parent}")
-    with quiet():  # warnings of attention stand in the table
+    with quiet():  # the table contains the warnings of attention
         findings = list(checks(arguments.output))
     ready = all(finding.verdict != "FAILS" for finding in findings)
     print(table(findings))
@@ -56,7 +58,7 @@ def main() -> int:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Only errors are logged."""
+    """Log errors only."""
     logger = logging.getLogger("openrayzer")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -67,7 +69,7 @@ def quiet() -> Iterator[None]:
 
 
 def checks(output: Path) -> "Iterator[Finding]":
-    """All checks that make sense here; without a GPU, only those that need none."""
+    """All checks; without a GPU, only the checks that need none."""
     import torch
 
     from openrayzer.planning.cluster import gpus, working_libraries
@@ -80,7 +82,9 @@ def checks(output: Path) -> "Iterator[Finding]":
         several = list(gpus.check_gpus())
         yield from several
         yield gpus.check_nccl()
-        if not any(one.verdict == "FAILS" and one.what.startswith("GPU") for one in several):  # else all would fail
+        if not any(
+            one.verdict == "FAILS" and one.what.startswith("GPU") for one in several
+        ):  # otherwise all checks would fail
             device = torch.device("cuda", 0)
             yield from working_libraries.check_attention(device)
             yield working_libraries.check_compiler(device)

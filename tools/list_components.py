@@ -1,9 +1,9 @@
-"""The catalogue: every component, what it is, where it is written, and what it takes.
+"""List the registered components: name, description, file and parameters.
 
-python tools/list_components.py                      everything
-python tools/list_components.py camera_head loss     these kinds only
-python tools/list_components.py --markdown           as Markdown tables
-python tools/list_components.py --plugins my_head.py with a plugin's components
+python tools/list_components.py                        # all components
+python tools/list_components.py camera_head loss       # some kinds
+python tools/list_components.py --markdown             # as Markdown tables
+python tools/list_components.py --plugins my_head.py   # with the components of a plugin
 """
 
 import argparse
@@ -17,7 +17,7 @@ from registry import as_markdown, as_text, did_you_mean, load_plugin
 
 
 def main() -> int:
-    """Parse arguments, print the catalogue."""
+    """Parse the arguments and print the list."""
     parser = ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument(
         "--plugins", nargs="+", action="extend", default=[], metavar="PLUGIN",
-        help="plugins to load first: a .py file, a module, or the name that an installed package announces",
+        help="plugins to load: a .py file, a module, or the entry point of an installed package",
     )  # fmt: skip
     arguments = parser.parse_args()
     registries = {registry.kind: registry for registry in REGISTRIES}

@@ -1,17 +1,18 @@
 #!/bin/bash
-# Fill the GPU tables of docs/speed.md: eight minutes on one GPU.
+# Measure the GPU tables of docs/speed.md in eight minutes on one GPU.
 #
-#     tools/measure_gpu.sh                                  # writes results/gpu/: one file a part, and summary.md
+#     tools/measure_gpu.sh                                  # writes results/gpu/: a file for each part, and summary.md
 #     OUT=results/h200 SECONDS_IN_ALL=900 tools/measure_gpu.sh
 #     python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md
 #
 # Parts, in this order: the machine; attention backends; the step of rayzer_re10k and rayzer_dl3dv at the largest batch
 # that fits; rendering; the loader feeding the GPU; ZeRO-2 beside DDP; the other full-size experiments while time is left.
-# The script names a part that fails or takes too long, and goes on with the others. Neither data nor weights are needed.
+# If a part fails or takes too long, the script names it and continues. It needs neither data nor weights.
 #
-# Settings, by environment variables: OUT, SECONDS_IN_ALL (480), LEAST (10, seconds with which a part is begun), PYTHON,
-# FIRST and REST (experiments, by name), CHANGES (of every experiment, as --set takes them), CONTEXTS, TARGETS, ROUNDS.
-# Exit code: 0 all parts that began ended well; 1 a part failed.
+# Environment variables: OUT (output folder), SECONDS_IN_ALL (480, time limit), LEAST (10, no part starts with fewer
+# seconds left), PYTHON, FIRST and REST (names of experiments), CHANGES (of every experiment, as for --set), CONTEXTS,
+# TARGETS, ROUNDS.
+# Exit code: 0 if no part failed, otherwise 1.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 PYTHON=${PYTHON:-python}
@@ -21,11 +22,11 @@ FIRST=${FIRST-"rayzer_re10k rayzer_dl3dv"}
 REST=${REST-"rayder_dl3dv lvsm_re10k lvsm_dl3dv rayzer_paper_dl3dv lvsm_decoder_re10k"}
 CONTEXTS=${CONTEXTS:-16} TARGETS=${TARGETS:-60} ROUNDS=${ROUNDS:-3}
 read -ra CHANGED <<<"${CHANGES:-}"
-MSE='loss=[{"loss":{"type":"mse"}}]' # the perceptual loss needs a file
+MSE='loss=[{"loss":{"type":"mse"}}]' # the perceptual loss needs a file of weights
 mkdir -p "$OUT" || exit 1
 failed=()
 
-# part NAME SECONDS COMMAND...: run it with its output in OUT/NAME.txt, no longer than that nor than what is left
+# part NAME SECONDS COMMAND...: run COMMAND with its output in OUT/NAME.txt, for at most SECONDS and the time left
 part() {
     local name=$1 seconds=$2 left=$((SECONDS_IN_ALL - SECONDS)) begin=$SECONDS code=0
     shift 2
@@ -42,7 +43,7 @@ part() {
     fi
 }
 
-# step NAME SECONDS EXPERIMENT OPTIONS...: the training step of an experiment
+# step NAME SECONDS EXPERIMENT OPTIONS...: measure the training step of an experiment
 step() {
     local name=$1 seconds=$2 experiment=$3
     shift 3

@@ -14,7 +14,7 @@ def table(figures: Sequence[Figure]) -> Iterator[str]:
     """One line per call, direction and backend, with a mark for the choice of ``auto``; then the refusals."""
     yield (
         f"{'call':<26}{'b x n -> m, h x e':<26}{'dtype':<10}{'direction':<22}{'backend':<16}"
-        f"{'median ms':>10}{'least ms':>10}{'GFLOP/s':>9}{'MiB':>9}{'error':>10}  auto"
+        f"{'median ms':>10}{'min ms':>10}{'GFLOP/s':>9}{'MiB':>9}{'error':>10}  auto"
     )
     for figure in figures:
         if figure.seconds is None:

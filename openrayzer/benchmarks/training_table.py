@@ -36,7 +36,7 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     yield row("weights, millions", each(lambda s: s.weights / 1e6), ".1f")
     yield row("clips per micro-batch and rank", each(lambda s: s.batch), ".0f", ratio=False)
     yield row("step, median", each(lambda s: s.step.median * 1e3), ".1f", "ms")
-    yield row("step, least", each(lambda s: s.step.minimum * 1e3), ".1f", "ms")
+    yield row("step, minimum", each(lambda s: s.step.minimum * 1e3), ".1f", "ms")
     yield row("processor time of a rank, median", each(lambda s: s.processor.median * 1e3), ".1f", "ms")
     yield row("training views per second", each(lambda s: s.views_per_second), ".1f")
     yield row("computation of a step and rank", each(lambda s: s.flops / 1e9), ".1f", "GFLOP")

@@ -1,4 +1,4 @@
-"""The tools that check experiments and list components, run as a user runs them."""
+"""tools/check_experiment.py and tools/list_components.py on toy experiments, and the shared command line code."""
 
 import json
 import os
@@ -179,6 +179,7 @@ def test_memory_and_computation_are_estimated(right):
         ["ZeRO", "3"],
     ]
     assert "all kept: activations up to" in right.stdout
+    assert "the state of the optimizer Still is unknown" in right.stdout
     assert "checkpoints" in right.stdout
     assert "data: 20 images a step" in right.stdout
     pixels, flops_of_a_pixel = 3 * 8 * 16, 2 * (3 * 16 + 16 * 3)
@@ -187,14 +188,14 @@ def test_memory_and_computation_are_estimated(right):
     assert f"{3 * 4 * clip:.1f} kFLOP  (4 clips, 3 x forward)" in right.stdout
 
 
-def test_it_says_for_which_device_it_plans(right, folder):
-    assert "  activations as on a GPU: CUDA's autocast" in right.stdout
+def test_the_report_names_the_planned_device(right, folder):
+    assert "  activations as on a GPU, with CUDA's autocast" in right.stdout
     done = tool("check_experiment", folder / "experiments" / "toy.json", "--ranks", "2", "--device", "cpu")
     assert "  activations as on a CPU" in done.stdout
     assert "roofline" not in done.stdout
 
 
-def test_a_step_on_a_gpu_is_modelled(right, folder):
+def test_the_roofline_shares_add_up(right, folder):
     lines = right.stdout.partition("roofline of one optimizer step, H200 SXM, 2 clip(s) at once")[2].splitlines()
     shares = {line[2:16].strip(): [float(value) for value in re.findall(r"([\d.]+) %", line)] for line in lines[2:4]}
     assert shares.keys() == {"as written", "train.compile"}
@@ -205,11 +206,11 @@ def test_a_step_on_a_gpu_is_modelled(right, folder):
     assert "no GPU named 'h20'; known: a100, h100, h200" in done.stderr
 
 
-def test_data_that_is_not_here_is_a_note(right):
+def test_missing_data_is_a_note(right):
     assert "note: data.train[0].dataset.root: there is no no/such/folder on this machine" in right.stdout
 
 
-def test_every_wrong_file_is_explained_without_a_traceback(checked):
+def test_every_wrong_file_gives_an_error_without_a_traceback(checked):
     assert checked.returncode == 2
     errors = checked.stderr
     assert "Traceback" not in errors
@@ -222,7 +223,7 @@ def test_every_wrong_file_is_explained_without_a_traceback(checked):
     assert errors.count("error: ") == 5
 
 
-def test_a_refusing_constructor_and_a_wrong_split_are_explained(folder):
+def test_errors_of_a_constructor_and_of_a_wrong_split_are_printed(folder):
     file = folder / "experiments" / "refused.json"
     done = tool("check_experiment", file, folder / "experiments" / "toy.json", "--ranks", "3")
     assert done.returncode == 2
@@ -231,7 +232,7 @@ def test_a_refusing_constructor_and_a_wrong_split_are_explained(folder):
     assert "Traceback" not in done.stderr
 
 
-def test_arguments_are_explained():
+def test_the_help_lists_the_arguments():
     done = tool("check_experiment", "--help")
     assert done.returncode == 0
     for wanted in ("--set KEY=VALUE", "--data ROOT", "--ranks N", "--roofline [GPU]", "FILE", "Exit code"):
@@ -250,7 +251,7 @@ def test_components_are_listed_by_kind_and_with_plugins(folder):
     assert done.stdout.startswith("### model\n")
 
 
-def test_an_unknown_kind_is_explained():
+def test_an_unknown_kind_gives_close_matches():
     done = tool("list_components", "camera_haed")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no kind of component named 'camera_haed'; did you mean 'camera_head'?")
@@ -289,7 +290,7 @@ def test_a_bug_keeps_its_traceback():
 
 
 @pytest.mark.parametrize("parser_class", [ArgumentParser, JsonargparseParser])
-def test_an_experiment_is_named_and_changed_alike_by_every_tool(parser_class):
+def test_the_arguments_for_an_experiment_parse_with_both_parsers(parser_class):
     parser = parser_class()
     add_experiment_arguments(parser)
     line = ["--exp", "x.json", "--set", "a=1", 'b={"c": [2]}', "--data", "r", "--set", "d=[x", "--data", "s", "t"]

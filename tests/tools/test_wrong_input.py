@@ -1,6 +1,6 @@
-"""What wrong input gets from tools/train.py: what was given, where, what would work; exit code 2; nothing is left.
+"""Wrong input to tools/train.py gives one message with place and remedy, exit code 2, and no files.
 
-One interpreter imports everything once and forks a child for every command: importing takes longer than failing.
+One interpreter imports the package once and forks a child for every command, because importing takes most of the time.
 """
 
 import json
@@ -133,7 +133,7 @@ def chunks(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with one right experiment and everything wrong that the cases name."""
+    """A working directory with one right experiment and the wrong files of all cases."""
     root = tmp_path_factory.mktemp("wrong_input")
     shutil.copy(ROOT / "tests/training/tiny_rayzer.json", root / "tiny.json")
     chunks(root / "clips")
@@ -152,7 +152,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def answers(folder: Path) -> dict[str, tuple[int, str]]:
-    """Exit code and output of every case, and of too many processes."""
+    """Exit code and output of each case, and of a start with too many processes."""
     commands = [
         (["--exp", "tiny.json", *DATA, "--output", f"runs/{name}", *arguments], {})
         for name, (arguments, _) in CASES.items()
@@ -170,7 +170,7 @@ def answers(folder: Path) -> dict[str, tuple[int, str]]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_mistake_is_one_message_and_leaves_nothing(case: str, folder: Path, answers: dict[str, tuple[int, str]]):
+def test_a_mistake_gives_one_message_and_leaves_no_files(case: str, folder: Path, answers: dict[str, tuple[int, str]]):
     code, output = answers[case]
     assert code == 2, output
     assert "Traceback" not in output
@@ -189,7 +189,7 @@ def test_more_processes_than_cores_are_refused_before_anything_is_built(answers:
 
 
 @pytest.mark.parametrize("name", ["LOCAL_SIZE", "LOCAL_WORLD_SIZE"])
-def test_two_processes_are_never_too_many(name: str, monkeypatch: pytest.MonkeyPatch):
+def test_two_processes_are_always_allowed(name: str, monkeypatch: pytest.MonkeyPatch):
     for variable in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
