@@ -1,4 +1,4 @@
-"""Every experiment file plans, builds and splits its batch; its numbers are those of the published recipe."""
+"""Every experiment file can be built and split over GPUs, and its numbers equal the published recipe."""
 
 import json
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CONFIGS = sorted(path.name for path in (ROOT / "ds_configs").glob("*.json"))
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was published of one experiment; ``ranks`` GPUs hold ``scenes_per_rank`` scenes at once."""
+    """Published numbers of one experiment; each of ``ranks`` GPUs holds ``scenes_per_rank`` scenes at once."""
 
     parameters: int
     blocks: tuple[int, ...]
@@ -38,7 +38,7 @@ class Recipe:
     learning_rate: float = 4e-4
     warmup_steps: int = 3000
     weight_decay: float = 0.05
-    evaluated: tuple[int, int] | None = None  # views, where training has others
+    evaluated: tuple[int, int] | None = None  # views of the evaluation, if they differ from training
     patch_size: int = 16
     perceptual: float = 0.2
 
@@ -78,7 +78,7 @@ def planned(name: str) -> ExperimentPlan:
 
 @cache
 def built(name: str) -> Experiment:
-    """Without memory; nobody may change it."""
+    """The experiment on the meta device. Tests share it, so they must not modify it."""
     with torch.device("meta"):
         return planned(name).build()
 
@@ -92,12 +92,12 @@ def blocks(experiment: Experiment) -> tuple[int, ...]:
     return tuple(len(stack.blocks) for stack in [*stacks, model.scene.encoder, model.scene.renderer.stack])
 
 
-def test_every_full_size_experiment_has_a_recipe_to_be_held_against():
+def test_every_full_size_experiment_has_a_published_recipe():
     assert set(NAMES) == set(RECIPES) | DEMOS
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_resolved_is_an_experiment_file_of_the_same_plan(name: str, tmp_path: Path):
+def test_a_resolved_experiment_has_the_same_plan(name: str, tmp_path: Path):
     assert built(name).model.posed == name.startswith("lvsm")
     path = tmp_path / "resolved.json"
     path.write_text(json.dumps(planned(name).resolved), encoding="utf-8")
@@ -108,11 +108,11 @@ def test_what_is_resolved_is_an_experiment_file_of_the_same_plan(name: str, tmp_
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_parameter_counts(name: str):
-    """The paper's RayZer, both of LVSM's variants and RayDer have exactly the published counts.
+    """The paper's RayZer, both variants of LVSM, and RayDer have exactly the published counts.
 
-    Open-RayZer has 180,349,453, which is 768 more: it scales the input of the estimator and of the encoder
-    (2 x 768 weights of a LayerNorm), which are not normalised here, as in the paper's RayZer, and does not scale the
-    normalised tokens before the pixels (768 weights), which are scaled here, as in the paper's.
+    Open-RayZer has 180,349,453 weights, 768 more than ours. It has LayerNorms with 768 gains before the estimator and
+    before the encoder, and no gains in the norm before the pixels. Our model is like the paper's RayZer: it has no
+    LayerNorms before estimator and encoder, and 768 gains before the pixels.
     """
     assert sum(weight.numel() for weight in built(name).model.parameters()) == RECIPES[name].parameters
 
@@ -158,21 +158,21 @@ def test_optimisation_of_the_published_recipe(name: str):
     assert experiment.train.accumulation == recipe.accumulation
 
 
-def test_rayder_has_a_table_of_gains_in_place_of_projections_where_asked():
-    """41 % fewer weights of the same function; the published B has 169.9M in the projections of its middle alone."""
+def test_a_table_of_gains_gives_rayder_41_percent_fewer_weights():
+    """The projections of the middle blocks alone have 169.9M weights in the published RayDer-B."""
     plan = load_experiment(ROOT / "experiments/rayder_dl3dv.json", overrides=["model.gains=table"])
     with torch.device("meta"):
         model = plan.build().model
     assert sum(weight.numel() for weight in model.parameters()) == 247_512_033
 
 
-def test_rayder_demo_is_evaluated_on_the_views_of_the_rayzer_demo():
+def test_both_demos_are_evaluated_on_the_same_views():
     first, second = (planned(name).resolved["evaluation"] for name in sorted(DEMOS))
     assert first == second
     assert planned("rayder_demo").resolved["data"]["test"] == planned("rayzer_demo").resolved["data"]["test"]
 
 
-def test_curriculum_of_the_paper():
+def test_the_paper_experiment_has_the_curriculum_of_the_paper():
     sampler = built("rayzer_paper_dl3dv").data.view_sampler
     steps = {0: (48, 64), 5_000: (50, 69), 10_000: (53, 74), 20_000: (58, 85), 30_000: (64, 96), 90_000: (64, 96)}
     assert {step: sampler.distances(step) for step in steps} == steps
@@ -180,7 +180,7 @@ def test_curriculum_of_the_paper():
 
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_deepspeed_configuration_goes_with_every_experiment(name: str, config: str):
+def test_every_deepspeed_configuration_works_with_every_experiment(name: str, config: str):
     settings = built(name).train
     most = settings.batch_size // settings.accumulation
     for world_size in (1, 2, 8, most):

@@ -1,4 +1,4 @@
-"""Experiments train: the demo for twenty steps, and those of full size for one."""
+"""Experiments train: the demos for twenty steps, the full-size experiments for a few."""
 
 import json
 import os
@@ -22,7 +22,7 @@ VGG19 = {
     0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
     16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512), 30: (512, 512),
 }  # fmt: skip
-"""Channels in and out of the convolutions, by their place among the layers."""
+"""Input and output channels of the convolutions, by the number of the layer."""
 
 
 def train(name: str, folder: Path, changes: list[str], *, timeout: float) -> Path:
@@ -58,7 +58,7 @@ def test_the_demo_learns_within_twenty_steps(name: str, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def matconvnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file like MatConvNet's VGG-19, with random weights."""
+    """A file in the format of MatConvNet's VGG-19 with random weights."""
     generator = np.random.default_rng(0)
     layers = np.empty((1, 43), dtype=object)
     for index in range(43):
@@ -74,7 +74,7 @@ def matconvnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def few_small_views(name: str) -> list[str]:
-    """One scene of 3 + 2 views at 64 x 64 from a tiny room; the model stays as it is."""
+    """Overrides for one scene with 3 + 2 views of 64 x 64 pixels; the model keeps its full size."""
     room = {
         "type": "synthetic",
         "root": "rooms",
@@ -96,13 +96,13 @@ def few_small_views(name: str) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_one_step_at_full_size_moves_every_weight(name: str, tmp_path: Path, matconvnet: Path):
-    """Perceptual loss for one of them; its network is the same for all.
+    """One experiment runs the perceptual loss, because all have the same.
 
-    RayDer's blocks start as the identity and its colours at zero, so it takes some steps until everything moves.
+    RayDer's blocks start as the identity and its colours at zero, so several steps pass before every weight moves.
     """
     steps = 6 if "rayder" in name else 1
     changes = [*few_small_views(name), f"train.steps={steps}", "train.log_every=1"]
-    changes.append("train.schedule.warmup_steps=1")  # the first of 3000 moves less than float32 can tell
+    changes.append("train.schedule.warmup_steps=1")  # the first of 3000 warm-up steps is too small for float32
     mse = 'loss=[{"loss": {"type": "mse"}}]'
     changes.append(f"loss[1].loss.weights={matconvnet}" if name == "rayzer_re10k" else mse)
     run = train(name, tmp_path, changes, timeout=1800)

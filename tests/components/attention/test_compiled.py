@@ -1,4 +1,4 @@
-"""Attention inside of a compiled block: one graph, the same numbers, and backends are tried outside of the graph."""
+"""Attention in compiled blocks: one graph and equal results; trial calls of backends run outside of the graph."""
 
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ from openrayzer.interfaces import AttentionBackend
 
 
 class Block(nn.Module):
-    """As blocks call attention: heads are split from what a linear layer makes."""
+    """A block that splits the output of a linear layer into heads and calls attention."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,15 +34,15 @@ def tokens(length: int) -> Tensor:
 @pytest.fixture(autouse=True)
 def _fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     torch._dynamo.reset()
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a check of shapes would break the graph
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # checks of shapes would break the graph
 
 
-def test_auto_is_one_graph_and_is_asked_once_per_kind(monkeypatch: pytest.MonkeyPatch):
-    asked: list[bool] = []
+def test_auto_is_one_graph_with_one_choice_for_each_kind_of_call(monkeypatch: pytest.MonkeyPatch):
+    choices: list[bool] = []
     first_able = auto._first_able
 
     def spy(*arguments, **named):
-        asked.append(True)
+        choices.append(True)
         return first_able(*arguments, **named)
 
     monkeypatch.setattr(auto, "_first_able", spy)
@@ -51,10 +51,10 @@ def test_auto_is_one_graph_and_is_asked_once_per_kind(monkeypatch: pytest.Monkey
     compiled = torch.compile(block, backend="eager", fullgraph=True)
     for length in (3, 5, 9):
         torch.testing.assert_close(compiled(tokens(length), backend), block(tokens(length), backend))
-    assert len(asked) == 1
+    assert len(choices) == 1
 
 
-def test_a_long_sequence_is_chosen_for_anew(monkeypatch: pytest.MonkeyPatch):
+def test_auto_chooses_again_for_long_sequences(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(auto, "SHORT", 2 * 2 * 20 * 20)
     auto._reported_choice.cache_clear()
     chosen: list[tuple] = []
@@ -69,7 +69,7 @@ def test_a_long_sequence_is_chosen_for_anew(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def _operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What xformers' functions mean, by the formula, with a log-sum-exp that is padded as some operators pad it."""
+    """Replace the functions of xformers by the formula; they pad the log-sum-exp, as some operators do."""
     formula = ReferenceAttention()
 
     def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,15 +86,15 @@ def _operators(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Opaque(ReferenceAttention):
-    """The operator that stands for xformers in a graph, on a CPU."""
+    """A backend for the CPU that calls the custom operator."""
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return xformers_operators.forward(query, key, value)[0]
 
 
 @pytest.mark.usefixtures("_operators")
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # the check's own
-def test_the_operator_for_xformers_keeps_what_a_compiler_asks_of_one():
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # from opcheck itself
+def test_the_custom_operator_of_xformers_passes_opcheck():
     heads = [torch.randn(2, n, 3, 8, generator=torch.Generator().manual_seed(n)).requires_grad_() for n in (5, 7, 7)]
     torch.library.opcheck(xformers_operators.forward, tuple(heads))
     out, lse = xformers_operators.forward(*(x.detach() for x in heads))
@@ -103,7 +103,7 @@ def test_the_operator_for_xformers_keeps_what_a_compiler_asks_of_one():
 
 
 @pytest.mark.usefixtures("_operators")
-def test_xformers_is_one_operator_of_one_graph_with_the_right_gradients():
+def test_the_custom_operator_compiles_to_one_graph_with_correct_gradients():
     block = Block()
     compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
     for length in (3, 5, 9):
@@ -115,7 +115,7 @@ def test_xformers_is_one_operator_of_one_graph_with_the_right_gradients():
             torch.testing.assert_close(one, other)
 
 
-def test_the_xformers_backend_uses_the_operator_only_while_it_is_compiled(monkeypatch: pytest.MonkeyPatch):
+def test_the_xformers_backend_calls_the_custom_operator_only_within_compile(monkeypatch: pytest.MonkeyPatch):
     query = torch.zeros(1, 2, 1, 8)
     by_xformers, by_the_operator = query + 1, query + 2
     plain = SimpleNamespace(memory_efficient_attention=lambda query, key, value: by_xformers)

@@ -1,4 +1,4 @@
-"""A backend counts as able on a device only after a real call, which its surroundings neither disturb nor notice."""
+"""Trial calls of attention backends: isolation, caching, the choice of "auto", rules and warnings."""
 
 import logging
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ HERE = [entry.name for entry in ATTENTION_BACKENDS if issubclass(entry.target, P
 
 @pytest.fixture(autouse=True)
 def _no_memory() -> Iterator[None]:
-    """Answers and warnings of one test are not those of another."""
+    """Clear the caches, so that tests do not share choices and warnings."""
     caches = (proven._proven_refusal, auto._reported_choice, auto._warn)
     for cached in caches:
         cached.cache_clear()
@@ -35,7 +35,7 @@ def _no_memory() -> Iterator[None]:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], failing: dict[str, str]) -> list[str]:
-    """A CUDA device that is not there; calls of the ``failing`` backends fail. Returns names as they are tried."""
+    """Pretend that there is a CUDA device on which the ``failing`` backends fail. Returns the list of trial calls."""
     tried: list[str] = []
 
     def call(attend: object, kind: Kind) -> str:
@@ -54,7 +54,7 @@ def chosen(kind: Kind) -> str:
     return auto._choice(False, True, *kind)
 
 
-def test_a_call_that_works_has_no_failure_and_one_that_does_not_gives_its_reason():
+def test_a_failing_trial_call_gives_its_reason():
     assert failure(ReferenceAttention().attend, CPU) == ""
 
     def broken(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def test_a_call_that_works_has_no_failure_and_one_that_does_not_gives_its_reason
     assert failure(broken, CPU) == "a small call failed: NotImplementedError: no operator for this"
 
 
-def test_a_backward_that_fails_is_a_failure():
+def test_an_error_of_the_backward_pass_is_a_failure():
     class Forward(torch.autograd.Function):
         @staticmethod
         def forward(ctx, query: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def test_a_backward_that_fails_is_a_failure():
     assert "appears to not have been used" in failure(lambda query, key, value: query * 2, CPU)
 
 
-def test_lack_of_memory_says_nothing_about_a_backend():
+def test_an_out_of_memory_error_is_no_refusal():
     def full(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -85,7 +85,7 @@ def test_lack_of_memory_says_nothing_about_a_backend():
         failure(full, CPU)
 
 
-def test_the_call_inherits_nothing_and_leaves_nothing_behind():
+def test_a_trial_call_is_isolated_from_its_caller():
     seen: list[tuple] = []
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ def test_the_call_inherits_nothing_and_leaves_nothing_behind():
         return out
 
     def packed(tensor: Tensor) -> Tensor:
-        raise AssertionError("hooks for saved tensors must not see the call")
+        raise AssertionError("the trial call must not reach hooks for saved tensors")
 
     numbers = torch.get_rng_state()
     with (
@@ -110,7 +110,7 @@ def test_the_call_inherits_nothing_and_leaves_nothing_behind():
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
-def test_one_call_is_made_per_kind_and_none_for_tensors_without_content(monkeypatch: pytest.MonkeyPatch):
+def test_each_kind_has_one_trial_call_and_tensors_without_data_have_none(monkeypatch: pytest.MonkeyPatch):
     tried = pretend(monkeypatch, (9, 0), {"flash": "the driver is too old"})
     with FakeTensorMode():
         query = torch.empty(1, 4, 2, 64, dtype=torch.bfloat16, device="cuda")
@@ -139,12 +139,12 @@ def test_one_call_is_made_per_kind_and_none_for_tensors_without_content(monkeypa
         ((9, 0), torch.float64, {}, "sdpa"),
     ],
 )
-def test_auto_takes_the_first_of_the_table_that_can(monkeypatch, capability, dtype, failing, takes):
+def test_auto_takes_the_first_backend_of_the_table_that_runs(monkeypatch, capability, dtype, failing, takes):
     pretend(monkeypatch, capability, failing)
     assert chosen(Kind(CUDA, dtype, 64)) == takes
 
 
-def test_auto_tries_none_after_the_one_it_takes(monkeypatch: pytest.MonkeyPatch):
+def test_auto_tries_no_backend_after_its_choice(monkeypatch: pytest.MonkeyPatch):
     tried = pretend(monkeypatch, (9, 0), {"cudnn": "not initialised"})
     chosen(Kind(CUDA, torch.bfloat16, 64))
     assert tried == ["cudnn", "flash"]
@@ -155,9 +155,9 @@ def test_a_single_query_never_goes_to_cudnn(monkeypatch: pytest.MonkeyPatch):
     assert chosen(Kind(CUDA, torch.bfloat16, 64, one_query=True)) == "flash"
 
 
-def test_what_the_environment_prevents_is_warned_of_once_with_its_remedy(monkeypatch, caplog):
-    mend = "its operators did not load: libcudart.so.12: pip install nvidia-cuda-runtime-cu12"
-    pretend(monkeypatch, (9, 0), {"cudnn": "not initialised", "rule of xformers": mend})
+def test_the_log_warns_once_of_a_broken_installation_with_its_remedy(monkeypatch, caplog):
+    reason = "its operators did not load: libcudart.so.12: pip install nvidia-cuda-runtime-cu12"
+    pretend(monkeypatch, (9, 0), {"cudnn": "not initialised", "rule of xformers": reason})
     with caplog.at_level(logging.INFO, logger="openrayzer"):
         for width in (64, 64, 128):
             chosen(Kind(CUDA, torch.bfloat16, width))
@@ -176,7 +176,7 @@ def test_only_the_first_process_of_a_machine_warns(monkeypatch, caplog):
     assert {record.levelno for record in caplog.records} == {logging.INFO}
 
 
-def test_nothing_is_warned_of_where_the_best_runs(monkeypatch, caplog):
+def test_the_log_has_no_warning_if_the_best_backend_runs(monkeypatch, caplog):
     pretend(monkeypatch, (9, 0), {})
     with caplog.at_level(logging.WARNING, logger="openrayzer"):
         chosen(Kind(CUDA, torch.bfloat16, 64))
@@ -198,12 +198,12 @@ def test_nothing_is_warned_of_where_the_best_runs(monkeypatch, caplog):
         (FlexAttention, (9, 0), torch.float64, 64, "takes float16, bfloat16, float32"),
     ],
 )
-def test_rules_say_what_a_kernel_needs(monkeypatch, backend, capability, dtype, width, part):
+def test_rules_explain_the_requirements_of_a_kernel(monkeypatch, backend, capability, dtype, width, part):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     assert part in backend().rule(Kind(CUDA, dtype, width))
 
 
-def test_switches_of_pytorch_count(monkeypatch: pytest.MonkeyPatch):
+def test_rules_respect_the_switches_of_pytorch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (9, 0))
     kind = Kind(CUDA, torch.bfloat16, 64)
     assert CudnnAttention().rule(kind) == ""
@@ -215,7 +215,7 @@ def test_switches_of_pytorch_count(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize("name", HERE)
-def test_a_backend_is_refused_by_its_name_with_a_remedy(name):
+def test_the_error_of_a_backend_that_cannot_run_has_its_name_and_a_remedy(name):
     assert ATTENTION_BACKENDS[name].name == name
     query = torch.zeros(1, 2, 1, 16)
     with pytest.raises(InputError, match=f"'{name}' cannot run: its operators need a CUDA.*use 'auto' or 'sdpa'"):
@@ -224,7 +224,7 @@ def test_a_backend_is_refused_by_its_name_with_a_remedy(name):
         ATTENTION_BACKENDS[name]().attend_with_lse(query, query, query)
 
 
-def test_the_table_names_backends_that_are_there_and_gives_reasons():
+def test_the_table_has_registered_backends_with_reasons():
     assert set(NAMES) <= {entry.name for entry in ATTENTION_BACKENDS}
     assert all(row.why and row.order for row in TABLE)
     assert preferred(CPU) == ("xformers", "reference", "sdpa")

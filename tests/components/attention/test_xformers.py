@@ -1,4 +1,4 @@
-"""xformers: what its dispatcher takes, whether its operators load, and what mends it where they do not."""
+"""The xformers backend: its rules, loading of its operators, and the advice if they do not load."""
 
 import gc
 import logging
@@ -18,7 +18,7 @@ DTYPES = (torch.bfloat16, torch.float32)
 
 
 def operators(query: torch.Tensor, key: torch.Tensor) -> list[str]:
-    """Names of the forward and the backward operator that xformers' dispatcher takes; empty where it refuses."""
+    """Names of the forward and backward operators that xformers' dispatcher chooses; empty if it refuses the call."""
     from xformers.ops.fmha.common import Inputs
     from xformers.ops.fmha.dispatch import _dispatch_bw, _dispatch_fw
 
@@ -31,12 +31,12 @@ def operators(query: torch.Tensor, key: torch.Tensor) -> list[str]:
     return names
 
 
-@pytest.mark.filterwarnings("ignore")  # of xformers' import
+@pytest.mark.filterwarnings("ignore")  # from the import of xformers
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("capability", CAPABILITIES)
 @pytest.mark.parametrize("width", [64, 36])
-def test_the_dispatcher_takes_what_our_rules_let_through(monkeypatch, capability, dtype, width):
-    """On tensors without content and a device that is not there."""
+def test_the_dispatcher_of_xformers_agrees_with_our_rules(monkeypatch, capability, dtype, width):
+    """The tensors have no data and the GPU does not exist."""
     if why := xformers_operators.failure_to_load():
         pytest.skip(why)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
@@ -52,7 +52,7 @@ def test_the_dispatcher_takes_what_our_rules_let_through(monkeypatch, capability
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
-def test_tensors_without_content_are_taken_by_rules_alone(monkeypatch, capability):
+def test_rules_alone_decide_for_tensors_without_data(monkeypatch, capability):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     with FakeTensorMode():
         half, full = (torch.empty(2, 16, 4, 64, dtype=dtype, device="cuda") for dtype in DTYPES)
@@ -60,7 +60,7 @@ def test_tensors_without_content_are_taken_by_rules_alone(monkeypatch, capabilit
         assert AutoAttention().choose(full, full).name == "efficient"
 
 
-def test_the_true_cause_and_the_command_that_mends_it_are_found():
+def test_the_advice_has_the_root_cause_and_the_command_that_fixes_it():
     outer = RuntimeError("xFormers can't load C++/CUDA extensions.\n please reinstall")
     outer.__cause__ = OSError("Could not load this library: /here/_C.so")
     outer.__cause__.__cause__ = OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
@@ -69,7 +69,7 @@ def test_the_true_cause_and_the_command_that_mends_it_are_found():
     assert said.endswith(": pip install nvidia-cuda-runtime-cu12")
 
 
-def test_a_library_for_another_pytorch_says_for_which():
+def test_the_advice_names_the_pytorch_version_of_the_library():
     failure = OSError("_C.so: undefined symbol: aoti_torch_new")
     failure.build_info = SimpleNamespace(torch_version="2.20.0+cu140")
     said = xformers_operators.remedied(failure)
@@ -78,14 +78,14 @@ def test_a_library_for_another_pytorch_says_for_which():
 
 
 @pytest.fixture
-def _asked_anew():
+def _empty_cache():
     xformers_operators.broken.cache_clear()
     yield
     xformers_operators.broken.cache_clear()
 
 
-@pytest.mark.usefixtures("_asked_anew")
-def test_whether_operators_load_is_read_defensively(monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("_empty_cache")
+def test_each_way_of_failing_to_load_gives_a_reason(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(xformers_operators, "find_spec", lambda name: None)
     assert xformers_operators.failure_to_load() == "xformers is not installed: pip install xformers"
     assert xformers_operators.broken() == ""
@@ -108,8 +108,8 @@ def test_whether_operators_load_is_read_defensively(monkeypatch: pytest.MonkeyPa
     assert xformers_operators.failure_to_load() == "it cannot be imported: ImportError: no module named triton"
 
 
-@pytest.mark.usefixtures("_asked_anew")
-def test_what_xformers_itself_says_at_import_is_not_heard(monkeypatch: pytest.MonkeyPatch, caplog):
+@pytest.mark.usefixtures("_empty_cache")
+def test_the_warning_of_xformers_at_import_is_silent(monkeypatch: pytest.MonkeyPatch, caplog):
     def imported(name: str) -> SimpleNamespace:
         logging.getLogger("xformers").warning("please reinstall xformers")
         return SimpleNamespace(_cpp_library_load_exception=OSError("libcudart.so.12: gone"))
@@ -121,7 +121,7 @@ def test_what_xformers_itself_says_at_import_is_not_heard(monkeypatch: pytest.Mo
     assert logging.getLogger("xformers").level != logging.ERROR
 
 
-def test_an_exception_that_is_kept_holds_no_tensors():
+def test_the_stored_exception_keeps_no_tensors_in_memory():
     def load() -> None:
         held = torch.zeros(3)
         alive.append(weakref.ref(held))

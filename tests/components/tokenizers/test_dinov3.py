@@ -1,4 +1,4 @@
-"""The DINOv3 tokenizer, with random weights in a file."""
+"""The DINOv3 tokenizer with random weights from a file: features, training, weight files and their errors."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_tokens_are_patch_features_of_normalised_images(checkpoint: Path, weight
 
 
 @pytest.mark.parametrize("size", [(16, 16), (32, 64), (80, 48)])
-def test_any_multiple_of_the_patch_size(size: tuple[int, int], checkpoint: Path):
+def test_image_sides_may_be_any_multiple_of_the_patch_size(size: tuple[int, int], checkpoint: Path):
     tokenizer = build(checkpoint)
     assert tokenizer.patch_size == 16
     assert tokenizer(images(*size)).shape == (2, 2, size[0] * size[1] // 256, 24)
@@ -58,8 +58,8 @@ def test_any_multiple_of_the_patch_size(size: tuple[int, int], checkpoint: Path)
         tokenizer(images(20, 32))
 
 
-def test_frozen_only_the_projection_learns(checkpoint: Path):
-    tokenizer = build(checkpoint)
+def test_with_a_frozen_backbone_only_the_projection_learns(checkpoint: Path):
+    tokenizer = DinoV3(width=24, variant=VARIANT, checkpoint=str(checkpoint))
     assert tokenizer.train() is tokenizer
     assert tokenizer.training
     assert not any(module.training for module in tokenizer.backbone.modules())
@@ -70,7 +70,7 @@ def test_frozen_only_the_projection_learns(checkpoint: Path):
     assert tokenizer.projection.weight.grad.abs().sum() > 0
 
 
-def test_trainable_every_parameter_gets_a_gradient(checkpoint: Path):
+def test_with_a_trainable_backbone_every_parameter_gets_a_gradient(checkpoint: Path):
     tokenizer = build(checkpoint, trainable=True)
     assert tokenizer.backbone.training
     tokenizer(images()).square().sum().backward()
@@ -79,7 +79,7 @@ def test_trainable_every_parameter_gets_a_gradient(checkpoint: Path):
     assert not tokenizer.eval().backbone.training
 
 
-def test_bfloat16_by_autocast_and_by_parameters(checkpoint: Path):
+def test_bfloat16_autocast_and_bfloat16_parameters_are_close_to_float32(checkpoint: Path):
     tokenizer, batch = build(checkpoint), images()
     plain = tokenizer(batch)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -89,7 +89,9 @@ def test_bfloat16_by_autocast_and_by_parameters(checkpoint: Path):
         assert (tokens.float() - plain).abs().mean() < 0.05 * plain.abs().mean()
 
 
-def test_a_pytorch_file_with_metas_names(weights: dict[str, Tensor], checkpoint: Path, tmp_path: Path):
+def test_a_pytorch_file_with_metas_names_gives_the_same_weights(
+    weights: dict[str, Tensor], checkpoint: Path, tmp_path: Path
+):
     path = tmp_path / "dinov3_vits16_pretrain.pth"
     torch.save(as_meta(weights), path)
     ours, theirs = build(checkpoint).state_dict(), build(path).state_dict()
@@ -97,7 +99,7 @@ def test_a_pytorch_file_with_metas_names(weights: dict[str, Tensor], checkpoint:
 
 
 def as_meta(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """timm's state dict under the names of Meta's published files."""
+    """timm's weights under the names of Meta's files."""
     state = {"mask_token": torch.zeros(1, 192), "rope_embed.periods": torch.ones(16)}
     for name, value in weights.items():
         if name.endswith("q_bias"):
@@ -110,7 +112,7 @@ def as_meta(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def test_metas_biases_need_the_variant_with_biases(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_metas_nonzero_biases_need_the_variant_with_biases(tmp_path: Path, capsys: pytest.CaptureFixture):
     small = timm.create_model("vit_small_patch16_dinov3", pretrained=False).state_dict()
     state = {name.replace("reg_token", "storage_tokens"): value for name, value in small.items()}
     state = {name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma"): v for name, v in state.items()}
@@ -124,7 +126,7 @@ def test_metas_biases_need_the_variant_with_biases(tmp_path: Path, capsys: pytes
         DinoV3(width=8, checkpoint=path)
 
 
-def test_weights_that_do_not_fit_are_listed(weights: dict[str, Tensor], checkpoint: Path, tmp_path: Path):
+def test_the_error_lists_weights_that_do_not_fit(weights: dict[str, Tensor], checkpoint: Path, tmp_path: Path):
     path = tmp_path / "other.pth"
     torch.save({name: value for name, value in weights.items() if name != "norm.bias"}, path)
     with pytest.raises(InputError, match=r"other\.pth does not fit: norm\.bias is missing; get https://huggingface"):
@@ -141,7 +143,7 @@ def test_weights_that_do_not_fit_are_listed(weights: dict[str, Tensor], checkpoi
         build(tmp_path / "missing.safetensors")
 
 
-def test_an_unreachable_hub_names_the_file_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_error_for_an_unreachable_hub_names_the_right_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
@@ -154,14 +156,14 @@ def test_an_unreachable_hub_names_the_file_to_get(tmp_path: Path, monkeypatch: p
     assert "give its path as 'checkpoint'" in message
 
 
-def test_an_unknown_variant_names_close_ones(checkpoint: Path):
+def test_the_error_for_an_unknown_variant_suggests_others(checkpoint: Path):
     with pytest.raises(InputError, match="no DINOv3 variant 'vit_smal_dinov3' in timm; did you mean 'vit_"):
         DinoV3(width=8, variant="vit_smal_dinov3")
     with pytest.raises(InputError, match="did you mean"):
         DinoV3(width=8, variant="vit_small_patch16_dinov3.lvd")
 
 
-def test_planned_without_memory_no_weights_are_needed(tmp_path: Path):
+def test_the_meta_device_needs_no_weight_file(tmp_path: Path):
     with torch.device("meta"):
         tokenizer = DinoV3(width=8, checkpoint=tmp_path / "missing.safetensors")
     assert all(parameter.is_meta for parameter in tokenizer.parameters())
