@@ -1,11 +1,12 @@
-"""The sections of an experiment file, as frozen dataclasses: what a user may write, with every default.
+"""The sections of an experiment file as frozen dataclasses, with the default of every key.
 
 A field annotated with an interface is a component, written ``{"type": "<registered name>", ...}`` in JSON.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from openrayzer.interfaces import (
     Augmentation,
@@ -21,17 +22,24 @@ from openrayzer.interfaces import (
     registered_name,
 )
 
-EVALUATED = ("psnr", "psnr_nearest_context", "psnr_mean_context", "psnr_shuffled_cameras")
-"""What an evaluation while training measures; the last one where clips have two targets or more."""
+EVALUATED = ("psnr", "psnr_nearest_context", "psnr_mean_context", "psnr_exchanged_cameras")
+"""Numbers of the evaluation while training. Clips with a single target have no exchanged cameras."""
+RENAMED = {"psnr_shuffled_cameras": "psnr_exchanged_cameras"}
+"""Old names of these numbers, in the experiments, logs and checkpoints of older runs, and their names today."""
+
+
+def current_names(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of an evaluation with the names of ``EVALUATED``."""
+    return {RENAMED.get(name, name): value for name, value in record.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One source of clips and how often it is drawn.
+    """One source of clips.
 
     Args:
-        dataset: where the scenes come from.
-        weight: share of this source among all, relative to the other weights; above 0.
+        dataset: the scenes.
+        weight: how often clips come from this source, relative to the weights of the other sources; above 0.
     """
 
     dataset: Dataset
@@ -44,15 +52,15 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """Decoded training frames that all processes of a machine keep and share.
+    """A cache of decoded training frames, shared by all processes of a machine.
 
-    Worth its space where decoding is dear: videos, images with lens distortion, PNG files. It fills up to its size
-    and then stays as it is; frames whose source has changed are read anew. It never changes what is read, and is no
-    loss: remove the folder to be rid of it.
+    It pays where decoding is slow: videos, images with lens distortion, PNG files. The cache fills up to its size and
+    then stays as it is. Frames whose source file has changed are read again. The cache changes no pixel, and its folder
+    can be deleted at any time.
 
     Args:
-        folder: where it is: on a fast disk, or in shared memory, as /dev/shm/frames.
-        gigabytes: what it may take, in 1e9 bytes; a frame of 640 x 360 is 0.0007. It leaves 5 % of a disk free.
+        folder: on a fast disk, or in shared memory such as /dev/shm/frames.
+        gigabytes: largest size, in 1e9 bytes; a frame of 640 x 360 takes 0.0007. 5 % of the disk always stay free.
     """
 
     folder: Path
@@ -65,23 +73,24 @@ class CacheSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Which clips are seen, and how they are cut.
+    """The clips and the size of their images.
 
     Args:
-        train: sources of training clips; mixed by weight.
+        train: sources of training clips, mixed by weight.
         test: sources of held-out clips for the evaluation while training; may be empty.
-        view_sampler: chooses frames of a training clip.
-        augmentations: changes of training clips, one after the other; held-out clips stay as they are.
-        image_size: height and width in pixels; images are resized to cover it, then cropped at the centre.
+        view_sampler: chooses the frames of a training clip.
+        augmentations: change training clips, one after the other. Held-out clips are not augmented.
+        image_size: height and width in pixels. Images are resized to cover this size, then cropped at the centre.
         normalise_poses: move and scale true cameras so that the mean camera is the origin and no coordinate
-            exceeds 1 / scene_scale; of no effect on sources without poses.
+            exceeds 1 / scene_scale. It has no effect on sources without poses.
         scene_scale: see ``normalise_poses``.
         workers: loading processes per rank; 0 loads in the training process.
         prefetch: batches that each worker prepares ahead.
         cache: keeps decoded training frames; None decodes them each time.
-        scaled_decoding: decode JPEG files of training clips at 1/2, 1/4 or 1/8 of their size where that is exactly
-            what ``image_size`` needs, or twice as large or more; faster, and nearly the same pixels. Held-out clips
-            are always decoded whole. It goes neither with ``cache`` nor with augmentations that cut stored images.
+        scaled_decoding: decode JPEG files of training clips at 1/2, 1/4 or 1/8 of their size if the result has exactly
+            the size that ``image_size`` needs, or is at least twice as large. This is faster and gives nearly the same
+            pixels. Held-out clips are always decoded at full size. It cannot be combined with ``cache`` or with
+            augmentations that cut stored images.
     """
 
     train: tuple[Source, ...]
@@ -108,11 +117,11 @@ class DataSettings:
 
     def _check_scaled_decoding(self) -> None:
         if self.cache is not None:
-            raise InputError("scaled_decoding does not go with cache, which keeps the images as they are stored")
+            raise InputError("scaled_decoding does not go with cache, which keeps images at their full size")
         cutting = [type(one).__name__ for one in self.augmentations if type(one).cut is not Augmentation.cut]
         if cutting:
             raise InputError(
-                f"scaled_decoding does not go with {', '.join(cutting)}, which cuts the images as they are stored"
+                f"scaled_decoding does not go with {', '.join(cutting)}, which cuts images at their full size"
             )
 
 
@@ -121,10 +130,10 @@ class LossTerm:
     """One term of the training loss.
 
     Args:
-        loss: what is measured.
-        weight: factor of this term once it is fully on; 0 or more.
-        start_step: first optimizer step at which the term counts.
-        ramp_steps: steps over which the weight grows linearly from 0 to ``weight``; 0 switches it on at once.
+        loss: the loss function.
+        weight: final factor of this term; 0 or more.
+        start_step: first optimizer step, counted from 0, in which the term counts.
+        ramp_steps: steps over which the factor grows linearly from 0 to ``weight``; 0 starts with ``weight``.
     """
 
     loss: Loss
@@ -137,7 +146,7 @@ class LossTerm:
             raise InputError("weight, start_step and ramp_steps must be 0 or more")
 
     def weight_at(self, step: int) -> float:
-        """The weight at an optimizer step, counted from 0."""
+        """Factor of this term at an optimizer step, counted from 0."""
         if step < self.start_step:
             return 0.0
         return self.weight * min(1.0, (step - self.start_step + 1) / max(1, self.ramp_steps))
@@ -145,18 +154,19 @@ class LossTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class BadSteps:
-    """When an optimizer step is skipped; one decision for all ranks.
+    """Rules for skipping an optimizer step. All ranks take the same decision.
 
     A step whose gradient is not finite is always skipped.
 
     Args:
-        norm_factor: also skip when the gradient norm exceeds this many times ``clip_norm``; 0 never does.
-        loss_factor: also skip when the loss exceeds this many times the median of the 32 steps before; 0 never does.
-        grace_steps: first steps in which a large norm is clipped but not skipped; a jump of the loss is not skipped
-            either until so many losses are known, at most 32.
-        max_in_a_row: training stops with exit code 3 after this many skipped steps without a good one.
-        dump: when a bad step is kept whole in ``bad_steps/``, for ``tools/replay_step.py``: when training stops for it,
-            or then and at the first one, too.
+        norm_factor: skip a step if its gradient norm exceeds this many times ``clip_norm``; 0 turns this rule off.
+        loss_factor: skip a step if its loss exceeds this many times the median of the 32 steps before; 0 turns this
+            rule off.
+        grace_steps: number of first steps in which a large norm is clipped, not skipped. The rule for the loss begins
+            after as many steps, at most 32.
+        max_in_a_row: training stops with exit code 3 after this many skipped steps in a row.
+        dump: when to write a bad step to ``bad_steps/`` for ``tools/replay_step.py``: "never", when training stops
+            because of it ("stop"), or then and at the first bad step of the run ("first").
     """
 
     norm_factor: float = 5.0
@@ -174,39 +184,44 @@ class BadSteps:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """How long, how much at once, how fast. All counts are optimizer steps.
+    """The training run. All counts are optimizer steps.
 
     Args:
         steps: length of the run.
         batch_size: scenes per optimizer step, over all ranks and accumulated micro-batches.
         accumulation: micro-batches per optimizer step.
-        clip_norm: gradients are scaled down to this global 2-norm.
-        bad_steps: when a step is skipped.
+        optimizer: moves the weights.
+        schedule: factor of the learning rate over the run.
+        clip_norm: larger gradients are scaled down to this global 2-norm.
+        bad_steps: rules for skipping a step.
         seed: of weights, data order and view choice.
         log_every: steps between lines of metrics.jsonl.
-        sample_every: steps between sample pictures; 0 makes none.
+        sample_every: steps between sample pictures; 0 draws none.
         evaluate_every: steps between evaluations; 0 evaluates at the end only.
         checkpoint_every: steps between checkpoints; 0 writes one at the end only.
-        keep_checkpoints: how many of the newest checkpoints stay on disk.
-        best_metric: a number of the evaluation, e.g. "psnr"; the checkpoint in which it is best stays on disk, too, and
-            is written when it is found. Of the averaged weights where there are some. Empty keeps none.
-        best_mode: whether the largest or the smallest value is best.
-        ema_decay: the weights are averaged over the steps, this share of the average is kept at each; 0 does not. The
-            average is evaluated beside the weights, kept in checkpoints, and is what is loaded and exported.
-        focal_detached_steps: first steps in which no gradient reaches the focal lengths that camera heads predict, so
-            that they do not run away before the poses mean something.
+        keep_checkpoints: number of newest checkpoints that stay on disk.
+        best_metric: metric that selects the best checkpoint, e.g. "psnr"; empty selects none. A checkpoint is saved
+            whenever the metric improves, and the best one is never deleted. With ``ema_decay`` the metric is that of
+            the averaged weights.
+        best_mode: whether the largest ("max") or the smallest ("min") value is best.
+        ema_decay: decay of the exponential moving average of the weights; 0 keeps no average. The average is evaluated
+            beside the weights and saved in checkpoints. Loading and exporting a run use the average.
+        focal_detached_steps: number of first steps in which no gradient reaches the focal lengths that camera heads
+            predict. It keeps them from diverging before the poses are meaningful.
         compile: whether ``torch.compile`` compiles the model's repeated blocks and the losses. The first step takes a
-            minute, later steps are faster. Losses differ in the last digits. Evaluation runs the blocks as they are
-            written. "auto" compiles on a GPU if a short trial gets faster by it, and never on a CPU.
-        tf32: whether, in mixed precision, a GPU may round the factors of the remaining float32 matrix products, as in
-            camera heads, to 10 bits (TF32); they get several times as fast. Float32 stays exact in convolutions,
-            geometry, losses, metrics, evaluation, and in training without mixed precision. No effect on a CPU.
-        statistics_every: steps between lines of statistics.jsonl: weights, gradients and activations of every module;
-            0 writes none.
-        watchdog_minutes: the run ends with exit code 3 and the stacks of all processes when a step takes longer than
-            this; data may take 4 times as long, a checkpoint or the first step 6, an evaluation 12. 0 waits for ever.
-        initial_weights: what a run that starts from nothing begins with: a weight folder, a run folder (its newest
-            good checkpoint), a checkpoint, or a .safetensors file; of no effect once the run has a checkpoint.
+            minute, later steps are faster. Losses differ in the last digits. Evaluations run without compiling. "auto"
+            compiles on a GPU if a short trial is faster compiled, and never on a CPU.
+        tf32: whether, in mixed precision, a GPU may round the factors of the remaining float32 matrix products, e.g. in
+            camera heads, to 10 bits (TF32), which makes them several times as fast. Float32 stays exact in
+            convolutions, geometry, losses, metrics, evaluation, and in training without mixed precision. It has no
+            effect on a CPU.
+        statistics_every: steps between lines of statistics.jsonl, with weights, gradients and activations of every
+            module; 0 writes none.
+        watchdog_minutes: if a step takes longer, the run ends with exit code 3 and writes the stacks of all processes.
+            Loading data may take 4 times as long, a checkpoint or the first step 6 times, an evaluation 12 times. 0
+            turns the watchdog off.
+        initial_weights: weights with which a new run begins: a weight folder, a run folder (its newest good
+            checkpoint), a checkpoint, or a .safetensors file. It has no effect once the run has a checkpoint.
     """
 
     steps: int
@@ -239,7 +254,7 @@ class TrainSettings:
         for name in ("sample_every", "evaluate_every", "checkpoint_every", "statistics_every", "focal_detached_steps"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.best_metric and self.best_metric not in EVALUATED:
+        if self.best_metric and self.best_metric not in (*EVALUATED, *RENAMED):
             known = ", ".join(EVALUATED)
             raise InputError(f"best_metric {self.best_metric!r} is not measured; the evaluation gives: {known}")
         if not self.clip_norm > 0:
@@ -252,12 +267,12 @@ class TrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """What is measured on held-out clips while training.
+    """The evaluation of held-out clips while training.
 
     Args:
-        view_sampler: chooses views of a test clip; the choice depends only on ``seed`` and the scene's name.
-        max_scenes: at most this many test scenes, in order; 0 takes all.
-        batch_size: scenes at once per rank.
+        view_sampler: chooses the views of a held-out clip; the choice depends only on ``seed`` and the scene's name.
+        max_scenes: largest number of scenes, in order; 0 takes all.
+        batch_size: scenes per batch and rank.
         seed: of the view choice.
     """
 
@@ -273,16 +288,19 @@ class EvaluationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """A whole experiment file: what to build, what to learn from, how to train.
+    """A whole experiment file: the model, its data and its training.
 
     Args:
         model: the model.
         data: the clips.
         loss: the terms of the training loss.
-        train: the run.
-        evaluation: measured while training.
-        logging: where numbers go besides metrics.jsonl and train.log, which are always written.
+        train: the training run.
+        evaluation: the evaluation while training.
+        logging: further loggers; metrics.jsonl and train.log are always written.
         deepspeed: a ds_configs/ file: ZeRO stage, precision, buckets, offload.
+
+    Raises:
+        InputError: the sections do not go together.
     """
 
     model: Model

@@ -1,4 +1,4 @@
-"""Evaluate a model on held-out clips: every number, where it comes from, and pictures.
+"""Evaluate a model on held-out clips.
 
     python tools/evaluate.py --run runs/rayzer_demo --output results/demo
     python tools/evaluate.py --run runs/lvsm --data /data/re10k --protocol re10k_2v3 \\
@@ -7,20 +7,20 @@
     torchrun --nproc_per_node 8 -- tools/evaluate.py --run ...       deepspeed tools/evaluate.py --run ...
 
 The output folder gets metrics.json, per_view.csv, report.html (open it in a browser) and pictures/. An evaluation that
-is already there is replaced, once the new one is whole. Beside the model stand what costs nothing: the nearest context
-view, the mean of the context views, the model with its target cameras exchanged; for poses a constant pose, a straight
-line and random poses. The numbers are the same on any number of processes; where memory ends and
-fewer targets are rendered together (--views_at_once), up to rounding.
+is already there is replaced when the new one is complete. The tables show the model beside baselines: for images the
+nearest context view, the mean of the context views, and the model with exchanged target cameras; for poses a constant
+pose, a straight line and random poses. The numbers do not depend on the number of processes. If memory is short and
+fewer targets are rendered together (--views_at_once), they change by rounding errors.
 
-A target must be placed before it can be rendered, and how is part of every result:
+A placement finds the camera of each target before it is rendered, and every result names its placement:
 
   given_poses   all cameras are the true ones; for models that are given poses
-  joint         all views go through the estimator together, as in the papers: target pixels reach the context cameras
-  context_only  context cameras come from the contexts alone; each target is then located by itself
+  joint         the cameras of all views are estimated together, as in the papers
+  context_only  context cameras are estimated from the context views alone; each target is then located by itself
 
-By default every placement that the model has is evaluated. docs/evaluation.md says what each number means.
+By default, all placements that fit the model are evaluated. docs/evaluation.md explains each number.
 
-Exit code: 0 done; 2 something given is wrong, and then the output folder is as it was; 130 interrupted.
+Exit code: 0 done; 2 an input is wrong, and the output folder is as it was; 130 interrupted.
 """
 
 import argparse
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def main() -> int:
     """Parse arguments, evaluate, print the table."""
     arguments = parser().parse_args()
-    from openrayzer.evaluation.protocols import protocol_table  # slow: only once arguments are right
+    from openrayzer.evaluation.protocols import protocol_table  # slow, so only after the arguments are parsed
 
     if arguments.list_protocols:
         print(protocol_table())
@@ -51,12 +51,12 @@ def main() -> int:
     with started() as process, logging_to_terminal(process):
         metrics = evaluate(request, process)
         if process.is_first:
-            print(result_table(metrics, request.output))
+            print(result_table(metrics, arguments.output))
     return 0
 
 
 def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
-    """The arguments, checked."""
+    """The request that the arguments describe."""
     from openrayzer.evaluation.request import EvaluationRequest, split_names
     from openrayzer.interfaces import InputError
 
@@ -65,12 +65,15 @@ def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
     protocol, placements = split_names(arguments.protocol, arguments.placement)
     same = (
         "run", "output", "checkpoint", "weights", "dataset", "index", "batch_size", "views_at_once", "max_scenes",
-        "precision", "lpips_vgg", "lpips_alex", "sanity", "transfer", "transfer_oracle", "pictures", "seed",
+        "precision", "sanity", "transfer", "transfer_oracle", "pictures", "seed",
     )  # fmt: skip
     return EvaluationRequest(
         **{name: getattr(arguments, name) for name in same},
         data=tuple(arguments.data),
         overrides=tuple(arguments.set),
+        plugins=tuple(arguments.plugin),
+        metrics=tuple(arguments.metrics),
+        metric_weights=metric_weights(arguments),
         protocol=protocol,
         placements=placements,
         image_size=tuple(arguments.image_size) if arguments.image_size else None,
@@ -78,8 +81,21 @@ def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
     )
 
 
+def metric_weights(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Metric -> file, from --metric_weights NAME=FILE and the older --lpips_vgg and --lpips_alex."""
+    from openrayzer.interfaces import InputError
+
+    found = {name: file for name in ("lpips_vgg", "lpips_alex") if (file := getattr(arguments, name))}
+    for text in arguments.metric_weights:
+        name, equals, file = text.partition("=")
+        if not (name and equals and file):
+            raise InputError(f"--metric_weights takes NAME=FILE, got {text!r}")
+        found[name] = Path(file)
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
-    """What the tool takes."""
+    """The parser of the tool."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -91,13 +107,13 @@ def parser() -> argparse.ArgumentParser:
         "--weights",
         choices=["auto", "ema", "raw"],
         default="auto",
-        help="averaged over the steps, or of the last step (default: averaged where the run has an average)",
+        help="exponential moving average, or the weights of the last step (default: the average if the run has one)",
     )
-    _add_data(parser.add_argument_group("which clips"))
-    _add_views(parser.add_argument_group("which views"))
-    _add_measures(parser.add_argument_group("what is measured"))
-    _add_machine(parser.add_argument_group("how it is computed"))
-    add("--list_protocols", action="store_true", help="print the protocols and leave")
+    _add_data(parser.add_argument_group("clips"))
+    _add_views(parser.add_argument_group("views"))
+    _add_measures(parser.add_argument_group("measurements"))
+    _add_machine(parser.add_argument_group("computation"))
+    add("--list_protocols", action="store_true", help="print the protocols and exit")
     add("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     return parser
 
@@ -109,78 +125,96 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--dataset", default="chunks", metavar="NAME",
-        help="what --data holds: chunks (default; its test split), processed, dl3dv, colmap, opencv_cameras, images, "
-        "video; more settings of a source by --set 'data.test=[{\"dataset\": {...}}]'",
+        help="kind of --data: chunks (default; its test split), processed, dl3dv, colmap, opencv_cameras, images, "
+        "video; for more settings of a source: --set 'data.test=[{\"dataset\": {...}}]'",
     )  # fmt: skip
     group.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
-        help="change the run's sections data and evaluation, e.g. data.workers=8 evaluation.view_sampler.num_context=2",
+        help="change the sections data and evaluation of the run, e.g. data.workers=8",
     )  # fmt: skip
-    group.add_argument("--max_scenes", type=int, default=0, metavar="N", help="at most so many scenes (default: all)")
+    group.add_argument("--max_scenes", type=int, default=0, metavar="N", help="most scenes to evaluate (default: all)")
 
 
 def _add_views(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--protocol", nargs="+", action="extend", default=[], metavar="NAME",
-        help="a published protocol (see --list_protocols), a placement, or both: --protocol re10k_2v3 joint",
+        help="a published protocol (see --list_protocols), placements, or both: --protocol re10k_2v3 joint",
     )  # fmt: skip
     group.add_argument(
         "--placement", nargs="+", action="extend", default=[], metavar="NAME",
-        help="given_poses, joint, context_only (default: all that the model has)",
+        help="given_poses, joint, context_only (default: all that fit the model)",
     )  # fmt: skip
     group.add_argument(
         "--index", type=Path, metavar="FILE",
-        help="JSON that lists the views of each scene (default: the protocol's rule, or the run's own view sampler)",
+        help="JSON file with the views of each scene (default: the rule of the protocol, or the run's view sampler)",
     )  # fmt: skip
     group.add_argument(
-        "--image_size", nargs=2, type=int, metavar=("H", "W"), help="in pixels (default: the protocol's or the run's)"
+        "--image_size",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="in pixels (default: the size of the protocol, or of the run)",
     )
     group.add_argument(
-        "--seed", type=int, metavar="N", help="of the view choice (default: the run's) and of the bootstrap (0)"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="seed of the view choice (default: the run's) and of the bootstrap (default: 0)",
     )
 
 
 def _add_measures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--lpips_vgg", type=Path, metavar="FILE",
-        help="vgg16-397923af.pth of torchvision (default: weights/vgg16-397923af.pth, or no LPIPS)",
+        "--metrics", nargs="+", action="extend", default=[], metavar="NAME",
+        help="image metrics (default: psnr, ssim, LPIPS if its weights are there, and all metrics of plugins)",
     )  # fmt: skip
-    group.add_argument("--lpips_alex", type=Path, metavar="FILE", help="likewise alexnet-owt-7be5be79.pth")
+    group.add_argument(
+        "--metric_weights", nargs="+", action="extend", default=[], metavar="NAME=FILE",
+        help="pretrained weights of a metric, e.g. lpips_vgg=vgg16-397923af.pth (default: the file of this name in "
+        "weights/)",
+    )  # fmt: skip
+    for option in ("--lpips_vgg", "--lpips_alex"):
+        group.add_argument(option, type=Path, help=argparse.SUPPRESS)  # older spelling of --metric_weights
+    group.add_argument(
+        "--plugin", nargs="+", action="extend", default=[], metavar="NAME",
+        help="plugins to load besides those of the run, e.g. a .py file with a metric",
+    )  # fmt: skip
     group.add_argument(
         "--views", nargs="+", type=int, default=[], metavar="N",
-        help="also evaluate with so many of the context views, e.g. 1 2 4 8",
+        help="also evaluate with these numbers of context views, e.g. 1 2 4 8",
     )  # fmt: skip
     group.add_argument(
         "--sanity",
         action="store_true",
-        help="also tell real poses from shortcuts: shuffled, dropped, repeated views, ...",
+        help="also run the sanity battery, which tells true poses from shortcuts by changing the clips",
     )
     group.add_argument(
-        "--transfer", action="store_true", help="also drive each clip with the cameras of another, and score that"
+        "--transfer",
+        action="store_true",
+        help="also render each clip with the cameras of another clip, and compare the motions",
     )
     group.add_argument(
         "--transfer_oracle", default="", metavar="DIR",
-        help="run folder of another model that judges the transfer from images (default: the evaluated one)",
+        help="run folder of the model that estimates the motion in the renders (default: the evaluated model)",
     )  # fmt: skip
     group.add_argument(
         "--pictures", type=int, default=24, metavar="N",
-        help="scenes that are drawn, besides the 4 worst and the 4 best (default: 24; 0 draws none)",
+        help="scenes with pictures, besides the 4 worst and the 4 best (default: 24; 0: no pictures at all)",
     )  # fmt: skip
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--precision", choices=["float32", "bfloat16"], default="float32",
-        help="of the model (default: float32); metrics are always computed in float32",
+        help="precision of the model (default: float32); metrics are always computed in float32",
     )  # fmt: skip
     group.add_argument(
         "--batch_size", type=int, default=1, metavar="N",
-        help="scenes at once per process (default: 1); more is faster for small models and the same up to rounding",
+        help="scenes at once per process (default: 1); more are faster for small models, with rounding differences",
     )  # fmt: skip
     group.add_argument(
         "--views_at_once", type=int, default=16, metavar="N",
-        help="most targets of a scene rendered together (default: 16); where memory does not suffice, fewer are, which "
-        "changes nothing but rounding",
+        help="most targets of a scene that are rendered together (default: 16); fewer if memory is short",
     )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""What is measured on held-out clips, and what costs nothing and is printed beside it."""
+"""Evaluation on held-out clips: metrics, placements of targets, trials, report and comparison."""

@@ -1,12 +1,12 @@
-"""A whole evaluation: open, measure on all ranks, gather, write."""
+"""A whole evaluation: measure the scenes on all processes, gather the results, write the output folder."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from openrayzer.evaluation.scenes.pose_trials import (
     refuse_transfer,
     sanity_notes,
     sanity_of,
+    transfer_table,
     transfers_of,
 )
 from openrayzer.evaluation.scenes.scene_pictures import Extremes
@@ -39,18 +40,18 @@ from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
 MOST_CAMERAS = 20_000
-"""Views up to which all cameras are written; beyond, only those of scenes with pictures."""
+"""Number of views up to which all cameras are written. With more views, only scenes with pictures have cameras."""
 
 
 @dataclass
 class Tally:
-    """What one process found out.
+    """The measurements of one process.
 
     Attributes:
-        results: of the scenes that could be evaluated.
-        skipped: scene to reason.
-        transfers: of each pair of clips.
-        problems: what was broken on the way and worked around.
+        results: results of the evaluated scenes.
+        skipped: scene name -> reason.
+        transfers: results of each pair of clips.
+        problems: faults that were worked around, one sentence each.
     """
 
     results: list[SceneResult] = field(default_factory=list)
@@ -60,26 +61,27 @@ class Tally:
 
 
 def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
-    """Evaluate, on all processes, and write the output folder.
+    """Evaluate on all processes, and write the output folder.
 
     Returns:
-        The content of metrics.json, on the first process; nothing on others.
+        The content of metrics.json on the first process; an empty dict on the others.
 
     Raises:
-        InputError: something the user gave cannot work; the output folder is as it was.
+        InputError: something that the user gave cannot work; the output folder is as it was.
     """
     started = time.monotonic()
-    process.by_first(lambda: refuse_output(request.output))
-    box: list[Opened] = []
-    process.by_all(lambda: box.append(open_evaluation(request, process)))
-    opened = box[0]
-    _say(opened.notes, process)
-    tallies: list[Tally] = []
-    process.by_all(lambda: tallies.append(_measure_all(request, opened, process)))
-    parts = process.gather_to_first(tallies[0])
-    written: list[dict[str, Any]] = []
-    process.by_first(lambda: written.append(_finish(request, opened, parts, process, started)))
-    return written[0] if written else {}
+    process.by_first(lambda: refuse_output(Path(request.output)))
+    opened = process.by_all(lambda: open_evaluation(request, process))
+    _log_notes(opened.notes, process)
+    tally = process.by_all(lambda: _measure_all(request, opened, process))
+    parts = process.gather_to_first(tally)
+    written: dict[str, Any] = {}
+
+    def finish() -> None:
+        written.update(_finish(request, opened, parts, started))
+
+    process.by_first(finish)  # returns nothing, because its result would be sent to all processes
+    return written
 
 
 def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -> Tally:
@@ -121,7 +123,11 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
 def _add_trials(
     result: SceneResult, clip: Views, measure: Measurer, counts: Sequence[int], *, sanity: bool
 ) -> list[str]:
-    """Views sweep and sanity battery of a scene; why it has none where the model does not take the changed clip."""
+    """Add the views sweep and the sanity battery of a scene to its result.
+
+    Returns:
+        The reason for each trial that is missing because the model does not take the changed clip.
+    """
     problems = []
     try:
         result.sweep = sweep(measure, clip, counts)
@@ -137,7 +143,7 @@ def _add_trials(
 def _add_transfers(
     tally: Tally, opened: Opened, process: Process, autocast: Callable[[], AbstractContextManager]
 ) -> None:
-    """Scenes in pairs, in their order; who is paired does not depend on the number of processes."""
+    """Measure the transfer between scenes 1 and 2, 3 and 4, ...; the pairs do not depend on the number of processes."""
     pairs = evaluation_views(
         opened.data,
         replace(opened.evaluation, batch_size=2),
@@ -160,53 +166,54 @@ def _autocast(request: EvaluationRequest, process: Process) -> Callable[[], Abst
 
 
 def _with_progress(clips: EvaluationClips, process: Process) -> Iterable[Views]:
-    silent = None if process.is_first else True  # None: only where somebody watches
+    silent = None if process.is_first else True  # None: the bar is shown if the output is a terminal
     return tqdm(clips, total=len(clips), unit="batch", disable=silent, dynamic_ncols=True)
 
 
-def _finish(
-    request: EvaluationRequest, opened: Opened, parts: list[Tally], process: Process, started: float
-) -> dict[str, Any]:
-    """Put the parts together and write them."""
+def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], started: float) -> dict[str, Any]:
+    """Merge the results of all processes and write them."""
     results = sorted((result for part in parts for result in part.results), key=lambda result: result.number)
     skipped = {scene: reason for part in parts for scene, reason in part.skipped.items()}
     if not results:
         reasons = "; ".join(dict.fromkeys(skipped.values()))
         raise InputError(f"none of {opened.clips.expected} scenes could be evaluated: {reasons}")
-    _keep_pictures(results, request.pictures, opened.placements[0])
-    _keep_cameras(results)
+    _drop_pictures(results, request.pictures)
+    _drop_cameras(results)
+    transfers = [table for part in parts for table in part.transfers]
     metrics = metrics_of(
-        request,
-        opened,
         results,
-        skipped=dict(sorted(skipped.items())),
-        problems=sorted({problem for part in parts for problem in part.problems}),
-        transfers=[table for part in parts for table in part.transfers],
-        world_size=process.world_size,
+        model=opened.about_model,
+        settings=opened.settings,
+        placements=opened.placements,
+        scores=opened.scores,
+        clips=opened.clips,
+        skipped=skipped,
+        problems=[*opened.notes, *sorted({problem for part in parts for problem in part.problems})],
         seconds=time.monotonic() - started,
+        transfer=transfer_table(transfers, oracle=str(request.transfer_oracle)),
+        bootstrap_seed=request.seed or 0,
     )
-    with whole_folder(request.output, replace=True) as folder:
-        write_evaluation(folder, metrics, results)
+    with whole_folder(Path(request.output), replace=True) as folder:
+        write_evaluation(folder, metrics, results, columns=opened.scores.names)
         write_report(folder)
     return metrics
 
 
-def _keep_pictures(results: list[SceneResult], first: int, placement: str) -> None:
-    """Of the scenes that processes drew, the first ones and the worst and best of all."""
+def _drop_pictures(results: Sequence[SceneResult], first: int) -> None:
+    """Of the scenes that the processes have drawn, keep the pictures of the first ones, the worst and the best."""
     extremes = Extremes(first=first)
     for result in results:
-        quality = result.mean(placement, "psnr")
         if result.files:
-            extremes.add(result, math.nan if quality is None else quality)
+            extremes.add(result)
 
 
-def _keep_cameras(results: list[SceneResult]) -> None:
-    """Leave out the cameras of scenes without pictures where there would be too many."""
+def _drop_cameras(results: Sequence[SceneResult]) -> None:
+    """If some scenes have no cameras, drop the cameras of all scenes without pictures."""
     if not all(result.cameras for result in results):
         for result in results:
             result.cameras = result.cameras if result.pictures else {}
 
 
-def _say(notes: Iterable[str], process: Process) -> None:
+def _log_notes(notes: Iterable[str], process: Process) -> None:
     for note in notes if process.is_first else ():
         LOG.warning("%s", note)

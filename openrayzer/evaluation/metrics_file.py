@@ -1,13 +1,13 @@
 """The content of metrics.json."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import openrayzer
-from openrayzer.evaluation.metrics.image_scores import SSIM_WINDOW
-from openrayzer.evaluation.opening import Opened
+from openrayzer.data.loading.held_out_clips import EvaluationClips
+from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS
-from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.results.output_folder import FORMAT
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.results.summary import (
@@ -18,95 +18,119 @@ from openrayzer.evaluation.results.summary import (
     summary,
     sweep_table,
 )
-from openrayzer.evaluation.scenes.pose_trials import sanity_table, transfer_table
-from openrayzer.evaluation.scenes.scene_pictures import ERROR_MAPS
-from openrayzer.evaluation.trials.transfer import TransferResult
+from openrayzer.evaluation.scenes.pose_trials import sanity_table
+from openrayzer.interfaces import Model, registered_name
 
-CROP = "resized to cover the size (areas where it shrinks, bicubic where it grows), then cropped at the centre"
+CROP = (
+    "resized to cover the size (bilinear down to 0.71 of the size, by areas below, bicubic to enlarge), cropped at "
+    "the centre"
+)
 
 
 def metrics_of(
-    request: EvaluationRequest,
-    opened: Opened,
     results: Sequence[SceneResult],
     *,
-    skipped: dict[str, str],
-    problems: list[str],
-    transfers: Sequence[dict[str, list[TransferResult]]],
-    world_size: int,
+    model: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    placements: Sequence[str],
+    scores: ImageScores,
+    clips: EvaluationClips,
+    skipped: Mapping[str, str],
+    problems: Sequence[str],
     seconds: float,
+    transfer: Mapping[str, Any] | None = None,
+    bootstrap_seed: int = 0,
 ) -> dict[str, Any]:
-    """Everything that was measured, and everything it depends on; docs/evaluation.md explains each key.
+    """All measurements of an evaluation and everything that they depend on; docs/evaluation.md explains each key.
 
     Args:
-        request: what was asked.
-        opened: what was worked with.
-        results: of the scenes, in their order.
-        skipped: scene to reason.
-        problems: what was broken on the way.
-        transfers: of each pair of clips.
-        world_size: number of processes.
-        seconds: that it all took.
+        results: of all scenes, in order.
+        model: the evaluated model: path, type, step, ...
+        settings: of the evaluation: image size, precision, batch size, ...
+        placements: names of the placements.
+        scores: the image metrics.
+        clips: the held-out clips.
+        skipped: scene name -> reason.
+        problems: remarks on the data and on the evaluation, one sentence each.
+        seconds: duration of the evaluation.
+        transfer: content of the section of this name; see ``transfer_table``.
+        bootstrap_seed: of the bootstrap intervals.
     """
-    expected = sum(len(choice.target) for choice in opened.clips.choices.values())
-    targets = counted_targets(results, opened.placements, expected)
-    notes = [*opened.notes, *problems]
+    names = scores.names
+    targets = counted_targets(results, placements, sum(len(choice.target) for choice in clips.choices.values()))
+    notes = list(problems)
     if targets["not_finite"]:
         notes.append(f"{targets['not_finite']} rendered targets are not finite; their scenes are in no mean")
-    swept = sweep_table(results)
+    swept = sweep_table(results, names)
     notes += [
         f"views sweep: {entry['not_finite']} scenes are not finite with {entry['num_context']} contexts and in no mean"
         for entry in swept or ()
         if entry["not_finite"]
     ]
-    seed = request.seed or 0
     return {
         "format": FORMAT,
         "openrayzer": openrayzer.__version__,
-        "model": opened.about_model,
-        "settings": _settings(request, opened, world_size),
-        "placements": _placements(opened),
+        "model": dict(model),
+        "settings": {**settings, "placements": list(placements), "crop": CROP, "bootstrap_seed": bootstrap_seed},
+        "metrics": scores.about(),
+        "placements": {name: _about_placement(name) for name in placements},
         "scenes": {
-            "expected": opened.clips.expected,
+            "expected": clips.expected,
             "evaluated": len(results),
-            "skipped": skipped,
+            "skipped": dict(sorted(skipped.items())),
             "problems": notes,
         },
         "targets": targets,
-        "summary": summary(results, seed=seed),
-        "differences": differences(results, seed=seed),
+        "summary": summary(results, names, seed=bootstrap_seed),
+        "differences": differences(results, names, seed=bootstrap_seed),
         "poses": pose_summary(results),
-        "transfer": transfer_table(transfers, oracle=request.transfer_oracle),
+        "transfer": transfer,
         "sanity": sanity_table(results),
         "views_sweep": swept,
         "seconds": {"total": round(seconds, 3)},
-        "per_scene": {result.scene: scene_entry(result) for result in results},
+        "per_scene": {result.scene: scene_entry(result, names) for result in results},
     }
 
 
-def _settings(request: EvaluationRequest, opened: Opened, world_size: int) -> dict[str, Any]:
+def about_model(
+    model: Model, *, path: str, weights_file: str | None, averaged: bool, step: int | None, num_weights: int
+) -> dict[str, Any]:
+    """Section ``model`` of metrics.json.
+
+    Args:
+        model: the evaluated model.
+        path: run folder, or another path that ``load_model`` takes.
+        weights_file: the file or checkpoint; None for a model in training.
+        averaged: whether the weights are the exponential moving average.
+        step: optimizer step of the weights; None if unknown.
+        num_weights: number of weights.
+    """
     return {
-        **opened.views,
-        "placements": list(opened.placements),
-        "crop": CROP,
-        "ssim": opened.scores.missing.get("ssim", SSIM_WINDOW),
-        "lpips": opened.scores.lpips,
-        "error_maps": ERROR_MAPS,
-        "precision": request.precision,
-        "world_size": world_size,
-        "batch_size": request.batch_size,
-        "seed": opened.evaluation.seed,
-        "bootstrap_seed": request.seed or 0,
-        "max_scenes": request.max_scenes,
+        "path": path,
+        "weights_file": weights_file,
+        "averaged": averaged,
+        "type": registered_name(model),
+        "step": step,
+        "weights": num_weights,
+        "posed": model.posed,
     }
 
 
-def _placements(opened: Opened) -> dict[str, dict[str, Any]]:
+def own_views(resolved: Mapping[str, Any]) -> str:
+    """The view choice of an experiment in words, for metrics.json."""
+    sampler = resolved.get("evaluation", {}).get("view_sampler")
+    return f"the run's own view sampler, {json.dumps(sampler, default=str)}"
+
+
+def source_names(resolved: Mapping[str, Any]) -> list[str]:
+    """The test sources of an experiment, for metrics.json."""
+    return [json.dumps(source["dataset"], default=str) for source in resolved.get("data", {}).get("test", ())]
+
+
+def _about_placement(name: str) -> dict[str, Any]:
+    placement = PLACEMENTS[name]
     return {
-        name: {
-            "uses_target_pixels": PLACEMENTS[name].uses_target_pixels,
-            "mixes_target_pixels": PLACEMENTS[name].mixes_target_pixels,
-            "description": PLACEMENTS[name].description,
-        }
-        for name in opened.placements
+        "uses_target_pixels": placement.uses_target_pixels,
+        "mixes_target_pixels": placement.mixes_target_pixels,
+        "description": placement.description,
     }

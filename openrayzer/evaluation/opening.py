@@ -1,61 +1,65 @@
-"""From what a user asks to a model, clips and metrics; everything that can be refused is refused here."""
+"""Opening of an evaluation: the model, the clips and the metrics that a request names. Wrong requests fail here."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from openrayzer.composer.build import Plan, construct
-from openrayzer.composer.experiment import ExperimentPlan, load_experiment
+from openrayzer.composer.experiment import ExperimentPlan
 from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.evaluation.metrics.image_scores import ImageScores
+from openrayzer.evaluation.metrics_file import about_model, own_views, source_names
 from openrayzer.evaluation.placements import placements_for
 from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
-from openrayzer.interfaces import InputError, Model, ViewSampler, concerning, registered_name
+from openrayzer.evaluation.scenes.scene_pictures import ERROR_MAPS, MODEL_MAPS
+from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model, ViewSampler, concerning, registered_name
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
-from openrayzer.weights.loading import ModelPlace, find_model, load_model
+from openrayzer.weights.loading import SavedModel, load_model, open_model
+from registry import load_plugin
 
 _WITH_SPLIT = ("chunks", "synthetic")
-"""Datasets whose folder holds held-out scenes apart; of others, all scenes are evaluated."""
+"""Datasets with a split for held-out scenes. Of the other datasets, all scenes are evaluated."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Everything an evaluation works with.
+    """Everything that an evaluation needs.
 
     Attributes:
-        model: on the process's device, in evaluation mode.
-        oracle: likewise, of the model that judges transfer; None for the evaluated one.
-        about_model: what metrics.json says of it.
+        model: the evaluated model, on the device of the process, in evaluation mode.
+        oracle: the model that judges the transfer, likewise; None for the evaluated model.
+        about_model: section ``model`` of metrics.json.
         data: test sources and how their clips are cut.
-        evaluation: how views are chosen, and how many scenes.
-        clips: this process's share of the scenes.
-        placements: names of the ways to place targets.
+        evaluation: how views are chosen, and how many scenes there are.
+        clips: the scenes of this process.
+        placements: names of the placements.
         scores: the image metrics.
-        views: what metrics.json says of protocol, index and sizes.
-        notes: what is odd and allowed, one sentence each.
+        settings: section ``settings`` of metrics.json.
+        notes: remarks on the request, one sentence each.
     """
 
     model: Model
     oracle: Model | None
-    about_model: dict[str, Any]
+    about_model: Mapping[str, Any]
     data: DataSettings
     evaluation: EvaluationSettings
     clips: EvaluationClips
     placements: tuple[str, ...]
     scores: ImageScores
-    views: dict[str, Any]
+    settings: Mapping[str, Any]
     notes: list[str]
 
 
 @dataclass(frozen=True)
-class _Choice:
-    """How views are chosen, and what is said of it."""
+class _ViewChoice:
+    """The view sampler, its description for metrics.json, and the image size of the protocol."""
 
     sampler: ViewSampler
     about: dict[str, Any]
@@ -64,50 +68,56 @@ class _Choice:
 
 
 def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
-    """Model, clips and metrics of one process.
+    """Open the model, clips and metrics of one process.
 
     Raises:
-        InputError: something of the request cannot work; the message says what would.
+        InputError: the request cannot work; the message says what would.
+        RegistryError: a metric is unknown, or a plugin cannot be loaded.
     """
-    place = find_model(request.run, checkpoint=request.checkpoint)
-    planned = load_experiment(place.experiment, overrides=[*_data_override(request), *request.overrides])
-    choice = _choose_views(request, planned)
-    trained = tuple(planned.plan.arguments["data"].arguments["image_size"])
-    size = request.image_size or choice.image_size or trained
-    notes = [*choice.notes, *_size_notes(size, choice.image_size, trained)]
-    scores = ImageScores(size, lpips={"vgg": request.lpips_vgg, "alex": request.lpips_alex}, device=process.device)
-    model = load_model(request.run, checkpoint=request.checkpoint, weights=request.weights)
-    with concerning("--image_size"):
-        model.check_size(size)
+    for plugin in request.plugins:
+        load_plugin(plugin, group=PLUGIN_GROUP)
+    overrides = [*_data_override(request), *request.overrides]
+    saved = open_model(request.run, checkpoint=request.checkpoint, weights=request.weights, overrides=overrides)
+    choice = _choose_views(request, saved.plan)
+    data, evaluation = _sections(request, saved.plan, choice.sampler)
+    trained, size = data.image_size, request.image_size or choice.image_size or data.image_size
+    data = replace(data, image_size=size)
+    weights = {metric: Path(file) for metric, file in request.metric_weights.items()}
+    scores = ImageScores(size, metrics=request.metrics or None, weights=weights, device=process.device)
     oracle = load_model(request.transfer_oracle) if request.transfer_oracle else None
-    if oracle is not None:
-        with concerning("--image_size"):
-            oracle.check_size(size)
-    data = _data_settings(planned.plan.arguments["data"], size, choice.sampler)
-    placements = _placements(request, model, data)
-    evaluation = EvaluationSettings(
-        view_sampler=choice.sampler,
-        max_scenes=request.max_scenes,
-        batch_size=request.batch_size,
-        seed=_seed(request, planned),
-    )
+    with concerning("--image_size"):
+        for model in (saved.model, oracle):
+            if model is not None:
+                model.check_size(size)
+    placements = _placements(request, saved.model, data)
     clips = evaluation_views(data, evaluation, rank=process.rank, world_size=process.world_size, dealt="batches")
+    settings = choice.about | {
+        "image_size": list(size),
+        "sources": source_names(saved.plan.resolved),
+        "error_maps": ERROR_MAPS,
+        "model_maps": MODEL_MAPS,
+        "precision": request.precision,
+        "world_size": process.world_size,
+        "batch_size": request.batch_size,
+        "seed": evaluation.seed,
+        "max_scenes": request.max_scenes,
+    }
     return Opened(
-        model=model.to(process.device),
+        model=saved.model.to(process.device),
         oracle=oracle and oracle.to(process.device),
-        about_model=_about(request, model, place),
+        about_model=_about(request, saved),
         data=data,
         evaluation=evaluation,
         clips=clips,
         placements=placements,
         scores=scores,
-        views=choice.about | {"image_size": list(size), "sources": _sources(planned)},
-        notes=[*notes, *clips.problems],
+        settings=settings,
+        notes=[*choice.notes, *_size_notes(size, choice.image_size, trained), *clips.problems],
     )
 
 
 def _data_override(request: EvaluationRequest) -> list[str]:
-    """The folders that were given, in place of the run's own test sources."""
+    """An override that replaces the run's test sources by the given folders."""
     if not request.data:
         return []
     split = {"split": "test"} if request.dataset in _WITH_SPLIT else {}
@@ -115,34 +125,56 @@ def _data_override(request: EvaluationRequest) -> list[str]:
     return [f"data.test={json.dumps(sources)}"]
 
 
-def _choose_views(request: EvaluationRequest, planned: ExperimentPlan) -> _Choice:
+def _choose_views(request: EvaluationRequest, planned: ExperimentPlan) -> _ViewChoice:
     index = EvaluationIndex(path=request.index) if request.index else None
     about: dict[str, Any] = {"protocol": request.protocol or None, "index": _about_index(request.index)}
     if request.protocol:
         protocol = find_protocol(request.protocol)
         sampler, notes = protocol.view_sampler(index)
-        return _Choice(sampler, about | {"protocol_rules": protocol.rules}, protocol.image_size, notes)
+        return _ViewChoice(sampler, about | {"protocol_rules": protocol.rules}, protocol.image_size, notes)
     if index is not None:
-        return _Choice(index, about | {"protocol_rules": f"the views listed in {index.path}"}, None, [])
+        return _ViewChoice(index, about | {"protocol_rules": f"the views listed in {index.path}"}, None, [])
     section: Plan = planned.plan.arguments["evaluation"]
-    rules = f"the run's own view sampler, {json.dumps(planned.resolved['evaluation']['view_sampler'], default=str)}"
     sampler = construct(section.arguments["view_sampler"])
     listed = sampler.path if isinstance(sampler, EvaluationIndex) else None
-    return _Choice(sampler, about | {"index": _about_index(listed), "protocol_rules": rules}, None, [])
+    return _ViewChoice(
+        sampler, about | {"index": _about_index(listed), "protocol_rules": own_views(planned.resolved)}, None, []
+    )
 
 
-def _about_index(path: Path | None) -> dict[str, str] | None:
+def _about_index(path: str | Path | None) -> dict[str, str] | None:
     if path is None:
         return None
-    content = path.read_bytes()
+    content = Path(path).read_bytes()
     digests = {name: hashlib.new(name, content, usedforsecurity=False).hexdigest() for name in ("sha256", "md5")}
     return {"path": str(path)} | digests
+
+
+def _sections(
+    request: EvaluationRequest, planned: ExperimentPlan, sampler: ViewSampler
+) -> tuple[DataSettings, EvaluationSettings]:
+    """The sections ``data`` and ``evaluation`` of the run, without what only training needs.
+
+    Training sources, the view sampler and augmentations are not built, because their files may be on another machine.
+    """
+    data: Plan = planned.plan.arguments["data"]
+    test = data.arguments["test"]
+    if not test:
+        raise InputError("the run names no test data; give --data FOLDER")
+    changes = {"train": test, "view_sampler": sampler, "augmentations": (), "cache": None, "scaled_decoding": False}
+    evaluation: Plan = planned.plan.arguments["evaluation"]
+    limits: dict[str, Any] = {"max_scenes": request.max_scenes, "batch_size": request.batch_size}
+    limits |= {} if request.seed is None else {"seed": request.seed}
+    return (
+        construct(replace(data, arguments=data.arguments | changes)),
+        construct(replace(evaluation, arguments=evaluation.arguments | limits | {"view_sampler": sampler})),
+    )
 
 
 def _size_notes(size: tuple[int, int], wanted: tuple[int, int] | None, trained: tuple[int, int]) -> list[str]:
     notes = []
     if wanted not in (None, size):
-        notes.append(f"images of {_pixels(size)}; the protocol's are {_pixels(wanted)}")
+        notes.append(f"images of {_pixels(size)}; the size of the protocol is {_pixels(wanted)}")
     if size != trained:
         notes.append(f"images of {_pixels(size)}; the model was trained on {_pixels(trained)}")
     return notes
@@ -152,24 +184,8 @@ def _pixels(size: tuple[int, ...] | None) -> str:
     return " x ".join(map(str, size or ()))
 
 
-def _data_settings(section: Plan, size: tuple[int, int], sampler: ViewSampler) -> DataSettings:
-    """The run's data settings with the test sources only: its training data may be on another machine."""
-    values = section.arguments
-    test = construct(values["test"])
-    if not test:
-        raise InputError("the run names no test data; give --data FOLDER")
-    kept = {name: values[name] for name in ("normalise_poses", "scene_scale", "workers", "prefetch")}
-    return DataSettings(train=tuple(test), test=tuple(test), view_sampler=sampler, image_size=size, **kept)
-
-
-def _seed(request: EvaluationRequest, planned: ExperimentPlan) -> int:
-    if request.seed is not None:
-        return request.seed
-    return planned.plan.arguments["evaluation"].arguments["seed"]
-
-
 def _placements(request: EvaluationRequest, model: Model, data: DataSettings) -> tuple[str, ...]:
-    """Those asked for, or all that work."""
+    """The placements of the request, or all that fit the model."""
     name = registered_name(model)
     for source in data.test:
         if not placements_for(model, source.dataset.posed):
@@ -185,18 +201,12 @@ def _placements(request: EvaluationRequest, model: Model, data: DataSettings) ->
     return request.placements or possible
 
 
-def _about(request: EvaluationRequest, model: Model, place: ModelPlace) -> dict[str, Any]:
-    steps = step_of_weights(place.weights, record_beside(place.weights))
-    return {
-        "path": request.run,
-        "weights_file": str(place.weights),
-        "averaged": holds_average(place.weights, request.weights),
-        "type": registered_name(model),
-        "step": steps or None,
-        "weights": sum(weight.numel() for weight in model.parameters()),
-        "posed": model.posed,
-    }
-
-
-def _sources(planned: ExperimentPlan) -> list[str]:
-    return [json.dumps(source["dataset"], default=str) for source in planned.resolved["data"]["test"]]
+def _about(request: EvaluationRequest, saved: SavedModel) -> dict[str, Any]:
+    return about_model(
+        saved.model,
+        path=str(request.run),
+        weights_file=str(saved.place),
+        averaged=holds_average(saved.place, request.weights),
+        step=step_of_weights(saved.place, record_beside(saved.place)) or None,
+        num_weights=sum(weight.numel() for weight in saved.model.parameters()),
+    )

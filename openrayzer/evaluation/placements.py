@@ -1,4 +1,4 @@
-"""Ways to place the targets: whose pixels may have a say in which camera."""
+"""Placements: how the cameras of the target views are found, and which of them the pixels of targets can influence."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,25 +8,32 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from openrayzer.geometry.similarity import similarity_between
 from openrayzer.interfaces import InputError, Model, UnposedInputError
-from openrayzer.types import Cameras, Views
+from openrayzer.types import Cameras, Scene, Views, select_views
 
 
 @dataclass(frozen=True)
 class PlacedViews:
-    """Cameras of the context and of the target views, in one frame.
+    """Cameras of the context and target views, in one frame.
 
     Attributes:
-        context: cameras with which the scene is reconstructed, (b, vc).
-        target: cameras with which it is rendered, (b, vt).
-        index: the contexts' places in the list in which their cameras were estimated together, for
+        context: cameras of the context views, (b, vc); the scene is reconstructed with them.
+        target: cameras of the target views, (b, vt).
+        index: positions of the context views in the list of views whose cameras were estimated together, for
             ``Model.reconstruct``.
+        scene: the scene of the context views, if the placement has reconstructed it to locate targets.
     """
 
     context: Cameras
     target: Cameras
     index: Int[Tensor, "b vc"]
+    scene: Scene | None = None
+
+    def scene_of(self, model: Model, views: Views) -> Scene:
+        """The scene of the context views of ``views``, reconstructed here unless the placement has done so."""
+        if self.scene is not None:
+            return self.scene
+        return model.reconstruct(views.context_images, self.context, self.index)
 
 
 @dataclass(frozen=True)
@@ -34,11 +41,12 @@ class Placement:
     """A way to find the cameras of all views.
 
     Attributes:
-        name: as it is asked for and written beside every number.
+        name: name of the option's value, of rows in tables and of keys in metrics.json.
         description: what it does, in one line.
-        uses_target_pixels: whether a target's pixels have a say in its own camera.
-        mixes_target_pixels: whether they have a say in other cameras, too, and so in the reconstructed scene.
-        posed: whether it is for models that are given poses, or for those that estimate them.
+        uses_target_pixels: whether the camera of a target depends on the target's own pixels.
+        mixes_target_pixels: whether other cameras, and so the reconstructed scene, depend on them as well.
+        posed: whether it is for models that are given poses; if not, it is for models that estimate them.
+        place: finds the cameras.
     """
 
     name: str
@@ -52,8 +60,8 @@ class Placement:
         """The cameras of ``views``.
 
         Raises:
-            InputError: this placement is not for such models.
-            UnposedInputError: the model needs poses or intrinsics and ``views`` come without cameras.
+            InputError: the placement does not fit the model.
+            UnposedInputError: the model needs poses or intrinsics, and ``views`` have no cameras.
         """
         if model.posed != self.posed:
             kind = "is given camera poses" if model.posed else "estimates camera poses"
@@ -65,23 +73,22 @@ class Placement:
 
 
 def placements_for(model: Model, views_have_cameras: bool) -> tuple[str, ...]:
-    """Names of the placements that work; none where the model needs poses or intrinsics that are not there."""
+    """Names of the placements that work; empty if the model needs poses or intrinsics and the views have none."""
     if not views_have_cameras and (model.posed or model.needs_intrinsics):
         return ()
     return tuple(name for name, placement in PLACEMENTS.items() if placement.posed == model.posed)
 
 
 def render_targets(model: Model, views: Views, placed: PlacedViews) -> Float[Tensor, "b vt 3 h w"]:
-    """The targets as the model sees them from where they were placed; the scene is reconstructed once."""
-    scene = model.reconstruct(views.context_images, placed.context, placed.index)
-    return model.render(scene, placed.target)
+    """The target views, rendered with their placed cameras."""
+    return model.render(placed.scene_of(model, views), placed.target)
 
 
 def known_intrinsics(model: Model, views: Views) -> Float[Tensor, "b v 4"] | None:
-    """The true intrinsics of all views, if the model must be given them; else None, which ``estimate`` takes.
+    """The true intrinsics of all views for a model that needs them; None for another model.
 
     Raises:
-        UnposedInputError: it must, and ``views`` come without cameras.
+        UnposedInputError: the model needs intrinsics, and ``views`` have no cameras.
     """
     if not model.needs_intrinsics:
         return None
@@ -90,66 +97,57 @@ def known_intrinsics(model: Model, views: Views) -> Float[Tensor, "b v 4"] | Non
     return views.cameras.intrinsics
 
 
-def estimate_in_order(
-    model: Model, views: Views, rows: Int[Tensor, " n"], chosen: Int[Tensor, "n s"]
-) -> tuple[Cameras, Int[Tensor, "n s"]]:
-    """Cameras of some views of some clips, each list estimated by itself with its views as they follow in the clip.
-
-    A model may count views, so their order matters; that of the view axis is the one the model would be given.
-
-    Args:
-        model: one that estimates cameras.
-        views: the clips.
-        rows: batch element of each list.
-        chosen: positions on the view axis, in any order; the same view may be there twice.
-
-    Returns:
-        The cameras in the order of ``chosen``, and each view's place in its list as the model saw it.
-    """
-    ordered, order = chosen.sort(dim=1, stable=True)
-    place = order.argsort(dim=1)
-    intrinsics = known_intrinsics(model, views)
-    given = None if intrinsics is None else intrinsics[rows[:, None], ordered]
-    return model.estimate(views.images[rows[:, None], ordered], given).select(place), place
-
-
 def _together(model: Model, views: Views) -> PlacedViews:
     cameras = model.cameras_of(views)
     return PlacedViews(cameras.select(views.context), cameras.select(views.target), views.context)
 
 
 def _context_only(model: Model, views: Views) -> PlacedViews:
-    """Contexts by themselves; then each other target among them, carried back to where the contexts were."""
-    device = views.context.device
-    rows = torch.arange(views.context.shape[0], device=device)
-    context, index = estimate_in_order(model, views, rows, views.context)
+    """Estimate the cameras of the context views alone, then locate each other target in their scene."""
+    context, index = _context_cameras(model, views)
+    scene = model.reconstruct(views.context_images, context, index)
     same = rearrange(views.target, "b vt -> b vt 1") == rearrange(views.context, "b vc -> b 1 vc")
     is_context = same.any(dim=-1)
     own = context.select(same.int().argmax(dim=-1))
-    target = _located(model, views, context, others=~is_context)
+    target = _located(model, views, scene, context, others=~is_context)
     c2w = torch.where(is_context[..., None, None], own.c2w, target.c2w)
     intrinsics = torch.where(is_context[..., None], own.intrinsics, target.intrinsics)
-    return PlacedViews(context, Cameras(c2w, intrinsics), index)
+    return PlacedViews(context, Cameras(c2w, intrinsics), index, scene)
 
 
-def _located(model: Model, views: Views, context: Cameras, *, others: Bool[Tensor, "b vt"]) -> Cameras:
-    """Cameras of the targets that ``others`` names, each found with the contexts alone; zeros for the rest.
+def _context_cameras(model: Model, views: Views) -> tuple[Cameras, Int[Tensor, "b vc"]]:
+    """Cameras of the context views, estimated in their order in the clip, and the position of each in that order."""
+    ordered, order = views.context.sort(dim=1, stable=True)
+    index = order.argsort(dim=1)
+    known = known_intrinsics(model, views)
+    known = None if known is None else select_views(known, ordered)
+    return model.estimate(select_views(views.images, ordered), known).select(index), index
 
-    As many lists of views go through the estimator at once as hold no more images than the batch does.
+
+def _located(model: Model, views: Views, scene: Scene, context: Cameras, *, others: Bool[Tensor, "b vt"]) -> Cameras:
+    """Cameras of the targets marked by ``others``, each located by itself; zeros for the other targets.
+
+    Together with their contexts, the targets of one call of ``locate`` are at most as many images as the batch has.
     """
-    count = context.num_views + 1
     c2w = context.c2w.new_zeros(*others.shape, 4, 4)
     intrinsics = context.intrinsics.new_zeros(*others.shape, 4)
-    at_once = max(1, views.images.shape[0] * views.images.shape[1] // count)
+    known = known_intrinsics(model, views)
+    at_once = max(1, views.images.shape[0] * views.images.shape[1] // (context.num_views + 1))
     pairs = others.nonzero()
     for start in range(0, len(pairs), at_once):
         rows, targets = pairs[start : start + at_once].unbind(dim=1)
-        chosen = torch.cat([views.context[rows], views.target[rows, targets][:, None]], dim=1)
-        seen, _ = estimate_in_order(model, views, rows, chosen)
-        seen_poses, fixed_poses = seen.c2w.double(), context.c2w[rows].double()
-        back = similarity_between(seen_poses[:, :-1], fixed_poses)
-        c2w[rows, targets] = back.poses(seen_poses[:, -1:])[:, 0].to(c2w.dtype)
-        intrinsics[rows, targets] = seen.intrinsics[:, -1].to(intrinsics.dtype)
+        positions = views.target[rows, targets]
+        located = model.locate(
+            scene.select(rows),
+            views.images[rows, positions][:, None],
+            Cameras(context.c2w[rows], context.intrinsics[rows]),
+            views.images[rows[:, None], views.context[rows]],
+            intrinsics=None if known is None else known[rows, positions][:, None],
+            index=positions[:, None],
+            context_index=views.context[rows],
+        )
+        c2w[rows, targets] = located.c2w[:, 0].to(c2w.dtype)
+        intrinsics[rows, targets] = located.intrinsics[:, 0].to(intrinsics.dtype)
     return Cameras(c2w, intrinsics)
 
 
@@ -166,8 +164,8 @@ PLACEMENTS: Mapping[str, Placement] = {
         ),
         Placement(
             name="joint",
-            description="All views go through the estimator together, as in the papers: target pixels reach the "
-            "context cameras, and with them the scene.",
+            description="The cameras of all views are estimated together, as in the papers: the pixels of the targets "
+            "influence the context cameras and the scene.",
             uses_target_pixels=True,
             mixes_target_pixels=True,
             posed=False,
@@ -175,8 +173,8 @@ PLACEMENTS: Mapping[str, Placement] = {
         ),
         Placement(
             name="context_only",
-            description="Context cameras come from the context images alone; each target is then located against "
-            "them by itself, and nothing of its pixels but its own pose and focal length is used.",
+            description="The context cameras are estimated from the context views alone. Each target is then located "
+            "by itself, and its pixels influence only its own pose and focal length.",
             uses_target_pixels=True,
             mixes_target_pixels=False,
             posed=False,
@@ -184,4 +182,4 @@ PLACEMENTS: Mapping[str, Placement] = {
         ),
     )
 }
-"""Every placement by its name."""
+"""All placements by name."""

@@ -1,8 +1,8 @@
-"""What a user asks of an evaluation."""
+"""The request for an evaluation: everything that a user can choose."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ _OWN_OPTION = {
     "evaluation.max_scenes": "--max_scenes N",
     "evaluation.batch_size": "--batch_size N",
 }
-"""Keys of the run's sections in whose place an option stands."""
+"""Keys of the experiment that have an option of the tool."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,50 +28,56 @@ class EvaluationRequest:
     Attributes:
         run: run folder, folder of weights, or name on the hub, as ``load_model`` takes it.
         output: folder to write.
-        checkpoint: of a run: ``latest``, ``best``, or a name.
-        weights: of a run: ``ema``, ``raw``, or ``auto``; see ``load_model``.
-        data: folders of clips instead of the run's own test sources.
+        checkpoint: checkpoint of a run: ``latest``, ``best``, or a name.
+        weights: weights of a checkpoint: ``ema``, ``raw``, or ``auto``; see ``load_model``.
+        data: folders of clips that replace the run's test sources.
         dataset: registered name of the dataset that reads ``data``.
-        overrides: ``data.workers=4``: changes of the run's sections ``data`` and ``evaluation``.
-        protocol: a published protocol; empty for none.
-        index: file that lists the views; None takes the protocol's rule, or else the run's own view sampler.
-        placements: ways to place the targets; empty for all that the model has.
-        image_size: height and width; None takes the protocol's, or else the run's.
+        overrides: changes of the run's sections ``data`` and ``evaluation``, e.g. ``data.workers=4``.
+        plugins: plugins to load, such as a file with a metric; the plugins of the run are always loaded.
+        protocol: name of a published protocol; empty for none.
+        index: file that lists the views; None takes the rule of the protocol, or else the run's own view sampler.
+        placements: names of placements; empty for all that fit the model.
+        metrics: registered names of image metrics; empty for all.
+        metric_weights: files of pretrained weights by metric; the other files are looked for in ``weights/``.
+        image_size: height and width in pixels; None takes the size of the protocol, or else of the run.
         batch_size: scenes that go through the model together.
-        views_at_once: most target views of a scene that are rendered together; fewer where memory does not suffice.
-        max_scenes: at most this many; 0 for all.
-        precision: in which the model computes; metrics are always float32.
-        lpips_vgg: backbone of LPIPS; None looks for it in weights/.
-        lpips_alex: likewise.
-        sweep: numbers of context views to try; empty for none.
+        views_at_once: most target views of a scene that are rendered together; fewer if memory does not suffice.
+        max_scenes: most scenes to evaluate; 0 for all.
+        precision: of the model; metrics are always computed in float32.
+        sweep: numbers of context views of the views sweep; empty for none.
         sanity: whether to run the sanity battery.
-        transfer: whether to measure transfer of cameras between clips.
-        transfer_oracle: run of the model that judges it, as ``run``; empty for the evaluated one itself.
-        pictures: scenes that are drawn, besides the worst and the best; 0 draws none at all.
-        seed: of the view choice and of the bootstrap; None takes the run's for the former, 0 for the latter.
+        transfer: whether to measure the transfer of cameras between clips.
+        transfer_oracle: run of the model that judges the transfer, as ``run``; empty for the evaluated model.
+        pictures: number of scenes with pictures, besides the worst and best ones; 0 for no pictures at all.
+        seed: seed of the view choice and of the bootstrap; None takes the run's seed for the view choice and 0 for the
+            bootstrap.
+
+    Raises:
+        InputError: a value is out of range, or an override is not allowed.
     """
 
-    run: str
-    output: Path
+    run: str | Path
+    output: str | Path
     checkpoint: str = "latest"
     weights: WeightKind = "auto"
-    data: tuple[Path, ...] = ()
+    data: tuple[str | Path, ...] = ()
     dataset: str = "chunks"
     overrides: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
     protocol: str = ""
-    index: Path | None = None
+    index: str | Path | None = None
     placements: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    metric_weights: Mapping[str, str | Path] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
     batch_size: int = 1
     views_at_once: int = 16
     max_scenes: int = 0
     precision: Precision = "float32"
-    lpips_vgg: Path | None = None
-    lpips_alex: Path | None = None
     sweep: tuple[int, ...] = ()
     sanity: bool = False
     transfer: bool = False
-    transfer_oracle: str = ""
+    transfer_oracle: str | Path = ""
     pictures: int = 24
     seed: int | None = None
 
@@ -90,14 +96,14 @@ class EvaluationRequest:
             if value < least
         ]
         if self.transfer_oracle and not self.transfer:
-            wrong.append("--transfer_oracle judges what --transfer measures; give both")
+            wrong.append("--transfer_oracle needs --transfer")
         wrong += [
-            f"--set {override} is an option here: take {_OWN_OPTION[key]}"
+            f"--set {override}: take the option {_OWN_OPTION[key]} instead"
             for override in self.overrides
             if (key := re.split(r"[=\[]", override, maxsplit=1)[0].strip()) in _OWN_OPTION
         ]
         wrong += [
-            f"--set {override}: only data.* and evaluation.* can be changed; the model is what the run made it"
+            f"--set {override}: only data.* and evaluation.* can be changed; the model is fixed by the run"
             for override in self.overrides
             if not override.strip().startswith(("data.", "evaluation."))
         ]
@@ -106,9 +112,11 @@ class EvaluationRequest:
 
 
 def split_names(protocol: Sequence[str], placement: Sequence[str]) -> tuple[str, tuple[str, ...]]:
-    """The published protocol and the placements among what ``--protocol`` and ``--placement`` were given.
+    """The published protocol and the placements that the user named.
 
-    ``--protocol`` takes both kinds of names, since no name is of both.
+    Args:
+        protocol: values of ``--protocol``, which takes names of protocols and of placements; no name is both.
+        placement: values of ``--placement``.
 
     Raises:
         InputError: a name is unknown, or there are two protocols.
@@ -120,5 +128,5 @@ def split_names(protocol: Sequence[str], placement: Sequence[str]) -> tuple[str,
             known = [*PLACEMENTS] if name in placement else [*PROTOCOLS, *PLACEMENTS]
             raise InputError(f"no protocol or placement named {name!r}{did_you_mean(name, known)}")
     if len(set(named)) > 1:
-        raise InputError(f"one protocol at a time, got {' and '.join(dict.fromkeys(named))}")
+        raise InputError(f"--protocol takes one protocol, got {' and '.join(dict.fromkeys(named))}")
     return (named[0] if named else ""), tuple(dict.fromkeys(placements))

@@ -15,6 +15,7 @@ from openrayzer.interfaces.errors import InputError as InputError
 from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
 from openrayzer.interfaces.errors import concerning as concerning
+from openrayzer.interfaces.evaluation import Metric as Metric
 from openrayzer.interfaces.model import AttentionBackend as AttentionBackend
 from openrayzer.interfaces.model import AttentionLayout as AttentionLayout
 from openrayzer.interfaces.model import CameraHead as CameraHead
@@ -32,6 +33,7 @@ from openrayzer.interfaces.registries import DATASETS as DATASETS
 from openrayzer.interfaces.registries import FUSIONS as FUSIONS
 from openrayzer.interfaces.registries import LOGGERS as LOGGERS
 from openrayzer.interfaces.registries import LOSSES as LOSSES
+from openrayzer.interfaces.registries import METRICS as METRICS
 from openrayzer.interfaces.registries import MODELS as MODELS
 from openrayzer.interfaces.registries import OPTIMIZERS as OPTIMIZERS
 from openrayzer.interfaces.registries import PLUGIN_GROUP as PLUGIN_GROUP

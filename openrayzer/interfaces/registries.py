@@ -1,6 +1,7 @@
 """One registry per interface."""
 
 from openrayzer.interfaces.data import Augmentation, Dataset, ViewSampler
+from openrayzer.interfaces.evaluation import Metric
 from openrayzer.interfaces.model import (
     AttentionBackend,
     AttentionLayout,
@@ -33,10 +34,11 @@ AUGMENTATIONS = Registry("augmentation", Augmentation, home="openrayzer.data.aug
 OPTIMIZERS = Registry("optimizer", Optimizer, home="openrayzer.training")
 SCHEDULES = Registry("schedule", Schedule, home="openrayzer.training")
 LOGGERS = Registry("logger", Logger, home="openrayzer.training")
+METRICS = Registry("metric", Metric, home="openrayzer.evaluation.metrics")
 
 REGISTRIES = (
     TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
-    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS,
+    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
 
 

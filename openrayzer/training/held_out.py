@@ -1,89 +1,163 @@
-"""Evaluation while training: the model beside what costs nothing, on views that never change.
+"""Evaluation while training: the evaluation of ``tools/evaluate.py`` with one placement and one metric, PSNR.
 
-Baselines: the context view that is nearest in frame number, the mean of the context views, and the model itself with
-the target cameras of each scene exchanged among its targets. A model that ignores its cameras matches the last.
+The model is measured beside the baselines: the nearest context view, the mean of the context views, and the model
+itself with exchanged target cameras. A model that ignores its cameras is no better than the last.
 """
 
 import json
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
+import torch
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips
-from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, shuffled
-from openrayzer.evaluation.metrics.image_metrics import PERFECT, psnr
+from openrayzer.evaluation.metrics.image_scores import ImageScores
+from openrayzer.evaluation.metrics_file import about_model, metrics_of, own_views, source_names
+from openrayzer.evaluation.placements import PLACEMENTS, placements_for
+from openrayzer.evaluation.results.output_folder import METRICS, PER_VIEW, as_json
+from openrayzer.evaluation.results.record_names import methods_of
+from openrayzer.evaluation.results.scene_result import SceneResult
+from openrayzer.evaluation.results.summary import per_view_lines
+from openrayzer.evaluation.scenes.measuring import scene_result
+from openrayzer.evaluation.scenes.rendering import render_and_judge
 from openrayzer.interfaces import Model
 from openrayzer.machine.writing import write_or_warn
+from openrayzer.settings import Experiment
 from openrayzer.training.engine import Engine
 from openrayzer.types import Views
+from openrayzer.weights.run_layout import AVERAGED, EVALUATED
+
+METRIC = "psnr"
+INDEX = "index.json"
 
 
 @dataclass
-class Tables:
-    """What one process measured: the metrics of each scene, and what went wrong."""
+class HeldOutResults:
+    """The measurements of one process.
 
-    metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    Attributes:
+        scenes: one result per scene.
+        means: scene -> name in metrics.jsonl -> mean over its target views, in float32.
+        problems: faults of the clips, one sentence each.
+    """
+
+    scenes: list[SceneResult] = field(default_factory=list)
+    means: dict[str, dict[str, float]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
-def evaluate(engine: Engine, clips: EvaluationClips, *, folder: Path) -> dict[str, Any]:
-    """Measure every scene of ``clips`` once and write metrics.json and index.json into ``folder``.
+def evaluate(
+    engine: Engine,
+    clips: EvaluationClips,
+    *,
+    run_folder: Path,
+    experiment: Experiment,
+    record: Mapping[str, Any],
+    averaged: bool = False,
+) -> dict[str, Any]:
+    """Measure every scene once; rank 0 writes metrics.json, per_view.csv and index.json into ``evaluation/``.
 
     Args:
         engine: the model in training.
         clips: this process's share of the held-out clips.
-        folder: the run's ``evaluation``; written by rank 0.
+        run_folder: the run folder.
+        experiment: of the run.
+        record: content of experiment.json.
+        averaged: whether the model has the averaged weights; then the files go to ``evaluation/ema/``.
 
     Returns:
         The record for metrics.jsonl: means over scenes of the mean over target views, in dB.
     """
-    tables = Tables()
+    started, process = time.monotonic(), engine.process
+    numbers = {scene: number for number, scene in enumerate(clips.choices)}
+    scores = ImageScores(experiment.data.image_size, metrics=(METRIC,), device=process.device)
+    placement, own = placements_for(engine.model, True)[0], HeldOutResults()
     with engine.evaluating() as model:
+        precision = "bfloat16" if torch.is_autocast_enabled(process.device.type) else "float32"
         for views in clips:
-            measure(model, views.to(engine.process.device), tables)
-    parts = engine.process.gather((tables.metrics, tables.problems, clips.skipped))
-    metrics = {key: values for part in parts for key, values in part[0].items()}
-    skipped = {skip.scene: skip.reason for part in parts for skip in part[2]}
-    record = {"step": engine.steps, "split": "test"} | _means(metrics)
-    record |= {"expected": clips.expected, "evaluated": len(metrics), "skipped_scenes": len(skipped)}
-    record["target_pixels_used_for_cameras"] = not engine.model.posed
-    if engine.process.is_first:
-        details = record | {"problems": [problem for part in parts for problem in part[1]], "skipped": skipped}
-        _write(folder / "metrics.json", details | {"scenes": dict(sorted(metrics.items()))})
-        _write(folder / "index.json", {**clips.index(), **dict.fromkeys(skipped)})
-    return record
+            measure(model, views.to(process.device), scores, own, numbers=numbers)
+    parts = process.gather((own, clips.skipped))
+    means = {scene: values for part, _ in parts for scene, values in part.means.items()}
+    skipped = {skip.scene: skip.reason for _, skips in parts for skip in skips}
+    line = {"step": engine.steps, "split": f"test_{AVERAGED}" if averaged else "test"} | _means(means)
+    line |= {"expected": clips.expected, "evaluated": len(means), "skipped_scenes": len(skipped)}
+    line["target_pixels_used_for_cameras"] = not engine.model.posed
+    if process.is_first:
+        results = sorted((result for part, _ in parts for result in part.scenes), key=lambda result: result.number)
+        metrics = metrics_of(
+            results,
+            model=about_model(
+                engine.model,
+                path=str(run_folder),
+                weights_file=None,
+                averaged=averaged,
+                step=engine.steps,
+                num_weights=engine.num_weights,
+            ),
+            settings=_settings(experiment, record) | {"precision": precision, "world_size": process.world_size},
+            placements=(placement,),
+            scores=scores,
+            clips=clips,
+            skipped=skipped,
+            problems=[problem for part, _ in parts for problem in part.problems],
+            seconds=time.monotonic() - started,
+        )
+        folder = run_folder / EVALUATED / (AVERAGED if averaged else "")
+        _write(folder / METRICS, lambda: as_json(metrics))
+        _write(folder / PER_VIEW, lambda: per_view_lines(results, scores.names))
+        _write(folder / INDEX, lambda: json.dumps({**clips.index(), **dict.fromkeys(skipped)}, indent=1))
+    return line
 
 
-def measure(model: Model, views: Views, tables: Tables) -> None:
-    """Add the scenes of one batch to ``tables``."""
-    cameras = model.cameras_of(views)
-    scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
-    images = {"psnr": model.render(scene, cameras.select(views.target))}
-    images["psnr_nearest_context"] = nearest_context(views)
-    images["psnr_mean_context"] = mean_context(views)
-    if (count := views.target.shape[1]) > 1:
-        images["psnr_shuffled_cameras"] = model.render(scene, cameras.select(views.target[:, shuffled(count)]))
-    values = {name: _scene_psnr(image, views.target_images) for name, image in images.items()}
+def measure(
+    model: Model, views: Views, scores: ImageScores, results: HeldOutResults, *, numbers: Mapping[str, int]
+) -> None:
+    """Add the scenes of one batch to ``results``.
+
+    Args:
+        model: in evaluation mode.
+        views: the batch.
+        scores: PSNR.
+        results: of this process.
+        numbers: position of each scene in the evaluation.
+    """
+    placement = placements_for(model, True)[0]
+    placed = PLACEMENTS[placement](model, views)
+    scene = placed.scene_of(model, views)
+    rendered = render_and_judge(model, views, {placement: placed}, scores, scenes={placement: scene})
+    means = {
+        name: rendered.scores[method][METRIC].mean(dim=1).tolist()
+        for name, method in methods_of(METRIC, placement).items()
+        if method in rendered.scores
+    }
     for row, key in enumerate(views.scenes):
-        tables.metrics[key] = {name: column[row] for name, column in values.items()}
-    tables.problems += views.problems
+        results.scenes.append(scene_result(views, rendered, row, number=numbers[key]))
+        results.means[key] = {name: values[row] for name, values in means.items()}
+    results.problems += views.problems
 
 
-def _scene_psnr(images: Float[Tensor, "b vt 3 h w"], target: Float[Tensor, "b vt 3 h w"]) -> list[float]:
-    """Mean over the target views, for each scene; an exact copy counts as ``PERFECT``."""
-    return psnr(images.float(), target).clamp(max=PERFECT).mean(dim=1).tolist()
-
-
-def _means(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Of each metric over the scenes that have it; in name order of scenes, so that the sum never varies."""
-    names = dict.fromkeys(name for values in metrics.values() for name in values)
-    columns = {name: [metrics[key][name] for key in sorted(metrics) if name in metrics[key]] for name in names}
+def _means(scenes: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each number over the scenes that have it. Scenes are sorted by name, so the sum never varies."""
+    names = dict.fromkeys(name for values in scenes.values() for name in values)
+    columns = {name: [scenes[key][name] for key in sorted(scenes) if name in scenes[key]] for name in names}
     return {name: sum(column) / len(column) for name, column in columns.items()}
 
 
-def _write(file: Path, content: Any) -> None:
-    text = json.dumps(content, indent=1)
-    write_or_warn(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _settings(experiment: Experiment, record: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "protocol": None,
+        "index": None,
+        "protocol_rules": own_views(record),
+        "image_size": list(experiment.data.image_size),
+        "sources": source_names(record),
+        "batch_size": experiment.evaluation.batch_size,
+        "seed": experiment.evaluation.seed,
+        "max_scenes": experiment.evaluation.max_scenes,
+    }
+
+
+def _write(file: Path, content: Callable[[], str]) -> None:
+    write_or_warn(file, lambda temporary: temporary.write_text(content(), encoding="utf-8"))

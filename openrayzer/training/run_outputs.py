@@ -11,7 +11,7 @@ from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.writing import write_or_warn
-from openrayzer.settings import Experiment
+from openrayzer.settings import RENAMED, Experiment
 from openrayzer.training.checkpointing.best_checkpoint import Best
 from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
 from openrayzer.training.checkpointing.restoring import load_checkpoint
@@ -27,7 +27,7 @@ from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.logs.sample_pictures import draw_samples
 from openrayzer.types import Prediction, Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
-from openrayzer.weights.run_layout import AVERAGED, CHECKPOINTS, EVALUATED, SAMPLES, STATISTICS
+from openrayzer.weights.run_layout import CHECKPOINTS, SAMPLES, STATISTICS
 
 LOG = logging.getLogger(__name__)
 
@@ -169,12 +169,11 @@ class Run:
     @random_state.kept()
     def _measure(self, clips: EvaluationClips) -> list[dict[str, Any]]:
         """One record for the weights and, where the run has one, a second one for their average."""
-        folder = self.folder / EVALUATED
-        records = [evaluate(self.engine, clips, folder=folder)]
+        run = {"run_folder": self.folder, "experiment": self.experiment, "record": self.record}
+        records = [evaluate(self.engine, clips, **run)]
         if self.engine.average is not None:
             with self.engine.average.in_model():
-                record = evaluate(self.engine, clips, folder=folder / AVERAGED)
-            records.append(record | {"split": f"test_{AVERAGED}"})
+                records.append(evaluate(self.engine, clips, **run, averaged=True))
         return records
 
     def _improved(self, metrics: Mapping[str, Any]) -> bool:
@@ -190,7 +189,8 @@ class Run:
     @property
     def _best(self) -> Best | None:
         settings = self.experiment.train
-        return Best(settings.best_metric, settings.best_mode) if settings.best_metric else None
+        metric = RENAMED.get(settings.best_metric, settings.best_metric)
+        return Best(metric, settings.best_mode) if metric else None
 
     @random_state.kept()
     def draw_samples(self, views: Views) -> None:

@@ -58,7 +58,8 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "training.checkpointing": TRAINS | {"training", "training.logs"},
     "training.faults": TRAINS | {"training", "training.logs"},
     "training": TRAINS
-    | {"data.loading", "evaluation.metrics", "training.logs", "training.checkpointing", "training.faults"},
+    | {"data.loading", "training.logs", "training.checkpointing", "training.faults"}
+    | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.scenes"},
     "benchmarks": SOCKETS
     | OF_DATA
     | {"cli", "components.attention", "composer", "data.preparing", "machine", "planning", "settings"}

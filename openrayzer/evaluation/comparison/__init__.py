@@ -1,1 +1,1 @@
-"""Runs and evaluations beside each other, and only like with like."""
+"""Comparison of runs and evaluations."""

@@ -1,4 +1,4 @@
-"""Pictures of a comparison, drawn with matplotlib (extra ``plots``)."""
+"""Charts of a comparison; they need matplotlib, which the extra ``plots`` installs."""
 
 import math
 from collections.abc import Sequence
@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.evaluation.comparison.comparison import Comparison
-from openrayzer.evaluation.report.names import metric as named_metric
 
 CURVES, DIFFERENCES = "curves.png", "differences.png"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""The palette of Okabe and Ito, which colour-blind people can distinguish."""
 COLUMNS = 3
 MARKS, DASHES = "osD^vPX", ("-", "--", "-.", ":")
 AXES = (("optimizer steps", 0), ("seconds of training", 1), ("FLOPs of training", 2))
 
 
 def draw_charts(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write curves.png and differences.png, each where there is something to draw.
+    """Write curves.png and differences.png. A chart without data is not written.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
@@ -30,7 +29,7 @@ def draw_charts(comparison: Comparison, folder: Path) -> list[Path]:
 
 
 def _curves(comparison: Comparison, path: Path) -> Path | None:
-    """The metric on held-out clips against what had been spent."""
+    """The metric on held-out clips against steps, seconds and FLOPs."""
     entries = [entry for entry in comparison.entries if entry.curve]
     used = [
         (label, at) for label, at in AXES if any(point[at] is not None for entry in entries for point in entry.curve)
@@ -45,14 +44,14 @@ def _curves(comparison: Comparison, path: Path) -> Path | None:
                 panel.plot(*zip(*points, strict=True), label=entry.name, **_style(place))
         panel.set_xlabel(label)
         panel.grid(alpha=0.25)
-    panels[0].set_ylabel(f"{named_metric(comparison.metric).label}, clips held out of training")
+    panels[0].set_ylabel(f"{comparison.style(comparison.metric).label}, held-out clips")
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=150)
     return path
 
 
 def _differences(comparison: Comparison, path: Path) -> Path | None:
-    """Each scene's difference, in order of size, with mean and interval."""
+    """The differences of all scenes, sorted, with mean and interval."""
     pairs = [one for one in comparison.pairs if one.differences]
     if not pairs:
         return None
@@ -66,8 +65,8 @@ def _differences(comparison: Comparison, path: Path) -> Path | None:
         panel.axhline(one.mean.mean, color=COLOURS[1], label="mean")
         names = [comparison.entries[number].name for number in (one.second, one.first)]
         panel.set_title(" minus ".join(names), fontsize=9)
-        panel.set_xlabel("scenes, by difference")
-        panel.set_ylabel(f"difference of {named_metric(comparison.metric).label}")
+        panel.set_xlabel("scenes, sorted")
+        panel.set_ylabel(f"difference of {comparison.style(comparison.metric).label}")
         panel.grid(alpha=0.25)
     panels[0].legend(frameon=False)
     figure.savefig(path, dpi=150)
@@ -75,7 +74,7 @@ def _differences(comparison: Comparison, path: Path) -> Path | None:
 
 
 def _figure(panels: int) -> tuple[Any, Sequence[Any]]:
-    """A figure with so many panels, three beside each other."""
+    """A figure with ``panels`` panels, three per row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -86,7 +85,7 @@ def _figure(panels: int) -> tuple[Any, Sequence[Any]]:
 
 
 def _style(place: int) -> dict[str, Any]:
-    """Colour, mark and line of the side of that number: any two of 28 differ in one of the last two or in colour."""
+    """Colour, marker and line of side number ``place``; they differ for any two of 28 sides."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "marker": MARKS[place % len(MARKS)],

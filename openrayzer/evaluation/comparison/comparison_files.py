@@ -1,21 +1,20 @@
-"""A comparison as Markdown, and as files."""
+"""A comparison as Markdown and as files."""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from openrayzer.evaluation.comparison.comparison import Comparison, Entry
+from openrayzer.evaluation.comparison.comparison import ComparedRun, Comparison
 from openrayzer.evaluation.comparison.scene_pairs import Pair
 from openrayzer.evaluation.metrics.intervals import Mean
 from openrayzer.evaluation.report.names import DASH, written
-from openrayzer.evaluation.report.names import metric as named_metric
 from openrayzer.interfaces import InputError
 
 JSON, MARKDOWN = "comparison.json", "comparison.md"
 
 
 def markdown(comparison: Comparison) -> str:
-    """The table of all, the differences of pairs, and what is to be known of them."""
+    """The table, the differences of pairs, and the notes."""
     lines = [*_table(comparison), ""]
     if comparison.pairs:
         lines += [*_pairs(comparison), ""]
@@ -27,7 +26,7 @@ def markdown(comparison: Comparison) -> str:
 def write_comparison(
     comparison: Comparison, folder: Path, *, plots: Callable[[Comparison, Path], list[Path]]
 ) -> list[Path]:
-    """Write comparison.json, comparison.md and what ``plots`` draws.
+    """Write comparison.json, comparison.md and the files that ``plots`` draws.
 
     Raises:
         InputError: the folder cannot be written.
@@ -50,7 +49,7 @@ def _table(comparison: Comparison) -> list[str]:
         "targets placed by",
         "step",
         "scenes",
-        *(named_metric(key).label for key in metrics),
+        *(comparison.style(key).label for key in metrics),
         "seconds of training",
         "FLOPs",
     ]
@@ -60,7 +59,7 @@ def _table(comparison: Comparison) -> list[str]:
             entry.method,
             DASH if entry.step is None else f"{entry.step}",
             f"{max((mean.scenes for mean in entry.means.values()), default=0) or DASH}",
-            *(_mean(entry.means.get(key), named_metric(key).decimals) for key in metrics),
+            *(_mean(entry.means.get(key), comparison.style(key).decimals) for key in metrics),
             written(entry.seconds, 0),
             DASH if entry.flops is None else f"{entry.flops:.3g}",
         ]
@@ -70,15 +69,15 @@ def _table(comparison: Comparison) -> list[str]:
 
 
 def _pairs(comparison: Comparison) -> list[str]:
-    how, names = named_metric(comparison.metric), [entry.name for entry in comparison.entries]
+    style, names = comparison.style(comparison.metric), [entry.name for entry in comparison.entries]
     alike = [one for one in comparison.pairs if not one.obstacles]
     lines = []
     if alike:
-        head = [f"{how.label}, scene by scene", "difference", "scenes", "higher in", "lower in", "p"]
+        head = [f"{style.label}, scene by scene", "difference", "scenes", "higher in", "lower in", "p"]
         rows = [
             [
                 f"{names[one.second]} minus {names[one.first]}",
-                _mean(one.mean, how.decimals, sign=True),
+                _mean(one.mean, style.decimals, sign=True),
                 f"{len(one.differences)}",
                 f"{one.higher}",
                 f"{one.lower}",
@@ -102,7 +101,7 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
-def _has(entry: Entry, key: str) -> bool:
+def _has(entry: ComparedRun, key: str) -> bool:
     return key in entry.means and entry.means[key].mean is not None
 
 

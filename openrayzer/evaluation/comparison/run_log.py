@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run: what was measured when, and what it had cost until then."""
+"""metrics.jsonl of a run: its records and the time of training."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,24 +9,25 @@ from typing import Any
 import numpy as np
 
 from openrayzer.interfaces import InputError
+from openrayzer.settings import current_names
 
 
 @dataclass(frozen=True)
 class RunLog:
-    """The lines of a run that led to its weights; of steps that a resume repeated, the last.
+    """The records of the steps that led to the weights of a run. Of steps repeated after a resume, it has the last.
 
     Attributes:
-        train: lines of the training, by rising step.
-        test: lines of the evaluations, by rising step.
+        train: records of the training, by rising step.
+        test: records of the evaluations, by rising step.
     """
 
     train: Sequence[Mapping[str, Any]]
     test: Sequence[Mapping[str, Any]]
 
     def seconds_until(self, step: int) -> float | None:
-        """Seconds of training up to ``step``; None where the log does not reach it.
+        """Seconds of training up to ``step``; None if the log ends before.
 
-        Evaluations, pictures and checkpoints are not in it, nor steps that were lost to an interruption.
+        The time of evaluations, pictures, checkpoints, and steps lost to an interruption does not count.
         """
         if step == 0:
             return 0.0
@@ -38,14 +39,14 @@ class RunLog:
         return float(np.interp(step, [0, *steps], [0.0, *total]))
 
     def until(self, step: int) -> "RunLog":
-        """The log as it was at ``step``."""
+        """The records up to ``step``."""
         return RunLog(
             [line for line in self.train if line["step"] <= step], [line for line in self.test if line["step"] <= step]
         )
 
 
 def read_run_log(file: Path) -> RunLog:
-    """The log of a run; what is not finite has become None, and a last line not written to its end is left out.
+    """The log of a run, with current names. NaN and infinite values become None; an incomplete last line is left out.
 
     Raises:
         InputError: the file cannot be read, or another line is broken.
@@ -63,10 +64,10 @@ def read_run_log(file: Path) -> RunLog:
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
                 break
-            raise InputError(f"{file}: line {number} is no record of a step: {error}") from error
-        if step < last:  # resumed from a checkpoint: what came after it was not built upon
+            raise InputError(f"{file}: line {number} is not the record of a step: {error}") from error
+        if step < last:  # resumed from a checkpoint: the records after it do not belong to the weights
             kept = {key: value for key, value in kept.items() if key[0] < step}
-        kept[step, split] = record
+        kept[step, split] = current_names(record)
         last = step
     ordered = [kept[key] for key in sorted(kept)]
     return RunLog(

@@ -1,8 +1,7 @@
-"""Scene by scene differences of two sides, where the two were judged alike."""
+"""Differences of two sides scene by scene, if both were measured in the same way."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.stats import permutation_test
@@ -11,32 +10,30 @@ from openrayzer.evaluation.comparison.sides import Side
 from openrayzer.evaluation.metrics.intervals import Mean, mean_over_scenes
 
 FLIPS = 9999
-"""Random choices of signs beyond which not all are tried."""
+"""Number of random choices of signs, if there are too many choices to try all."""
 SEED = 0
-DECIDES = {"image_size": "images of another size", "crop": "another crop"}
-"""Settings with another value of which every number is another quantity."""
-OF_METRIC = {"ssim": "another SSIM window", "lpips_vgg": "another LPIPS", "lpips_alex": "another LPIPS"}
-"""Settings that decide about the metric of the same name."""
+DECIDES = {"image_size": "different image sizes", "crop": "different crops"}
+"""Settings that must be equal, and the words for a difference."""
 SAME_IMAGES = 0.1
-"""dB by which the nearest context view may differ if the images are the same, decoded by another library."""
+"""Difference in dB of the nearest context view that other versions of image libraries can cause for the same images."""
 REMARKABLE = ("precision", "protocol")
-"""Settings that may differ and are told."""
+"""Settings that may differ; a note names the difference."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Second minus first on the scenes that both have.
+    """Second side minus first side, on the scenes that both have.
 
     Attributes:
         first: number of the side that is subtracted.
-        second: number of the side that it is subtracted from.
-        differences: by scene, in name order; empty where the two are not alike.
+        second: number of the other side.
+        differences: by scene, in order of names; empty if the two cannot be compared.
         mean: over the scenes, with its bootstrap interval.
-        higher: scenes in which the second is higher.
-        lower: scenes in which it is lower; the others are equal.
+        higher: number of scenes with a higher value of the second side.
+        lower: number of scenes with a lower value; the other scenes are equal.
         p_value: of a two-sided sign-flip permutation test of no difference; None for fewer than 2 scenes.
-        obstacles: why the two are not compared.
-        notes: what else differs, and which scenes are missing.
+        obstacles: why the two are not compared, one sentence each.
+        notes: other differences, and missing scenes.
     """
 
     first: int
@@ -50,25 +47,35 @@ class Pair:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Column:
+    """One side, its method, and the values of the metric by scene."""
+
+    side: Side
+    method: str
+    values: Mapping[str, float | None]
+
+
 def pair(sides: Sequence[Side], first: int, second: int, *, methods: Sequence[str], metric: str) -> Pair:
     """Compare two sides by one metric.
 
     Args:
-        sides: all of them.
-        first: number of one.
-        second: number of the other.
-        methods: which method each side is judged by.
+        sides: all sides.
+        first: number of one side.
+        second: number of the other side.
+        methods: method of each side.
         metric: the metric.
     """
-    one, other = sides[first], sides[second]
-    values = [side.values(methods[place], metric) for side, place in ((one, first), (other, second))]
-    common = sorted(values[0].keys() & values[1].keys())
-    obstacles = _obstacles(
-        one, other, methods=(methods[first], methods[second]), values=values, common=common, metric=metric
-    )
-    finite = {scene: (values[0][scene], values[1][scene]) for scene in common}
-    kept = {scene: b - a for scene, (a, b) in finite.items() if a is not None and b is not None}
-    notes = _notes(one, other, methods=(methods[first], methods[second]), values=values, common=common)
+    columns = [
+        _Column(sides[number], methods[number], sides[number].values(methods[number], metric))
+        for number in (first, second)
+    ]
+    one, other = columns
+    common = sorted(one.values.keys() & other.values.keys())
+    obstacles = _obstacles(columns, common, metric)
+    pairs = {scene: (one.values[scene], other.values[scene]) for scene in common}
+    kept = {scene: b - a for scene, (a, b) in pairs.items() if a is not None and b is not None}
+    notes = _notes(columns, common)
     if left_out := len(common) - len(kept):
         notes.append(f"{left_out} common scenes have a value that is not finite, and are left out")
     if obstacles:
@@ -90,7 +97,7 @@ def pair(sides: Sequence[Side], first: int, second: int, *, methods: Sequence[st
 def sign_flip_p_value(differences: np.ndarray) -> float:
     """Two-sided probability of a mean at least as far from 0 if each difference could as well have the other sign.
 
-    All signs are tried where there are at most ``FLIPS`` ways, else that many random ones.
+    All choices of signs are tried if there are at most ``FLIPS``; otherwise ``FLIPS`` random ones.
 
     Source: Fisher, The Design of Experiments, 1935, section 21.
     """
@@ -101,40 +108,45 @@ def sign_flip_p_value(differences: np.ndarray) -> float:
     return float(result.pvalue)
 
 
-def _obstacles(
-    one: Side,
-    other: Side,
-    *,
-    methods: tuple[str, str],
-    values: list[dict[str, float | None]],
-    common: list[str],
-    metric: str,
-) -> list[str]:
+def _obstacles(columns: Sequence[_Column], common: Sequence[str], metric: str) -> list[str]:
     lacking = [
-        f"{side.folder} has no {metric} of single scenes by {method}"
-        for side, method, has in zip((one, other), methods, values, strict=True)
-        if not has
+        f"{column.side.folder} has no {metric} of single scenes for {column.method}"
+        for column in columns
+        if not column.values
     ]
     if lacking:
         return lacking
     if not common:
         return ["they have no scene in common"]
+    one, other = (column.side for column in columns)
     found = [
         f"{words}: {one.settings[key]} and {other.settings[key]}"
-        for key, words in (*DECIDES.items(), *((key, words) for key, words in OF_METRIC.items() if key == metric))
-        if key in one.settings and key in other.settings
-        and _kind(key, one.settings[key]) != _kind(key, other.settings[key])
-    ]  # fmt: skip
+        for key, words in DECIDES.items()
+        if key in one.settings and key in other.settings and one.settings[key] != other.settings[key]
+    ]
+    found += _other_definitions(one, other, metric)
     if unknown := [str(side.folder) for side in (one, other) if not all(scene in side.views for scene in common)]:
         found.append(f"{' and '.join(unknown)} does not say which views it used")
     elif other_views := [scene for scene in common if one.views[scene] != other.views[scene]]:
         count = f"{len(other_views)} of {len(common)} common scenes"
-        found.append(f"other context or target views in {count}, e.g. {other_views[0]!r}")
+        found.append(f"different context or target views in {count}, e.g. {other_views[0]!r}")
     return found or _other_images(one, other, common)
 
 
-def _other_images(one: Side, other: Side, common: list[str]) -> list[str]:
-    """Scenes of one name are the same scenes only if what looks at no model gets the same number."""
+def _other_definitions(one: Side, other: Side, metric: str) -> list[str]:
+    if metric not in one.definitions or metric not in other.definitions:
+        return []
+    first, second = one.definitions[metric], other.definitions[metric]
+    found = []
+    if first.text != second.text:
+        found.append(f"different definitions of {metric}: {first.text} and {second.text}")
+    if first.weights != second.weights:
+        found.append(f"different weights of {metric}: {first.weights} and {second.weights}")
+    return found
+
+
+def _other_images(one: Side, other: Side, common: Sequence[str]) -> list[str]:
+    """An obstacle if the nearest context view, which does not depend on the model, has another PSNR."""
     values = [side.values("nearest_context", "psnr") for side in (one, other)]
     pairs = {scene: (values[0].get(scene), values[1].get(scene)) for scene in common}
     far = [scene for scene, (a, b) in pairs.items() if a is not None and b is not None and abs(a - b) > SAME_IMAGES]
@@ -142,25 +154,19 @@ def _other_images(one: Side, other: Side, common: list[str]) -> list[str]:
         return []
     a, b = pairs[far[0]]
     return [
-        f"other images in {len(far)} of {len(common)} common scenes: the nearest context view of {far[0]!r} has "
+        f"different images in {len(far)} of {len(common)} common scenes: the nearest context view of {far[0]!r} has "
         f"{a:.2f} dB and {b:.2f} dB"
     ]
 
 
-def _kind(key: str, value: object) -> object:
-    """What must be equal of a setting: of files of weights, the name."""
-    return Path(str(value)).name if key.startswith("lpips_") else value
-
-
-def _notes(
-    one: Side, other: Side, *, methods: tuple[str, str], values: list[dict[str, float | None]], common: list[str]
-) -> list[str]:
+def _notes(columns: Sequence[_Column], common: Sequence[str]) -> list[str]:
+    one, other = (column.side for column in columns)
     notes = []
-    if methods[0] != methods[1]:
-        notes.append(f"targets are placed in two ways: {methods[0]} and {methods[1]}")
-    for side, has in zip((one, other), values, strict=True):
-        if common and (more := len(has) - len(common)):
-            notes.append(f"{more} of {len(has)} scenes are only in {side.folder}")
+    if columns[0].method != columns[1].method:
+        notes.append(f"targets are placed in two ways: {columns[0].method} and {columns[1].method}")
+    for column in columns:
+        if common and (more := len(column.values) - len(common)):
+            notes.append(f"{more} of {len(column.values)} scenes are only in {column.side.folder}")
     sums = [(side.settings.get("index") or {}).get("sha256") for side in (one, other)]
     if all(sums) and sums[0] != sums[1]:
         notes.append(

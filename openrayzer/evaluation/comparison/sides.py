@@ -1,4 +1,4 @@
-"""One thing to compare: a run folder, or a folder that tools/evaluate.py wrote."""
+"""One side of a comparison: a run folder, or a folder that tools/evaluate.py has written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,37 +8,44 @@ from typing import Any
 from openrayzer.evaluation.comparison.run_log import RunLog, read_run_log
 from openrayzer.evaluation.report import read_metrics
 from openrayzer.evaluation.results.output_folder import METRICS
+from openrayzer.evaluation.results.record_names import methods_of
 from openrayzer.interfaces import InputError
+from openrayzer.settings import current_names
 from openrayzer.weights.run_layout import EVALUATED, EXPERIMENT
 from openrayzer.weights.run_layout import METRICS as LOG
 
 INDEX = "index.json"
-OF_TRAINING = {
-    "nearest_context": "{metric}_nearest_context",
-    "mean_context": "{metric}_mean_context",
-    "{placement}_exchanged_cameras": "{metric}_shuffled_cameras",
-    "{placement}": "{metric}",
-}
-"""How the evaluation while training calls a metric of each method."""
+VAGUE_CROP = "resized to cover the size (areas where it shrinks, bicubic where it grows), then cropped at the centre"
+"""Text of older evaluations, both with and without bilinear interpolation; it does not say how images were resized."""
 
 Scenes = Mapping[str, Mapping[str, Mapping[str, float | None]]]
-"""Scene to method to metric to value."""
+"""Scene -> method -> metric -> value."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a metric depends on besides the images: its definition and the name of its file of weights."""
+
+    text: str = ""
+    weights: str = ""
 
 
 @dataclass(frozen=True)
 class Side:
-    """What is known of one of the things compared.
+    """The numbers of one run or evaluation.
 
     Attributes:
-        folder: as it was given.
-        placements: ways in which targets were placed; the first stands for the model.
-        step: of the weights; None where it is not known, as of imported weights.
-        scenes: metrics by scene; empty where there is no evaluation.
+        folder: the folder that the user named.
+        placements: names of the placements; the first is the method of the model by default.
+        step: optimizer step of the weights; None if unknown, as for imported weights.
+        scenes: metrics by scene; empty without an evaluation.
         views: context and target frames by scene.
-        settings: what else a number depends on: image_size, crop, ssim, lpips_vgg, lpips_alex, index, precision, ...
-        run: folder of the run that the weights come from; None where it is not there.
-        log: that run's log up to ``step``; None where there is none.
-        notes: what is missing, one sentence each.
+        settings: of the evaluation: image_size, crop, index, precision, ...
+        definitions: definition of each metric, as far as the folder has them.
+        labels: description of each metric, from the section ``metrics`` of metrics.json.
+        run: folder of the run that the weights come from; None if it does not exist here.
+        log: the log of that run up to ``step``; None if there is none.
+        notes: remarks on missing parts, one sentence each.
     """
 
     folder: Path
@@ -50,37 +57,32 @@ class Side:
     run: Path | None
     log: RunLog | None = field(repr=False)
     notes: tuple[str, ...] = ()
+    definitions: Mapping[str, Definition] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def methods(self) -> list[str]:
-        """All methods that some scene has, in order of appearance."""
+        """All methods of the scenes, in order of appearance."""
         return list(dict.fromkeys(method for scene in self.scenes.values() for method in scene))
 
     def method(self, wanted: str) -> str:
-        """The method called ``wanted``; empty means the first placement."""
+        """The method ``wanted``; if that is empty, the first placement."""
         return wanted or (self.placements[0] if self.placements else "joint")
 
     def values(self, method: str, metric: str) -> dict[str, float | None]:
-        """A metric of each scene that was judged by it; None where it is not finite."""
+        """Scene -> value of a metric, for the scenes that have it; None for a value that is not finite."""
         return {
             scene: methods[method][metric]
             for scene, methods in self.scenes.items()
             if metric in methods.get(method, {})
         }
 
-    def test_name(self, method: str, metric: str) -> str:
-        """How metrics.jsonl calls a metric of a method; empty where it has no word for it."""
-        for name, key in OF_TRAINING.items():
-            if any(name.format(placement=placement) == method for placement in ("joint", "given_poses")):
-                return key.format(metric=metric)
-        return ""
-
 
 def read_side(folder: Path) -> Side:
-    """What ``folder`` says.
+    """The numbers in ``folder``.
 
     Raises:
-        InputError: it is neither a run nor an evaluation, or one of its files is broken.
+        InputError: the folder is neither a run nor an evaluation, or one of its files is broken.
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
@@ -95,38 +97,33 @@ def _of_run(folder: Path) -> Side:
     log, file = read_run_log(folder / LOG), folder / EVALUATED / METRICS
     if not file.is_file():
         last = log.train[-1]["step"] if log.train else None
-        note = f"{folder}: has no {EVALUATED}/{METRICS}, so nothing is known of single scenes"
+        note = f"{folder}: has no {EVALUATED}/{METRICS}, so there are no numbers of single scenes"
         return Side(folder, (), last, {}, {}, _run_settings(folder), folder, log, (note,))
     values = read_metrics(file)
-    if "format" in values:
-        return _of_evaluation(folder, values, run=folder)
+    return _of_evaluation(folder, values, run=folder) if "format" in values else _of_old_run(folder, values, log, file)
+
+
+def _of_old_run(folder: Path, values: Mapping[str, Any], log: RunLog, file: Path) -> Side:
+    """A run folder whose evaluation/metrics.json has the names of metrics.jsonl, from before format 1."""
     placement = "joint" if values.get("target_pixels_used_for_cameras", True) else "given_poses"
-    flat = values.get("scenes")
-    if not isinstance(flat, dict) or not isinstance(step := values.get("step"), int):
+    scenes = values.get("scenes")
+    if not isinstance(scenes, dict) or not isinstance(step := values.get("step"), int):
         raise InputError(f"{file}: has no scenes or no step")
+    methods = methods_of("psnr", placement)
     index = read_metrics(file.with_name(INDEX)) if file.with_name(INDEX).is_file() else {}
     return Side(
         folder,
         (placement,),
         step,
-        {scene: _by_method(metrics, placement) for scene, metrics in flat.items()},
+        {
+            scene: {methods[name]: {"psnr": value} for name, value in current_names(metrics).items() if name in methods}
+            for scene, metrics in scenes.items()
+        },
         {scene: _views(choice) for scene, choice in index.items() if choice},
         _run_settings(folder),
         folder,
         log.until(step),
     )
-
-
-def _by_method(metrics: Mapping[str, float | None], placement: str) -> dict[str, dict[str, float | None]]:
-    """``psnr_nearest_context`` and its like as method and metric."""
-    methods: dict[str, dict[str, float | None]] = {}
-    for name, value in metrics.items():
-        for method, key in OF_TRAINING.items():
-            ending = key.removeprefix("{metric}")
-            if name.endswith(ending):
-                methods.setdefault(method.format(placement=placement), {})[name.removesuffix(ending)] = value
-                break
-    return methods
 
 
 def _run_settings(folder: Path) -> dict[str, Any]:
@@ -142,13 +139,31 @@ def _of_evaluation(folder: Path, values: Mapping[str, Any], *, run: Path | None)
         views = {scene: _views(entry) for scene, entry in scenes.items()}
         metrics = {scene: entry["metrics"] for scene, entry in scenes.items()}
         step, path = model["step"], Path(model["path"])
+        labels = values.get("metrics") or {}
+        definitions = _definitions(labels, settings)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{folder}: {METRICS} is no evaluation as tools/evaluate.py writes it: {error}") from error
-    settings |= {f"lpips_{net}": weights for net, weights in (settings.pop("lpips", None) or {}).items()}
+    if settings.get("crop") == VAGUE_CROP:
+        del settings["crop"]
     run = run or (path if (path / LOG).is_file() else None)
     notes = () if run else (f"{folder}: the run {path} is not here, so its steps, seconds and FLOPs are not known",)
     log = read_run_log(run / LOG) if run and step is not None else None
-    return Side(folder, placements, step, metrics, views, settings, run, log.until(step) if log else None, notes)
+    log = log.until(step) if log else None
+    return Side(folder, placements, step, metrics, views, settings, run, log, notes, definitions, labels)
+
+
+def _definitions(metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Definition]:
+    """From the section ``metrics``; of an older evaluation, from its settings ``ssim`` and ``lpips``."""
+    found = {
+        name: Definition(about.get("definition") or "", Path(about.get("weights") or "").name)
+        for name, about in metrics.items()
+    }
+    if not metrics and "ssim" in settings:
+        found["ssim"] = Definition(settings["ssim"])
+    if not metrics:
+        lpips = settings.get("lpips") or {}
+        found |= {f"lpips_{net}": Definition("", Path(weights).name) for net, weights in lpips.items()}
+    return found
 
 
 def _views(choice: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:

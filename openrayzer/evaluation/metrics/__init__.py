@@ -1,1 +1,3 @@
-"""Numbers for images and cameras, and the baselines that they are compared with."""
+"""Metrics of rendered images and of cameras, and the baselines beside them."""
+
+from openrayzer.evaluation.metrics import image_metrics as image_metrics

@@ -1,4 +1,4 @@
-"""What costs nothing: predictions without a model, to be beaten."""
+"""Baselines for images: predictions without a model."""
 
 import torch
 from einops import rearrange, repeat
@@ -10,20 +10,21 @@ from openrayzer.types import Views, select_views
 
 
 def nearest_context(views: Views) -> Float[Tensor, "b vt 3 h w"]:
-    """For each target view the context view nearest in frame number; of two equally near, the earlier."""
+    """For each target view, the context view nearest in frame number; of two, the earlier."""
     return select_views(views.context_images, nearest_contexts(views, itself=True))
 
 
 def nearest_contexts(views: Views, *, itself: bool) -> Int[Tensor, "b vt"]:
-    """Number of the context view that is nearest to each target in frame number; of two equally near, the earlier.
+    """For each target, the position among the context views of the one nearest in frame number; of two, the earlier.
 
     Args:
         views: the clips.
-        itself: whether a target that is a context may be its own nearest; if not, and there is no other, it still is.
+        itself: whether a target that is a context view may be its own nearest. It always may if there is no other
+            context view.
     """
     context = rearrange(select_views(views.frames, views.context), "b vc -> b 1 vc")
     target = rearrange(select_views(views.frames, views.target), "b vt -> b vt 1")
-    # Doubled, so that the 1 for a later frame decides between equal distances and nothing else.
+    # The distances are doubled, so the 1 added for a later frame only decides between equal distances.
     distance = 2 * (context - target).abs() + (context > target)
     if not itself:
         distance = torch.where(distance == 0, torch.iinfo(distance.dtype).max, distance)
@@ -31,18 +32,18 @@ def nearest_contexts(views: Views, *, itself: bool) -> Int[Tensor, "b vt"]:
 
 
 def mean_context(views: Views) -> Float[Tensor, "b vt 3 h w"]:
-    """For each target view the mean of all context views."""
+    """For each target view, the mean of all context views."""
     return repeat(views.context_images.mean(dim=1), "b c h w -> b vt c h w", vt=views.target.shape[1])
 
 
-def shuffled(targets: int) -> Int[Tensor, " vt"]:
-    """An order of the target views in which none keeps its place: each takes that of the view half a round away.
+def exchanged_targets(targets: int) -> Int[Tensor, " vt"]:
+    """An order of the target views in which no view keeps its position: each moves by half the number of views.
 
-    Rendering with the cameras in this order shows how much the cameras matter.
+    A render of the targets with their cameras in this order shows how much the cameras matter.
 
     Raises:
-        InputError: a single view cannot change place.
+        InputError: there is only one target view.
     """
     if targets < 2:
-        raise InputError(f"shuffling needs 2 target views or more, got {targets}")
+        raise InputError(f"an exchange of cameras needs 2 target views or more, got {targets}")
     return torch.arange(targets).roll(-(targets // 2))

@@ -1,86 +1,128 @@
-"""All image metrics at once: one number per image, in float32, and a reason for each that cannot be had."""
+"""Several metrics of the same images, with a reason for each metric that cannot be computed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.evaluation.metrics.image_metrics import PERFECT, psnr, ssim
-from openrayzer.interfaces import InputError
-from openrayzer.layers.lpips import Lpips
+from openrayzer.interfaces import METRICS, InputError, Metric
 
-METRICS = ("psnr", "ssim", "lpips_vgg", "lpips_alex")
-"""In the order in which tables show them."""
-SSIM_WINDOW = "Gaussian window of 11 pixels, sigma 1.5, sample covariance, data range 1, as LVSM and RayZer"
-LPIPS_FILES = {"vgg": Path("weights/vgg16-397923af.pth"), "alex": Path("weights/alexnet-owt-7be5be79.pth")}
-"""Where backbones are looked for when nobody says where they are."""
+WEIGHTS = Path("weights")
+"""Folder in which weights of metrics are looked for."""
+
+
+def metric_names() -> list[str]:
+    """All registered metrics in the order of tables."""
+    return [entry.name for entry in sorted(METRICS, key=lambda entry: (entry.target.position, entry.name))]
+
+
+def about_metric(name: str) -> dict[str, Any]:
+    """How reports and tables write the values of a registered metric: label, unit, better, digits, definition."""
+    metric = METRICS[name]
+    return {
+        "label": metric.label or name,
+        "unit": metric.unit,
+        "better": metric.better,
+        "digits": metric.digits,
+        "definition": metric.definition,
+    }
 
 
 class ImageScores:
-    """Measures images of one size.
+    """The values of several metrics for images of one size.
+
+    A metric is left out if its weights are not there, or if it does not exist for images of this size.
 
     Args:
         image_size: height and width in pixels.
-        lpips: backbone files by network, ``vgg`` and ``alex``; None looks for ``LPIPS_FILES``.
-        device: where images will be.
+        metrics: registered names; None for all metrics.
+        weights: files of pretrained weights by metric. Without a path, the file is looked for in ``weights/``.
+        device: device of the images.
 
     Attributes:
-        missing: why a metric cannot be had, by its name.
-        lpips: the file that each network's weights come from, or why it has none.
+        names: the metrics asked for, in the order of tables.
+        missing: metric name -> reason why it cannot be computed.
+        weights: metric name -> file of its weights.
 
     Raises:
-        InputError: a file that was named is missing, damaged or another network's.
+        InputError: no metric can be computed, a given file is missing, damaged or of another network, or a metric
+            takes no weights.
+        UnknownNameError: no metric has this name.
     """
 
     def __init__(
-        self, image_size: tuple[int, int], *, lpips: Mapping[str, Path | None], device: torch.device | str
+        self,
+        image_size: tuple[int, int],
+        *,
+        metrics: Iterable[str] | None = None,
+        weights: Mapping[str, Path | None] | None = None,
+        device: torch.device | str,
     ) -> None:
+        asked = None if metrics is None else {name: METRICS[name] for name in metrics}
+        self.names = [name for name in metric_names() if asked is None or name in asked]
         self.missing: dict[str, str] = {}
-        self.lpips: dict[str, str] = {}
-        self._networks: dict[str, Lpips] = {}
-        for net, default in LPIPS_FILES.items():
-            self._add_lpips(net, lpips.get(net), default, device)
+        self.weights: dict[str, str] = {}
+        self._metrics: dict[str, Metric] = {}
+        given = weights or {}
+        for name in given:
+            if not METRICS[name].weights_url:
+                raise InputError(f"the metric {name!r} takes no weights")
         blank = torch.zeros(1, 1, 3, *image_size, device=device)
-        for metric, network in list(self._networks.items()):
-            self._try(metric, lambda network=network: network(blank, blank))
-            if metric in self.missing:
-                self.lpips[network.net] = self.missing[metric]
-                del self._networks[metric]
-        self._try("ssim", lambda: ssim(blank, blank))
+        for name in self.names:
+            metric = self._build(name, given.get(name))
+            if metric is None:
+                continue
+            try:
+                self._metrics[name] = metric.to(device)
+                metric.compute(blank, blank)
+            except InputError as error:
+                self.missing[name] = str(error)
+                del self._metrics[name]
+        if not self._metrics:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in self.missing.items())
+            raise InputError(f"no metric can be computed: {reasons}")
+
+    @property
+    def available(self) -> list[str]:
+        """The metrics that can be computed, in the order of tables."""
+        return list(self._metrics)
 
     @torch.no_grad()
     def __call__(
         self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
     ) -> dict[str, Float[Tensor, "b v"]]:
-        """Each metric that can be had, of each image; NaN for an image with a value that is not finite.
+        """The value of each metric for each image, with predictions clamped to [0, 1].
 
-        Predictions are clamped to [0, 1]; an exact copy counts as ``PERFECT`` dB.
+        The value is NaN for an image with a pixel that is not finite, even if clamping would make the pixel finite.
         """
         finite = prediction.isfinite().all(dim=4).all(dim=3).all(dim=2)
         prediction = prediction.float().clamp(0, 1)
-        values = {"psnr": psnr(prediction, target).clamp(max=PERFECT)}
-        if "ssim" not in self.missing:
-            values["ssim"] = ssim(prediction, target)
-        for metric, network in self._networks.items():
-            values[metric] = network(prediction, target)
-        return {metric: value.masked_fill(~finite, float("nan")) for metric, value in values.items()}
+        return {
+            name: metric.compute(prediction, target).masked_fill(~finite, float("nan"))
+            for name, metric in self._metrics.items()
+        }
 
-    def _add_lpips(self, net: str, given: Path | None, default: Path, device: torch.device | str) -> None:
-        file = given or default
-        if given is None and not default.is_file():
-            self.lpips[net] = (
-                f"no weights: get https://download.pytorch.org/models/{default.name} into {default.parent}/, "
-                f"or name the file with --lpips_{net}"
+    def about(self) -> dict[str, dict[str, Any]]:
+        """For metrics.json: how each metric is written, its file of weights, and why it is missing."""
+        return {
+            name: about_metric(name) | {"weights": self.weights.get(name), "missing": self.missing.get(name)}
+            for name in self.names
+        }
+
+    def _build(self, name: str, given: Path | None) -> Metric | None:
+        target = METRICS[name]
+        if not target.weights_url:
+            return target()
+        file = given or WEIGHTS / Path(urlsplit(target.weights_url).path).name
+        if given is None and not file.is_file():
+            self.missing[name] = (
+                f"no weights: get {target.weights_url} into {WEIGHTS}/, or give the file with "
+                f"--metric_weights {name}=FILE"
             )
-            self.missing[f"lpips_{net}"] = self.lpips[net]
-            return
-        self._networks[f"lpips_{net}"] = Lpips(net="vgg" if net == "vgg" else "alex", backbone=file).to(device)
-        self.lpips[net] = str(file)
-
-    def _try(self, metric: str, measure: object) -> None:
-        try:
-            measure()  # type: ignore[operator]
-        except InputError as error:
-            self.missing[metric] = str(error)
+            return None
+        self.weights[name] = str(file)
+        return target(weights=file)  # type: ignore[call-arg]

@@ -1,21 +1,22 @@
-"""Parts of tables as text: cells, rows, headings."""
+"""Cells, rows and tables of the report as text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from openrayzer.evaluation.report.evaluation_folder import number
-from openrayzer.evaluation.report.names import DASH, METRICS, method, metric, written
+from openrayzer.evaluation.report.names import DASH, MetricStyle, method, metric_style, written
+from openrayzer.interfaces import METRICS
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number as it is shown.
+    """A number as text.
 
     Attributes:
         text: the number, or a dash.
-        detail: what stands small below it.
-        reason: why there is a dash.
-        best: whether it is the best of the placements.
+        detail: small lines below it.
+        reason: reason for a dash.
+        best: whether it is the best value of the placements.
     """
 
     text: str
@@ -26,7 +27,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table; ``note`` stands small below its label."""
+    """One line of a table, with a small note below its label."""
 
     label: str
     cells: tuple[Cell, ...]
@@ -36,7 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Named columns, rows, and sentences below them."""
+    """Named columns, rows, and sentences below the table."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -45,7 +46,7 @@ class Table:
 
 
 def value_of(entry: object) -> float | None:
-    """The number itself, or its ``mean`` where it comes with an interval."""
+    """A number, or the ``mean`` of an entry with an interval."""
     return number(entry.get("mean") if isinstance(entry, Mapping) else entry)
 
 
@@ -74,16 +75,16 @@ def any_cell(value: object) -> Cell:
     return Cell(str(value))
 
 
-def column_label(name: str) -> str:
-    arrow = {"higher": " ↑", "lower": " ↓"}.get(metric(name).better, "")
-    return metric(name).label + arrow
+def column_label(style: MetricStyle) -> str:
+    """Label of a metric, with an arrow to the better values."""
+    return style.label + {"higher": " ↑", "lower": " ↓"}.get(style.better, "")
 
 
 def heading(name: str) -> str:
-    """A key of a section as a heading: ``psnr_change`` becomes PSNR change."""
+    """A key of metrics.json as a heading: ``psnr_change`` becomes PSNR change."""
     if name in METRICS or "@" in name:
-        return metric(name).label
+        return metric_style(name).label
     words = method(name)
     first, _, rest = words.partition(" ")
-    first = METRICS[first].short if first in METRICS and METRICS[first].short else first[:1].upper() + first[1:]
+    first = metric_style(first).short if first in METRICS else first[:1].upper() + first[1:]
     return f"{first} {rest}".strip()

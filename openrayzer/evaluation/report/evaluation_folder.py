@@ -1,4 +1,4 @@
-"""What an evaluation left in its folder: metrics.json and per_view.csv, read and checked."""
+"""The folder of an evaluation, read and checked: metrics.json and per_view.csv."""
 
 import csv
 import json
@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from openrayzer.evaluation.report.names import MetricStyle, metric_style
 from openrayzer.interfaces import InputError
 
 METRICS, PER_VIEW = "metrics.json", "per_view.csv"
 FORMAT = 1
-"""Version of metrics.json that is understood here."""
+"""Version of metrics.json that this package reads."""
 REQUIRED = ("model", "settings", "placements", "scenes", "targets", "summary", "per_scene")
 VIEW_COLUMNS = ("scene", "frame", "equals_context", "method")
 
@@ -22,11 +23,11 @@ Table = Mapping[str, Mapping[str, Any]]
 
 @dataclass
 class View:
-    """What was measured on one target view.
+    """The metrics of one target view.
 
     Attributes:
         equals_context: whether the frame is also a context view.
-        metrics: of each method, each metric; None where it is not finite or was not computed.
+        metrics: method -> metric -> value; None if the value is not finite or was not computed.
     """
 
     equals_context: bool
@@ -35,12 +36,12 @@ class View:
 
 @dataclass(frozen=True)
 class Results:
-    """An evaluation folder. The sections are those of metrics.json, as they are there.
+    """The content of an evaluation folder.
 
     Attributes:
-        folder: where it lies.
-        values: metrics.json; sections that need not be there are None.
-        views: of each scene with pictures, the target views by frame number.
+        folder: the folder.
+        values: metrics.json; an optional section may be missing or None.
+        views: scene -> frame number -> target view, for the scenes with pictures.
     """
 
     folder: Path
@@ -53,17 +54,21 @@ class Results:
 
     @property
     def placements(self) -> tuple[str, ...]:
-        """Names of the ways in which targets were placed, in the order of the evaluation."""
+        """Names of the placements, in the order of the evaluation."""
         return tuple(self.values["placements"])
 
     def scenes(self) -> list[str]:
-        """Names of the scenes in their order of evaluation."""
+        """Names of the scenes, in the order of the evaluation."""
         scenes = self.values["per_scene"]
         return sorted(scenes, key=lambda name: (scenes[name].get("number", 0), name))
 
     def metrics(self) -> list[str]:
         """Names of all metrics of images, in order of appearance."""
         return list(dict.fromkeys(metric for row in self.values["summary"].values() for metric in row))
+
+    def style(self, metric: str) -> MetricStyle:
+        """How an image or pose metric is written."""
+        return metric_style(metric, self.section("metrics"))
 
 
 def read_results(folder: Path) -> Results:
@@ -85,7 +90,7 @@ def read_results(folder: Path) -> Results:
 
 
 def read_metrics(file: Path) -> dict[str, Any]:
-    """A JSON object in which what is not finite has become None.
+    """A JSON object. NaN and infinite values become None.
 
     Raises:
         InputError: the file is missing or holds no JSON object.
@@ -100,11 +105,11 @@ def read_metrics(file: Path) -> dict[str, Any]:
 
 
 def read_views(file: Path, scenes: Container[str]) -> dict[str, dict[int, View]]:
-    """per_view.csv by scene and frame number.
+    """Scene -> frame number -> target view.
 
     Args:
-        file: it may have hundreds of thousands of views.
-        scenes: those that are wanted.
+        file: per_view.csv, which may have hundreds of thousands of views.
+        scenes: names of the scenes to return.
 
     Raises:
         InputError: the file is missing or a line cannot be read.
@@ -133,7 +138,7 @@ def read_views(file: Path, scenes: Container[str]) -> dict[str, dict[int, View]]
 
 
 def number(value: object) -> float | None:
-    """``value`` as a finite number; None for what is none."""
+    """``value`` as a finite number; None if it is not one."""
     try:
         result = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):

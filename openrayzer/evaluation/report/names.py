@@ -1,21 +1,26 @@
-"""How methods and metrics are called, written and drawn; unknown ones as they call themselves."""
+"""Labels of methods and metrics in tables and plots; an unknown name is its own label."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from openrayzer.evaluation.metrics.image_scores import about_metric
+from openrayzer.interfaces import METRICS
 
 DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 EXCHANGED = "_exchanged_cameras"
-"""Ends the name of a placement whose target cameras were exchanged among the targets."""
+"""End of the name of a method that renders with exchanged target cameras."""
 
 
 @dataclass(frozen=True)
-class Metric:
-    """How a number is written.
+class MetricStyle:
+    """How the values of a metric are written.
 
     Attributes:
         label: name and unit.
-        decimals: digits behind the point.
-        better: ``higher``, ``lower``, or empty where neither is.
-        short: in captions of pictures.
+        decimals: digits after the point.
+        better: ``higher``, ``lower``, or empty if neither is better.
+        short: name without unit, for captions of pictures.
     """
 
     label: str
@@ -24,14 +29,10 @@ class Metric:
     short: str = ""
 
 
-METRICS = {
-    "psnr": Metric("PSNR, dB", 2, "higher", "PSNR"),
-    "ssim": Metric("SSIM", 3, "higher", "SSIM"),
-    "lpips_vgg": Metric("LPIPS, VGG", 3, "lower", "LPIPS"),
-    "lpips_alex": Metric("LPIPS, AlexNet", 3, "lower", "LPIPS-A"),
-    "rotation_error_deg": Metric("Rotation error, °", 2, "lower"),
-    "translation_error": Metric("Translation error", 3, "lower"),
-    "focal_error": Metric("Focal error", 3, "lower"),
+POSE_METRICS = {
+    "rotation_error_deg": MetricStyle("Rotation error, °", 2, "lower"),
+    "translation_error": MetricStyle("Translation error", 3, "lower"),
+    "focal_error": MetricStyle("Focal error", 3, "lower"),
 }
 POSE_MEASURES = {
     "rra": "RRA",
@@ -42,6 +43,7 @@ POSE_MEASURES = {
     "rotation": "Rotation",
     "translation": "Translation",
 }
+"""Measures with a threshold in degrees, such as ``rra@5``."""
 METHODS = {
     "given_poses": "Given poses",
     "joint": "Joint",
@@ -54,30 +56,46 @@ METHODS = {
 }
 
 
-def metric(name: str) -> Metric:
-    """How the metric ``name`` is written."""
+def metric_style(name: str, described: Mapping[str, Any] | None = None) -> MetricStyle:
+    """How the metric ``name`` is written.
+
+    Args:
+        name: an image metric or a pose metric.
+        described: section ``metrics`` of metrics.json, which describes image metrics even if their plugin is not loaded
+            here. Older files have none; then the registry describes them.
+    """
+    if described and isinstance(about := described.get(name), Mapping):
+        return _styled(name, about)
+    if name in METRICS:
+        return _styled(name, about_metric(name))
     measure, at, threshold = name.partition("@")
     if at and measure in POSE_MEASURES:
-        return Metric(f"{POSE_MEASURES[measure]} @ {threshold}°", 3, "higher")
-    return METRICS.get(name, Metric(name.replace("_", " "), 3))
+        return MetricStyle(f"{POSE_MEASURES[measure]} @ {threshold}°", 3, "higher")
+    return POSE_METRICS.get(name, MetricStyle(name.replace("_", " "), 3))
+
+
+def _styled(name: str, about: Mapping[str, Any]) -> MetricStyle:
+    short, unit = str(about.get("label") or name), about.get("unit")
+    label = f"{short}, {unit}" if unit else short
+    return MetricStyle(label, int(about.get("digits", 3)), str(about.get("better", "")), short)
 
 
 def method(name: str) -> str:
-    """How the method ``name`` is called."""
+    """Label of the method ``name``."""
     if name.endswith(EXCHANGED):
         return f"{method(name.removesuffix(EXCHANGED))}, cameras exchanged"
     return METHODS.get(name, name.replace("_", " "))
 
 
 def kind(name: str, placements: tuple[str, ...]) -> str:
-    """Class by which a method is coloured: a placement's own name where it has a colour, or ``baseline``."""
+    """CSS class that gives a method its colour: the name of a known placement, ``other``, or ``baseline``."""
     if name not in placements:
         return "baseline"
     return name if name in METHODS else "other"
 
 
 def written(value: float | None, decimals: int, *, sign: bool = False) -> str:
-    """A number for a person; a dash for none. A real minus sign; no minus before zero."""
+    """A number as text, with a real minus sign and no minus before zero; a dash for None."""
     if value is None:
         return DASH
     text = f"{value:+.{decimals}f}" if sign else f"{value:.{decimals}f}"

@@ -1,11 +1,11 @@
-"""Tables of sections whose content is not fixed here: settings, transfer, sanity battery."""
+"""Tables of the settings, the metrics, the transfer and the sanity battery."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from openrayzer.evaluation.report.cells import Cell, Row, Table, any_cell, heading
 from openrayzer.evaluation.report.evaluation_folder import Results, number
-from openrayzer.evaluation.report.names import method, written
+from openrayzer.evaluation.report.names import DASH, method, written
 
 SANITY = {
     "psnr_change": "PSNR change, dB",
@@ -14,11 +14,11 @@ SANITY = {
     "centre_change": "centres",
     "passed": "as true poses",
 }
-"""Headings of the sanity battery: how far renders and poses moved."""
+"""Column headings of the sanity battery."""
 
 
 def settings_table(results: Results) -> list[Table]:
-    """How it was evaluated, as a list; what is grouped is named by both names. The index stands by itself."""
+    """The settings as a list, without the index. The entries of a group have the name of the group before their own."""
     flat: dict[str, Any] = {}
     for key, value in results.values["settings"].items():
         if isinstance(value, Mapping) and key != "index":
@@ -28,8 +28,23 @@ def settings_table(results: Results) -> list[Table]:
     return any_tables(flat)
 
 
+def metrics_table(results: Results) -> Table:
+    """Definition and weights of each image metric."""
+    metrics = results.section("metrics")
+    return Table(
+        ("definition", "weights"),
+        tuple(
+            Row(results.style(name).label, (Cell(about.get("definition") or DASH), Cell(about.get("weights") or DASH)))
+            for name, about in metrics.items()
+        ),
+    )
+
+
 def any_tables(value: Mapping[str, Any], *, title: str = "") -> list[Table]:
-    """Whatever a section holds: rows of equal keys as one table, single values as a list, deeper ones by themselves."""
+    """Tables of a section of any content.
+
+    Single values become a list, groups of values the rows of one table, and deeper groups further tables.
+    """
     single = {key: item for key, item in value.items() if not isinstance(item, Mapping)}
     nested = {key: item for key, item in value.items() if isinstance(item, Mapping)}
     flat = {key: item for key, item in nested.items() if not any(isinstance(x, Mapping) for x in item.values())}
@@ -49,7 +64,7 @@ def any_tables(value: Mapping[str, Any], *, title: str = "") -> list[Table]:
 
 
 def sanity_tables(results: Results) -> list[Table]:
-    """For each placement, what every disturbance changed and in how many scenes the model stood it."""
+    """One table per placement: the effect of each change, and the number of scenes that passed."""
     return [
         _sanity_table(checks, title=method(placement))
         for placement, checks in results.section("sanity").items()
@@ -58,7 +73,7 @@ def sanity_tables(results: Results) -> list[Table]:
 
 
 def sanity_words(results: Results) -> dict[str, dict[str, str]]:
-    """What is said of each disturbance: what it is, what true poses do, what a shortcut does."""
+    """Descriptions of each change: the change itself, the effect on true poses, the effect on a shortcut."""
     words: dict[str, dict[str, str]] = {}
     for checks in results.section("sanity").values():
         for check, values in checks.items() if isinstance(checks, Mapping) else ():

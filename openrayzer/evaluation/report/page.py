@@ -1,4 +1,4 @@
-"""report.html: an evaluation on one page that needs no server, no network and nothing beside it."""
+"""report.html: an evaluation on one page that opens without a server and without a network."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +9,14 @@ from markupsafe import Markup
 
 from openrayzer.evaluation.report.cells import value_of
 from openrayzer.evaluation.report.evaluation_folder import Results, number, read_results
-from openrayzer.evaluation.report.names import kind, method, metric, written
-from openrayzer.evaluation.report.other_tables import any_tables, sanity_tables, sanity_words, settings_table
+from openrayzer.evaluation.report.names import kind, method, written
+from openrayzer.evaluation.report.other_tables import (
+    any_tables,
+    metrics_table,
+    sanity_tables,
+    sanity_words,
+    settings_table,
+)
 from openrayzer.evaluation.report.page_pictures import Album
 from openrayzer.evaluation.report.plots import Curve, Spread, spread_plot, sweep_plot
 from openrayzer.evaluation.report.scene_data import scene_data
@@ -28,20 +34,20 @@ from openrayzer.machine.writing import whole_file
 
 REPORT = "report.html"
 NOT_DRAWN = "random_poses"
-"""So much worse than all else that nothing else could be told apart in a plot; the tables have it."""
-PICTURE_ROOM = 48 * 2**20
-"""Bytes of pictures that are embedded unless told otherwise; in the page they take a third more."""
-CAMERA_ROOM = 2_000_000
-"""Numbers of cameras that are embedded: those of some 5000 scenes with 8 views."""
+"""Left out of plots, because its values are so poor that the other curves would coincide; the tables have it."""
+PICTURE_BYTES = 48 * 2**20
+"""Most bytes of pictures in the page; base64 makes them a third larger."""
+CAMERA_NUMBERS = 2_000_000
+"""Most numbers of cameras in the page, enough for some 5000 scenes with 8 views."""
 
 
-def write_report(folder: Path, *, picture_room: int = PICTURE_ROOM) -> Path:
+def write_report(folder: Path | str, *, picture_bytes: int = PICTURE_BYTES) -> Path:
     """Write report.html into an evaluation folder from its metrics.json, per_view.csv and pictures.
 
     Args:
-        folder: what tools/evaluate.py wrote.
-        picture_room: bytes of pictures that are embedded. Those that find no room are shown from the folder, while the
-            page lies in it, and the page says how many.
+        folder: the folder that tools/evaluate.py has written.
+        picture_bytes: most bytes of embedded pictures. The page shows the other pictures from the folder, as long as it
+            stays there, and gives their number.
 
     Returns:
         The page.
@@ -50,7 +56,7 @@ def write_report(folder: Path, *, picture_room: int = PICTURE_ROOM) -> Path:
         InputError: a file is missing or broken, or the page cannot be written.
     """
     folder = Path(folder)
-    page = render(read_results(folder), picture_room=picture_room)
+    page = render(read_results(folder), picture_bytes=picture_bytes)
     try:
         with whole_file(folder / REPORT, flush=False) as temporary:
             temporary.write_text(page, encoding="utf-8", errors="replace")
@@ -59,15 +65,15 @@ def write_report(folder: Path, *, picture_room: int = PICTURE_ROOM) -> Path:
     return folder / REPORT
 
 
-def render(results: Results, *, picture_room: int) -> str:
-    """The page as text; every text that comes from data is escaped."""
-    album = Album(results.folder, picture_room)
-    scenes, without_cameras = scene_data(results, album, camera_room=CAMERA_ROOM)
+def render(results: Results, *, picture_bytes: int) -> str:
+    """The page as text, with all data escaped."""
+    album = Album(results.folder, picture_bytes)
+    scenes, without_cameras = scene_data(results, album, most_numbers=CAMERA_NUMBERS)
     rows = _scene_rows(results)
     environment = Environment(
         loader=PackageLoader("openrayzer.evaluation.report"),
         autoescape=True,
-        undefined=ChainableUndefined,  # what metrics.json does not say is left blank
+        undefined=ChainableUndefined,  # a missing key of metrics.json is blank
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -87,6 +93,7 @@ def render(results: Results, *, picture_room: int) -> str:
         sanity_words=sanity_words(results),
         skipped=_by_reason(results.section("scenes").get("skipped") or {}),
         settings=settings_table(results),
+        metrics=metrics_table(results),
         seconds=any_tables(results.section("seconds")),
         method=method,
         pixels={name: PIXELS[pixel_use(how)] for name, how in results.values["placements"].items()},
@@ -100,16 +107,16 @@ def render(results: Results, *, picture_room: int) -> str:
 
 
 def _asset(name: str) -> Markup:
-    """A style sheet or script of this package, as it is."""
+    """A style sheet or script of this package."""
     return Markup(files("openrayzer.evaluation.report").joinpath("templates", name).read_text(encoding="utf-8"))
 
 
 def _headline(results: Results) -> list[dict[str, str]]:
-    """Few large numbers: the first metric of each placement and of the best baseline."""
+    """The large numbers at the top: the first metric of each placement and of the best baseline."""
     names = results.metrics()
     if not names:
         return []
-    how = metric(names[0])
+    style = results.style(names[0])
     summary = results.values["summary"]
     means = {key: value_of(row.get(names[0])) for key, row in summary.items()}
     baselines = {
@@ -117,16 +124,16 @@ def _headline(results: Results) -> list[dict[str, str]]:
     }
     shown = [key for key in results.placements if key in summary]
     if baselines:
-        shown.append((min if how.better == "lower" else max)(baselines, key=baselines.__getitem__))
+        shown.append((min if style.better == "lower" else max)(baselines, key=baselines.__getitem__))
     return [
-        {"label": method(key), "value": written(means[key], how.decimals), "unit": how.label,
+        {"label": method(key), "value": written(means[key], style.decimals), "unit": style.label,
          "kind": kind(key, results.placements)}
         for key in shown
     ]  # fmt: skip
 
 
 def _spreads(results: Results) -> list[Markup]:
-    """A plot of each metric that some scene has."""
+    """A plot for each metric that some scene has."""
     scenes, summary = results.values["per_scene"], results.values["summary"]
     order = [*results.placements, *(key for key in summary if key not in results.placements)]
     plots = []
@@ -142,14 +149,14 @@ def _spreads(results: Results) -> list[Markup]:
             if kept:
                 rows.append(Spread(method(key), kind(key, results.placements), kept, *bounds))
         if rows:
-            plots.append(spread_plot(name, rows))
+            plots.append(spread_plot(results.style(name), rows))
     return plots
 
 
 def _sweep_plots(results: Results) -> list[Markup]:
-    """A plot of each metric of the views sweep."""
+    """A plot for each metric of the views sweep."""
     sweep = results.values.get("views_sweep") or []
-    columns = sweep_columns(sweep)
+    columns = sweep_columns(results)
     plots = []
     for name in dict.fromkeys(name for _, name in columns):
         curves = []
@@ -158,12 +165,12 @@ def _sweep_plots(results: Results) -> list[Markup]:
             points = [(float(count), value) for count, value in sorted(found) if value is not None]
             curves.append(Curve(method(key), kind(key, results.placements), points))
         if curves:
-            plots.append(sweep_plot(name, curves))
+            plots.append(sweep_plot(results.style(name), curves))
     return plots
 
 
 def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
-    """Skipped scenes, gathered by the reason; the commonest first."""
+    """Reason -> skipped scenes, the most frequent reason first."""
     reasons: dict[str, list[str]] = {}
     for scene, reason in skipped.items():
         reasons.setdefault(str(reason).replace(repr(scene), "…"), []).append(scene)
@@ -171,15 +178,15 @@ def _by_reason(skipped: dict[str, str]) -> dict[str, list[str]]:
 
 
 def _scene_columns(results: Results) -> list[dict[str, str]]:
-    """Columns of the table of scenes: the placements' metrics, and the first metric of the nearest context view."""
+    """Columns of the table of scenes: the metrics of the placements, and the first of the nearest context view."""
     names = results.metrics()
     pairs = [(key, name) for name in names for key in results.placements]
     if names and "nearest_context" in results.values["summary"]:
         pairs.insert(len(results.placements), ("nearest_context", names[0]))
     first = results.placements[0] if results.placements else ""
     return [
-        {"key": name if key == first else f"{key}.{name}", "method": key, "metric": name, "label": metric(name).label,
-         "of": method(key), "kind": kind(key, results.placements)}
+        {"key": name if key == first else f"{key}.{name}", "method": key, "metric": name,
+         "label": results.style(name).label, "of": method(key), "kind": kind(key, results.placements)}
         for key, name in pairs
         if any(number(scene.get("metrics", {}).get(key, {}).get(name)) is not None
                for scene in results.values["per_scene"].values())
@@ -187,14 +194,15 @@ def _scene_columns(results: Results) -> list[dict[str, str]]:
 
 
 def _scene_rows(results: Results) -> list[dict[str, Any]]:
-    """A row of the table of scenes: its place in the script's list, its name, what the columns show and sort by."""
+    """Rows of the table of scenes: position in the script's list, name, and for each column the value and its text."""
     columns = _scene_columns(results)
     rows = []
     for place, name in enumerate(results.scenes()):
         scene = results.values["per_scene"][name]
         numbers = [number(scene.get("metrics", {}).get(c["method"], {}).get(c["metric"])) for c in columns]
         cells = [
-            (value, written(value, metric(c["metric"]).decimals)) for value, c in zip(numbers, columns, strict=True)
+            (value, written(value, results.style(c["metric"]).decimals))
+            for value, c in zip(numbers, columns, strict=True)
         ]
         rows.append({"place": place, "number": scene.get("number", place), "name": name, "cells": cells})
     return rows

@@ -1,4 +1,4 @@
-"""Plots of an evaluation as SVG: how a metric is spread over scenes, and how it changes with the number of views."""
+"""Plots of an evaluation as SVG: a metric over scenes, and a metric over the number of context views."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,31 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from openrayzer.evaluation.report.names import metric as named_metric
-from openrayzer.evaluation.report.names import written
+from openrayzer.evaluation.report.names import MetricStyle, written
 from openrayzer.evaluation.report.svg import Drawing, ticks
 
 WIDTH = 400.0
 MARGIN = 14.0
 ROW = 52.0
 FEW = 8
-"""With fewer scenes a distribution has no outline worth drawing."""
+"""Number of scenes from which on a distribution has an outline."""
 MANY = 150
-"""From so many scenes on, only the outline of a distribution is drawn, without a dot for each."""
+"""Number of scenes from which on a distribution has no dots, only the outline."""
 
 Axis = Callable[[float], float]
-"""A value to its place in the drawing."""
+"""Value -> coordinate in the drawing."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One method's values of a metric.
+    """The values of a metric for one method.
 
     Attributes:
-        label: the method.
-        kind: class that colours it.
-        scenes: name and value of each scene that has one.
-        mean: over the scenes, with its interval.
+        label: label of the method.
+        kind: CSS class of the method.
+        scenes: name and value of each scene that has a value.
+        mean: mean over the scenes.
+        low: lower end of its interval.
+        high: upper end of its interval.
     """
 
     label: str
@@ -44,16 +45,15 @@ class Spread:
 
 @dataclass(frozen=True)
 class Curve:
-    """One method's values of a metric against the number of context views."""
+    """The values of a metric for one method by number of context views."""
 
     label: str
     kind: str
     points: Sequence[tuple[float, float]]
 
 
-def spread_plot(name: str, rows: Sequence[Spread]) -> Markup:
-    """Distributions under each other on one axis: outline, a dot per scene, mean with interval."""
-    metric = named_metric(name)
+def spread_plot(metric: MetricStyle, rows: Sequence[Spread]) -> Markup:
+    """One distribution per method on a common axis: outline, a dot per scene, mean with interval."""
     values = [value for row in rows for _, value in row.scenes]
     low, high = _limits(values)
     height = ROW * len(rows) + 44
@@ -82,7 +82,7 @@ def _spread_row(
         drawing.area([(outline[0][0], base), *outline, (outline[-1][0], base)], f"fill {row.kind}")
     if len(values) < MANY:
         for place, (scene, value) in enumerate(row.scenes):
-            wobble = (place * 0.618034 % 1 - 0.5) * 8  # golden ratio: neighbours in the list lie apart
+            wobble = (place * 0.618034 % 1 - 0.5) * 8  # golden ratio: dots of consecutive scenes are far apart
             hint = f"{scene}: {written(value, decimals)}"
             drawing.circle(across(value), base - 8 + wobble, 2.2, f"dot {row.kind}", hint=hint)
     drawing.line(MARGIN, base, WIDTH - MARGIN, base, "base")
@@ -94,19 +94,18 @@ def _spread_row(
     drawing.text(WIDTH - MARGIN, base - 32, written(row.mean, decimals), "label value", anchor="end")
 
 
-def sweep_plot(name: str, curves: Sequence[Curve]) -> Markup:
-    """A metric against the number of context views; each curve is named at its end."""
-    metric = named_metric(name)
+def sweep_plot(metric: MetricStyle, curves: Sequence[Curve]) -> Markup:
+    """A metric against the number of context views, with a legend below."""
     xs = sorted({x for curve in curves for x, _ in curve.points})
     low, high = _limits([y for curve in curves for _, y in curve.points])
     left, right, top, bottom = 44.0, WIDTH - MARGIN, 12.0, 212.0
     height = bottom + 46 + 15 * math.ceil(len(curves) / 2)
     first, last = (xs[0], xs[-1]) if len(xs) > 1 else (xs[0] - 1, xs[0] + 1)
-    said = "; ".join(
+    description = "; ".join(
         f"{curve.label}: " + ", ".join(f"{y:.{metric.decimals}f} with {x:g}" for x, y in curve.points)
         for curve in curves
     )
-    drawing = Drawing(WIDTH, height, title=f"{metric.label} against number of context views", description=said)
+    drawing = Drawing(WIDTH, height, title=f"{metric.label} against number of context views", description=description)
 
     def across(value: float) -> float:
         return left + 8 + (right - left - 16) * (value - first) / (last - first)
@@ -133,7 +132,7 @@ def sweep_plot(name: str, curves: Sequence[Curve]) -> Markup:
 
 
 def _marker(drawing: Drawing, x: float, y: float, place: int, kind: str) -> None:
-    """Circle, square, triangle, diamond: curves can be told apart without colour."""
+    """A circle, square, triangle or diamond, so that curves differ without colours."""
     if place % 4 == 0:
         drawing.circle(x, y, 3.6, f"mark {kind}")
         return
@@ -155,7 +154,7 @@ def _axis_below(
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than the range of ``values``; never empty."""
+    """The range of ``values`` with a margin; never empty."""
     low, high = min(values, default=0.0), max(values, default=1.0)
-    room = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
-    return low - room, high + room
+    margin = 0.05 * (high - low) or max(abs(low), 1.0) * 0.05
+    return low - margin, high + margin

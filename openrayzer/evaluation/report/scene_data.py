@@ -1,4 +1,4 @@
-"""Scenes as the page's script reads them: metrics, views, cameras, pictures."""
+"""The data of all scenes for the script of the page: metrics, views, cameras, pictures."""
 
 import json
 from collections.abc import Mapping
@@ -7,27 +7,27 @@ from typing import Any
 from markupsafe import Markup
 
 from openrayzer.evaluation.report.evaluation_folder import Results, View, number
-from openrayzer.evaluation.report.names import kind, method, metric
+from openrayzer.evaluation.report.names import kind, method
 from openrayzer.evaluation.report.page_pictures import Album
 
 CAMERA_DIGITS = 5
 
 
-def scene_data(results: Results, album: Album, *, camera_room: int) -> tuple[Markup, int]:
-    """JSON for a script element, and the number of scenes whose cameras found no room.
+def scene_data(results: Results, album: Album, *, most_numbers: int) -> tuple[Markup, int]:
+    """JSON for a script element, and the number of scenes whose cameras are left out.
 
     Args:
         results: the evaluation.
-        album: gives the pictures.
-        camera_room: numbers of cameras that may be in it.
+        album: the pictures.
+        most_numbers: most numbers of cameras in the JSON.
     """
     scenes, without = [], 0
     for name in results.scenes():
         values = results.values["per_scene"][name]
         cameras, size = _cameras(values.get("cameras"))
-        if size > camera_room:
-            cameras, camera_room, without = None, 0, without + 1
-        camera_room -= size if cameras else 0
+        if size > most_numbers:
+            cameras, most_numbers, without = None, 0, without + 1
+        most_numbers -= size if cameras else 0
         scenes.append(
             {
                 "name": name,
@@ -45,30 +45,30 @@ def scene_data(results: Results, album: Album, *, camera_room: int) -> tuple[Mar
 
 
 def for_script(values: Any) -> Markup:
-    """JSON that cannot end the script element it stands in, whatever its texts say."""
+    """JSON that cannot close its script element, whatever texts it has."""
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
 def _vocabulary(results: Results) -> dict[str, Any]:
-    """Labels, kinds and digits of all that is named in the scenes."""
+    """Labels, kinds and digits of the methods and metrics of all scenes."""
     scenes = results.values["per_scene"].values()
     tables = [table for scene in scenes for table in (scene.get("metrics") or {}, scene.get("poses") or {})]
     methods = dict.fromkeys([*results.placements, *(name for table in tables for name in table)])
     metrics = dict.fromkeys(name for table in tables for row in table.values() for name in row)
-    named = {name: metric(name) for name in metrics}
+    styles = {name: results.style(name) for name in metrics}
     return {
         "methods": {name: {"label": method(name), "kind": kind(name, results.placements)} for name in methods},
         "metrics": {
-            name: {"label": how.label, "short": how.short or how.label, "decimals": how.decimals}
-            for name, how in named.items()
+            name: {"label": style.label, "short": style.short or style.label, "decimals": style.decimals}
+            for name, style in styles.items()
         },
         "placements": list(results.placements),
     }
 
 
 def _views(views: Mapping[int, View], pictures: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Of the target views that have pictures, which is where their numbers stand; all others are in per_view.csv."""
+    """Metrics of the target views that have pictures; the captions show them. per_view.csv has all target views."""
     drawn = {frame for group in pictures.values() for frame in group}
     return {
         str(frame): {"equal": view.equals_context, "metrics": _rounded(view.metrics)}
@@ -85,7 +85,10 @@ def _pictures(pictures: Mapping[str, Mapping[str, str]] | None, album: Album) ->
 
 
 def _cameras(cameras: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, int]:
-    """Cameras with three rows a pose and few digits, and how many numbers that is; None if one is not finite."""
+    """Cameras with three rows per pose and few digits, and the count of their numbers; None if there are none.
+
+    Cameras of a placement that are not finite are left out.
+    """
     if not cameras:
         return None, 0
     groups = {name: value for name, value in cameras.items() if name != "frames" and value}

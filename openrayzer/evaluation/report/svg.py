@@ -1,4 +1,4 @@
-"""A small writer of SVG: shapes with classes, which the page's style sheet colours."""
+"""A small writer of SVG; the style sheet of the page colours the shapes by their classes."""
 
 import math
 from xml.etree import ElementTree
@@ -9,13 +9,13 @@ from openrayzer.evaluation.report.names import written
 
 
 class Drawing:
-    """An SVG that names itself to who cannot see it.
+    """An SVG with a description for screen readers.
 
     Args:
-        width: of the coordinate system; the drawing is scaled to the room it gets.
-        height: of the coordinate system.
-        title: what it is.
-        description: what it says.
+        width: width of the coordinate system; the page scales the drawing.
+        height: height of the coordinate system.
+        title: name of the drawing.
+        description: content of the drawing in words.
     """
 
     def __init__(self, width: float, height: float, *, title: str, description: str) -> None:
@@ -29,7 +29,7 @@ class Drawing:
         self._add("line", kind, x1=x1, y1=y1, x2=x2, y2=y2)
 
     def circle(self, x: float, y: float, radius: float, kind: str, *, hint: str = "") -> None:
-        """A dot; ``hint`` shows under the pointer."""
+        """A dot with a tooltip."""
         self._hint(self._add("circle", kind, cx=x, cy=y, r=radius), hint)
 
     def area(self, points: list[tuple[float, float]], kind: str, *, hint: str = "") -> None:
@@ -37,7 +37,7 @@ class Drawing:
         self._hint(self._add("polygon", kind, points=_points(points)), hint)
 
     def curve(self, points: list[tuple[float, float]], kind: str) -> None:
-        """Straight pieces through ``points``."""
+        """A polyline through ``points``."""
         self._add("polyline", kind, points=_points(points))
 
     def text(self, x: float, y: float, text: str, kind: str = "label", *, anchor: str = "start") -> None:

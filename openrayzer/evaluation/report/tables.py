@@ -1,30 +1,30 @@
-"""Tables of an evaluation as text: summary, difference of placements, poses, number of views."""
+"""Tables of the report: summary, difference of placements, poses, number of context views."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from openrayzer.evaluation.report.cells import Cell, Row, Table, column_label, interval_cell, value_of
 from openrayzer.evaluation.report.evaluation_folder import Results, number
-from openrayzer.evaluation.report.names import DASH, kind, method, metric, written
+from openrayzer.evaluation.report.names import DASH, kind, method, written
 
 PIXELS = {
     "none": "no target pixels used",
     "own_pose": "target pixels used for their own pose only",
     "all_poses": "target pixels used for all poses",
 }
-"""What a placement takes from the targets' images, in few words."""
-SWEPT = ("psnr", "ssim", "lpips_vgg", "lpips_alex", "rotation_error_deg", "translation_error", "auc@30")
-"""Metrics of which the change with the number of context views is shown; all others are in metrics.json."""
+"""Use of the target images by a placement, in few words."""
+SWEPT_POSES = ("rotation_error_deg", "translation_error", "auc@30")
+"""Pose metrics that the table of the views sweep shows beside all image metrics; the others are in metrics.json."""
 
 
 def summary_table(results: Results) -> Table:
-    """Methods by metrics: mean over scenes with its interval; the placements first, baselines below."""
+    """Methods by metrics: means over scenes with their intervals; placements first, then baselines."""
     summary, names = results.values["summary"], results.metrics()
     methods = [name for name in results.placements if name in summary]
     methods += [name for name in summary if name not in methods]
     best = {
-        name: _best(name, {key: summary[key].get(name) for key in results.placements if key in summary})
+        name: _best(results, name, {key: summary[key].get(name) for key in results.placements if key in summary})
         for name in names
     }
     rows = tuple(
@@ -36,31 +36,34 @@ def summary_table(results: Results) -> Table:
         )
         for key in methods
     )
-    return Table(tuple(column_label(name) for name in names), rows, _reasons(names, rows))
+    return Table(tuple(column_label(results.style(name)) for name in names), rows, _reasons(results, names, rows))
 
 
 def difference_table(results: Results) -> Table:
-    """Placement minus placement, paired by scene."""
+    """Differences of placements, paired by scene."""
     differences = results.section("differences")
     names = list(dict.fromkeys(name for row in differences.values() for name in row))
     rows = tuple(
         Row(
             " minus ".join(method(side) for side in key.split("_minus_")),
-            tuple(interval_cell(row.get(name), metric(name).decimals, sign=True) for name in names),
+            tuple(interval_cell(row.get(name), results.style(name).decimals, sign=True) for name in names),
             note=f"over {count} scenes" if (count := _scenes(row)) else "",
         )
         for key, row in differences.items()
     )
-    return Table(tuple(metric(name).label for name in names), rows)
+    return Table(tuple(results.style(name).label for name in names), rows)
 
 
 def pose_table(results: Results) -> Table:
-    """Pose metrics, one a row, of the placements beside poses that cost nothing."""
+    """Pose metrics by methods: the placements, then the baselines."""
     poses = results.section("poses")
     names = list(dict.fromkeys(name for row in poses.values() for name in row))
     counts = {count for row in poses.values() if (count := _scenes(row))}
     rows = tuple(
-        Row(column_label(name), tuple(_pose_cell(row.get(name), metric(name).decimals) for row in poses.values()))
+        Row(
+            column_label(results.style(name)),
+            tuple(_pose_cell(row.get(name), results.style(name).decimals) for row in poses.values()),
+        )
         for name in names
     )
     notes = (f"Means over {max(counts)} scenes that have true cameras.",) if counts else ()
@@ -68,22 +71,23 @@ def pose_table(results: Results) -> Table:
 
 
 def sweep_table(results: Results) -> Table:
-    """One row for each method and number of context views."""
+    """One row per method and number of context views."""
     sweep = results.values.get("views_sweep") or []
-    columns = sweep_columns(sweep)
+    columns = sweep_columns(results)
     names = list(dict.fromkeys(name for _, name in columns))
     rows = []
     for key in dict.fromkeys(key for key, _ in columns):
         for entry in sweep:
             values = entry.get(key) or {}
-            cells = tuple(interval_cell(values.get(name), metric(name).decimals) for name in names)
+            cells = tuple(interval_cell(values.get(name), results.style(name).decimals) for name in names)
             count = Cell(f"{entry['num_context']}")
             rows.append(Row(method(key), (count, *cells), kind(key, results.placements)))
-    return Table(("context views", *(column_label(name) for name in names)), tuple(rows))
+    return Table(("context views", *(column_label(results.style(name)) for name in names)), tuple(rows))
 
 
-def sweep_columns(sweep: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Method and metric of the numbers in a views sweep, by metric; of many metrics those in ``SWEPT``."""
+def sweep_columns(results: Results) -> list[tuple[str, str]]:
+    """Pairs of method and metric of the views sweep, by metric: the image metrics, then those of ``SWEPT_POSES``."""
+    sweep = results.values.get("views_sweep") or []
     pairs = dict.fromkeys(
         (key, name)
         for entry in sweep
@@ -93,12 +97,12 @@ def sweep_columns(sweep: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
         if value_of(values[name]) is not None
     )
     metrics = list(dict.fromkeys(name for _, name in pairs))
-    shown = [name for name in SWEPT if name in metrics] or metrics
+    shown = [name for name in (*results.metrics(), *SWEPT_POSES) if name in metrics] or metrics
     return sorted((pair for pair in pairs if pair[1] in shown), key=lambda pair: shown.index(pair[1]))
 
 
 def pixel_use(placement: Mapping[str, Any]) -> str:
-    """Key of ``PIXELS`` for a placement; where it does not say that it keeps targets apart, it does not."""
+    """Key of ``PIXELS`` for a placement; without ``mixes_target_pixels``, a placement counts as mixing."""
     if not placement.get("uses_target_pixels"):
         return "none"
     return "all_poses" if placement.get("mixes_target_pixels", True) else "own_pose"
@@ -107,7 +111,7 @@ def pixel_use(placement: Mapping[str, Any]) -> str:
 def _summary_cell(results: Results, values: Mapping[str, Any] | None, name: str, *, best: bool) -> Cell:
     if values is None or number(values.get("mean")) is None:
         return Cell(DASH, reason=_why_none(results, values, name))
-    decimals = metric(name).decimals
+    decimals = results.style(name).decimals
     cell = interval_cell(values, decimals)
     details = list(cell.detail)
     without = number(values.get("mean_without_context_targets"))
@@ -121,9 +125,8 @@ def _summary_cell(results: Results, values: Mapping[str, Any] | None, name: str,
 def _why_none(results: Results, values: Mapping[str, Any] | None, name: str) -> str:
     if values and values.get("not_finite"):
         return f"not finite in {values['not_finite']} scenes"
-    if name.startswith("lpips_") and (why := (results.values["settings"].get("lpips") or {}).get(name[6:])):
-        return str(why)
-    return "not measured"
+    missing = (results.section("metrics").get(name) or {}).get("missing")
+    return str(missing or "not measured")
 
 
 def _pose_cell(values: object, decimals: int) -> Cell:
@@ -132,10 +135,10 @@ def _pose_cell(values: object, decimals: int) -> Cell:
     return replace(cell, detail=(*cell.detail, f"{left_out} not finite, left out")) if left_out else cell
 
 
-def _best(name: str, column: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """Of several placements the one with the best mean; empty for a single one."""
+def _best(results: Results, name: str, column: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """The placement with the best mean; empty if there is only one placement."""
     means = {key: mean for key, values in column.items() if (mean := value_of(values)) is not None}
-    better = metric(name).better
+    better = results.style(name).better
     if len(means) < 2 or not better:
         return ""
     return (max if better == "higher" else min)(means, key=means.__getitem__)
@@ -146,12 +149,14 @@ def _pixels(results: Results, key: str) -> str:
     return "" if placement is None else PIXELS[pixel_use(placement)]
 
 
-def _reasons(names: list[str], rows: tuple[Row, ...]) -> tuple[str, ...]:
-    """Why there are dashes, once for each metric and reason."""
+def _reasons(results: Results, names: list[str], rows: tuple[Row, ...]) -> tuple[str, ...]:
+    """One sentence per metric and reason for a dash."""
     pairs = dict.fromkeys(
         (name, cell.reason) for row in rows for name, cell in zip(names, row.cells, strict=True) if cell.reason
     )
-    return tuple(f"{DASH} in {metric(name).label}: {reason}" for name, reason in pairs if reason != "not measured")
+    return tuple(
+        f"{DASH} in {results.style(name).label}: {reason}" for name, reason in pairs if reason != "not measured"
+    )
 
 
 def _scenes(row: Mapping[str, Any]) -> int | None:

@@ -1,1 +1,1 @@
-"""Results of an evaluation: summary, folder, printed table."""
+"""Results of an evaluation: one scene, tables over scenes, the output folder, the printed table."""

@@ -1,7 +1,7 @@
-"""The folder of an evaluation: replaced whole, or left as it was."""
+"""The folder of an evaluation: checked before the evaluation, and its files."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +17,40 @@ _OURS = frozenset({METRICS, PER_VIEW, REPORT, PICTURES})
 
 
 def refuse_output(output: Path) -> None:
-    """Does nothing if ``output`` can be written: nothing is there, or an evaluation alone, which is replaced.
+    """Check that an evaluation can be written to ``output``: nothing is there, or an evaluation, which is replaced.
 
     Raises:
-        InputError: it is something else, or its place cannot be written to.
+        InputError: something else is there, or the folder cannot be written.
     """
     output = real_path(output)
     if output == Path.cwd():
-        raise InputError(f"--output {output} is the folder you are in, which would be replaced; name another one")
+        raise InputError(f"--output {output} is the current folder, which would be replaced; choose another folder")
     if output.exists():
         if not output.is_dir():
             raise InputError(f"--output {output} is a file; choose another folder")
         foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in _OURS)
         if foreign:
             raise InputError(
-                f"--output {output} holds {', '.join(foreign[:3])}, which no evaluation wrote; choose another folder"
+                f"--output {output} contains {', '.join(foreign[:3])}, which no evaluation wrote; choose another folder"
             )
         if any(output.iterdir()) and not _is_evaluation(output / METRICS):
-            raise InputError(f"--output {output} is not empty and holds no evaluation; choose another folder")
+            raise InputError(f"--output {output} is not empty and contains no evaluation; choose another folder")
     check_folder_writable(output)
 
 
-def write_evaluation(folder: Path, metrics: Mapping[str, Any], results: list[SceneResult]) -> None:
-    """Write metrics.json, per_view.csv and the pictures."""
+def write_evaluation(
+    folder: Path, metrics: Mapping[str, Any], results: Sequence[SceneResult], *, columns: Sequence[str]
+) -> None:
+    """Write metrics.json, per_view.csv and the pictures.
+
+    Args:
+        folder: where to write.
+        metrics: content of metrics.json.
+        results: of all scenes.
+        columns: names of the metrics in per_view.csv.
+    """
     (folder / METRICS).write_text(as_json(metrics), encoding="utf-8")
-    (folder / PER_VIEW).write_text(per_view_lines(results), encoding="utf-8")
+    (folder / PER_VIEW).write_text(per_view_lines(results, columns), encoding="utf-8")
     for result in results:
         for path, content in result.files.items():
             file = folder / path
@@ -50,7 +59,7 @@ def write_evaluation(folder: Path, metrics: Mapping[str, Any], results: list[Sce
 
 
 def as_json(metrics: Mapping[str, Any]) -> str:
-    """JSON in which each scene is one line, so that files of thousands of scenes can be read and compared."""
+    """JSON with one line per scene, so that files with thousands of scenes can be read and compared."""
     head = json.dumps({key: value for key, value in metrics.items() if key != "per_scene"}, indent=1, allow_nan=False)
     lines = [
         f"  {json.dumps(scene)}: {json.dumps(entry, allow_nan=False)}" for scene, entry in metrics["per_scene"].items()

@@ -1,4 +1,4 @@
-"""The result of an evaluation as a person reads it in a terminal."""
+"""The result of an evaluation as text for the terminal."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 _POSES = ("rra@5", "rra@15", "rta@15", "rpa@5", "rpa@15", "rpa@30", "auc@30", "focal_error")
-"""Pose metrics that the table shows; metrics.json has all."""
-_NAMED = 5  # reasons and problems that are spelt out
+"""Pose metrics of the printed table; metrics.json has all."""
+_NAMED = 5  # most reasons and problems that are printed
 
 
 def result_table(metrics: Mapping[str, Any], output: Path) -> str:
-    """Images, poses, what was left out and why, and where the rest is."""
+    """Tables of images, poses and trials, the reasons for missing scenes and metrics, and the files."""
     lines = _images(metrics["summary"])
     for name, columns in metrics["differences"].items():
         lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
@@ -81,12 +81,12 @@ def _counts(metrics: Mapping[str, Any]) -> list[str]:
     scenes, targets = metrics["scenes"], metrics["targets"]
     lines = [
         f"scenes: {scenes['expected']} expected, {scenes['evaluated']} evaluated, {len(scenes['skipped'])} skipped; "
-        f"targets: {targets['evaluated']}, of which {targets['equal_to_a_context']} equal a context view and "
-        f"{targets['not_finite']} are not finite"
+        f"targets: {targets['evaluated']} evaluated, {targets['equal_to_a_context']} equal to a context view, "
+        f"{targets['not_finite']} not finite"
     ]
     lines += [f"  skipped: {reason}" for reason in _first(list(scenes["skipped"].values()))]
     lines += [f"  note: {problem}" for problem in _first(scenes["problems"])]
-    lines += [f"  {name}: {why}" for name, why in metrics["settings"]["lpips"].items() if why.startswith("no weights")]
+    lines += [f"  {name}: {about['missing']}" for name, about in metrics["metrics"].items() if about["missing"]]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""From single scenes to metrics.json and per_view.csv. What is not finite is null, counted, and in no mean."""
+"""Tables of metrics.json and per_view.csv. A value that is not finite is null there, in no mean, and counted."""
 
 import csv
 import io
@@ -7,24 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from openrayzer.evaluation.metrics.image_scores import METRICS
 from openrayzer.evaluation.metrics.intervals import mean_over_scenes, paired_difference
 from openrayzer.evaluation.results.scene_result import SceneResult
 
-COLUMNS = ("scene", "frame", "equals_context", "method", *METRICS)
-"""Of per_view.csv; one line per scene, target view and method."""
+COLUMNS = ("scene", "frame", "equals_context", "method")
+"""First columns of per_view.csv; the metrics follow. Each line is one target view of one scene and one method."""
 
 
-def summary(results: Sequence[SceneResult], *, seed: int) -> dict[str, dict[str, Any]]:
-    """Each method's metrics: mean over views, then over scenes, in the order of the scenes.
+def summary(results: Sequence[SceneResult], metrics: Sequence[str], *, seed: int) -> dict[str, dict[str, Any]]:
+    """Method -> metric -> mean over views, then over scenes, with its spread.
 
-    A scene one of whose views is not finite has no mean and is counted in ``not_finite``. A metric that was not
-    computed has none either, and is not counted.
+    A scene with a view that is not finite is in no mean and counts in ``not_finite``. A metric that was not computed
+    has no mean, and no scene of it counts.
     """
     table: dict[str, dict[str, Any]] = {}
     for method in _methods(results):
         table[method] = {}
-        for metric in METRICS:
+        for metric in metrics:
             values = [value for result in results if (value := result.mean(method, metric)) is not None]
             others = [result.mean(method, metric, without_context_targets=True) for result in results]
             without = mean_over_scenes([value for value in others if value is not None], seed=seed)
@@ -33,12 +32,12 @@ def summary(results: Sequence[SceneResult], *, seed: int) -> dict[str, dict[str,
     return table
 
 
-def differences(results: Sequence[SceneResult], *, seed: int) -> dict[str, dict[str, Any]]:
-    """``joint`` minus ``context_only``, paired by scene: what the pixels of other targets are worth."""
+def differences(results: Sequence[SceneResult], metrics: Sequence[str], *, seed: int) -> dict[str, dict[str, Any]]:
+    """``joint`` minus ``context_only``, paired by scene: the effect of the pixels of other targets."""
     if not {"joint", "context_only"} <= set(_methods(results)):
         return {}
     columns: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in metrics:
         first, second = (
             {
                 result.scene: value
@@ -53,7 +52,7 @@ def differences(results: Sequence[SceneResult], *, seed: int) -> dict[str, dict[
 
 
 def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
-    """Means over scenes of the pose metrics; a metric that a scene does not define is left out and counted."""
+    """Method -> pose metric -> mean over the scenes that define it, and the number of scenes that do not."""
     names = {method: list(row) for result in results for method, row in result.poses.items()}
     table: dict[str, dict[str, Any]] = {}
     for method, metrics in names.items():
@@ -64,36 +63,41 @@ def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def sweep_table(results: Sequence[SceneResult]) -> list[dict[str, Any]] | None:
-    """One entry per number of contexts: method to metric to mean over the scenes that have so many.
+def sweep_table(results: Sequence[SceneResult], metrics: Sequence[str]) -> list[dict[str, Any]] | None:
+    """One entry per number of context views: method -> metric -> mean over the scenes; None without a views sweep.
 
-    Pose metrics are means over those of them that have true cameras; what is not finite is in no mean, and counted.
+    Pose metrics are means over the scenes with true cameras. ``not_finite`` counts the scenes with an image metric that
+    is not finite.
+
+    Args:
+        results: of all scenes.
+        metrics: names of the image metrics.
     """
     counts = sorted({count for result in results for count in result.sweep})
     table = []
     for count in counts:
         rows = [result.sweep[count] for result in results if count in result.sweep]
-        entry: dict[str, Any] = {"num_context": count, "scenes": len(rows), "not_finite": sum(map(_is_broken, rows))}
+        broken = sum(_is_broken(row, metrics) for row in rows)
+        entry: dict[str, Any] = {"num_context": count, "scenes": len(rows), "not_finite": broken}
         for method in dict.fromkeys(method for row in rows for method in row):
             having = [row[method] for row in rows if method in row]
-            metrics = dict.fromkeys(metric for row in having for metric in row)
+            names = dict.fromkeys(name for row in having for name in row)
             entry[method] = {
-                metric: mean_over_scenes([row[metric] for row in having if metric in row], seed=0).mean
-                for metric in metrics
+                name: mean_over_scenes([row[name] for row in having if name in row], seed=0).mean for name in names
             }
         table.append(entry)
     return table or None
 
 
-def _is_broken(row: Mapping[str, Mapping[str, float]]) -> bool:
-    """Whether an image metric is not finite; a pose metric may also be undefined."""
+def _is_broken(row: Mapping[str, Mapping[str, float]], metrics: Sequence[str]) -> bool:
+    """Whether an image metric is not finite. Pose metrics do not count, because some scenes do not define them."""
     return any(
-        metric in METRICS and not math.isfinite(value) for values in row.values() for metric, value in values.items()
+        name in metrics and not math.isfinite(value) for values in row.values() for name, value in values.items()
     )
 
 
 def counted_targets(results: Sequence[SceneResult], placements: Sequence[str], expected: int) -> dict[str, int]:
-    """How many targets there were, are context frames, and came out not finite from any placement."""
+    """Numbers of targets: expected, evaluated, equal to a context view, and not finite with some placement."""
     broken = 0
     for result in results:
         columns = [values for name in placements for values in result.images[name].values()]
@@ -106,29 +110,29 @@ def counted_targets(results: Sequence[SceneResult], placements: Sequence[str], e
     }
 
 
-def scene_entry(result: SceneResult) -> dict[str, Any]:
-    """What metrics.json says of one scene."""
-    metrics = {method: {metric: _plain(result.mean(method, metric)) for metric in METRICS} for method in result.images}
+def scene_entry(result: SceneResult, metrics: Sequence[str]) -> dict[str, Any]:
+    """The entry of one scene in metrics.json."""
+    means = {method: {metric: _plain(result.mean(method, metric)) for metric in metrics} for method in result.images}
     entry: dict[str, Any] = {
         "number": result.number,
         "context": result.context,
         "target": result.target,
-        "metrics": metrics,
+        "metrics": means,
         "poses": {method: {name: _plain(value) for name, value in row.items()} for method, row in result.poses.items()},
     }
     optional = {"cameras": result.cameras, "pictures": result.pictures}
     return entry | {name: value for name, value in optional.items() if value}
 
 
-def per_view_lines(results: Sequence[SceneResult]) -> str:
+def per_view_lines(results: Sequence[SceneResult], metrics: Sequence[str]) -> str:
     """The text of per_view.csv."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *metrics])
     for result in results:
         for method, row in result.images.items():
-            for place, (frame, same) in enumerate(zip(result.target, result.equals_context, strict=True)):
-                values = [_plain(row[metric][place]) if metric in row else None for metric in METRICS]
+            for position, (frame, same) in enumerate(zip(result.target, result.equals_context, strict=True)):
+                values = [_plain(row[metric][position]) if metric in row else None for metric in metrics]
                 writer.writerow([result.scene, frame, int(same), method, *values])
     return text.getvalue()
 

@@ -1,1 +1,1 @@
-"""The evaluation of a finished model: protocols, all ranks, one folder with every number and picture."""
+"""Measurement of scenes: rendering, metrics, cameras, pictures, the views sweep and the trials of poses."""

@@ -1,4 +1,4 @@
-"""Trials that tell poses from shortcuts, on all scenes: transfer of cameras between clips, and the sanity battery."""
+"""The sanity battery and the transfer of cameras on all scenes, and their tables in metrics.json."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ Autocast = Callable[[], AbstractContextManager]
 def sanity_of(
     model: Model, views: Views, placements: Sequence[str], autocast: Autocast
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """The battery on one clip: placement to check to what it did."""
+    """Placement -> sanity check -> its result for one clip."""
     table = {}
     for name in placements:
         with autocast():
@@ -37,7 +37,7 @@ def sanity_of(
 
 
 def sanity_notes(views: Views, placements: Sequence[str]) -> list[str]:
-    """Checks that say nothing about the clips of a batch, and why."""
+    """A sentence for each sanity check that does not apply to the clips of a batch."""
     return [
         f"sanity battery, {name}: {check} is left out: {reason}"
         for name in placements
@@ -46,7 +46,7 @@ def sanity_notes(views: Views, placements: Sequence[str]) -> list[str]:
 
 
 def sanity_table(results: Sequence[SceneResult]) -> dict[str, Any] | None:
-    """Placement to check to means over scenes, the share of scenes that passed, and what that means."""
+    """Placement -> sanity check -> means over scenes, share of passed scenes, description; None without results."""
     table: dict[str, Any] = {}
     for result in results:
         for placement, checks in result.sanity.items():
@@ -70,17 +70,17 @@ def sanity_table(results: Sequence[SceneResult]) -> dict[str, Any] | None:
 def transfers_of(
     model: Model, views: Views, placements: Sequence[str], autocast: Autocast, *, oracle: Model | None = None
 ) -> dict[str, list[TransferResult]]:
-    """Each clip of a pair drives the other, by placement; nothing for a clip without partner.
+    """Transfer in both directions between the two clips of a pair, by placement; empty for a single clip.
 
     Args:
-        model: renders.
+        model: renders the clips.
         views: the pair.
-        placements: names of the ways to place targets.
-        autocast: around what the models do.
-        oracle: judges the motion from images alone; None for ``model``.
+        placements: names of the placements.
+        autocast: precision of the models.
+        oracle: estimates the motion from images; None for ``model``.
 
     Raises:
-        InputError: the model cannot judge, or the clips have a single target.
+        InputError: the model cannot estimate the motion, or the clips have a single target.
     """
     if len(views.scenes) < 2:
         return {}
@@ -94,11 +94,11 @@ def transfers_of(
 
 
 def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]], *, oracle: str) -> dict[str, Any] | None:
-    """Placement to means over pairs: of the driven renders, and of the clips left alone.
+    """Placement -> means over pairs of the scores with and without transfer; None without results.
 
     Args:
-        transfers: of each pair.
-        oracle: run of the model that judged them; empty for the evaluated one itself.
+        transfers: results of each pair.
+        oracle: run of the model that estimated the motion; empty for the evaluated model.
     """
     by_placement: dict[str, list[TransferResult]] = {}
     for table in transfers:
@@ -107,7 +107,7 @@ def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]], *, orac
     if not by_placement:
         return None
     summary: dict[str, Any] = {
-        "oracle": oracle or "the evaluated model itself, whose judgement of itself is kind at best",
+        "oracle": oracle or "the evaluated model itself, which may judge itself too well",
         "pairs": max(map(len, by_placement.values())),
     }
     for name, results in by_placement.items():
@@ -119,27 +119,27 @@ def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]], *, orac
 
 
 def refuse_transfer(model: Model, choices: Iterable[Any], *, oracle: Model | None = None) -> None:
-    """Does nothing if transfer can be measured.
+    """Check that transfer can be measured.
 
     Raises:
-        InputError: what judges is given poses or intrinsics, or no scene has 2 targets.
+        InputError: the oracle needs poses or intrinsics, or no scene has 2 targets.
     """
     if oracle is not None and (oracle.posed or oracle.needs_intrinsics):
         given = "poses" if oracle.posed else "intrinsics"
         raise InputError(
-            f"--transfer_oracle must see cameras in images alone; {type(oracle).__name__} is given {given}"
+            f"--transfer_oracle must estimate cameras from images alone; {type(oracle).__name__} is given {given}"
         )
     if oracle is None and model.posed:
         raise InputError(
-            f"--transfer needs a model that estimates cameras; {type(model).__name__} is given them: "
-            "name one by --transfer_oracle DIR"
+            f"--transfer needs a model that estimates cameras; {type(model).__name__} is given them, so name another "
+            "model with --transfer_oracle DIR"
         )
     if all(len(choice.target) < 2 for choice in choices):
         raise InputError("--transfer needs scenes with 2 targets or more")
 
 
 def _exchanged(views: Views) -> Views:
-    """A pair of clips the other way round."""
+    """The two clips of a pair in the other order."""
     order = torch.tensor([1, 0], device=views.frames.device)
     cameras = views.cameras
     return replace(
@@ -159,6 +159,6 @@ def _means(rows: Sequence[dict[str, float]]) -> dict[str, float | None]:
 
 
 def _mean(values: Iterable[float]) -> float | None:
-    """Of the finite ones, whatever their order; None without any."""
+    """Mean of the finite values, independent of their order; None if there is none."""
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(finite) / len(finite) if finite else None

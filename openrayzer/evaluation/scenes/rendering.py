@@ -1,33 +1,33 @@
-"""Rendered targets, judged as they come, so that hundreds of them need no more memory than a few."""
+"""Rendering of target views and their metrics, a few views at a time, to bound the memory."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, shuffled
+from openrayzer.evaluation.metrics.image_baselines import exchanged_targets, mean_context, nearest_context
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PlacedViews
 from openrayzer.interfaces import Model
 from openrayzer.machine import FittingBatches
-from openrayzer.types import Cameras, Views
+from openrayzer.types import Cameras, Scene, Views
 
 EXCHANGED = "exchanged_cameras"
-"""Ends the name of a placement whose target cameras were exchanged among the targets."""
+"""``<placement>_exchanged_cameras`` is the method that renders each target with the camera of another target."""
 BASELINES: Mapping[str, Callable[[Views], Tensor]] = {"nearest_context": nearest_context, "mean_context": mean_context}
-"""What costs nothing, by the name under which it stands beside the model."""
+"""Predictions without a model, by the name of their method."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """Judged targets of a batch.
+    """Metrics and some images of the targets of a batch.
 
     Attributes:
-        scores: method to metric to (b, vt) values.
-        shown: placement to its images of some targets, (b, s, 3, h, w) on the CPU.
+        scores: method -> metric -> values (b, vt).
+        shown: placement -> images of some targets, (b, s, 3, h, w) on the CPU.
     """
 
     scores: dict[str, dict[str, Tensor]]
@@ -40,35 +40,30 @@ def render_and_judge(
     placed: Mapping[str, PlacedViews],
     scores: ImageScores,
     *,
-    autocast: Callable[[], AbstractContextManager],
-    batches: FittingBatches,
+    scenes: Mapping[str, Scene],
+    autocast: Callable[[], AbstractContextManager] = nullcontext,
+    batches: FittingBatches | None = None,
     shown: tuple[int, ...] = (),
     exchanged: bool = True,
 ) -> Rendered:
-    """Render every target from each placement, and judge it beside the baselines.
-
-    A scene is reconstructed once for each placement; its targets are then rendered and judged in ``batches``.
+    """Render all targets with the cameras of each placement, and measure them beside the baselines.
 
     Args:
         model: in evaluation mode, on the device of ``views``.
         views: the batch.
         placed: cameras by placement.
         scores: the metrics.
-        autocast: around what the model does; metrics are computed outside of it.
-        batches: how many target views of each scene are rendered and judged together.
-        shown: places of targets whose images are kept.
-        exchanged: whether to render with exchanged target cameras, too.
+        scenes: the reconstructed scene of each placement.
+        autocast: precision of the model; metrics are computed outside of it.
+        batches: how many targets of each scene are rendered together; None for all.
+        shown: positions of the targets whose images are returned.
+        exchanged: whether to render with exchanged target cameras as well.
 
     Raises:
-        InputError: there is not enough memory for a single target.
+        InputError: memory does not suffice for one target.
     """
     targets = torch.arange(views.target.shape[1])
     wanted = torch.tensor(shown, dtype=torch.int64)
-    with autocast():
-        scenes = {
-            name: model.prepare(model.reconstruct(views.context_images, each.context, each.index))
-            for name, each in placed.items()
-        }
 
     def judged(some: slice) -> Rendered:
         chunk = targets[some]
@@ -79,19 +74,21 @@ def render_and_judge(
                 with autocast():
                     images = model.render(scenes[name], cameras)
                 values[method] = scores(images, target)
-                if method == name:
+                if method == name and shown:
                     kept[name] = images[:, torch.isin(chunk, wanted)].float().cpu()
         for method, baseline in BASELINES.items():
             values[method] = scores(baseline(part), target)
         return Rendered(values, kept)
 
+    if batches is None:
+        return judged(slice(None))
     b, count, _, height, width = views.context_images.shape
     advice = f"{b} scene(s) of {count} context views of {width} x {height} pixels; take fewer, or smaller images"
     return _joined(list(batches.each(len(targets), judged, advice=advice, like=(b, count, height, width, exchanged))))
 
 
 def _joined(parts: Sequence[Rendered]) -> Rendered:
-    """One after the other."""
+    """One ``Rendered`` of consecutive targets."""
     first = parts[0]
     scores = {
         method: {metric: torch.cat([part.scores[method][metric] for part in parts], dim=1) for metric in metrics}
@@ -103,19 +100,21 @@ def _joined(parts: Sequence[Rendered]) -> Rendered:
 def _cameras_of(
     name: str, cameras: Cameras, chunk: Int[Tensor, " s"], *, exchanged: bool
 ) -> Iterator[tuple[str, Cameras]]:
-    """The chunk's cameras, and those of other targets in their place."""
+    """The methods of a placement, each with the cameras that render the targets ``chunk``."""
     count = cameras.num_views
     yield name, _chosen(cameras, chunk)
     if exchanged and count > 1:
-        yield f"{name}_{EXCHANGED}", _chosen(cameras, shuffled(count)[chunk])
+        yield f"{name}_{EXCHANGED}", _chosen(cameras, exchanged_targets(count)[chunk])
 
 
 def _chosen(cameras: Cameras, views: Int[Tensor, " s"]) -> Cameras:
+    """The cameras at the same positions ``views`` of every batch element."""
     return Cameras(cameras.c2w[:, views], cameras.intrinsics[:, views])
 
 
 def all_cameras(views: Views, placed: PlacedViews) -> Cameras:
-    """The cameras of one placement in the order of the view axis; a target that is a context has the context's."""
+    """The cameras of one placement in the order of the view axis. A view that is context and target has the camera of
+    the context."""
     batch, count = views.frames.shape
     c2w: Float[Tensor, "b v 4 4"] = placed.context.c2w.new_zeros(batch, count, 4, 4)
     intrinsics: Float[Tensor, "b v 4"] = placed.context.intrinsics.new_zeros(batch, count, 4)

@@ -1,4 +1,4 @@
-"""What is said of one scene's cameras: pose metrics beside what costs nothing, and the cameras themselves."""
+"""The cameras of one scene: their pose metrics beside the baselines, and the numbers that reports plot."""
 
 import math
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from openrayzer.evaluation.metrics.camera_metrics import pose_metrics
 from openrayzer.geometry.similarity import similarity_between
 from openrayzer.types import Cameras, Views
 
-_DIGITS = 6  # significant digits of written cameras; they are for plots
+_DIGITS = 6  # significant digits of written cameras, enough for plots
 
 
 def judged_poses(estimated: Mapping[str, Cameras], true: Cameras, baselines: Mapping[str, Cameras]) -> dict[str, Any]:
-    """Pose metrics of one scene by method: the placements, then the baselines.
+    """Method -> pose metric -> value of one scene: the placements, then the baselines.
 
     Args:
-        estimated: cameras of the scene (1, v) by placement; one with values that are not finite gets NaN throughout.
-        true: the true ones.
+        estimated: cameras of the scene (1, v) by placement. All metrics of cameras that are not finite are NaN.
+        true: the true cameras.
         baselines: ``camera_baselines`` of the same views.
     """
     free = {name: pose_metrics(cameras, true) for name, cameras in baselines.items()}
@@ -30,17 +30,17 @@ def judged_poses(estimated: Mapping[str, Cameras], true: Cameras, baselines: Map
 
 
 def camera_baselines(views: Views) -> dict[str, Cameras]:
-    """All cameras that cost nothing, for the views of a batch."""
+    """The cameras of all baselines for the views of a batch."""
     return {name: baseline(views) for name, baseline in CAMERA_BASELINES.items()}
 
 
 def is_finite(cameras: Cameras) -> bool:
-    """Whether every number of the cameras is."""
+    """Whether all numbers of the cameras are finite."""
     return bool(cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all())
 
 
 def written_cameras(estimated: Mapping[str, Cameras], true: Cameras | None, frames: list[int]) -> dict[str, Any]:
-    """The cameras of one scene as plain numbers; estimated ones are laid onto true ones where there are some."""
+    """The cameras of one scene as plain numbers; a similarity aligns estimated cameras with the true ones, if any."""
     written: dict[str, Any] = {"frames": frames, "true": None if true is None else _plain(true)}
     for name, cameras in estimated.items():
         if not is_finite(cameras):

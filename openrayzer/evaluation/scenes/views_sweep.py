@@ -1,4 +1,4 @@
-"""The same targets from fewer contexts: how much each further view is worth."""
+"""The views sweep: the same targets from fewer context views."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,17 +14,17 @@ from openrayzer.types import Views
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of contexts that are tried, and what is worth saying of it."""
+    """Numbers of context views to try, and a sentence for each number or scene that is left out."""
 
     counts: tuple[int, ...]
     problems: list[str]
 
 
 def counts_that_fit(wanted: Sequence[int], choices: Mapping[str, ViewChoice]) -> Counts:
-    """The numbers of contexts that at least one scene has.
+    """The numbers of context views that at least one scene has.
 
     Raises:
-        InputError: none of them.
+        InputError: no scene has any of them.
     """
     if not wanted:
         return Counts((), [])
@@ -40,22 +40,22 @@ def counts_that_fit(wanted: Sequence[int], choices: Mapping[str, ViewChoice]) ->
 
 
 def spread_order(frames: Sequence[int]) -> list[int]:
-    """Places of frames in an order whose every beginning is spread evenly: first, last, then the farthest from those.
+    """Positions of frames: the first frame, the last, then always the frame farthest from those before it.
 
-    Of equally far ones the earlier comes first. So the subsets of a sweep are nested, and what a larger one adds is
-    the worth of the added views alone.
+    Of equally far frames, the earlier comes first. The first n frames of this order are the context views of a sweep
+    with n views, so its subsets are nested.
     """
-    rest = sorted(range(len(frames)), key=lambda place: frames[place])
+    rest = sorted(range(len(frames)), key=lambda position: frames[position])
     order = [rest.pop(0)] + ([rest.pop()] if rest else [])
     while rest:
-        distances = [min(abs(frames[place] - frames[chosen]) for chosen in order) for place in rest]
+        distances = [min(abs(frames[position] - frames[chosen]) for chosen in order) for position in rest]
         order.append(rest.pop(distances.index(max(distances))))
     return order
 
 
 @torch.no_grad()
 def sweep(measure: Measurer, clip: Views, counts: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
-    """Metrics of one clip by number of contexts and method; empty if it has fewer contexts than the most."""
+    """Number of context views -> method -> metric of one clip; empty if the clip has fewer than the largest number."""
     if not counts or clip.context.shape[1] < max(counts):
         return {}
     order = spread_order(frames_at(clip, clip.context, 0))
@@ -64,7 +64,7 @@ def sweep(measure: Measurer, clip: Views, counts: Sequence[int]) -> dict[int, di
         part = with_contexts(clip, sorted(order[:count]))
         placed = measure.place(part)
         poses = measure.pose_table(part, placed, 0)
-        rows = rows_of(measure.judge(part, placed, exchanged=False), 0)
+        rows = rows_of(measure.judge(part, placed, measure.reconstruct(part, placed), exchanged=False), 0)
         images = {
             method: {metric: fmean(values) for metric, values in metrics.items()} for method, metrics in rows.items()
         }
@@ -72,13 +72,13 @@ def sweep(measure: Measurer, clip: Views, counts: Sequence[int]) -> dict[int, di
     return table
 
 
-def with_contexts(clip: Views, places: Sequence[int]) -> Views:
-    """A clip with some of its contexts and all of its targets; what is neither is gone from the view axis.
+def with_contexts(clip: Views, chosen: Sequence[int]) -> Views:
+    """A clip with some of its context views and all its targets; the other views are removed from the view axis.
 
     Args:
         clip: one batch element.
-        places: which contexts, among the contexts.
+        chosen: positions among the context views.
     """
-    context = clip.context[:, list(places)]
-    kept = torch.cat([context, clip.target], dim=1)[0].unique().tolist()  # sorted: the order of the view axis stays
+    context = clip.context[:, list(chosen)]
+    kept = torch.cat([context, clip.target], dim=1)[0].unique().tolist()  # sorted, so the views keep their order
     return rearranged(replace(clip, context=context), kept, tuple(range(clip.target.shape[1])))

@@ -1,1 +1,1 @@
-"""Sanity battery, transfer and changed clips."""
+"""Trials of a model with changed clips: the sanity battery and the transfer of cameras."""

@@ -1,7 +1,7 @@
-"""A battery of small changes that tell true poses from shortcuts, clip by clip.
+"""The sanity battery: small changes of a clip that tell true poses from shortcuts.
 
-Most changes take nothing from what a view shows, so true poses stay where they are, up to the frame and scale that the
-model is free to choose, and so do the renders. One takes the target's pose away, so the renders must get worse.
+Most changes keep the content of the views. A model with true poses then keeps its poses, up to a change of frame and
+scale, and its renders. One change replaces the target's pose, so the renders must get worse.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,29 +21,29 @@ from openrayzer.interfaces import Model
 from openrayzer.types import Views
 
 TURNED = 5.0
-"""Degrees by which the relative rotations of pairs may change on average and still have stayed."""
+"""Mean change in degrees of the relative rotations of pairs up to which poses count as kept."""
 
 MOVED = 0.05
-"""Root mean square way of the centres, aligned, over the largest distance between two; more have not stayed."""
+"""RMS shift of the aligned centres, over the largest distance between two, up to which poses count as kept."""
 
 WORSE = 1.0
-"""dB of PSNR that count as a loss."""
+"""Loss of PSNR in dB from which on renders count as worse."""
 
 SHORTEST_ORDER = 3
-"""Views below which an order can only be turned round."""
+"""Smallest number of views that can be shuffled: two views can only be swapped."""
 
 
 @dataclass(frozen=True)
 class SanityCheck:
-    """One change and what it tells.
+    """One change and its meaning.
 
     Attributes:
-        name: as it is written beside every number.
-        change: what is changed.
-        true_poses: what a model with true poses does, which is to pass.
-        shortcut: what fails.
-        poses_stay: whether to pass is to keep poses (``TURNED``, ``MOVED``) and PSNR (``WORSE``), or to lose ``WORSE``
-            dB or more.
+        name: name in tables and in metrics.json.
+        change: the change.
+        true_poses: what a model with true poses does; then it passes.
+        shortcut: what a model with a shortcut does; then it fails.
+        poses_stay: True if a model passes by keeping poses (``TURNED``, ``MOVED``) and PSNR (``WORSE``); False if it
+            passes by losing ``WORSE`` dB or more.
     """
 
     name: str
@@ -55,15 +55,15 @@ class SanityCheck:
 
 @dataclass(frozen=True)
 class SanityResult:
-    """What a change did to one clip.
+    """The effect of a change on one clip.
 
     Attributes:
         check: name of the check.
-        scene: name of the clip's scene.
-        psnr_change: mean over the targets in dB, after less before.
-        rotation_deg: mean change of the relative rotations of all pairs of views.
-        direction_deg: mean change of the direction in which the first view of each pair sees the second.
-        centre_change: root mean square way of the centres after alignment, over the largest distance between two.
+        scene: name of the scene.
+        psnr_change: mean over the targets in dB, after minus before.
+        rotation_deg: mean change of the relative rotations of all pairs of views, in degrees.
+        direction_deg: mean change, in degrees, of the direction in which the first view of each pair sees the second.
+        centre_change: RMS shift of the camera centres after alignment, over the largest distance between two.
         passed: see ``SanityCheck.poses_stay``.
     """
 
@@ -78,7 +78,7 @@ class SanityResult:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Cameras of one clip's contexts and of some of its targets, and these as they are rendered with them."""
+    """Cameras of one clip, and renders of the targets ``targets`` with them."""
 
     placed: PlacedViews
     images: Float[Tensor, "1 vt 3 h w"]
@@ -87,7 +87,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _Clip:
-    """One clip, and how cameras are found."""
+    """One clip, the model, and the placement that finds the cameras."""
 
     model: Model
     placement: Placement
@@ -101,17 +101,19 @@ class _Clip:
         return self.placement(self.model, views)
 
     def outcome(self, placed: PlacedViews, targets: tuple[int, ...]) -> _Outcome:
-        """The scene is made of the clip's own images, whatever the cameras were found from."""
+        """Renders with ``placed``. The scene is reconstructed from the unchanged images of the clip, even if the
+        cameras were estimated from changed ones."""
+        placed = replace(placed, scene=None)
         return _Outcome(placed, render_targets(self.model, self.views, placed), targets)
 
 
 @torch.no_grad()
 def sanity_battery(model: Model, views: Views, *, placement: Placement) -> list[SanityResult]:
-    """Every check that means something, on every clip by itself; see ``left_out`` for the others.
+    """The results of all checks that apply, clip by clip; ``left_out`` names the others.
 
     Raises:
-        InputError: the placement is not for such models.
-        UnposedInputError: the model needs poses or intrinsics and ``views`` come without cameras.
+        InputError: the placement does not fit the model.
+        UnposedInputError: the model needs poses or intrinsics, and ``views`` have no cameras.
     """
     results = []
     for row in range(len(views.scenes)):
@@ -125,19 +127,21 @@ def sanity_battery(model: Model, views: Views, *, placement: Placement) -> list[
 
 
 def left_out(views: Views, *, placement: Placement) -> dict[str, str]:
-    """Checks that would say nothing about some clip of a batch, with the reason."""
+    """Checks that do not apply to some clip of a batch, each with the reason."""
     clips = [single_clip(views, row) for row in range(len(views.scenes))]
     reasons = {}
     if any(len(_without_every_second_target(clip)) == clip.images.shape[1] for clip in clips):
-        reasons["dropped_views"] = "needs 2 targets or more that are no contexts"
+        reasons["dropped_views"] = "needs 2 targets or more that are not context views"
     if views.images.shape[1] < SHORTEST_ORDER:
         reasons["shuffled_order"] = f"needs {SHORTEST_ORDER} views or more"
     if any(bool((clip.context == target).all()) for clip in clips for target in clip.target[0]):
         reasons["nearest_context_pose"] = "needs a context view besides the target"
     if not placement.mixes_target_pixels:
-        reasons["dropped_views"] = f"with placement {placement.name!r} targets never meet, so none can miss another"
+        reasons["dropped_views"] = f"with placement {placement.name!r} no target influences another"
     if placement.posed:
-        reasons |= {name: "poses are given and cannot move" for name, check in CHECKS.items() if check.poses_stay}
+        reasons |= {
+            name: "poses are given, so they cannot change" for name, check in CHECKS.items() if check.poses_stay
+        }
     return reasons
 
 
@@ -155,10 +159,9 @@ def _dropped_views(clip: _Clip, before: _Outcome) -> _Outcome:
 
 def _repeated_views(clip: _Clip, before: _Outcome) -> _Outcome:
     count, first = clip.views.images.shape[1], int(clip.views.context.min())
-    again = count - 1
-    places = sorted([*range(count), *[first] * again])
-    changed = rearranged(clip.views, places, clip.all_targets)
-    copies = first + 1 + torch.arange(again, device=changed.context.device)[None]
+    positions = sorted([*range(count), *[first] * (count - 1)])
+    changed = rearranged(clip.views, positions, clip.all_targets)
+    copies = first + 1 + torch.arange(count - 1, device=changed.context.device)[None]
     placed = clip.placed(replace(changed, context=torch.cat([changed.context, copies], dim=1)))
     kept = torch.arange(changed.context.shape[1], device=changed.context.device)[None]
     once = PlacedViews(placed.context.select(kept), placed.target, placed.index[:, kept[0]])
@@ -177,7 +180,7 @@ def _colour_change(clip: _Clip, before: _Outcome) -> _Outcome:
 
 
 def _without_every_second_target(views: Views) -> list[int]:
-    """Places of one clip's views but for targets 1, 3, 5, ..., as far as they are no contexts."""
+    """Positions of one clip's views without targets 1, 3, 5, ..., unless they are context views."""
     needed = {*views.context[0].tolist(), *views.target[0, ::2].tolist()}
     return sorted(needed)
 
@@ -195,15 +198,15 @@ def _compared(check: SanityCheck, views: Views, before: _Outcome, after: _Outcom
     )
     change = quality[1] - quality[0]
     turned = float(rotation_errors(moved, poses).mean())
-    way = _centre_change(moved, poses)
-    stayed = turned <= TURNED and way <= MOVED and change >= -WORSE
+    shift = _centre_change(moved, poses)
+    stayed = turned <= TURNED and shift <= MOVED and change >= -WORSE
     return SanityResult(
         check=check.name,
         scene=views.scenes[0],
         psnr_change=change,
         rotation_deg=turned,
         direction_deg=_direction_change(moved, poses),
-        centre_change=way,
+        centre_change=shift,
         passed=stayed if check.poses_stay else change <= -WORSE,
     )
 
@@ -213,18 +216,18 @@ def _quality(images: Float[Tensor, "1 vt 3 h w"], true: Float[Tensor, "1 vt 3 h 
 
 
 def _direction_change(moved: Float[Tensor, "1 v 4 4"], poses: Float[Tensor, "1 v 4 4"]) -> float:
-    """Two views that share a centre before and after have not moved."""
+    """Mean change of directions in degrees; 0 for two views with equal centres before and after."""
     together = ~(relative_centres(moved) != 0).any(dim=-1) & ~(relative_centres(poses) != 0).any(dim=-1)
     return float(direction_errors(moved, poses).masked_fill(together, 0.0).mean())
 
 
 def _centre_change(moved: Float[Tensor, "1 v 4 4"], poses: Float[Tensor, "1 v 4 4"]) -> float:
-    """0 where all views share a centre before and after; infinite where they share one before only."""
+    """RMS shift of the aligned centres; 0 if all centres are equal before and after, infinite if only before."""
     extent, extent_now = (relative_centres(cameras).norm(dim=-1).amax() for cameras in (poses, moved))
     aligned = similarity_between(moved, poses).poses(moved)
-    way = (aligned - poses)[..., :3, 3].square().sum(dim=-1).mean().sqrt()
-    together = (extent == 0) & (extent_now == 0) & way.isfinite()
-    return float(torch.where(together, 0.0, way / extent))
+    shift = (aligned - poses)[..., :3, 3].square().sum(dim=-1).mean().sqrt()
+    together = (extent == 0) & (extent_now == 0) & shift.isfinite()
+    return float(torch.where(together, 0.0, shift / extent))
 
 
 CHECKS: Mapping[str, SanityCheck] = {
@@ -232,44 +235,43 @@ CHECKS: Mapping[str, SanityCheck] = {
     for check in (
         SanityCheck(
             name="shuffled_order",
-            change="The views go through the estimator in another order: the odd ones first, then the even ones.",
-            true_poses="Poses follow their views, and nothing else changes.",
-            shortcut="Poses that are read from a view's place in the list move.",
+            change="The estimator gets the views in another order: the odd ones first, then the even ones.",
+            true_poses="Each view keeps its pose.",
+            shortcut="Poses that depend on the position of a view in the list change.",
             poses_stay=True,
         ),
         SanityCheck(
             name="dropped_views",
             change="Every second target is left out.",
-            true_poses="The other views' poses and renders stay.",
-            shortcut="Poses that are shares of the way through the list move.",
+            true_poses="The poses and renders of the other views stay the same.",
+            shortcut="Poses that are fractions of the path through the list change.",
             poses_stay=True,
         ),
         SanityCheck(
             name="repeated_views",
-            change="The first context view goes through the estimator as often as there are views, one copy behind the "
-            "other.",
-            true_poses="Poses and renders stay.",
-            shortcut="Poses that are read from a view's place in the list move, and so do those of a model that "
-            "has only ever seen one number of views.",
+            change="The estimator gets copies of the first context view, so that the number of views nearly doubles.",
+            true_poses="Poses and renders stay the same.",
+            shortcut="Poses that depend on the position of a view in the list change. So do the poses of a model that "
+            "was trained with only one number of views.",
             poses_stay=True,
         ),
         SanityCheck(
             name="nearest_context_pose",
             change="Each target is rendered with the camera of the context view nearest to it in frame number.",
-            true_poses=f"Renders are worse by {WORSE:g} dB or more, as they are seen from elsewhere.",
-            shortcut="A renderer that does not heed its camera is as good as before.",
+            true_poses=f"Renders lose {WORSE:g} dB or more, because they show the scene from another position.",
+            shortcut="The renders of a model that ignores its cameras are as good as before.",
             poses_stay=False,
         ),
         SanityCheck(
             name="colour_change",
-            change="The estimator, and only it, gets every second image darker, of more contrast and paler.",
-            true_poses="Poses stay, and so do the renders' colours.",
-            shortcut="Poses that carry pixels move, and colours change with them.",
+            change="Only the estimator gets every second image darker, with more contrast and less saturation.",
+            true_poses="Poses and the colours of renders stay the same.",
+            shortcut="Poses that contain pixels change, and so do the colours of renders.",
             poses_stay=True,
         ),
     )
 }
-"""Every check by its name."""
+"""All checks by name."""
 
 _CHANGES: Mapping[str, Callable[[_Clip, _Outcome], _Outcome]] = {
     "shuffled_order": _shuffled_order,

@@ -1,7 +1,8 @@
-"""Transfer: the cameras of one clip drive another clip's scene, and an oracle says whether it moves alike.
+"""Transfer: the cameras of one clip drive the scene of another clip, and an oracle compares the motions.
 
-A model whose poses are true shows the scene along the driver's path. One whose poses mean "this much between those two
-contexts" shows the scene along its own path; one whose poses carry pixels shows the driver's colours.
+A model with true poses shows the scene along the path of the driver. A model with poses that mean "this far between
+these two context views" shows the scene along its own path. A model with poses that contain pixels shows the colours of
+the driver.
 """
 
 from collections.abc import Callable
@@ -20,32 +21,32 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Views, select_views
 
 ACCURACY_THRESHOLDS = (10, 20, 30)
-"""Degrees below which a pair of views counts as moved alike."""
+"""Error in degrees below which a pair of views counts as moved alike."""
 
 AREA_THRESHOLDS = (20, 30)
-"""Degrees up to which the area under the accuracy curve is taken."""
+"""Upper ends, in degrees, of the area under the accuracy curve."""
 
 QUANTILES = 64
-"""Of each channel, by which the colours of two images are compared."""
+"""Number of quantiles of each channel by which the colours of two images are compared."""
 
 Oracle = Callable[[Float[Tensor, "b v 3 h w"]], Cameras]
-"""Cameras of some views of a scene, in any frame and scale."""
+"""Estimates the cameras of some views of a scene, in any frame and scale."""
 
 
 @dataclass(frozen=True)
 class TransferResult:
-    """How alike one scene moves when another clip's cameras drive it.
+    """How closely a scene moves like the clip that drives it.
 
-    ``rotation@t`` and ``translation@t``: share of pairs of targets whose relative rotation, or direction of translation
-    (folded), is less than t degrees off that of the driver. ``auc@t``: of the larger of the two errors.
-    ``like_scene``: share of renders whose colours are nearer to those of an image of the scene than to all of the
-    driver; whoever returns the driver's own images gets the other numbers right and this one wrong.
+    ``rotation@t`` and ``translation@t`` are the shares of pairs of targets with an error below t degrees, in the
+    relative rotation and in the direction of the translation (folded). ``auc@t`` is the area under the accuracy curve
+    of the larger of both errors. ``like_scene`` is the share of renders with colours nearer to an image of the scene
+    than to all images of the driver; a model that returns the images of the driver fails only there.
 
     Attributes:
-        driver: name of the clip whose cameras are used.
-        scene: name of the clip that is rendered.
-        metrics: of the renders.
-        undriven: the same of the scene's own targets, without ``like_scene``: what is right without any transfer.
+        driver: name of the clip that gives the cameras.
+        scene: name of the rendered clip.
+        metrics: scores of the renders.
+        undriven: the same scores, without ``like_scene``, of the scene's own targets: the result without any transfer.
     """
 
     driver: str
@@ -58,19 +59,19 @@ class TransferResult:
 def transfer(
     model: Model, drivers: Views, scenes: Views, *, placement: Placement, oracle: Oracle | None = None
 ) -> list[TransferResult]:
-    """Each clip of ``drivers`` drives the clip of ``scenes`` at the same place of the batch.
+    """Each clip of ``drivers`` drives the clip of ``scenes`` at the same position in the batch.
 
     Args:
-        model: renders.
+        model: renders the scenes.
         drivers: clips with 2 targets or more.
-        scenes: as many clips, with as many targets.
-        placement: how the cameras of both are found.
-        oracle: judges the motion; the model itself by default. One that counts views sees the same motion in all clips
-            and deceives itself: then ``undriven`` is as good as ``metrics``.
+        scenes: the same number of clips, with the same number of targets.
+        placement: finds the cameras of both.
+        oracle: estimates the motion; None for the model. A model that reads poses from the order of the views estimates
+            the same motion in all clips; then ``undriven`` is as good as ``metrics``.
 
     Raises:
         InputError: the batches do not fit each other, or the model is posed and there is no oracle.
-        UnposedInputError: the model needs poses or intrinsics that are not there.
+        UnposedInputError: the model needs poses or intrinsics, and the clips have no cameras.
 
     Source: XFactor, True Self-Supervised Novel View Synthesis is Transferable: relative poses of the driver's targets
     against those of the renders, by an oracle.
@@ -91,22 +92,21 @@ def transfer(
 def transferred_views(
     model: Model, drivers: Views, scenes: Views, *, placement: Placement
 ) -> tuple[Float[Tensor, "b vt 3 h w"], Cameras]:
-    """The scenes rendered with the drivers' targets' cameras, and those cameras in the scenes' frames.
+    """The scenes rendered with the target cameras of the drivers, and those cameras in the frames of the scenes.
 
-    A camera is carried over by its pose relative to the middle context view, in the model's own scale; the lens is that
-    of the scene.
+    The pose of a camera relative to the middle context view is the same in both clips, in the model's own scale. The
+    intrinsics are those of the scene.
     """
     driver, scene = placement(model, drivers), placement(model, scenes)
     driver_middle, scene_middle = _middle(driver, drivers), _middle(scene, scenes)
     motion = product(invert(driver_middle.c2w), driver.target.c2w)
     intrinsics = scene_middle.intrinsics.expand(-1, driver.target.num_views, -1)
     cameras = Cameras(product(scene_middle.c2w, motion), intrinsics)
-    memory = model.reconstruct(scenes.context_images, scene.context, scene.index)
-    return model.render(memory, cameras), cameras
+    return model.render(scene.scene_of(model, scenes), cameras), cameras
 
 
 def _middle(placed: PlacedViews, views: Views) -> Cameras:
-    """The context camera in the middle of the view axis, one view."""
+    """The camera of the context view in the middle of the view axis, (b, 1)."""
     order = views.context.argsort(dim=1, stable=True)
     return placed.context.select(order[:, order.shape[1] // 2][:, None])
 
@@ -117,7 +117,7 @@ def _motion(
     images: Float[Tensor, "b v 3 h w"],
     intrinsics: Float[Tensor, "b v 4"] | None,
 ) -> Float[Tensor, "b v 4 4"]:
-    """Poses as the oracle sees them."""
+    """Poses that the oracle, or else the model, estimates from images."""
     if oracle is not None:
         return oracle(images).c2w.double()
     return model.estimate(images, intrinsics if model.needs_intrinsics else None).c2w.double()
@@ -129,7 +129,7 @@ def _target_lens(model: Model, views: Views) -> Float[Tensor, "b vt 4"] | None:
 
 
 def _alike(motion: Float[Tensor, "b v 4 4"], wanted: Float[Tensor, "b v 4 4"]) -> list[dict[str, float]]:
-    """Scores of each clip."""
+    """Scores of each clip: the agreement of two sets of poses."""
     rotation, direction = rotation_errors(motion, wanted), direction_errors(motion, wanted)
     direction = torch.minimum(direction, 180 - direction)
     return [_scores(*errors) for errors in zip(rotation, direction, strict=True)]
@@ -149,17 +149,16 @@ def _scores(rotation: Float[Tensor, " pairs"], direction: Float[Tensor, " pairs"
 def histogram_area(errors: Float[Tensor, " pairs"], limit: int) -> float:
     """Mean of the cumulative shares of a histogram with ``limit`` + 1 equal bins from 0 to ``limit``.
 
-    It differs from ``camera_metrics.accuracy_area``, whose steps are whole degrees, by at most 1 / (``limit`` + 1),
-    in either direction.
+    ``camera_metrics.accuracy_area`` has steps of whole degrees; the two differ by at most 1 / (``limit`` + 1).
 
-    Source: XFactor's published figures are of this kind (31 bins up to 30 degrees).
+    Source: the published figures of XFactor are computed so, with 31 bins up to 30 degrees.
     """
     counts = torch.histc(errors.nan_to_num(nan=180.0), bins=limit + 1, min=0, max=limit)
     return float((counts.cumsum(dim=0) / errors.numel()).mean())
 
 
 def _like_scene(renders: Float[Tensor, "b vt 3 h w"], drivers: Views, scenes: Views) -> list[float]:
-    """Share of each clip's renders whose colours are nearer to an image of the scene than to all of the driver."""
+    """Share of the renders of each clip with colours nearer to an image of the scene than to all of the driver."""
     colours = _colours(renders)
     scene, driver = (
         torch.cdist(colours, _colours(clips.images), p=1).amin(dim=2) for clips in (scenes, drivers)
@@ -168,10 +167,13 @@ def _like_scene(renders: Float[Tensor, "b vt 3 h w"], drivers: Views, scenes: Vi
 
 
 def _colours(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v quantiles"]:
-    """Quantiles of each channel, which stay alike when the camera moves; mean differences are Wasserstein distances."""
+    """Quantiles of each channel, which hardly change when the camera moves.
+
+    The mean difference of the quantiles of two images is the Wasserstein distance of their colours.
+    """
     values = images.float().flatten(3).sort(dim=3).values
-    places = torch.linspace(0, values.shape[3] - 1, QUANTILES, device=values.device).round().long()
-    return values[..., places].flatten(2)
+    positions = torch.linspace(0, values.shape[3] - 1, QUANTILES, device=values.device).round().long()
+    return values[..., positions].flatten(2)
 
 
 def _check(model: Model, drivers: Views, scenes: Views, oracle: Oracle | None) -> None:

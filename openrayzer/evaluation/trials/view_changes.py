@@ -1,4 +1,4 @@
-"""Clips changed: one of a batch, its views in another order, its colours."""
+"""Changed clips: a single clip of a batch, another order of views, other colours."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ BRIGHTNESS, CONTRAST, SATURATION = 0.8, 1.2, 0.8
 """Factors of the colour change."""
 
 LUMA = (0.299, 0.587, 0.114)
-"""How bright red, green and blue are; Rec. ITU-R BT.601."""
+"""Brightness of red, green and blue, from Rec. ITU-R BT.601."""
 
 
 def single_clip(views: Views, row: int) -> Views:
@@ -27,12 +27,12 @@ def single_clip(views: Views, row: int) -> Views:
 
 
 def rearranged(views: Views, places: list[int], targets: tuple[int, ...]) -> Views:
-    """One clip with some of its views in another order; contexts and targets are the first copies of their views.
+    """One clip with some of its views in another order. Context and target views are the first copies of their views.
 
     Args:
         views: one clip.
-        places: positions on its view axis, as they follow each other afterwards; contexts and ``targets`` among them.
-        targets: numbers of the targets that are kept.
+        places: positions on its view axis in the new order, including all context views and ``targets``.
+        targets: numbers of the targets to keep.
     """
     device = views.images.device
     chosen = torch.tensor([places], device=device)
@@ -51,9 +51,9 @@ def rearranged(views: Views, places: list[int], targets: tuple[int, ...]) -> Vie
 
 
 def recoloured(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:
-    """Every second image darker, of more contrast and paler, in [0, 1].
+    """The images, in [0, 1], with every second one darker, of more contrast and less saturated.
 
-    What all images share would hardly show: a factor in colours that poses carry is a factor in their scale.
+    A change of all images would hardly show: if poses contain colours, it would only change the scale of the poses.
     """
     darker = BRIGHTNESS * images[:, 1::2]
     luma = torch.tensor(LUMA, dtype=images.dtype, device=images.device)

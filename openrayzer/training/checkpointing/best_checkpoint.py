@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from openrayzer.interfaces import InputError
+from openrayzer.settings import current_names
 
 METRICS = "metrics"
 """Key in a checkpoint's manifest: what was measured with its very weights."""
@@ -26,7 +27,7 @@ class Best:
 
     def value(self, metrics: Mapping[str, Any]) -> float | None:
         """The metric, larger for better whatever the mode; None where it was not measured or is not finite."""
-        value = metrics.get(self.metric)
+        value = current_names(metrics).get(self.metric)
         if not isinstance(value, (int, float)) or not math.isfinite(value):
             return None
         return float(value) if self.mode == "max" else -float(value)
@@ -43,7 +44,7 @@ class Best:
         Raises:
             InputError: the clips do not give this metric.
         """
-        if self.metric not in metrics:
+        if self.metric not in current_names(metrics):
             known = ", ".join(sorted(key for key, value in metrics.items() if isinstance(value, float)))
             raise InputError(f"train.best_metric {self.metric!r} is not measured; the evaluation gives: {known}")
         value = self.value(metrics)

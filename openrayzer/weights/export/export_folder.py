@@ -11,6 +11,7 @@ from typing import Any
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import refuse_filled, whole_folder
+from openrayzer.settings import current_names
 from openrayzer.weights.export.model_card import Facts, model_card
 from openrayzer.weights.finding import (
     LATEST,
@@ -126,7 +127,7 @@ def _last_test(run: Path, steps: int, *, split: str) -> dict[str, Any]:
                 record = json.loads(line)
                 if record.get("split") == split and record.get("step", 0) <= steps:
                     found = record
-    return found
+    return current_names(found)
 
 
 def _portable(resolved: Mapping[str, Any], record: Mapping[str, Any], facts: Facts) -> dict[str, Any]:

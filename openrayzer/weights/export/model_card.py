@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from openrayzer.interfaces import Model
+from openrayzer.interfaces import METRICS, Model
 
 _TASK = "novel-view-synthesis"
 _METRICS = {
     "psnr": "this model",
     "psnr_nearest_context": "nearest context view",
     "psnr_mean_context": "mean of the context views",
-    "psnr_shuffled_cameras": "this model with its target cameras exchanged among the targets",
+    "psnr_exchanged_cameras": "this model with its target cameras exchanged among the targets",
 }
 """Numbers of metrics.jsonl in the order of the card: the model first, then what costs nothing."""
 
@@ -77,7 +77,7 @@ def _eval_results(facts: Facts) -> list[Any]:
             dataset_name=", ".join(map(_source_name, sources)) or "unknown",
             dataset_split="test",
             metric_type=key,
-            metric_name=f"PSNR in dB of {meaning}",
+            metric_name=f"{_label()} of {meaning}",
             metric_value=round(facts.test[key], 4),
         )
         for key, meaning in _METRICS.items()
@@ -145,7 +145,7 @@ def _measured(facts: Facts) -> Iterator[str]:
     yield f"On held-out scenes of {sources}, chosen by `{_component(facts.resolved['evaluation']['view_sampler'])}`;"
     counts = (test.get("expected"), test.get("evaluated"), test.get("skipped_scenes"))
     yield "of {} scenes {} were evaluated and {} skipped:\n".format(*counts)
-    yield "| | PSNR in dB |\n|---|---|"
+    yield f"| | {_label()} |\n|---|---|"
     for key, meaning in _METRICS.items():
         if key in test:
             yield f"| {meaning} | {'not finite' if test[key] is None else format(test[key], '.2f')} |"
@@ -153,6 +153,11 @@ def _measured(facts: Facts) -> Iterator[str]:
     if used is not None:
         what = "were used" if used else "were not used"
         yield f"\nPixels of the target views {what} to find the cameras of the target views."
+
+
+def _label() -> str:
+    metric = METRICS["psnr"]
+    return f"{metric.label} in {metric.unit}"
 
 
 def _origin(facts: Facts) -> Iterator[str]:

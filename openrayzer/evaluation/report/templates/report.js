@@ -10,7 +10,7 @@
   let openedPlace = null;
   const tidy = (value, decimals) => (value === null || value === undefined ? "–" : value.toFixed(decimals).replace("-", "−"));
 
-  // ---- elements; text from data is only ever text
+  // ---- elements; data becomes text nodes and attributes only
   function make(tag, attributes = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -71,7 +71,7 @@
     cameras(scene, split);
     numbers(scene, split);
   }
-  // The head of the open scene; its neighbours are those of the table as it is sorted now.
+  // The head of the open scene, with buttons for its neighbours in the sorted table.
   function steps(place) {
     const scene = data.scenes[place];
     for (const row of body.rows) row.removeAttribute("aria-current");
@@ -94,17 +94,16 @@
   const methodKind = (name) => (data.methods[name] || { kind: "baseline" }).kind;
 
   function picture(scene, group, frame, source, caption) {
-    const error = group.endsWith("_error");
-    const own = error ? group.slice(0, -6) : group;
-    const label = error ? `${methodLabel(own)}: error`
+    const placement = group in data.methods ? undefined : data.placements.find((name) => group.startsWith(`${name}_`));
+    const label = placement ? `${methodLabel(placement)}: ${group.slice(placement.length + 1).replaceAll("_", " ")}`
       : { context: `Context ${frame}`, target: "Target" }[group] || methodLabel(group);
-    const kind = ["context", "target"].includes(group) ? "" : methodKind(own);
+    const kind = ["context", "target"].includes(group) ? "" : methodKind(placement || group);
     const figure = make("figure", {});
     const absent = (text) => make("div", { class: "absent" }, text);
     if (source) {
       const image = make("img", { alt: `${label}, frame ${frame} of ${scene.name}`, loading: "lazy", tabindex: "0" });
       image.addEventListener("load", () => image.classList.toggle("few", image.naturalWidth < 160));
-      image.addEventListener("error", () => image.replaceWith(absent("not in this page, and not beside it")));
+      image.addEventListener("error", () => image.replaceWith(absent("neither in this page nor in its folder")));
       image.src = source;
       figure.append(image);
     } else figure.append(absent("picture missing"));
@@ -120,7 +119,7 @@
   function pictures(scene) {
     const groups = Object.keys(scene.pictures);
     if (!groups.length) {
-      panel.append(make("p", { class: "note" }, "No pictures were kept of this scene."));
+      panel.append(make("p", { class: "note" }, "This scene has no pictures."));
     } else if (scene.pictures.context) {
       panel.append(make("h3", {}, "Context"), make("div", { class: "strip" }, ...Object.entries(scene.pictures.context).map(([frame, source]) =>
         picture(scene, "context", frame, source, ""))));
@@ -156,7 +155,7 @@
     }
   }
 
-  // ---- its cameras
+  // ---- the cameras of the open scene
   let plot = null;
   function cameras(scene, split) {
     plot = null;
@@ -190,18 +189,18 @@
     };
     tools.append(button("−", "Smaller", () => own.zoom(1 / 1.25), "push"), button("+", "Larger", () => own.zoom(1.25)), button("reset", "First view", own.reset));
     const errors = kinds.map(({ name, label }) => [label, own.error(name)]).filter(([, error]) => error !== null);
-    const said = errors.length ? `Mean distance from the true centres: ${errors.map(([label, error]) => `${label} ${error.toPrecision(2)}`).join(", ")}.`
-      : "true" in groups ? "" : comparable ? "There are no true cameras." : "There are no true cameras; each placement has a frame of its own, so one is shown at a time.";
-    canvas.setAttribute("aria-label", `Cameras of ${scene.name}: frames ${scene.cameras.frames.join(", ")}; ${kinds.map(({ label }) => label).join(", ")}. ${said} Arrow keys turn, plus and minus zoom.`);
+    const note = errors.length ? `Mean distance from the true centres: ${errors.map(([label, error]) => `${label} ${error.toPrecision(2)}`).join(", ")}.`
+      : "true" in groups ? "" : comparable ? "There are no true cameras." : "There are no true cameras. Each placement has its own frame, so only one is shown at a time.";
+    canvas.setAttribute("aria-label", `Cameras of ${scene.name}: frames ${scene.cameras.frames.join(", ")}; ${kinds.map(({ label }) => label).join(", ")}. ${note} Arrow keys turn, plus and minus zoom.`);
     split.append(make("div", { class: "camera-plot" }, make("h3", {}, "true" in groups ? "Cameras, predicted and true" : "Cameras, as predicted"), canvas, tools,
-      make("p", { class: "note" }, `${said} A square of the floor is ${Number(own.square().toPrecision(2))} wide. Filled: context views. Drag, or arrow keys, to turn.`)));
+      make("p", { class: "note" }, `${note} A square of the floor is ${Number(own.square().toPrecision(2))} wide. Context views are filled. Drag or press arrow keys to turn.`)));
     update();
   }
   const redraw = () => plot && plot.draw();
   window.addEventListener("resize", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 
-  // ---- a picture, large; arrow keys go through its neighbours in place, so that differences flicker
+  // ---- a large picture; arrow keys show its neighbours at the same position, so that differences flicker
   const large = document.getElementById("large");
   let images = [], shownImage = 0;
   function enlarge(index) {
@@ -228,7 +227,7 @@
     redraw();
   });
 
-  // ---- the address says what is shown: #sort=psnr&dir=desc&scene=3
+  // ---- the address holds the state: #sort=psnr&dir=desc&scene=3
   function change(values) {
     const moved = "scene" in values && values.scene !== state.scene;
     Object.assign(state, values);
