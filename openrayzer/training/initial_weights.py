@@ -1,4 +1,4 @@
-"""The weights that a run begins with, and the record of them."""
+"""The weights with which a new run begins, and the record of their origin."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -17,19 +17,19 @@ LOG = logging.getLogger(__name__)
 
 
 def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: Process) -> Path | None:
-    """Fill the model of a run that starts from nothing; on all processes alike, and before anything is written.
+    """Load initial weights into the model of a new run, equally on all processes. Nothing is written.
 
     Args:
-        experiment: its model is filled with ``train.initial_weights``. Where it names none, the model.safetensors of
-            the run folder is taken, which an import left there; without one the model stays as it is.
-        run_folder: where the run is going to be written; it holds no checkpoint.
+        experiment: names the weights in ``train.initial_weights``. Without that setting, a model.safetensors in the
+            run folder is used, which an import writes there. Without either, the model keeps its random weights.
+        run_folder: the run folder; it holds no checkpoint.
         process: this process.
 
     Returns:
-        The checkpoint or file; None if there is none.
+        The checkpoint or file of the weights; None for random weights.
 
     Raises:
-        InputError: there are no such weights, or they are of another model.
+        InputError: the weights do not exist or do not fit the model.
     """
     model, wanted = experiment.model, experiment.train.initial_weights
     if wanted is None and not process.by_first((run_folder / WEIGHTS).is_file):
@@ -41,12 +41,14 @@ def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: P
 
 
 def with_origin(record: Mapping[str, Any], *, start: Path | None, weights: Path | None) -> dict[str, Any]:
-    """The record of a run with what is known of the weights it began with: kept in every resume and every descendant.
+    """The record of a run with the origin of its first weights.
+
+    Resumed runs keep the origin, and so do runs that begin with the weights of this one.
 
     Args:
         record: of the run.
-        start: the checkpoint it goes on from, if any.
-        weights: what it starts with otherwise, if not with random weights.
+        start: the checkpoint from which the run goes on; None for a new run.
+        weights: the initial weights of a new run; None for random weights.
     """
     place = start or weights
     if place is None:
@@ -59,18 +61,18 @@ def with_origin(record: Mapping[str, Any], *, start: Path | None, weights: Path 
 
 
 def warn_of_other_model(place: Path, record: Mapping[str, Any]) -> None:
-    """Log how the model that the weights were trained in differs from that of a run, although they fit."""
+    """Log a warning if weights that fit were trained in a model with other settings."""
     before = record_beside(place)
     if "model" in before:
         changed = differences({"model": before["model"]}, {"model": record.get("model")})
         if changed:
             lines = "\n  ".join(changed)
-            LOG.warning("these weights fit, but were trained in a model that differs:\n  %s", lines)
+            LOG.warning("the weights fit, but they were trained in a model with other settings:\n  %s", lines)
 
 
 @contextmanager
 def _named(what: str) -> Iterator[None]:
-    """Begin the message of an InputError with what the user gave."""
+    """Prepend ``what``, the input of the user, to the message of an InputError."""
     try:
         yield
     except InputError as error:

@@ -1,4 +1,4 @@
-"""How gradients become steps."""
+"""Optimizers."""
 
 import torch
 from torch import nn
@@ -8,13 +8,13 @@ from openrayzer.interfaces import OPTIMIZERS, InputError, Optimizer
 
 @OPTIMIZERS.register("adamw")
 class AdamW(Optimizer):
-    """AdamW, fused; weights of two or more dimensions decay, norms and biases do not.
+    """Fused AdamW. Weights with two or more dimensions decay; norms and biases do not.
 
     Args:
-        learning_rate: peak learning rate, multiplied by the schedule.
-        betas: decay rates of the running means of the gradient and of its square.
-        weight_decay: fraction of a weight, times the learning rate, that is taken off at each step.
-        eps: added to the root of the mean square, so that a weight without gradient stands still.
+        learning_rate: peak learning rate; the schedule multiplies it.
+        betas: decay rates of the running means of the gradient and of its square, in [0, 1).
+        weight_decay: each step multiplies a weight by 1 - learning rate x weight_decay.
+        eps: added to the root of the mean square, so that a weight without gradient does not move.
 
     Raises:
         InputError: a value is out of range.
@@ -57,5 +57,5 @@ class AdamW(Optimizer):
             lr=self.learning_rate,
             betas=(self.betas[0], self.betas[1]),
             eps=self.eps,
-            fused=True,  # on the CPU too: about seven times as fast as the default there
+            fused=True,  # also on the CPU, where it is about seven times as fast as the default
         )

@@ -1,6 +1,7 @@
-"""The learning rate over the run, as a factor of its peak.
+"""Schedules of the learning rate, as a factor of its peak.
 
-Warm-up is ``(step + 1) / warmup_steps``: the first step already moves, and the peak is reached by the last step of it.
+The factor in the warm-up is ``(step + 1) / warmup_steps``, so the first step moves the weights and the last step of the
+warm-up has the peak learning rate.
 """
 
 import math
@@ -21,7 +22,7 @@ class Constant(Schedule):
         self.warmup_steps = _at_least_0("warmup_steps", warmup_steps)
 
     def factor(self, step: int, steps: int) -> float:
-        """1 after the warm-up."""
+        """The factor at ``step``, counted from 0; 1 after the warm-up."""
         return _warmup(step, self.warmup_steps)
 
 
@@ -42,7 +43,7 @@ class WarmupCosine(Schedule):
         self.final_fraction = _fraction("final_fraction", final_fraction)
 
     def factor(self, step: int, steps: int) -> float:
-        """Between ``final_fraction`` and 1."""
+        """The factor at ``step``, counted from 0, of a run of ``steps``."""
         if step < self.warmup_steps:
             return _warmup(step, self.warmup_steps)
         progress = min(1.0, (step - self.warmup_steps) / max(1, steps - self.warmup_steps))
@@ -51,13 +52,13 @@ class WarmupCosine(Schedule):
 
 @SCHEDULES.register("wsd")
 class WarmupStableDecay(Schedule):
-    """A linear rise, a plateau, a fall over the last steps; the plateau can be prolonged at will.
+    """A linear rise, a plateau, and a decay over the last steps. A longer run only lengthens the plateau.
 
     Args:
         warmup_steps: length of the linear rise.
-        decay_steps: length of the fall at the end of the run.
+        decay_steps: length of the decay at the end of the run.
         final_fraction: the factor at the end of the run.
-        square_root: fall as 1 - sqrt(progress), fast first, instead of along a straight line.
+        square_root: decay as 1 - sqrt(progress), which is fast at first; False decays linearly.
 
     Source: Haegele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations", section 3.
     """
@@ -72,7 +73,7 @@ class WarmupStableDecay(Schedule):
         self.square_root = square_root
 
     def factor(self, step: int, steps: int) -> float:
-        """Between ``final_fraction`` and 1."""
+        """The factor at ``step``, counted from 0, of a run of ``steps``."""
         begin = max(self.warmup_steps, steps - self.decay_steps)
         if step < begin:
             return _warmup(step, self.warmup_steps)

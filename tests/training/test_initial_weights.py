@@ -211,7 +211,7 @@ def test_weights_that_fit_another_model_are_taken_with_a_warning(
 ):
     change = 'model.attention={"type": "reference"}'
     train_file(imported / "experiment.json", tmp_path / "run", f"train.initial_weights={imported}", change)
-    assert "were trained in a model that differs:" in caplog.text
+    assert "were trained in a model with other settings:" in caplog.text
     assert '.attention.type: "sdpa" -> "reference"' in caplog.text
     caplog.clear()
     train_file(imported / "experiment.json", tmp_path / "same", f"train.initial_weights={imported}")

@@ -1,1 +1,1 @@
-"""Records of a training: loggers, console, running means, sample pictures."""
+"""Records of a training run: loggers, console, running means, sample pictures."""

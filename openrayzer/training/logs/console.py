@@ -1,4 +1,4 @@
-"""What a person sees while training: train.log, the terminal, the progress bar."""
+"""train.log, the terminal and the progress bar."""
 
 import logging
 import sys
@@ -16,9 +16,9 @@ from openrayzer.weights.run_layout import LOG_FILE
 
 @contextmanager
 def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
-    """Send what the package logs to train.log and the terminal; other ranks than the first only warn.
+    """Send log messages of this package to train.log and the terminal. Ranks other than 0 log warnings only.
 
-    train.log begins with the first line, so that a run that never starts leaves none.
+    train.log is created with its first line, so a run that never starts leaves no file.
     """
     handlers: list[logging.Handler] = []
     if process.is_first:
@@ -30,20 +30,20 @@ def logging_to(run_folder: Path, process: Process) -> Iterator[None]:
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk leaves without some lines; they are on the terminal all the same."""
+    """A log file that ignores a full disk. The terminal still shows every line."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        """Nothing, where the standard library prints a traceback for every line."""
+        """Ignore the error; the standard library would print a traceback for every line."""
 
 
 def progress_bar(process: Process, *, done: int, steps: int) -> "tqdm[Any]":
-    """A bar over optimizer steps; silent on other ranks than the first and where nobody watches."""
+    """A progress bar over optimizer steps, on rank 0 and if stderr is a terminal; otherwise silent."""
     silent = not process.is_first or not sys.stderr.isatty()
     return tqdm(total=steps, initial=done, disable=silent, unit="step", dynamic_ncols=True)
 
 
 def one_line(record: Mapping[str, Any], *, steps: int) -> str:
-    """A record of metrics.jsonl as a person reads it."""
+    """A record of metrics.jsonl as a readable line."""
     numbers = {key: value for key, value in record.items() if isinstance(value, (int, float)) and key != "step"}
     words = " ".join(f"{key} {value:.4g}" for key, value in numbers.items())
     return f"{record['split']} step {record['step']}/{steps}: {words}"

@@ -1,4 +1,4 @@
-"""Where numbers and pictures go. None of them can stop a run."""
+"""Loggers of numbers and pictures. A logger that fails never stops a run."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ LOG = logging.getLogger(__name__)
 
 @LOGGERS.register("jsonl")
 class Jsonl(Logger):
-    """One JSON object a line. Every run writes metrics.jsonl this way; list it to have a second file.
+    """One JSON object per line. Every run writes metrics.jsonl this way; list this logger for a second file.
 
-    Lines that could not be written, e.g. on a full disk, are kept and written with the next one.
+    Lines that cannot be written, e.g. to a full disk, are kept in memory and written with the next line.
 
     Args:
         filename: name of the file inside the run folder.
@@ -32,11 +32,11 @@ class Jsonl(Logger):
         self._path, self._pending = Path(filename), ""
 
     def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
-        """Lines of an earlier part of the run stay."""
+        """Set the path of the file. Lines of an earlier part of the run stay."""
         self._path = run_folder / self.filename
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """Append a line; what is not finite becomes null, as JSON has no word for it."""
+        """Append a line. Numbers that are not finite become null, because JSON has no NaN."""
         self._pending += json.dumps(finite(values)) + "\n"
         try:
             with self._path.open("a", encoding="utf-8") as file:
@@ -49,16 +49,16 @@ class Jsonl(Logger):
 
 @LOGGERS.register("wandb")
 class WeightsAndBiases(Logger):
-    """Weights & Biases; offline unless asked, so that a run never waits for a server.
+    """Weights & Biases. It is offline by default, so that a run never waits for a server.
 
-    The key is taken from the environment (WANDB_API_KEY) or from ``wandb login``, never from a file of ours.
+    The key comes from the environment (WANDB_API_KEY) or from ``wandb login``, never from a file of this project.
     Upload an offline run with ``wandb sync``.
 
     Args:
         project: project on the server.
         entity: user or team; empty takes the default of the account.
-        name: of the run; empty takes the name of the run folder.
-        mode: offline writes below the run folder, online needs a key and a server.
+        name: name of the run; empty takes the name of the run folder.
+        mode: "offline" writes into the run folder, "online" needs a key and a server.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class WeightsAndBiases(Logger):
         self._run: Any = None
 
     def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
-        """Start a run, or go on with the one of this run folder."""
+        """Start a run, or resume the run of this run folder."""
         import wandb
 
         self._run = wandb.init(
@@ -139,43 +139,43 @@ class TensorBoard(Logger):
 
 
 class LoggerGroup:
-    """Several loggers as one; one that fails is named once and left out from then on.
+    """Several loggers as one. A logger that fails is logged once and left out from then on.
 
     Args:
-        loggers: called in this order. On other ranks than the first: none.
+        loggers: called in this order; empty on ranks other than 0.
     """
 
     def __init__(self, loggers: Sequence[Logger]) -> None:
         self._loggers = list(loggers)
 
     def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
-        """Open all."""
+        """Open all loggers."""
         self._each("open", run_folder, experiment)
 
     def record(self, values: Mapping[str, Any]) -> None:
-        """One line of metrics to all."""
+        """Send one line of metrics to all loggers."""
         self._each("record", values)
 
     def picture(self, step: int, path: Path) -> None:
-        """One picture to all."""
+        """Send one picture to all loggers."""
         self._each("picture", step, path)
 
     def close(self) -> None:
-        """Close all."""
+        """Close all loggers."""
         self._each("close")
 
     def _each(self, method: str, *arguments: Any) -> None:
         for logger in tuple(self._loggers):
             try:
                 getattr(logger, method)(*arguments)
-            except Exception as error:  # whatever a third party raises, training is worth more
+            except Exception as error:  # third-party loggers may raise anything, and training goes on
                 self._loggers.remove(logger)
                 name = type(logger).__name__
                 LOG.warning("logger %s failed in %s and is left out: %s: %s", name, method, type(error).__name__, error)
 
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values as JSON can hold them: None for numbers that are not finite."""
+    """The values with None in place of numbers that are not finite, which JSON cannot hold."""
     return {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in values.items()
     }
@@ -187,7 +187,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _stable_id(run_folder: Path) -> str:
-    """An identifier kept in the run folder, so that a resumed run goes on in the same place."""
+    """An identifier of the run folder, so that a resumed run continues the same run on the server."""
     file = run_folder / "wandb_id.txt"
     if not file.exists():
         file.write_text(os.urandom(8).hex(), encoding="utf-8")

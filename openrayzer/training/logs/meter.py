@@ -1,4 +1,4 @@
-"""Means since the last line of metrics.jsonl, kept on the device until a line is due."""
+"""Running means for metrics.jsonl. Sums stay on the device until a line is due."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from openrayzer.machine.distributed import Process
 
 
 class Meter:
-    """Sums of named values and of time; part of a checkpoint, so that a resumed run writes the same lines."""
+    """Sums of named values and of times since the last line. Checkpoints hold the sums of values."""
 
     def __init__(self) -> None:
         self._restart()
@@ -25,7 +25,7 @@ class Meter:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside is nobody's: evaluations, pictures, checkpoints are not training."""
+        """Exclude the time of the ``with`` block: evaluations, pictures and checkpoints are not training."""
         begin = time.perf_counter()
         try:
             yield
@@ -33,23 +33,28 @@ class Meter:
             self._since += time.perf_counter() - begin
 
     def start(self) -> None:
-        """Time counts from now on."""
+        """Start to measure time."""
         self._since = time.perf_counter()
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add one micro-batch's values; nothing waits for the device here."""
+        """Add the values of one micro-batch, without waiting for the device."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def tick(self, *, views: int, waited: float) -> None:
-        """One more optimizer step, in which this process read ``views`` images and waited so many seconds for them."""
+        """Count one optimizer step.
+
+        Args:
+            views: images that this process has read.
+            waited: seconds that this process has waited for them.
+        """
         self._views, self._waited, self._steps = self._views + views, self._waited + waited, self._steps + 1
 
     def line(self, process: Process) -> dict[str, float]:
-        """Means over the steps and over all processes since the last call; then starts anew.
+        """The means over the steps since the last call and over all processes. The sums start again from zero.
 
-        ``seconds`` and ``data_wait`` are per optimizer step, the latter of the process that waited longest.
+        ``seconds`` and ``data_wait`` are per optimizer step; ``data_wait`` is that of the process that waited longest.
         """
         names = list(self._sums)
         own = read([self._sums[name] / self._counts[name] for name in names])
@@ -68,13 +73,13 @@ class Meter:
         return {"sums": {name: value.cpu() for name, value in self._sums.items()}, "counts": dict(self._counts)}
 
     def load(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Go on from ``state``, which holds no time."""
+        """Restore ``state``, which holds no times."""
         self._sums = {name: value.to(device) for name, value in state["sums"].items()}
         self._counts = dict(state["counts"])
 
 
 def read(values: Sequence[Tensor]) -> list[Tensor]:
-    """The values, single numbers, on the CPU in float64: one reading for each device that holds some of them."""
+    """Scalars on the CPU in float64, with one transfer for each device that holds some of them."""
     devices = dict.fromkeys(value.device for value in values)
     found: dict[int, Tensor] = {}
     for device in devices:

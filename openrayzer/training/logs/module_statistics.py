@@ -1,4 +1,4 @@
-"""Weights, gradients and activations of every module, every so many steps: one line of statistics.jsonl each time."""
+"""Statistics of weights, gradients and activations of every module, for statistics.jsonl."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -16,13 +16,13 @@ Numbers = dict[str, float]
 
 
 class ValueSummary:
-    """Root mean square, largest magnitude and number of values that are not finite, of many tensors of one module."""
+    """RMS, largest magnitude and number of values that are not finite, over many tensors of one module."""
 
     def __init__(self) -> None:
-        self._parts: list[Tensor] = []  # (sum of squares, count, largest, not finite), on the device
+        self._parts: list[Tensor] = []  # each (sum of squares, count, largest, not finite), on the device
 
     def add(self, values: Tensor) -> None:
-        """Count the values of a tensor in."""
+        """Add the values of a tensor."""
         values = values.detach().float()
         good = torch.isfinite(values)
         safe = torch.where(good, values, 0.0)
@@ -32,20 +32,21 @@ class ValueSummary:
         self._parts.append(torch.stack([part.double() for part in parts]))
 
     def numbers(self) -> list[float]:
-        """The counts so far."""
+        """Sum of squares, count of finite values, largest magnitude, count of values that are not finite."""
         parts = torch.stack(self._parts).cpu()
         return [float(parts[:, 0].sum()), float(parts[:, 1].sum()), float(parts[:, 2].max()), float(parts[:, 3].sum())]
 
 
 class Statistics:
-    """Watches one optimizer step.
+    """Statistics of single optimizer steps, for modules that have weights of their own.
 
-    Values that are not finite are counted and left out of the rest. Activations are what a module returns; gradients
-    are those of the step, over all processes and micro-batches and before clipping; weights are those before the step.
+    Values that are not finite are counted, and the other numbers leave them out. Activations are the tensors that a
+    module returns. Gradients are those of the whole step, over all processes and micro-batches, before clipping.
+    Weights are those before the step.
 
     Args:
-        engine: the model in training; a module is one that has weights of its own.
-        logger: opened; on the first process only.
+        engine: the model in training.
+        logger: an open logger on rank 0; None on other ranks.
     """
 
     def __init__(self, engine: Engine, logger: Jsonl | None) -> None:
@@ -55,7 +56,7 @@ class Statistics:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Activations of the forward passes inside are counted, and the line is written at the end."""
+        """Collect activations of the forward passes in the ``with`` block, then write the line."""
         self._activations, self._line = {}, {}
         hooks = [
             module.register_forward_hook(self._hook(name))
@@ -71,7 +72,7 @@ class Statistics:
         self._write()
 
     def take_gradients(self) -> None:
-        """Between the last backward pass and the step; all processes must call this."""
+        """Collect gradients and weights. All processes call this between the last backward pass and the step."""
         from deepspeed.utils import safe_get_full_grad
 
         gradients: dict[str, ValueSummary] = {}
@@ -111,7 +112,7 @@ def _numbers(summaries: Mapping[str, ValueSummary]) -> dict[str, list[float]]:
 
 
 def _table(parts: list[dict[str, list[float]]]) -> dict[str, Numbers]:
-    """One row a module, over all processes."""
+    """One row per module, over all processes."""
     names = dict.fromkeys(name for part in parts for name in part)
     table = {}
     for name in names:

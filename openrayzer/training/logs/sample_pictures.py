@@ -1,4 +1,4 @@
-"""Pictures of what the model sees, should see and shows: context | target | prediction."""
+"""Sample pictures: context views, target views and the model's predictions side by side."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ from openrayzer.types import Prediction, Views
 
 MAX_SCENES, MAX_CONTEXT, MAX_TARGETS = 4, 4, 3
 GAP, LINE = 4, 14
-"""Pixels between pictures, and of a line of text."""
+"""Pixels between tiles, and height of a line of text."""
 TILE = 96
-"""Smaller pictures are enlarged by a whole factor to at least this width, so that captions fit."""
+"""Smaller images are enlarged by a whole factor to at least this width in pixels, so that captions fit."""
 TITLE_WIDTH = 480
 
 
