@@ -1,4 +1,4 @@
-"""Clips: where they come from, which views are chosen, how they become batches."""
+"""Data: datasets, choice of views, augmentations, loading, and preparation of data sets."""
 
 from openrayzer.data.sampling import autoregressive as autoregressive
 from openrayzer.data.sampling import evaluation_index as evaluation_index

@@ -1,9 +1,11 @@
-"""Names of scenes, and files that list them."""
+"""Names of scenes, and text files that list them."""
 
 from pathlib import Path, PurePosixPath
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import FileError, read_plain_file
+
+_HASH_LENGTH = 64  # hexadecimal digits of the name of a DL3DV scene
 
 
 def is_usable_key(key: str) -> bool:
@@ -13,20 +15,20 @@ def is_usable_key(key: str) -> bool:
 
 
 def relative_key(place: Path, root: Path) -> str:
-    """A scene's name: where it is below the root; the root's own name where it is the root.
+    """A scene's name: its path relative to the root, or the name of the root if both are the same.
 
-    DL3DV's scenes are named by 64 hexadecimal digits, which are their name wherever they are.
+    The name of a DL3DV scene is its hash of 64 hexadecimal digits, independent of its folder.
     """
     parts = place.relative_to(root).parts
-    hashes = [part for part in parts if len(part) == 64 and not set(part) - set("0123456789abcdef")]
+    hashes = [part for part in parts if len(part) == _HASH_LENGTH and not set(part) - set("0123456789abcdef")]
     return hashes[-1] if hashes else "/".join(parts) or root.absolute().name
 
 
 def read_lines(path: Path) -> dict[str, int]:
-    """What ``lines_of`` finds in a file.
+    """Read the lines of a text file, see ``lines_of``.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
     try:
         return lines_of(read_plain_file(path, root=None).decode("utf-8"))
@@ -35,9 +37,7 @@ def read_lines(path: Path) -> dict[str, int]:
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Lines of a list and where they first are; blank lines, repetitions, and what follows a ``#`` at a line's start
-    are left out.
-    """
+    """Stripped lines of a list -> number of their first occurrence, from 1; blank lines and # comments are left out."""
     lines: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if (stripped := line.strip()) and not stripped.startswith("#"):

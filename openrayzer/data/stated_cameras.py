@@ -1,4 +1,4 @@
-"""Cameras as files state them: read, and judged frame by frame."""
+"""Cameras stated in tables: poses and sizes are read and checked, frame by frame."""
 
 from collections.abc import Sequence
 
@@ -8,11 +8,81 @@ from openrayzer.data.pixels.lens_distortion import Lens
 from openrayzer.machine.plain_files import FileError
 
 ROTATION_TOLERANCE = 1e-2
-"""How far R R^T may be from the identity; published chunks are within 1e-5, a skewed or scaled matrix is far beyond."""
+"""Largest deviation of R R^T from the identity. Published chunks stay below 1e-5; skewed or scaled matrices do not."""
+
+_LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def pose_matrix(value: object) -> np.ndarray:
+    """A pose (4, 4) from the nested lists of a table; a (3, 4) matrix gets the row 0, 0, 0, 1.
+
+    Raises:
+        FileError: the value has another shape, does not consist of numbers, or its last row is not 0, 0, 0, 1.
+    """
+    try:
+        matrix = np.array(value, np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise FileError("its pose is not a matrix of numbers") from error
+    if matrix.shape == (3, 4):
+        matrix = np.vstack([matrix, _LAST_ROW])
+    if matrix.shape != (4, 4):
+        raise FileError(f"its pose has shape {matrix.shape}, not (4, 4)")
+    if not np.allclose(matrix[3], _LAST_ROW, atol=1e-6) and np.isfinite(matrix[3]).all():
+        raise FileError(f"its pose's last row is {matrix[3].tolist()}, not 0, 0, 0, 1")
+    return matrix
+
+
+def camera_to_world(w2c: object) -> np.ndarray:
+    """The inverse (4, 4) of a world-to-camera matrix of a table, computed from the transpose of its rotation.
+
+    Raises:
+        FileError: see ``pose_matrix``.
+    """
+    matrix = pose_matrix(w2c)
+    c2w = np.eye(4)
+    c2w[:3, :3] = matrix[:3, :3].T
+    with np.errstate(all="ignore"):
+        c2w[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return c2w
+
+
+def number(value: object, what: str) -> float:
+    """A finite number from a table.
+
+    Raises:
+        FileError: the value is missing or not a number; the message calls it ``what``.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
+        raise FileError(f"its {what} is {value!r:.60}, not a number" if value is not None else f"it has no {what}")
+    return float(value)
+
+
+def image_sides(height: object, width: object) -> tuple[int, int]:
+    """Height and width in pixels from a table.
+
+    Raises:
+        FileError: a side is not a positive whole number.
+    """
+    sides = number(height, "height"), number(width, "width")
+    if min(sides) < 1 or any(side != int(side) for side in sides):
+        raise FileError(f"its image size is {sides[1]:g} x {sides[0]:g}")
+    return int(sides[0]), int(sides[1])
+
+
+def pose_faults(c2w: np.ndarray, lenses: Sequence[Lens]) -> dict[int, str]:
+    """Faults of stated cameras (f, 4, 4), in float64 or after rounding to float32: frame -> fault."""
+    rows = np.zeros((len(c2w), 18), np.float64)
+    rows[:, :4] = np.array([lens.intrinsics for lens in lenses]).reshape(-1, 4)
+    rows[:, 6:] = c2w[:, :3].reshape(-1, 12)
+    sides = np.array([lens.size[::-1] * 2 for lens in lenses], np.float64).reshape(-1, 4)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        delivered = np.hstack([rows[:, :4] / np.maximum(sides, 1), rows[:, 4:]]).astype(np.float32)
+    rounded = {place: f"{fault} (as float32)" for place, fault in camera_faults(delivered).items()}
+    return rounded | camera_faults(rows)
 
 
 def camera_faults(cameras: np.ndarray) -> dict[int, str]:
-    """Which of (v, 18) rows are no cameras, and why."""
+    """Faults of cameras given as (v, 18) rows of a chunk: frame -> fault."""
     rotations = cameras[:, 6:].astype(np.float64).reshape(-1, 3, 4)[:, :, :3]
     with np.errstate(invalid="ignore", over="ignore"):
         product = rotations @ rotations.transpose(0, 2, 1)
@@ -32,74 +102,3 @@ def camera_faults(cameras: np.ndarray) -> dict[int, str]:
             fx, fy = cameras[frame, :2]
             faults[frame] = f"its focal lengths {fx:.3g} and {fy:.3g} are not above 0"
     return faults
-
-
-LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
-
-
-def pose_matrix(value: object) -> np.ndarray:
-    """A rigid motion (4, 4) from the nested lists of a table; (3, 4) gets its last row.
-
-    Raises:
-        FileError: it has another shape, or is not of numbers, or its last row is not 0, 0, 0, 1.
-    """
-    try:
-        matrix = np.array(value, np.float64)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise FileError("its pose is not a matrix of numbers") from error
-    if matrix.shape == (3, 4):
-        matrix = np.vstack([matrix, LAST_ROW])
-    if matrix.shape != (4, 4):
-        raise FileError(f"its pose has shape {matrix.shape}, not (4, 4)")
-    if not np.allclose(matrix[3], LAST_ROW, atol=1e-6) and np.isfinite(matrix[3]).all():
-        raise FileError(f"its pose's last row is {matrix[3].tolist()}, not 0, 0, 0, 1")
-    return matrix
-
-
-def camera_to_world(w2c: object) -> np.ndarray:
-    """The inverse (4, 4) of a table's world-to-camera matrix, from the transpose of its rotation.
-
-    Raises:
-        FileError: see ``pose_matrix``.
-    """
-    matrix = pose_matrix(w2c)
-    c2w = np.eye(4)
-    c2w[:3, :3] = matrix[:3, :3].T
-    with np.errstate(all="ignore"):
-        c2w[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
-    return c2w
-
-
-def number(value: object, what: str) -> float:
-    """A finite number from a table.
-
-    Raises:
-        FileError: it is none; the message calls it ``what``.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e15:
-        raise FileError(f"its {what} is {value!r:.60}, not a number" if value is not None else f"it has no {what}")
-    return float(value)
-
-
-def image_sides(height: object, width: object) -> tuple[int, int]:
-    """Height and width in pixels from a table.
-
-    Raises:
-        FileError: they are no positive whole numbers.
-    """
-    sides = number(height, "height"), number(width, "width")
-    if min(sides) < 1 or any(side != int(side) for side in sides):
-        raise FileError(f"its image size is {sides[1]:g} x {sides[0]:g}")
-    return int(sides[0]), int(sides[1])
-
-
-def pose_faults(c2w: np.ndarray, lenses: Sequence[Lens]) -> dict[int, str]:
-    """Which cameras (f, 4, 4) are none, and why, as stated or in the float32 in which they are read."""
-    rows = np.zeros((len(c2w), 18), np.float64)
-    rows[:, :4] = np.array([lens.intrinsics for lens in lenses]).reshape(-1, 4)
-    rows[:, 6:] = c2w[:, :3].reshape(-1, 12)
-    sides = np.array([lens.size[::-1] * 2 for lens in lenses], np.float64).reshape(-1, 4)
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        delivered = np.hstack([rows[:, :4] / np.maximum(sides, 1), rows[:, 4:]]).astype(np.float32)
-    rounded = {place: f"{fault} (as float32)" for place, fault in camera_faults(delivered).items()}
-    return rounded | camera_faults(rows)

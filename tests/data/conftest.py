@@ -1,4 +1,4 @@
-"""Tiny chunks, written here, so that nothing need be downloaded."""
+"""Tiny chunks, written by the tests, so that no download is needed."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ def picture(value: int, *, size: tuple[int, int] = (24, 32), form: str = ".png")
 
 
 def camera_rows(count: int) -> np.ndarray:
-    """Cameras in a row along x, one unit apart, each turned a little more about y."""
+    """Cameras along x, one unit apart, each rotated a little further about y."""
     c2w = np.tile(np.eye(4), (count, 1, 1))
     angle = np.arange(count) * 0.05
     c2w[:, 0, 0] = c2w[:, 2, 2] = np.cos(angle)
@@ -37,7 +37,7 @@ def chunk_scene(key: str, *, frames: int = 8) -> ChunkScene:
 
 @pytest.fixture
 def write_root(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a root with one chunk per list of scenes, and an index unless told otherwise."""
+    """Writes a root with one chunk per list of scenes and, by default, an index."""
 
     def write(*chunks: Sequence[ChunkScene], split: str = "train", name: str = "root", index: bool = True) -> Path:
         folder = tmp_path / name / split
@@ -72,7 +72,7 @@ def make_cameras() -> Callable[[int], np.ndarray]:
 
 @pytest.fixture
 def waiting_pipe() -> Iterator[Callable[[Path], Path]]:
-    """Makes a pipe that keeps whoever reads it waiting, for some seconds at most, so that no test can hang."""
+    """Makes a pipe that blocks its reader, for a few seconds at most, so that no test can hang."""
     ends = []
 
     def let_go() -> None:

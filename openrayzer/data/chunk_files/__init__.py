@@ -1,1 +1,1 @@
-"""The .torch files of pixelSplat and their side index."""
+"""Chunks, the .torch files of pixelSplat, and their side index."""

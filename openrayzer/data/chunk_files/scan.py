@@ -1,4 +1,4 @@
-"""Folders of chunks, looked through: which scenes are there, and what is wrong with the others."""
+"""Search of a folder of chunks: its usable scenes, and the faults of all other scenes."""
 
 import os
 from collections import defaultdict
@@ -11,16 +11,16 @@ from openrayzer.data.chunk_files.table import SceneTable
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
 
-_NAMED = 5  # names that one message spells out
+_NAMED = 5  # names that one message lists
 
 
 class NoUsableSceneError(InputError):
-    """A folder that is there, and in which everything is broken."""
+    """A folder that exists and has no usable scene."""
 
 
 @dataclass(frozen=True)
 class CheckedScene:
-    """What is worth remembering of a scene: ``num_frames`` is 0 where it is left out."""
+    """A scene of a chunk, in short: ``num_frames`` is 0 if the scene cannot be used."""
 
     key: str
     num_frames: int
@@ -29,14 +29,14 @@ class CheckedScene:
 
 @dataclass(frozen=True)
 class CheckedChunk:
-    """A chunk's scenes, or the fault for which it cannot be used."""
+    """The scenes of a chunk, or the fault of the whole chunk."""
 
     scenes: Sequence[CheckedScene] = ()
     fault: str = ""
 
 
 def check_tables(path: Path, read: Callable[[Path], Sequence[SceneTable]]) -> CheckedChunk:
-    """What is worth remembering of a chunk; ``read`` gives its tables or raises ``BrokenSceneError``."""
+    """Check the scenes of a chunk. ``read`` returns its tables or raises ``BrokenSceneError``."""
     try:
         return CheckedChunk([_checked(path, table) for table in read(path)])
     except BrokenSceneError as error:
@@ -55,12 +55,13 @@ def _checked(path: Path, table: SceneTable) -> CheckedScene:
 
 
 class SceneNames:
-    """Which scenes of several chunks are used: the first usable one of each name.
+    """The choice of scenes from several chunks: the first usable scene of each name.
 
     Args:
-        chunks: the files.
-        listed: scene name -> number of its chunk, as ``index.json`` says; empty where there is none.
-        problems: gets a sentence for each scene that is left out and each difference from ``index.json``.
+        chunks: the chunk files.
+        listed: scene name -> number of its chunk, from ``index.json``; empty without such a file.
+        problems: list to extend with one sentence for each scene that is left out and each difference from
+            ``index.json``.
     """
 
     def __init__(self, chunks: Sequence[Path], listed: Mapping[str, int], problems: list[str]) -> None:
@@ -71,11 +72,11 @@ class SceneNames:
             self._expected[chunk].add(key)  # type: ignore[index]
 
     def take(self, key: str, chunk: int) -> None:
-        """Use a scene without looking at it."""
+        """Use a scene without checking it."""
         self._taken[key] = chunk
 
     def choose(self, chunk: int, checked: CheckedChunk) -> Iterator[int]:
-        """Places, in a chunk, of the scenes to use."""
+        """Yield the positions in a chunk of the scenes to use."""
         path = self.chunks[chunk]
         if checked.fault:
             self.problems.append(checked.fault)
@@ -85,7 +86,9 @@ class SceneNames:
                 self.problems.append(scene.problem)
             if scene.num_frames and scene.key in self._taken:
                 first = self.chunks[self._taken[scene.key]].name
-                self.problems.append(f"{path}: scene {scene.key!r} is left out, its name is taken by one in {first}")
+                self.problems.append(
+                    f"{path}: scene {scene.key!r} is left out, because {first} has a scene of the same name"
+                )
             elif scene.num_frames:
                 self._taken[scene.key] = chunk
                 yield place
@@ -94,10 +97,10 @@ class SceneNames:
 
 
 def find_chunks(folder: Path) -> list[Path]:
-    """The chunks of a folder, in order of their names.
+    """The chunks of a folder, sorted by name.
 
     Raises:
-        InputError: there are none; the message says what is there instead.
+        InputError: the folder has no chunks; the message lists the files that it has.
     """
     try:
         chunks = sorted(folder.glob("*.torch"))
@@ -110,10 +113,10 @@ def find_chunks(folder: Path) -> list[Path]:
 
 
 def chunk_folder(root: Path, split: str) -> Path:
-    """``root/split``, or an error that says which part is not there and what is.
+    """The folder ``root/split``.
 
     Raises:
-        InputError: it is no folder.
+        InputError: there is no such folder; the message lists the folders that exist.
     """
     if not root.exists():
         near = next(parent for parent in root.absolute().parents if parent.exists())
@@ -130,7 +133,10 @@ def chunk_folder(root: Path, split: str) -> Path:
 
 
 def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dict[str, int]:
-    """``index.json``: scene name -> number of its chunk; empty where it is damaged, and ``problems`` says so."""
+    """Read ``index.json``: scene name -> number of its chunk.
+
+    A missing or damaged file gives an empty dict; ``problems`` gets a sentence on a damaged one.
+    """
     path = folder / INDEX_NAME
     if not os.path.lexists(path):
         return {}
@@ -147,29 +153,29 @@ def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dic
     numbers = {chunk.name: number for number, chunk in enumerate(chunks)}
     for key, name in index.items():
         if name not in numbers:
-            problems.append(f"{path}: scene {key!r} is said to be in {name!r}, which is not there")
+            problems.append(f"{path}: scene {key!r} should be in {name!r}, which does not exist")
     return {key: numbers[name] for key, name in index.items() if name in numbers}
 
 
 def scene_problem(path: Path, table: SceneTable) -> str:
-    """Why a scene is left out."""
+    """The sentence on a scene that is left out."""
     return f"{path}: scene {table.key!r} is left out: {table.fault}"
 
 
 def shortened(problems: Sequence[str]) -> str:
-    """The first few of them."""
+    """The first few problems, and the number of the others."""
     rest = len(problems) - _NAMED
     return "; ".join([*problems[:_NAMED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _index_problems(path: Path, found: set[str], expected: set[str]) -> Iterable[str]:
-    """How a chunk differs from what ``index.json`` says of it."""
+    """Differences between a chunk and its entries in ``index.json``."""
     index = path.parent / INDEX_NAME
     for key in sorted(expected - found):
-        yield f"{index}: scene {key!r} is said to be in {path.name}, which has no such scene"
+        yield f"{index}: scene {key!r} should be in {path.name}, which has no such scene"
     if found - expected:
         some = ", ".join(map(repr, sorted(found - expected)[:_NAMED]))
-        yield f"{index}: {len(found - expected)} scene(s) of {path.name} are not named: {some}"
+        yield f"{index}: {len(found - expected)} scene(s) of {path.name} are not listed: {some}"
 
 
 def _folders(folder: Path) -> str:

@@ -1,9 +1,9 @@
-"""The side index of a folder of chunks: where every frame lies, kept in one file so that no chunk is looked through.
+"""Side index of a folder of chunks: one file with the position of every frame, so that no chunk must be searched.
 
-``frame_index.bin``: 8 bytes of name; per scene its frames' rows (``FRAME``), then its cameras' rows, 18 float32 each;
-a JSON object with the chunks, the scenes and what was wrong with the others; its length, its CRC-32, 8 bytes of name.
-It holds file names only, so it moves with its folder. Nothing in it is believed: sizes are compared with the file's,
-rows with their checksum and with the chunk's length, images with theirs.
+Layout of ``frame_index.bin``: 8 bytes of magic; for each scene the rows of its frames (``FRAME``) and of its cameras
+(18 float32 each); a JSON object with the chunks, the scenes and the problems; its length, its CRC-32, 8 bytes of magic.
+The index holds file names without folders, so it moves with its folder. All content is checked: sizes against the
+file, rows against their checksum and the size of the chunk, images against their checksum.
 """
 
 import hashlib
@@ -32,23 +32,23 @@ from openrayzer.machine.writing import whole_file
 
 FRAME_INDEX_NAME = "frame_index.bin"
 FRAME = np.dtype([("offset", "<i8"), ("size", "<u4"), ("crc", "<u4"), ("height", "<u4"), ("width", "<u4")])
-"""First byte of an image in its chunk, number of bytes, their CRC-32, and the size in pixels that its header states,
-0 where it states none."""
+"""First byte of an image in its chunk, number of bytes, their CRC-32, and the height and width in its header (0 if
+not found)."""
 
 _BEGIN, _END, _VERSION = b"ORZFIDX1", b"1XDIFZRO", 1
 _TRAILER = struct.Struct("<QI8s")
 _CAMERA_BYTES = 4 * CAMERA_COLUMNS
 _FRAME_BYTES = FRAME.itemsize + _CAMERA_BYTES
-_ENDS = 1 << 18  # bytes at each end of a chunk from which it is known again; the table of entries is at the end
+_ENDS = 1 << 18  # bytes at each end of a chunk in its fingerprint; the zip directory is at the end
 
 
 class FrameIndexError(ValueError):
-    """A side index that cannot be used; the message says why, without naming it."""
+    """A side index that cannot be used; the message gives the reason without the name of the file."""
 
 
 @dataclass(frozen=True)
 class ChunkState:
-    """What a chunk was like when it was indexed."""
+    """Name, size in bytes, time of the last change in ns and fingerprint of a chunk when it was indexed."""
 
     name: str
     size: int
@@ -58,13 +58,13 @@ class ChunkState:
 
 @dataclass(frozen=True)
 class IndexedTable(SceneTable):
-    """One scene, whose ``images`` are rows of ``FRAME``."""
+    """One scene of a side index; its ``images`` are rows of ``FRAME``."""
 
     def image_bytes(self, descriptor: int, frame: int) -> bytes:
         offset, size, crc, _, _ = self.images[frame].tolist()
         data = os.pread(descriptor, size, offset)
         if len(data) < size:
-            raise ZipFormatError(f"the {size} bytes from byte {offset} are not all there")
+            raise ZipFormatError(f"the {size} bytes from byte {offset} are not complete")
         if zlib.crc32(data) != crc:
             raise ZipFormatError(f"the {size} bytes from byte {offset} do not match their checksum")
         return data
@@ -72,15 +72,19 @@ class IndexedTable(SceneTable):
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """A side index whose chunks are as they were.
+    """A side index of chunks that have not changed.
 
     Attributes:
         path: the file.
         keys: names of the scenes.
-        chunk_of: each scene's chunk, a number in the list of chunks that ``read_frame_index`` was given.
-        num_frames: each scene's length.
-        problems: what was wrong when the index was made.
-        sound: one byte per scene, 1 once its rows and cameras were looked at and none was at fault.
+        chunk_of: number of the chunk of each scene, in the list of chunks given to ``read_frame_index``.
+        num_frames: number of frames of each scene.
+        problems: faults found when the index was made, one sentence each.
+        posed: whether the index has cameras.
+        starts: first byte of the rows of each scene.
+        checksums: CRC-32 of the rows of each scene.
+        chunk_sizes: bytes of each chunk.
+        sound: one byte per scene; 1 after its rows and cameras were checked without a fault.
     """
 
     path: Path
@@ -95,10 +99,10 @@ class FrameIndex:
     sound: bytearray
 
     def table(self, scene: int) -> IndexedTable:
-        """Where one scene's frames lie, and its cameras.
+        """The table of one scene.
 
         Raises:
-            BrokenSceneError: the index was damaged or changed.
+            BrokenSceneError: the index is damaged or has changed.
         """
         count, chunk_size = self.num_frames[scene], self.chunk_sizes[self.chunk_of[scene]]
         with open_descriptor(self.path) as descriptor:
@@ -112,7 +116,7 @@ class FrameIndex:
         ends = rows["offset"] + rows["size"].astype(np.int64)
         if (rows["offset"] < 0).any() or (ends > chunk_size).any() or (rows["size"] > MAX_FILE_BYTES).any():
             raise BrokenSceneError(
-                f"{self.path}: scene {self.keys[scene]!r} is said to lie beyond its chunk's end; {REMEDY}"
+                f"{self.path}: scene {self.keys[scene]!r} lies beyond the end of its chunk; {REMEDY}"
             )
         faults = image_faults(rows) | (camera_faults(cameras) if self.posed else {})
         self.sound[scene] = not faults
@@ -123,11 +127,11 @@ REMEDY = "make it again with: python tools/prepare_data.py index"
 
 
 class FrameIndexWriter:
-    """Writes a side index scene by scene; ``writing_frame_index`` makes it.
+    """Writer of a side index, scene by scene; made by ``writing_frame_index``.
 
     Attributes:
-        chunks: states of the chunks; a scene names one by its number.
-        problems: what is wrong with the folder, one sentence each.
+        chunks: states of the chunks; scenes refer to them by number.
+        problems: faults of the folder, one sentence each.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -138,13 +142,13 @@ class FrameIndexWriter:
         file.write(_BEGIN)
 
     def add(self, key: str, chunk: int, rows: np.ndarray, cameras: np.ndarray) -> None:
-        """Write a scene's rows (f,) of ``FRAME`` and cameras (f, 18)."""
+        """Write the rows (f,) of ``FRAME`` and the cameras (f, 18) of a scene."""
         block = rows.astype(FRAME).tobytes() + cameras.astype("<f4").tobytes()
         self._file.write(block)
         self._scenes.append((key, chunk, len(rows), zlib.crc32(block)))
 
     def finish(self, *, posed: bool) -> None:
-        """Write what is known of the whole."""
+        """Write the JSON object and the end of the file."""
         states = [[chunk.name, chunk.size, chunk.modified, chunk.fingerprint] for chunk in self.chunks]
         head = {"version": _VERSION, "posed": posed, "chunks": states, "scenes": self._scenes,
                 "problems": self.problems}  # fmt: skip
@@ -154,10 +158,10 @@ class FrameIndexWriter:
 
 @contextmanager
 def writing_frame_index(path: Path, *, posed: bool) -> Iterator[FrameIndexWriter]:
-    """A writer whose file gets its name only when the block ends without an error.
+    """Yield a writer; the file appears at ``path`` when the block ends without an error.
 
     Raises:
-        OSError: the disk is full or cannot be written to.
+        OSError: the file cannot be written, e.g. because the disk is full.
     """
     with whole_file(path) as temporary, open(temporary, "wb") as file:
         writer = FrameIndexWriter(file)
@@ -166,15 +170,15 @@ def writing_frame_index(path: Path, *, posed: bool) -> Iterator[FrameIndexWriter
 
 
 def read_frame_index(path: Path, chunks: Sequence[Path], *, posed: bool) -> FrameIndex:
-    """The side index of ``chunks``, all of them and no others.
+    """Read the side index of exactly the given chunks.
 
     Args:
         path: the file.
-        chunks: the chunks of the folder.
-        posed: whether it must have been made with cameras.
+        chunks: all chunks of the folder.
+        posed: whether the index must have cameras.
 
     Raises:
-        FrameIndexError: it is damaged, or the chunks are not as they were.
+        FrameIndexError: the index is damaged, or the chunks have changed since it was made.
     """
     try:
         with open_descriptor(path) as descriptor:
@@ -188,7 +192,7 @@ def read_frame_index(path: Path, chunks: Sequence[Path], *, posed: bool) -> Fram
 
 
 def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
-    """The JSON object, and the number of bytes before it."""
+    """The JSON object and the number of bytes before it."""
     length = os.fstat(descriptor).st_size
     trailer = os.pread(descriptor, _TRAILER.size, max(length - _TRAILER.size, 0))
     if length < len(_BEGIN) + _TRAILER.size or os.pread(descriptor, len(_BEGIN), 0) != _BEGIN:
@@ -234,22 +238,22 @@ def _checked_index(
 
 
 def _unchanged(states: Sequence[ChunkState], chunks: Sequence[Path]) -> list[int]:
-    """For each indexed chunk, its number among ``chunks``; all must be as they were."""
+    """The number in ``chunks`` of each indexed chunk; all chunks must be unchanged."""
     numbers = {chunk.name: number for number, chunk in enumerate(chunks)}
     gone = [state.name for state in states if state.name not in numbers]
     fresh = numbers.keys() - {state.name for state in states}
     if gone or fresh or len(states) != len(chunks):
-        some = f"{gone[0]} is gone" if gone else f"{min(fresh)} is new" if fresh else "it names a chunk twice"
+        some = f"{gone[0]} is gone" if gone else f"{min(fresh)} is new" if fresh else "it lists a chunk twice"
         raise FrameIndexError(f"the chunks have changed since: {some}")
     for state in states:
         now = chunks[numbers[state.name]]
         if not is_unchanged(now, state):
-            raise FrameIndexError(f"the chunks have changed since: {state.name} is another")
+            raise FrameIndexError(f"the chunks have changed since: {state.name} has other content")
     return [numbers[state.name] for state in states]
 
 
 def image_faults(rows: np.ndarray) -> dict[int, str]:
-    """Which of (f,) rows of ``FRAME`` are certainly no usable images, and why."""
+    """Faults of rows (f,) of ``FRAME`` that show without decoding: frame -> fault."""
     heights, widths = rows["height"].astype(np.int64), rows["width"].astype(np.int64)
     faults = dict.fromkeys(np.flatnonzero(rows["size"] == 0).tolist(), "it has no bytes")
     for frame in np.flatnonzero(heights * widths > MAX_PIXELS).tolist():
@@ -259,10 +263,10 @@ def image_faults(rows: np.ndarray) -> dict[int, str]:
 
 
 def chunk_state(path: Path) -> ChunkState:
-    """What a chunk is like now.
+    """The present state of a chunk.
 
     Raises:
-        BrokenSceneError: it cannot be read.
+        BrokenSceneError: the chunk cannot be read.
     """
     with open_descriptor(path) as descriptor:
         status = os.fstat(descriptor)
@@ -270,8 +274,10 @@ def chunk_state(path: Path) -> ChunkState:
 
 
 def is_unchanged(path: Path, state: ChunkState) -> bool:
-    """Whether a chunk has the size and the time of its last change that it had; or, where only the time differs, as
-    after copying, whether both its ends are the same, one of which holds the checksums of everything in it.
+    """Whether size and time of the last change of a chunk are the same as in ``state``.
+
+    If only the time differs, as after copying, the fingerprint decides; it covers the zip directory with the checksums
+    of all entries.
     """
     try:
         status = path.stat()

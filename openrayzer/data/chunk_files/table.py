@@ -1,6 +1,6 @@
-"""What a chunk holds and where, without reading its images: ``read_chunk_table`` is the one way in.
+"""Tables of the scenes of a chunk, read without its images; the entry point is ``read_chunk_table``.
 
-Everything a file claims is checked here once, so that a table that was kept for later is safe to use.
+The tables check everything that the file states, so a cached table is safe to use.
 """
 
 import os
@@ -13,23 +13,22 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
+from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, Origin
 from openrayzer.data.chunk_files.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
 from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
-from openrayzer.data.origins import Origin
 from openrayzer.data.scene_names import is_usable_key
 from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
 from openrayzer.machine.plain_files import FileError, opened_plain
 
 _RECORD_BYTES = 64
-"""What one more scene or image takes of a file at the least, as a record in its object tree."""
+"""Smallest number of bytes of a scene or image in the object tree of a file."""
 
 _USES = 4
-"""How many times the size of its file the scenes of a chunk may need: once is the rule, a little more where a frame
-that stands still is listed again."""
+"""Largest memory for the scenes of a chunk, relative to the size of its file. The usual ratio is 1, slightly more if
+repeated frames share one image."""
 
-_MAX_URL = 2048  # characters; many scenes can name the same long text, and a conversion would write it for each
+_MAX_URL = 2048  # characters; many scenes may share one long text, and a conversion would write it for each scene
 
 _LOCATION = [
     ("header", np.int64),
@@ -46,11 +45,11 @@ class SceneTable:
 
     Attributes:
         key: the scene's name.
-        images: where each frame's encoded image is: one row of zip entry and range in it per frame.
-        cameras: (v, 18) float32.
-        frame_faults: frames that are marked missing, and why.
+        images: (v,) rows: the zip entry and the range of bytes in it of each encoded image.
+        cameras: (v, 18) float32, see ``format``; zeros if the scene is read without cameras.
+        frame_faults: number of each missing frame -> its fault.
         fault: why the whole scene cannot be used; empty if it can.
-        origin: what else the chunk says of the scene.
+        origin: URL and timestamps of the scene.
     """
 
     key: str
@@ -62,14 +61,14 @@ class SceneTable:
 
     @property
     def num_frames(self) -> int:
-        """Number of frames, missing ones included."""
+        """Number of frames, including missing frames."""
         return len(self.images)
 
     def image_bytes(self, descriptor: int, frame: int) -> bytes:
-        """The encoded image of a frame, from its opened chunk.
+        """Read the encoded image of a frame from its opened chunk.
 
         Raises:
-            ZipFormatError: the file was damaged or changed.
+            ZipFormatError: the file is damaged or has changed.
         """
         header, entry_size, crc, start, size = self.images[frame].tolist()
         return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
@@ -77,7 +76,7 @@ class SceneTable:
 
 @contextmanager
 def open_descriptor(path: Path) -> Iterator[int]:
-    """A file opened for reads at given places.
+    """Open a file and yield its descriptor.
 
     Raises:
         BrokenSceneError: it is not a regular file, or cannot be opened or read.
@@ -92,14 +91,14 @@ def open_descriptor(path: Path) -> Iterator[int]:
 
 
 def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
-    """The scenes of one chunk, broken ones included, in stored order.
+    """Tables of all scenes of a chunk in stored order, including broken scenes.
 
     Args:
         path: the chunk.
-        posed: whether the scenes must have cameras; if not, those that are there are not looked at.
+        posed: whether the scenes must have cameras. False ignores stored cameras.
 
     Raises:
-        BrokenSceneError: the whole file cannot be used; the message names it and says why.
+        BrokenSceneError: the whole file cannot be used; the message names the file and the fault.
     """
     with open_descriptor(path) as descriptor:
         try:
@@ -109,7 +108,9 @@ def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
         except (ZipFormatError, PickleRefusedError) as error:
             raise BrokenSceneError(f"{path}: {error}") from error
         if not isinstance(scenes, list):
-            raise BrokenSceneError(f"{path}: a chunk is a list of scenes, this file holds a {type(scenes).__name__}")
+            raise BrokenSceneError(
+                f"{path}: a chunk must hold a list of scenes, this file holds a {type(scenes).__name__}"
+            )
         keys = [scene.get("key") if isinstance(scene, dict) else None for scene in scenes]
         try:
             chunk = _Chunk(descriptor, entries, _USES * os.fstat(descriptor).st_size)
@@ -124,13 +125,13 @@ def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
 class _Chunk:
     """An opened chunk.
 
-    Its object tree can name one list, text or image any number of times, at two bytes each. So what the scenes need is
-    counted before it is made, and time and memory stay in proportion to the file.
+    The object tree of a file can refer to one list, text or image many times, with two bytes each time. The memory of
+    the scenes is therefore counted before it is allocated, so that time and memory stay proportional to the file.
 
     Attributes:
-        descriptor: where to read.
-        entries: what it holds, without the folder that torch puts around it.
-        unclaimed: bytes that its scenes may still need.
+        descriptor: descriptor of the open file.
+        entries: entries of the file by name, without the folder that torch adds.
+        unclaimed: bytes that the scenes may still need.
     """
 
     descriptor: int
@@ -138,13 +139,13 @@ class _Chunk:
     unclaimed: int
 
     def claim(self, num_bytes: int, what: str) -> None:
-        """Count something that a scene needs.
+        """Subtract memory that a scene needs from ``unclaimed``.
 
         Raises:
-            _SceneFaultError: it is more than is left; nothing is counted then.
+            _SceneFaultError: ``unclaimed`` is too small; it is left unchanged.
         """
         if num_bytes > self.unclaimed:
-            raise _SceneFaultError(f"{what} need more bytes than the file has: it names the same over and over")
+            raise _SceneFaultError(f"{what} need more bytes than the file has: it refers to the same data many times")
         self.unclaimed -= num_bytes
 
 
@@ -154,13 +155,13 @@ def _check_kind(descriptor: int) -> None:
         raise ZipFormatError("the file is empty")
     if start != b"PK\x03\x04":
         raise ZipFormatError(
-            "it is not a zip file, as torch.save writes since version 1.6. openrayzer never unpickles files, because that "
-            "could run code. If you trust the file: torch.save(torch.load(path, weights_only=True), new_path)"
+            "it is not a zip file, as torch.save writes since version 1.6; it is never unpickled, because that could "
+            "run code. If you trust the file: torch.save(torch.load(path, weights_only=True), new_path)"
         )
 
 
 def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
-    """``data.pkl`` and the storages ``data/<name>``, without the folder that torch puts around them."""
+    """The entries ``data.pkl`` and ``data/<storage>`` of a file, named without the folder that torch adds."""
     entries = read_directory(descriptor)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -208,7 +209,7 @@ class _SceneFaultError(ValueError):
 
 
 def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
-    """What is there of it; nobody needs it, so nothing is said of what is not."""
+    """The URL and the timestamps of a scene; faulty ones count as unknown, because they are optional."""
     url, times = scene.get("url"), scene.get("timestamps")
     timestamps = np.zeros(0, np.int64)
     if isinstance(times, TensorRecord) and times.dtype == "int64" and times.shape == (frames,):
@@ -219,7 +220,7 @@ def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
 
 def _image_rows(chunk: _Chunk, images: list[Any]) -> np.ndarray:
     what = f"its {len(images)} images"
-    chunk.claim(_RECORD_BYTES * len(images), what)  # before any is looked at
+    chunk.claim(_RECORD_BYTES * len(images), what)  # before the images are read
     rows = []
     for frame, image in enumerate(images):
         if not isinstance(image, TensorRecord) or image.dtype != "uint8" or len(image.shape) != 1:
@@ -231,14 +232,14 @@ def _image_rows(chunk: _Chunk, images: list[Any]) -> np.ndarray:
 
 
 def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str) -> tuple[int, int]:
-    """First byte and number of bytes of a tensor inside its storage, both within what the file has."""
+    """First byte and number of bytes of a tensor in its storage, checked against the size of the storage."""
     entry = entries.get(f"data/{tensor.storage}")
     if entry is None or not tensor.contiguous:
         raise _SceneFaultError(f"{what} has no plain storage in the file")
     width = 1 if tensor.dtype == "uint8" else np.dtype(tensor.dtype).itemsize
     count = prod(tensor.shape)
     if (tensor.offset + count) * width > entry.size:
-        raise _SceneFaultError(f"{what} says {count} numbers, its storage has {entry.size // width}")
+        raise _SceneFaultError(f"{what} needs {count} numbers, its storage has {entry.size // width}")
     return tensor.offset * width, count * width
 
 

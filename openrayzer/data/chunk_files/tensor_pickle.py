@@ -1,7 +1,8 @@
-"""The object tree that ``torch.save`` wrote, with descriptions in place of tensors; no code of the file runs.
+"""Unpickler for the object tree of ``torch.save`` that returns descriptions of tensors and never runs code.
 
-Python's own unpickler calls whatever a file names, and its C version allocates what a file's numbers ask for. This one
-knows the few opcodes that ``torch.save`` writes for lists, dicts, strings, numbers and tensors, and refuses the rest.
+Python's unpickler calls any function that a file names, and its C version allocates any size that a file states. This
+one knows only the opcodes that ``torch.save`` writes for lists, dicts, strings, numbers and tensors, and refuses all
+others.
 
 Source of the opcodes: Python's pickletools module; of the tensors: torch/_utils.py, ``_rebuild_tensor_v2``.
 """
@@ -11,9 +12,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MAX_PICKLE_BYTES = 1 << 24
-"""A larger object tree is refused: it would be that of some 200,000 tensors."""
+"""Largest object tree; it has space for about 200,000 tensors."""
 
-_MAX_AXES = 64  # NumPy's limit; a shape may be named again and again, and is looked at each time
+_MAX_AXES = 64  # NumPy's limit; a file may refer to one shape many times, and each time costs a check
 
 _REBUILD, _ORDERED_DICT = "torch._utils _rebuild_tensor_v2", "collections OrderedDict"
 _DTYPES = {
@@ -24,18 +25,18 @@ _DTYPES = {
 
 
 class PickleRefusedError(ValueError):
-    """An object tree that is damaged or holds more than plain values and tensors."""
+    """An object tree that is damaged or holds other objects than plain values and tensors."""
 
 
 class TensorRecord(NamedTuple):
-    """A tensor that was not read: where its numbers are.
+    """Description of a tensor that has not been read.
 
     Attributes:
         storage: name of the storage; its entry in the file is ``data/<storage>``.
-        dtype: numpy name of the number type.
-        offset: first number used, in numbers.
+        dtype: NumPy name of the dtype.
+        offset: first element in the storage.
         shape: size of each axis.
-        strides: step of each axis, in numbers.
+        strides: step of each axis in elements.
     """
 
     storage: str
@@ -46,8 +47,8 @@ class TensorRecord(NamedTuple):
 
     @property
     def contiguous(self) -> bool:
-        """Whether the numbers follow each other in order."""
-        if 0 in self.shape:  # no numbers; torch gives such tensors any strides
+        """Whether the elements are consecutive and in order."""
+        if 0 in self.shape:  # no elements; torch gives such tensors any strides
             return True
         step = 1
         for size, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
@@ -58,17 +59,17 @@ class TensorRecord(NamedTuple):
 
 
 class _Mark:
-    """Where a list of arguments begins on the stack."""
+    """Marks the beginning of a list of arguments on the stack."""
 
 
 _MARK = _Mark()
 
 
 def read_tree(data: bytes) -> Any:
-    """What ``data``, the ``data.pkl`` of a torch file, describes: plain values and ``TensorRecord``.
+    """Read ``data``, the ``data.pkl`` of a torch file, into plain values and ``TensorRecord``.
 
     Raises:
-        PickleRefusedError: see the class; the message names the offending global or byte.
+        PickleRefusedError: the object tree is damaged or not plain; the message names the global or the byte.
     """
     if len(data) > MAX_PICKLE_BYTES:
         raise PickleRefusedError(f"its object tree has {len(data)} bytes, more than the {MAX_PICKLE_BYTES} allowed")
@@ -83,27 +84,25 @@ def read_tree(data: bytes) -> Any:
 
 
 class _Global(str):
-    """A name that the file refers to; never looked up."""
+    """Name of a class or function in the file; it is never imported."""
 
     __slots__ = ()
 
 
 def _plain_key(key: Any) -> Any:
-    """The key of a dict, unless it is a tuple: some hundred bytes can nest one that takes for ever to hash."""
+    """The key of a dict. Tuples are refused: a hundred bytes can describe a nested tuple that takes forever to hash."""
     if isinstance(key, tuple):
         raise TypeError
     return key
 
 
 class _Machine:
-    """The stack machine. Opcode methods take no arguments and leave ``position`` behind what they read."""
+    """The stack machine. The method of an opcode takes no arguments and moves ``position`` past the bytes it reads."""
 
     def __init__(self, data: bytes) -> None:
         self.data, self.position = data, 0
         self.stack: list[Any] = []
-        self.memo: dict[
-            int | bytes, Any
-        ] = {}  # the two widths of names do not meet: torch uses the narrow one below 256
+        self.memo: dict[int | bytes, Any] = {}  # torch uses one-byte names below 256 and four-byte names above
 
     def run(self) -> Any:
         data, operations = self.data, {code: getattr(self, name) for code, name in _OPERATIONS.items()}
@@ -111,7 +110,7 @@ class _Machine:
         while True:
             code = data[self.position]
             self.position += 1
-            # the most frequent opcodes, kept out of the table for speed: LONG_BINPUT, BINPUT, BINGET, MARK, BININT1
+            # the most frequent opcodes are here for speed: LONG_BINPUT, BINPUT, BINGET, MARK, BININT1
             if code == 0x72:
                 memo[data[self.position : self.position + 4]] = stack[-1]
                 self.position += 4

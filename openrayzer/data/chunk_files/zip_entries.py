@@ -1,4 +1,4 @@
-"""Entries of a stored (uncompressed) zip file, each read by itself: one small table, then one read per entry."""
+"""Single entries of a stored (uncompressed) zip file: one read of its directory, then one read per entry."""
 
 import os
 import struct
@@ -7,15 +7,15 @@ import zlib
 from typing import NamedTuple
 
 _LOCAL = struct.Struct("<4s5H3I2H")
-_USUAL_PADDING = 256  # name and alignment of an entry's own header; one read gets both header and content
+_USUAL_PADDING = 256  # bytes of name and alignment in the header of an entry; one read gets header and content
 
 
 class ZipFormatError(ValueError):
-    """A file that is no stored zip file, or is damaged."""
+    """A file that is not a stored zip file, or that is damaged."""
 
 
 class ZipEntry(NamedTuple):
-    """One entry: where its own header starts, how many bytes its content has, their CRC-32."""
+    """One entry: first byte of its header, number of bytes of its content, CRC-32 of its content."""
 
     header: int
     size: int
@@ -23,7 +23,7 @@ class ZipEntry(NamedTuple):
 
 
 def read_directory(descriptor: int) -> dict[str, ZipEntry]:
-    """The entries of an open file, by name; no size that a header states is believed beyond the file's end.
+    """The entries of an open file by name; every stated size is checked against the size of the file.
 
     Raises:
         ZipFormatError: the directory is missing or damaged, or an entry is compressed or cut off.
@@ -45,10 +45,10 @@ def read_directory(descriptor: int) -> dict[str, ZipEntry]:
 
 
 def read_entry(descriptor: int, entry: ZipEntry, *, start: int = 0, size: int | None = None) -> bytes:
-    """Content of an entry: all of it, checked by its CRC-32, or ``size`` bytes from ``start``.
+    """Content of an entry: all of it, with its CRC-32 checked, or ``size`` bytes from ``start``.
 
     Raises:
-        ZipFormatError: the file is cut short or the content is damaged.
+        ZipFormatError: the file is truncated or the content is damaged.
     """
     size = entry.size if size is None else size
     block = os.pread(descriptor, _LOCAL.size + _USUAL_PADDING + start + size, entry.header)
@@ -67,10 +67,10 @@ def read_entry(descriptor: int, entry: ZipEntry, *, start: int = 0, size: int | 
 
 
 def content_offset(descriptor: int, header: int, *, start: int, size: int) -> tuple[int, bytes]:
-    """First byte of an entry's content in the file, and ``size`` bytes of the content from ``start``; fewer at its end.
+    """First byte of the content of an entry in the file, and up to ``size`` bytes of the content from ``start``.
 
     Raises:
-        ZipFormatError: there is no entry at that place.
+        ZipFormatError: there is no entry at ``header``.
     """
     block = os.pread(descriptor, _LOCAL.size + _USUAL_PADDING + size, header)
     if len(block) < _LOCAL.size or block[:4] != b"PK\x03\x04":

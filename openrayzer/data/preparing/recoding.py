@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, cameras_to_rows
-from openrayzer.data.origins import KnowsOrigin, Origin
+from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, KnowsOrigin, Origin, cameras_to_rows
 from openrayzer.data.preparing.whole_scenes import ReadFrame, SceneLength, read_all
 from openrayzer.interfaces import BrokenSceneError, Dataset
 

@@ -1,1 +1,1 @@
-"""Datasets by name, and the code that they share."""
+"""The registered datasets and the code that they share."""

@@ -1,4 +1,4 @@
-"""Dataset ``chunks``: RealEstate10K, ACID and DL3DV in the ``.torch`` files of pixelSplat, read in place."""
+"""Dataset ``chunks``: RealEstate10K, ACID and DL3DV in pixelSplat's ``.torch`` files, read in place."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from openrayzer.data.chunk_files.format import INDEX_NAME, rows_to_cameras
+from openrayzer.data.chunk_files.format import INDEX_NAME, Origin, rows_to_cameras
 from openrayzer.data.chunk_files.scan import (
     NoUsableSceneError,
     SceneNames,
@@ -28,7 +28,6 @@ from openrayzer.data.chunk_files.side_index import (
 )
 from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError
-from openrayzer.data.origins import Origin
 from openrayzer.data.pixels.decoding import ImageError, decode_image
 from openrayzer.data.pixels.scaled_decoding import wanted_size
 from openrayzer.data.scene_names import read_lines
@@ -37,27 +36,27 @@ from openrayzer.machine.plain_files import file_state
 
 LOG = logging.getLogger(__name__)
 
-_CACHED_TABLES = 32 * 2**20  # bytes, some 2500 scenes of 100 frames
+_CACHED_TABLES = 32 * 2**20  # bytes; about 2500 scenes of 100 frames
 _SCAN_THREADS = 8
 
 
 @DATASETS.register("chunks")
 class Chunks(Dataset):
-    """pixelSplat's .torch chunks, read in place: no conversion, and nothing in the files can run code.
+    """pixelSplat's .torch chunks, read in place: no conversion, and no code in the files can run.
 
-    Opening checks every scene of every chunk, unless there are more than ``scan_limit`` chunks and ``index.json``
-    names their scenes: then it is believed, and a scene is checked when it is first used (``num_frames`` and ``read``
-    raise ``BrokenSceneError``). Memory holds the names of the scenes and the tables of the chunks used last, up to
-    32 MiB. A side index, which ``tools/prepare_data.py index`` makes, spares looking through chunks, which every clip
-    needs as soon as the tables take more than that; one that does not fit is not used.
+    Opening checks every scene of every chunk if there are at most ``scan_limit`` chunks. With more chunks it trusts
+    ``index.json`` and checks a scene on first use (``num_frames`` and ``read`` then raise ``BrokenSceneError``).
+    Memory holds the names of the scenes and the tables of the latest chunks, up to 32 MiB. Beyond 32 MiB of tables,
+    every clip has to read the table of a chunk again. A side index, written by ``tools/prepare_data.py index``, avoids
+    this; an index of other chunks is ignored.
 
     Args:
         root: folder with the folders train and test.
-        split: which of its folders.
-        scan_limit: number of chunks up to which opening checks them all; some 0.1 s each per 100 MB of small frames.
-        frame_index: the side index; None for frame_index.bin beside the chunks, where there is one.
-        posed: whether the scenes have cameras; false reads any scene without them.
-        scenes: text file that names the scenes to use, one a line; None for all.
+        split: name of the folder in ``root``.
+        scan_limit: largest number of chunks that opening checks; about 0.1 s per chunk of 100 MB with small frames.
+        frame_index: the side index; None uses frame_index.bin beside the chunks if it exists.
+        posed: whether the scenes have cameras; False reads all scenes without cameras.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Chunks(Dataset):
         self._place_in_index: list[int] = []
         self._keys: list[str] = []
         self._chunk_of: list[int] = []
-        self._num_frames: list[int] = []  # -1 until the scene's chunk has been looked at
+        self._num_frames: list[int] = []  # -1 until the chunk of the scene is checked
         self._chunks: list[Path] = []
         self._tables: OrderedDict[int, dict[str, SceneTable]] = OrderedDict()
         self._cached_bytes = 0
@@ -113,7 +112,7 @@ class Chunks(Dataset):
         """Length of the original sequence.
 
         Raises:
-            BrokenSceneError: the scene was not checked when the source was opened, and cannot be used.
+            BrokenSceneError: opening did not check the scene, and it cannot be used.
         """
         if self._num_frames[scene] < 0:
             self._num_frames[scene] = self._table(scene).num_frames
@@ -144,7 +143,7 @@ class Chunks(Dataset):
         return f"{path.absolute()} {self.posed} {self._keys[scene]} {frame}", file_state(path)
 
     def origin(self, scene: int) -> Origin:
-        """What the chunk itself says; a side index does not hold it."""
+        """URL and timestamps of the scene, read from the chunk; a side index does not store them."""
         return self._table_in_chunk(scene).origin
 
     def _table(self, scene: int) -> SceneTable:
@@ -164,13 +163,13 @@ class Chunks(Dataset):
         self._tables.move_to_end(chunk)
         found = self._tables[chunk].get(key)
         if found is None:
-            raise BrokenSceneError(f"{path}: it has no scene {key!r}, although {INDEX_NAME} says so")
+            raise BrokenSceneError(f"{path}: it has no scene {key!r}, although {INDEX_NAME} lists it")
         if found.fault:
             raise BrokenSceneError(scene_problem(path, found))
         return found
 
     def _keep(self, chunk: int, tables: dict[str, SceneTable]) -> None:
-        """Remember the tables of a chunk, and forget those not used for longest where memory does not suffice."""
+        """Cache the tables of a chunk; drop the least recently used tables if the cache is too large."""
         self._tables[chunk] = tables
         self._cached_bytes += _memory(tables)
         while self._cached_bytes > _CACHED_TABLES and len(self._tables) > 1:
@@ -178,7 +177,7 @@ class Chunks(Dataset):
             self._cached_bytes -= _memory(forgotten)
 
     def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
-        """The side index where there is one that fits; else None, and a sentence in ``problems``."""
+        """The side index, or None without a usable one; ``problems`` gets a sentence on an unusable index."""
         path = self.frame_index or folder / FRAME_INDEX_NAME
         if self.frame_index is None and not os.path.lexists(path):
             return None
@@ -189,14 +188,14 @@ class Chunks(Dataset):
             return None
 
     def _choose(self, problems: list[str]) -> None:
-        """Keep the scenes that are asked for."""
+        """Keep only the scenes that ``scenes`` lists."""
         places = list(range(len(self._keys)))
         if self.scenes is not None:
             listed = read_lines(self.scenes)
             places = [place for place in places if self._keys[place] in listed]
             absent = list(listed.keys() - set(self._keys))
             if absent:
-                problems.append(f"{self.scenes}: {len(absent)} scene(s) are not there, such as {min(absent)!r}")
+                problems.append(f"{self.scenes}: {len(absent)} scene(s) do not exist, such as {min(absent)!r}")
         self._place_in_index = places
         self._keys = [self._keys[place] for place in places]
         self._chunk_of = [self._chunk_of[place] for place in places]
@@ -208,8 +207,8 @@ class Chunks(Dataset):
         names = SceneNames(self._chunks, listed, problems)
         if len(self._chunks) > self.scan_limit:
             LOG.info(
-                "%s has no side index: whatever is read, a chunk is looked through; "
-                "python tools/prepare_data.py index %s makes one that spares it",
+                "%s has no side index, so reading a clip may take longer; to make one: "
+                "python tools/prepare_data.py index %s",
                 folder, self.root,
             )  # fmt: skip
             for key, chunk in listed.items():
@@ -231,6 +230,6 @@ class Chunks(Dataset):
 
 
 def _memory(tables: dict[str, SceneTable]) -> int:
-    """Bytes that the tables of a chunk take, roughly."""
+    """Approximate bytes of the tables of a chunk."""
     arrays = (array for table in tables.values() for array in (table.images, table.cameras, table.origin.timestamps))
     return sum(array.nbytes for array in arrays) + 1000 * len(tables)

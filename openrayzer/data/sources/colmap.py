@@ -1,4 +1,4 @@
-"""Dataset ``colmap``: COLMAP's sparse models beside their images."""
+"""Dataset ``colmap``: COLMAP's sparse models and their images."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,31 +15,31 @@ from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
 
 MODEL_FOLDERS = ("sparse", "sparse/0", "colmap/sparse/0", "colmap/sparse", "dense/sparse", ".")
-"""Where a scene's model may be, the first that is there."""
+"""Folders of a scene that may hold its model; the first one with a model is used."""
 
-_OURS = {  # models that are ours by another name, whose further parameters are our coefficients
+_OURS = {  # COLMAP's model -> model of ``Lens`` with the same coefficients
     "SIMPLE_PINHOLE": "opencv", "PINHOLE": "opencv", "SIMPLE_RADIAL": "opencv", "RADIAL": "opencv",
     "OPENCV": "opencv", "FULL_OPENCV": "opencv", "SIMPLE_RADIAL_FISHEYE": "fisheye", "RADIAL_FISHEYE": "fisheye",
     "OPENCV_FISHEYE": "fisheye", "SIMPLE_FISHEYE": "fisheye", "FISHEYE": "fisheye",
 }  # fmt: skip
 _ONE_FOCAL = frozenset({"RADIAL", "RADIAL_FISHEYE"})
-"""Models with one focal length, besides those called simple."""
+"""Models with one focal length whose name does not begin with SIMPLE."""
 
 
 @DATASETS.register("colmap")
 class Colmap(ImageScenes):
-    """COLMAP's sparse models, text or binary: lens distortion is removed when a frame is read.
+    """COLMAP's sparse models, text or binary; lens distortion is removed when a frame is read.
 
-    A scene is a folder with ``images`` and a model in ``sparse/0`` or ``sparse``. Its frames are all its images, in
-    natural order; those that the model did not register are missing. Cameras of rarer models (FOV, thin prism) need
-    pycolmap.
+    A scene is a folder with ``images`` and a model in ``sparse/0`` or ``sparse``. Its frames are all its images in
+    natural order of their names; images that COLMAP did not register are missing frames. Rare camera models (FOV, thin
+    prism) need pycolmap.
 
     Args:
-        root: a scene, or a folder with scenes at any depth up to 6.
-        images: folder of a scene's images; images_4 would hold smaller ones.
-        model: folder of a scene's model; None looks in the usual places.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening looks into them all; the models' tables are read for it.
+        root: a scene, or a folder with scenes up to 6 levels below it.
+        images: folder of the images of a scene, e.g. images_4 for smaller images.
+        model: folder of the model of a scene; None tries the usual folders.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks; checking reads the tables of each model.
         follow_links: whether links may lead out of ``root``.
     """
 
@@ -69,7 +69,7 @@ class Colmap(ImageScenes):
         return places
 
     def _scene_of(self, folder: Path) -> Path:
-        """The scene of a model's folder: the nearest above it that has images, within the root."""
+        """The scene of the folder of a model: the nearest parent with images, within the root."""
         for above in (folder, *folder.parents):
             if (above / self.images).is_dir() and above != folder / self.images:
                 return above
@@ -107,7 +107,7 @@ def _file(name: str, place: Path) -> str:
     try:
         return inner_name(name, place)
     except FileError:
-        return name  # stays a name of its own; ``_frame`` says what is wrong with it
+        return name  # ``_frame`` reports the fault of this name
 
 
 def _frame(
@@ -120,17 +120,17 @@ def _frame(
         raise FileError(f"{name} is registered {len(registered)} times")
     if file not in there:
         raise FileError(f"{name} is not in {there.scene}")
-    lens = lenses.get(registered[0].camera, f"it is of camera {registered[0].camera}, which is not there")
+    lens = lenses.get(registered[0].camera, f"it has camera {registered[0].camera}, which the model does not have")
     if isinstance(lens, str):
         raise FileError(lens)
     return PosedFrame(f"{images}/{file}", _camera_to_world(registered[0]), lens)
 
 
 def lens_of(camera: ColmapCamera) -> Lens | str:
-    """The lens of a camera, or why there is none.
+    """The lens of a camera, or a sentence on its fault.
 
     Raises:
-        InputError: its model needs pycolmap, which is not installed.
+        InputError: the model needs pycolmap, and pycolmap is not installed.
     """
     try:
         size = image_sides(camera.height, camera.width)

@@ -1,7 +1,7 @@
-"""Cameras and images of a COLMAP sparse model, text or binary; its points are never read.
+"""Cameras and images of a COLMAP sparse model, text or binary.
 
-pycolmap reads a whole model, points included, and may not return from one that is cut short; what is needed of it is
-two small tables. Every count is held against the bytes that are there.
+Only these two small tables are needed. pycolmap also reads the points and may hang on a truncated model, so it is not
+used here. Every count in a file is checked against the size of the file.
 
 Source of the format: https://colmap.github.io/format.html and src/colmap/scene/reconstruction_io.cc.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from openrayzer.machine.plain_files import FileError, read_plain_file
 
-PARAMETERS = {  # model: (number in binary files, parameters)
+PARAMETERS = {  # model: (number in binary files, number of parameters)
     "SIMPLE_PINHOLE": (0, 3), "PINHOLE": (1, 4), "SIMPLE_RADIAL": (2, 4), "RADIAL": (3, 5), "OPENCV": (4, 8),
     "OPENCV_FISHEYE": (5, 8), "FULL_OPENCV": (6, 12), "FOV": (7, 5), "SIMPLE_RADIAL_FISHEYE": (8, 4),
     "RADIAL_FISHEYE": (9, 5), "THIN_PRISM_FISHEYE": (10, 12), "RAD_TAN_THIN_PRISM_FISHEYE": (11, 16),
@@ -22,12 +22,12 @@ PARAMETERS = {  # model: (number in binary files, parameters)
 }  # fmt: skip
 _BY_NUMBER = {number: model for model, (number, _) in PARAMETERS.items()}
 _MAX_NAME = 4096
-_MAX_BYTES = 1 << 32  # images.bin has 24 bytes for every keypoint of every image
+_MAX_BYTES = 1 << 32  # images.bin has 24 bytes per keypoint of each image
 
 
 @dataclass(frozen=True)
 class ColmapCamera:
-    """A camera: its model's name, size in pixels, parameters in the model's order."""
+    """A camera: name of its model, size in pixels, parameters in the order of the model."""
 
     model: str
     height: int
@@ -46,11 +46,10 @@ class ColmapImage:
 
 
 def read_cameras(folder: Path, *, root: Path | None) -> dict[int, ColmapCamera | str]:
-    """The cameras of a model by number, from cameras.bin or else cameras.txt; what is wrong where one is there twice
-    and differs.
+    """Cameras of a model by number, from cameras.bin or cameras.txt; a sentence for a number with different cameras.
 
     Raises:
-        FileError: there is neither, or it is damaged.
+        FileError: neither file exists, or the file is damaged.
     """
     name, data = _read_either(folder, "cameras", root)
     try:
@@ -65,10 +64,10 @@ def read_cameras(folder: Path, *, root: Path | None) -> dict[int, ColmapCamera |
 
 
 def read_images(folder: Path, *, root: Path | None) -> list[ColmapImage]:
-    """The registered images of a model, from images.bin or else images.txt.
+    """Registered images of a model, from images.bin or images.txt.
 
     Raises:
-        FileError: there is neither, or it is damaged.
+        FileError: neither file exists, or the file is damaged.
     """
     name, data = _read_either(folder, "images", root)
     try:
@@ -78,7 +77,7 @@ def read_images(folder: Path, *, root: Path | None) -> list[ColmapImage]:
 
 
 def _text(data: bytes) -> str:
-    """Names that are no UTF-8 become what Python calls such files."""
+    """Decode text; bytes that are not UTF-8 become surrogates, as in Python's file names."""
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -155,8 +154,9 @@ def _text_images(text: str) -> Iterator[ColmapImage]:
 
 
 def _has_points(line: str) -> bool:
-    """Whether this is an image's second line, x, y and number of its points, which may be none; some tools leave it out
-    for all images. An image's own line has nine numbers and then a name.
+    """Whether this is the second line of an image: x, y and number of each of its points, possibly none.
+
+    Some tools leave out this line for all images. The first line of an image has nine numbers and then a name.
     """
     words = line.split()
     return len(words) % 3 == 0 and all(map(_is_number, words[:12]))

@@ -26,10 +26,10 @@ from openrayzer.machine.plain_files import (
 
 TABLE = "transforms.json"
 INNER = "nerfstudio"
-"""Folder of a scene that holds everything in DL3DV's benchmark; no part of the scene's name."""
+"""Inner folder of the scenes of DL3DV's benchmark; it is not part of the scene's name."""
 
 OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0, 1.0])
-"""Signs of a camera's axes: OpenGL's y points up and its z backwards."""
+"""Signs of the camera axes: OpenGL's y points up, and its z points backwards."""
 
 _PERSPECTIVE, _FISHEYE = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"), ("k1", "k2", "k3", "k4")
 _CAMERA_KEYS = {"w", "h", "fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_model", "is_fisheye", *_PERSPECTIVE}
@@ -47,19 +47,20 @@ _MODELS = {
 
 @DATASETS.register("dl3dv")
 class Dl3dv(ImageScenes):
-    """DL3DV's raw scenes, and any nerfstudio transforms.json: lens distortion is removed when a frame is read.
+    """DL3DV's raw scenes and all other scenes with nerfstudio's transforms.json.
 
-    Frames are those that transforms.json lists, in natural order of their file names. Its intrinsics belong to the
-    image size it states; the images may be smaller. Poses are turned from OpenGL's axes to OpenCV's; nerfstudio's
-    world frame is undone where ``applied_transform`` says how.
+    Lens distortion is removed when a frame is read. The frames are the entries of transforms.json, in natural order of
+    their file names. The intrinsics belong to the image size in transforms.json; the images may be smaller. Poses are
+    converted from OpenGL's axes to OpenCV's, and from nerfstudio's world frame to the original one if
+    ``applied_transform`` states the change.
 
     Args:
-        root: a scene, or a folder with scenes at any depth up to 6; a scene holds transforms.json.
-        reductions: how many times smaller the images may be: of ``images/0001.png`` in transforms.json, 4 is
-            ``images_4/0001.png`` and 1 is ``images/0001.png``. The first folder that has all images is read, or the
-            one with most of them.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
+        root: a scene, or a folder with scenes up to 6 levels below it. A scene is a folder with transforms.json.
+        reductions: reductions of the images to look for, preferred ones first. For ``images/0001.png`` in
+            transforms.json, 4 is ``images_4/0001.png`` and 1 is ``images/0001.png``. The first folder with all images
+            is read, or else the folder with most of them.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks; about 5 ms each.
         follow_links: whether links may lead out of ``root``.
     """
 
@@ -110,8 +111,10 @@ def _named(folder: Path, root: Path) -> Path:
 
 
 def _in_order(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """Entries in natural order of their file names; one without a usable name stays behind the one before it, and
-    what is listed once more comes last, so that neither shifts the others.
+    """Entries in natural order of their file names.
+
+    An entry without a usable name stays after its predecessor. Repeated names come last. So neither changes the numbers
+    of other frames.
     """
     seen: set[str] = set()
     keys, key = [], natural_order("")
@@ -122,36 +125,36 @@ def _in_order(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str,
             repeated, key = name in seen, natural_order(name)
             seen.add(name)
         except FileError:
-            pass  # whoever reads the entry names the fault
+            pass  # reading the entry reports the fault
         keys.append((repeated, key))
     order = sorted(range(len(entries)), key=keys.__getitem__)
     return [entries[place] for place in order]
 
 
 class _ImageFolders:
-    """Where the images of one scene are; those that were listed in one folder are all read from one.
+    """Folders of the images of one scene; all images of one stated folder are read from the same folder.
 
     Args:
         scene: folder of the scene.
-        reductions: how many times smaller the images may be, the preferred first.
-        entries: what the scene lists.
+        reductions: possible reductions of the images, preferred ones first.
+        entries: the frames that the scene lists.
     """
 
     def __init__(self, scene: Path, reductions: tuple[int, ...], entries: Iterable[Mapping[str, Any]]) -> None:
         self.reductions, self.there = reductions, Listing(scene)
-        self._listed: dict[str, set[str]] = {}  # of each stated folder
+        self._listed: dict[str, set[str]] = {}  # file names by stated folder
         self._by_stem: dict[str, dict[str, str]] = {}
         self._chosen: dict[str, str] = {}
         for entry in entries:
-            with contextlib.suppress(FileError):  # whoever reads the entry names the fault
+            with contextlib.suppress(FileError):  # reading the entry reports the fault
                 path = PurePosixPath(inner_name(entry.get("file_path"), scene))
                 self._listed.setdefault(path.parent.as_posix(), set()).add(path.name)
 
     def find(self, name: str) -> str:
-        """The file of a stated name, relative to the scene; a smaller copy may be of another kind.
+        """The file for a stated name, relative to the scene; smaller images may have another file type.
 
         Raises:
-            FileError: it is not there.
+            FileError: there is no such file.
         """
         path = PurePosixPath(name)
         folder = self._folder(path.parent.as_posix())
@@ -161,7 +164,7 @@ class _ImageFolders:
         return f"{folder}/{file}"
 
     def _folder(self, stated: str) -> str:
-        """The first folder with all images that are listed in a stated one, else the one with most of them."""
+        """The first folder with all images of a stated folder, or else the folder with most of them."""
         if stated not in self._chosen:
             folders = [stated + (f"_{by}" if by > 1 else "") for by in self.reductions]
             listed, most = self._listed.get(stated, set()), -1
@@ -173,24 +176,24 @@ class _ImageFolders:
                     break
             if most < 0:
                 raise FileError(
-                    f"{stated} is not there: the scene has none of the folders {', '.join(folders)} with images"
+                    f"{stated} does not exist: the scene has none of the folders {', '.join(folders)} with images"
                 )
         return self._chosen[stated]
 
     def _file(self, folder: str, name: str) -> str:
-        """Name of a stated image in one of the folders; empty if it is not there."""
+        """Name of a stated image in a folder; empty if the folder does not have it."""
         files = self.there.files(folder)
         if name in files:
             return name
         if folder not in self._by_stem:
             self._by_stem[folder] = {PurePosixPath(file).stem: file for file in sorted(files)}
         stems = self._by_stem[folder]
-        return stems.get(PurePosixPath(name).stem) or stems.get(name) or ""  # NeRF's own scenes leave out the suffix
+        return stems.get(PurePosixPath(name).stem) or stems.get(name) or ""  # the scenes of NeRF leave out the suffix
 
 
 def _lens(stated: Mapping[str, Any]) -> Lens:
-    """The camera that a table, or a frame of it, states."""
-    fisheye = stated.get("is_fisheye") or False  # instant-ngp's way to say it
+    """The lens in a table or in one of its frames."""
+    fisheye = stated.get("is_fisheye") or False  # key of instant-ngp
     model = stated.get("camera_model") or ("OPENCV_FISHEYE" if fisheye else "OPENCV")
     if not isinstance(model, str) or model not in _MODELS:
         raise FileError(f"its camera_model is {model!r:.60}; known: {', '.join(sorted(_MODELS))}")
@@ -211,7 +214,7 @@ def _lens(stated: Mapping[str, Any]) -> Lens:
 
 
 def _world_from_stated(table: Mapping[str, Any]) -> np.ndarray:
-    """The rigid motion (4, 4) from the stated world frame to the one that ``applied_transform`` began with."""
+    """The rigid motion (4, 4) from the stated world frame to the frame before ``applied_transform``."""
     if table.get("applied_transform") is None:
         return np.eye(4)
     applied = pose_matrix(table["applied_transform"])

@@ -17,21 +17,21 @@ from openrayzer.machine.plain_files import FileError, file_state, read_plain_fil
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 NO_LENS = Lens((1.0, 1.0, 0.5, 0.5))
-"""What a missing frame has instead of a camera."""
+"""Lens of missing frames."""
 
 Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
 class ImageScene(SceneContents):
-    """One scene.
+    """One scene of image files.
 
     Attributes:
-        folder: what the file names are relative to.
-        files: one name per frame, in the order of the original sequence.
-        c2w: (f, 4, 4) float64, OpenCV axes; None without cameras. Missing frames have the identity.
-        lenses: one per frame; empty without cameras.
-        frame_faults: frames that are marked missing, and why.
+        folder: folder that the file names are relative to.
+        files: file name of each frame, in the order of the original sequence.
+        c2w: (f, 4, 4) float64, OpenCV axes, identity for missing frames; None without cameras.
+        lenses: lens of each frame; empty without cameras.
+        frame_faults: number of each missing frame -> its fault.
     """
 
     folder: Path
@@ -42,15 +42,15 @@ class ImageScene(SceneContents):
 
     @property
     def num_frames(self) -> int:
-        """Number of frames, missing ones included."""
+        """Number of frames, including missing frames."""
         return len(self.files)
 
 
 class ImageScenes(LazyScenes[ImageScene]):
-    """A source of scenes whose frames are image files; subclasses say where they and their cameras are.
+    """A dataset of scenes with image files; a subclass finds the files and their cameras.
 
     Attributes:
-        upright: whether images are turned as their EXIF orientation says.
+        upright: whether images are rotated by their EXIF orientation.
     """
 
     upright: ClassVar[bool] = False
@@ -86,13 +86,13 @@ class ImageScenes(LazyScenes[ImageScene]):
         return (f"{file.absolute()} {self.upright} {bool(table.lenses)}", f"{state} {camera}") if state else ("", "")
 
     def confines(self, table: ImageScene) -> Path:
-        """Folder that links in a scene's folder must not leave."""
+        """Folder that links in the folder of a scene must not leave."""
         return self.root
 
 
 @dataclass(frozen=True)
 class PosedFrame:
-    """One frame of a scene's table: its file, relative to the scene's folder, and its camera."""
+    """One frame of a scene: its file relative to the folder of the scene, its camera to world (4, 4) and its lens."""
 
     file: str
     c2w: np.ndarray
@@ -100,8 +100,10 @@ class PosedFrame:
 
 
 def posed_scene(folder: Path, entries: Sequence[Entry], read: Callable[[Entry], PosedFrame]) -> ImageScene:
-    """A scene of the entries of its table, in their order; what ``read`` refuses is marked missing, and so are frames
-    without a usable camera and files that were there before.
+    """Build a scene from the entries of its table, in their order.
+
+    A frame is marked missing if ``read`` raises a FileError, if its camera is not usable, or if an earlier frame has
+    the same file.
     """
     faults: dict[int, str] = {}
     files, c2w, lenses = [""] * len(entries), np.tile(np.eye(4), (len(entries), 1, 1)), [NO_LENS] * len(entries)
@@ -116,5 +118,5 @@ def posed_scene(folder: Path, entries: Sequence[Entry], read: Callable[[Entry], 
         files[place], c2w[place] = frame.file, frame.c2w
         lenses[place] = known.setdefault(frame.lens, frame.lens)
         if first.setdefault(frame.file, place) != place:
-            faults[place] = f"{frame.file} is frame {first[frame.file]}, and listed once more"
+            faults[place] = f"{frame.file} is frame {first[frame.file]} and is listed again"
     return ImageScene(folder, tuple(files), c2w, tuple(lenses), pose_faults(c2w, lenses) | faults)

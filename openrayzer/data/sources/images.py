@@ -10,20 +10,20 @@ from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, find_folders, list_folder, require_folder
 
 OTHER_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".dng"})
-"""Kinds of images that are not read: such a file is a frame that is marked missing."""
+"""Types of images that are not read; such a file is a missing frame."""
 
 
 @DATASETS.register("images")
 class Images(ImageScenes):
-    """Folders of images without cameras: one folder is one scene, in natural order of the file names.
+    """Folders of images without cameras; each folder is one scene, in natural order of the file names.
 
-    JPEG, PNG and WebP are read, turned as their EXIF orientation says; grey, transparent and 16-bit images become RGB
-    of 8 bits. A folder with images is a scene, and nothing below it is.
+    JPEG, PNG and WebP files are read and rotated by their EXIF orientation. Grey, transparent and 16-bit images become
+    8-bit RGB. Folders inside a folder of images are ignored.
 
     Args:
-        root: a folder of images, or a folder with such folders at any depth up to 6.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening lists them all once more, for their length.
+        root: a folder of images, or a folder with such folders up to 6 levels below it.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks; checking lists the folder of each scene.
         follow_links: whether links may lead out of ``root``.
     """
 
@@ -59,7 +59,7 @@ class Images(ImageScenes):
             raise FileError(f"it cannot be listed: {error.strerror or error}") from error
         files = [name for name in files if _suffix(name) in IMAGE_SUFFIXES | OTHER_SUFFIXES]
         faults = {
-            frame: f"{name}: images of this kind are not read"
+            frame: f"{name}: images of this type are not supported"
             for frame, name in enumerate(files)
             if _suffix(name) in OTHER_SUFFIXES
         }

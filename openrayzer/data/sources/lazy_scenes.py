@@ -1,4 +1,4 @@
-"""Scenes found by name when a source is opened; what is in one is read when it is needed, and soon forgotten."""
+"""Datasets that find the names of their scenes when they are opened and read the contents of a scene on use."""
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -15,15 +15,15 @@ from openrayzer.machine.plain_files import FileError, file_state
 
 _CACHED_TABLES = 16
 _SCAN_THREADS = 8
-_NAMED = 5  # faults that one message spells out
+_NAMED = 5  # faults that one message lists
 
 
 class SceneContents(ABC):
-    """What is known of one scene.
+    """The contents of one scene, without its images.
 
     Attributes:
-        frame_faults: frames that are marked missing, and why.
-        remark: what is wrong besides; empty if nothing is.
+        frame_faults: number of each missing frame -> its fault.
+        remark: another fault of the scene; empty if there is none.
     """
 
     frame_faults: Mapping[int, str]
@@ -32,26 +32,27 @@ class SceneContents(ABC):
     @property
     @abstractmethod
     def num_frames(self) -> int:
-        """Length of the original sequence, missing frames included."""
+        """Length of the original sequence, including missing frames."""
 
 
 Contents = TypeVar("Contents", bound=SceneContents)
 
 
 class LazyScenes(Dataset, Generic[Contents]):
-    """A source whose scenes are files or folders below one root.
+    """A dataset whose scenes are files or folders below one root; a subclass finds and loads them.
 
-    Opening looks for the scenes, then into each, unless there are more than ``scan_limit``: then a scene is looked
-    into when it is first used (``num_frames`` and ``read`` raise ``BrokenSceneError``). Memory holds the scenes' names
-    and the tables of a few, or of all that were looked into. Subclasses set the attributes and say how to find and to
-    load.
+    Opening finds the scenes and, if there are at most ``scan_limit`` of them, checks each one. Otherwise a scene is
+    checked on first use (``num_frames`` and ``read`` then raise ``BrokenSceneError``). Memory holds the names of all
+    scenes and the contents of a few.
 
     Attributes:
-        root: where the scenes are.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening looks into them all.
+        keep_tables: whether the contents of all scenes stay in memory; for contents that are small and slow to read.
+
+    Args:
+        root: the folder of the scenes, or a file for some datasets.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks.
         follow_links: whether links may lead out of ``root``.
-        keep_tables: whether all tables stay in memory, for sources where they are small and dear.
     """
 
     keep_tables: ClassVar[bool] = False
@@ -62,24 +63,27 @@ class LazyScenes(Dataset, Generic[Contents]):
         self.scan_limit, self.follow_links = scan_limit, follow_links
         self._keys: list[str] = []
         self._places: list[str] = []
-        self._num_frames: list[int] = []  # -1 until the scene has been looked into
+        self._num_frames: list[int] = []  # -1 until the scene is loaded
         self._tables: OrderedDict[int, Contents] = OrderedDict()
 
     @abstractmethod
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        """Key and place of every scene; what is left out goes to ``problems``.
+        """Name and path of every scene.
+
+        Args:
+            problems: list to extend with one sentence for each path that is left out.
 
         Raises:
-            InputError: there is nothing to look into.
+            InputError: there are no scenes.
         """
 
     @abstractmethod
     def load(self, place: Path) -> Contents:
-        """What is in a scene.
+        """Read the contents of the scene at a path.
 
         Raises:
-            FileError: the whole scene cannot be used; the message says why.
-            InputError: something on this machine is missing.
+            FileError: the whole scene cannot be used; the message gives the reason.
+            InputError: a package that reading needs is not installed.
         """
 
     def open(self) -> None:
@@ -89,9 +93,11 @@ class LazyScenes(Dataset, Generic[Contents]):
         found: dict[str, Path] = {}
         for key, place in self.find(problems):
             if not is_usable_key(key):
-                problems.append(f"{place}: scene {key!r} is left out: its name is not printable or leaves the folder")
+                problems.append(
+                    f"{place}: scene {key!r} is left out, because its name is not printable or leaves the folder"
+                )
             elif key in found:
-                problems.append(f"{place}: scene {key!r} is left out, its name is taken by {found[key]}")
+                problems.append(f"{place}: scene {key!r} is left out, because {found[key]} has the same name")
             else:
                 found[key] = place
         if self.scenes is not None:
@@ -99,7 +105,7 @@ class LazyScenes(Dataset, Generic[Contents]):
         looked: dict[str, Contents] = {}
         faults = dict.fromkeys(found, -1)
         if len(found) <= self.scan_limit:
-            faults = self._look_into(found, problems, looked)
+            faults = self._load_all(found, problems, looked)
         self._keys = [key for key in found if faults[key]]
         self._places = [str(found[key]) for key in self._keys]
         self._num_frames = [faults[key] for key in self._keys]
@@ -122,10 +128,10 @@ class LazyScenes(Dataset, Generic[Contents]):
         return self._num_frames[scene]
 
     def table(self, scene: int) -> Contents:
-        """What is in a scene, read now unless it was read lately.
+        """The contents of a scene, cached for the scenes read last.
 
         Raises:
-            BrokenSceneError: it cannot be used.
+            BrokenSceneError: the scene cannot be used.
         """
         if scene not in self._tables:
             place = Path(self._places[scene])
@@ -140,22 +146,22 @@ class LazyScenes(Dataset, Generic[Contents]):
         return self._tables[scene]
 
     def place(self, scene: int) -> Path:
-        """Where a scene is."""
+        """Path of a scene."""
         return Path(self._places[scene])
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
-        """A frame of a scene that is one file follows from that and from how the source was set."""
+        """For a scene that is one file: a frame depends on the file and the arguments of the dataset."""
         place = self.place(scene)
         settings = sorted((name, str(value)) for name, value in vars(self).items() if not name.startswith("_"))
         state = file_state(place) if place.is_file() else ""
         return (f"{type(self).__name__} {place.absolute()} {settings} {frame}", state) if state else ("", "")
 
     def broken(self, scene: int, frame: int, fault: object) -> BrokenSceneError:
-        """The error that names a scene, a frame and what is wrong with it."""
+        """The error for a fault of a frame; its message names the scene and the frame."""
         return BrokenSceneError(f"{self._places[scene]}: scene {self._keys[scene]!r}, frame {frame}: {fault}")
 
     def check_frame(self, scene: int, frame: int) -> None:
-        """Raise BrokenSceneError if there is no such frame, or it is marked missing."""
+        """Raise BrokenSceneError if the frame does not exist or is marked missing."""
         table = self.table(scene)
         if not 0 <= frame < table.num_frames:
             raise self.broken(scene, frame, f"the scene has {table.num_frames} frames")
@@ -165,8 +171,11 @@ class LazyScenes(Dataset, Generic[Contents]):
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_tables": OrderedDict()}
 
-    def _look_into(self, found: Mapping[str, Path], problems: list[str], kept: dict[str, Contents]) -> dict[str, int]:
-        """Number of frames of every scene, 0 for those that cannot be used; tables go to ``kept`` if they stay."""
+    def _load_all(self, found: Mapping[str, Path], problems: list[str], kept: dict[str, Contents]) -> dict[str, int]:
+        """Load every scene: name -> number of frames, or 0 for a scene that cannot be used.
+
+        With ``keep_tables``, ``kept`` receives the contents.
+        """
         look = partial(self._num_frames_and_problem, kept=kept)
         with ThreadPoolExecutor(_SCAN_THREADS) as pool:
             looked = dict(zip(found, pool.map(look, found, found.values()), strict=True))
@@ -186,14 +195,14 @@ class LazyScenes(Dataset, Generic[Contents]):
             return table.num_frames, f"{place}: scene {key!r}: {table.remark}" if table.remark else ""
         frame, fault = next(iter(sorted(table.frame_faults.items())))
         if len(table.frame_faults) == table.num_frames:
-            return 0, f"{place}: scene {key!r} is left out: not one frame can be used; frame {frame}: {fault}"
+            return 0, f"{place}: scene {key!r} is left out: no frame can be used; frame {frame}: {fault}"
         count = len(table.frame_faults)
         problem = f"{place}: scene {key!r}: {count} frame(s) marked missing, the first is frame {frame}: {fault}"
         return table.num_frames, problem
 
 
 def nothing_found(what: str, problems: Sequence[str]) -> InputError:
-    """The error of a source without scenes, with the first problems that may be why."""
+    """The error of a dataset without scenes, with its first problems, which may be the cause."""
     return InputError("; ".join([what, *problems[:_NAMED]]))
 
 
@@ -202,5 +211,5 @@ def _chosen(found: Mapping[str, Path], names: Path, problems: list[str]) -> dict
     absent = [key for key in lines if key not in found]
     problems += [f"{names}, line {lines[key]}: there is no scene {key!r}" for key in islice(absent, _NAMED)]
     if len(absent) > _NAMED:
-        problems.append(f"{names}: {len(absent) - _NAMED} more scenes are not there")
+        problems.append(f"{names}: {len(absent) - _NAMED} more scenes do not exist")
     return {key: place for key, place in found.items() if key in lines}

@@ -1,4 +1,4 @@
-"""Dataset ``opencv_cameras``: the prepared scenes of Long-LRM and official RayZer."""
+"""Dataset ``opencv_cameras``: scenes prepared for Long-LRM and the official RayZer."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,16 +24,16 @@ TABLE = "opencv_cameras.json"
 
 @DATASETS.register("opencv_cameras")
 class OpencvCameras(ImageScenes):
-    """Long-LRM's and official RayZer's opencv_cameras.json: undistorted images with world-to-camera matrices.
+    """Long-LRM's and the official RayZer's opencv_cameras.json: undistorted images and world-to-camera matrices.
 
-    Frames are in the order of the table. Links must not leave the folder of the root.
+    Frames have the order of the table.
 
     Args:
-        root: a folder with scenes at any depth up to 6, or a list: a text file of paths to the tables, relative to its
-            folder, one a line.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
-        follow_links: whether links, and the lines of a list, may lead out of the root's folder.
+        root: a folder with scenes up to 6 levels below it; or a text file with the paths of the tables, one per line,
+            relative to its folder.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks; about 5 ms each.
+        follow_links: whether links and the lines of a list may lead out of the folder of ``root``.
     """
 
     posed = True
@@ -50,7 +50,7 @@ class OpencvCameras(ImageScenes):
 
     @property
     def folder(self) -> Path:
-        """What links must not leave."""
+        """The folder that links must not leave."""
         return self.root.parent if self.root.is_file() else self.root
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
@@ -98,7 +98,7 @@ def _frame(entry: Any, there: Listing) -> PosedFrame:
         raise FileError(f"it is {entry!r:.60}, not an object")
     file = inner_name(entry.get("file_path"), there.scene)
     if file not in there:
-        raise FileError(f"{file} is not there")
+        raise FileError(f"there is no file {file}")
     fx, fy, cx, cy = (number(entry.get(name), name) for name in ("fx", "fy", "cx", "cy"))
     lens = Lens((fx, fy, cx, cy), image_sides(entry.get("h"), entry.get("w")))
     return PosedFrame(file, camera_to_world(entry.get("w2c")), lens)

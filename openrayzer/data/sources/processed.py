@@ -1,4 +1,4 @@
-"""Dataset ``processed``: what LVSM's and Open-RayZer's process_data.py writes."""
+"""Dataset ``processed``: folders written by process_data.py of LVSM and Open-RayZer."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -14,22 +14,22 @@ from openrayzer.machine.plain_files import FileError, Listing, read_json_object
 
 LIST = "full_list.txt"
 METADATA = "metadata"
-_LONGEST = 3  # last parts of a path that are tried below another folder: images/<scene>/00000.png
+_LONGEST = 3  # last parts of a path that are looked for below another folder: images/<scene>/00000.png
 
 
 @DATASETS.register("processed")
 class Processed(ImageScenes):
     """LVSM's and Open-RayZer's processed folders, read through full_list.txt.
 
-    The paths in the list and in the scenes' files were written on another machine, or relative to another folder: what
-    is not where the list says is looked for relative to the list's folder, images always relative to the folder that
-    holds the scene's ``metadata``. Frames are in the order of the scene's file.
+    The paths in these files may come from another machine or start at another folder. A scene that is not at its
+    listed path is looked for relative to the folder of the list. Images are always looked for relative to the parent
+    of the folder ``metadata``. Frames have the order of the file of their scene.
 
     Args:
-        root: the folder that holds full_list.txt, or a list of this kind by another name.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of scenes up to which opening looks into them all; some 5 ms each.
-        follow_links: whether links may lead out of a scene's folders.
+        root: the folder with full_list.txt, or such a list with another name.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of scenes that opening checks; about 5 ms each.
+        follow_links: whether links may lead out of the folder of a scene.
     """
 
     posed = True
@@ -47,18 +47,18 @@ class Processed(ImageScenes):
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         path = self.root if self.root.is_file() else self.root / LIST
         if not path.is_file():
-            raise InputError(f"there is no {path}; root must be the folder that holds {LIST}, or such a list")
+            raise InputError(f"there is no {path}; root must be the folder with {LIST}, or such a list")
         places = []
         for line, number_ in read_lines(path).items():
             place = _find_table(line, path.parent)
             if place is None:
                 problems.append(
-                    f"{path}, line {number_}: there is no file {line}, nor one of its name in {path.parent}"
+                    f"{path}, line {number_}: there is no file {line}, and none of its name in {path.parent}"
                 )
             else:
                 places.append((place.stem, place))
         if not places:
-            raise nothing_found(f"{path} names no scene that is there", problems)
+            raise nothing_found(f"{path} lists no scene that exists", problems)
         return places
 
     def load(self, place: Path) -> ImageScene:
@@ -85,7 +85,7 @@ def _folder_of(place: Path) -> Path:
 
 
 def _find_image(stated: Any, there: Listing) -> str:
-    """The image of a stated path, relative to the scene's folder: the longest end of the path that is there."""
+    """The image of a stated path relative to the folder of the scene: the longest end of the path that exists."""
     if not isinstance(stated, str) or not stated.strip() or "\0" in stated:
         raise FileError(f"its image_path is {stated!r:.60}")
     parts = PurePosixPath(stated.replace("\\", "/")).parts
@@ -95,7 +95,7 @@ def _find_image(stated: Any, there: Listing) -> str:
         tail = PurePosixPath(*parts[-count:])
         if not tail.is_absolute() and tail.as_posix() in there:
             return tail.as_posix()
-    raise FileError(f"{stated} is not there, nor {PurePosixPath(*parts[-_LONGEST:])} in {there.scene}")
+    raise FileError(f"there is no file {stated}, and no {PurePosixPath(*parts[-_LONGEST:])} in {there.scene}")
 
 
 def _frame(entry: Any, there: Listing) -> PosedFrame:

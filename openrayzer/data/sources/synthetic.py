@@ -1,4 +1,4 @@
-"""Dataset of synthetic rooms: made on first use, then read like any other chunks."""
+"""Dataset ``synthetic``: furnished rooms, rendered on first use and then read like other chunks."""
 
 import json
 import logging
@@ -19,11 +19,11 @@ from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
 
 MANIFEST_NAME = "rooms.json"
 FORMAT_VERSION = 1
-"""Changes whenever equal settings give other images."""
+"""Version of the images; it must change whenever equal settings give other images."""
 _POLL_SECONDS = 0.5
 _STALE_SECONDS = 3600.0
-"""A lock of another host, whose processes cannot be seen, is taken over at this age. Two writers do no harm: they write
-the same in folders of their own, and the first to finish is kept."""
+"""Age at which the lock of another host is ignored, since its processes are not visible. Two writers do no harm: they
+write equal content to separate folders, and the first to finish is kept."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +33,17 @@ class SyntheticRooms(Dataset):
     """Furnished rooms with exact cameras, ray-cast on the CPU on first use and stored as chunks.
 
     Args:
-        root: folder for the chunks; written once, reused afterwards. The settings below are kept in its rooms.json.
-        split: rooms for training or held-out rooms.
-        num_train: rooms for training.
-        num_test: held-out rooms, different from those for training.
-        num_frames: frames a room.
+        root: folder for the chunks; written once and then reused. Its rooms.json holds the settings below.
+        split: "train" for training rooms, "test" for held-out rooms.
+        num_train: number of training rooms.
+        num_test: number of held-out rooms, all different from the training rooms.
+        num_frames: number of frames per room.
         image_size: height and width in pixels.
-        motion: speed of the hand-held camera; 1 walks 2.5 to 8 cm and turns 1 to 3.2 degrees a frame.
-        seed: of rooms and paths.
+        motion: speed of the hand-held camera; at 1 it moves 2.5 to 8 cm and turns 1 to 3.2 degrees per frame.
+        seed: seed of rooms and camera paths.
+
+    Raises:
+        InputError: an argument is out of range.
     """
 
     posed = True
@@ -70,10 +73,10 @@ class SyntheticRooms(Dataset):
         self._chunks = Chunks(root=self.root, split=split)
 
     def open(self) -> None:
-        """Write the rooms unless they are there, then open the chunks.
+        """Write the rooms unless they exist, then open the chunks.
 
         Raises:
-            InputError: the folder holds something else, or cannot be written.
+            InputError: the folder holds other files or other rooms, or cannot be written.
         """
         if not _is_ready(self.root, self.settings):
             _write_once(self.root, self.settings)
@@ -88,15 +91,15 @@ class SyntheticRooms(Dataset):
         return self._chunks.key(scene)
 
     def num_frames(self, scene: int) -> int:
-        """Length of the clip."""
+        """Number of frames of a room."""
         return self._chunks.num_frames(scene)
 
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
-        """Decode some frames; see ``Dataset.read``."""
+        """Decode some frames, see ``Dataset.read``."""
         return self._chunks.read(scene, frames)
 
     def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
-        """Decode some frames, one at a time; see ``Dataset.stream``."""
+        """Decode some frames one at a time, see ``Dataset.stream``."""
         return self._chunks.stream(scene, frames)
 
 
@@ -108,19 +111,19 @@ def _is_ready(root: Path, settings: FilmSettings) -> bool:
     """Whether ``root`` holds these rooms.
 
     Raises:
-        InputError: it holds other rooms, or something that is not rooms.
+        InputError: it holds other rooms or other files.
     """
     manifest = root / MANIFEST_NAME
     if not os.path.lexists(manifest):
         if root.is_file() or (root.is_dir() and any(root.iterdir())):
             raise InputError(
-                f"{root} is not empty and holds no {MANIFEST_NAME}; give synthetic rooms a folder of their own"
+                f"{root} is not empty and holds no {MANIFEST_NAME}; give an empty folder for synthetic rooms"
             )
         return False
     try:
         found = read_json(manifest, root=None, limit=MAX_FILE_BYTES)
     except FileError as error:
-        raise InputError(f"{manifest} cannot be read ({error}); delete the folder {root} to write it anew") from error
+        raise InputError(f"{manifest} cannot be read ({error}); delete the folder {root} to write it again") from error
     wanted = _wanted(settings)
     if found == wanted:
         return True
@@ -128,12 +131,12 @@ def _is_ready(root: Path, settings: FilmSettings) -> bool:
     keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
     differences = "; ".join(f"{key} is {found.get(key)} there and {wanted.get(key)} here" for key in keys)
     raise InputError(
-        f"{root} holds synthetic rooms of other settings: {differences}. Name another root, or delete that folder."
+        f"{root} holds synthetic rooms with other settings: {differences}; give another root or delete this folder"
     )
 
 
 def _write_once(root: Path, settings: FilmSettings) -> None:
-    """Write the rooms; of several processes one writes and the others wait."""
+    """Write the rooms; one process writes, and others that want the same rooms wait."""
     target = root.absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +152,7 @@ def _write_once(root: Path, settings: FilmSettings) -> None:
 
 
 def _write(target: Path, settings: FilmSettings) -> None:
-    """Write beside ``target`` and rename, so that an interrupted write leaves nothing half-made."""
+    """Write beside ``target`` and rename, so that an interruption leaves no incomplete folder."""
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     cores, start = usable_cores(), time.monotonic()
     count = settings.num_train + settings.num_test
@@ -159,9 +162,9 @@ def _write(target: Path, settings: FilmSettings) -> None:
         manifest = json.dumps(_wanted(settings), indent=2)
         (temporary / MANIFEST_NAME).write_text(manifest + "\n", encoding="utf-8")
         try:
-            temporary.rename(target)  # replaces an empty folder, refuses any other
+            temporary.rename(target)  # this replaces an empty folder and fails for any other
         except OSError:
-            if not _is_ready(target, settings):  # else somebody was faster, and wrote the same
+            if not _is_ready(target, settings):  # otherwise another process was faster and wrote the same
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -170,7 +173,7 @@ def _write(target: Path, settings: FilmSettings) -> None:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[bool]:
-    """Whether this process holds the lock file; a lock left behind by a dead process is removed for the next try."""
+    """Yield whether this process holds the lock file; the lock of a dead process is removed for the next attempt."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
@@ -195,13 +198,13 @@ def _is_stale(path: Path) -> bool:
     except FileNotFoundError:
         return False  # just released
     except (ValueError, KeyError, TypeError):
-        return age > 10  # not written yet, or never will be
+        return age > 10  # not written yet, or its writer died
     if host != socket.gethostname():
         return age > _STALE_SECONDS
     try:
-        os.kill(pid, 0)  # signal 0 only asks whether the process exists
+        os.kill(pid, 0)  # signal 0 only checks that the process exists
     except ProcessLookupError:
         return True
     except PermissionError:
-        return False  # it exists and belongs to somebody else
+        return False  # the process exists and belongs to another user
     return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.origins import Origin
+from openrayzer.data.chunk_files.format import Origin
 from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
@@ -20,7 +20,7 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 
 @dataclass(frozen=True)
 class VideoScene(SceneContents):
-    """One video: all its frames, and the times of those that count."""
+    """One video: the index of all its frames, and the times of the frames of the scene."""
 
     index: VideoIndex
     times: np.ndarray
@@ -29,26 +29,26 @@ class VideoScene(SceneContents):
 
     @property
     def num_frames(self) -> int:
-        """Number of frames that count."""
+        """Number of frames of the scene."""
         return len(self.times)
 
 
 @DATASETS.register("video")
 class Video(LazyScenes[VideoScene]):
-    """Video files without cameras: one file is one scene; PyAV decodes the frames that are asked for.
+    """Video files without cameras; each file is one scene. PyAV decodes the chosen frames.
 
-    Frames are turned upright as the file says. Looking into a video reads all of it once, without decoding.
+    Frames are rotated by the orientation in the file. Checking a video reads the whole file once without decoding it.
 
     Args:
-        root: a video, or a folder with videos at any depth up to 6: mp4, mov, mkv, webm, avi.
-        fps: frames per second that count, each the one on screen at its time; None takes every frame.
-        scenes: text file that names the scenes to use, one a line; None for all.
-        scan_limit: number of videos up to which opening looks into them all.
+        root: a video, or a folder with videos up to 6 levels below it: mp4, mov, mkv, webm, avi.
+        fps: frames per second to use; each is the frame on screen at its time. None uses every frame.
+        scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        scan_limit: largest number of videos that opening checks.
         follow_links: whether links may lead out of ``root``.
     """
 
     posed = False
-    keep_tables = True  # 8 bytes a frame, for which the whole file is read
+    keep_tables = True  # 8 bytes per frame; reading them again would read the whole file
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Video(LazyScenes[VideoScene]):
         if fps is not None and not 0 < fps <= 1000:
             raise InputError(f"fps must be above 0 and at most 1000, got {fps}")
         self.fps = fps
-        self._decoder: tuple[int, int, VideoDecoder] | None = None  # process, scene, decoder
+        self._decoder: tuple[int, int, VideoDecoder] | None = None  # process number, scene, decoder
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         if self.root.is_file():
@@ -84,7 +84,7 @@ class Video(LazyScenes[VideoScene]):
         except VideoError as error:
             raise FileError(str(error)) from error
         times = index.times if self.fps is None else index.at_rate(self.fps)
-        lost = f"it is cut short, {index.num_lost} frame(s) at its end are not there" if index.num_lost else ""
+        lost = f"it is cut short: {index.num_lost} frame(s) at its end are missing" if index.num_lost else ""
         return VideoScene(index, times, remark=lost)
 
     @property
@@ -103,13 +103,13 @@ class Video(LazyScenes[VideoScene]):
         return Frames([images[frame] for frame in frames], None, None)
 
     def origin(self, scene: int) -> Origin:
-        """The times at which the frames are shown, counted from the first."""
+        """The times of the frames in microseconds after the first frame."""
         table = self.table(scene)
         times = np.round((table.times - table.times[0]) * (table.index.seconds * 1e6))
         return Origin("", times.astype(np.int64))
 
     def _open_decoder(self, scene: int, table: VideoScene) -> VideoDecoder:
-        """The one decoder of this process, now of this scene; one that came along from another process is not used."""
+        """The decoder of this process, opened for a scene; a decoder inherited from another process is not used."""
         if self._decoder is None or self._decoder[:2] != (os.getpid(), scene):
             if self._decoder is not None:
                 self._decoder[2].close()

@@ -1,4 +1,4 @@
-"""One video, frame by frame: which frames there are without decoding, and any of them exactly."""
+"""Random access to the frames of a video: an index without decoding, and exact decoding of any frame."""
 
 import contextlib
 import re
@@ -15,28 +15,28 @@ from openrayzer.data.pixels.decoding import MAX_PIXELS
 from openrayzer.interfaces import InputError
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
-"""Containers that may be opened; a playlist, which names other files, is none of them."""
+"""Containers that may be opened. Playlists are not among them, because they refer to other files."""
 
 
 _ENCODE = "ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
-_TRIED = 64  # frames decoded where the times look as if nobody had put them in order
-_UNSURE = 3  # frames by which a stated length may be wrong
-_REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows when their frames are shown only if the container says so
+_TRIED = 64  # frames decoded to check times that may be in the order of decoding
+_UNSURE = 3  # frames by which a stated duration may be wrong
+_REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows their times only from the container
 
 
 class VideoError(ValueError):
-    """A video that cannot be used; the message says why, without naming it."""
+    """A video that cannot be used; the message gives the reason without the name of the file."""
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """The frames of a video in the order they are shown.
+    """The frames of a video in the order of presentation.
 
     Attributes:
-        times: (f,) int64, rising, in units of the stream.
-        keys: times of the frames from which decoding can start, rising.
-        seconds: length of a unit.
-        num_lost: frames that the header states and that are not there, at the end; estimated where it states a length.
+        times: (f,) int64, rising, in time units of the stream.
+        keys: times of the frames at which decoding can start, rising.
+        seconds: length of a time unit.
+        num_lost: number of frames missing at the end, according to the header; estimated if the header has a duration.
     """
 
     times: np.ndarray
@@ -45,23 +45,23 @@ class VideoIndex:
     num_lost: int = 0
 
     def at_rate(self, fps: float) -> np.ndarray:
-        """Times (g,) of the frames that are on screen at 0, 1 / fps, 2 / fps, ... seconds after the first."""
+        """Times (g,) of the frames that are on screen 0, 1 / fps, 2 / fps, ... seconds after the first frame."""
         passed = (self.times - self.times[0]) * self.seconds
-        first = np.ceil((passed - 1e-6) * fps)  # of these moments, the first that does not come before a frame
+        first = np.ceil((passed - 1e-6) * fps)  # number of the first such moment at or after each frame
         return self.times[np.append(first[:-1] < first[1:], first[-1] <= np.floor(passed[-1] * fps + 1e-6))]
 
 
 def read_index(path: Path) -> VideoIndex:
-    """The frames of a video, from its packets; a few are decoded only if it is doubtful when they are shown.
+    """Read the index of a video from its packets; frames are decoded only if their times are doubtful.
 
     Raises:
-        VideoError: it cannot be opened, or has no frames, or does not say when they are shown.
+        VideoError: the video cannot be opened, has no frames, or does not state their times.
         InputError: PyAV is not installed.
     """
     times, keys, end = [], [], 0
     with _opened(path) as container:
         stream = _video_stream(container)
-        with contextlib.suppress(_av().error.FFmpegError):  # cut off: the frames up to there
+        with contextlib.suppress(_av().error.FFmpegError):  # truncated: use the frames before the end
             for packet in container.demux(stream):
                 if not packet.size or packet.is_discard:
                     continue
@@ -81,14 +81,14 @@ def read_index(path: Path) -> VideoIndex:
 
 
 def _lost_by_length(container: Any, stream: Any, times: np.ndarray, end: int) -> int:
-    """About how many frames are not there, from the length that Matroska and WebM state instead of a number."""
+    """Estimated number of missing frames, from the duration that Matroska and WebM state instead of a number."""
     if not container.format.name.startswith("matroska"):
         return 0
     written = re.fullmatch(r"([0-9]{1,6}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,12})?)", stream.metadata.get("DURATION", ""))
     if written:
         hours, minutes, left = written.groups()
         stated = 3600.0 * int(hours) + 60.0 * int(minutes) + float(left)
-    elif len(container.streams) == 1:  # the whole file's, which sound may have made longer
+    elif len(container.streams) == 1:  # duration of the whole file, which a longer sound track would change
         stated = (container.duration or 0) / 1e6
     else:
         return 0
@@ -98,9 +98,9 @@ def _lost_by_length(container: Any, stream: Any, times: np.ndarray, end: int) ->
 
 
 def _check_order(container: Any, stream: Any, times: list[int]) -> None:
-    """Raise VideoError if the times are those of decoding, while frames are shown in another order.
+    """Raise VideoError if the times give the order of decoding and the order of presentation differs.
 
-    AVI has no others, and a copy of its packets in another container keeps them.
+    AVI has only such times, and a copy of its packets to another container keeps them.
     """
     unordered = VideoError(f"its times do not say in which order its frames are shown; {_ENCODE} gives it others")
     avi, reordering = container.format.name == "avi", stream.codec_context.name in _REORDERING
@@ -110,7 +110,7 @@ def _check_order(container: Any, stream: Any, times: list[int]) -> None:
     if not (delayed or (avi and reordering)) or any(np.diff(times) <= 0):
         return
     last = None
-    with contextlib.suppress(_av().error.FFmpegError):  # damaged: whoever reads the frame names it
+    with contextlib.suppress(_av().error.FFmpegError):  # damaged: reading the frame reports it
         container.seek(times[0], stream=stream, backward=True)
         for frame in islice(container.decode(stream), _TRIED):
             if frame.pts is None:
@@ -121,14 +121,14 @@ def _check_order(container: Any, stream: Any, times: list[int]) -> None:
 
 
 class VideoDecoder:
-    """A video that is open at some frame; frames asked for in rising order are decoded once.
+    """Decoder of one video; frames read in rising order are decoded only once.
 
     Args:
         path: the file.
-        index: its frames.
+        index: the index of the file.
 
     Raises:
-        VideoError: it cannot be opened.
+        VideoError: the file cannot be opened.
     """
 
     def __init__(self, path: Path, index: VideoIndex) -> None:
@@ -144,23 +144,23 @@ class VideoDecoder:
         self._last: int | None = None
 
     def close(self) -> None:
-        """Free the decoder."""
+        """Close the file and free the decoder."""
         self._container.close()
 
     def frame(self, time: int) -> np.ndarray:
         """The frame shown from ``time`` on, upright, as uint8 (h, w, 3), RGB.
 
         Raises:
-            VideoError: it cannot be decoded.
+            VideoError: the frame cannot be decoded.
         """
         keys = self.index.keys[: bisect_right(self.index.keys, time)]
         if not len(keys):
-            raise VideoError("there is nothing before it from which it could be decoded")
+            raise VideoError("it cannot be decoded: there is no key frame before it")
         if self._last is not None and keys[-1] <= self._last < time:
             frame = self._decode_until(time)
             if frame is not None:
                 return _picture(frame)
-        for key in keys[::-1]:  # a container may find a place behind the one asked for; then the key before is tried
+        for key in keys[::-1]:  # a container may seek too far; then the previous key frame is tried
             self._seek(int(key))
             frame = self._decode_until(time)
             if frame is not None:
@@ -178,10 +178,10 @@ class VideoDecoder:
         self._frames = self._decoded()
 
     def _decode_until(self, time: int) -> Any:
-        """The frame at ``time``; None if it does not come.
+        """Decode up to ``time`` and return its frame; None if it is not found.
 
         Raises:
-            VideoError: the frames come in another order than their times.
+            VideoError: the times of the decoded frames do not rise.
         """
         for frame in self._frames:
             if frame.pts is None:
@@ -197,10 +197,10 @@ class VideoDecoder:
         return None
 
     def _decoded(self) -> Iterator[Any]:
-        """Frames from here on; behind a damaged one all until the next from which decoding can start are left out."""
+        """Yield the frames from here on; after a damaged frame, skip the frames before the next key frame."""
         failure = _av().error.FFmpegError
         damaged = False
-        with contextlib.suppress(failure):  # cut off: the frames up to there
+        with contextlib.suppress(failure):  # truncated: use the frames before the end
             for packet in self._container.demux(self._stream):
                 try:
                     frames = packet.decode()
@@ -216,10 +216,10 @@ class VideoDecoder:
 def _picture(frame: Any) -> np.ndarray:
     if frame.width * frame.height > MAX_PIXELS:
         raise VideoError(f"it has {frame.width} x {frame.height} pixels, more than the {MAX_PIXELS} allowed")
-    # A loading process that is forked later would lack the threads that convert, and wait for them for ever as soon as
-    # it frees a frame that it inherited.
+    # One thread: a worker forked later would not have the conversion threads, and would wait for them forever when it
+    # frees an inherited frame.
     image = frame.to_ndarray(format="rgb24", threads=1)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))  # both count against the clock
+    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))  # both angles are counter-clockwise
 
 
 def _opened(path: Path) -> Any:
@@ -233,16 +233,16 @@ def _opened(path: Path) -> Any:
 
 def _video_stream(container: Any) -> Any:
     if not container.streams.video:
-        raise VideoError("it has no frames: there is no video in it")
+        raise VideoError("it has no frames: the file has no video stream")
     stream = container.streams.video[0]
     context = stream.codec_context
     if context is None:
-        raise VideoError("its codec is not known")
+        raise VideoError("its codec is unknown")
     if not 0 < context.width * context.height <= MAX_PIXELS:
         raise VideoError(
             f"its header says {context.width} x {context.height} pixels, more than the {MAX_PIXELS} allowed"
         )
-    context.thread_type, context.thread_count = "NONE", 1  # loading processes are parallel already
+    context.thread_type, context.thread_count = "NONE", 1  # the workers run in parallel
     context.options = {"max_pixels": str(MAX_PIXELS), "err_detect": "explode"}
     return stream
 

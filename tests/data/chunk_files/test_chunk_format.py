@@ -1,4 +1,4 @@
-"""What is written is what torch reads, and nothing half-written is left."""
+"""torch reads the written chunks, and no incomplete file is left."""
 
 import json
 from pathlib import Path

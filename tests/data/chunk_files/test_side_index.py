@@ -1,4 +1,4 @@
-"""The side index: what it says is what the chunks say, and nothing in it is believed."""
+"""The side index agrees with its chunks, and every number in it is checked."""
 
 import os
 import shutil
@@ -71,10 +71,13 @@ def test_index_moves_with_its_folder_and_survives_copying(indexed, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda train, scene: write_chunk(train / "000001.torch", [scene("c", frames=4), scene("d")]), "is another"),
+        (
+            lambda train, scene: write_chunk(train / "000001.torch", [scene("c", frames=4), scene("d")]),
+            "has other content",
+        ),
         (lambda train, scene: write_chunk(train / "000002.torch", [scene("d")]), "000002.torch is new"),
         (lambda train, scene: (train / "000001.torch").unlink(), "000001.torch is gone"),
-        (lambda train, scene: os.truncate(train / "000001.torch", 100), "000001.torch is another"),
+        (lambda train, scene: os.truncate(train / "000001.torch", 100), "000001.torch has other content"),
     ],
 )
 def test_index_of_changed_chunks_is_named_and_not_used(indexed, make_scene, change, said):
@@ -131,9 +134,9 @@ def test_damaged_index_never_gives_other_data(indexed):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"offset": -1}, "beyond its chunk's end"),
-        ({"offset": 1 << 60}, "beyond its chunk's end"),
-        ({"size": 0xFFFFFFFF}, "beyond its chunk's end"),
+        ({"offset": -1}, "beyond the end of its chunk"),
+        ({"offset": 1 << 60}, "beyond the end of its chunk"),
+        ({"size": 0xFFFFFFFF}, "beyond the end of its chunk"),
         ({"offset": 40}, "do not match their checksum"),
         ({"size": 0}, "has no bytes"),
     ],

@@ -1,4 +1,4 @@
-"""The object tree is read without running anything, and whatever is not a chunk is refused."""
+"""The object tree is read without running code, and all other files are refused."""
 
 import io
 import os

@@ -20,10 +20,16 @@ OUTCOMES = {  # case: exit codes of index, verify, convert; scenes written: fram
     "noninvertible_rotation": (1, 1, 1, {"good_0": (8, []), "bad_0": (8, [5])}, "frame 5: its camera's rotation is"),
     "huge_image_header": (1, 1, 1, {"good_0": (8, []), "bad_0": (8, [1])}, "frame 1: its header says 65500 x 65500"),
     "path_traversal_key": (1, 1, 1, {"good_0": (8, [])}, "'../../evil' is left out"),
-    "duplicate_keys": (1, 1, 1, {"good_0": (8, [])}, "'good_0' is left out, its name is taken"),
+    "duplicate_keys": (
+        1,
+        1,
+        1,
+        {"good_0": (8, [])},
+        "'good_0' is left out, because 000000.torch has a scene of the same name",
+    ),
     "unicode_key": (0, 0, 0, {"good_0": (8, []), "場景_Ω_café_🦊 1": (8, [])}, "0 problem(s)"),
     "empty_list": (1, 1, 1, {}, "its chunks are empty"),
-    "index_missing_chunk": (1, 1, 1, {"good_0": (8, [])}, "'ghost' is said to be in '000007.torch'"),
+    "index_missing_chunk": (1, 1, 1, {"good_0": (8, [])}, "'ghost' should be in '000007.torch'"),
     "camera_columns_12": (1, 1, 1, {"good_0": (8, [])}, "'bad_0' is left out: cameras have shape (8, 12)"),
     "mixed_image_sizes": (0, 1, 0, {"good_0": (8, []), "bad_0": (8, [])}, "frame 3: its pixels are not square"),
     "chunk_is_dict": (1, 1, 1, {}, "this file holds a dict"),
@@ -33,7 +39,7 @@ OUTCOMES = {  # case: exit codes of index, verify, convert; scenes written: fram
     "dl3dv/no_focal": (2, 1, 1, {}, "it has no fl_x"),
     "dl3dv/cut_json": (2, 1, 1, {}, "it is not JSON, was it cut short?"),
     "dl3dv/nan_matrix": (2, 1, 1, {"nan_matrix": (4, [2])}, "frame 2: its camera has numbers that are not finite"),
-    "dl3dv/duplicate_frame": (2, 1, 1, {"duplicate_frame": (5, [4])}, "and listed once more"),
+    "dl3dv/duplicate_frame": (2, 1, 1, {"duplicate_frame": (5, [4])}, "and is listed again"),
 }
 
 

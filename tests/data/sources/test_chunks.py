@@ -1,4 +1,4 @@
-"""Chunks are read in place; what is broken is named and the rest is used."""
+"""Chunks are read in place; messages name broken scenes and frames, and the others are used."""
 
 import json
 import os
@@ -75,9 +75,9 @@ def test_index_that_names_other_scenes_is_reported(write_root, make_scene):
     dataset = opened(root)
     assert keys(dataset) == ["a", "b"]
     report = "\n".join(dataset.problems)
-    assert "scene 'gone' is said to be in 000000.torch, which has no such scene" in report
-    assert "scene 'far' is said to be in '../../etc/passwd', which is not there" in report
-    assert "1 scene(s) of 000000.torch are not named: 'b'" in report
+    assert "scene 'gone' should be in 000000.torch, which has no such scene" in report
+    assert "scene 'far' should be in '../../etc/passwd', which does not exist" in report
+    assert "1 scene(s) of 000000.torch are not listed: 'b'" in report
 
 
 def test_large_folder_is_opened_without_reading_its_chunks(write_root, make_scene, monkeypatch):
@@ -111,7 +111,7 @@ def test_trusted_scene_that_is_broken_is_named_on_use(write_root, make_scene, ma
         dataset.num_frames(1)
     write_index(root / "train", {"a": "000000.torch", "ghost": "000000.torch"})
     dataset.open()
-    with pytest.raises(BrokenSceneError, match=r"it has no scene 'ghost', although index\.json says so"):
+    with pytest.raises(BrokenSceneError, match=r"it has no scene 'ghost', although index\.json lists it"):
         dataset.read(1, [0])
 
 
@@ -119,7 +119,9 @@ def test_first_of_two_equal_names_is_kept(write_root, make_scene):
     dataset = opened(write_root([make_scene("a", frames=5)], [make_scene("a", frames=6)], index=False))
     assert keys(dataset) == ["a"]
     assert dataset.num_frames(0) == 5
-    assert "000001.torch: scene 'a' is left out, its name is taken by one in 000000.torch" in dataset.problems[0]
+    assert (
+        "000001.torch: scene 'a' is left out, because 000000.torch has a scene of the same name" in dataset.problems[0]
+    )
 
 
 def test_broken_scene_does_not_hide_its_namesake(write_root, make_scene):
@@ -205,7 +207,7 @@ def test_tensors_may_share_a_storage(tmp_path, make_picture, make_cameras):
 
 
 def scene_of(images, key="a") -> dict[str, object]:
-    """A scene, as torch.save gets it, of a list that others may share, with usable cameras."""
+    """A scene for torch.save, with usable cameras and a list of images that scenes may share."""
     cameras = torch.eye(4)[:3].reshape(1, 12).expand(len(images), 12)
     return {"key": key, "images": images, "cameras": torch.cat([torch.ones(len(images), 6), cameras], dim=1)}
 
@@ -226,12 +228,15 @@ def test_scenes_that_share_images_cannot_outgrow_their_file(tmp_path, make_pictu
     assert dataset.key(0) == "own"
     assert 1 < len(dataset) < 100
     assert sum(dataset._table(i).images["size"].sum() for i in range(len(dataset))) < 4 * size
-    assert "its 100 images need more bytes than the file has: it names the same over and over" in dataset.problems[-1]
+    assert (
+        "its 100 images need more bytes than the file has: it refers to the same data many times"
+        in dataset.problems[-1]
+    )
 
 
 @pytest.mark.parametrize("posed", [True, False])
 def test_images_are_counted_before_they_are_looked_at(tmp_path, monkeypatch, posed):
-    """A list of 200,000 costs nothing ten times: neither cameras nor bytes of the file speak for it."""
+    """Ten references to one list of 200,000 images cost no memory, because neither cameras nor bytes back them."""
     images, cameras = [torch.zeros(1, dtype=torch.uint8)] * 200_000, torch.zeros(3, 18)
     bombs = [{"key": f"b{i}", "images": images, "cameras": cameras} for i in range(10)]
     save(tmp_path, [scene_of(images[:1], "good"), *bombs])
@@ -438,10 +443,10 @@ EXPECTED = {  # case: (usable scenes, those of which a frame is broken, what the
     "noninvertible_rotation": (["good_0", "bad_0"], ["bad_0"], "frame 5: its camera's rotation is off by"),
     "huge_image_header": (["good_0", "bad_0"], ["bad_0"], "frame 1: its header says 65500 x 65500 pixels"),
     "path_traversal_key": (["good_0"], [], "'../../evil' is left out"),
-    "duplicate_keys": (["good_0"], [], "'good_0' is left out, its name is taken"),
+    "duplicate_keys": (["good_0"], [], "'good_0' is left out, because 000000.torch has a scene of the same name"),
     "unicode_key": (["good_0", "場景_Ω_café_🦊 1"], [], ""),
     "empty_list": ([], [], "its chunks are empty"),
-    "index_missing_chunk": (["good_0"], [], "'ghost' is said to be in '000007.torch', which is not there"),
+    "index_missing_chunk": (["good_0"], [], "'ghost' should be in '000007.torch', which does not exist"),
     "camera_columns_12": (["good_0"], [], "'bad_0' is left out: cameras have shape (8, 12)"),
     "mixed_image_sizes": (["good_0", "bad_0"], [], ""),
     "chunk_is_dict": ([], [], "this file holds a dict"),

@@ -1,4 +1,4 @@
-"""COLMAP models, text and binary, give the cameras that were put in; unregistered images keep their places."""
+"""COLMAP models, text and binary, give the cameras that were written; unregistered images stay in the sequence."""
 
 import os
 import struct
@@ -202,7 +202,7 @@ def test_a_wrong_pose_or_camera_is_named(tmp_path):
     assert [faults[frame].partition(":")[0] for frame in range(3)] == [
         "f0.png has no usable pose",
         "f1.png has no usable pose",
-        "it is of camera 3, which is not there",
+        "it has camera 3, which the model does not have",
     ]
 
 

@@ -1,4 +1,4 @@
-"""DL3DV and nerfstudio scenes are read as they lie: cameras in OpenCV's axes, distortion gone, frames in place."""
+"""DL3DV and nerfstudio scenes: cameras have OpenCV's axes, distortion is removed, frames keep their numbers."""
 
 import json
 import os
@@ -199,7 +199,7 @@ WRONG = {  # what is changed in a scene of four frames, and what is said of all 
         {"applied_transform": [[2, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]},
         "its applied_transform is not a rigid motion",
     ),
-    "all frames bad": ({"frames": [1, None]}, "not one frame can be used; frame 0: None is not a file name"),
+    "all frames bad": ({"frames": [1, None]}, "no frame can be used; frame 0: None is not a file name"),
 }
 
 
@@ -274,7 +274,7 @@ def test_a_frame_listed_twice_comes_once(tmp_path):
     (tmp_path / "a/transforms.json").write_text(json.dumps(table))
     dataset = opened(tmp_path)
     assert reds(dataset.read(0, range(4))) == [0, 1, 2, 3]
-    with pytest.raises(BrokenSceneError, match=r"frame 4: images_4/frame_00004\.png is frame 3, and listed once more"):
+    with pytest.raises(BrokenSceneError, match=r"frame 4: images_4/frame_00004\.png is frame 3 and is listed again"):
         dataset.read(0, [4])
 
 
@@ -351,7 +351,7 @@ EXPECTED = {  # case: (frames that can be read, what is said)
     "nan_matrix": ([0, 1, 3], "1 frame(s) marked missing, the first is frame 2: its camera has numbers that are not"),
     "duplicate_frame": (
         [0, 1, 2, 3],
-        "1 frame(s) marked missing, the first is frame 4: images_8/frame_00001.png is frame 0, and listed once more",
+        "1 frame(s) marked missing, the first is frame 4: images_8/frame_00001.png is frame 0 and is listed again",
     ),
 }
 
@@ -383,7 +383,7 @@ def test_published_bad_scenes_are_all_expected(shared_data):
 
 
 def as_seen_by(image: np.ndarray, intrinsics: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An image as a camera at the same place with other intrinsics sees it."""
+    """An image seen by a camera at the same position with other intrinsics."""
     height, width = size
     rows, columns = np.mgrid[:height, :width] + 0.5
     x = (columns / width - other[2]) / other[0] * intrinsics[0] + intrinsics[2]

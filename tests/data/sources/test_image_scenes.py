@@ -1,4 +1,4 @@
-"""What all sources of files have in common: reads are pure, in any process, and thousands of scenes cost little."""
+"""Properties of all datasets of files: reads are pure in any process, and thousands of scenes cost little."""
 
 import json
 import pickle

@@ -113,7 +113,7 @@ def test_an_image_of_a_kind_that_is_not_read_is_a_missing_frame(tmp_path):
     (tmp_path / "1.png").rename(tmp_path / "1.heic")
     dataset = opened(tmp_path)
     assert dataset.num_frames(0) == 3
-    assert "1 frame(s) marked missing, the first is frame 1: 1.heic: images of this kind" in dataset.problems[0]
+    assert "1 frame(s) marked missing, the first is frame 1: 1.heic: images of this type" in dataset.problems[0]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

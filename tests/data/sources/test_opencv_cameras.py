@@ -25,7 +25,7 @@ def keys(dataset: OpencvCameras) -> list[str]:
 
 
 def write_scene(folder: Path, *, frames: int = 4, changes: tuple[tuple[int, dict], ...] = ()) -> Path:
-    """Frame i has red i and stands at z = -i."""
+    """Frame i has red i, and its camera is at z = -i."""
     (folder / "images_undistort").mkdir(parents=True)
     entries = []
     for frame in range(frames):
@@ -78,7 +78,7 @@ def test_a_line_that_leaves_the_folder_is_not_followed_unless_told(tmp_path):
 
 
 FRAMES = {
-    "absent": ({"file_path": "images_undistort/no.png"}, "images_undistort/no.png is not there"),
+    "absent": ({"file_path": "images_undistort/no.png"}, "there is no file images_undistort/no.png"),
     "traversal": ({"file_path": "../../../etc/passwd"}, "leaves the scene's folder"),
     "no focal": ({"fx": None}, "it has no fx"),
     "zero focal": ({"fy": 0}, "focal lengths 25.6 and 0 are not above 0"),

@@ -1,4 +1,4 @@
-"""LVSM's processed folders are read where they lie now, not where they were written."""
+"""LVSM's processed folders are read at their present place, which may differ from the paths in them."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ def keys(dataset: Processed) -> list[str]:
 
 
 def write_root(root: Path, *names: str, stated: Path | str | None = None, frames: int = 4) -> Path:
-    """What process_data.py writes: frame i has red i and stands at x = i, turned about y by 0.1 i."""
+    """The output of process_data.py: frame i has red i, x = i, and a rotation about y by 0.1 i."""
     stated = root if stated is None else stated
     (root / "metadata").mkdir(parents=True)
     for name in names:
@@ -90,7 +90,7 @@ def test_two_scenes_of_one_name_are_not_mixed_up(tmp_path):
     (root / "full_list.txt").write_text(f"metadata/a.json\n{other}/metadata/a.json\n")
     dataset = opened(root)
     assert dataset.num_frames(0) == 4
-    assert "its name is taken by" in dataset.problems[0]
+    assert "has the same name" in dataset.problems[0]
 
 
 def test_frames_keep_the_order_of_the_table(tmp_path):
@@ -104,9 +104,9 @@ def test_frames_keep_the_order_of_the_table(tmp_path):
 FRAMES = {
     "nothing": (None, "it is None, not an object"),
     "no path": ({"image_path": None}, "its image_path is None"),
-    "absent": ({"image_path": "/x/images/a/00009.png"}, "is not there, nor images/a/00009.png in"),
+    "absent": ({"image_path": "/x/images/a/00009.png"}, "images/a/00009.png, and no images/a/00009.png in"),
     "other scene's": ({"image_path": "../../../etc/passwd"}, "leaves the scene's folder"),
-    "twice": ({"image_path": "images/a/00000.png"}, "images/a/00000.png is frame 0, and listed once more"),
+    "twice": ({"image_path": "images/a/00000.png"}, "images/a/00000.png is frame 0 and is listed again"),
     "three numbers": ({"fxfycxcy": [1, 2, 3]}, "its fxfycxcy is [1, 2, 3], not 4 numbers"),
     "no focal": ({"fxfycxcy": [0, 1, 1, 1]}, "its focal lengths 0 and 1 are not above 0"),
     "text": ({"fxfycxcy": ["1", 1, 1, 1]}, "its fx is '1', not a number"),
@@ -149,10 +149,10 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
 
 
 def test_a_root_without_a_list_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"there is no .*full_list\.txt; root must be the folder that holds"):
+    with pytest.raises(InputError, match=r"there is no .*full_list\.txt; root must be the folder with"):
         opened(tmp_path)
     (tmp_path / "full_list.txt").write_text("# nothing\n/gone/metadata/a.json\n")
-    with pytest.raises(InputError, match=r"names no scene that is there; .*line 2: there is no file"):
+    with pytest.raises(InputError, match=r"lists no scene that exists; .*line 2: there is no file"):
         opened(tmp_path)
     (tmp_path / "full_list.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"full_list\.txt: 'utf-8' codec"):

@@ -1,4 +1,4 @@
-"""The synthetic dataset: written once, whole or not at all, and read like other chunks."""
+"""The synthetic dataset is written once, completely or not at all, and read like other chunks."""
 
 import json
 import os
@@ -113,7 +113,7 @@ def test_chunks_hold_sixteen_scenes_and_an_index_names_them(tmp_path, monkeypatc
 
 def test_other_settings_are_refused_with_the_difference_and_the_way_out(tmp_path):
     rooms(tmp_path / "rooms").open()
-    with pytest.raises(InputError, match=r"motion is 1.0 there and 2.0 here.*another root, or delete"):
+    with pytest.raises(InputError, match=r"motion is 1.0 there and 2.0 here.*another root or delete"):
         rooms(tmp_path / "rooms", motion=2.0).open()
     with pytest.raises(InputError, match="seed is 0 there and 7 here"):
         rooms(tmp_path / "rooms", seed=7).open()
@@ -121,7 +121,7 @@ def test_other_settings_are_refused_with_the_difference_and_the_way_out(tmp_path
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"precious")
-    with pytest.raises(InputError, match=r"not empty and holds no rooms\.json.*a folder of their own"):
+    with pytest.raises(InputError, match=r"not empty and holds no rooms\.json.*give an empty folder"):
         rooms(tmp_path).open()
     assert (tmp_path / "holiday.jpg").read_bytes() == b"precious"
 
