@@ -40,7 +40,8 @@ def load_plugin(spec: str, *, group: str, root: Path | str = ".") -> None:
 
 
 def _import_file(path: Path) -> None:
-    name = f"plugin_{path.stem}_{crc32(bytes(path)):08x}"  # the same name in all processes
+    # The content makes the name, so it is the same in all processes, and a copy of a plugin is the same plugin.
+    name = f"plugin_{path.stem}_{crc32(path.read_bytes()):08x}"
     if name in sys.modules:
         return
     module_spec = importlib.util.spec_from_file_location(name, path)

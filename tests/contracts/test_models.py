@@ -1,15 +1,19 @@
-"""What every model promises, whatever its scene is made of."""
+"""What every model promises, whatever its scene is made of; a model of points, not tokens, stands beside ours."""
 
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from learning import accepted, assert_trains, awake
 from small import names
 
-from openrayzer.interfaces import MODELS, InputError, Model, UnposedInputError
+from openrayzer.interfaces import MODELS, PLUGIN_GROUP, InputError, Model, UnposedInputError
 from openrayzer.types import Cameras, Scene, Views, tensors_of
+from registry.plugins import load_plugin
+
+load_plugin("points.py", group=PLUGIN_GROUP, root=Path(__file__).parents[1] / "models")
 
 pytestmark = pytest.mark.parametrize("name", names(MODELS))
 

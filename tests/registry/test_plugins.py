@@ -54,10 +54,10 @@ def test_a_plugin_file_runs_once(tmp_path):
     del sys.modules[name]
 
 
-def test_two_files_with_the_same_name_are_two_modules(tmp_path):
-    for folder in ("a", "b"):
+def test_two_files_with_the_same_name_are_two_modules_unless_one_is_a_copy(tmp_path):
+    for folder, content in (("a", "one = 1"), ("b", "two = 2"), ("copy_of_a", "one = 1")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "toy_twin.py").write_text("")
+        (tmp_path / folder / "toy_twin.py").write_text(content)
         load_plugin(f"{folder}/toy_twin.py", group=GROUP, root=tmp_path)
     names = modules_of("toy_twin")
     assert len(names) == 2
