@@ -1,7 +1,8 @@
 """Attention among views: each function returns an ``Attend`` with its own rule of which views a view sees.
 
-No function uses a mask, unless FlexAttention compiles it: queries meet the keys that they see and no others, so every
-attention backend works. The number of calls is one, or grows with the logarithm of the number of views.
+The functions use no masks: they call the attention backend only with the keys that the queries see, so every backend
+works. The number of calls is one, or grows with the logarithm of the number of views. Only compiled blocks on a GPU may
+use a mask, see ``pair_mask``.
 """
 
 from functools import partial

@@ -11,7 +11,7 @@ def images(*shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("registry", "name"), [(TOKENIZERS, "linear"), (FUSIONS, "pixel")])
-def test_pixel_range_maps_black_and_white_to_its_ends(small, registry, name):
+def test_pixel_range_gives_the_values_of_black_and_white(small, registry, name):
     pixels, rays = images(1, 1, 3, 8, 8), torch.zeros(1, 1, 6, 8, 8)
 
     def tokens_of(part, pixels):
@@ -23,7 +23,7 @@ def test_pixel_range_maps_black_and_white_to_its_ends(small, registry, name):
 
 
 @pytest.mark.parametrize(("first", "expected"), [("frame", "fgfgf"), ("global", "gfgfg")])
-def test_alternating_layout_begins_with_the_first(small, first, expected):
+def test_alternating_layout_starts_with_the_layout_first(small, first, expected):
     layout = small(ATTENTION_LAYOUTS, "vggt_alternating", first=first)
     letters = {"(b v) n": "f", "b (v n)": "g"}
     assert "".join(letters[layout.groups(block)] for block in range(5)) == expected

@@ -63,7 +63,7 @@ class Pi3Head(CameraHead):
         if not 0 < initial_fov < math.pi:
             raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
         if field_of_view == "fixed" and (min_focal, max_focal) != (None, None):
-            raise ValueError("min_focal and max_focal bound nothing where field_of_view is fixed: leave them out")
+            raise ValueError("min_focal and max_focal have no effect with a fixed field_of_view; leave them out")
         self.bounds = CameraBounds(
             initial_focal=0.5 / math.tan(initial_fov / 2),
             min_focal=min_focal,

@@ -14,7 +14,7 @@ from openrayzer.layers.stack import SelfStack
 class JointRenderer(Renderer):
     """Self-attention over the tokens of one target view and the whole memory, as in LVSM and RayZer.
 
-    Each block also updates the memory, separately for each target view, so each view pays for the whole memory.
+    Each block also updates the memory, separately for each target view. So each view processes the whole memory.
 
     Args:
         width: token width d.

@@ -17,7 +17,7 @@ class ReadingRenderer(Renderer):
     """Each block has self-attention within the target view, then cross-attention to the memory, which never changes.
 
     All target views of a call share the keys and values of the memory. With a prepared scene, all calls share them.
-    So a view pays for its own tokens only.
+    So each further view processes only its own tokens.
 
     Args:
         width: token width d.

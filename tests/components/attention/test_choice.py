@@ -1,4 +1,4 @@
-"""The limits of the operators of xformers, and the report of the backend that ``auto`` takes."""
+"""The limits of the operators of xformers, and the log of the choice of ``auto``."""
 
 import logging
 
@@ -26,14 +26,14 @@ from openrayzer.interfaces import ATTENTION_BACKENDS
         ((8, 0), torch.float64, 64, "it takes float32, float16 and bfloat16"),
     ],
 )
-def test_xformers_knows_the_limits_of_its_operators(capability, dtype, head_width, refusal):
+def test_the_rules_of_xformers_are_the_limits_of_its_operators(capability, dtype, head_width, refusal):
     refused = operator_refusal(capability=capability, dtype=dtype, head_width=head_width)
     assert refusal in refused
     assert bool(refused) == bool(refusal)
 
 
-def test_auto_reports_its_backend_once_with_the_reason(caplog):
-    auto._reported_choice.cache_clear()  # an earlier test may have made it report
+def test_auto_logs_its_choice_once_with_the_reason(caplog):
+    auto._reported_choice.cache_clear()  # an earlier test may have filled it
     backend = ATTENTION_BACKENDS["auto"]()
     query = torch.randn(2, 4, 3, 16)
     with caplog.at_level(logging.INFO, logger="openrayzer"):

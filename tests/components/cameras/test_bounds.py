@@ -1,4 +1,4 @@
-"""Bounds of focal lengths and camera positions: values beyond them never occur, and gradients lead back from there."""
+"""Soft bounds of focal lengths and translations: no value exceeds them, and gradients stay above 0."""
 
 import json
 from pathlib import Path
@@ -16,27 +16,27 @@ HEADS = ["pi3", "quaternion", "rot6d", "se3"]
 EVERY_HEAD = pytest.mark.parametrize("name", HEADS)
 EXPERIMENT = Path(__file__).parents[2] / "training/tiny_rayzer.json"
 FREE = {"pi3": {"field_of_view": "softplus"}, "se3": {"max_log_focal": None}}
-"""Arguments with which only ``CameraBounds`` limits the focal length."""
+"""Arguments that leave ``CameraBounds`` as the only limit of the focal length."""
 FAR = {"pi3": (-10.0, 6.0), "se3": (-10.0, 10.0)}
-"""Biases that make the focal length tiny or negative, and huge; elsewhere -1000 and 1000."""
+"""Biases that make the focal length tiny or negative, and huge; -1000 and 1000 for the other heads."""
 TOKENS = torch.randn(2, 4, 3, 32, generator=torch.Generator().manual_seed(1))
 SIZE = (32, 48)
 
 
 def focal_bias(head: CameraHead) -> nn.Parameter:
-    """The bias that moves the focal length."""
+    """The bias of the last layer of the focal length."""
     layer = {"Pi3Head": "fov", "Se3Head": "log_focal"}.get(type(head).__name__, "focal.2")
     return head.get_submodule(layer).bias
 
 
 def translation_bias(head: CameraHead) -> tuple[nn.Parameter, slice]:
-    """A bias, and the slice of it that becomes the translation."""
+    """The bias of the last layer of the translation, and the slice for the translation."""
     layer = {"Pi3Head": "translation", "Se3Head": "twist"}.get(type(head).__name__, "relative.2")
     return head.get_submodule(layer).bias, slice(-3, None)
 
 
 @pytest.mark.parametrize(("start", "bound"), [(1.25, 4.0), (1.25, 0.1), (0.0, 2.0), (1.0, 1.0001), (1e-3, 1e3)])
-def test_bend_is_the_identity_inside_and_never_passes_the_bound(start: float, bound: float):
+def test_bend_is_the_identity_inside_and_never_exceeds_the_bound(start: float, bound: float):
     share = torch.cat([torch.linspace(-3, 0.899, 500), torch.tensor([0.0])])
     inside = start + share * (bound - start)
     assert torch.equal(bend(inside, start=start, bound=bound), inside)
@@ -110,7 +110,7 @@ def test_cameras_beyond_their_bound_keep_a_gradient(small, name: str, raw: float
 
 
 @EVERY_HEAD
-def test_rotations_are_the_same_whatever_the_bounds(small, name: str):
+def test_bounds_do_not_change_rotations(small, name: str):
     free = small(CAMERA_HEADS, name)
     bounded = small(CAMERA_HEADS, name, max_translation=1e-3, max_focal=2.0)
     far = 40 * TOKENS
@@ -129,21 +129,21 @@ def test_rotations_are_the_same_whatever_the_bounds(small, name: str):
         ({"max_translation": 0.0}, r"max_translation must be finite and above 0, got 0.0"),
     ],
 )
-def test_a_bound_beyond_the_initial_value_is_refused(small, name: str, given: dict[str, float], message: str):
+def test_a_bound_that_excludes_the_initial_value_is_an_error(small, name: str, given: dict[str, float], message: str):
     with pytest.raises(ValueError, match=message):
         small(CAMERA_HEADS, name, **given)
 
 
-def test_bounds_of_a_fixed_focal_length_are_refused(small):
-    with pytest.raises(ValueError, match="bound nothing where field_of_view is fixed"):
+def test_bounds_of_a_fixed_focal_length_are_an_error(small):
+    with pytest.raises(ValueError, match="have no effect with a fixed field_of_view"):
         small(CAMERA_HEADS, "pi3", field_of_view="fixed", max_focal=3.0)
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_bounds_go_through_an_experiment_file_and_back(name: str, tmp_path: Path):
+def test_bounds_in_an_experiment_file_reach_the_camera_head(name: str, tmp_path: Path):
     overrides = [f"model.camera_head.type={name}"]
     resolved = load_experiment(EXPERIMENT, overrides=overrides).resolved["model"]["camera_head"]
-    assert (resolved["max_focal"], resolved["max_translation"]) == (None, None)  # off unless asked for
+    assert (resolved["max_focal"], resolved["max_translation"]) == (None, None)  # off by default
     changes = ["model.camera_head.max_focal=4", "model.camera_head.max_translation=2.5"]
     plan = load_experiment(EXPERIMENT, overrides=[*overrides, *changes])
     file = tmp_path / "again.json"
@@ -152,7 +152,7 @@ def test_bounds_go_through_an_experiment_file_and_back(name: str, tmp_path: Path
     assert (model.camera_head.bounds.max_focal, model.camera_head.bounds.max_translation) == (4.0, 2.5)
 
 
-def test_a_wrong_bound_in_an_experiment_file_is_named_with_its_place():
+def test_the_error_for_a_wrong_bound_has_its_json_path():
     plan = load_experiment(EXPERIMENT, overrides=["model.camera_head.max_focal=0.5"])
     with pytest.raises(InputError, match=r"model.camera_head.*max_focal 0.5 must be finite and above"):
         plan.build()

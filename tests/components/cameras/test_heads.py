@@ -1,4 +1,4 @@
-"""The formula of each camera head, and the options that only this head has."""
+"""Formulas of the camera heads, and the options of each head."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_rot6d_keeps_the_canonical_view_at_the_origin(small, canonical, chosen):
     assert [view for view in range(5) if moved[view] > 0] == [view for view in range(5) if view != chosen]
 
 
-def test_rot6d_focal_starts_at_its_offset_and_stays_positive(small):
+def test_rot6d_focal_length_starts_at_initial_focal_and_stays_above_min_focal(small):
     head = small(CAMERA_HEADS, "rot6d")
     torch.testing.assert_close(
         head(tokens(1, 3, 1, 32), (32, 32)).intrinsics[..., 0], torch.full((1, 3), 1.25), atol=1e-2, rtol=0
@@ -33,7 +33,7 @@ def test_rot6d_focal_starts_at_its_offset_and_stays_positive(small):
 
 
 @pytest.mark.parametrize("bias", [-1e4, -20.0, 0.0, 20.0, 1e4])
-def test_pi3_field_of_view_stays_inside_0_and_pi(small, bias):
+def test_pi3_field_of_view_stays_between_0_and_pi(small, bias):
     head = small(CAMERA_HEADS, "pi3")
     with torch.no_grad():
         head.fov.bias.fill_(bias)
@@ -45,7 +45,7 @@ def test_pi3_field_of_view_stays_inside_0_and_pi(small, bias):
     assert (focal == focal[:, :1]).all()  # one per scene
 
 
-def test_pi3_starts_at_the_asked_field_of_view_and_refuses_an_impossible_one(small):
+def test_pi3_starts_at_initial_fov_and_rejects_values_outside_0_and_pi(small):
     focal = small(CAMERA_HEADS, "pi3", initial_fov=1.0)(tokens(1, 2, 3, 32), (32, 32)).intrinsics[0, 0, 0]
     assert focal_to_fov(focal).item() == pytest.approx(1.0, abs=0.02)
     with pytest.raises(ValueError, match=r"\(0, pi\) radians, got 4"):
@@ -53,7 +53,7 @@ def test_pi3_starts_at_the_asked_field_of_view_and_refuses_an_impossible_one(sma
 
 
 @pytest.mark.parametrize("field_of_view", ["bounded", "softplus", "fixed"])
-def test_pi3_starts_at_its_field_of_view_however_it_is_found(small, field_of_view):
+def test_pi3_starts_at_initial_fov_with_each_kind_of_field_of_view(small, field_of_view):
     head = small(CAMERA_HEADS, "pi3", initial_fov=1.0, field_of_view=field_of_view)
     intrinsics = head(tokens(2, 3, 4, 32), (32, 32)).intrinsics
     torch.testing.assert_close(focal_to_fov(intrinsics[..., 0]), torch.ones(2, 3), atol=0.02, rtol=0)
@@ -61,7 +61,7 @@ def test_pi3_starts_at_its_field_of_view_however_it_is_found(small, field_of_vie
     assert any("fov" in name for name, _ in head.named_parameters()) == head.predicts_intrinsics
 
 
-def test_pi3_softplus_has_no_upper_bound_as_published(small):
+def test_pi3_softplus_has_no_upper_bound(small):
     head = small(CAMERA_HEADS, "pi3", field_of_view="softplus")
     with torch.no_grad():
         head.fov.weight.zero_()
@@ -70,7 +70,7 @@ def test_pi3_softplus_has_no_upper_bound_as_published(small):
 
 
 @pytest.mark.parametrize("name", ["rot6d", "quaternion"])
-def test_relative_heads_measure_the_focal_length_as_asked(small, name):
+def test_focal_unit_and_min_focal_of_relative_heads(small, name):
     values = tokens(1, 3, 1, 32)
     fx, fy, *_ = small(CAMERA_HEADS, name, focal_unit="own_side")(values, (32, 64)).intrinsics[0, 0].tolist()
     assert fx == fy == pytest.approx(1.25, abs=1e-2)
@@ -82,7 +82,7 @@ def test_relative_heads_measure_the_focal_length_as_asked(small, name):
         small(CAMERA_HEADS, name, min_focal=2.0)
 
 
-def test_se3_focal_is_exponential_and_per_view_or_per_scene(small):
+def test_se3_focal_length_is_one_per_view_or_one_per_scene(small):
     values = tokens(1, 3, 1, 32)
     for focal_per, different in (("view", True), ("scene", False)):
         head = small(CAMERA_HEADS, "se3", focal_per=focal_per, initial_focal=0.5)

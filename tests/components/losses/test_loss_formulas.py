@@ -1,4 +1,4 @@
-"""The formula of each loss, and the weight files of those that have networks."""
+"""Formulas of the losses, and the weight files of the losses with networks."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_mse_and_l1_by_hand():
     assert LOSSES["l1"]()(prediction, target).item() == pytest.approx(0.5)
 
 
-def test_ssim_is_one_less_scikit_image():
+def test_ssim_loss_is_1_minus_that_of_scikit_image():
     prediction, target = images(6), images(7)
     values = [
         structural_similarity(x.numpy(), y.numpy(), win_size=11, gaussian_weights=True, channel_axis=0, data_range=1)
@@ -52,7 +52,7 @@ def test_ssim_is_one_less_scikit_image():
 
 
 def perceptual_by_hand(state: dict[str, Tensor], prediction: Tensor, target: Tensor) -> Tensor:
-    """The formula, layer by layer, in torchvision's numbering of ``features``."""
+    """The formula, layer by layer, with torchvision's layer numbers."""
     mean = torch.tensor([123.68, 116.779, 103.939]).view(1, 3, 1, 1)
     x, y = (image.flatten(0, 1) * 255 - mean for image in (prediction, target))
     total, scales = (x - y).abs().mean(), {3: 2.6, 8: 4.8, 13: 3.7, 22: 5.6, 31: 0.15}
@@ -75,7 +75,7 @@ def test_perceptual_follows_the_formula(vgg19: dict[str, Tensor], vgg19_mat: Pat
     torch.testing.assert_close(loss(prediction, target), perceptual_by_hand(vgg19, prediction, target))
 
 
-def test_perceptual_in_bfloat16_is_near_float32_in_value_and_gradient(vgg19_mat: Path):
+def test_perceptual_in_bfloat16_is_close_to_float32_in_value_and_gradient(vgg19_mat: Path):
     target = F.avg_pool2d(images(9, 64, 64).flatten(0, 1), 5, 1, 2).unflatten(0, (2, 2))
     wrong = target + 0.1 * torch.randn(target.shape, generator=torch.Generator().manual_seed(1))  # 20 dB
     found = {}
@@ -95,7 +95,7 @@ def test_perceptual_in_bfloat16_is_near_float32_in_value_and_gradient(vgg19_mat:
 @pytest.mark.parametrize(
     ("available", "able", "expected"), [(True, True, True), (True, False, False), (False, False, True)]
 )
-def test_perceptual_takes_bfloat16_on_gpus_that_compute_in_it(
+def test_perceptual_uses_bfloat16_on_gpus_that_compute_in_it(
     vgg19_mat: Path, monkeypatch: pytest.MonkeyPatch, available: bool, able: bool, expected: bool
 ):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
@@ -106,7 +106,7 @@ def test_perceptual_takes_bfloat16_on_gpus_that_compute_in_it(
     assert LOSSES["perceptual"](weights=vgg19_mat, precision="float32")._rounds(gpu) is False
 
 
-def test_weights_of_the_perceptual_loss_lie_as_its_convolutions_want_them(vgg19_mat: Path):
+def test_convolution_weights_of_the_perceptual_loss_are_channels_last(vgg19_mat: Path):
     weights = [weight for weight in LOSSES["perceptual"](weights=vgg19_mat).parameters() if weight.ndim == 4]
     assert weights
     assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
@@ -121,7 +121,7 @@ def test_perceptual_reads_converted_weights(suffix: str, vgg19: dict[str, Tensor
     assert all(map(torch.equal, converted.parameters(), published.parameters()))
 
 
-def test_target_features_are_not_differentiated(small):
+def test_the_target_gets_no_gradient(small):
     for name in ("perceptual", "lpips"):
         prediction, target = images(10).requires_grad_(), images(11).requires_grad_()
         small(LOSSES, name)(prediction, target).backward()
@@ -129,7 +129,7 @@ def test_target_features_are_not_differentiated(small):
         assert target.grad is None
 
 
-def test_a_missing_vgg_file_names_the_one_to_get(tmp_path: Path):
+def test_the_error_for_a_missing_vgg_file_names_the_right_file(tmp_path: Path):
     with pytest.raises(InputError) as caught:
         LOSSES["perceptual"](weights=tmp_path / "vgg.mat")
     message = str(caught.value)
@@ -138,12 +138,12 @@ def test_a_missing_vgg_file_names_the_one_to_get(tmp_path: Path):
     assert "torchvision's ImageNet VGG-19 is a different model" in message
 
 
-def test_planning_needs_no_vgg_file(tmp_path: Path):
+def test_the_meta_device_needs_no_vgg_file(tmp_path: Path):
     with torch.device("meta"):
-        assert LOSSES["perceptual"](weights=tmp_path / "vgg.mat").network is not None
+        assert LOSSES["perceptual"](weights=str(tmp_path / "vgg.mat")).network is not None
 
 
-def test_a_damaged_mat_file_is_refused(vgg19_mat: Path, tmp_path: Path):
+def test_a_damaged_mat_file_is_an_error(vgg19_mat: Path, tmp_path: Path):
     whole, path = vgg19_mat.read_bytes(), tmp_path / "damaged.mat"
     for length in (0, 1, 100, 128, 130, 140, 1000, 9000, len(whole) // 2, len(whole) - 5):
         path.write_bytes(whole[:length])
@@ -154,7 +154,7 @@ def test_a_damaged_mat_file_is_refused(vgg19_mat: Path, tmp_path: Path):
         LOSSES["perceptual"](weights=path)
 
 
-def test_a_mat_file_of_another_layout_is_refused(vgg19_mat: Path, tmp_path: Path):
+def test_a_mat_file_with_another_layout_is_an_error(vgg19_mat: Path, tmp_path: Path):
     path = tmp_path / "other.mat"
     savemat(path, {"net": np.zeros(3)})
     with pytest.raises(InputError, match="has no variable 'layers'"):
@@ -171,7 +171,9 @@ def test_a_mat_file_of_another_layout_is_refused(vgg19_mat: Path, tmp_path: Path
         LOSSES["perceptual"](weights=path)
 
 
-def test_other_converted_files_are_refused(vgg19: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_converted_file_with_other_content_is_an_error(
+    vgg19: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = tmp_path / "vgg.pt"
     torch.save({"features.0.weight": torch.full((64, 3, 3, 3), torch.nan)}, path)
     with pytest.raises(InputError, match=r"features\.0\.weight has values that are not finite.* and 22 more"):
@@ -188,7 +190,7 @@ def test_other_converted_files_are_refused(vgg19: dict[str, Tensor], tmp_path: P
 
 
 def lpips_by_hand(state: dict[str, Tensor], heads: dict[str, Tensor], prediction: Tensor, target: Tensor) -> Tensor:
-    """AlexNet's five ReLUs, unit vectors over channels, squared difference, heads, mean over pixels."""
+    """LPIPS with AlexNet: five ReLUs, unit vectors over channels, squared differences, heads, mean over pixels."""
     shift, scale = (torch.tensor(v).view(1, 3, 1, 1) for v in ((-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)))
     x, y = ((image.flatten(0, 1) * 2 - 1 - shift) / scale for image in (prediction, target))
     total = torch.zeros(())
@@ -203,28 +205,28 @@ def lpips_by_hand(state: dict[str, Tensor], heads: dict[str, Tensor], prediction
     return total
 
 
-def test_lpips_uses_the_file_and_the_calibrated_heads(alexnet: Path):
+def test_lpips_uses_the_backbone_file_and_the_calibrated_heads(alexnet: Path):
     import lpips
 
     heads = torch.load(Path(lpips.__file__).parent / "weights" / "v0.1" / "alex.pth", "cpu", weights_only=True)
     prediction, target = images(12, 64, 80), images(13, 64, 80)
     expected = lpips_by_hand(torch.load(alexnet, weights_only=True), heads, prediction, target)
-    loss = LOSSES["lpips"](backbone=alexnet, net="alex")
+    loss = LOSSES["lpips"](backbone=str(alexnet), net="alex")
     torch.testing.assert_close(loss(prediction, target), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(("net", "file"), [("vgg", "vgg16-397923af.pth"), ("alex", "alexnet-owt-7be5be79.pth")])
-def test_a_missing_backbone_names_the_one_to_get(net: str, file: str, tmp_path: Path):
+def test_the_error_for_a_missing_backbone_names_the_right_file(net: str, file: str, tmp_path: Path):
     with pytest.raises(InputError, match=f"does not exist; get https://download.pytorch.org/models/{file}"):
         LOSSES["lpips"](backbone=tmp_path / "missing.pth", net=net)
 
 
-def test_the_backbone_of_another_network_is_refused(alexnet: Path):
+def test_a_backbone_file_of_another_network_is_an_error(alexnet: Path):
     with pytest.raises(InputError, match=r"features\.0\.weight has shape \(64, 3, 11, 11\) .*/vgg16-397923af\.pth"):
         LOSSES["lpips"](backbone=alexnet)
 
 
-def test_unknown_backbone_weights_are_announced(alexnet: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
+def test_the_log_warns_of_unknown_backbone_weights(alexnet: Path, caplog: pytest.LogCaptureFixture, monkeypatch):
     LOSSES["lpips"](backbone=alexnet, net="alex")
     assert "is not torchvision's alexnet-owt-7be5be79.pth" in caplog.text
     caplog.clear()
@@ -234,7 +236,7 @@ def test_unknown_backbone_weights_are_announced(alexnet: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize(("name", "side"), [("ssim", 10), ("perceptual", 15), ("lpips", 30)])
-def test_images_too_small_are_named(name: str, side: int, small):
+def test_the_error_for_small_images_has_their_size(name: str, side: int, small):
     loss = small(LOSSES, name)
     with pytest.raises(InputError, match=f"{side} x 64"):
         loss(images(0, side, 64), images(1, side, 64))
