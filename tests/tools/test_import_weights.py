@@ -76,7 +76,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         "--set", "train.steps=20", "--data", "/data/re10k",
     )  # fmt: skip
     assert (code, errors) == (0, "")
-    assert "note: a training checkpoint: only the weights are taken, not optimizer, param_update_step" in said
+    assert "training checkpoint: only its weights are imported, not optimizer, param_update_step" in said
     assert "note: 1 weight(s) of the perceptual loss" in said
     assert f"--exp {run}/experiment.json" in said
     record = json.loads((run / "experiment.json").read_text())
@@ -115,7 +115,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         ),
         (
             ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--given", "model.transformer.dd=16"],
-            "ckpt.pt as lvsm-d:\n--given model.transformer.dd: nothing asks for it; known are",
+            "ckpt.pt as lvsm-d:\n--given model.transformer.dd: this system has no such key; its keys are",
         ),
         (
             ["--arch", "lvsm-d", "--weights", "ckpt.pt", "--output", "run", "--set", "model.renderer.depth=2"],
@@ -166,7 +166,7 @@ def test_check_refuses_inputs_that_no_model_takes_and_goes_on(tool: Command, tmp
     wrong = {
         "in/image has shape (1, 3, 2, 4, 4), expected (b, v, 3, h, w)": {"in/image": torch.rand(1, 3, 2, 4, 4)},
         "cannot be computed: image size 5 x 4 must be a multiple": {"in/image": torch.rand(1, 3, 3, 5, 4)},
-        "in/c2w has shape (1, 2, 4, 4), in/image asks for (1, 3, 4, 4)": {"in/c2w": c2w[:, :2].clone()},
+        "in/c2w has shape (1, 2, 4, 4), expected (1, 3, 4, 4) to match in/image": {"in/c2w": c2w[:, :2].clone()},
     }
     files = []
     for number, change in enumerate(wrong.values()):

@@ -1,1 +1,1 @@
-"""Weights of published systems, as models of ours; one file a system, ``systems.py`` lists them."""
+"""Import weights of published systems, and compare our outputs with recordings of theirs."""

@@ -1,4 +1,4 @@
-"""Recorded outputs of published systems beside what our models make of the same inputs."""
+"""Golden files: compare recorded outputs of published systems with ours for the same weights and inputs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,20 +20,21 @@ from openrayzer.weights.weight_folder import fill
 
 INPUT, OUTPUT = "in/", "out/"
 ABSOLUTE, RELATIVE = 1e-4, 1e-3
-"""Tolerances: of images, poses and intrinsics; of what is in ``BY_RATIO``."""
+"""Tolerances of the absolute difference, and of the relative difference of outputs in ``BY_RATIO``."""
 BY_RATIO = ("loss", "grad_norm")
+"""Outputs that are compared by relative difference."""
 
 
 @dataclass(frozen=True)
 class GoldenComparison:
-    """One recorded output.
+    """Comparison of one recorded output with ours.
 
     Attributes:
-        name: of the output.
-        difference: largest absolute difference, or the relative one of what is in ``BY_RATIO``; NaN if there is
-            nothing to compare with or the shapes differ.
-        tolerance: what it may be.
-        remark: why there is no difference; empty if there is one.
+        name: name of the output.
+        difference: largest absolute difference, or relative difference for outputs in ``BY_RATIO``; NaN if the output
+            cannot be compared.
+        tolerance: largest difference that passes.
+        remark: why the output cannot be compared; else empty.
     """
 
     name: str
@@ -43,12 +44,12 @@ class GoldenComparison:
 
     @property
     def passed(self) -> bool:
-        """Whether the difference is within the tolerance; NaN never is."""
+        """True if the difference is within the tolerance; NaN is not."""
         return self.difference <= self.tolerance
 
 
 def build_imported(imported: Imported, *, source: Path) -> Model:
-    """Our model with the published weights, in evaluation mode.
+    """Build our model with the published weights, in evaluation mode.
 
     Raises:
         InputError: the model cannot be built, or the weights do not fit it.
@@ -59,10 +60,10 @@ def build_imported(imported: Imported, *, source: Path) -> Model:
 
 
 def fill_imported(model: Model, imported: Imported, *, source: Path) -> None:
-    """Set every weight of ``model``; what does not fit is called by its published name.
+    """Set every weight of ``model``.
 
     Raises:
-        InputError: lists every weight of another shape than the model's, or what else is wrong.
+        InputError: lists the weights that do not fit, by their published names if only their shapes differ.
     """
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in imported.weights.items()}
@@ -77,19 +78,22 @@ def fill_imported(model: Model, imported: Imported, *, source: Path) -> None:
 
 
 def compare(
-    file: Path, *, attention: str = "auto", activation_checkpointing: int = 0
+    file: str | Path, *, attention: str = "auto", activation_checkpointing: int = 0
 ) -> tuple[str, list[GoldenComparison]]:
-    """A golden file's system, and each of its outputs beside ours. Nothing is fitted: weights, inputs and
-    configuration are the file's.
+    """Compute the outputs in a golden file with our model and compare them with the recorded ones.
 
     Args:
-        file: safetensors with ``state/``, ``in/`` and ``out/``, and the ``config`` in its metadata.
-        attention: backend to compute with.
-        activation_checkpointing: as of a model; a gradient is then taken through recomputed blocks.
+        file: a safetensors file with tensors ``state/*``, ``in/*`` and ``out/*``, and ``config`` in its metadata.
+        attention: attention backend.
+        activation_checkpointing: recompute every n-th block in the backward pass; 0 recomputes none.
+
+    Returns:
+        The name of the system and one comparison for each recorded output.
 
     Raises:
-        InputError: the file is damaged, of an unknown system, or contradicts itself.
+        InputError: the file is damaged, belongs to an unknown system, or contradicts itself.
     """
+    file = Path(file)
     tensors = read_content(file, remedy="give a golden file in safetensors form")
     system, configuration = read_setting(file)
     published = unwrapped(tensors, file)
@@ -105,16 +109,16 @@ def compare(
         raise InputError(f"{file} has no {OUTPUT}* to compare with")
     try:
         computed = dict(_computed(system, model, inputs, configuration, names=recorded))
-    except (RuntimeError, ValueError) as error:  # of inputs that a model cannot take, or a backend that cannot run here
+    except (RuntimeError, ValueError) as error:  # unsuitable inputs, or a backend that cannot run here
         raise InputError(f"the recorded inputs cannot be computed: {error}") from error
     return system.name, [_compared(name, value, computed) for name, value in recorded.items()]
 
 
 def read_setting(file: Path) -> tuple[System, Configuration]:
-    """System and configuration that a golden file names.
+    """Read the system and the configuration of a golden file.
 
     Raises:
-        InputError: it names none, or an unknown one.
+        InputError: the file has none, or the system is unknown.
     """
     metadata = read_metadata(file)
     return system_named(metadata["arch"]), Configuration(metadata["config"], source="the file's config", whole=True)
@@ -141,7 +145,7 @@ def _computed(
 def _compared(name: str, recorded: Tensor, computed: Mapping[str, Tensor]) -> GoldenComparison:
     tolerance = RELATIVE if name in BY_RATIO else ABSOLUTE
     if name not in computed:
-        return GoldenComparison(name, torch.nan, tolerance, "nothing here computes it")
+        return GoldenComparison(name, torch.nan, tolerance, "not computed by our model")
     ours, theirs = computed[name].detach().double(), recorded.double()
     if name in BY_RATIO:
         ours, theirs = ours.flatten(), theirs.flatten()

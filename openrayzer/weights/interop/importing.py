@@ -1,4 +1,4 @@
-"""Published weights to a run folder."""
+"""Import published weights into a run folder."""
 
 import json
 from collections.abc import Sequence
@@ -14,18 +14,17 @@ from openrayzer.weights.interop.golden import fill_imported
 from openrayzer.weights.interop.published_files import read_configuration, read_weights_file
 from openrayzer.weights.interop.system import Imported, System
 from openrayzer.weights.interop.systems import check_belongs
-from openrayzer.weights.weight_folder import EXPERIMENT_FILES, IMPORTED, WEIGHTS, write_weights
-
-EXPERIMENT = EXPERIMENT_FILES[0]
+from openrayzer.weights.run_layout import EXPERIMENT
+from openrayzer.weights.weight_folder import IMPORTED, WEIGHTS, write_weights
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an import did.
+class ImportReport:
+    """Result of an import.
 
     Attributes:
-        num_weights: numbers in the model.
-        notes: what a user should know, one sentence each.
+        num_weights: number of weights in the model.
+        notes: remarks for the user, one sentence each.
     """
 
     num_weights: int
@@ -34,33 +33,34 @@ class Report:
 
 def import_weights(
     system: System,
-    weights: Path,
-    output: Path,
+    weights: str | Path,
+    output: str | Path,
     *,
-    base: Path,
-    config: Path | None = None,
+    base: str | Path,
+    config: str | Path | None = None,
     given: Sequence[str] = (),
     overrides: Sequence[str] = (),
-    data_roots: Sequence[Path] = (),
-) -> Report:
-    """Write a run folder: experiment.json and model.safetensors, checked by building its model and filling it.
+    data_roots: Sequence[str | Path] = (),
+) -> ImportReport:
+    """Convert published weights and write a run folder with experiment.json and model.safetensors.
 
     Args:
-        system: whose weights they are.
-        weights: ``.pt`` or ``.safetensors``.
-        output: the run folder; must not exist, or be empty.
-        base: experiment whose data, loss and training settings the run gets.
+        system: the published system.
+        weights: a ``.pt`` or ``.safetensors`` file.
+        output: the run folder to write; must not exist or be empty.
+        base: experiment file that provides data, loss and training settings.
         config: configuration file of the published code.
-        given: single values of it, ``model.transformer.vggstyle=true``.
-        overrides: changes of the resulting experiment, as ``--set`` takes them.
-        data_roots: folders of clips instead of the base's.
+        given: single values of the configuration, e.g. ``model.transformer.vggstyle=true``.
+        overrides: changes of the resulting experiment, e.g. ``train.steps=100``.
+        data_roots: folders of clips that replace those of ``base``.
 
     Raises:
-        InputError: anything the user gave is wrong; nothing is written then.
+        InputError: a file, the configuration or an override is wrong; nothing is written then.
     """
+    weights, output, base = Path(weights), Path(output), Path(base)
     refuse_filled(output)
     imported = read_published(system, weights, config=config, given=given)
-    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=data_roots)
+    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=[*map(Path, data_roots)])
     model: Model = construct(planned.plan.arguments["model"])
     fill_imported(model, imported, source=weights)
     origin = {
@@ -71,14 +71,16 @@ def import_weights(
         "notes": list(imported.notes),
     }
     record = planned.resolved | {"run": {IMPORTED: origin}}
-    with whole_folder(output) as unfinished:
-        write_weights(model, unfinished / WEIGHTS)
-        (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
-    return Report(sum(weight.numel() for weight in model.parameters()), imported.notes)
+    with whole_folder(output) as folder:
+        write_weights(model, folder / WEIGHTS)
+        (folder / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    return ImportReport(sum(weight.numel() for weight in model.parameters()), imported.notes)
 
 
-def read_published(system: System, weights: Path, *, config: Path | None, given: Sequence[str]) -> Imported:
-    """A file of published weights in our words, with a note on everything that was left out, converted or taken.
+def read_published(system: System, weights: Path, *, config: str | Path | None, given: Sequence[str]) -> Imported:
+    """Read a file of published weights and convert it to our names.
+
+    The notes name everything that was left out or converted, and every default.
 
     Raises:
         InputError: the file, the configuration, or both together are wrong.
@@ -104,7 +106,7 @@ def _plan(
     overrides: Sequence[str],
     data_roots: Sequence[Path],
 ) -> ExperimentPlan:
-    """The base experiment with the published model in it, tried out without memory."""
+    """Plan the base experiment with the published model, and build it once without allocating memory."""
     description = f"Weights of {system.title}, imported; data, loss and training settings from {base.name}."
     changes = [
         "shared={}",

@@ -1,4 +1,4 @@
-"""What both variants of LVSM share."""
+"""Both variants of LVSM."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import Model
 from openrayzer.weights.interop.configuration import Configuration
-from openrayzer.weights.interop.naming import depth_of, published_names, rename
+from openrayzer.weights.interop.naming import depth_of, published_names, rename, shape_of
 from openrayzer.weights.interop.system import Imported, System
 from openrayzer.weights.interop.trunk import (
     BlockNames,
@@ -16,8 +16,8 @@ from openrayzer.weights.interop.trunk import (
     first_and_last,
     images_of,
     is_normed,
-    judged,
     patch_size_of,
+    predicted,
     read_trunk,
     view_counts,
     views_of,
@@ -25,16 +25,16 @@ from openrayzer.weights.interop.trunk import (
 
 
 class LVSM(System):
-    """LVSM: posed, no position encoding, colours and rays of a pixel side by side."""
+    """Shared by both variants: needs cameras, no position encoding, one token from colours and rays of a patch."""
 
     title = "LVSM (Jin et al. 2025, github.com/Haian-Jin/LVSM)"
     license = "cc-by-nc-sa-4.0"
     stacks: ClassVar[Mapping[str, str]]
-    """Our name of each published run of blocks; the last is the renderer's."""
+    """Published name of each stack of blocks -> our name; the last stack belongs to the renderer."""
     depth_keys: ClassVar[Mapping[str, str]]
-    """Where the configuration says how many blocks there are."""
+    """Published name of each stack -> key of its depth in the configuration."""
     input_norm: ClassVar[str]
-    """Published name of the norm in front of the renderer."""
+    """Published name of the norm before the renderer."""
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
         *_, last = self.stacks
@@ -70,19 +70,19 @@ class LVSM(System):
         return Imported(model, weights, published_names(names), (*size, *view_counts(configuration)))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """render, loss."""
+        """Compute render and loss."""
         num_views = images_of(inputs).shape[1]
         views = views_of(inputs, *first_and_last(configuration, num_views), posed=True)
-        return judged(model, views)[1]
+        return predicted(model, views)[1]
 
     @abstractmethod
     def model(
         self, state: Mapping[str, Tensor], trunk: Trunk, depths: Mapping[str, int], configuration: Configuration
     ) -> dict[str, Any]:
-        """Type and remaining arguments of our model."""
+        """Return the type of our model and the arguments that differ between the variants."""
 
     def names(self) -> dict[str, str]:
-        """Our names of weights that only one variant has."""
+        """Return published name -> our name of weights that only this variant has."""
         return {}
 
     def _names(self, block_names: BlockNames, depths: Mapping[str, int]) -> dict[str, str]:
@@ -103,3 +103,51 @@ class LVSM(System):
         for section in ("image_tokenizer", "target_pose_tokenizer"):
             configuration.agree(f"model.{section}.patch_size", patch_size)
         return patch_size
+
+
+class LVSMEncoderDecoderWeights(LVSM):
+    """LVSM, encoder-decoder; RayZer and Open-RayZer use it as a baseline."""
+
+    name = "lvsm-ed"
+    experiment = "lvsm_re10k.json"
+    fingerprint = "n_light_field_latent"
+    stacks: ClassVar[Mapping[str, str]] = {
+        "transformer_encoder": "scene.encoder.blocks",
+        "transformer_decoder": "scene.renderer.stack.blocks",
+    }
+    depth_keys: ClassVar[Mapping[str, str]] = {
+        "transformer_encoder": "encoder_n_layer",
+        "transformer_decoder": "decoder_n_layer",
+    }
+    input_norm = "transformer_input_layernorm_decoder"
+
+    def model(
+        self, state: Mapping[str, Tensor], trunk: Trunk, depths: Mapping[str, int], configuration: Configuration
+    ) -> dict[str, Any]:
+        num_latents = shape_of(state, "n_light_field_latent")[0]
+        return {
+            "type": "lvsm_encoder_decoder",
+            "encoder_depth": depths["transformer_encoder"],
+            "num_latents": configuration.agree("model.transformer.n_latent_vectors", num_latents),
+            "mlp_ratio": trunk.mlp_ratio,
+            "qk_norm_eps": trunk.qk_norm_eps(1e-5),
+        }
+
+    def names(self) -> dict[str, str]:
+        return {"n_light_field_latent": "scene.latents"}
+
+
+class LVSMDecoderOnlyWeights(LVSM):
+    """LVSM, decoder-only."""
+
+    name = "lvsm-d"
+    experiment = "lvsm_decoder_re10k.json"
+    fingerprint = "transformer_input_layernorm.weight"
+    stacks: ClassVar[Mapping[str, str]] = {"transformer_blocks": "scene.renderer.stack.blocks"}
+    depth_keys: ClassVar[Mapping[str, str]] = {"transformer_blocks": "n_layer"}
+    input_norm = "transformer_input_layernorm"
+
+    def model(
+        self, state: Mapping[str, Tensor], trunk: Trunk, depths: Mapping[str, int], configuration: Configuration
+    ) -> dict[str, Any]:
+        return {"type": "lvsm_decoder_only"}

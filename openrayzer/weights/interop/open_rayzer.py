@@ -1,4 +1,4 @@
-"""Open-RayZer, with every switch of its configuration that its code supports."""
+"""Open-RayZer, with every configuration that its code supports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,8 +18,8 @@ from openrayzer.weights.interop.trunk import (
     first_and_last,
     images_of,
     is_normed,
-    judged,
     patch_size_of,
+    predicted,
     read_trunk,
     view_counts,
     views_of,
@@ -27,11 +27,11 @@ from openrayzer.weights.interop.trunk import (
 
 STACKS = {"estimator": "estimator", "encoder": "scene.encoder", "decoder": "scene.renderer.stack"}
 FUSIONS = {"encoder_tokenizer.": "pixel_fuse", "encoder_fuse.": "feature_fuse"}
-"""Which fusion it is, by weights that only that one has."""
+"""Fusion by the prefix of weights that only this fusion has."""
 
 
 class OpenRayZer(System):
-    """Open-RayZer: rotary encoding, alternating attention, absolute cameras by SVD, a field of view per scene."""
+    """Open-RayZer: rotary encoding, alternating attention, absolute poses by SVD, one field of view per scene."""
 
     name = "open-rayzer"
     experiment = "rayzer_dl3dv.json"
@@ -80,16 +80,16 @@ class OpenRayZer(System):
         return Imported(model, weights, published_names(names), (*size, *view_counts(configuration)), notes)
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """render, c2w, fov (radians, one per scene), loss."""
+        """Compute render, c2w, fov (radians, one per scene) and loss."""
         num_views = images_of(inputs).shape[1]
         views = views_of(inputs, *first_and_last(configuration, num_views), posed=model.needs_intrinsics)
-        prediction, outputs = judged(model, views)
+        prediction, outputs = predicted(model, views)
         cameras = prediction.cameras
         return outputs | {"c2w": cameras.c2w, "fov": focal_to_fov(cameras.intrinsics[:, :1, 1])}
 
 
 def _rotary(state: Mapping[str, Tensor], configuration: Configuration) -> bool:
-    """Whether queries and keys turn; the blocks of LVSM, which never do, have names of their own."""
+    """Return True for rotary position encoding; blocks with LVSM's names never use it."""
     if _is_lvsm_block(state):
         return configuration.agree("model.transformer.rope", False)
     return configuration.ask("model.transformer.rope", (True, False), "rotary position encoding")
@@ -107,14 +107,16 @@ def _block_names(state: Mapping[str, Tensor]) -> BlockNames:
 def _fusion(state: Mapping[str, Tensor], configuration: Configuration) -> str:
     found = [fusion for start, fusion in FUSIONS.items() if any(name.startswith(start) for name in state)]
     if len(found) != 1:
-        configuration.problem(f"the weights are of {' and '.join(found) or 'no known fusion'}, not of one fusion")
+        configuration.problem(
+            f"the weights have {' and '.join(found) or 'no known fusion'}, expected exactly one fusion"
+        )
         return "pixel_fuse"
     return configuration.agree("unposed.fusion_strategy", found[0])
 
 
 def _shares_ray_tokens(state: Mapping[str, Tensor], fusion: str, configuration: Configuration) -> bool:
-    """One tokenizer for all rays: then the second is a copy to the last bit, or is not stored."""
-    if fusion == "pixel_fuse":  # has no second one, so the switch does nothing
+    """Return True if one tokenizer serves all rays; the second one is then an exact copy or is not stored."""
+    if fusion == "pixel_fuse":  # has only one tokenizer of rays
         return False
     key, meaning = "unposed.decoder_as_canonical", "one tokenizer for context and target rays"
     first, second = state.get("target_pose_tokenizer.1.weight"), state.get("pose_tokenizer.1.weight")
@@ -130,7 +132,7 @@ def _predicts_fov(state: Mapping[str, Tensor], configuration: Configuration) -> 
 
 
 def _tokens(trunk: Trunk, patch_size: int, fusion: str) -> dict[str, Any]:
-    """Images and rays to tokens; pixels stay in [0, 1]."""
+    """Return the settings of tokenizer and fusion; pixels stay in [0, 1]."""
     sizes = {"width": trunk.width, "patch_size": patch_size}
     pixels = {"pixel_range": [0.0, 1.0]}
     by_pixel = fusion == "pixel_fuse"
@@ -144,9 +146,12 @@ def _tokens(trunk: Trunk, patch_size: int, fusion: str) -> dict[str, Any]:
 def _attention(
     trunk: Trunk, depths: Mapping[str, int], configuration: Configuration, *, rotary: bool
 ) -> dict[str, Any]:
-    """All stacks. Without rotary encoding, or without "vggstyle", the published estimator never lets views meet."""
+    """Return the settings of all stacks.
+
+    Without rotary encoding or without "vggstyle", the published estimator attends within single views only.
+    """
     style = configuration.ask(
-        "model.transformer.vggstyle", (True, False), "global and frame attention take turns in the estimator"
+        "model.transformer.vggstyle", (True, False), "global and frame attention alternate in the estimator"
     )
     base = 100.0
     if rotary:
@@ -215,13 +220,13 @@ def _fusion_names(fusion: str, *, shared: bool) -> dict[str, str]:
 
 
 def _unused(state: Mapping[str, Tensor], *, predicts_fov: bool, shared: bool) -> tuple[set[str], tuple[str, ...]]:
-    """Weights of the published model that take no part in what it computes, and a word on each kind."""
+    """Return weights that the published model does not use, and a note on each kind."""
     unused, notes = set(), []
     fov = {name for name in state if name.startswith("pose_wrapper.fov_")}
     if fov and not predicts_fov:
         unused |= fov
-        notes.append("the field-of-view network is left out: intrinsics are given")
+        notes.append("the network for the field of view is left out: the model is given intrinsics")
     if shared and "pose_tokenizer.1.weight" in state:
         unused.add("pose_tokenizer.1.weight")
-        notes.append("pose_tokenizer is target_pose_tokenizer (decoder_as_canonical), kept once")
+        notes.append("pose_tokenizer equals target_pose_tokenizer (decoder_as_canonical) and is stored once")
     return unused, tuple(notes)

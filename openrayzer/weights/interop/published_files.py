@@ -1,4 +1,4 @@
-"""Files of published weights and configurations: unwrapped, cleaned, checked; no code in them is ever run."""
+"""Read and check files of published weights and configurations. No code in these files is run."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,29 +15,29 @@ from openrayzer.layers.weight_files import listed, read_content
 from openrayzer.weights.interop.configuration import Configuration
 
 WRAPPERS = ("model", "module", "state_dict", "model_state_dict")
-"""Keys under which training code keeps the weights: LVSM and RayZer; DeepSpeed; Lightning and many others."""
+"""Keys of the weights in training checkpoints: of LVSM and RayZer; of DeepSpeed; of Lightning and others."""
 PREFIXES = ("module.", "model.", "_orig_mod.")
-"""What DDP and DeepSpeed, Lightning and our own training, and torch.compile put in front of every name."""
+"""Prefixes that DDP and DeepSpeed, Lightning and our training, and torch.compile add to every name."""
 COMPILED = "_orig_mod."
 LOSS_NETWORK = "loss_computer."
-"""Start of the names of the perceptual loss's network, which the published checkpoints carry along."""
+"""Prefix of the weights of the perceptual loss, which published checkpoints contain."""
 ROOT = "parameters"
-"""Key that Open-RayZer puts around its whole configuration."""
+"""Key at the top of Open-RayZer's configuration files; everything else is below it."""
 REMEDY = "give a .pt or .safetensors file with a state dict of one of the published systems"
 DTYPES = (float16, bfloat16, float32, float64)
-"""What weights may be stored in."""
+"""Supported dtypes of weights."""
 RECORDED = "state/"
-"""Start of the names of weights in a golden file."""
+"""Prefix of the weights in a golden file."""
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A file of weights without its wrapping.
+    """Weights from a published file.
 
     Attributes:
         state: float32 tensors by published name.
-        configuration: what the file itself says of the configuration; empty if nothing.
-        notes: what was left out or converted, one sentence each.
+        configuration: the configuration in the file; empty if there is none.
+        notes: one sentence on each part of the file that was left out or converted.
     """
 
     state: dict[str, Tensor]
@@ -46,45 +46,47 @@ class PublishedWeights:
 
 
 def read_weights_file(path: Path) -> PublishedWeights:
-    """The weights in a ``.pt`` or ``.safetensors`` file, of a model alone or of a whole training checkpoint.
+    """Read the weights in a ``.pt`` or ``.safetensors`` file of a model or of a training checkpoint.
 
     Raises:
-        InputError: missing, damaged, holds code, or something else than named floating-point tensors.
+        InputError: the file is missing or damaged, contains code, or holds no floating-point tensors by name.
     """
     if path.is_dir():
         inside = sorted(file.name for kind in ("*.pt", "*.pth", "*.safetensors") for file in path.glob(kind))
-        raise InputError(f"{path} is a folder; name the file in it that holds the weights: {listed(inside) or 'none'}")
+        raise InputError(
+            f"{path} is a folder; give the file in it that holds the weights: {listed(inside) or 'none found'}"
+        )
     return unwrapped(read_content(path, remedy=REMEDY), path)
 
 
 def unwrapped(content: Any, path: Path) -> PublishedWeights:
-    """The weights in what ``read_content`` found in ``path``.
+    """Extract the weights from ``content``, which ``read_content`` returned for ``path``.
 
     Raises:
-        InputError: they are something else than named floating-point tensors.
+        InputError: the content is no dictionary of floating-point tensors.
     """
     content, notes = _unwrap(content, path)
     configuration = {}
     if any(name.startswith(RECORDED) for name in content):
         content = {name.removeprefix(RECORDED): value for name, value in content.items() if name.startswith(RECORDED)}
         configuration = read_metadata(path)["config"]
-        notes.append("a golden file: its recorded inputs and outputs are left out")
+        notes.append("this is a golden file: its recorded inputs and outputs are left out")
     state = _without_prefixes(content)
     lost = [name for name in state if name.startswith(LOSS_NETWORK)]
     if lost:
         notes.append(
-            f"{len(lost)} weight(s) of the perceptual loss ({LOSS_NETWORK}*) left out, which are not the model's"
+            f"{len(lost)} weight(s) of the perceptual loss ({LOSS_NETWORK}*) are left out: the model has no such part"
         )
     kept = {name: value for name, value in state.items() if not name.startswith(LOSS_NETWORK)}
     _check_numbers(kept, path)
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in kept.values()} - {"float32"})
     if kinds:
-        notes.append(f"weights in {' and '.join(kinds)} become float32")
+        notes.append(f"weights in {' and '.join(kinds)} are converted to float32")
     return PublishedWeights({name: value.to(float32) for name, value in kept.items()}, configuration, tuple(notes))
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The ``config`` that a golden file carries: ``{"arch": ..., "config": {...}}``.
+    """Read the ``config`` in the metadata of a golden file: ``{"arch": ..., "config": {...}}``.
 
     Raises:
         InputError: there is none.
@@ -100,18 +102,19 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read_configuration(
-    file: Path | None, given: Sequence[str] = (), *, known: Mapping[str, Any] | None = None
+    file: str | Path | None, given: Sequence[str] = (), *, known: Mapping[str, Any] | None = None
 ) -> Configuration:
-    """The configuration that goes with published weights.
+    """Read the configuration of published weights.
 
     Args:
-        file: YAML or JSON of the published code; None if there is none.
-        given: ``model.transformer.vggstyle=true``, over what the file says.
-        known: what the file of weights itself says, below both.
+        file: configuration of the published code, YAML or JSON; None if there is none.
+        given: single values such as ``model.transformer.vggstyle=true``; they override ``file``.
+        known: the configuration in the file of weights; ``file`` overrides it.
 
     Raises:
-        InputError: the file cannot be read, or something given is malformed.
+        InputError: the file cannot be read, or a given value is malformed.
     """
+    file = None if file is None else Path(file)
     values: dict[str, Any] = _merged(known or {}, {} if file is None else _read_yaml(file))
     source = str(file) if file is not None else "the file of weights" if known else "--given"
     keys = [_assign(values, assignment) for assignment in given]
@@ -129,7 +132,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, section by section; ``above`` wins."""
+    """Merge two nested configurations; values of ``above`` override those of ``below``."""
     both = {
         key: value for key, value in above.items() if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
     }
@@ -137,7 +140,7 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def _assign(values: dict[str, Any], assignment: str) -> str:
-    """Set one value; returns its key."""
+    """Set one value from ``KEY=VALUE``; return its key."""
     key, equals, text = assignment.partition("=")
     if not equals or not all(key.split(".")):
         raise InputError(f"--given {assignment}: expected KEY=VALUE, e.g. model.transformer.vggstyle=true")
@@ -154,7 +157,7 @@ def _assign(values: dict[str, Any], assignment: str) -> str:
 
 
 def _unwrap(content: Any, path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Named tensors inside the dictionaries of a training checkpoint."""
+    """Find the dictionary of tensors in a training checkpoint; return it with notes."""
     notes: list[str] = []
     while isinstance(content, Mapping):
         inner = [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
@@ -162,7 +165,7 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Any], list[str]]:
             break
         rest = [str(key) for key in content if key != inner[0]]
         if rest:
-            notes.append(f"a training checkpoint: only the weights are taken, not {listed(sorted(rest))}")
+            notes.append(f"this is a training checkpoint: only its weights are imported, not {listed(sorted(rest))}")
         content = content[inner[0]]
     if not isinstance(content, Mapping) or not content:
         raise InputError(f"{path} holds no tensors by name; {REMEDY}")
@@ -178,9 +181,7 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = {name: short.removeprefix(prefix) for name, short in names.items()}
     if len(set(names.values())) < len(names):
         twice = sorted({short for short in names.values() if list(names.values()).count(short) > 1})
-        raise InputError(
-            f"without prefixes such as {COMPILED!r} these names stand for two weights each: {listed(twice)}"
-        )
+        raise InputError(f"without prefixes such as {COMPILED!r} two weights have the same name: {listed(twice)}")
     return {short: state[name] for name, short in names.items()}
 
 

@@ -1,4 +1,4 @@
-"""RayDer as its authors released it."""
+"""RayDer, the code that its authors released."""
 
 from collections.abc import Mapping
 from typing import Protocol, get_args, runtime_checkable
@@ -17,9 +17,9 @@ from openrayzer.weights.interop.system import Imported, System
 from openrayzer.weights.interop.trunk import images_of, patch_size_of
 
 PIXELS = "backbone.merges.0.proj.weight"
-"""From the pixels of a patch, each (red, green, blue, direction, moment), to the first token."""
+"""Linear layer from the pixels of a patch, each (red, green, blue, direction, moment), to the first token."""
 SPATIAL, TEMPORAL = "pos_emb.spatial_freqs", "pos_emb.temporal_freqs"
-"""Stored constants: frequencies of rows and columns, and of time, which turns nothing inside a view."""
+"""Stored constants: rotary frequencies of rows and columns, and of time, which have no effect within a view."""
 HALF_PRECISION = 4e-3
 """Relative rounding error of a frequency that was stored in bfloat16; neighbouring frequencies are further apart."""
 POSE, FOCAL = "camera_pose_head", "intrinsics_head"
@@ -27,7 +27,7 @@ POSE, FOCAL = "camera_pose_head", "intrinsics_head"
 
 @runtime_checkable
 class _RayDer(Protocol):
-    """What our ``rayder`` can do beyond a model; this package takes models as they come and imports none."""
+    """Methods of our model ``rayder`` beyond ``Model``; this room must not import models."""
 
     def observe(self, images: Tensor) -> tuple[Cameras, Tensor]: ...
 
@@ -37,7 +37,7 @@ class _RayDer(Protocol):
 
 
 class RayDerWeights(System):
-    """RayDer, the authors' release: projected role gains, absolute poses, a focal length per view."""
+    """Released RayDer: projected role gains, absolute poses, one focal length per view."""
 
     name = "rayder"
     experiment = "rayder_dl3dv.json"
@@ -60,7 +60,7 @@ class RayDerWeights(System):
         (num_heads,) = shape_of(state, "backbone.mid_level.0.global_attn.scale", rank=1)
         if width % num_heads:
             raise InputError(
-                f"{num_heads} heads (backbone.mid_level.0.global_attn.scale) do not share a width of {width}"
+                f"{num_heads} heads (backbone.mid_level.0.global_attn.scale) do not divide a width of {width}"
             )
         head_width = width // num_heads
         model = {
@@ -90,16 +90,17 @@ class RayDerWeights(System):
         return Imported(model, kept, published_names(names))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """R, t and f of all views and their states; targets rendered without and with states, and as in training.
+        """Compute R, t, f and state of all views, and the target views rendered in three ways.
 
-        ``n_in`` views are contexts, the ``n_target`` views behind them targets. ``render_train_ar`` is what training
-        predicts of all views but the first, each from those before it.
+        The first ``n_in`` views are context, the next ``n_target`` views are targets. ``render_nostate`` and
+        ``render_state`` render the targets without and with their states. ``render_train_ar`` renders each view except
+        the first from all views before it, as in training.
         """
         images = (rearrange(images_of(inputs), "b t h w c -> b t c h w") + 1) / 2
         height, width = images.shape[-2:]
         n_in, n_target = _counts(configuration, images.shape[1])
         if not isinstance(model, _RayDer):
-            raise InputError(f"only our model 'rayder' returns what RayDer does, this is a {type(model).__name__}")
+            raise InputError(f"only our model 'rayder' can reproduce RayDer, this is a {type(model).__name__}")
         cameras, states = model.observe(images)
 
         def render(contexts: int, targets: range, *, with_state: bool) -> Tensor:
@@ -123,17 +124,17 @@ class RayDerWeights(System):
 
 
 def _counts(configuration: Configuration, num_views: int) -> tuple[int, int]:
-    """Contexts and targets of a recording.
+    """Return the numbers of context and target views in a recording.
 
     Raises:
-        InputError: the configuration does not say, or there are not so many views.
+        InputError: the configuration does not give them, or the recording has fewer views.
     """
     n_target = configuration.get("n_target", 0)
     n_in = configuration.get("n_in", num_views - n_target)
     n_target = n_target or num_views - n_in
     if min(n_in, n_target) < 1 or n_in + n_target > num_views:
         raise InputError(
-            f"n_in {n_in} and n_target {n_target} do not go with the {num_views} views that are recorded; say n_target"
+            f"n_in {n_in} and n_target {n_target} do not fit the {num_views} recorded views; configure n_target"
         )
     return n_in, n_target
 
@@ -143,7 +144,7 @@ def _views(chosen: range, images: Tensor) -> Tensor:
 
 
 def _levels(state: Mapping[str, Tensor], depths: list[int]) -> list[dict[str, int]]:
-    """Width, depth and patch of each fine grid."""
+    """Return width, depth and patch side of each fine level."""
     levels: list[dict[str, int]] = []
     for number, depth in enumerate(depths):
         name = f"backbone.merges.{number}.proj.weight"
@@ -155,10 +156,10 @@ def _levels(state: Mapping[str, Tensor], depths: list[int]) -> list[dict[str, in
 
 
 def _spread(state: Mapping[str, Tensor], head_width: int) -> Spread:
-    """The layout of rotary frequencies over heads that all stored ones agree with.
+    """Find the layout of rotary frequencies over heads that matches all stored frequencies.
 
     Raises:
-        InputError: no known layout gives them.
+        InputError: no known layout matches.
     """
     stored = {name: value for name, value in state.items() if name.endswith(SPATIAL)}
     wrong: dict[Spread, list[str]] = {
@@ -169,8 +170,8 @@ def _spread(state: Mapping[str, Tensor], head_width: int) -> Spread:
         if not names:
             return spread
     raise InputError(
-        "the rotary frequencies are not those of RayDer, however they are spread over heads: "
-        + "; ".join(f"{spread!r} is not {listed(names)}" for spread, names in wrong.items())
+        "the rotary frequencies match no known layout of RayDer: "
+        + "; ".join(f"{spread!r} does not match {listed(names)}" for spread, names in wrong.items())
     )
 
 
@@ -183,7 +184,7 @@ def _agrees(stored: Tensor, head_width: int, spread: Spread) -> bool:
 
 
 def _converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Published weights under our names, where ours have another form: the first linear map, the learned tokens."""
+    """Convert the weights that have another form in our model: the first linear layer and the learned tokens."""
     pixels = rearrange(weights.pop(PIXELS), "d (cells c) -> d cells c", c=9)
     colours, direction, moment = pixels.split(3, dim=-1)
     patches = {"image": colours, "ray": torch.cat([moment, direction], dim=-1)}
@@ -194,16 +195,16 @@ def _converted(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _constants(depth: int, depths: list[int]) -> list[str]:
-    """Names of the stored frequencies."""
+    """Return the names of the stored rotary frequencies."""
     attentions = [f"backbone.mid_level.{block}.local_attn" for block in range(depth)]
-    for way in ("down", "up"):
+    for half in ("down", "up"):
         for number, blocks in enumerate(depths):
-            attentions += [f"backbone.{way}_levels.{number}.{block}.self_attn" for block in range(blocks)]
+            attentions += [f"backbone.{half}_levels.{number}.{block}.self_attn" for block in range(blocks)]
     return [f"{attention}.{kind}" for attention in attentions for kind in (SPATIAL, TEMPORAL)]
 
 
 def _names(depth: int, depths: list[int]) -> dict[str, str]:
-    """Our name of each published weight; what has no equal keeps its own."""
+    """Return published name -> our name; weights that ``_converted`` changes keep their published name."""
     names = {
         "camera_tokens.weight": "camera_token",
         "nvs_tokens.weight": "view_token",
@@ -225,9 +226,9 @@ def _names(depth: int, depths: list[int]) -> dict[str, str]:
         for kind, extra in (("merge", {}), ("split", {"fac": "share"})):
             published = f"backbone.mid_{kind}" if last else f"backbone.{kind}s.{number + 1}"
             names |= paired(published, f"backbone.{kind}s.{number}", {"proj.weight": "linear.weight", **extra})
-        for way in ("down", "up"):
+        for half in ("down", "up"):
             for block in range(blocks):
-                published, ours = f"backbone.{way}_levels.{number}.{block}", f"backbone.{way}.{number}.blocks.{block}"
+                published, ours = f"backbone.{half}_levels.{number}.{block}", f"backbone.{half}.{number}.blocks.{block}"
                 names |= _attention(f"{published}.self_attn", f"{ours}.attention")
                 names |= _feed_forward(f"{published}.ff", f"{ours}.mlp")
                 norms = {

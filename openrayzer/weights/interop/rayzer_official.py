@@ -1,4 +1,4 @@
-"""RayZer as its authors released it."""
+"""RayZer, the code that its authors released."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,21 +14,21 @@ from openrayzer.weights.interop.trunk import (
     BlockNames,
     Trunk,
     is_normed,
-    judged,
     patch_size_of,
+    predicted,
     read_trunk,
     view_counts,
     views_of,
 )
 
 ROTATIONS = {6: "rot6d", 4: "quaternion"}
-"""Camera head by the numbers of a rotation."""
+"""Camera head by the number of values for a rotation."""
 QUATERNION = "quat"
-"""What the published configuration calls it."""
+"""Name of the quaternion in the published configuration."""
 
 
 class RayZerOfficial(System):
-    """RayZer, the authors' release: one joint sequence, sinusoids with image index, cameras relative to one view."""
+    """Released RayZer: one token sequence, sinusoidal encoding with image index, cameras relative to one view."""
 
     name = "rayzer-official"
     experiment = "rayzer_paper_dl3dv.json"
@@ -46,7 +46,7 @@ class RayZerOfficial(System):
         num_latents = configuration.agree("model.scene_latent.length", shape_of(state, "scene_code")[0])
         if (num_tokens := configuration.agree("model.pose_latent.length", shape_of(state, "cam_code")[0])) != 1:
             configuration.problem(
-                f"weight cam_code holds {num_tokens} camera tokens, the published code knows one only"
+                f"weight cam_code holds {num_tokens} camera tokens, the published code uses exactly one"
             )
         model: dict[str, Any] = {
             "type": "rayzer",
@@ -80,13 +80,13 @@ class RayZerOfficial(System):
         return Imported(model, weights, published_names(names), changes)
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """render, c2w, fxfycxcy (divided by the image sides), loss."""
+        """Compute render, c2w, fxfycxcy (divided by the sides of the image) and loss."""
         missing = [f"in/{name}" for name in ("input_idx", "target_idx") if name not in inputs]
         if missing:
-            raise InputError(f"the recording has no {' nor '.join(missing)}: which views are context and target")
+            raise InputError(f"the recording has no {' nor '.join(missing)}, the indices of context and target views")
         context, target = (torch.atleast_2d(inputs[name]) for name in ("input_idx", "target_idx"))
         views = views_of(inputs, context, target, posed=False)
-        prediction, outputs = judged(model, views)
+        prediction, outputs = predicted(model, views)
         return outputs | {"c2w": prediction.cameras.c2w, "fxfycxcy": prediction.cameras.intrinsics}
 
     @staticmethod
@@ -118,12 +118,16 @@ class RayZerOfficial(System):
     def _camera_head(state: Mapping[str, Tensor], trunk: Trunk, configuration: Configuration) -> dict[str, Any]:
         numbers = shape_of(state, "pose_predictor.rel_head.2.weight")[0] - 3
         if numbers not in ROTATIONS:
-            raise InputError(f"pose_predictor.rel_head.2.weight gives {numbers + 3} numbers a view, known are 9 and 7")
+            raise InputError(
+                f"pose_predictor.rel_head.2.weight gives {numbers + 3} values per view, supported are 9 and 7"
+            )
         said = configuration.get("model.pose_latent.representation", None)
         if said is not None and (said == QUATERNION) != (numbers == 4):
-            configuration.problem(f"model.pose_latent.representation is {said!r}, the weights are of {numbers} numbers")
+            configuration.problem(
+                f"model.pose_latent.representation is {said!r}, the weights have {numbers} values per rotation"
+            )
         canonical = configuration.ask(
-            "model.pose_latent.canonical", ("first", "middle"), "the view that all cameras are relative to; "
+            "model.pose_latent.canonical", ("first", "middle"), "the reference view of all cameras; "
             "'middle' in the released configuration", otherwise="first",
         )  # fmt: skip
         return {
@@ -145,7 +149,7 @@ class RayZerOfficial(System):
             "scene_code": "scene.latents",
             "cam_code": "camera_tokens",
             "image_tokenizer.1.weight": "tokenizer.patches.linear.weight",
-            "target_pose_tokenizer.1.weight": "fusion.rays.linear.weight",  # of the input views, whatever its name
+            "target_pose_tokenizer.1.weight": "fusion.rays.linear.weight",  # rays of context views
             "target_pose_tokenizer2.1.weight": "scene.target_rays.linear.weight",
             "decoder_ln.weight": "scene.renderer.norm.weight",
             "mlp_fuse.0.weight": "fusion.network.0.weight",

@@ -1,4 +1,4 @@
-"""What a published system is to us: how its weights are named, and how its recorded outputs are compared."""
+"""Interface of a published system: convert its weights, and reproduce its recorded outputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from openrayzer.weights.interop.configuration import Configuration
 
 @dataclass(frozen=True)
 class Imported:
-    """Published weights in our words.
+    """Published weights converted to our names.
 
     Attributes:
-        model: the ``model`` section of an experiment, complete.
-        weights: by our names, in float32.
-        published: the published name of each of ours, for messages.
-        experiment: overrides of the base experiment beside ``model``, as ``--set`` takes them.
-        notes: what a user should know, one sentence each.
+        model: the complete ``model`` section of an experiment.
+        weights: float32 tensors by our names.
+        published: our name -> published name, for messages.
+        experiment: overrides of the base experiment outside ``model``, e.g. ``data.image_size=[256, 256]``.
+        notes: remarks for the user, one sentence each.
     """
 
     model: dict[str, Any]
@@ -34,11 +34,11 @@ class System(ABC):
     """A published system.
 
     Attributes:
-        name: what ``--arch`` takes.
-        experiment: file in ``experiments/`` that says how such a model is trained on.
-        fingerprint: a weight that every file of this system has and no other system's.
-        title: method, paper and which code.
-        license: of the published code and weights, as the Hugging Face hub names it.
+        name: value of the option ``--arch``.
+        experiment: file in ``experiments/`` with settings to continue the training.
+        fingerprint: name of a weight that all files of this system have and files of other systems do not.
+        title: method, paper and code.
+        license: identifier on the Hugging Face hub of the licence of the published code and weights.
     """
 
     name: ClassVar[str]
@@ -49,20 +49,21 @@ class System(ABC):
 
     @abstractmethod
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
-        """The model that the weights belong to, and the weights by our names.
+        """Convert published weights, and infer the model from their names and shapes.
 
         Args:
-            state: float32 tensors by their published names, without wrappers and without a loss network.
-            configuration: the published configuration, as far as it is known.
+            state: float32 tensors by published name, without wrappers and without the network of a loss.
+            configuration: the published configuration; may be incomplete.
 
         Raises:
-            InputError: lists every missing and unexpected weight, every contradiction between configuration and
-                shapes, and everything that has to be asked for.
+            InputError: lists missing and unknown weights, contradictions between configuration and shapes, and values
+                that must be configured.
         """
 
     @abstractmethod
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """What the published system returns for recorded inputs, in its own units, as ``model`` computes it.
+        """Compute the outputs of the published system from recorded inputs with ``model``, in the system's units.
 
-        Differentiable, so that a gradient can be compared too; ``loss`` is the mean squared error over target views.
+        The outputs are differentiable, so that gradients can be compared. ``loss`` is the mean squared error over the
+        target views.
         """

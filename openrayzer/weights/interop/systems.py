@@ -1,4 +1,4 @@
-"""The published systems whose weights run here."""
+"""The published systems that can be imported."""
 
 from collections.abc import Mapping
 
@@ -6,8 +6,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed
-from openrayzer.weights.interop.lvsm_d import LVSMDecoderOnlyWeights
-from openrayzer.weights.interop.lvsm_ed import LVSMEncoderDecoderWeights
+from openrayzer.weights.interop.lvsm import LVSMDecoderOnlyWeights, LVSMEncoderDecoderWeights
 from openrayzer.weights.interop.open_rayzer import OpenRayZer
 from openrayzer.weights.interop.rayder import RayDerWeights
 from openrayzer.weights.interop.rayzer_official import RayZerOfficial
@@ -20,14 +19,14 @@ SYSTEMS: dict[str, System] = {
         OpenRayZer(), RayZerOfficial(), LVSMEncoderDecoderWeights(), LVSMDecoderOnlyWeights(), RayDerWeights(),
     )
 }  # fmt: skip
-"""By the name that ``--arch`` takes."""
+"""Systems by the value of the option ``--arch``."""
 
 
 def system_named(name: str) -> System:
-    """A published system.
+    """Return a published system by its name.
 
     Raises:
-        InputError: nothing is known under this name.
+        InputError: there is no system of this name.
     """
     if name not in SYSTEMS:
         raise InputError(f"no published system named {name!r}{did_you_mean(name, list(SYSTEMS))}")
@@ -35,17 +34,17 @@ def system_named(name: str) -> System:
 
 
 def check_belongs(state: Mapping[str, Tensor], system: System) -> None:
-    """Refuse weights of another system, and say whose they are.
+    """Check that weights belong to ``system``.
 
     Raises:
-        InputError: they are not this system's.
+        InputError: they do not; the message names the system that they belong to if it is known.
     """
     if system.fingerprint in state:
         return
     others = [other.name for other in SYSTEMS.values() if other.fingerprint in state]
     if others:
-        raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: take --arch {others[0]}")
+        raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: use --arch {others[0]}")
     raise InputError(
-        f"these are no weights of {system.name!r}: there is no {system.fingerprint} among {len(state)} names: "
+        f"these are no weights of {system.name!r}: {system.fingerprint} is not among their {len(state)} names: "
         f"{listed(sorted(state))}"
     )

@@ -1,4 +1,4 @@
-"""What LVSM, RayZer and Open-RayZer share: the names and sizes of their transformer blocks, and how they are judged."""
+"""Shared by LVSM, RayZer and Open-RayZer: transformer blocks, recorded views, and outputs to compare."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from openrayzer.weights.interop.configuration import Configuration
 from openrayzer.weights.interop.naming import paired, shape_of
 
 PACKED, OUT = "to_qkv", "fc"
-"""Published names of the attention's linear maps in LVSM and RayZer."""
+"""Published names of the linear layers of the attention in LVSM and RayZer."""
 
 
 @dataclass(frozen=True)
 class BlockNames:
-    """How the weights of a block are called.
+    """Names of the weights in a transformer block.
 
     Attributes:
-        normed: whether queries and keys are normalised.
-        packed: published name of the linear map to queries, keys and values.
-        out: published name of the one behind the attention.
+        normed: True if queries and keys are normalised.
+        packed: published name of the linear layer that computes queries, keys and values.
+        out: published name of the linear layer after the attention.
     """
 
     normed: bool
@@ -33,7 +33,7 @@ class BlockNames:
     out: str = OUT
 
     def of(self, published: str, ours: str, depth: int) -> dict[str, str]:
-        """Our names of ``depth`` blocks of a stack."""
+        """Return published name -> our name for a stack of ``depth`` blocks."""
         leaves = {
             "norm1.weight": "attention_norm.weight",
             f"attn.{self.packed}.weight": "attention.query_key_value.weight",
@@ -49,19 +49,19 @@ class BlockNames:
 
 
 def is_normed(state: Mapping[str, Tensor]) -> bool:
-    """Whether any queries or keys are normalised."""
+    """Return True if queries or keys are normalised."""
     return any(name.endswith((".attn.q_norm.weight", ".attn.k_norm.weight")) for name in state)
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """Sizes that all blocks have in common.
+    """Sizes of all transformer blocks.
 
     Attributes:
-        width: token width d.
+        width: token width.
         num_heads: attention heads.
-        mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        normed: whether queries and keys are normalised.
+        mlp_ratio: hidden width of the feed-forward layers divided by the token width.
+        normed: True if queries and keys are normalised.
     """
 
     width: int
@@ -70,15 +70,15 @@ class Trunk:
     normed: bool
 
     def qk_norm_eps(self, eps: float) -> float | None:
-        """As our components take it."""
+        """Return ``eps``, or None if queries and keys are not normalised."""
         return eps if self.normed else None
 
 
 def read_trunk(state: Mapping[str, Tensor], block: str, configuration: Configuration) -> Trunk:
-    """Sizes read off one block, e.g. ``transformer_encoder.0``, all of whose weights are known to be there.
+    """Read the sizes from the weights of one block, e.g. ``transformer_encoder.0``.
 
     Raises:
-        InputError: they have another number of dimensions.
+        InputError: a weight is missing or has another number of dimensions.
     """
     hidden, width = shape_of(state, f"{block}.mlp.mlp.0.weight")
     normed = is_normed(state)
@@ -96,23 +96,23 @@ def read_trunk(state: Mapping[str, Tensor], block: str, configuration: Configura
 
 
 def patch_size_of(state: Mapping[str, Tensor], name: str, *, channels: int) -> int:
-    """Side of the square patches that a tokenizer's columns stand for.
+    """Return the side of a tokenizer's square patches in pixels, from the number of its columns.
 
     Raises:
-        InputError: they are no such patches.
+        InputError: the number of columns does not fit square patches.
     """
     columns = shape_of(state, name)[1]
     side = round((columns / channels) ** 0.5)
     if side < 1 or channels * side**2 != columns:
-        raise InputError(f"weight {name} has {columns} columns, which are no square patches of {channels} channels")
+        raise InputError(f"weight {name} has {columns} columns, which do not fit square patches of {channels} channels")
     return side
 
 
 def images_of(inputs: Mapping[str, Tensor]) -> Float[Tensor, "b v x y z"]:
-    """The recorded images, in the order of axes of their system.
+    """Return the recorded images, with the axes in the order of their system.
 
     Raises:
-        InputError: there are none, or they are no clips.
+        InputError: there are no images, or they do not have five axes.
     """
     if "image" not in inputs:
         raise InputError("the recording has no in/image")
@@ -125,16 +125,16 @@ def images_of(inputs: Mapping[str, Tensor]) -> Float[Tensor, "b v x y z"]:
 def views_of(
     inputs: Mapping[str, Tensor], context: Int[Tensor, "rows vc"], target: Int[Tensor, "rows vt"], *, posed: bool
 ) -> Views:
-    """Recorded ``image``, and ``c2w`` and ``fxfycxcy`` (pixels) where they are needed, as our views.
+    """Convert recorded inputs to views.
 
     Args:
-        inputs: as they were recorded.
-        context: places on the view axis, one row for all batch elements or one for each.
-        target: likewise.
-        posed: whether cameras are needed.
+        inputs: ``image``, and if ``posed``, ``c2w`` and ``fxfycxcy`` (in pixels).
+        context: indices of the context views, one row for all scenes or one row for each scene.
+        target: indices of the target views, likewise.
+        posed: True if the model needs cameras.
 
     Raises:
-        InputError: one of them is not recorded or of a wrong shape, or a place is none.
+        InputError: an input is missing or has a wrong shape, or an index is out of range.
     """
     images = images_of(inputs)
     missing = [f"in/{name}" for name in ("c2w", "fxfycxcy") if posed and name not in inputs]
@@ -149,12 +149,12 @@ def views_of(
             or places.shape[0] not in (1, batch)
             or not ((places >= 0) & (places < num_views)).all()
         ):
-            raise InputError(f"{places.tolist()} are no places of views for {batch} clip(s) of {num_views} views")
+            raise InputError(f"{places.tolist()} are no indices of views for {batch} clip(s) of {num_views} views")
     cameras = None
     if posed:
         for name, shape in {"c2w": (batch, num_views, 4, 4), "fxfycxcy": (batch, num_views, 4)}.items():
             if tuple(inputs[name].shape) != shape:
-                raise InputError(f"in/{name} has shape {tuple(inputs[name].shape)}, in/image asks for {shape}")
+                raise InputError(f"in/{name} has shape {tuple(inputs[name].shape)}, expected {shape} to match in/image")
         cameras = Cameras(inputs["c2w"], from_pixels(inputs["fxfycxcy"], (height, width)))
     return Views(
         images=images,
@@ -167,24 +167,26 @@ def views_of(
 
 
 def first_and_last(configuration: Configuration, num_views: int) -> tuple[Int[Tensor, "1 vc"], Int[Tensor, "1 vt"]]:
-    """The first configured views are context, the last ones target."""
+    """Return the indices of the context views, which come first, and of the target views, which come last."""
     num_context = configuration.count("training.num_input_views", "number of context views")
     num_target = configuration.count("training.num_target_views", "number of target views")
     if max(num_context, num_target) > num_views:
-        configuration.problem(f"{num_context} context and {num_target} target views, but {num_views} are recorded")
+        configuration.problem(
+            f"{num_context} context and {num_target} target views do not fit {num_views} recorded views"
+        )
     configuration.check()
     return torch.arange(num_context)[None], torch.arange(num_views - num_target, num_views)[None]
 
 
-def judged(model: Model, views: Views) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
-    """The prediction, and what every one of these systems returns of it."""
+def predicted(model: Model, views: Views) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
+    """Return the prediction of ``model`` and the outputs that all these systems record: ``render`` and ``loss``."""
     prediction = model(views)
     loss = (prediction.images - views.target_images).square().mean()
     return prediction, {"render": prediction.images, "loss": loss}
 
 
 def view_counts(configuration: Configuration) -> tuple[str, ...]:
-    """Overrides of the base experiment: the numbers of views, where they are configured."""
+    """Return overrides of the base experiment with the configured numbers of context and target views."""
     counts = {"num_context": "training.num_input_views", "num_target": "training.num_target_views"}
     found = {ours: configuration.get(key, 0) for ours, key in counts.items()}
     sections = ("data", "evaluation")

@@ -1,4 +1,4 @@
-"""Files as people have them: wrapped, prefixed, in half precision; and what is no such file."""
+"""Weights are read from wrapped, prefixed and half-precision files; other files are refused with a reason."""
 
 import os
 import pickle
@@ -53,25 +53,27 @@ WRAPPINGS = {
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_wrappings_come_off(tmp_path: Path, wrapping: str):
+def test_weights_are_found_inside_of_wrappings(tmp_path: Path, wrapping: str):
     state = lvsm()
     found = read_weights_file(saved(tmp_path, WRAPPINGS[wrapping](state)))
     assert_equal(found.state, state)
     beside = wrapping in ("training checkpoint", "DeepSpeed", "Lightning")
-    assert any("only the weights are taken, not" in note for note in found.notes) == beside
+    assert any("only its weights are imported, not" in note for note in found.notes) == beside
 
 
-def test_a_training_checkpoint_names_what_is_not_taken(tmp_path: Path):
+def test_a_note_lists_the_parts_of_a_training_checkpoint_that_are_left_out(tmp_path: Path):
     found = read_weights_file(saved(tmp_path, WRAPPINGS["training checkpoint"](lvsm())))
-    assert found.notes == ("a training checkpoint: only the weights are taken, not fwdbwd_pass_step, optimizer",)
+    assert found.notes == (
+        "this is a training checkpoint: only its weights are imported, not fwdbwd_pass_step, optimizer",
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_other_precisions_become_float32_and_are_named(tmp_path: Path, dtype: torch.dtype):
+def test_other_precisions_become_float32_with_a_note(tmp_path: Path, dtype: torch.dtype):
     state = {name: value.to(dtype) for name, value in lvsm().items()}
     found = read_weights_file(saved(tmp_path, state))
     assert_equal(found.state, state)
-    assert found.notes == (f"weights in {str(dtype).removeprefix('torch.')} become float32",)
+    assert found.notes == (f"weights in {str(dtype).removeprefix('torch.')} are converted to float32",)
 
 
 def test_safetensors_are_read(tmp_path: Path):
@@ -83,7 +85,9 @@ def test_the_loss_network_is_dropped_and_counted(tmp_path: Path):
     network = {f"loss_computer.perceptual_loss_module.vgg.features.{i}.weight": torch.zeros(2) for i in range(3)}
     found = read_weights_file(saved(tmp_path, {"model": lvsm() | network}))
     assert_equal(found.state, lvsm())
-    assert found.notes == ("3 weight(s) of the perceptual loss (loss_computer.*) left out, which are not the model's",)
+    assert found.notes == (
+        "3 weight(s) of the perceptual loss (loss_computer.*) are left out: the model has no such part",
+    )
 
 
 def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
@@ -116,7 +120,7 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: Any, message: str):
+def test_other_content_than_a_state_dict_is_refused(tmp_path: Path, content: Any, message: str):
     with pytest.raises(InputError, match=message):
         read_weights_file(saved(tmp_path, content))
 
@@ -132,13 +136,13 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str, kept: float):
         read_weights_file(file)
 
 
-def test_names_that_collapse_without_their_prefixes_are_refused(tmp_path: Path):
+def test_names_that_are_equal_without_their_prefixes_are_refused(tmp_path: Path):
     state = {"a.weight": torch.zeros(1), "_orig_mod.a.weight": torch.ones(1)}
-    with pytest.raises(InputError, match=r"these names stand for two weights each: a.weight"):
+    with pytest.raises(InputError, match=r"two weights have the same name: a.weight"):
         read_weights_file(saved(tmp_path, state))
 
 
-def test_files_are_known_by_what_they_hold_and_not_by_their_names(tmp_path: Path):
+def test_the_kind_of_a_file_is_read_from_its_content_not_its_name(tmp_path: Path):
     save_file(lvsm(), tmp_path / "named.pt")
     torch.save(lvsm(), tmp_path / "named.safetensors")
     for name in ("named.pt", "named.safetensors"):
@@ -152,7 +156,7 @@ def test_files_without_tensors_are_refused(tmp_path: Path, content: bytes):
         read_weights_file(tmp_path / "weights.pt")
 
 
-def test_a_configuration_file_goes_over_what_the_file_of_weights_says(tmp_path: Path):
+def test_a_configuration_file_overrides_the_configuration_in_the_weights(tmp_path: Path):
     (tmp_path / "c.yaml").write_text("model: {d: 3}")
     known = {"model": {"d": 2, "e": 1}, "training": {"views": 5}}
     values = read_configuration(tmp_path / "c.yaml", ["model.f=4"], known=known).values
@@ -161,7 +165,7 @@ def test_a_configuration_file_goes_over_what_the_file_of_weights_says(tmp_path: 
 
 def test_folders_and_missing_files_are_refused(tmp_path: Path):
     saved(tmp_path, lvsm())
-    with pytest.raises(InputError, match=r"is a folder; name the file in it that holds the weights: weights.pt"):
+    with pytest.raises(InputError, match=r"is a folder; give the file in it that holds the weights: weights.pt"):
         read_weights_file(tmp_path)
     with pytest.raises(InputError, match="does not exist"):
         read_weights_file(tmp_path / "other.pt")

@@ -1,4 +1,4 @@
-"""RayDer's weights: every name accounted for, sizes read from shapes, rotary layouts told apart, outputs met."""
+"""RayDer's weights: names, sizes from shapes, layouts of rotary frequencies, and outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,14 @@ def test_sizes_come_from_shapes_and_no_configuration_is_needed():
 
 
 @pytest.mark.parametrize(("layout", "spread"), [(AS_PUBLISHED, "interleaved"), ("(h k) -> h k", "blocked")])
-def test_the_layout_of_rotary_frequencies_is_read_off_the_stored_ones(layout, spread):
+def test_the_layout_of_rotary_frequencies_is_read_from_the_stored_frequencies(layout, spread):
     assert read(published(layout=layout)).model["frequency_spread"] == spread
 
 
 def test_frequencies_of_no_known_layout_are_refused():
     state = published()
     state["backbone.mid_level.1.local_attn.pos_emb.spatial_freqs"] *= 1.1
-    with pytest.raises(InputError, match=r"'interleaved' is not backbone\.mid_level\.1\.local_attn\.pos_emb"):
+    with pytest.raises(InputError, match=r"'interleaved' does not match backbone\.mid_level\.1\.local_attn\.pos_emb"):
         read(state)
 
 
@@ -60,7 +60,7 @@ def test_frequencies_stored_in_half_precision_are_recognised(dtype):
     assert read(state).model == read(published()).model
 
 
-def test_stored_frequencies_are_accounted_for_like_weights():
+def test_missing_and_unknown_frequencies_are_listed_like_weights():
     state = published()
     del state["backbone.mid_level.0.local_attn.pos_emb.spatial_freqs"]
     state["backbone.mid_level.0.global_attn.pos_emb.spatial_freqs"] = torch.zeros(2, 2, 2)
@@ -68,18 +68,18 @@ def test_stored_frequencies_are_accounted_for_like_weights():
         read(state)
     state = published()
     state["backbone.mid_level.0.local_attn.pos_emb.spatial_freqs"] = torch.ones(3)
-    with pytest.raises(InputError, match="the rotary frequencies are not those of RayDer"):
+    with pytest.raises(InputError, match="the rotary frequencies match no known layout of RayDer"):
         read(state)
 
 
-def test_heads_that_do_not_share_the_width_are_refused():
+def test_a_number_of_heads_that_does_not_divide_the_width_is_refused():
     state = published()
     state["backbone.mid_level.0.global_attn.scale"] = torch.ones(5)
-    with pytest.raises(InputError, match=f"5 heads .* do not share a width of {WIDTH}"):
+    with pytest.raises(InputError, match=f"5 heads .* do not divide a width of {WIDTH}"):
         read(state)
 
 
-def test_what_is_missing_or_unknown_is_listed():
+def test_missing_and_unknown_weights_are_listed():
     state = published()
     del state["backbone.mid_level.1.ff.register_norm.linear.weight"], state["intrinsics_head.norm.scale"]
     state["backbone.extra"] = torch.zeros(1)
@@ -119,15 +119,15 @@ def test_outputs_of_any_batch_size_view_count_and_image_size(views, counts, rend
     assert not torch.allclose(outputs["render_state"], outputs["render_nostate"])
 
 
-def test_views_that_are_not_there_are_asked_for():
+def test_more_views_than_recorded_are_refused():
     model = build_imported(read(published()), source=Path("published"))
     for counts in ({}, {"n_in": 3, "n_target": 4}):
-        with pytest.raises(InputError, match="do not go with the 5 views"):
+        with pytest.raises(InputError, match="do not fit the 5 recorded views; configure n_target"):
             RayDerWeights().reproduce(model, {"image": torch.zeros(1, 5, 8, 8, 3)}, configuration(**counts))
 
 
-def test_a_table_of_gains_meets_the_recorded_outputs_too(shared: Path):
-    """The published weights with 3 gains a norm in place of projections; test_golden.py has the weights as they are."""
+def test_a_table_of_gains_reproduces_the_recorded_outputs(shared: Path):
+    """The projections of each norm are replaced by their 3 gains; test_golden.py tests the projections."""
     file = shared / "golden/rayder_tiny.safetensors"
     content = load_file(file)
     system, settings = read_setting(file)

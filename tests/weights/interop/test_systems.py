@@ -1,4 +1,4 @@
-"""Each system: what is read off the weights, what is asked, what contradicts, and what every switch does."""
+"""Each system: sizes read from weights, required settings, contradictions, and the effect of every setting."""
 
 import math
 import re
@@ -29,7 +29,7 @@ def model_of(name: str, state: dict[str, Tensor], config: dict | None = None) ->
 
 
 def clips(*, num_views: int = 4, cameras: bool = False, size: tuple[int, int] = (16, 16)) -> Views:
-    """Two clips; the last view is the target."""
+    """Return two clips; the last view is the target."""
     generator = torch.Generator().manual_seed(0)
     known = Cameras(torch.eye(4).repeat(2, num_views, 1, 1), torch.rand(2, num_views, 4, generator=generator) + 0.5)
     places = torch.arange(num_views).repeat(2, 1)
@@ -43,7 +43,7 @@ def clips(*, num_views: int = 4, cameras: bool = False, size: tuple[int, int] = 
     )
 
 
-def test_sizes_are_read_off_the_weights():
+def test_sizes_are_read_from_the_weights():
     model = imported("rayzer-official", rayzer_official(), MIDDLE).model
     assert (model["width"], model["num_heads"], model["patch_size"]) == (WIDTH, WIDTH // HEAD, PATCH)
     assert (model["estimator_depth"], model["encoder_depth"], model["renderer"]["depth"]) == (1, 2, 3)
@@ -54,22 +54,22 @@ def test_sizes_are_read_off_the_weights():
     assert (open_model["estimator_depth"], open_model["encoder_depth"], open_model["renderer"]["depth"]) == (2, 1, 3)
 
 
-def test_what_no_weight_shows_is_asked_for_by_name_all_at_once():
+def test_all_values_that_the_weights_do_not_show_are_listed_at_once():
     with pytest.raises(InputError) as caught:
         imported("open-rayzer", open_rayzer())
     lines = str(caught.value).splitlines()
-    assert lines[0] == "the weights do not say, so please do, in --config FILE or by --given KEY=VALUE:"
+    assert lines[0] == "the weights do not show these values; give them with --config FILE or --given KEY=VALUE:"
     keys = {line.split()[0] for line in lines[1:]}
     assert keys == {
         "model.transformer.rope", "model.transformer.vggstyle", "model.transformer.rope_freq", "unposed.predict_fov",
     }  # fmt: skip
-    with pytest.raises(InputError, match=r"model.pose_latent.canonical \(the view.*one of first, middle"):
+    with pytest.raises(InputError, match=r"model.pose_latent.canonical \(the reference view.*one of first, middle"):
         imported("rayzer-official", rayzer_official())
     with pytest.raises(InputError, match=r"model.transformer.d_head \(width of one attention head\): a whole number"):
         imported("rayzer-official", rayzer_official(normed=False), MIDDLE)
 
 
-def test_what_a_whole_configuration_leaves_out_takes_the_published_default():
+def test_a_key_that_a_whole_configuration_leaves_out_takes_the_published_default():
     model = imported("rayzer-official", rayzer_official(), {"model": {}}, whole=True).model
     assert model["camera_head"]["canonical"] == "first"
     config = open_rayzer_config()
@@ -77,17 +77,17 @@ def test_what_a_whole_configuration_leaves_out_takes_the_published_default():
     assert imported("open-rayzer", open_rayzer(), config, whole=True).model["position_encoding"]["base"] == 100.0
 
 
-def test_defaults_that_are_taken_are_noted_and_what_is_given_must_be_of_use():
+def test_defaults_are_noted_and_unknown_keys_are_refused():
     configuration = Configuration({"model": {}}, source="test.yaml", whole=True)
     SYSTEMS["rayzer-official"].read(rayzer_official(), configuration)
-    taken = "model.pose_latent.canonical is not configured: first is taken, as the published code does"
+    taken = "model.pose_latent.canonical is not configured: uses first, the default of the published code"
     assert configuration.notes == [taken]
-    with pytest.raises(InputError, match=r"test.yaml says nothing of what is asked: .*; is it of another system\?"):
+    with pytest.raises(InputError, match=r"test.yaml has none of these keys: .*; it seems to belong to another system"):
         configuration.check_used()
     for stray in ("model.pose_latent.cannonical", "model.pose_latent"):
         given = Configuration(MIDDLE, source="--given", whole=False, given=[stray])
         SYSTEMS["rayzer-official"].read(rayzer_official(), given)
-        with pytest.raises(InputError, match=f"--given {stray}: nothing asks for it; known are .*canonical"):
+        with pytest.raises(InputError, match=f"--given {stray}: this system has no such key; its keys are .*canonical"):
             given.check_used()
 
 
@@ -97,13 +97,13 @@ def test_defaults_that_are_taken_are_noted_and_what_is_given_must_be_of_use():
         ("rayzer-official", rayzer_official(), "transformer.d", 32, "d: test.yaml says 32, the weights say 16"),
         ("rayzer-official", rayzer_official(), "transformer.encoder_n_layer", 8, "says 8, the weights say 1"),
         ("rayzer-official", rayzer_official(), "input_with_pe", False, "says False, the weights say True"),
-        ("rayzer-official", rayzer_official(), "pose_latent.representation", "quat", "'quat', the weights are of 6"),
-        ("rayzer-official", rayzer_official(), "pose_latent.canonical", "last", "'last', known are first, middle"),
+        ("rayzer-official", rayzer_official(), "pose_latent.representation", "quat", "'quat', the weights have 6"),
+        ("rayzer-official", rayzer_official(), "pose_latent.canonical", "last", "'last', supported are first, middle"),
         ("rayzer-official", rayzer_official(), "image_tokenizer.patch_size", 8, "says 8, the weights say 4"),
         ("lvsm-ed", lvsm(), "transformer.n_latent_vectors", 7, "says 7, the weights say 5"),
         ("lvsm-d", lvsm(decoder_only=True), "transformer.n_layer", 24, "says 24, the weights say 3"),
         ("open-rayzer", open_rayzer(), "transformer.rope_freq", -1, "says -1, expected a number above 0"),
-        ("open-rayzer", open_rayzer(), "transformer.vggstyle", "yes", "says 'yes', known are true, false"),
+        ("open-rayzer", open_rayzer(), "transformer.vggstyle", "yes", "says 'yes', supported are true, false"),
     ],
 )
 def test_a_configuration_that_contradicts_the_weights_is_refused(name, state, key, value, message):
@@ -133,7 +133,7 @@ def test_missing_and_unknown_weights_are_listed(name: str):
     assert "1 weight(s) are unknown: extra.weight" in str(caught.value)
 
 
-def test_every_missing_weight_is_listed_even_those_that_sizes_are_read_from():
+def test_missing_weights_are_listed_even_if_sizes_are_read_from_them():
     state = rayzer_official()
     for name in ("transformer_encoder.0.mlp.mlp.0.weight", "scene_code", "cam_code"):
         del state[name]
@@ -141,7 +141,7 @@ def test_every_missing_weight_is_listed_even_those_that_sizes_are_read_from():
         imported("rayzer-official", state, MIDDLE)
 
 
-def test_blocks_that_never_turn_contradict_rope():
+def test_blocks_without_rotary_encoding_contradict_rope():
     with pytest.raises(InputError, match=r"model.transformer.rope: test.yaml says True, the weights say False"):
         imported("open-rayzer", open_rayzer(rotary=False), open_rayzer_config())
     config = open_rayzer_config()
@@ -149,10 +149,10 @@ def test_blocks_that_never_turn_contradict_rope():
     assert imported("open-rayzer", open_rayzer(rotary=False), config).model["position_encoding"] == {"type": "none"}
 
 
-def test_several_camera_tokens_are_no_official_weights():
+def test_several_camera_tokens_are_refused():
     state = rayzer_official()
     state["cam_code"] = torch.zeros(2, WIDTH)
-    with pytest.raises(InputError, match="cam_code holds 2 camera tokens, the published code knows one only"):
+    with pytest.raises(InputError, match="cam_code holds 2 camera tokens, the published code uses exactly one"):
         imported("rayzer-official", state, MIDDLE)
 
 
@@ -175,10 +175,10 @@ def test_a_weight_of_another_shape_is_refused():
 
 def test_weights_of_another_system_are_recognised():
     with pytest.raises(
-        InputError, match="these are weights of 'lvsm-ed', not of 'rayzer-official': take --arch lvsm-ed"
+        InputError, match="these are weights of 'lvsm-ed', not of 'rayzer-official': use --arch lvsm-ed"
     ):
         check_belongs(lvsm(), SYSTEMS["rayzer-official"])
-    with pytest.raises(InputError, match=r"these are no weights of 'rayder': there is no .* among 1 names: a"):
+    with pytest.raises(InputError, match=r"these are no weights of 'rayder': .* is not among their 1 names: a"):
         check_belongs({"a": torch.zeros(1)}, SYSTEMS["rayder"])
     with pytest.raises(InputError, match="no published system named 'rayzer'; did you mean 'rayder'"):
         system_named("rayzer")
@@ -203,7 +203,7 @@ def test_without_rope_or_vggstyle_poses_come_from_single_images_as_published(rot
     assert torch.equal(model.estimate(views.images).c2w[:, 0], before)
 
 
-def test_with_both_switches_views_meet():
+def test_with_rope_and_vggstyle_poses_depend_on_all_images():
     model, views = model_of("open-rayzer", open_rayzer(), open_rayzer_config()), clips()
     before = model.estimate(views.images).c2w[:, 0]
     views.images[:, 1:] = 0.3
@@ -259,7 +259,7 @@ def test_official_focal_is_in_units_of_each_side_and_unbounded():
     torch.testing.assert_close(cameras.intrinsics, torch.tensor([-0.25, -0.25, 0.5, 0.5]).expand(2, 4, 4))
 
 
-def test_without_input_with_pe_patches_do_not_know_their_place():
+def test_without_input_with_pe_patches_get_no_position():
     model = model_of("rayzer-official", rayzer_official(embedded=False), MIDDLE)
     tokens = torch.zeros(1, 3, 16, WIDTH)
     index = torch.arange(3)[None]
@@ -269,7 +269,7 @@ def test_without_input_with_pe_patches_do_not_know_their_place():
 
 
 def published_shapes(listing: Path, start: str = "", end: str = "### ") -> dict[str, Tensor]:
-    """Tensors that take no memory, of the shapes in a list of weights, from the line after ``start`` on."""
+    """Return expanded zeros of the shapes in a list of weights, from the line after ``start`` on."""
     lines = listing.read_text(encoding="utf-8").splitlines()
     first = next((number for number, line in enumerate(lines) if start and line.startswith(start)), -1) + 1
     state = {}
