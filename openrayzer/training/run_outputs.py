@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.writing import write_or_warn
 from openrayzer.settings import RENAMED, Experiment
-from openrayzer.training.checkpointing.best_checkpoint import Best
+from openrayzer.training.checkpointing.best_checkpoint import BestRule
 from openrayzer.training.checkpointing.rank_state import rank_state, restore_random
 from openrayzer.training.checkpointing.restoring import load_checkpoint
 from openrayzer.training.checkpointing.saving import CheckpointWriter
@@ -169,11 +169,13 @@ class Run:
     @random_state.kept()
     def _measure(self, clips: EvaluationClips) -> list[dict[str, Any]]:
         """One record for the weights and, where the run has one, a second one for their average."""
-        run = {"run_folder": self.folder, "experiment": self.experiment, "record": self.record}
-        records = [evaluate(self.engine, clips, **run)]
+        measured = partial(
+            evaluate, self.engine, clips, run_folder=self.folder, experiment=self.experiment, record=self.record
+        )
+        records = [measured()]
         if self.engine.average is not None:
             with self.engine.average.in_model():
-                records.append(evaluate(self.engine, clips, **run, averaged=True))
+                records.append(measured(averaged=True))
         return records
 
     def _improved(self, metrics: Mapping[str, Any]) -> bool:
@@ -187,10 +189,10 @@ class Run:
         return self.engine.process.by_first(improves)
 
     @property
-    def _best(self) -> Best | None:
+    def _best(self) -> BestRule | None:
         settings = self.experiment.train
         metric = RENAMED.get(settings.best_metric, settings.best_metric)
-        return Best(metric, settings.best_mode) if metric else None
+        return BestRule(metric, settings.best_mode) if metric else None
 
     @random_state.kept()
     def draw_samples(self, views: Views) -> None:

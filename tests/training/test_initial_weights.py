@@ -154,7 +154,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"][name] = [(place / name).stat().st_size, checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* could run code and is not read"):
+    with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* contains code, which is not run"):
         train(tmp_path / "run", initial_weights=tmp_path / "first")
     assert not (tmp_path / "harmed").exists()
 

@@ -66,10 +66,17 @@ def test_evaluation_counts_every_scene_once_beside_what_costs_nothing(train: Tra
     for name in ("psnr_nearest_context", "psnr_mean_context"):
         assert first[name] == second[name]  # the same views each time
     assert first["psnr"] != second["psnr"]
-    assert first["psnr"] != first["psnr_shuffled_cameras"]
+    assert first["psnr"] != first["psnr_exchanged_cameras"]
     details = json.loads((tmp_path / "evaluation/metrics.json").read_text())
-    mean = sum(scene["psnr"] for scene in details["scenes"].values()) / 5
-    assert mean == pytest.approx(second["psnr"])
+    (placement,) = details["placements"]
+    assert details["summary"][placement]["psnr"]["mean"] == pytest.approx(second["psnr"])
+    assert details["summary"][f"{placement}_exchanged_cameras"]["psnr"]["mean"] == pytest.approx(
+        second["psnr_exchanged_cameras"]
+    )
+    assert details["model"]["step"] == 2
+    assert len((tmp_path / "evaluation/per_view.csv").read_text().splitlines()) == 1 + sum(
+        len(scene["target"]) * len(scene["metrics"]) for scene in details["per_scene"].values()
+    )
     assert len(json.loads((tmp_path / "evaluation/index.json").read_text())) == 5
 
 

@@ -1,1 +1,1 @@
-"""Checkpoints of a running training: saved, published, restored."""
+"""Checkpoints of a training run: saving, publishing, restoring."""

@@ -1,11 +1,11 @@
-"""Work that goes on beside the training, one piece at a time."""
+"""Work in a background thread, one function at a time."""
 
 from collections.abc import Callable
 from threading import Thread
 
 
 class Background:
-    """Runs one function at a time in a thread; what it raises comes out of ``wait``."""
+    """Runs one function at a time in a thread. ``wait`` raises the error of the function."""
 
     def __init__(self) -> None:
         self._thread: Thread | None = None
@@ -13,14 +13,14 @@ class Background:
 
     @property
     def busy(self) -> bool:
-        """Whether the work is not done yet."""
+        """Whether a function is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Start ``work``, after the work before is done.
+        """Wait for the function before, then start ``work``.
 
         Raises:
-            BaseException: what the work before raised.
+            BaseException: the error of the function before.
         """
         self.wait()
 
@@ -34,10 +34,10 @@ class Background:
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the work is done.
+        """Wait until the function has returned.
 
         Raises:
-            BaseException: what it raised.
+            BaseException: the error of the function.
         """
         if self._thread is not None:
             self._thread.join()

@@ -1,6 +1,6 @@
-"""From files that were written to a checkpoint that exists, and which of the older ones stay.
+"""Publishing the written files of a checkpoint, and removing older checkpoints.
 
-Whatever dies at whatever moment, the checkpoint before stays good.
+If the process or the machine dies, at any moment, the checkpoint before stays good.
 """
 
 import errno
@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
+from openrayzer.training.checkpointing.best_checkpoint import METRICS, BestRule
 from openrayzer.weights.checkpoints.manifest import (
     BEST,
     LATEST,
@@ -29,10 +29,10 @@ from openrayzer.weights.checkpoints.manifest import (
 LOG = logging.getLogger(__name__)
 Files = dict[str, list[int]]
 """Size in bytes and checksum by name."""
-_PATIENCE = 60.0
-"""Seconds in which what another machine wrote must be seen here: network file systems remember listings that long."""
+_VISIBLE = 60.0
+"""Seconds to wait for files of another machine: network file systems cache folder listings for that long."""
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)
-"""What file systems say whose folders cannot be flushed."""
+"""Errors of file systems that cannot flush a folder."""
 
 
 def describe(folder: Path, names: Iterable[str]) -> Files:
@@ -41,17 +41,17 @@ def describe(folder: Path, names: Iterable[str]) -> Files:
 
 
 def publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
-    """Read back, describe, rename, announce.
+    """Read the files back, write the manifest, rename the folder, and let ``latest`` name it.
 
     Args:
-        unfinished: holds files that those who wrote them have flushed.
-        final: its name from now on.
-        manifest: names all files in ``files``, with size and checksum as they were written.
+        unfinished: folder with files that their writers have flushed.
+        final: name of the finished checkpoint.
+        manifest: its ``files`` holds size and checksum of every file.
 
     Raises:
-        OSError: it cannot be written, or holds something else than was written.
+        OSError: the disk cannot be written, or a file does not have its checksum.
     """
-    _see(unfinished, manifest["files"])
+    _wait_for(unfinished, manifest["files"])
     write_text(unfinished / MANIFEST, json.dumps(manifest, indent=1))
     flush(unfinished)
     damage = damage_of(unfinished)
@@ -64,10 +64,10 @@ def publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
     _replace(final.parent / LATEST, final.name)
 
 
-def prune(folder: Path, *, keep: int, best: Best | None) -> None:
-    """Remove all but the newest and the best; what cannot be removed is a warning, as nothing is lost by it."""
+def prune(folder: Path, *, keep: int, best: BestRule | None) -> None:
+    """Remove all checkpoints but the newest ``keep`` and the best; let ``best`` name the best. Errors are warnings."""
     try:
-        chosen = best.among(manifests(folder)) if best else None  # what cannot be read is no best one
+        chosen = best.among(manifests(folder)) if best else None  # unreadable manifests do not take part
         if chosen is not None:
             _replace(folder / BEST, chosen.name)
         elif best:
@@ -80,7 +80,7 @@ def prune(folder: Path, *, keep: int, best: Best | None) -> None:
 
 
 def add_metrics(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
-    """Write the metrics of a finished checkpoint into its manifest. A kill leaves the manifest before or after it.
+    """Add the metrics to the manifest of a finished checkpoint. A kill leaves the manifest with or without them.
 
     Raises:
         OSError: the manifest cannot be written.
@@ -91,7 +91,7 @@ def add_metrics(checkpoint: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write a file to the disk."""
+    """Write a file and flush it to the disk."""
     with file.open("w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -99,7 +99,7 @@ def write_text(file: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """To the disk, and out of memory, so that what is read next comes from the disk; a file or a folder."""
+    """Flush a file or folder to the disk and drop it from memory, so that the next reading comes from the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -111,9 +111,9 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _see(folder: Path, files: Iterable[str]) -> None:
-    """Wait until all files can be seen from here."""
-    end = time.monotonic() + _PATIENCE
+def _wait_for(folder: Path, files: Iterable[str]) -> None:
+    """Wait until all files are visible on this machine."""
+    end = time.monotonic() + _VISIBLE
     while missing := [name for name in files if not (folder / name).is_file()]:
         if time.monotonic() > end:
             raise OSError(f"another process wrote {missing[0]}, but it is not in {folder}; is that a shared folder?")
@@ -124,10 +124,10 @@ def _replace(file: Path, text: str) -> None:
     unfinished = file.with_name(f"{file.name}.tmp")
     write_text(unfinished, text)
     unfinished.replace(file)
-    with suppress(OSError):  # it is there; only a power cut could take it back
+    with suppress(OSError):  # the file is there; only a power cut could undo the renaming
         flush(file.parent)
 
 
 def _put_aside(path: Path) -> Path:
-    """Rename first, so that dying half way through the removal leaves no half checkpoint under a good name."""
+    """Rename a folder before its removal, so that a kill leaves no half checkpoint under a good name."""
     return path.rename(path.with_name(f"{path.name}.old.tmp"))

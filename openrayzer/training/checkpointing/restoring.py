@@ -1,4 +1,4 @@
-"""Going on from a checkpoint, whatever processes and ZeRO stage wrote it."""
+"""Restoring a checkpoint, also one of another number of processes or another ZeRO stage."""
 
 import logging
 import pickle
@@ -16,7 +16,7 @@ from openrayzer.training.engine import Engine
 from openrayzer.weights.checkpoints.manifest import rank_file, read_manifest
 from openrayzer.weights.checkpoints.zero_checkpoint import (
     allow_deepspeed_classes,
-    look_into,
+    check_readable,
     read_zero_checkpoint,
     readable,
     why_unreadable,
@@ -26,22 +26,25 @@ LOG = logging.getLogger(__name__)
 
 
 def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
-    """Fill ``engine`` from a checkpoint that ``damage_of`` found good; returns this process's ``state``.
+    """Fill ``engine`` from an undamaged checkpoint.
 
-    Written by as many processes with the same ZeRO stage, everything is as it was to the bit. Otherwise weights and
-    optimizer are divided anew, which changes no number, and ``state`` is merged from those of all processes.
+    With the same number of processes and the same ZeRO stage the state is restored to the bit. Otherwise weights and
+    optimizer state are divided again, which changes no number, and the states of the processes are merged.
+
+    Returns:
+        The state of this process, from ``rank_state``.
 
     Raises:
-        InputError: on all processes: it is of another model, or one of them cannot read its part, or that holds
-            something which only unsafe loading could read.
+        InputError: on all processes. The checkpoint belongs to another model, a process cannot read its part, or a file
+            holds objects that only unsafe loading could read.
     """
     process = engine.process
     manifest = process.by_first(lambda: read_manifest(path))
     stage, world_size = int(manifest["zero_stage"]), int(manifest["world_size"])
     if (stage, world_size) == (engine.stage, process.world_size):
         process.by_all(
-            lambda: look_into(path, stage=stage, rank=process.rank)
-        )  # DeepSpeed's loading is no time to fail
+            lambda: check_readable(path, stage=stage, rank=process.rank)
+        )  # an error inside DeepSpeed's loading would leave the other processes waiting
         _load_safely(engine)
         with _explained(path):
             loaded, _ = engine.deepspeed.load_checkpoint(str(path.parent), tag=path.name)
@@ -51,14 +54,14 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
         engine.partition.fill(process.by_all(lambda: read_zero_checkpoint(path, stage=stage, world_size=world_size)))
         if process.is_first:
             LOG.info(
-                "%s was written by %d process(es) with ZeRO stage %d: divided anew for %d with stage %d",
+                "%s was written by %d process(es) with ZeRO stage %d: divided again for %d with stage %d",
                 path.name, world_size, stage, process.world_size, engine.stage,
             )  # fmt: skip
             if process.world_size > world_size:
-                LOG.info("ranks from %d on begin with new random generators: there were none before", world_size)
+                LOG.info("ranks from %d on begin with new random generators", world_size)
     state = process.by_all(lambda: _read_own_state(path, process, world_size=world_size))
     if not process.by_all(lambda: _load_average(engine, path, world_size=world_size)):
-        LOG.warning("%s holds no averaged weights: the average begins with its weights", path.name)
+        LOG.warning("%s holds no averaged weights: the average begins with the weights", path.name)
     engine.go_on_from(
         steps=manifest["step"], skipped=manifest["skipped"], skipped_in_a_row=manifest["skipped_in_a_row"]
     )
@@ -67,7 +70,7 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """An InputError for a model that has changed since, as where its code was edited, and for files with code."""
+    """Turn errors of DeepSpeed's loading into InputErrors: files with code, or a model that has changed since."""
     try:
         yield
     except pickle.UnpicklingError as error:
@@ -79,7 +82,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _load_safely(engine: Engine) -> None:
-    """Make DeepSpeed read checkpoints without running code from them."""
+    """Have DeepSpeed read checkpoints without running code from them."""
     from deepspeed.runtime.checkpoint_engine.torch_checkpoint_engine import TorchCheckpointEngine
 
     class SafeCheckpointEngine(TorchCheckpointEngine):
@@ -102,6 +105,6 @@ def _read_state(path: Path, rank: int) -> dict[str, Any]:
 
 
 def _load_average(engine: Engine, path: Path, *, world_size: int) -> bool:
-    """Whether all is there that the engine wants."""
+    """Load the average, if the engine has one; False if the checkpoint lacks it."""
     with readable(path):
         return engine.average is None or engine.average.load(path, world_size=world_size)

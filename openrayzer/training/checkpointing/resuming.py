@@ -1,7 +1,6 @@
-"""Where a run begins: from nothing, or from a checkpoint. Decided by rank 0 for all.
+"""The start of a run: new, or from a checkpoint. Rank 0 decides for all processes.
 
-Nothing is written before everything the user gave has been looked at: a mistake leaves no trace that a second try, with
-the mistake mended, would stumble over.
+All input of the user is checked before anything is written, so a corrected second try finds an untouched folder.
 """
 
 import json
@@ -24,10 +23,10 @@ AUTO, NONE = "auto", "none"
 
 
 def prepare_folder(run_folder: Path) -> bool:
-    """Make the folder of a run; returns whether it is empty.
+    """Create the run folder; returns whether it is empty.
 
     Raises:
-        InputError: it cannot be made or written.
+        InputError: it cannot be created or written.
     """
     probe = run_folder / ".writable"
     try:
@@ -40,7 +39,7 @@ def prepare_folder(run_folder: Path) -> bool:
 
 
 def leave_no_trace(run_folder: Path) -> None:
-    """Remove the folder of a run that did not begin, if nothing but its log is in it."""
+    """Remove the folder of a run that did not begin, if it holds nothing but the log."""
     with suppress(OSError):
         if [path.name for path in run_folder.iterdir()] == [LOG_FILE]:
             (run_folder / LOG_FILE).unlink()
@@ -48,16 +47,17 @@ def leave_no_trace(run_folder: Path) -> None:
 
 
 def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to go on from; None to start from nothing. Changes nothing.
+    """The checkpoint from which the run goes on; None for a new run. Nothing is written.
 
     Args:
-        run_folder: where the run is written.
-        resume: ``auto`` goes on with what the folder holds, ``none`` wants an empty folder, a path names a checkpoint
-            or a run folder.
-        record: of the run that is to start.
+        run_folder: the run folder.
+        resume: ``auto`` goes on with the run in the folder, ``none`` requires an empty folder, and a path names a
+            checkpoint or a run folder.
+        record: of the run that will start.
 
     Raises:
-        InputError: the folder holds another experiment, holds a run that was not to be resumed, or nothing usable.
+        InputError: the folder holds another experiment or a run that must not be resumed, or ``resume`` names nothing
+            usable.
     """
     here = run_folder / CHECKPOINTS
     if resume == NONE:
@@ -71,13 +71,13 @@ def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Pa
             _refuse_existing(run_folder)
     if start:
         _refuse_other(start / EXPERIMENT, record)
-    elif (run_folder / METRICS).exists():  # else that run never made a step
+    elif (run_folder / METRICS).exists():  # otherwise that run never made a step
         _refuse_other(run_folder / EXPERIMENT, record)
     return start
 
 
 def step_of(start: Path | None) -> int:
-    """Optimizer steps that were made before a checkpoint; 0 without one."""
+    """The step of a checkpoint; 0 without one."""
     return int(read_manifest(start)["step"]) if start else 0
 
 
@@ -92,10 +92,10 @@ def lacks_evaluation(start: Path | None, run_folder: Path, settings: TrainSettin
 
 
 def take_over(run_folder: Path, start: Path | None, record: Mapping[str, Any], *, evaluated: bool = True) -> None:
-    """Write experiment.json, and remove from the folder the traces of steps that will be made again.
+    """Write experiment.json, and remove the lines and checkpoints of steps that will be made again.
 
     Args:
-        run_folder: where the run is written.
+        run_folder: the run folder.
         start: the checkpoint from which the run goes on.
         record: of the run.
         evaluated: False if the evaluation of ``start`` will be made again.
@@ -148,7 +148,7 @@ def _refuse_other(before: Path, record: Mapping[str, Any]) -> None:
 
 
 def _abandon_later(folder: Path, step: int) -> None:
-    """Checkpoints after the one a user went back to are kept under another name, or the next resume would take them."""
+    """Rename checkpoints after ``step``, to which the user went back, so that the next resume does not take them."""
     for path in folder.glob("step_*"):
         later = (path / MANIFEST).is_file() and path.name.removeprefix("step_").isdigit()
         if later and int(path.name.removeprefix("step_")) > step:

@@ -1,12 +1,14 @@
-"""Writing a checkpoint: training waits until its files are written, the rest happens beside it.
+"""Writing a checkpoint. Training waits while the files are written; the rest runs in the background.
 
-``checkpoints/step_00001000/`` comes into being in three parts:
+A checkpoint such as ``checkpoints/step_00001000/`` is written in three parts:
 
-1. all processes write their files into ``step_00001000.tmp``, while training waits;
-2. each flushes its own to disk and takes their checksums: on a network file system nobody else can;
-3. once all have, rank 0 reads everything back, adds the manifest and renames the folder; then ``latest`` names it.
+1. All processes write their files into ``step_00001000.tmp``, while training waits.
+2. Each process flushes its own files to the disk and computes their checksums. On a network file system only the
+   process that wrote a file can flush it.
+3. When all processes are done, rank 0 reads everything back, writes the manifest and renames the folder. Then the file
+   ``latest`` names it.
 
-2 and 3 happen in threads. Agreements between processes are made in the main thread only, after each step.
+Parts 2 and 3 run in threads. Processes communicate in the main thread only, after each step.
 """
 
 import json
@@ -25,7 +27,7 @@ import torch
 from openrayzer.interfaces import InputError
 from openrayzer.training.checkpointing import publishing
 from openrayzer.training.checkpointing.background import Background
-from openrayzer.training.checkpointing.best_checkpoint import METRICS, Best
+from openrayzer.training.checkpointing.best_checkpoint import METRICS, BestRule
 from openrayzer.training.checkpointing.publishing import Files, describe, flush, prune, publish, write_text
 from openrayzer.training.engine import Engine
 from openrayzer.weights.checkpoints.manifest import FORMAT, MANIFEST, checkpoint_name, rank_file
@@ -33,17 +35,17 @@ from openrayzer.weights.run_layout import EXPERIMENT
 
 LOG = logging.getLogger(__name__)
 _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream error")
-"""What torch's RuntimeError says when a write fails; it drops the operating system's reason."""
+"""Parts of torch's RuntimeError after a failed write, which omits the reason of the operating system."""
 
 
 class OwnFiles:
     """The files of a checkpoint that this process writes.
 
-    A write that fails is remembered until ``check``: between the writes lie agreements of all processes inside
-    DeepSpeed, in which the others would wait for this one.
+    The error of a failed write is kept until ``check``. DeepSpeed runs collective operations between the writes, and an
+    error there would leave the other processes waiting.
 
     Attributes:
-        names: of what was written.
+        names: names of the written files.
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class OwnFiles:
         self._error: Exception | None = None
 
     def write(self, content: Any, file: str | Path) -> None:
-        """Write one file by ``torch.save``."""
+        """Write one file with ``torch.save``."""
         if self._error is not None:
             return
         try:
@@ -61,24 +63,24 @@ class OwnFiles:
             self._error = error
 
     def check(self) -> None:
-        """Raise what the first failed write raised."""
+        """Raise the error of the first write that failed."""
         if self._error is not None:
             raise self._error
 
 
 @dataclass
 class _Pending:
-    """A checkpoint that is not announced yet.
+    """A checkpoint that is not published yet.
 
     Attributes:
-        final: what it will be called.
-        unfinished: what it is called until then.
+        final: folder of the finished checkpoint.
+        unfinished: folder until then.
         names: files that this process wrote.
-        manifest: what it says besides the files.
-        begun: when, by ``time.perf_counter``.
+        manifest: the manifest without ``files``.
+        begun: start of the writing, by ``time.perf_counter``.
         stall: seconds that training waited.
-        files: sizes and checksums of ``names``, once they are on disk.
-        publishing: whether the files of all processes are.
+        files: sizes and checksums of ``names``, once they are on the disk.
+        publishing: whether the files of all processes are on the disk.
     """
 
     final: Path
@@ -94,22 +96,22 @@ class _Pending:
 class CheckpointWriter:
     """Writes the checkpoints of a run, one after the other.
 
-    All processes call ``save``, ``tend`` and ``finish`` at the same places, and an InputError is raised on all of them:
-    the disk is full or cannot be written. The checkpoints before are untouched then.
+    All processes call the methods together. If the disk is full or cannot be written, all of them raise an InputError;
+    older checkpoints are untouched then.
 
     Args:
         engine: weights, optimizer, schedule and step counts.
-        folder: the run's ``checkpoints``, which all processes must see.
-        experiment: the resolved experiment and what the run was started with.
-        keep: how many of the newest stay.
-        best: decides which checkpoint is the best; that one is kept as well.
+        folder: the run's ``checkpoints``, visible to all processes.
+        experiment: content of experiment.json.
+        keep: number of newest checkpoints to keep.
+        best: selects the best checkpoint, which is kept as well; None keeps only the newest.
 
     Attributes:
         step: of the newest checkpoint of this run; -1 before there is one.
     """
 
     def __init__(
-        self, engine: Engine, folder: Path, *, experiment: Mapping[str, Any], keep: int, best: Best | None = None
+        self, engine: Engine, folder: Path, *, experiment: Mapping[str, Any], keep: int, best: BestRule | None = None
     ) -> None:
         self._engine, self._process, self._folder = engine, engine.process, folder
         self._experiment, self._keep, self._best = experiment, keep, best
@@ -118,19 +120,19 @@ class CheckpointWriter:
         self.step = -1
 
     def loaded(self, path: Path) -> None:
-        """Note that the run goes on from a checkpoint."""
+        """Note that the run goes on from the checkpoint ``path``."""
         if path.parent.resolve() == self._folder.resolve():
             self.step = self._engine.steps
 
     def save(self, *, state: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> None:
-        """Write the files of a checkpoint; when it returns, training may go on.
+        """Write the files of a checkpoint. Training may go on when this returns.
 
         Args:
-            state: what this process needs to go on: tensors and plain values only.
-            metrics: what was measured with these very weights, if anything.
+            state: state of this process, from ``rank_state``.
+            metrics: the evaluation of these weights; None if there is none yet.
 
         Raises:
-            InputError: now, or for the checkpoint before.
+            InputError: this checkpoint, or the one before, could not be written.
         """
         self.finish()
         begun, engine = time.perf_counter(), self._engine
@@ -146,7 +148,7 @@ class CheckpointWriter:
             METRICS: dict(metrics or {}),
         }
         with self._removed_if_failed(unfinished):
-            self._process.by_first(_explaining(self._folder, name, partial(self._make_room, unfinished)))
+            self._process.by_first(_explaining(self._folder, name, partial(self._create_folder, unfinished)))
             files = OwnFiles()
             with _without_checksums_of_torch(), _through(engine.deepspeed, files):
                 write = partial(engine.deepspeed.save_checkpoint, str(self._folder), save_latest=False)
@@ -162,10 +164,10 @@ class CheckpointWriter:
         self._background.begin(_explaining(self._folder, name, partial(_flush_own, pending)))
 
     def add_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add the evaluation of the newest checkpoint to its manifest, and keep the checkpoint if it is the best.
+        """Add the evaluation of the newest checkpoint to its manifest, and select the best checkpoint again.
 
         Raises:
-            InputError: it could not be written, on all processes.
+            InputError: the manifest could not be written.
         """
         self.finish()
         checkpoint = self._folder / checkpoint_name(self.step)
@@ -183,25 +185,25 @@ class CheckpointWriter:
         self._process.by_first(add)
 
     def tend(self) -> None:
-        """Go on with a checkpoint as far as that needs no waiting; after every step.
+        """Advance the pending checkpoint if that needs no waiting. Call this after every step.
 
         Raises:
-            InputError: it could not be finished.
+            InputError: the checkpoint could not be finished.
         """
         if self._pending is not None and not self._process.largest(int(self._background.busy)):
             self._advance(self._pending)
 
     def finish(self) -> None:
-        """Wait until the last checkpoint is announced.
+        """Wait until the pending checkpoint is published.
 
         Raises:
-            InputError: it could not be finished.
+            InputError: the checkpoint could not be finished.
         """
         while self._pending is not None:
             self._advance(self._pending)
 
     def close(self) -> None:
-        """End what goes on in threads; at the end of a run that failed, when the others may be gone."""
+        """End the background work of a run that may have failed, without waiting for other processes."""
         try:
             if self._process.world_size == 1:
                 self.finish()
@@ -211,7 +213,7 @@ class CheckpointWriter:
             LOG.error("%s", error)
 
     def _advance(self, pending: _Pending) -> None:
-        """From one part to the next, all processes together."""
+        """Begin the next part of the pending checkpoint, all processes together."""
         self._pending = None
         with self._removed_if_failed(pending.unfinished):
             self._process.by_all(self._background.wait)
@@ -234,7 +236,7 @@ class CheckpointWriter:
             pending.final.name, time.perf_counter() - pending.begun, pending.stall,
         )  # fmt: skip
 
-    def _make_room(self, unfinished: Path) -> None:
+    def _create_folder(self, unfinished: Path) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         for stale in self._folder.glob("*.tmp"):
             shutil.rmtree(stale, ignore_errors=True) if stale.is_dir() else stale.unlink()
@@ -257,7 +259,7 @@ def _flush_own(pending: _Pending) -> None:
 
 
 def _explaining(folder: Path, name: str, function: Callable[[], object]) -> Callable[[], None]:
-    """``function``, with an InputError for what a full disk makes it raise."""
+    """``function`` with an InputError in place of the errors of a full or unwritable disk."""
 
     def explained() -> None:
         try:
@@ -280,9 +282,7 @@ def _free(folder: Path) -> str:
 
 @contextmanager
 def _through(deepspeed: Any, files: OwnFiles) -> Iterator[None]:
-    """Have DeepSpeed's engine write by ``files``, and leave out the script that it lays beside its checkpoints: it
-    unpickles them.
-    """
+    """Have DeepSpeed write through ``files``, without its recovery script, which unpickles checkpoints."""
     writer = deepspeed.checkpoint_engine
     writer.save = lambda state_dict, path: files.write(state_dict, path)
     deepspeed._copy_recovery_script = lambda folder: None
@@ -294,7 +294,7 @@ def _through(deepspeed: Any, files: OwnFiles) -> Iterator[None]:
 
 @contextmanager
 def _without_checksums_of_torch() -> Iterator[None]:
-    """The manifest has checksums of whole files; torch would compute its own for every tensor on top."""
+    """Turn off torch's checksums of tensors; the manifest has checksums of whole files."""
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
     try:

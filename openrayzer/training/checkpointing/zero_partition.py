@@ -1,4 +1,4 @@
-"""What this process holds of DeepSpeed's ZeRO optimizer: the only file that reaches into it for weights."""
+"""The weights that this process owns in DeepSpeed's ZeRO optimizer. Only this file reads its internals for weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +13,13 @@ from openrayzer.weights.checkpoints.zero_layout import Layout, Stretch, cut_each
 
 
 def share_weights(zero: Any) -> None:
-    """Have the optimizer move the model's float32 weights themselves, where DeepSpeed's moves a copy of them.
+    """Have the optimizer of stage 1 or 2 move the model's float32 weights, where DeepSpeed would move a copy of them.
 
-    With stages 1 and 2 that is 4 bytes less for every weight that this process owns. Nothing happens where the model's
-    weights are of another type, or the optimizer's are on another device.
+    This saves 4 bytes for every weight that this process owns. It has no effect if the model's weights have another
+    dtype, or if the optimizer's weights are on another device.
 
     Args:
-        zero: DeepSpeed's optimizer of stage 1 or 2, which has made no step.
+        zero: DeepSpeed's optimizer of stage 1 or 2, before its first step.
     """
     for copy, partitions, group in zip(
         zero.single_partition_of_fp32_groups,
@@ -30,15 +30,15 @@ def share_weights(zero: Any) -> None:
         own = partitions[dist.get_rank(group=group)]
         if (own.dtype, own.device) == (copy.dtype, copy.device):
             copy.data = own.detach()
-    zero._link_all_hp_params()  # which point into the copies
+    zero._link_all_hp_params()  # DeepSpeed's links point into the copies
 
 
 class ZeroPartition:
-    """The float32 weights that this process owns, and their way into the model.
+    """The float32 weights that this process owns, and their connection to the model.
 
     Args:
-        engine: DeepSpeed's, with ZeRO stage 1, 2 or 3.
-        stage: which of them.
+        engine: DeepSpeed's engine, with ZeRO stage 1, 2 or 3.
+        stage: ZeRO stage.
     """
 
     def __init__(self, engine: Any, *, stage: int) -> None:
@@ -46,17 +46,17 @@ class ZeroPartition:
 
     @property
     def weights(self) -> list[Tensor]:
-        """Flat float32 partitions, one per optimizer group; what changes them must ``publish``."""
+        """Flat float32 partitions, one per optimizer group. Call ``publish`` after changing them."""
         zero = self._zero
         return zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the whole optimized weights, by name."""
+        """Shapes of the whole optimized weights, by name."""
         return {name: shape for group in self._groups() for name, shape in group.items()}
 
     def layout(self) -> Layout:
-        """Which stretches of which weights the partitions hold."""
+        """The stretches of weights that the partitions hold."""
         if self.stage == 3:
             from deepspeed import comm
 
@@ -69,7 +69,7 @@ class ZeroPartition:
         )
 
     def publish(self) -> None:
-        """Make the model's weights follow the partitions, on all processes."""
+        """Copy the partitions into the model, on all processes."""
         zero = self._zero
         if self.stage != 3:
             zero.update_lp_params()
@@ -80,10 +80,10 @@ class ZeroPartition:
         zero.checkpoint_event_epilogue()
 
     def fill(self, saved: ZeroCheckpoint) -> None:
-        """Take over weights and optimizer state that were divided in any way.
+        """Load weights and optimizer state from a checkpoint that any number of processes wrote.
 
         Raises:
-            InputError: they are of other weights.
+            InputError: the checkpoint belongs to other weights.
         """
         self._check(saved)
         self._fill_others(saved.others)
@@ -93,7 +93,7 @@ class ZeroPartition:
                 key: divide(stretches, pieces.whole, size=weights.numel()) for key, pieces in saved.optimized.items()
             }
             weights.data.copy_(parts.pop(WEIGHTS))
-            counts = saved.counts[min(group, len(saved.counts) - 1)]  # the same in all groups
+            counts = saved.counts[min(group, len(saved.counts) - 1)]  # all groups have the same
             state[group] = {**parts, **counts}
         self._fill_optimizer(state)
         self.publish()
@@ -116,7 +116,7 @@ class ZeroPartition:
         own, given = self.shapes, saved.optimized[WEIGHTS].shapes
         if own != given:
             differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-            raise InputError(f"the checkpoint is of other weights: {', '.join(differing[:3])} and so on differ")
+            raise InputError(f"the checkpoint belongs to other weights: {', '.join(differing[:3])} and so on differ")
 
     def _fill_others(self, others: Mapping[str, Tensor]) -> None:
         module = self._engine.module
@@ -124,7 +124,7 @@ class ZeroPartition:
         unknown = sorted(others.keys() - own.keys())
         if unknown:
             raise InputError(
-                f"the checkpoint is of another model: {', '.join(unknown[:3])} and so on are unknown to it"
+                f"the checkpoint belongs to another model: {', '.join(unknown[:3])} and so on are unknown to it"
             )
         for name, value in others.items():
             with torch.no_grad(), self._gathered([own[name]]):

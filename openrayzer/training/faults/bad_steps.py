@@ -133,7 +133,7 @@ def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[
         LOG.warning("kept as %s; look at it by: python tools/replay_step.py %s", final, final)
 
     try:
-        process.by_first(_telling(lambda: _make_room(unfinished, final)))
+        process.by_first(_telling(lambda: _create_folder(unfinished, final)))
         process.by_all(_telling(write_own))
         with engine.evaluating() as model:
             process.by_first(_telling(lambda: write_weights(model, unfinished / WEIGHTS)))
@@ -156,7 +156,7 @@ def _telling(function: Callable[[], T]) -> Callable[[], T]:
     return telling
 
 
-def _make_room(unfinished: Path, final: Path) -> None:
+def _create_folder(unfinished: Path, final: Path) -> None:
     kept = [path.name for path in final.parent.glob("step_*") if path.suffix != unfinished.suffix]
     if final.name in kept:
         raise InputError("this step was kept before; remove it to have it anew")

@@ -10,7 +10,7 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
 from openrayzer.settings import EVALUATED
 from openrayzer.training import run_outputs
-from openrayzer.training.checkpointing.best_checkpoint import Best
+from openrayzer.training.checkpointing.best_checkpoint import BestRule
 from openrayzer.weights.finding import find_weights
 
 pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.filterwarnings("ignore::UserWarning")]
@@ -23,7 +23,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], Non
     """Let the evaluation give chosen numbers."""
 
     def give(psnr: dict[int, float]) -> None:
-        def evaluate(engine, clips, *, folder):
+        def evaluate(engine, clips, **run):
             return {"step": engine.steps, "split": "test", "psnr": psnr[engine.steps], "evaluated": 5}
 
         monkeypatch.setattr(run_outputs, "evaluate", evaluate)
@@ -61,8 +61,9 @@ def test_a_misspelt_metric_is_refused_before_anything_starts():
         load_experiment((Path(__file__).parents[1] / "tiny_rayzer.json"), overrides=["train.best_metric=psrn"]).build()
 
 
-def test_what_can_be_best_is_what_the_evaluation_measures(train: Train, tmp_path: Path):
-    train(tmp_path, steps=1, test=True, best_metric="psnr_shuffled_cameras")
+@pytest.mark.parametrize("metric", ["psnr_exchanged_cameras", "psnr_shuffled_cameras"])
+def test_what_can_be_best_is_what_the_evaluation_measures(train: Train, tmp_path: Path, metric: str):
+    train(tmp_path, steps=1, test=True, best_metric=metric)  # the second name is from older experiments
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert {key for key, value in record.items() if isinstance(value, float)} == set(EVALUATED)
     assert (tmp_path / "checkpoints/best").read_text() == "step_00000001"
@@ -70,8 +71,8 @@ def test_what_can_be_best_is_what_the_evaluation_measures(train: Train, tmp_path
 
 def test_a_metric_that_the_clips_do_not_give_is_named_with_those_they_do(train: Train, tmp_path: Path, measure):
     measure({1: 10.0})
-    with pytest.raises(InputError, match=r"'psnr_shuffled_cameras' is not measured; the evaluation gives: psnr$"):
-        train(tmp_path, steps=1, test=True, best_metric="psnr_shuffled_cameras")
+    with pytest.raises(InputError, match=r"'psnr_exchanged_cameras' is not measured; the evaluation gives: psnr$"):
+        train(tmp_path, steps=1, test=True, best_metric="psnr_exchanged_cameras")
 
 
 def test_without_held_out_clips_there_is_no_best():
@@ -88,10 +89,17 @@ def test_without_a_best_one_the_message_says_how_to_get_it(train: Train, tmp_pat
 
 
 def test_what_was_never_measured_is_never_the_best(tmp_path: Path):
-    best = Best("psnr", "max")
+    best = BestRule("psnr", "max")
     assert best.among({tmp_path / "a": {}, tmp_path / "b": {"metrics": {"psnr": None}}}) is None
     assert best.improves({"psnr": 1.0}, [{}])
     assert not best.improves({"psnr": float("nan")}, [])
+
+
+def test_a_checkpoint_of_an_older_run_has_the_old_name_of_its_metric(tmp_path: Path):
+    best, old = BestRule("psnr_exchanged_cameras", "max"), {"metrics": {"psnr_shuffled_cameras": 15.0}}
+    assert best.among({tmp_path / "a": old}) == tmp_path / "a"
+    assert not best.improves({"psnr_exchanged_cameras": 14.0}, [old])
+    assert best.improves({"psnr_exchanged_cameras": 16.0}, [old])
 
 
 def test_a_run_begun_before_a_setting_existed_goes_on_if_the_setting_is_neutral(train: Train, tmp_path: Path):

@@ -62,7 +62,9 @@ def test_a_damaged_checkpoint_is_loudly_passed_over(run_folder: Path, caplog, ha
 def test_if_all_are_damaged_nothing_starts_from_scratch(train: Train, run_folder: Path):
     for path in (run_folder / "checkpoints").glob("step_*"):
         truncate(path / MODEL)
-    with pytest.raises(InputError, match=r"all 3 checkpoint\(s\) are damaged.*choose another --output to start a new training"):
+    with pytest.raises(
+        InputError, match=r"all 3 checkpoint\(s\) are damaged.*choose another --output to start a new training"
+    ):
         train(run_folder, steps=4)
 
 
@@ -172,6 +174,6 @@ def test_no_file_of_a_checkpoint_can_run_code(train: Train, run_folder: Path, na
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"][name] = [(folder / name).stat().st_size, checksum(folder / name)]
     (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"step_00000003.* could run code and is not read"):
+    with pytest.raises(InputError, match=r"step_00000003.* contains code, which is not run"):
         train(run_folder, steps=4)
     assert not (run_folder / "harmed").exists()

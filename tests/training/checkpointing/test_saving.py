@@ -168,7 +168,7 @@ def test_what_fails_on_one_process_is_heard_by_all_and_harms_nothing(
         else:
             patch.setattr(saving, "describe", lost)
             patch.setattr(saving, "flush", lambda path: None)
-            patch.setattr(publishing, "_PATIENCE", 0.0)
+            patch.setattr(publishing, "_VISIBLE", 0.0)
         said = everywhere(lambda writer: (save(writer), finish(writer)))
     assert said[0] == said[1]
     assert "checkpoint step_00000002 could not be written" in said[0]
