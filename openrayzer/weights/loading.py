@@ -91,20 +91,6 @@ def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKin
     return open_model(path, checkpoint=checkpoint, weights=weights).model
 
 
-@dataclass(frozen=True)
-class ModelPlace:
-    """Paths of a model's experiment and weights."""
-
-    experiment: Path
-    weights: Path
-
-
-def find_model(path: str | Path, *, checkpoint: str = LATEST) -> ModelPlace:
-    """Paths that ``open_model`` reads."""
-    saved = open_model(path, checkpoint=checkpoint)
-    return ModelPlace(saved.plan.path, saved.place)
-
-
 def _local(path: str) -> Path:
     if Path(path).exists() or not is_hub_name(path):
         return Path(path)

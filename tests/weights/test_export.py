@@ -1,4 +1,4 @@
-"""An exported folder is complete or absent, loads as what it was made of, and says the truth about itself."""
+"""An exported folder is complete or absent, loads the same weights, and its model card is correct."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def change(file: Path, **values: object) -> None:
 
 @pytest.fixture
 def run(imported: Path, add_checkpoint) -> Path:
-    """A run as it is after eight steps from random weights; only its checkpoints and metrics are there."""
+    """Return a run folder after eight steps from random weights, with checkpoints and metrics only."""
     folder = imported.rename(imported.with_name("my_run"))
     (folder / WEIGHTS).unlink()
     experiment = json.loads((folder / "experiment.json").read_text())
@@ -57,7 +57,9 @@ def run(imported: Path, add_checkpoint) -> Path:
     return folder
 
 
-def test_a_run_becomes_a_folder_as_the_hub_expects_it(run: Path, make_model: MakeModel, tmp_path: Path):
+def test_an_export_has_the_files_that_the_hub_expects_and_the_same_weights(
+    run: Path, make_model: MakeModel, tmp_path: Path
+):
     output = tmp_path / "to/rayzer-tiny"
     exported = export_weights(run, output, license="apache-2.0")
     assert sorted(path.name for path in output.iterdir()) == ["README.md", "config.json", "model.safetensors"]
@@ -76,7 +78,7 @@ def test_a_run_becomes_a_folder_as_the_hub_expects_it(run: Path, make_model: Mak
     assert exported.num_weights == sum(weight.numel() for weight in expected.parameters())
 
 
-def test_the_configuration_plans_and_tells_nothing_of_this_machine(run: Path, add_checkpoint, tmp_path: Path):
+def test_the_configuration_loads_and_holds_nothing_of_this_machine(run: Path, add_checkpoint, tmp_path: Path):
     change(run / "experiment.json", deepspeed="/home/me/my_own.json")
     add_checkpoint(run, step=9, seed=9)
     export_weights(run, tmp_path / "newest")
@@ -93,7 +95,7 @@ def test_the_configuration_plans_and_tells_nothing_of_this_machine(run: Path, ad
     assert config["data"]["train"][0]["dataset"]["root"] == "/data/rooms_of_mine"  # as the user wrote it
 
 
-def test_the_card_says_what_the_weights_are_and_reach(run: Path, tmp_path: Path):
+def test_the_card_describes_the_weights_and_their_metrics(run: Path, tmp_path: Path):
     export_weights(run, tmp_path / "rayzer-tiny", license="apache-2.0", name="me/tiny")
     card = ModelCard.load(tmp_path / "rayzer-tiny/README.md")
     assert (card.data.library_name, card.data.license) == ("openrayzer", "apache-2.0")
@@ -103,7 +105,7 @@ def test_the_card_says_what_the_weights_are_and_reach(run: Path, tmp_path: Path)
         "psnr": 20.1235,
         "psnr_nearest_context": 19.5,
         "psnr_mean_context": 18.25,
-        "psnr_shuffled_cameras": 17.0,
+        "psnr_exchanged_cameras": 17.0,
     }
     assert results["psnr"].dataset_name == "synthetic rooms"
     weights = sum(value.numel() for value in openrayzer.load_model(run).parameters())
@@ -131,23 +133,23 @@ def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path, monkeypatch: py
     assert Path(plan.resolved["train"]["initial_weights"]).is_file()
 
 
-def test_numbers_of_other_weights_are_said_to_be_so(run: Path, tmp_path: Path):
+def test_metrics_of_other_weights_are_marked(run: Path, tmp_path: Path):
     lines = (TEST | {"step": 4, "psnr": None, "target_pixels_used_for_cameras": False}, TEST | {"step": 9})
     (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     exported = export_weights(run, tmp_path / "out")
     card = ModelCard.load(tmp_path / "out/README.md")
     assert card.data.eval_results is None
-    assert "At step 4; the weights here are of step 8." in card.content
+    assert "At step 4; these weights are from step 8." in card.content
     assert "| this model | not finite |" in card.content
     assert "Pixels of the target views were not used to find" in card.content
     assert "No licence was given." in card.content
     assert exported.notes == (
-        "no license: nobody may use what is published without one; give --license",
+        "no license: others may not use weights that are published without one; give --license",
         "the last metrics are of step 4, the weights of step 8",
     )
 
 
-def test_imported_weights_say_where_they_come_from_and_that_nothing_was_measured(
+def test_the_card_of_imported_weights_names_their_origin_and_no_metrics(
     imported: Path, make_model: MakeModel, tmp_path: Path
 ):
     exported = export_weights(imported, tmp_path / "out")
@@ -156,18 +158,19 @@ def test_imported_weights_say_where_they_come_from_and_that_nothing_was_measured
     assert card.data.license == "CC BY-NC-SA 4.0"
     assert card.data.eval_results is None
     for part in (
-        "0 steps with openrayzer: these weights are as they were imported", "Nothing was measured", "Imported weights:",
-        "- source: somebody/their-rayzer", "- notes: eight views at most", "Licence: CC BY-NC-SA 4.0",
+        "0 steps with openrayzer: these are the imported weights", "There are no metrics for these weights",
+        "Imported weights:", "- source: somebody/their-rayzer", "- notes: eight views at most",
+        "Licence: CC BY-NC-SA 4.0",
     ):  # fmt: skip
         assert part in card.content, part
     assert "rooms" not in card.content  # the data of the file are not what these weights were trained on
     again = export_weights(tmp_path / "out", tmp_path / "again", license="mit")
-    assert again.notes[0] == "the weights that these began with were published under CC BY-NC-SA 4.0, not mit"
+    assert again.notes[0] == "the initial weights were published under CC BY-NC-SA 4.0, not mit"
     assert same(openrayzer.load_model(tmp_path / "again"), make_model(1))
     assert "source: somebody/their-rayzer" in (tmp_path / "again/README.md").read_text()
 
 
-def test_what_was_trained_from_imported_weights_keeps_their_origin(imported: Path, add_checkpoint, tmp_path: Path):
+def test_weights_trained_from_imported_weights_keep_their_origin(imported: Path, add_checkpoint, tmp_path: Path):
     record = json.loads((imported / "experiment.json").read_text())
     change(imported / "experiment.json", run=record["run"] | {"started_from": "/home/me/theirs/model.safetensors"})
     add_checkpoint(imported, step=12, seed=3)
@@ -181,8 +184,8 @@ def test_what_was_trained_from_imported_weights_keeps_their_origin(imported: Pat
     assert export_weights(tmp_path / "out", tmp_path / "again").steps == 12
 
 
-def test_plugins_that_are_files_go_with_the_weights(imported: Path, tmp_path: Path):
-    """In processes of their own: one process cannot load a plugin from two places."""
+def test_plugins_that_are_files_are_copied(imported: Path, tmp_path: Path):
+    """Runs the tool in another process because one process cannot load a plugin from two places."""
     plugin = tmp_path / "bright_pixels.py"
     plugin.write_text(
         "from openrayzer.interfaces import LOSSES, Loss\n\n\n"
@@ -206,9 +209,11 @@ def test_two_plugins_of_one_name_are_refused(imported: Path, tmp_path: Path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "parts.py").write_text("")
     change(imported / "experiment.json", plugins=[str(tmp_path / "a/parts.py"), str(tmp_path / "b/parts.py")])
-    with pytest.raises(InputError, match=r"plugins: parts.py stands for two files, which one folder cannot hold"):
+    with pytest.raises(
+        InputError, match=r"plugins: parts.py names two different files, but the exported folder can hold only one"
+    ):
         export_weights(imported, tmp_path / "out")
-    assert not list(tmp_path.glob("*out"))
+    assert not list(tmp_path.glob("*out*"))
 
 
 @pytest.mark.parametrize(
@@ -223,17 +228,17 @@ def test_two_plugins_of_one_name_are_refused(imported: Path, tmp_path: Path):
 def test_a_mistake_is_a_message_and_leaves_nothing(run: Path, tmp_path: Path, changes: dict, message: str):
     with pytest.raises(InputError, match=message):
         export_weights(**({"run": run, "output": tmp_path / "out"} | changes))
-    assert not list(tmp_path.glob("*out"))
+    assert not list(tmp_path.glob("*out*"))
 
 
-def test_weights_in_pieces_of_which_some_are_missing_are_refused(run: Path, add_checkpoint, tmp_path: Path):
+def test_a_checkpoint_with_missing_parts_is_refused(run: Path, add_checkpoint, tmp_path: Path):
     add_checkpoint(run, step=9, seed=9, zero_stage=3)
     with pytest.raises(InputError, match=r"cannot be read as a checkpoint: no file \*zero_pp_rank_0_.* in it"):
         export_weights(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_is_never_overwritten(run: Path, tmp_path: Path):
+def test_existing_files_are_never_overwritten(run: Path, tmp_path: Path):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "full").mkdir()
     (tmp_path / "full/mine").write_text("mine")
@@ -257,7 +262,7 @@ def test_a_folder_is_complete_or_absent(run: Path, tmp_path: Path, monkeypatch: 
     with pytest.raises((InputError, KeyboardInterrupt)) as caught:
         export_weights(run, tmp_path / "out")
     assert isinstance(death, KeyboardInterrupt) or "out: cannot be written: No space left" in str(caught.value)
-    assert not list(tmp_path.glob("*out"))
+    assert not list(tmp_path.glob("*out*"))
 
 
 def test_the_tool_explains_itself_and_its_refusals(run: Path, tmp_path: Path, monkeypatch, capsys):

@@ -1,6 +1,6 @@
-"""What DeepSpeed wrote into a checkpoint, by the names of the weights, whatever stage and processes wrote it.
+"""Read a DeepSpeed checkpoint by the names of the weights, for any ZeRO stage and number of ranks.
 
-Reads without running code, and maps files into memory instead of reading what is not asked for.
+No code in the files is run. Files are memory-mapped, so that only the requested weights are read.
 """
 
 import pickle
@@ -17,30 +17,30 @@ from openrayzer.interfaces import InputError
 from openrayzer.weights.checkpoints.zero_layout import Pieces, cut_each, cut_rows
 
 WEIGHTS = "weights"
-"""Key of the float32 weights among what ``ZeroCheckpoint.optimized`` holds."""
+"""Key of the float32 weights in ``ZeroCheckpoint.optimized``."""
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError, AttributeError)
-"""What ``torch.load`` and a look into its result raise for a file that is no checkpoint of ours; it answers a request
-for a mapped file with a RuntimeError about mmap if the file is no archive."""
+"""Errors that ``torch.load`` and reading its result raise for a file that is no checkpoint. For a file that is no
+archive, ``torch.load(mmap=True)`` raises a RuntimeError about mmap."""
 
 
 def why_unreadable(error: Exception) -> str:
-    """One line for an error of ``UNREADABLE``; torch's own advice would be to let the file run its code."""
+    """Return one line for an error in ``UNREADABLE``; torch's message would advise to run code from the file."""
     if isinstance(error, pickle.UnpicklingError) or "mmap can only be used" in str(error):
-        return "it is no file of numbers, or holds something that could run code and is not read therefore"
+        return "it is no file of tensors, or it contains code, which is not run"
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 @dataclass(frozen=True)
 class ZeroCheckpoint:
-    """A checkpoint by names.
+    """The content of a checkpoint by the names of the weights.
 
     Attributes:
-        optimized: ``weights`` in float32, and each quantity that the optimizer keeps per weight, as ``exp_avg``.
-        counts: by optimizer group: what it keeps once for all weights, as ``step``.
+        optimized: ``weights`` in float32, and each state that the optimizer keeps per weight, e.g. ``exp_avg``.
+        counts: for each optimizer group, the states that it keeps once for all weights, e.g. ``step``.
         others: frozen weights and buffers.
-        schedule: the state of the learning rate's schedule.
-        progress: DeepSpeed's own counts.
-        shared: further names of weights, and the names under which these are stored.
+        schedule: state of the learning rate schedule.
+        progress: DeepSpeed's counts of steps and samples.
+        shared: further names of shared weights -> the name under which they are stored.
     """
 
     optimized: Mapping[str, Pieces]
@@ -51,19 +51,19 @@ class ZeroCheckpoint:
     shared: Mapping[str, str]
 
     def weights(self, pieces: Pieces | None = None) -> dict[str, Tensor]:
-        """All weights and buffers in full; optimized ones in float32, or instead of them those of ``pieces``."""
+        """Return all weights and buffers; optimized weights in float32, or from ``pieces`` if given."""
         pieces = pieces or self.optimized[WEIGHTS]
         found = {name: pieces.whole(name) for name in pieces.shapes} | dict(self.others)
         return found | {name: found[stored] for name, stored in self.shared.items()}
 
 
 def read_zero_checkpoint(path: Path, *, stage: int, world_size: int) -> ZeroCheckpoint:
-    """Open a checkpoint that ``damage_of`` found good.
+    """Read a checkpoint that ``damage_of`` found undamaged.
 
     Args:
         path: the checkpoint.
-        stage: of ZeRO, with which it was written.
-        world_size: number of processes that wrote it.
+        stage: ZeRO stage of the run that wrote it.
+        world_size: number of ranks that wrote it.
 
     Raises:
         InputError: it cannot be read.
@@ -72,11 +72,11 @@ def read_zero_checkpoint(path: Path, *, stage: int, world_size: int) -> ZeroChec
         return _by_name(path, stage=stage, world_size=world_size)
 
 
-def look_into(path: Path, *, stage: int, rank: int) -> None:
-    """Open what DeepSpeed reads on one process, as far as that can be done without reading its numbers.
+def check_readable(path: Path, *, stage: int, rank: int) -> None:
+    """Check that the files of one rank can be opened, without reading their tensors.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: a file cannot be opened.
     """
     with readable(path), _deepspeed_classes():
         for name in (_model_file(rank, stage=stage), _optimizer_file(rank)):
@@ -85,7 +85,7 @@ def look_into(path: Path, *, stage: int, rank: int) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """An InputError for what is raised while files are read that are none of ours."""
+    """Turn errors of reading a file that is no checkpoint into an InputError."""
     try:
         yield
     except UNREADABLE as error:
@@ -131,7 +131,7 @@ def _divided_keys(groups: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _others(models: Sequence[Mapping[str, Any]], optimized: Container[str]) -> dict[str, Tensor]:
-    """Frozen weights, which stage 3 divides as well, and buffers."""
+    """Return frozen weights, which stage 3 partitions as well, and buffers."""
     first = models[0]
     shared = first["shared_params"] or {}
     others = {name: value for name, value in first["module"].items() if name not in optimized and name not in shared}
@@ -157,7 +157,7 @@ def _read(path: Path, pattern: str) -> dict[str, Any]:
 
 
 def allow_deepspeed_classes() -> None:
-    """Let ``torch.load(weights_only=True)`` read the few plain classes that DeepSpeed writes."""
+    """Allow ``torch.load(weights_only=True)`` to read the few plain classes that DeepSpeed writes."""
     torch.serialization.add_safe_globals(_plain_classes())
 
 

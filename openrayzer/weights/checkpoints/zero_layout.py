@@ -1,8 +1,8 @@
-"""Where the stretches of each weight lie in ZeRO's flat partitions, and how to change from one division to another.
+"""The layout of weights in ZeRO's flat partitions, and the change from one layout to another.
 
-Stages 1 and 2 lay the weights of an optimizer group end to end and cut the row into one piece per process, wherever
-the cut falls. Stage 3 cuts every weight by itself. What is divided either way can be put together by name, and so
-divided anew for another number of processes or another stage.
+Stages 1 and 2 concatenate the weights of an optimizer group and cut the result into one partition per rank; a cut may
+go through a weight. Stage 3 cuts every weight into one part per rank. ``Pieces`` puts weights together again by name,
+and ``divide`` cuts them for another number of ranks or another stage.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Stretch:
-    """A part of one weight in the partition of one process.
+    """A part of one weight in the partition of one rank.
 
     Attributes:
-        name: of the weight.
-        start: its first element, in the flattened weight.
-        numel: its length.
-        offset: where it begins in the partition.
+        name: name of the weight.
+        start: index of its first element in the flattened weight.
+        numel: number of elements.
+        offset: index of its first element in the partition.
     """
 
     name: str
@@ -32,16 +32,16 @@ class Stretch:
 
 
 Layout = tuple[tuple[Stretch, ...], ...]
-"""What one process holds: the stretches in each of its partitions, of which there is one per optimizer group."""
+"""The stretches in the partitions of one rank, one partition per optimizer group."""
 
 
 def cut_each(shapes: Iterable[Mapping[str, Sequence[int]]], *, rank: int, world_size: int) -> Layout:
-    """The layout of stage 3: every weight in equal parts, the last of them filled up.
+    """Return the layout of stage 3: every weight in equal parts, the last one padded.
 
     Args:
-        shapes: of the weights by name, in their order, group by group.
-        rank: of the process.
-        world_size: number of processes.
+        shapes: for each optimizer group, shapes of the weights by name, in their order.
+        rank: the rank.
+        world_size: number of ranks.
     """
     groups = []
     for group in shapes:
@@ -58,11 +58,11 @@ def cut_each(shapes: Iterable[Mapping[str, Sequence[int]]], *, rank: int, world_
 
 
 def cut_rows(held: Sequence[Sequence[Mapping[str, tuple[int, int]]]]) -> list[Layout]:
-    """The layouts of stages 1 and 2, of all processes.
+    """Return the layouts of stages 1 and 2 for all ranks.
 
     Args:
-        held: by process, group and name: offset in the partition and number of elements. The parts of a weight follow
-            each other in the order of the processes.
+        held: for each rank and optimizer group, offset in the partition and number of elements by name. The parts of a
+            weight are in the order of the ranks.
     """
     done: dict[str, int] = {}
     layouts = []
@@ -79,12 +79,12 @@ def cut_rows(held: Sequence[Sequence[Mapping[str, tuple[int, int]]]]) -> list[La
 
 
 class Pieces:
-    """Divided weights, or what an optimizer knows of each, by name.
+    """Partitioned weights, or optimizer states of weights, by name.
 
     Args:
-        layouts: of each process.
-        partitions: by process and group.
-        shapes: of the whole weights.
+        layouts: layout of each rank.
+        partitions: for each rank, one flat tensor per optimizer group.
+        shapes: shapes of the whole weights by name.
     """
 
     def __init__(
@@ -99,10 +99,10 @@ class Pieces:
                     self._parts[stretch.name].append((stretch.start, values))
 
     def whole(self, name: str) -> Tensor:
-        """One weight, put together.
+        """Return a weight, put together from its parts.
 
         Raises:
-            ValueError: the parts do not make up the weight.
+            ValueError: the parts do not cover the weight.
         """
         parts, covered = sorted(self._parts[name], key=lambda part: part[0]), 0
         for start, values in parts:
@@ -110,14 +110,22 @@ class Pieces:
                 break
             covered += values.numel()
         if covered != prod(self.shapes[name]):
-            raise ValueError(f"{covered} of {prod(self.shapes[name])} elements of {name} are there in order")
+            raise ValueError(
+                f"only {covered} of {prod(self.shapes[name])} elements of {name} are in the checkpoint in order"
+            )
         return torch.cat([values for _, values in parts]).reshape(tuple(self.shapes[name]))
 
 
 def divide(
     stretches: Iterable[Stretch], whole: Callable[[str], Tensor], *, size: int
 ) -> Float[Tensor, " size"]:  # fmt: skip
-    """One partition: the stretches of weights that ``whole`` returns; zero where no weight lies."""
+    """Return a partition of ``size`` elements with the given stretches of weights; other elements are 0.
+
+    Args:
+        stretches: the layout of the partition.
+        whole: returns a whole weight by name.
+        size: number of elements in the partition.
+    """
     partition = torch.zeros(size)
     for stretch in stretches:
         values = whole(stretch.name).flatten().narrow(0, stretch.start, stretch.numel)

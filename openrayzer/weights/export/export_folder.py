@@ -1,4 +1,4 @@
-"""An exported folder: model.safetensors, config.json and README.md, which are complete or absent."""
+"""Export weights to a folder with model.safetensors, config.json and README.md."""
 
 import json
 import re
@@ -37,13 +37,13 @@ _NAME = re.compile(r"(?:[\w.-]+/)?[\w.-]+", re.ASCII)
 
 @dataclass(frozen=True)
 class Exported:
-    """What was exported.
+    """Result of an export.
 
     Attributes:
-        name: under which the model card speaks of the model, with its owner or ``owner`` in his place.
-        num_weights: numbers in the model.
-        steps: optimizer steps that it was trained for here.
-        notes: what a user should know before publishing, one sentence each.
+        name: ``owner/name`` in the model card; ``owner`` is a placeholder if no owner was given.
+        num_weights: number of weights in the model.
+        steps: number of optimizer steps that openrayzer trained them for.
+        notes: remarks for the user before publishing, one sentence each.
     """
 
     name: str
@@ -53,31 +53,32 @@ class Exported:
 
 
 def export_weights(
-    run: Path,
-    output: Path,
+    run: str | Path,
+    output: str | Path,
     *,
     checkpoint: str = LATEST,
     weights: WeightKind = "auto",
     license: str | None = None,
     name: str | None = None,
 ) -> Exported:
-    """Write the weights of a run to a folder of their own, with what is needed to use, train and publish them.
+    """Write the weights of a run to a folder that is complete for use, training and publication.
 
-    Plugins that are files go with them. What is true of this machine or user alone is left out: loggers, DeepSpeed
-    files outside of ``ds_configs/``, the place of initial weights. Data roots stay as they were written.
+    The folder includes plugins that are files. It leaves out settings of this machine or user: loggers, DeepSpeed files
+    outside of ``ds_configs/`` and the path of initial weights. Data roots stay as they were written.
 
     Args:
-        run: a run folder, also an imported one that was never trained, or another weight folder.
-        output: must not exist, or be empty.
-        checkpoint: ``latest``, ``best`` or the name of one, e.g. ``step_00001000``.
-        weights: ``ema`` for the average over the steps, ``raw`` for those of the last step, ``auto`` for the average
-            where the run has one.
-        license: identifier as the hub knows it, e.g. ``apache-2.0``; imported weights have that of their import.
-        name: ``name`` or ``owner/name`` on the hub; the folder's own by default.
+        run: a run folder, an imported folder, or another weight folder.
+        output: the folder to write; must not exist or be empty.
+        checkpoint: ``latest``, ``best``, or the name of a checkpoint, e.g. ``step_00001000``.
+        weights: ``ema`` for the exponential moving average, ``raw`` for the weights of the last step, ``auto`` for the
+            average if the checkpoint has one.
+        license: identifier on the Hugging Face hub, e.g. ``apache-2.0``. Default: the licence of imported weights.
+        name: ``name`` or ``owner/name`` on the hub. Default: the name of the folder.
 
     Raises:
-        InputError: no such weights, or the folder is not empty or cannot be written; nothing is left then.
+        InputError: there are no such weights, or the folder is not empty or cannot be written; nothing is written then.
     """
+    run, output = Path(run), Path(output)
     name = name or output.resolve().name
     _check(output, license=license, name=name)
     place = find_weights(run, checkpoint=checkpoint)
@@ -119,7 +120,7 @@ def _check(output: Path, *, license: str | None, name: str) -> None:
 
 
 def _last_test(run: Path, steps: int, *, split: str) -> dict[str, Any]:
-    """The last evaluation of such weights that was made up to these steps; empty if there is none."""
+    """Return the last line of metrics.jsonl with this split, up to ``steps``; empty if there is none."""
     found: dict[str, Any] = {}
     with suppress(OSError):
         for line in (run / METRICS).read_text(encoding="utf-8").splitlines():
@@ -131,7 +132,7 @@ def _last_test(run: Path, steps: int, *, split: str) -> dict[str, Any]:
 
 
 def _portable(resolved: Mapping[str, Any], record: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    """The experiment for another machine."""
+    """Return the experiment without settings of this machine."""
     run = record.get(RUN, {})
     kept = {key: run[key] for key in _KEPT if key in run} | {STEPS: facts.steps}
     if facts.started_from:
@@ -146,18 +147,21 @@ def _portable(resolved: Mapping[str, Any], record: Mapping[str, Any], facts: Fac
 
 
 def _portable_deepspeed(file: Path) -> str:
-    """As it is written if it does not name a place on this machine; else the one of that name that everybody has."""
+    """Return a relative path unchanged; for another path, the file of this name in ``ds_configs/``, or the default."""
     if not file.is_absolute():
         return str(file)
     return f"{_DS_CONFIGS}/{file.name}" if file.parent.name == _DS_CONFIGS else _DEFAULT_DEEPSPEED
 
 
 def _copy_plugins(plugins: list[str], folder: Path) -> dict[str, Any]:
-    """Copy plugins that are files; what the configuration then says."""
+    """Copy plugins that are files; return the entry of the configuration that names them."""
     names = [Path(plugin).name if plugin.endswith(".py") else plugin for plugin in plugins]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"plugins: {', '.join(twice)} stands for two files, which one folder cannot hold; rename one")
+        raise InputError(
+            f"plugins: {', '.join(twice)} names two different files, but the exported folder can hold only "
+            "one; rename the other"
+        )
     for plugin, name in zip(plugins, names, strict=True):
         if plugin.endswith(".py"):
             shutil.copyfile(plugin, folder / name)
@@ -165,7 +169,7 @@ def _copy_plugins(plugins: list[str], folder: Path) -> dict[str, Any]:
 
 
 def _without_path(place: str | None) -> str:
-    """A place of weights as one can speak of it elsewhere: ``my_run, step_00001000``."""
+    """Shorten a path of weights to names without folders of this machine: ``my_run, step_00001000``."""
     if not place:
         return ""
     path = Path(place)
@@ -178,9 +182,9 @@ def _notes(facts: Facts, *, given: str | None) -> tuple[str, ...]:
     notes = []
     published = facts.origin.get("license")
     if not facts.license:
-        notes.append("no license: nobody may use what is published without one; give --license")
+        notes.append("no license: others may not use weights that are published without one; give --license")
     elif given and published and given != published:
-        notes.append(f"the weights that these began with were published under {published}, not {given}")
+        notes.append(f"the initial weights were published under {published}, not {given}")
     if not facts.test:
         notes.append("no metrics: the run holds no evaluation")
     elif facts.test["step"] != facts.steps:

@@ -1,4 +1,4 @@
-"""The model card: what the weights are, how they were trained, what they reach beside what costs nothing."""
+"""The model card: what the weights are, how they were trained, and their metrics beside those of free baselines."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ _METRICS = {
     "psnr_mean_context": "mean of the context views",
     "psnr_exchanged_cameras": "this model with its target cameras exchanged among the targets",
 }
-"""Numbers of metrics.jsonl in the order of the card: the model first, then what costs nothing."""
+"""Metrics in metrics.jsonl in the order of the card: the model first, then the baselines."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What the card speaks of.
+    """Facts for the model card.
 
     Attributes:
         name: ``owner/name`` on the hub.
-        resolved: the experiment, every default written out.
-        model: built and filled.
-        steps: optimizer steps trained here; 0 for weights that were only imported.
-        test: the last evaluation's line of metrics.jsonl; empty without one.
-        origin: what an import left; empty for weights of our own.
-        started_from: initial weights, without their path; empty if there were none.
-        license: identifier as the hub knows it, if any.
+        resolved: the experiment with every default written out.
+        model: the model with its weights.
+        steps: number of optimizer steps that openrayzer trained it for; 0 for weights that were only imported.
+        test: line of metrics.jsonl of the last evaluation; empty if there is none.
+        origin: origin of imported weights; empty for other weights.
+        started_from: name of the initial weights; empty if they were random.
+        license: identifier on the hub; None if there is none.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Facts:
 
     @property
     def num_weights(self) -> int:
-        """Numbers in the model; weights used twice count once."""
+        """Number of weights in the model; shared weights count once."""
         return sum(weight.numel() for weight in self.model.parameters())
 
 
 def model_card(facts: Facts) -> str:
-    """README.md: YAML front matter that the hub reads, and a page that a person reads."""
+    """Return the text of README.md: YAML front matter for the hub, then the page."""
     from huggingface_hub import ModelCard, ModelCardData
 
     title, results = facts.name.partition("/")[2], _eval_results(facts)
@@ -64,7 +64,7 @@ def model_card(facts: Facts) -> str:
 
 
 def _eval_results(facts: Facts) -> list[Any]:
-    """Numbers of these very weights only."""
+    """Return the metrics for the hub; none if the last evaluation was of another step."""
     from huggingface_hub import EvalResult
 
     if facts.test.get("step") != facts.steps:
@@ -91,38 +91,41 @@ def _about(facts: Facts) -> Iterator[str]:
     height, width = facts.resolved["data"]["image_size"]
     yield f"\n- Model: `{facts.resolved['model']['type']}`, {facts.num_weights:,} weights, float32"
     yield f"- Cameras: {_cameras(facts.model)}"
-    yield f"- Images: {height} x {width} (height x width); sides must be multiples of {facts.model.patch_size}"
+    yield f"- Images: {height} x {width} (height x width); {_sizes('sides', facts.model)}"
     yield f"- Views: `{_component(facts.resolved['data']['view_sampler'])}`"
+
+
+def _sizes(sides: str, model: Model) -> str:
+    return f"{sides} must be multiples of {model.patch_size}" if model.patch_size > 1 else f"any {sides}"
 
 
 def _cameras(model: Model) -> str:
     if model.posed:
-        return "true ones must be given"
+        return "true cameras must be given"
     return "estimated from the images" + (" and their true intrinsics" if model.needs_intrinsics else "")
 
 
 def _usage(facts: Facts) -> Iterator[str]:
-    patch = facts.model.patch_size
     yield "\n## Use\n\n```python\nimport openrayzer\n"
     yield f'model = openrayzer.load_model("{facts.name}")'
-    shape = f"images (b, v, 3, h, w) in [0, 1]; h and w are multiples of {patch}"
+    shape = f"images (b, v, 3, h, w) in [0, 1]; {_sizes('h and w', facts.model)}"
     if facts.model.posed:
-        yield f"cameras = openrayzer.types.Cameras(c2w, intrinsics)  # true ones; {shape}"
+        yield f"cameras = openrayzer.types.Cameras(c2w, intrinsics)  # true cameras; {shape}"
     elif facts.model.needs_intrinsics:
         yield f"cameras = model.estimate(images, intrinsics)  # true intrinsics; {shape}"
     else:
         yield f"cameras = model.estimate(images)  # {shape}"
     yield "scene = model.reconstruct(images, cameras)  # once per scene"
     yield "views = model.render(scene, cameras)  # as often as wanted\n```"
-    yield "\nTo train on, with clips in ROOT:\n\n```bash"
+    yield "\nTo continue training, with clips in ROOT:\n\n```bash"
     yield "python tools/train.py --exp config.json --set train.initial_weights=model.safetensors --data ROOT\n```"
 
 
 def _training(facts: Facts) -> Iterator[str]:
     yield "\n## Training\n"
     if not facts.steps:
-        yield "0 steps with openrayzer: these weights are as they were imported. Of data and training settings,"
-        yield "config.json says how one would go on, not how they came about."
+        yield "0 steps with openrayzer: these are the imported weights. The data and training settings in config.json"
+        yield "are for further training; these weights were not trained with them."
         return
     train, data = facts.resolved["train"], facts.resolved["data"]
     start = f", starting from the weights of {facts.started_from}" if facts.started_from else ""
@@ -137,10 +140,10 @@ def _measured(facts: Facts) -> Iterator[str]:
     yield "\n## Measured\n"
     test = facts.test
     if not test:
-        yield "Nothing was measured: there are no metrics for these weights."
+        yield "There are no metrics for these weights."
         return
     if test["step"] != facts.steps:
-        yield f"At step {test['step']}; the weights here are of step {facts.steps}.\n"
+        yield f"At step {test['step']}; these weights are from step {facts.steps}.\n"
     sources = ", ".join(map(_source_name, facts.resolved["data"]["test"])) or "unknown data"
     yield f"On held-out scenes of {sources}, chosen by `{_component(facts.resolved['evaluation']['view_sampler'])}`;"
     counts = (test.get("expected"), test.get("evaluated"), test.get("skipped_scenes"))
@@ -151,8 +154,7 @@ def _measured(facts: Facts) -> Iterator[str]:
             yield f"| {meaning} | {'not finite' if test[key] is None else format(test[key], '.2f')} |"
     used = test.get("target_pixels_used_for_cameras")
     if used is not None:
-        what = "were used" if used else "were not used"
-        yield f"\nPixels of the target views {what} to find the cameras of the target views."
+        yield f"\nPixels of the target views were {'' if used else 'not '}used to find the cameras of the target views."
 
 
 def _label() -> str:
@@ -175,7 +177,7 @@ def _kind(source: Mapping[str, Any]) -> str:
 
 
 def _source_name(source: Mapping[str, Any]) -> str:
-    """``chunks re10k``: kind and last part of the root, not where it lies on somebody's machine."""
+    """Return kind and folder name without its path, e.g. ``chunks re10k``."""
     root = source["dataset"].get("root")
     return _kind(source) + (f" {Path(root).name}" if isinstance(root, str) else "")
 
