@@ -5,7 +5,7 @@
 | linear layers of block l of a stack (from 0)         | N(0, s / sqrt(2 (l + 1)))         | 0    |
 | other linear layers                                  | N(0, s)                           | 0    |
 | learned tokens                                       | N(0, s)                           |      |
-| camera heads: rot6d, quaternion; others: last layers| N(0, 1e-3)                        | 0    |
+| camera heads: rot6d, quaternion; others: last layers | N(0, 1e-3)                        | 0    |
 | RayDer: linear layers                                | N(0, 1 / sqrt(inputs))            | 0    |
 | RayDer: last layer of each residual branch; colours  | 0                                 |      |
 

@@ -88,7 +88,7 @@ def _empty_network(net: str) -> nn.Module:
     from lpips import LPIPS
 
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torchvision")  # lpips still says pretrained=
+        warnings.filterwarnings("ignore", module="torchvision")  # lpips passes a deprecated argument
         return LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
 
 

@@ -60,7 +60,7 @@ class Blocks:
         return replace(self, first=2 * self.first, size=2 * self.size, stride=2 * self.stride)
 
     def view(self, values: Float[Tensor, "b v n *rest"]) -> Float[Tensor, "b count size n *rest"]:
-        """The blocks of ``values``, as a view of its memory."""
+        """The blocks of ``values``; the result shares its memory."""
         if self.count == 1:
             return values[:, None, self.first : self.first + self.size]
         periods = values[:, : self.count * self.stride].unflatten(1, (self.count, self.stride))

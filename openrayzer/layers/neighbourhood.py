@@ -18,12 +18,10 @@ Borders = Literal["own", "swapped"]
 """How windows stay inside the grid, see ``neighbourhood``."""
 
 MASKED = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-"""Kernels for masked attention on a GPU. cuDNN's kernel may give gradients that are not finite (pytorch issue 196678).
-"""
+"""Kernels for masked attention on a GPU. With cuDNN's kernel, gradients may not be finite (pytorch issue 196678)."""
 
 TILE = 8
-"""Side of a tile of queries in cells. With a window of 7, a tile reads 14 x 14 keys and a query sees a quarter of them.
-"""
+"""Side of a tile of queries in cells. With a window of 7, a tile reads 14 x 14 keys; a query sees a quarter of them."""
 
 
 @cached
@@ -63,7 +61,7 @@ class _Tiles:
         count: number of cells.
         queries: cells of each tile, (tiles, side). The last cell fills up the last tile.
         keys: cells that the windows of a tile cover, (tiles, reach).
-        seen: whether the window of a query covers a key, (tiles, side, reach).
+        seen: True where the window of a query covers a key, (tiles, side, reach).
     """
 
     def __init__(self, count: int, window: int, limit: int, device: torch.device) -> None:

@@ -78,7 +78,7 @@ class PatchLinear(nn.Module):
 
 
 class PatchPixels(nn.Module):
-    """Tokens to the pixels of their patches: LayerNorm, linear map without bias, sigmoid; all without biases.
+    """Tokens to the pixels of their patches: LayerNorm, linear map, sigmoid; no biases.
 
     Args:
         width: token width d.

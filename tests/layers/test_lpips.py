@@ -14,7 +14,7 @@ from openrayzer.layers.lpips import Lpips
 def package_network(net: str) -> lpips.LPIPS:
     """The network of the package with its calibrated heads and a random backbone that keeps the size of activations."""
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="torchvision")  # lpips still says pretrained=
+        warnings.filterwarnings("ignore", module="torchvision")  # lpips passes a deprecated argument
         network = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
     network.to_empty(device="cpu")
     heads = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"

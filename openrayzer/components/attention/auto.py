@@ -73,7 +73,7 @@ class AutoAttention(AttentionBackend):
         return self._chosen[call]
 
     def refusals(self, query: Float[Tensor, "b n heads e"], key: Float[Tensor, "b m heads e"]) -> dict[str, str]:
-        """Backends in order of preference with the reason why each cannot run the call; the first empty reason wins."""
+        """The reason why each backend cannot run the call, in order of preference; empty for a backend that can."""
         kind, short, fake = kind_of(query), _is_short(query, key), isinstance(query, FakeTensor)
         return {name: _refusal(name, kind, short=short, fake=fake) for name in preferred(kind)}
 

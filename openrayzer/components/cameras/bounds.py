@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.interfaces import InputError
+
 EXACT = 0.9
 """Up to this share of the distance from the initial value to a bound, values do not change."""
 
@@ -25,7 +27,7 @@ class CameraBounds:
             this view is the origin.
 
     Raises:
-        ValueError: a bound is not finite, or lies on the wrong side of the initial value.
+        InputError: a bound is not finite, or lies on the wrong side of the initial value.
     """
 
     initial_focal: float
@@ -36,13 +38,13 @@ class CameraBounds:
     def __post_init__(self) -> None:
         start = self.initial_focal
         if not (math.isfinite(start) and start > 0):
-            raise ValueError(f"initial_focal must be above 0, got {start}")
+            raise InputError(f"initial_focal must be above 0, got {start}")
         if self.min_focal is not None and not 0 < self.min_focal < start:
-            raise ValueError(f"min_focal {self.min_focal} must be above 0 and below the initial focal length {start:g}")
+            raise InputError(f"min_focal {self.min_focal} must be above 0 and below the initial focal length {start:g}")
         if self.max_focal is not None and not start < self.max_focal < math.inf:
-            raise ValueError(f"max_focal {self.max_focal} must be finite and above the initial focal length {start:g}")
+            raise InputError(f"max_focal {self.max_focal} must be finite and above the initial focal length {start:g}")
         if self.max_translation is not None and not 0 < self.max_translation < math.inf:
-            raise ValueError(f"max_translation must be finite and above 0, got {self.max_translation}")
+            raise InputError(f"max_translation must be finite and above 0, got {self.max_translation}")
 
     def focal(self, focal: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """Focal lengths within the bounds, in the unit of ``initial_focal``."""

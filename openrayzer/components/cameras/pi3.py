@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from openrayzer.components.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import fov_to_focal, height_intrinsics, square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, rotation_from_9d
-from openrayzer.interfaces import CAMERA_HEADS, CameraHead
+from openrayzer.interfaces import CAMERA_HEADS, CameraHead, InputError
 from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.init import init_linears
 from openrayzer.types import Cameras
@@ -61,9 +61,9 @@ class Pi3Head(CameraHead):
     ) -> None:
         super().__init__()
         if not 0 < initial_fov < math.pi:
-            raise ValueError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
+            raise InputError(f"initial_fov must lie in (0, pi) radians, got {initial_fov}")
         if field_of_view == "fixed" and (min_focal, max_focal) != (None, None):
-            raise ValueError("min_focal and max_focal have no effect with a fixed field_of_view; leave them out")
+            raise InputError("min_focal and max_focal have no effect with a fixed field_of_view; leave them out")
         self.bounds = CameraBounds(
             initial_focal=0.5 / math.tan(initial_fov / 2),
             min_focal=min_focal,

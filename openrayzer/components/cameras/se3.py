@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from openrayzer.components.cameras.bounds import CameraBounds
 from openrayzer.geometry.intrinsics import square_pixel_intrinsics
 from openrayzer.geometry.rotations import pose_from, se3_exp
-from openrayzer.interfaces import CAMERA_HEADS, CameraHead
+from openrayzer.interfaces import CAMERA_HEADS, CameraHead, InputError
 from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.init import init_linears
 from openrayzer.layers.rms_norm import RMSNorm
@@ -54,9 +54,9 @@ class Se3Head(CameraHead):
         super().__init__()
         self.width = width
         if not initial_focal > 0 or (max_log_focal is not None and not max_log_focal > 0) or not focal_offset >= 0:
-            raise ValueError(
-                f"initial_focal and max_log_focal must be above 0 and focal_offset not below, got {initial_focal}, "
-                f"{max_log_focal}, {focal_offset}"
+            raise InputError(
+                f"initial_focal and max_log_focal must be above 0, and focal_offset must be 0 or more, got "
+                f"{initial_focal}, {max_log_focal} and {focal_offset}"
             )
         self.bounds = CameraBounds(
             initial_focal=initial_focal + focal_offset,

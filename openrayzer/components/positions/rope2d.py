@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding, Rotation
+from openrayzer.interfaces import POSITION_ENCODINGS, InputError, PositionEncoding, Rotation
 from openrayzer.layers.rotary import PlaneRotation
 
 
@@ -28,7 +28,7 @@ class RotaryEncoding2D(PositionEncoding):
 
     def rotation(self, positions: Float[Tensor, "b n 2"], head_width: int) -> Rotation:
         if head_width % 4:
-            raise ValueError(f"rope2d needs a head width that is a multiple of 4, got {head_width}")
+            raise InputError(f"rope2d needs a head width that is a multiple of 4, got {head_width}")
         quarter = head_width // 4
         exponents = torch.arange(quarter, device=positions.device, dtype=torch.float32) / quarter
         frequencies = self.base**-exponents  # not a buffer: bfloat16 parameters must not round it

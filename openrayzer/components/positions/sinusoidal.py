@@ -7,7 +7,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from openrayzer.interfaces import POSITION_ENCODINGS, PositionEncoding
+from openrayzer.interfaces import POSITION_ENCODINGS, InputError, PositionEncoding
 from openrayzer.layers.init import init_linears, init_std
 
 
@@ -34,7 +34,7 @@ class SinusoidalEncoding(PositionEncoding):
     ) -> None:
         super().__init__()
         if width % 8:
-            raise ValueError(f"sinusoidal needs a width that is a multiple of 8, got {width}")
+            raise InputError(f"sinusoidal needs a width that is a multiple of 8, got {width}")
         self.width, self.image_index, self.counting = width, image_index, counting
         self.patch_network = _network(width)
         if image_index:
