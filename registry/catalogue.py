@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from registry.registry import Entry, Registry
 
 _MODULES_OR_QUOTED = re.compile(r"(?P<quoted>'[^']*'|\"[^\"]*\")|\b(?:[a-z_]\w*\.)+(?=[A-Z])")
-"""Strings, which stay, and modules before a class name, which go; typing.Literal['a.B'] becomes Literal['a.B']."""
+"""Strings, which ``annotation_text`` keeps, and modules before a class name, which it removes."""
 
 
 def as_text(registries: Iterable[Registry], *, with_parameters: bool = True) -> str:

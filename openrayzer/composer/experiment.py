@@ -54,7 +54,8 @@ def load_experiment(
     """Read and check an experiment file.
 
     Paths under ``extends`` and ``plugins`` are relative to the file that contains them. Other paths are relative to the
-    current folder. If the current folder has no file ``deepspeed``, the parent of the experiment's folder counts.
+    current folder. If there is no such file for ``deepspeed``, its path is relative to the parent of the experiment's
+    folder.
 
     Args:
         path: the JSON file.
