@@ -1,14 +1,14 @@
-"""Make a skipped training step again from its dump, and say where it went wrong.
+"""Repeat a skipped training step from its dump, and show where it went wrong.
 
     python tools/replay_step.py runs/rayzer_dl3dv/bad_steps/step_00012345
 
-A run writes such a dump when it stops because of bad steps, and with train.bad_steps.dump "first" also at the first
-of them. The loss of every micro-batch and the gradient norm are computed anew and set beside what was recorded, with
-the scenes, the first modules whose results and whose gradients were not finite, and the modules with the largest
-gradients.
+A run writes a dump when it stops because of bad steps, and with train.bad_steps.dump "first" also at the first bad
+step. The tool prints the loss of every micro-batch and the gradient norm beside the recorded values, with the scenes,
+the first module whose output was not finite, the first module whose gradient was not finite, and the modules with the
+largest gradients.
 
-Exit code: 0 the step came out as it was recorded; 1 it did not, as it can happen on another kind of device; 2
-something given is wrong.
+Exit code: 0 the step agrees with the record; 1 it does not, which can happen on another kind of device; 2 the input is
+wrong.
 """
 
 import argparse
@@ -21,14 +21,14 @@ LARGEST = 8
 
 
 def main() -> int:
-    """Parse arguments, replay, print what came of it."""
+    """Parse arguments, repeat the step, print the comparison."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("dump", type=Path, metavar="DUMP", help="a folder below bad_steps/ of a run")
+    parser.add_argument("dump", type=Path, metavar="DUMP", help="a folder in bad_steps/ of a run folder")
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda or cuda:1 (default: a GPU if there is one)")
     arguments = parser.parse_args()
-    import torch  # slow: only once arguments are right
+    import torch  # slow imports come after the arguments are checked
 
     from openrayzer.composer import construct, load_experiment
     from openrayzer.interfaces import InputError
@@ -55,7 +55,7 @@ def main() -> int:
     print(f"\ngradient norm recorded {step.recorded_norm:.6g}, now {step.norm:.6g}; largest of its modules:")
     for name, norm in islice(step.gradients.items(), LARGEST):
         print(f"  {norm:12.6g}  {name or '(the model itself)'}")
-    print("\nthe step came out as recorded" if step.same else "\nthe step did NOT come out as recorded")
+    print("\nthe step agrees with the record" if step.same else "\nthe step does NOT agree with the record")
     return 0 if step.same else 1
 
 

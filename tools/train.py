@@ -4,11 +4,12 @@
     python    tools/train.py --exp experiments/rayzer_demo.json --set train.steps=20 --output runs/try
     torchrun --nproc_per_node 2 tools/train.py --exp ...
 
-Everything is written to the output folder: experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/,
-train.log. The same command again goes on where the run stopped.
+The output folder receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/ and train.log. The same
+command again goes on where the run stopped.
 
-Exit code: 0 done; 2 something given is wrong; 3 training stopped because it could not go on; 130, 143, 138 interrupted
-by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's early signal), after a checkpoint was written. A second Ctrl-C ends at once.
+Exit code: 0 finished; 2 the input is wrong or a checkpoint could not be written; 3 training stopped because it could
+not go on; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's early signal), after a checkpoint. A second
+Ctrl-C ends the run at once.
 """
 
 import argparse
@@ -31,8 +32,8 @@ def main() -> int:
         "--resume",
         default="auto",
         metavar="auto|none|PATH",
-        help="auto (default): go on with the run in the output folder, if there is one; none: refuse to touch an "
-        "existing run; PATH: go on from this checkpoint or run folder",
+        help="auto (default): go on with the run in the output folder, if there is one; none: refuse an output folder "
+        "that holds a run; PATH: go on from this checkpoint or run folder",
     )
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher
     arguments = parser.parse_args()
@@ -41,7 +42,7 @@ def main() -> int:
 
     check_local_processes()
     plan = load_experiment(arguments.exp, overrides=arguments.set, data_roots=arguments.data)
-    from openrayzer.machine.random_state import seed_all  # slow: only once the experiment is right
+    from openrayzer.machine.random_state import seed_all  # slow imports come after the experiment is checked
     from openrayzer.training.run import train
 
     seed_all(plan.resolved["train"]["seed"])  # the same weights on every process

@@ -33,7 +33,7 @@ def train_loop(
         batches: micro-batches of this process, one after the other.
         objective: the training loss.
         watchdog: entered; it learns what the run is doing.
-        evaluate_first: evaluate before the first step, because the last process of this run did not get there.
+        evaluate_first: evaluate before the first step, because the run ended before the evaluation of its checkpoint.
 
     Returns:
         The signal that ended the run early, after its checkpoint was written; 0 if the run is finished.
@@ -67,14 +67,14 @@ def train_loop(
             if signal_number:
                 break
         with watchdog.during(CHECKPOINT):
-            run.checkpoints.finish()  # while signals are still noted: a second one must not cut it short
+            run.checkpoints.finish()  # inside the block, so that a second signal does not interrupt it
     return signal_number if engine.steps < settings.steps else 0
 
 
 def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: bool) -> None:
-    """Checkpoint, evaluation and sample picture, as far as they are due.
+    """Save, evaluate and draw sample pictures, if they are due.
 
-    The checkpoint comes first and is complete before the others begin. An error in them loses no step of it.
+    The checkpoint is complete before the evaluation and the picture begin, so their errors lose no steps.
     """
     engine, settings = run.engine, run.experiment.train
     step, last = engine.steps, engine.steps == settings.steps
@@ -96,7 +96,7 @@ def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: 
             with watchdog.during(PICTURE):
                 run.draw_samples(made.micro_batches[-1])
     except Exception:
-        if not saving and engine.process.world_size == 1:  # other processes may be inside of a collective operation
+        if not saving and engine.process.world_size == 1:  # several processes may fail at different places
             with watchdog.during(CHECKPOINT):
                 run.save_if_possible()
         raise

@@ -14,10 +14,10 @@ from registry import RegistryError
 
 
 class Objective(nn.Module):
-    """Terms by name, their weights at each step, and their sum; its own weights are never trained nor saved.
+    """The weighted sum of the terms. Weights inside of losses are neither trained nor saved.
 
     Args:
-        terms: as the experiment lists them.
+        terms: the section ``loss`` of the experiment.
     """
 
     def __init__(self, terms: Sequence[LossTerm]) -> None:
@@ -28,7 +28,7 @@ class Objective(nn.Module):
         self.requires_grad_(False).eval()
 
     def compile_losses(self) -> None:
-        """Have each loss compiled when it is first called: its elementwise work is fused."""
+        """Have each loss compiled when it is first called, which fuses its elementwise work."""
         for loss in self.losses:
             loss.compile()
 

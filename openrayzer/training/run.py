@@ -1,4 +1,4 @@
-"""One training run, from built objects to a finished run folder."""
+"""A training run, from built objects to a finished run folder."""
 
 import logging
 from collections.abc import Generator, Iterator, Mapping
@@ -38,23 +38,24 @@ from openrayzer.weights.run_record import run_record
 LOG = logging.getLogger(__name__)
 STOPPED = 3
 SIGNALLED = 128
-"""Added to the number of the signal, as shells do."""
+"""Exit code of a signal minus the number of the signal, as in shells."""
 
 
 def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Path, resume: str = AUTO) -> int:
-    """Train, on all processes that the launcher started.
+    """Train an experiment. All processes that the launcher started call this.
 
     Args:
-        experiment: built; its weights must come from the same seed on all processes.
-        resolved: the same as JSON, every default written out.
-        run_folder: gets experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/, train.log.
+        experiment: the built experiment; its weights must come from the same seed on all processes.
+        resolved: the experiment as JSON, with every default.
+        run_folder: receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/, train.log.
         resume: ``auto``, ``none``, or the path of a checkpoint or run folder.
 
     Returns:
-        The exit code: 0 finished, 3 stopped because it could not go on, 130, 138 or 143 interrupted after a checkpoint.
+        The exit code: 0 finished; 3 stopped because training could not go on; 130, 138 or 143 interrupted by a signal,
+        after a checkpoint.
 
     Raises:
-        InputError: something the user gave cannot work.
+        InputError: the experiment, the run folder or ``resume`` cannot be used.
     """
     with started() as process:
         empty = process.by_first(lambda: prepare_folder(run_folder))
@@ -71,7 +72,7 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
             except Exception as error:
                 if lost := lost_process(error):
                     LOG.error("%s", lost)
-                    leave_now(STOPPED)  # the others are gone: goodbyes would wait for them
+                    leave_now(STOPPED)  # the other processes are gone, and Python's cleanup would wait for them
                 LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
                 raise
 
@@ -92,7 +93,7 @@ def _train(
         return 0
     weights = take_initial_weights(experiment, run_folder=run_folder, process=process) if start is None else None
     record = process.by_first(lambda: with_origin(record, start=start, weights=weights))
-    batches = open_training_clips(experiment, process, step=step)  # before the engine: a mistake shows soonest here
+    batches = open_training_clips(experiment, process, step=step)  # before the engine, because most mistakes show here
     test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
     run = Run(experiment, engine, test_clips, record, run_folder, Meter(), _loss_watch(settings))
@@ -120,12 +121,12 @@ def _train(
             run.checkpoints.close()
         finally:
             run.loggers.close()
-            batches.close()  # an error on its way out still holds them, and with them the loading processes
+            batches.close()  # otherwise the traceback of an error keeps the loading processes alive
     return SIGNALLED + signal_number if signal_number else 0
 
 
 def open_training_clips(experiment: Experiment, process: Process, *, step: int) -> Generator[Views, None, None]:
-    """This process's micro-batches from optimizer step ``step`` on.
+    """The micro-batches of this process, from optimizer step ``step`` on.
 
     Raises:
         InputError: a source cannot be opened.
@@ -147,7 +148,7 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
 
 
 def _started_apart(batches: Iterator[Views]) -> Generator[Views, None, None]:
-    """The same batches; what the start of their loading draws is not drawn again when a run goes on."""
+    """The same batches. Starting the loader draws random numbers; the generators are restored afterwards."""
     with random_state.kept():
         first = next(batches)
     yield first
@@ -155,7 +156,7 @@ def _started_apart(batches: Iterator[Views]) -> Generator[Views, None, None]:
 
 
 def open_test_clips(experiment: Experiment, process: Process, *, stage: int) -> EvaluationClips | None:
-    """This process's share of the held-out clips; all of them under ZeRO-3, whose processes must keep in step.
+    """The held-out clips of this process; under ZeRO stage 3 all clips, because its processes must run in step.
 
     Raises:
         InputError: a source cannot be opened, or none of its scenes can be used.

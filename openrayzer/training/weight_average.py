@@ -1,7 +1,7 @@
-"""An exponential moving average of the weights, divided among the processes as the optimizer is.
+"""The exponential moving average of the weights, divided among the processes like the optimizer.
 
-Each process averages the float32 weights that it owns, so the memory is 4 bytes per weight over all processes together,
-and nothing is sent while training.
+Each process averages the float32 weights that it owns. The average takes 4 bytes per weight over all processes
+together, and training needs no communication for it.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,14 +19,14 @@ from openrayzer.weights.checkpoints.zero_layout import divide
 
 
 class WeightAverage:
-    """The average, in float32.
+    """The average in float32. It begins with the present weights.
 
     Args:
-        partition: this process's share of the weights; their values now are where the average begins.
-        decay: share of the average that an update keeps. The first updates keep less, so that where the run began is
-            forgotten soon: min(decay, (1 + n) / (10 + n)) at update n, counted from 1.
+        partition: the weights that this process owns.
+        decay: share of the average that an update keeps. At update n, counted from 1, the decay is
+            min(decay, (1 + n) / (10 + n)), so the average soon forgets the first weights.
 
-    Source: Polyak and Juditsky 1992 for the idea; the rise of the decay as in TensorFlow's ExponentialMovingAverage.
+    Source: Polyak and Juditsky 1992; the rise of the decay as in TensorFlow's ExponentialMovingAverage.
     """
 
     def __init__(self, partition: ZeroPartition, *, decay: float) -> None:
@@ -35,7 +35,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Move the average towards the weights; after every step that changed them."""
+        """Move the average towards the weights. Call this after every step that changed the weights."""
         self._updates += 1
         keep = min(self._decay, (1 + self._updates) / (10 + self._updates))
         for average, weights in zip(self._averages, self._partition.weights, strict=True):
@@ -58,13 +58,13 @@ class WeightAverage:
         self._exchange()
 
     def save(self, folder: Path, *, rank: int, write: Callable[[Any, Path], object] = torch.save) -> None:
-        """Write this process's share into a checkpoint, as ``write`` does it."""
+        """Write the share of this process into a checkpoint, by ``write(content, file)``."""
         layout = [[astuple(stretch) for stretch in group] for group in self._partition.layout()]
         content = {"updates": self._updates, "averages": self._averages, "layout": layout}
         write(content | {"shapes": self._partition.shapes}, folder / AVERAGE_FILE.format(rank))
 
     def load(self, folder: Path, *, world_size: int) -> bool:
-        """Go on with the average of a checkpoint, whatever processes wrote it; False if it holds none."""
+        """Load the average of a checkpoint that any number of processes wrote; False if the checkpoint has none."""
         saved = read_average(folder, world_size=world_size)
         if saved is None:
             self._averages = [weights.detach().clone() for weights in self._partition.weights]

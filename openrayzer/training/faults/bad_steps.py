@@ -1,7 +1,8 @@
-"""Bad steps: losses that jump, what is said of a step that was skipped, and what is kept of it to look at.
+"""Bad steps: losses that jump, log messages about skipped steps, and dumps of them.
 
-A dump is ``bad_steps/step_00000012/`` of the run folder, complete or absent: every process's micro-batches and random
-generators, the weights, the experiment, and what was measured. ``tools/replay_step.py`` makes the step again from it.
+A dump is a folder such as ``bad_steps/step_00000012/``, complete or absent. It holds the micro-batches and random
+generators of every process, the weights, the experiment, loss and gradient norm. ``tools/replay_step.py`` repeats the
+step from it.
 """
 
 import json
@@ -30,20 +31,20 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 FACTS = "step.json"
 MOST = 4
-"""Dumps in a run folder; each holds the weights, and runs that are started again by a script may stop many times."""
+"""Largest number of dumps in a run folder. Each holds the weights, and a script may restart a bad run many times."""
 WINDOW = 32
-"""Steps whose losses say what is usual."""
+"""Number of last losses whose median is the usual loss."""
 
 
 class LossWatch:
-    """Notices a loss far above what was usual. Fed with the same numbers, all processes decide alike.
+    """Notices a loss far above the usual one. Given the same losses, all processes decide alike.
 
-    Every finite loss counts for what is usual from the next step on, a jump too: after half a window of jumps they are
-    the new usual, as when a term of the loss begins.
+    The usual loss is the median of the last finite losses, including jumps. So after half a window of jumps the higher
+    loss is the usual one, e.g. when a term of the loss begins.
 
     Args:
-        factor: a loss above this many times the median of the last ``WINDOW`` ones is a jump; 0 never is.
-        grace_steps: losses that must have been seen before, up to ``WINDOW`` of them.
+        factor: a loss above this many times the median of the last ``WINDOW`` losses is a jump; 0 turns this off.
+        grace_steps: number of losses before the first jump can be noticed, at most ``WINDOW``.
     """
 
     def __init__(self, *, factor: float, grace_steps: int) -> None:
@@ -51,7 +52,7 @@ class LossWatch:
         self._losses: deque[float] = deque(maxlen=WINDOW)
 
     def jumps(self, loss: float) -> bool:
-        """Whether this loss is far above what was usual so far; remembers it."""
+        """Whether this loss is a jump. The loss is remembered."""
         known = len(self._losses) >= self._needed
         jump = bool(self.factor) and known and loss > self.factor * median(self._losses)
         if math.isfinite(loss):
@@ -59,29 +60,29 @@ class LossWatch:
         return jump
 
     def objection(self, loss: float) -> str:
-        """Why a step with this loss must be skipped; "" if it need not be. Remembers the loss."""
+        """The reason to skip a step with this loss; "" if there is none. The loss is remembered."""
         if not self.jumps(loss):
             return ""
         return f"loss {loss:.3g} above {self.factor:g} x the median of the steps before"
 
     def state(self) -> list[float]:
-        """The losses that are remembered."""
+        """The remembered losses."""
         return list(self._losses)
 
     def load(self, losses: Sequence[float]) -> None:
-        """Go on from ``state``."""
+        """Restore ``state``."""
         self._losses = deque(losses, maxlen=WINDOW)
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What one process did in one optimizer step.
+    """The input and the losses of one optimizer step on one process.
 
     Attributes:
-        step: optimizer steps that were made before it.
+        step: number of the step, counted from 0.
         micro_batches: in order, on the device.
-        losses: of each micro-batch, on the device.
-        random: the generators before the step; empty where no dump is wanted.
+        losses: one per micro-batch, on the device.
+        random: state of the random generators before the step; empty if the settings write no dumps.
     """
 
     step: int
@@ -91,7 +92,7 @@ class StepRecord:
 
 
 def report(engine: Engine, made: StepRecord) -> None:
-    """Log a skipped step with the scenes of all its micro-batches on all processes, which must all call this."""
+    """Log a skipped step with its scenes on all processes. All processes must call this."""
     everywhere = engine.process.gather([scene for views in made.micro_batches for scene in views.scenes])
     if engine.process.is_first:
         scenes = ", ".join(scene for one in everywhere for scene in one)
@@ -99,15 +100,15 @@ def report(engine: Engine, made: StepRecord) -> None:
 
 
 def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[str, Any]) -> None:
-    """Write what is needed to make a skipped step again; all processes must call this. What fails is a warning.
+    """Write a dump of a skipped step. All processes must call this. Errors are warnings.
 
-    A step that was kept before stays as it is, and no more than ``MOST`` are kept.
+    An existing dump of the step stays as it is, and a run folder holds at most ``MOST`` dumps.
 
     Args:
-        engine: after the step, so that its weights are still those of the step.
-        trace: of this process.
-        run_folder: gets ``bad_steps/step_...``, by the number of the step counted from 1.
-        record: what experiment.json holds.
+        engine: the model after the skipped step, which has not changed its weights.
+        made: the step on this process.
+        run_folder: receives ``bad_steps/step_...``, with the number of the step counted from 1.
+        record: content of experiment.json.
     """
     process, final = engine.process, run_folder / BAD_STEPS / f"step_{made.step + 1:08d}"
     unfinished = final.with_name(f"{final.name}.tmp")
@@ -130,52 +131,52 @@ def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[
         (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")
         (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
         unfinished.rename(final)
-        LOG.warning("kept as %s; look at it by: python tools/replay_step.py %s", final, final)
+        LOG.warning("the step was written to %s; repeat it with: python tools/replay_step.py %s", final, final)
 
     try:
-        process.by_first(_telling(lambda: _create_folder(unfinished, final)))
-        process.by_all(_telling(write_own))
+        process.by_first(_explaining(lambda: _create_folder(unfinished, final)))
+        process.by_all(_explaining(write_own))
         with engine.evaluating() as model:
-            process.by_first(_telling(lambda: write_weights(model, unfinished / WEIGHTS)))
-        process.by_first(_telling(finish))
+            process.by_first(_explaining(lambda: write_weights(model, unfinished / WEIGHTS)))
+        process.by_first(_explaining(finish))
     except InputError as error:
         if process.is_first:
             shutil.rmtree(unfinished, ignore_errors=True)
             LOG.warning("%s: cannot be written (%s); training goes on without it", final, error)
 
 
-def _telling(function: Callable[[], T]) -> Callable[[], T]:
-    """``function``, with an InputError for what a disk makes it raise: of that all processes hear."""
+def _explaining(function: Callable[[], T]) -> Callable[[], T]:
+    """``function`` with InputErrors in place of errors of the disk, because all processes receive InputErrors."""
 
-    def telling() -> T:
+    def explained() -> T:
         try:
             return function()
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(str(error)) from error
 
-    return telling
+    return explained
 
 
 def _create_folder(unfinished: Path, final: Path) -> None:
     kept = [path.name for path in final.parent.glob("step_*") if path.suffix != unfinished.suffix]
     if final.name in kept:
-        raise InputError("this step was kept before; remove it to have it anew")
+        raise InputError("a dump of this step exists; remove it to have a new one")
     if len(kept) >= MOST:
-        raise InputError(f"{len(kept)} steps are kept there already; remove what you have looked at")
+        raise InputError(f"the folder holds {len(kept)} dumps already; remove those that you have looked at")
     for stale in final.parent.glob(f"*{unfinished.suffix}"):
         shutil.rmtree(stale, ignore_errors=True)
     unfinished.mkdir(parents=True)
 
 
 def read_views(plain: Mapping[str, Any]) -> Views:
-    """A micro-batch of a dump."""
+    """The views of a micro-batch in a dump."""
     cameras = None if plain["c2w"] is None else Cameras(plain["c2w"], plain["intrinsics"])
     tensors = {name: plain[name] for name in ("images", "frames", "context", "target", "clean")}
     return Views(scenes=tuple(plain["scenes"]), cameras=cameras, **tensors)
 
 
 def _plain(views: Views) -> dict[str, Any]:
-    """Tensors and texts only, so that they load without running code."""
+    """The views as tensors and strings, which load without running code."""
     tensors = {name: getattr(views, name) for name in ("images", "frames", "context", "target", "clean")}
     c2w, intrinsics = (None, None) if views.cameras is None else (views.cameras.c2w, views.cameras.intrinsics)
     return {**tensors, "scenes": list(views.scenes), "c2w": c2w, "intrinsics": intrinsics}

@@ -1,4 +1,4 @@
-"""A step that was skipped while training, made again from its dump, and what went wrong in it, module by module."""
+"""Repeating a skipped step from its dump, to find the modules in which it went wrong."""
 
 import json
 import math
@@ -26,21 +26,22 @@ from openrayzer.weights.run_layout import EXPERIMENT
 from openrayzer.weights.run_record import RUN
 
 SAME = 0.02
-"""Relative difference up to which a number counts as reproduced: in bfloat16 sums in another order differ so much."""
+"""Largest relative difference of a reproduced number. In bfloat16, sums in another order differ by that much."""
 
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward pass, then and now.
+    """One micro-batch in the run and in the repetition.
 
     Attributes:
-        rank: of the process that made it.
+        rank: rank of its process in the run.
         scenes: names of its scenes.
         frames: frame numbers of each scene's views.
         recorded: its loss in the run.
-        loss: its loss now.
-        first_activation: the first module, in the order of computation, that returned what is not finite; or empty.
-        first_gradient: the first module, going backwards, whose result got a gradient that is not finite; or empty.
+        loss: its loss in the repetition.
+        first_activation: the first module of the forward pass that returned a value that is not finite; empty if none.
+        first_gradient: the first module of the backward pass whose output had a gradient that is not finite; empty if
+            none.
     """
 
     rank: int
@@ -54,15 +55,16 @@ class MicroBatch:
 
 @dataclass(frozen=True)
 class Replayed:
-    """A step, then and now.
+    """A step in the run and in the repetition.
 
     Attributes:
         step: its number, counted from 1.
-        reason: why it was skipped.
-        micro_batches: of all processes, in their order.
+        reason: the reason why it was skipped.
+        micro_batches: of all processes, by rank.
         recorded_norm: gradient norm in the run; not finite if the gradient was not.
-        norm: gradient norm now.
-        gradients: 2-norm of the gradient of each module that has weights, largest first, those not finite before all.
+        norm: gradient norm in the repetition.
+        gradients: 2-norm of the gradient of each module with weights. Norms that are not finite come first, then the
+            largest ones.
     """
 
     step: int
@@ -74,23 +76,24 @@ class Replayed:
 
     @property
     def same(self) -> bool:
-        """Whether every loss and the gradient norm are what they were, within ``SAME``."""
+        """Whether every loss and the gradient norm agree with the run, within ``SAME``."""
         pairs = [(one.recorded, one.loss) for one in self.micro_batches] + [(self.recorded_norm, self.norm)]
         return all(_close(then, now) for then, now in pairs)
 
 
 def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torch.device) -> Replayed:
-    """Make the step again, the micro-batches of all its processes one after the other.
+    """Repeat the step, with the micro-batches of all its processes one after the other.
 
     Args:
         dump: a folder below ``bad_steps/`` of a run.
         model: the model of the dump with its weights, as ``openrayzer.load_model(dump)`` returns it; its
             gradients change.
         losses: the losses of the dump's experiment.
-        device: where to compute; another kind than the run's rounds differently and draws other random numbers.
+        device: device of the computation. Another kind of device than in the run rounds differently and draws other
+            random numbers.
 
     Raises:
-        InputError: it is no dump, or a file of it cannot be read.
+        InputError: ``dump`` is no dump, or one of its files cannot be read.
     """
     facts, record = _read(dump / FACTS), _read(dump / EXPERIMENT)
     settings = record.get(RUN, {}).get("deepspeed", {})
@@ -127,7 +130,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
 
 @dataclass
 class _Seen:
-    """Modules in which something was first not finite, in a forward pass and in its backward pass; or empty."""
+    """The first modules with values that are not finite, in a forward pass and in its backward pass."""
 
     first_activation: str = ""
     first_gradient: str = ""
@@ -135,7 +138,7 @@ class _Seen:
 
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[_Seen]:
-    """Look at what the modules return in the forward pass inside, and at its gradients whenever they come."""
+    """Check the outputs of all modules in the ``with`` block, and later the gradients of these outputs."""
     seen = _Seen()
 
     def hook(name: str) -> Any:

@@ -120,13 +120,13 @@ def test_what_was_kept_stays_and_there_is_a_limit(train: Train, tmp_path: Path, 
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
         assert train(tmp_path, steps=9, bad_steps=rule, bad_calls=(2 * step - 2,)) == 3
         (tmp_path / "bad_steps/step_00000001/mark").touch()
-    assert "this step was kept before" in caplog.text
+    assert "a dump of this step exists" in caplog.text
     assert (tmp_path / "bad_steps/step_00000001/mark").exists()
     for number in range(bad_steps.MOST):
         (tmp_path / f"bad_steps/step_0000010{number}").mkdir()
     shutil.rmtree(tmp_path / "checkpoints")
     assert train(tmp_path, steps=9, bad_steps=rule, bad_calls=(4,)) == 3
-    assert "steps are kept there already; remove what you have looked at" in caplog.text
+    assert "dumps already; remove those that you have looked at" in caplog.text
     assert not (tmp_path / "bad_steps/step_00000003").exists()
 
 
@@ -151,7 +151,7 @@ def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path, mon
     assert tool["main"]() == 0
     said = capsys.readouterr().out
     assert "step 2 was skipped: gradient norm" in said
-    assert "the step came out as recorded" in said
+    assert "the step agrees with the record" in said
     facts = json.loads((dump / "step.json").read_text())
     (dump / "step.json").write_text(json.dumps(facts | {"grad_norm": 2 * facts["grad_norm"]}))
     assert not replayed(dump).same
