@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.composer.leaves import LeafError, parse_leaf, shown
-from openrayzer.composer.schema import REQUIRED, Schema, Slot, slots, without_none
+from openrayzer.composer.schema import REQUIRED, Parameter, Schema, parameters_of, without_none
 from openrayzer.interfaces import InputError
 from registry import Registry, RegistryError, did_you_mean
 
@@ -181,7 +181,7 @@ class _Checker:
 
     def check_arguments(self, spec: Mapping[str, Any], target: type, name: str, path: str) -> dict[str, Any]:
         try:
-            takes = slots(target)
+            takes = parameters_of(target)
         except NameError as error:
             self.problem(path, f"{name!r} has an annotation that cannot be resolved: {error}")
             return {}
@@ -189,17 +189,17 @@ class _Checker:
         for key in spec:
             if key not in takes:
                 self.problem(join(path, key), f"{name!r} has no such parameter{did_you_mean(key, takes)}")
-        return {key: self.check_slot(slot, spec, name, path) for key, slot in takes.items()}
+        return {key: self.check_parameter(parameter, spec, name, path) for key, parameter in takes.items()}
 
-    def check_slot(self, slot: Slot, spec: Mapping[str, Any], name: str, path: str) -> Any:
-        here = join(path, slot.name)
-        if slot.name in spec:
-            return self.check(spec[slot.name], slot.hint, here)
-        if slot.default is not REQUIRED:
-            return self.check(_as_json(slot.default), slot.hint, f"{here} (its default)")
-        if slot.name in self.shared:
-            self.used.add(slot.name)
-            return self.check(self.shared[slot.name], slot.hint, f"shared.{slot.name}")
+    def check_parameter(self, parameter: Parameter, spec: Mapping[str, Any], name: str, path: str) -> Any:
+        here = join(path, parameter.name)
+        if parameter.name in spec:
+            return self.check(spec[parameter.name], parameter.hint, here)
+        if parameter.default is not REQUIRED:
+            return self.check(_as_json(parameter.default), parameter.hint, f"{here} (its default)")
+        if parameter.name in self.shared:
+            self.used.add(parameter.name)
+            return self.check(self.shared[parameter.name], parameter.hint, f"shared.{parameter.name}")
         return self.problem(here, f"required by {name!r} and missing")
 
     def check_shared(self) -> None:

@@ -13,7 +13,7 @@ REQUIRED = inspect.Parameter.empty
 
 
 @dataclass(frozen=True)
-class Slot:
+class Parameter:
     """One parameter of a constructor; ``default`` is ``REQUIRED`` for a required parameter."""
 
     name: str
@@ -21,7 +21,7 @@ class Slot:
     default: Any
 
 
-def slots(target: type) -> dict[str, Slot]:
+def parameters_of(target: type) -> dict[str, Parameter]:
     """Parameters of a component or dataclass, in the order of its signature.
 
     Raises:
@@ -37,7 +37,7 @@ def slots(target: type) -> dict[str, Slot]:
     for parameter in parameters:
         factory = factories.get(parameter.name, MISSING)
         default = parameter.default if factory is MISSING else factory()
-        found[parameter.name] = Slot(parameter.name, hints[parameter.name], default)
+        found[parameter.name] = Parameter(parameter.name, hints[parameter.name], default)
     return found
 
 
@@ -83,5 +83,5 @@ class Schema:
         if registry is not None:
             name = spec.get("type") if isinstance(spec, dict) else None
             target = registry[name] if isinstance(name, str) and name in registry else None
-        slot = slots(target).get(key) if target is not None else None
-        return slot.hint if slot is not None else None
+        parameter = parameters_of(target).get(key) if target is not None else None
+        return parameter.hint if parameter is not None else None

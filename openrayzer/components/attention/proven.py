@@ -144,10 +144,10 @@ def kind_refusal(
 
 @cache
 def _proven_refusal(backend: type[ProvenAttention], kind: Kind) -> str:
-    return backend().rule(kind) or failure(backend().compute, kind)
+    return backend().rule(kind) or trial_failure(backend().compute, kind)
 
 
-def failure(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> str:
+def trial_failure(attend: Callable[[Tensor, Tensor, Tensor], Tensor], kind: Kind) -> str:
     """Run a small forward and backward call of this kind. Returns the error in one line; empty if there is none.
 
     The call runs in a separate thread, so the caller's ``no_grad``, inference mode, autocast, dispatch modes and saved

@@ -34,7 +34,7 @@ def broken() -> str:
     finally:
         log.setLevel(before)
     failure = getattr(library, "_cpp_library_load_exception", None)
-    return "" if failure is None else f"its operators did not load: {remedied(_without_frames(failure))}"
+    return "" if failure is None else f"its operators did not load: {advice(_without_frames(failure))}"
 
 
 def _without_frames(failure: BaseException) -> BaseException:
@@ -45,7 +45,7 @@ def _without_frames(failure: BaseException) -> BaseException:
     return failure
 
 
-def remedied(failure: BaseException) -> str:
+def advice(failure: BaseException) -> str:
     """The root cause of a failure, and the command that fixes it."""
     cause = failure
     while cause.__cause__ is not None:

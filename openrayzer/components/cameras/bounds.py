@@ -9,7 +9,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 
-EXACT = 0.9
+LINEAR_SHARE = 0.9
 """Up to this share of the distance from the initial value to a bound, values do not change."""
 
 
@@ -50,7 +50,7 @@ class CameraBounds:
         """Focal lengths within the bounds, in the unit of ``initial_focal``."""
         for bound in (self.min_focal, self.max_focal):
             if bound is not None:
-                focal = bend(focal, start=self.initial_focal, bound=bound)
+                focal = soft_clamp(focal, start=self.initial_focal, bound=bound)
         return focal
 
     def translation(self, translation: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3"]:
@@ -58,12 +58,14 @@ class CameraBounds:
         if self.max_translation is None:
             return translation
         length = torch.linalg.vector_norm(translation, dim=-1, keepdim=True)
-        inside = length <= EXACT * self.max_translation
+        inside = length <= LINEAR_SHARE * self.max_translation
         length = torch.where(inside, 1.0, length)  # has no effect inside, and keeps 0 / 0 out of the gradient
-        return translation * torch.where(inside, 1.0, bend(length, start=0.0, bound=self.max_translation) / length)
+        return translation * torch.where(
+            inside, 1.0, soft_clamp(length, start=0.0, bound=self.max_translation) / length
+        )
 
 
-def bend(value: Float[Tensor, "*batch"], *, start: float, bound: float) -> Float[Tensor, "*batch"]:
+def soft_clamp(value: Float[Tensor, "*batch"], *, start: float, bound: float) -> Float[Tensor, "*batch"]:
     """Soft clamp: the identity from ``start`` to a knee, then a curve that approaches ``bound``.
 
     With the knee k = start + 0.9 (bound - start), r = bound - k and u = (value - k) / r, the result for u > 0 is
@@ -74,7 +76,7 @@ def bend(value: Float[Tensor, "*batch"], *, start: float, bound: float) -> Float
     Source: the softsign u / (1 + |u|) of Bergstra et al. 2009, "Quadratic polynomials learn better image features",
     applied beyond the knee.
     """
-    knee = start + EXACT * (bound - start)
+    knee = start + LINEAR_SHARE * (bound - start)
     rest = bound - knee
     excess = ((value - knee) / rest).clamp(min=0)
     return torch.where(excess > 0, bound - rest / (1 + excess), value)

@@ -13,7 +13,7 @@ from openrayzer.components.attention import auto, proven
 from openrayzer.components.attention.flex import FlexAttention
 from openrayzer.components.attention.kernels import CudnnAttention, EfficientAttention, FlashAttention
 from openrayzer.components.attention.preference import NAMES, TABLE, preferred
-from openrayzer.components.attention.proven import Kind, ProvenAttention, failure
+from openrayzer.components.attention.proven import Kind, ProvenAttention, trial_failure
 from openrayzer.components.attention.reference import ReferenceAttention
 from openrayzer.components.attention.xformers import XformersAttention
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
@@ -43,7 +43,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], failin
         tried.append(name)
         return failing.get(name, "")
 
-    monkeypatch.setattr(proven, "failure", call)
+    monkeypatch.setattr(proven, "trial_failure", call)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(XformersAttention, "rule", lambda self, kind: failing.get("rule of xformers", ""))
     monkeypatch.setattr(auto, "broken", lambda: failing.get("rule of xformers", ""))
@@ -55,12 +55,12 @@ def chosen(kind: Kind) -> str:
 
 
 def test_a_failing_trial_call_gives_its_reason():
-    assert failure(ReferenceAttention().attend, CPU) == ""
+    assert trial_failure(ReferenceAttention().attend, CPU) == ""
 
     def broken(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         raise NotImplementedError("no operator\n   for this")
 
-    assert failure(broken, CPU) == "a small call failed: NotImplementedError: no operator for this"
+    assert trial_failure(broken, CPU) == "a small call failed: NotImplementedError: no operator for this"
 
 
 def test_an_error_of_the_backward_pass_is_a_failure():
@@ -73,8 +73,8 @@ def test_an_error_of_the_backward_pass_is_a_failure():
         def backward(ctx, gradient: Tensor) -> Tensor:
             raise RuntimeError("no kernel image is available")
 
-    assert "no kernel image" in failure(lambda query, key, value: Forward.apply(query), CPU)
-    assert "appears to not have been used" in failure(lambda query, key, value: query * 2, CPU)
+    assert "no kernel image" in trial_failure(lambda query, key, value: Forward.apply(query), CPU)
+    assert "appears to not have been used" in trial_failure(lambda query, key, value: query * 2, CPU)
 
 
 def test_an_out_of_memory_error_is_no_refusal():
@@ -82,7 +82,7 @@ def test_an_out_of_memory_error_is_no_refusal():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError):
-        failure(full, CPU)
+        trial_failure(full, CPU)
 
 
 def test_a_trial_call_is_isolated_from_its_caller():
@@ -104,7 +104,7 @@ def test_a_trial_call_is_isolated_from_its_caller():
         torch.inference_mode(),
         FakeTensorMode(),
     ):
-        assert failure(attend, CPU) == ""
+        assert trial_failure(attend, CPU) == ""
     assert seen == [(Tensor, False, True, torch.float32, 16)]
     assert counter.get_total_flops() == 0
     assert torch.equal(torch.get_rng_state(), numbers)

@@ -64,7 +64,7 @@ def test_the_advice_has_the_root_cause_and_the_command_that_fixes_it():
     outer = RuntimeError("xFormers can't load C++/CUDA extensions.\n please reinstall")
     outer.__cause__ = OSError("Could not load this library: /here/_C.so")
     outer.__cause__.__cause__ = OSError("libcudart.so.12: cannot open shared object file: No such file or directory")
-    said = xformers_operators.remedied(outer)
+    said = xformers_operators.advice(outer)
     assert said.startswith("libcudart.so.12: cannot open shared object file")
     assert said.endswith(": pip install nvidia-cuda-runtime-cu12")
 
@@ -72,7 +72,7 @@ def test_the_advice_has_the_root_cause_and_the_command_that_fixes_it():
 def test_the_advice_names_the_pytorch_version_of_the_library():
     failure = OSError("_C.so: undefined symbol: aoti_torch_new")
     failure.build_info = SimpleNamespace(torch_version="2.20.0+cu140")
-    said = xformers_operators.remedied(failure)
+    said = xformers_operators.advice(failure)
     assert "undefined symbol: aoti_torch_new (built for 2.20.0+cu140, this is " in said
     assert said.endswith("pip install --upgrade xformers")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from openrayzer.components.cameras.bounds import EXACT, CameraBounds, bend
+from openrayzer.components.cameras.bounds import LINEAR_SHARE, CameraBounds, soft_clamp
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import CAMERA_HEADS, CameraHead, InputError
 
@@ -36,34 +36,34 @@ def translation_bias(head: CameraHead) -> tuple[nn.Parameter, slice]:
 
 
 @pytest.mark.parametrize(("start", "bound"), [(1.25, 4.0), (1.25, 0.1), (0.0, 2.0), (1.0, 1.0001), (1e-3, 1e3)])
-def test_bend_is_the_identity_inside_and_never_exceeds_the_bound(start: float, bound: float):
+def test_soft_clamp_is_the_identity_inside_and_never_exceeds_the_bound(start: float, bound: float):
     share = torch.cat([torch.linspace(-3, 0.899, 500), torch.tensor([0.0])])
     inside = start + share * (bound - start)
-    assert torch.equal(bend(inside, start=start, bound=bound), inside)
+    assert torch.equal(soft_clamp(inside, start=start, bound=bound), inside)
     overshoot = torch.tensor([0.91, 1.0, 2.0, 10.0, 1e3, 1e6, 1e12, 1e30, float("inf")])
-    bent = bend(start + overshoot * (bound - start), start=start, bound=bound)
-    assert (bent <= bound).all() if bound > start else (bent >= bound).all()
-    assert (bent.diff() * (bound - start) >= 0).all()  # order is kept
+    clamped = soft_clamp(start + overshoot * (bound - start), start=start, bound=bound)
+    assert (clamped <= bound).all() if bound > start else (clamped >= bound).all()
+    assert (clamped.diff() * (bound - start) >= 0).all()  # order is kept
 
 
 @pytest.mark.parametrize(("start", "bound"), [(1.25, 4.0), (1.25, 0.1), (0.0, 2.0)])
-def test_bend_has_a_continuous_slope_above_0(start: float, bound: float):
-    share = torch.tensor([EXACT - 1e-4, EXACT + 1e-4, 1.0, 10.0, 1e3, 1e6, 1e9], dtype=torch.float32)
+def test_soft_clamp_has_a_continuous_slope_above_0(start: float, bound: float):
+    share = torch.tensor([LINEAR_SHARE - 1e-4, LINEAR_SHARE + 1e-4, 1.0, 10.0, 1e3, 1e6, 1e9], dtype=torch.float32)
     value = (start + share * (bound - start)).requires_grad_()
-    bend(value, start=start, bound=bound).sum().backward()
+    soft_clamp(value, start=start, bound=bound).sum().backward()
     slope = value.grad
     assert torch.isfinite(slope).all()
     assert (slope > 0).all()
     assert slope[0] == 1
     assert slope[1].item() == pytest.approx(1, abs=5e-3)
-    excess = (share[2:].double() - EXACT) / (1 - EXACT)
+    excess = (share[2:].double() - LINEAR_SHARE) / (1 - LINEAR_SHARE)
     torch.testing.assert_close(slope[2:].double(), (1 + excess) ** -2, rtol=1e-3, atol=0)
 
 
-def test_bend_reaches_every_value_before_the_bound():
+def test_soft_clamp_reaches_every_value_before_the_bound():
     wanted = torch.tensor([0.95, 0.99, 0.999], dtype=torch.float64)
-    raw = EXACT + (1 - EXACT) * (wanted - EXACT) / (1 - wanted)  # the inverse of bend
-    torch.testing.assert_close(bend(raw, start=0.0, bound=1.0), wanted)
+    raw = LINEAR_SHARE + (1 - LINEAR_SHARE) * (wanted - LINEAR_SHARE) / (1 - wanted)  # the inverse of soft_clamp
+    torch.testing.assert_close(soft_clamp(raw, start=0.0, bound=1.0), wanted)
 
 
 def test_translations_keep_their_direction_and_zero_has_a_finite_gradient():
