@@ -1,6 +1,7 @@
 """Who may import whom; the table is the design."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -205,3 +206,19 @@ import torch
 print("deepspeed" in sys.modules, torch.cuda.is_initialized(), torch.distributed.is_initialized())
 """
     assert run(code).splitlines()[-2:] == ["True", "False False False"]
+
+
+def test_the_page_for_contributors_shows_the_same_table():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## What a change")[0]
+    may: dict[str, set[str]] = {}
+    for room, rooms in MAY_IMPORT.items():
+        first = room.partition(".")[0]
+        may.setdefault(first, set()).update(other.partition(".")[0] for other in rooms)
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*?) ?\|$", page, flags=re.MULTILINE))
+    assert rows.keys() == may.keys() - {"registry", "openrayzer"}
+    for room, text in rows.items():
+        expected = may[room] - {room, "registry", "openrayzer"}
+        if text.startswith("everything but"):
+            assert expected == rows.keys() - set(re.findall(r"`(\w+)`", text)) - {room}
+        else:
+            assert set(re.findall(r"`(\w+)`", text)) == expected, room
