@@ -40,7 +40,7 @@ def test_losses_are_in_float32_inside_autocast_and_from_bfloat16():
 
 
 def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
-    objective = Objective([LossTerm(MeanSquaredError(), weight=2.0)])
+    objective = Objective([LossTerm(loss=MeanSquaredError(), weight=2.0)])
     plain = objective(PREDICTION, TARGET, step=0)
     size = torch.tensor(0.25, requires_grad=True)
     terms = objective(PREDICTION, TARGET, step=0, extra={"size": size})
@@ -54,4 +54,4 @@ def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
 @pytest.mark.parametrize("name", ["loss", "psnr", "mse"])
 def test_an_extra_loss_with_a_name_that_is_taken_is_refused(name: str):
     with pytest.raises(InputError, match=f"extra loss '{name}'"):
-        Objective([LossTerm(MeanSquaredError())])(PREDICTION, TARGET, step=0, extra={name: torch.zeros(())})
+        Objective([LossTerm(loss=MeanSquaredError())])(PREDICTION, TARGET, step=0, extra={name: torch.zeros(())})
