@@ -1,6 +1,6 @@
-"""The suite for machines with a GPU: its order, its device, and the table at its end.
+"""Fixtures of the GPU suite, the order of its files, and the table at its end.
 
-It runs by ``python -m pytest -m gpu``; docs/gpus.md says more. Without a GPU its tests are skipped.
+``python -m pytest -m gpu`` runs the suite; docs/gpus.md describes it. Without a GPU its tests are skipped.
 """
 
 import os
@@ -19,9 +19,9 @@ from openrayzer.layers.tf32 import exact_float32
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files of this folder in their order; other tests stay where they are.
+    """Sort the tests of this folder by ``ORDER``; other tests keep their places.
 
-    A warning fails none of them: a user's versions may warn of what ours do not.
+    Warnings do not fail these tests, because other versions of the libraries may warn.
     """
     places = [place for place, item in enumerate(items) if item.path.stem in ORDER]
     ours = sorted((items[place] for place in places), key=lambda item: ORDER.index(item.path.stem))
@@ -32,16 +32,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def device() -> torch.device:
-    """Where the suite computes."""
+    """The GPU of the suite."""
     if not torch.cuda.is_available():
-        pytest.skip("needs a GPU, and torch.cuda.is_available() is False: python tools/check_gpu.py says why")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the tests that ask for the same bits twice
+        pytest.skip("needs a GPU, and torch.cuda.is_available() is False: python tools/check_gpu.py prints the reason")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # for the tests that need deterministic kernels
     return torch.device("cuda", 0)
 
 
 @pytest.fixture
 def gpu(device: torch.device) -> Iterator[torch.device]:
-    """The device in good order and without TF32. After an error in a kernel every later call fails; it shows here."""
+    """The GPU without TF32. It waits for the device before and after, so that an error of a kernel appears here."""
     synchronise(device)
     with exact_float32():
         yield device
@@ -50,7 +50,7 @@ def gpu(device: torch.device) -> Iterator[torch.device]:
 
 @pytest.fixture
 def train_file(train_as_written: Callable[..., int]) -> Callable[..., int]:  # noqa: F811
-    """Trains an experiment file, without compiling unless a test asks for it: that takes a minute each time."""
+    """Trains an experiment file, without compiling unless a test sets it, because compiling takes a minute."""
 
     def one(file: Path, output: Path, *changes: str) -> int:
         return train_as_written(file, output, "train.compile=false", *changes)
@@ -59,31 +59,31 @@ def train_file(train_as_written: Callable[..., int]) -> Callable[..., int]:  # n
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait, so that an error of the device shows here."""
+    """Wait for the device, so that its errors appear here."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Puts what a check has measured into the table."""
+    """Adds a measurement to the table."""
     return lambda text: request.node.user_properties.append((FIGURE, text))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table, where a check of the suite has run."""
+    """Print the table if a check of the suite has run."""
     from openrayzer.planning.cluster.installation import installation
 
     checks = [check_of(report) for report in reports_of(terminalreporter)]
     if any(check.result != "skipped" for check in checks):
-        terminalreporter.section("GPU suite, to be pasted into an issue")
+        terminalreporter.section("GPU suite: please paste this table into an issue")
         terminalreporter.write_line("\n".join(table(installation(), checks)))
 
 
 def reports_of(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestReport]:
-    """One report of every test of this folder that needs a GPU, in the order in which they ran."""
+    """One report of each test of the suite, in the order in which they ran."""
     reports = {}
-    for kind in ("passed", "skipped", "failed", "error"):  # an error while collecting is no report of a test
+    for kind in ("passed", "skipped", "failed", "error"):  # collection errors are no reports of tests
         for report in terminalreporter.stats.get(kind, []):
             if isinstance(report, pytest.TestReport) and Path(report.nodeid.partition("::")[0]).stem in ORDER:
                 reports[report.nodeid] = report
@@ -91,7 +91,7 @@ def reports_of(terminalreporter: pytest.TerminalReporter) -> list[pytest.TestRep
 
 
 def check_of(report: pytest.TestReport) -> Check:
-    """The table's line for a report."""
+    """The line of the table for a report."""
     figures = [str(value) for name, value in report.user_properties if name == FIGURE]
     if report.outcome == "skipped":
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)

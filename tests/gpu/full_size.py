@@ -1,11 +1,10 @@
-"""One micro-batch of a full-size experiment on a GPU: its memory, counted and measured, and its time; as JSON.
+"""Counted and measured memory, and the time, of one micro-batch of a full-size experiment on a GPU, as JSON.
 
     python tests/gpu/full_size.py EXPERIMENT [CHANGE ...]
     python tests/gpu/full_size.py --launches EXPERIMENT [CHANGE ...]
 
-The second counts the kernels that compiled blocks launch beside products.
-
-It runs in a process of its own, whose allocator has seen nothing else.
+With ``--launches`` the script counts the kernels of a micro-batch with compiled blocks, and the products among them.
+It is a script so that the allocator of its process holds nothing else.
 """
 
 import json
@@ -31,7 +30,7 @@ ROUNDS = 5
 
 
 def main(name: str, *changes: str) -> dict[str, float]:
-    """Bytes beyond weights and gradients that the planner counts and the allocator held, and milliseconds."""
+    """Peak bytes without weights and gradients, from the planner and from the allocator, and milliseconds."""
     plan = load_experiment(EXPERIMENTS / f"{name}.json", overrides=['loss=[{"loss": {"type": "mse"}}]', *changes])
     with torch.device("meta"):
         planned = plan.build()
@@ -46,7 +45,7 @@ def main(name: str, *changes: str) -> dict[str, float]:
 
 
 def launches(name: str, *changes: str) -> dict[str, int]:
-    """Kernels of one micro-batch with compiled blocks, the third one, and the products among them."""
+    """Numbers of kernels and of products in the third micro-batch of a model with compiled blocks."""
     plan = load_experiment(EXPERIMENTS / f"{name}.json", overrides=['loss=[{"loss": {"type": "mse"}}]', *changes])
     experiment, device = plan.build(), torch.device("cuda", 0)
     torch.cuda.set_device(device)
@@ -56,7 +55,7 @@ def launches(name: str, *changes: str) -> dict[str, int]:
     views = noise(shape, experiment.data.image_size, device)
     for _ in range(2):
         micro_batch(model, views)
-    model.zero_grad(set_to_none=True)  # as DeepSpeed leaves it
+    model.zero_grad(set_to_none=True)  # as after DeepSpeed's backward
     torch.cuda.synchronize()
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         micro_batch(model, views)
@@ -68,21 +67,21 @@ def launches(name: str, *changes: str) -> dict[str, int]:
 
 
 def micro_batch(model: Model, views: Views) -> None:
-    """Forward and backward."""
+    """One forward and backward pass."""
     with torch.autocast("cuda", torch.bfloat16):
         prediction = model(views)
     prediction.images.float().mean().backward()
 
 
 def noise(shape: ClipShape, size: tuple[int, int], device: torch.device) -> Views:
-    """A clip of noise on the device."""
+    """A clip of noise on a device."""
     views = empty_views(shape, size, batch=1).to(device)
     views.images.copy_(torch.rand(views.images.shape, generator=torch.Generator().manual_seed(0)))
     return views
 
 
 def measured(model: Model, views: Views) -> tuple[int, float]:
-    """Peak of the allocator beyond weights, gradients and the clip, and the median time of both passes."""
+    """Peak of the allocator without weights, gradients and the clip, and the median time of both passes."""
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
     clip = sum(value.numel() * value.element_size() for value in (views.images, views.frames))

@@ -1,22 +1,22 @@
-"""The table that the GPU suite prints at its end: the machine, and of every check its result, seconds and figures."""
+"""The table that the GPU suite prints at its end: the machine, and result, seconds and measurements of each check."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 FIGURE = "figure"
-"""Name under which a check leaves what it has measured, in pytest's user properties."""
+"""Name of a check's measurements in pytest's user properties."""
 LONGEST = 240
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line.
+    """One line of the table.
 
     Attributes:
-        name: of the test, as pytest calls it.
+        name: pytest's name of the test.
         result: "passed", "skipped", "FAILED" or "ERROR".
-        seconds: it took.
-        found: what it measured, or why it was skipped or failed.
+        seconds: duration of the test.
+        found: its measurements, or the reason why it was skipped or failed.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Check:
 
 
 def table(machine: Mapping[str, str], checks: Sequence[Check]) -> Iterator[str]:
-    """Markdown, to be pasted into an issue."""
+    """The table as Markdown."""
     yield "| machine | |"
     yield "|---|---|"
     for fact, value in machine.items():
@@ -43,13 +43,13 @@ def table(machine: Mapping[str, str], checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _title(name: str) -> str:
-    """``tests/gpu/test_a.py::test_it_works[one-two]`` as ``it works: one, two``."""
+    """A readable title: ``tests/gpu/test_a.py::test_it_works[one-two]`` becomes ``it works: one, two``."""
     test, _, case = name.rpartition("::")[2].removesuffix("]").partition("[")
     words = test.removeprefix("test_").replace("_", " ")
     return f"{words}: {case.replace('-', ', ')}" if case else words
 
 
 def _cell(text: str) -> str:
-    """One line without what would end a cell."""
+    """The text in one line without characters that end a cell."""
     line = " ".join(text.replace("|", "/").split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

@@ -1,4 +1,4 @@
-"""Attention among views, and to neighbourhoods, on a GPU against float64 on the CPU."""
+"""Attention among views and to neighbourhoods on a GPU, compared with float64 on the CPU."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def heads(n: int, *, seed: int, dtype: torch.dtype) -> Tensor:
 
 
 def rules(backend: AttentionBackend) -> dict[str, Callable[[KeyValue], Attend]]:
-    """Rules of which views a view sees, by name; each takes the keys and values of a memory."""
+    """Rules for the views that a view sees, by name; each takes the keys and values of a memory."""
     return {
         "own": lambda memory: own_view(backend),
         "all": lambda memory: all_views(backend),
@@ -54,7 +54,9 @@ def on_tensors(rule: Callable[[KeyValue], Attend]) -> Callable[..., Tensor]:
 
 @in_both
 @pytest.mark.parametrize("name", NAMES)
-def test_views_see_what_they_may(gpu: torch.device, name: str, dtype: torch.dtype, figure: Callable[[str], None]):
+def test_attention_among_views_matches_float64(
+    gpu: torch.device, name: str, dtype: torch.dtype, figure: Callable[[str], None]
+):
     backend, found = ATTENTION_BACKENDS[name](), {}
     if why := refusal(backend, gpu, dtype):
         pytest.skip(why)
@@ -72,7 +74,7 @@ def test_views_see_what_they_may(gpu: torch.device, name: str, dtype: torch.dtyp
 
 @in_both
 @pytest.mark.parametrize("grid", [(16, 16), (7, 11)], ids=str)
-def test_a_token_sees_its_neighbourhood(
+def test_attention_to_neighbourhoods_matches_float64(
     gpu: torch.device, grid: tuple[int, int], dtype: torch.dtype, figure: Callable[[str], None]
 ):
     tensors = [heads(grid[0] * grid[1], seed=seed, dtype=dtype) for seed in range(3)]

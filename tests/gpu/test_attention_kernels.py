@@ -1,4 +1,4 @@
-"""Attention kernels really run on this GPU, and compute the formula."""
+"""Attention kernels run on this GPU and match the formula in float64."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ def heads(length: int, *, seed: int, dtype: torch.dtype) -> Tensor:
 
 
 def errors(backend: AttentionBackend, device: torch.device, dtype: torch.dtype, lengths: tuple[int, int]) -> list:
-    """Of the output and of the three gradients, against the formula in float64."""
+    """Errors of the output and of the three gradients against the formula in float64."""
     tensors = [heads(length, seed=seed, dtype=dtype) for seed, length in enumerate((lengths[0], *lengths[1:] * 2))]
     right = with_gradients(
         ATTENTION_BACKENDS["reference"]().attend, *tensors, device=torch.device("cpu"), dtype=torch.float64
@@ -36,26 +36,26 @@ def test_xformers_has_operators_that_load(gpu: torch.device, figure: Callable[[s
     if find_spec("xformers") is None:
         pytest.skip("xformers is not installed")
     backend = ATTENTION_BACKENDS["xformers"]()
-    said = {dtype: refusal(backend, gpu, dtype) for dtype in DTYPES}
-    figure("; ".join(f"{dtype}: {why or 'taken'}" for dtype, why in said.items()))
-    assert not said[torch.bfloat16]
+    refusals = {dtype: refusal(backend, gpu, dtype) for dtype in DTYPES}
+    figure("; ".join(f"{dtype}: {why or 'accepted'}" for dtype, why in refusals.items()))
+    assert not refusals[torch.bfloat16]
     assert max(errors(backend, gpu, torch.bfloat16, LENGTHS["equal"])) < ALLOWED[torch.bfloat16]
 
 
 @in_both
-def test_what_auto_chooses_attends(gpu: torch.device, dtype: torch.dtype, figure: Callable[[str], None]):
+def test_the_choice_of_auto_matches_the_formula(gpu: torch.device, dtype: torch.dtype, figure: Callable[[str], None]):
     auto, query = ATTENTION_BACKENDS["auto"](), torch.zeros(1, 64, 2, 64, device=gpu, dtype=dtype)
     refusals = auto.refusals(query, query)
     chosen = next(name for name, why in refusals.items() if not why)
-    passed_over = "".join(f"; {name}: {why}" for name, why in refusals.items() if why)
+    skipped = "".join(f"; {name}: {why}" for name, why in refusals.items() if why)
     worst = max(errors(auto, gpu, dtype, LENGTHS["odd"]))
-    figure(f"{chosen}, {worst:.1e}{passed_over}")
+    figure(f"{chosen}, {worst:.1e}{skipped}")
     assert worst < ALLOWED[dtype]
 
 
 @in_both
-def test_sdpa_takes_a_fused_kernel(gpu: torch.device, dtype: torch.dtype, figure: Callable[[str], None]):
-    """Which one PyTorch would take by itself, without a mask and with one, as the neighbourhood has it."""
+def test_sdpa_uses_a_fused_kernel(gpu: torch.device, dtype: torch.dtype, figure: Callable[[str], None]):
+    """PyTorch's own choice, without a mask and with a mask as in attention to neighbourhoods."""
     query = torch.zeros(2, 3, 64, 64, device=gpu, dtype=dtype)
     mask = torch.ones(2, 1, 64, 64, device=gpu, dtype=torch.bool)
     names = [SDPBackend(torch._fused_sdp_choice(query, query, query, attn_mask=each)).name for each in (None, mask)]
@@ -65,7 +65,7 @@ def test_sdpa_takes_a_fused_kernel(gpu: torch.device, dtype: torch.dtype, figure
 
 @in_both
 @pytest.mark.parametrize("name", NAMES)
-def test_backend_computes_the_formula(gpu: torch.device, name: str, dtype: torch.dtype, figure: Callable[[str], None]):
+def test_a_backend_matches_the_formula(gpu: torch.device, name: str, dtype: torch.dtype, figure: Callable[[str], None]):
     backend = ATTENTION_BACKENDS[name]()
     if why := refusal(backend, gpu, dtype):
         pytest.skip(why)
@@ -76,8 +76,8 @@ def test_backend_computes_the_formula(gpu: torch.device, name: str, dtype: torch
 
 @in_both
 @pytest.mark.parametrize("name", NAMES)
-def test_backend_reads_strided_views(gpu: torch.device, name: str, dtype: torch.dtype):
-    """Queries, keys and values side by side in one tensor, as a projection leaves them, and without the first token."""
+def test_a_backend_reads_strided_tensors(gpu: torch.device, name: str, dtype: torch.dtype):
+    """Queries, keys and values are parts of one tensor, like the output of a projection, without the first token."""
     backend = ATTENTION_BACKENDS[name]()
     if why := refusal(backend, gpu, dtype):
         pytest.skip(why)

@@ -1,4 +1,4 @@
-"""``train.compile`` on a GPU: three steps of it lose what three steps without it lose."""
+"""``train.compile`` on a GPU: compiled and uncompiled steps have the same losses."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ATTENTION = {TINY: "shared.attention", TINY_RAYDER: "model.attention"}
 
 
 @pytest.mark.parametrize("file", list(ATTENTION), ids=lambda file: file.stem)
-def test_compiled_steps_lose_what_plain_ones_do(
+def test_compiled_and_uncompiled_steps_have_the_same_losses(
     train_file: Callable[..., int], tmp_path: Path, file: Path, figure: Callable[[str], None]
 ):
     found = {}
@@ -28,13 +28,13 @@ def test_compiled_steps_lose_what_plain_ones_do(
         found[compiled] = [(record["loss"], record["grad_norm"]) for record in records if record["split"] == "train"]
     pairs = list(zip(found["true"], found["false"], strict=True))
     apart = [max(abs(one / other - 1) for one, other in zip(*pair, strict=True)) for pair in pairs]
-    figure("loss and norm apart by " + ", ".join(f"{each:.1e}" for each in apart))
+    figure("relative difference of loss and norm " + ", ".join(f"{each:.1e}" for each in apart))
     assert len(pairs) == 3
-    assert max(apart) < 0.05  # bfloat16, rounded in other places
+    assert max(apart) < 0.05  # bfloat16 rounds in different places
 
 
-def test_auto_finds_out_whether_it_pays(gpu: torch.device, figure: Callable[[str], None]):
-    """Either answer is right; where it is no, the reason is one that check_gpu.py and docs/gpus.md can help with."""
+def test_auto_decides_whether_to_compile(gpu: torch.device, figure: Callable[[str], None]):
+    """Both answers are right. The reason against compiling is a sentence, without a traceback."""
     why_not = compiling("auto", stage=2, device=gpu)
-    figure(why_not or "it pays")
+    figure(why_not or "compiled steps are faster")
     assert "Traceback" not in why_not

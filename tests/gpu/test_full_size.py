@@ -1,4 +1,4 @@
-"""Full-size experiments on a GPU: the planner knows their memory; how long a micro-batch takes."""
+"""Full-size experiments on a GPU: planned and measured memory, and the time of a micro-batch."""
 
 import json
 import subprocess
@@ -14,17 +14,15 @@ pytestmark = pytest.mark.gpu
 SCRIPT = Path(__file__).with_name("full_size.py")
 NAMES = sorted(file.stem for file in (ROOT / "experiments").glob("*.json") if "demo" not in file.stem)
 CLOSE = 0.1
-"""Relative difference of the planner from the allocator: what kernels take for themselves is not planned."""
+"""Allowed relative difference between planner and allocator; the planner leaves out temporary memory of kernels."""
 NEEDED = 40 * 2**30
-"""Bytes of a GPU that holds the largest of them."""
-
-
+"""Bytes that the largest experiment needs."""
 MOST_LAUNCHES = 6000
-"""Kernels of a compiled micro-batch of ``rayder_dl3dv`` without products; 53,099 when each view had its own call."""
+"""Most kernels, without products, of a compiled micro-batch of ``rayder_dl3dv``; one call per view took 53,099."""
 
 
 def run(*arguments: str) -> dict[str, float]:
-    """The last line that the script prints."""
+    """The last line of the script's output."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
@@ -39,16 +37,16 @@ def require_memory(gpu: torch.device) -> None:
         pytest.skip(f"needs {NEEDED >> 30} GiB of free GPU memory, and there are {free >> 30}")
 
 
-def test_rayder_is_not_bound_by_launches(gpu: torch.device, figure: Callable[[str], None]):
+def test_rayder_launches_few_kernels(gpu: torch.device, figure: Callable[[str], None]):
     require_memory(gpu)
     found = run("--launches", "rayder_dl3dv")
     launches = found["kernels"] - found["products"]
-    figure(f"{launches} launches beside {found['products']} products")
+    figure(f"{launches} launches and {found['products']} products")
     assert 0 < launches <= MOST_LAUNCHES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_planner_knows_the_memory_of_a_micro_batch(gpu: torch.device, name: str, figure: Callable[[str], None]):
+def test_planned_memory_matches_the_allocator(gpu: torch.device, name: str, figure: Callable[[str], None]):
     require_memory(gpu)
     found = run(name)
     ratio = found["allocated"] / found["planned"]

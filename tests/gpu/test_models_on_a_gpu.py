@@ -1,4 +1,4 @@
-"""Every experiment's model and every camera head: the GPU in float32 and in bfloat16 against the CPU in float32."""
+"""Each experiment's model and each camera head on a GPU, in float32 and bfloat16, compared with float32 on the CPU."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -16,9 +16,9 @@ CASES = dict(experiments()) | {
     f"rayzer_demo with {head}": (*NARROW, f'model.camera_head={{"type": "{head}"}}') for head in HEADS
 }
 FLOAT32 = 1e-3
-"""Of images, cameras and gradients, as vectors: sums in another order differ by 1e-6 or so in each of a few layers."""
+"""Allowed distance of images, cameras and gradients. Sums in another order differ by about 1e-6 in each layer."""
 BFLOAT16 = {"images": 0.1, "cameras": 0.1, "gradients": 0.35}
-"""bfloat16 has 8 bits, of which an hourglass of many layers loses some; a gradient goes through all of them twice."""
+"""Allowed distances. bfloat16 has 8 bits, errors grow with the layers, and gradients pass all layers twice."""
 
 
 def results(model: Model, name: str, device: torch.device, *, bf16: bool) -> dict[str, list[Tensor]]:
@@ -41,7 +41,7 @@ def results(model: Model, name: str, device: torch.device, *, bf16: bool) -> dic
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_gpu_computes_what_the_cpu_does(gpu: torch.device, case: str, figure: Callable[[str], None]):
+def test_gpu_and_cpu_agree(gpu: torch.device, case: str, figure: Callable[[str], None]):
     name, changes = case.partition(" ")[0], CASES[case]
     right = results(model_of(name, *changes), name, torch.device("cpu"), bf16=False)
     for title, bf16, allowed in (
@@ -55,8 +55,10 @@ def test_the_gpu_computes_what_the_cpu_does(gpu: torch.device, case: str, figure
 
 
 @pytest.mark.parametrize("name", dict(experiments()))
-def test_a_prepared_scene_is_rendered_and_extended(gpu: torch.device, name: str, figure: Callable[[str], None]):
-    """Each in its turn, without gradients, as evaluation, videos and the web page do."""
+def test_rendering_and_extending_a_prepared_scene_agree_with_the_cpu(
+    gpu: torch.device, name: str, figure: Callable[[str], None]
+):
+    """Without gradients, as in evaluation and videos."""
     pictures = []
     for device in (torch.device("cpu"), gpu):
         model = model_of(name, *dict(experiments())[name]).to(device).eval()
@@ -70,7 +72,7 @@ def test_a_prepared_scene_is_rendered_and_extended(gpu: torch.device, name: str,
                 longer = model.extend(model.prepare(scene), views.images[:, -1:], cameras.select(views.target[:, -1:]))
                 found.append(model.render(longer, targets))
             except InputError:
-                pass  # a model whose contexts all see each other
+                pass  # in this model all context views see each other
         pictures.append(found)
     errors = [distance([ours], [right]) for right, ours in zip(*pictures, strict=True)]
     figure(", ".join(f"{error:.1e}" for error in errors))

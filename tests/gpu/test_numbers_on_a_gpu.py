@@ -1,6 +1,6 @@
-"""Losses, metrics and geometry on a GPU against the CPU, whether products may be rounded to TF32 or not.
+"""Losses, metrics and geometry on a GPU, compared with the CPU, with TF32 allowed and not.
 
-All of them claim float32, so the setting must change nothing.
+All of them compute in exact float32, so TF32 must not change the results.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.gpu
 CPU = torch.device("cpu")
 NAMES = [entry.name for entry in LOSSES if entry.target.__module__.startswith("openrayzer.")]
 FLOAT32 = 1e-4
-"""Rounding to TF32 keeps 10 bits, 1e-3, so that it would show."""
+"""Allowed error; TF32 has 10 bits, so its error of 1e-3 would exceed it."""
 VGG19 = [
     (0, 3, 64), (2, 64, 64), (5, 64, 128), (7, 128, 128), (10, 128, 256), (12, 256, 256), (14, 256, 256),
     (16, 256, 256), (19, 256, 512), (21, 512, 512), (23, 512, 512), (25, 512, 512), (28, 512, 512), (30, 512, 512),
@@ -33,14 +33,14 @@ ALEXNET = [(0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), 
 
 @pytest.fixture(params=[False, True], ids=["ieee", "tf32"])
 def rounding(gpu: torch.device, request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """The GPU, with products of float32 as they are or rounded to TF32."""
+    """The GPU, with exact float32 products or with TF32 allowed."""
     with tf32_products(request.param):
         yield gpu
 
 
 @pytest.fixture(scope="session")
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, object]]:
-    """What losses with a network need, by name: files of random weights that keep activations as large as they were."""
+    """Arguments of losses with a network, by name, with files of random weights that preserve the scale."""
     folder = tmp_path_factory.mktemp("backbones")
     vgg = _features([(index, inputs, outputs, 3) for index, inputs, outputs in VGG19])
     torch.save(vgg, folder / "vgg19.pt")
@@ -67,7 +67,7 @@ def images(seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loss_and_its_gradient(
+def test_a_loss_and_its_gradient_agree_with_the_cpu(
     rounding: torch.device, name: str, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]
 ):
     found = []
@@ -81,13 +81,13 @@ def test_a_loss_and_its_gradient(
     errors = difference(value, right), distance([gradient], [right_gradient])
     figure(f"value {errors[0]:.1e}, gradient {errors[1]:.1e}")
     assert errors[0] < FLOAT32
-    assert errors[1] < 10 * FLOAT32  # where a ReLU or an absolute value is near zero, either side is right
+    assert errors[1] < 10 * FLOAT32  # near the kink of a ReLU or absolute value, both gradients are right
 
 
-def test_the_perceptual_loss_in_bfloat16_points_the_same_way(
+def test_gradients_of_the_perceptual_loss_in_bfloat16_have_the_same_direction(
     gpu: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]
 ):
-    """As training takes it on a GPU by default."""
+    """bfloat16 is the default of training on a GPU."""
     values, gradients = [], []
     for device, precision in ((CPU, "float32"), (gpu, "bfloat16")):
         loss = LOSSES["perceptual"](**backbones["perceptual"] | {"precision": precision}).to(device)
@@ -103,7 +103,9 @@ def test_the_perceptual_loss_in_bfloat16_points_the_same_way(
     assert cosine > 0.98
 
 
-def test_metrics(rounding: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]):
+def test_metrics_agree_with_the_cpu(
+    rounding: torch.device, backbones: dict[str, dict[str, object]], figure: Callable[[str], None]
+):
     lpips = Lpips(net="alex", backbone=Path(str(backbones["lpips"]["backbone"])))
     found = {}
     for name, measure in {"psnr": psnr, "ssim": ssim, "lpips": lpips}.items():
@@ -114,8 +116,10 @@ def test_metrics(rounding: torch.device, backbones: dict[str, dict[str, object]]
     assert max(found.values()) < FLOAT32
 
 
-def test_the_nearest_rotation_and_its_gradient(rounding: torch.device, figure: Callable[[str], None]):
-    """Of random matrices, of rotations, of reflections and of the identity, whose singular values coincide."""
+def test_the_nearest_rotation_and_its_gradient_agree_with_the_cpu(
+    rounding: torch.device, figure: Callable[[str], None]
+):
+    """For random matrices, rotations, reflections, and the identity with its equal singular values."""
     generator = torch.Generator().manual_seed(3)
     random = torch.randn(4096, 9, generator=generator)
     turned = so3_exp(torch.randn(512, 3, generator=generator)).flatten(1)
@@ -129,19 +133,19 @@ def test_the_nearest_rotation_and_its_gradient(rounding: torch.device, figure: C
         results.append((rotation.detach(), given.grad))
     (right, right_gradient), (rotation, gradient) = results
     apart = rotation.mT.cpu() @ rotation.cpu() - torch.eye(3)
-    settled = right_gradient.norm(dim=1) < 100  # where two singular values nearly cancel, nobody's digits are right
+    settled = right_gradient.norm(dim=1) < 100  # if two singular values nearly cancel, the problem is ill-conditioned
     errors = (
         distance([rotation.cpu()[settled]], [right[settled]]),
         distance([gradient.cpu()[settled]], [right_gradient[settled]]),
     )
     figure(f"rotation {errors[0]:.1e}, gradient {errors[1]:.1e}, from orthogonal {apart.abs().max():.1e}")
-    assert settled.float().mean() > 0.85  # reflections are not
+    assert settled.float().mean() > 0.85  # reflections are ill-conditioned
     assert apart.abs().max() < 1e-5
     assert errors[0] < FLOAT32
     assert errors[1] < 1e-2
 
 
-def test_geometry(rounding: torch.device, figure: Callable[[str], None]):
+def test_geometry_agrees_with_the_cpu(rounding: torch.device, figure: Callable[[str], None]):
     generator = torch.Generator().manual_seed(4)
     turns, six = torch.randn(256, 3, generator=generator), torch.randn(256, 6, generator=generator)
     c2w = torch.eye(4).repeat(2, 3, 1, 1)

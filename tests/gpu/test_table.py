@@ -1,4 +1,4 @@
-"""The suite's table and order, on any machine."""
+"""The table and the order of the GPU suite; these tests need no GPU."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ CHECKS = (
 )
 
 
-def test_every_file_of_the_suite_has_its_place():
+def test_the_order_names_every_file_of_the_suite():
     files = {file.stem for file in Path(__file__).parent.glob("test_*.py")} - {Path(__file__).stem}
     assert sorted(ORDER) == sorted(files)
 
 
-def test_the_table_is_markdown_with_one_line_a_check():
+def test_the_table_is_markdown_with_one_line_per_check():
     lines = list(table({"torch": "2.14.1", "GPU 0": "H200"}, CHECKS))
     assert lines[:4] == ["| machine | |", "|---|---|", "| torch | 2.14.1 |", "| GPU 0 | H200 |"]
     assert "| it attends: flash, bfloat16 | passed | 0.2 | 3e-3 / 4e-3 |" in lines

@@ -1,4 +1,4 @@
-"""Evaluation, videos, replayed steps and batches that fit, on a GPU and where it can be told against the CPU."""
+"""Evaluation, videos, replayed steps and batches that fit, on a GPU; where possible compared with the CPU."""
 
 import json
 from collections.abc import Callable
@@ -29,13 +29,13 @@ TrainFile = Callable[..., int]
 
 @pytest.fixture
 def run(train_file: TrainFile, tmp_path: Path) -> Path:
-    """A run of a few steps, with cameras that differ."""
+    """A run of a few steps with different cameras."""
     assert train_file(TINY, tmp_path / "run", *QUIET, "train.optimizer.learning_rate=0.01") == 0
     return tmp_path / "run"
 
 
 def numbers(values: Any, path: str = "") -> dict[str, float]:
-    """Every number of a nested result, by its place in it."""
+    """Each number of a nested result, by its path."""
     if isinstance(values, dict):
         return {k: v for key, value in values.items() for k, v in numbers(value, f"{path}.{key}").items()}
     if isinstance(values, list):
@@ -44,7 +44,7 @@ def numbers(values: Any, path: str = "") -> dict[str, float]:
     return {path: float(values)} if counted else {}
 
 
-def test_an_evaluation_with_all_its_trials_says_what_the_cpu_says(
+def test_an_evaluation_with_all_trials_agrees_with_the_cpu(
     gpu: torch.device, run: Path, tmp_path: Path, figure: Callable[[str], None]
 ):
     found = []
@@ -56,11 +56,11 @@ def test_an_evaluation_with_all_its_trials_says_what_the_cpu_says(
     assert ours.keys() == right.keys()
     apart = {key: abs(ours[key] - value) for key, value in right.items() if isfinite(value)}
     worst = max(apart, key=lambda key: apart[key])
-    figure(f"{len(apart)} numbers, apart at most {apart[worst]:.1e} ({worst.strip('.')})")
+    figure(f"{len(apart)} numbers, largest difference {apart[worst]:.1e} ({worst.strip('.')})")
     assert apart[worst] < 0.02  # dB
 
 
-def test_frames_of_a_video_are_those_of_the_cpu(
+def test_frames_of_a_video_agree_with_the_cpu(
     gpu: torch.device, run: Path, tmp_path: Path, figure: Callable[[str], None]
 ):
     photos, clips = tmp_path / "photos", []
@@ -77,7 +77,7 @@ def test_frames_of_a_video_are_those_of_the_cpu(
         assert make_video(request, say=lambda note: None).num_frames == 12
         clips.append(decoded(output))
     worst = max(np.abs(one - other).mean() for one, other in zip(*clips, strict=True))
-    figure(f"{len(clips[1])} frames, apart at most {worst:.2f} of 255 in the mean")
+    figure(f"{len(clips[1])} frames, largest mean difference {worst:.2f} of 255")
     assert worst < 2
 
 
@@ -90,7 +90,7 @@ def decoded(file: Path) -> list[np.ndarray]:
         frames.append(frame.astype(np.float32))
 
 
-def test_a_step_that_was_skipped_comes_out_again(
+def test_replaying_a_skipped_step_gives_the_same_numbers(
     gpu: torch.device, train_file: TrainFile, tmp_path: Path, figure: Callable[[str], None]
 ):
     fp32 = f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}"
@@ -98,15 +98,15 @@ def test_a_step_that_was_skipped_comes_out_again(
     assert train_file(TINY, tmp_path, *QUIET, fp32, rule, "train.clip_norm=1e-6") == 3
     (dump,) = (tmp_path / "bad_steps").iterdir()
     step = replay(dump, device=gpu)
-    figure(f"norm {step.recorded_norm:.4g}, again {step.norm:.4g}")
+    figure(f"norm {step.recorded_norm:.4g}, replayed {step.norm:.4g}")
     assert step.same
     assert json.loads((dump / "step.json").read_text())["reason"].startswith("gradient norm")
 
 
-def test_a_batch_for_which_memory_runs_out_is_halved(gpu: torch.device, figure: Callable[[str], None]):
-    """The memory of a GPU that other processes and earlier tests have left is made smaller for this one."""
+def test_a_batch_that_runs_out_of_memory_is_halved(gpu: torch.device, figure: Callable[[str], None]):
+    """The test limits the memory of the GPU for this process."""
     if gpu.type != "cuda":
-        pytest.skip("a CPU does not say that memory has run out")
+        pytest.skip("a CPU raises no error when memory runs out")
     each, fitting, calls = 2**26, 5, []
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(gpu).total_memory
@@ -130,12 +130,12 @@ def test_a_batch_for_which_memory_runs_out_is_halved(gpu: torch.device, figure: 
     assert distance([results.float()], [torch.arange(16.0)]) == 0
 
 
-def test_what_ran_out_of_memory_leaves_the_device_as_it_was(gpu: torch.device):
-    """A single view that does not fit is a message, and the next call works."""
+def test_the_device_works_after_running_out_of_memory(gpu: torch.device):
+    """A single view that does not fit gives an error, and the next call works."""
     from openrayzer.interfaces import InputError
 
     if gpu.type != "cuda":
-        pytest.skip("a CPU does not say that memory has run out")
+        pytest.skip("a CPU raises no error when memory runs out")
     more = 2 * torch.cuda.get_device_properties(gpu).total_memory
 
     def work(some: slice) -> torch.Tensor:

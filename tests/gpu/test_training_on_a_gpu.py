@@ -1,4 +1,4 @@
-"""Training runs on a GPU: the demo learns, every DeepSpeed configuration trains, logs and saves, loaders may die."""
+"""Training on a GPU: the demo learns, each DeepSpeed file works, and a run survives killed data workers."""
 
 import json
 import multiprocessing
@@ -22,7 +22,7 @@ CHANGES = (AUTO, "train.steps=3", "train.log_every=1", "train.checkpoint_every=3
 
 
 def lines(run: Path, split: str = "train") -> list[dict]:
-    """What a run has logged."""
+    """The records of a run's metrics.jsonl."""
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [record for record in records if record["split"] == split]
 
@@ -39,7 +39,7 @@ def test_the_demo_learns_in_20_steps(train_file: TrainFile, tmp_path: Path, figu
 
 @pytest.fixture(scope="module")
 def first_losses() -> dict[str, float]:
-    """Of the first step under every configuration; weights and clips are the same."""
+    """Losses of the first step by configuration, with equal weights and clips."""
     return {}
 
 
@@ -55,11 +55,11 @@ def test_every_deepspeed_configuration_trains_logs_and_saves(
     assert all(torch.tensor([line["loss"], line["grad_norm"]]).isfinite().all() for line in found)
     assert [line["skipped"] for line in found] == [0, 0, 0]
     assert (tmp_path / "checkpoints/step_00000003").is_dir()
-    assert first_losses[name] == pytest.approx(next(iter(first_losses.values())), rel=0.02)  # bfloat16 or not
+    assert first_losses[name] == pytest.approx(next(iter(first_losses.values())), rel=0.02)  # in bfloat16 and float32
 
 
-def test_a_killed_loading_process_ends_no_run(train_file: TrainFile, tmp_path: Path, figure: Callable[[str], None]):
-    """Whatever else pins and moves the clips meanwhile; as when the kernel runs out of memory."""
+def test_a_run_survives_killed_data_workers(train_file: TrainFile, tmp_path: Path, figure: Callable[[str], None]):
+    """The kernel kills workers in this way when memory is full."""
     killed: list[int] = []
     stop = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Two processes with a GPU each and NCCL between them; what the other says when one is killed."""
+"""Two processes with one GPU each and NCCL between them: they train, and one notices when the other is killed."""
 
 import os
 import signal
@@ -16,19 +16,19 @@ from launching import clean_environment
 from openrayzer.training.run import STOPPED
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("gpu")]
-PATIENCE = 240.0
-"""Seconds: more than docs/clusters.md says that a lost process can take to be noticed."""
+TIMEOUT = 240.0
+"""Seconds, longer than a rank takes to notice a lost process according to docs/clusters.md."""
 
 
 @pytest.fixture(autouse=True)
 def two_gpus(device: torch.device) -> None:
-    """Needed here."""
+    """Skip the tests with fewer than two GPUs."""
     if torch.cuda.device_count() < 2:
         pytest.skip(f"needs two GPUs, and there is {torch.cuda.device_count()}")
 
 
 def start(folder: Path, rank: int, port: int, *changes: str) -> subprocess.Popen[str]:
-    """One rank of two, without a launcher, which would end the other one itself."""
+    """Start one rank of two without a launcher, because a launcher would end the other rank itself."""
     launched = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2",
                 "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
     command = [sys.executable, str(ROOT / "tools/train.py"), "--exp", str(TINY), "--output", "run", "--set"]
@@ -51,24 +51,24 @@ def test_two_processes_train(tmp_path: Path):
     chosen = port()
     ranks = [start(tmp_path, rank, chosen, "train.steps=5") for rank in (0, 1)]
     try:
-        said = [rank.communicate(timeout=PATIENCE)[0] for rank in ranks]
+        said = [rank.communicate(timeout=TIMEOUT)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
 
 
-def test_a_killed_process_ends_the_other_with_its_exit_code(tmp_path: Path, figure: Callable[[str], None]):
+def test_a_rank_ends_with_exit_code_3_when_the_other_is_killed(tmp_path: Path, figure: Callable[[str], None]):
     chosen = port()
     ranks = [start(tmp_path, rank, chosen, "train.steps=100000") for rank in (0, 1)]
     try:
-        written, end = tmp_path / "run/metrics.jsonl", time.monotonic() + PATIENCE
+        written, end = tmp_path / "run/metrics.jsonl", time.monotonic() + TIMEOUT
         while not (written.exists() and len(written.read_text().splitlines()) > 3):
-            assert time.monotonic() < end, "no step came"
+            assert time.monotonic() < end, "the run made no step"
             time.sleep(0.1)
         os.kill(ranks[1].pid, signal.SIGKILL)
         begin = time.monotonic()
-        said, _ = ranks[0].communicate(timeout=PATIENCE)
+        said, _ = ranks[0].communicate(timeout=TIMEOUT)
         figure(f"exit code {ranks[0].returncode} after {time.monotonic() - begin:.0f} s")
     finally:
         for rank in ranks:

@@ -1,4 +1,4 @@
-"""How often the host waits for the GPU in an optimizer step."""
+"""The number of times that the host waits for the GPU in an optimizer step."""
 
 import traceback
 import warnings
@@ -15,27 +15,27 @@ from openrayzer.training import loop
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms")]
 MOST = 3
-"""Waits of one optimizer step that docs/gpus.md promises for ZeRO-2, however many micro-batches it has."""
+"""Most waits of one optimizer step under ZeRO-2 according to docs/gpus.md, for any number of micro-batches."""
 STEPS = 6
 WATCHED = 5
-"""A step after those that compile, tune and allocate, and before the last one, which evaluates and saves."""
+"""The watched step: earlier steps compile, tune and allocate, and the last one evaluates and saves."""
 NAMES = {"rayzer_demo": (ROOT / "experiments/rayzer_demo.json", SMALL_ROOMS), "rayder": (TINY_RAYDER, ())}
 SYNCHRONISING = ((torch.cuda, "synchronize"), (torch.cuda.Event, "synchronize"), (torch.cuda.Stream, "synchronize"))
 
 
 class Waits:
-    """Counts what PyTorch calls a synchronizing operation, and the explicit waits, by the place that asked for it."""
+    """Counts PyTorch's synchronizing operations and the explicit waits, by the file and line of the call."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.places = device, Counter[str]()
 
     def heard(self, message: object, category: type[Warning], *rest: object) -> None:
-        """In the place of ``warnings.showwarning``."""
+        """Replaces ``warnings.showwarning``."""
         if "synchronizing CUDA operation" in str(message):
             self.places[place()] += 1
 
     def around(self, wait: Callable[..., Any]) -> Callable[..., Any]:
-        """The same wait, counted."""
+        """A function that counts and then waits."""
 
         def counted(*arguments: Any, **named: Any) -> Any:
             self.places[place()] += 1
@@ -44,7 +44,7 @@ class Waits:
         return counted
 
     def watch(self, step: Callable[[], Any]) -> Any:
-        """The result of a step whose waits are counted."""
+        """Run a step and count its waits; returns its result."""
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
             warnings.simplefilter("always")
             patch.setattr(warnings, "showwarning", self.heard)
@@ -69,7 +69,7 @@ def place() -> str:
 
 
 def test_a_wait_is_counted_with_its_place(gpu: torch.device, figure: Callable[[str], None]):
-    """Else none would be found either."""
+    """Checks that the counter works."""
     waits = Waits(gpu)
     value = torch.ones(3, device=gpu)
     waits.watch(lambda: (value.sum().item(), torch.cuda.Event().synchronize() if gpu.type == "cuda" else None))
@@ -79,7 +79,7 @@ def test_a_wait_is_counted_with_its_place(gpu: torch.device, figure: Callable[[s
 
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_waits_no_more_than_promised(
+def test_a_step_waits_at_most_three_times(
     gpu: torch.device,
     train_file: Callable[..., int],
     tmp_path: Path,
