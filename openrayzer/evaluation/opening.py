@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,12 @@ from openrayzer.evaluation.placements import placements_for
 from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.scenes.scene_pictures import ERROR_MAPS, MODEL_MAPS
-from openrayzer.interfaces import PLUGIN_GROUP, InputError, Model, ViewSampler, concerning, registered_name
+from openrayzer.interfaces import DATASETS, PLUGIN_GROUP, InputError, Model, ViewSampler, concerning, registered_name
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
 from openrayzer.weights.loading import SavedModel, load_model, open_model
 from registry import load_plugin
-
-_WITH_SPLIT = ("chunks", "synthetic")
-"""Datasets with a split for held-out scenes. Of the other datasets, all scenes are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def _data_override(request: EvaluationRequest) -> list[str]:
     """An override that replaces the run's test sources by the given folders."""
     if not request.data:
         return []
-    split = {"split": "test"} if request.dataset in _WITH_SPLIT else {}
+    has_split = request.dataset in DATASETS and "split" in signature(DATASETS[request.dataset]).parameters
+    split = {"split": "test"} if has_split else {}  # of the other datasets, all scenes are evaluated
     sources = [{"dataset": {"type": request.dataset, "root": str(root)} | split} for root in request.data]
     return [f"data.test={json.dumps(sources)}"]
 
