@@ -1,4 +1,4 @@
-"""Make data sets ready.
+"""Prepare data sets for training and evaluation.
 
     python tools/prepare_data.py index /data/re10k
     python tools/prepare_data.py verify --from chunks /data/re10k
@@ -8,9 +8,9 @@
     python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
     python tools/prepare_data.py stats --from chunks /data/re10k --output stats
 
-Every sub-command says more with --help. Nothing outside the output is written, and no code in a file is ever run.
+Every command explains its options with --help. A command writes only its output and never runs code from a file.
 
-Exit code: 0 done; 1 something is wrong with the data; 2 something given is wrong; 130 interrupted.
+Exit code: 0 done; 1 the data have a fault; 2 an option is wrong; 130 interrupted.
 """
 
 import argparse
@@ -29,111 +29,112 @@ if TYPE_CHECKING:
     from openrayzer.data.preparing.overlap import OverlapMeasure
 
 DATA_WRONG = 1
-_SHOWN = 20  # problems that are printed
+_SHOWN = 20  # number of problems that are printed
 
 INDEX = """Write a side index, frame_index.bin, into each folder of chunks.
 
-    python tools/prepare_data.py index /data/re10k               # its folders train and test
+    python tools/prepare_data.py index /data/re10k               # the folders train and test in it
     python tools/prepare_data.py index /data/re10k/test /data/dl3dv_chunked/1K
     python tools/prepare_data.py index /readonly/re10k --output /scratch/re10k
 
-It says where each frame lies in its chunk, its size, checksum and camera. No image is decoded. It takes under 1 % of
-the chunks' space and moves with them. With it, the dataset "chunks" opens without looking through chunks. When a chunk
-changes, the index is named, not used, and should be made again. A side index elsewhere is given to the dataset as
-"frame_index"."""
+The index holds the position, size, checksum and camera of each frame. No image is decoded. The index takes less than
+1 % of the space of the chunks and can be moved with them. With it, the dataset "chunks" opens without searching the
+chunks. If a chunk changes, the dataset reports the index and ignores it; run this command again. An index in another
+folder is given to the dataset as "frame_index"."""
 
 
-VERIFY = """Decode every frame and look at every camera; one line per scene.
+VERIFY = """Decode every frame and check every camera; print one line per scene.
 
     python tools/prepare_data.py verify --from chunks /data/re10k --split test
     python tools/prepare_data.py verify --from dl3dv /data/dl3dv --output report.json
     python tools/prepare_data.py verify --source '{"type": "images", "root": "/data/clips", "follow_links": true}'
 
-A camera must be finite, a rotation, not mirrored, and have plausible intrinsics: focal lengths of 0.1 to 20 image
-sides, principal point in the middle 60 %, square pixels. Frames of several sizes and a camera that does not move are
-remarks, no faults. Exit code 1 if anything is wrong."""
+A camera must be finite, its rotation must be a rotation and not mirrored, and its intrinsics must be plausible: focal
+lengths of 0.1 to 20 image sides, principal point in the middle 60 % of the image, square pixels. Different frame sizes
+and a camera that does not move are remarks, not faults. The exit code is 1 if there is a fault."""
 
 
-CONVERT = """Write any source as chunks, with smaller images.
+CONVERT = """Write any dataset as chunks with smaller images.
 
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
     python tools/prepare_data.py convert --from video /data/clips --output /data/clips_256 --short_side 256
     python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short_side 128
 
-The chunks go to OUTPUT/train, or OUTPUT/NAME for --split NAME, with index.json, a side index and manifest.json:
-counts, checksums, missing frames. Where the source has no splits, NAME is that of the folder only: --split test makes
-test scenes of any source. Larger images are shrunk (areas averaged), smaller ones kept; lens distortion is
-removed where the source knows it, and the intrinsics follow. Frames keep their numbers: a broken one is stored as a
-missing one. Time and space are estimated from a sample and printed before anything is written.
+The chunks are written to OUTPUT/train, or to OUTPUT/NAME with --split NAME, together with index.json, a side index and
+manifest.json (counts, checksums, missing frames). For a dataset without splits, --split only names the folder. Larger
+images are shrunk by averaging areas, smaller images keep their size. Lens distortion is removed if the dataset knows
+it, and the intrinsics follow. Frames keep their numbers: a broken frame becomes a missing frame. The command estimates
+time and space from a sample and prints them before it writes anything.
 
-The same command goes on where it was interrupted. Two at once on one output are refused. A source without cameras gives
-chunks without: {"type": "chunks", "root": OUTPUT, "posed": false}. Chunks that need not be smaller need no conversion:
-see index."""
+To continue after an interruption, run the same command again. Two conversions to one output are refused. A dataset
+without cameras gives chunks without cameras: {"type": "chunks", "root": OUTPUT, "posed": false}. Chunks with images of
+the right size need no conversion, only an index."""
 
 
-SPLIT = """Divide a source's scenes into lists: train.txt, test.txt, benchmark.txt.
+SPLIT = """Divide the scenes of a dataset into lists: train.txt, test.txt, benchmark.txt.
 
     python tools/prepare_data.py split --from dl3dv /data/dl3dv --benchmark benchmark.csv --output lists
     python tools/prepare_data.py split --from images /data/clips --test_share 0.1 --output lists
 
-The lists are what a dataset takes as "scenes". A scene's list depends on its name and the seed, not on the others.
-DL3DV's 140 benchmark scenes are in its full release: they are left out of both lists, so a file must name them (text,
-table, or JSON such as RayZer's evaluation index; the names are not part of openrayzer). A name in the --test file that
-is not a scene's is a problem that is named. Nothing else is moved or copied."""
+Datasets take the lists as "scenes". The list of a scene depends only on its name and the seed, not on other scenes.
+The full release of DL3DV includes the 140 scenes of its benchmark. They must stay out of both other lists, so a file
+must name them: a text file, a table, or JSON such as RayZer's evaluation index. openrayzer does not include the names.
+A name in the --test file that is not the name of a scene is reported as a problem. No data are moved or copied."""
 
 
-PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's layout.
+PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's format.
 
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
     python tools/prepare_data.py pairs --from chunks /data/re10k --split test --overlap 0.3 0.6 --output medium.json
     python tools/prepare_data.py pairs --from images /data/clips --context 4 --gap 8 30 --output clips.json
 
-{scene: {"context": [...], "target": [...]}}, and null where nothing fits; exit code 1, and no index, where nothing fits
-any scene. The first and the last context frame are a
-random gap apart, other contexts lie evenly between them, targets are drawn between them. Frames that cannot be read are
-not chosen. The same seed gives the same choice.
+The index is {scene: {"context": [...], "target": [...]}}, with null for a scene without a fitting choice. If no scene
+has a fitting choice, no index is written, and the exit code is 1. The first and the last context frame are a random gap
+apart, other context frames are evenly spaced between them, and targets are drawn between them. Unreadable frames are
+not chosen. Equal seeds give equal choices.
 
---overlap asks in addition that the first and the last context frame see so much in common: points on a 12 x 12 grid of
-rays, at 0.5, 1, 2, 4 and 8 times the distance that the scene's cameras span, of which the other camera sees this share;
-the smaller of both directions. What hides the points is not known, so it is a measure of the cameras, not of the
-images."""
+--overlap also restricts the overlap of the first and the last context frame. The overlap is the share of the points of
+one camera that the other camera sees, the smaller value of both directions. The points lie on a grid of 12 x 12 rays,
+at 0.5, 1, 2, 4 and 8 times the extent of the cameras of the scene. Occlusion is unknown, so the overlap depends only on
+the cameras, not on the images."""
 
 
-OVERLAP = """Measure how much views of each scene share: the table that the view sampler "overlap_curriculum" reads.
+OVERLAP = """Measure the overlap of views in each scene: the table for the view sampler "overlap_curriculum".
 
     python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
     python tools/prepare_data.py overlap --from images /data/clips --output overlap.json \\
         --tokenizer '{"type": "dinov3", "width": 768, "patch_size": 16}'
 
-{scene: {interval in frames: overlap}}, from image content: keypoints that are found again (SIFT and epipolar geometry;
-needs no weights, and texture), or, with --tokenizer, the cosine of pretrained features, which is E-RayZer's semantic
-overlap. A scene takes seconds. A scene without a table is a problem that is named, and the sampler leaves it out."""
+The table is {scene: {interval in frames: overlap}}. By default the overlap is the share of keypoints found in both
+images (SIFT and epipolar geometry); this needs texture but no weights. With --tokenizer it is the cosine of pretrained
+features, the semantic overlap of E-RayZer. A scene takes some seconds. A scene without a table is reported as a
+problem, and the view sampler leaves it out."""
 
 
-STATS = """Say what a source is like, and show it: histograms.png, contact_sheet.png, statistics.json.
+STATS = """Write statistics and pictures of a dataset: histograms.png, contact_sheet.png, statistics.json.
 
     python tools/prepare_data.py stats --from chunks /data/re10k --split test --output stats
 
-Lengths are those of all scenes. Fields of view, baselines and sizes are from up to 16 frames of each scene looked at,
-the pictures too. The histograms need matplotlib: pip install 'openrayzer[plots]'."""
+Lengths are those of all scenes. Fields of view, baselines, image sizes and pictures come from up to 16 frames of each
+sampled scene. The histograms need matplotlib: pip install 'openrayzer[plots]'."""
 
 
-PROCESS = """The call that LVSM and RayZer document for chunks of RealEstate10K and DL3DV, without the PNGs.
+PROCESS = """Accept the command line that LVSM and RayZer document for chunks of RealEstate10K and DL3DV.
 
     python tools/prepare_data.py process --base_path /data/re10k --output_dir /data/ready --mode train
     python tools/prepare_data.py process --base_path /data/dl3dv_chunked --output_dir /data/ready --mode 1K \\
         --num_processes 32
 
-There, it decodes BASE_PATH/MODE/*.torch to OUTPUT_DIR/MODE/images/*/*.png: four to six times the space, and a broken
-image moves all later frames. Here, chunks are read where they lie: the call writes OUTPUT_DIR/MODE/frame_index.bin, as
-index does, in seconds, and prints the dataset to name in an experiment. Keep the chunks; convert makes smaller images.
-Folders that LVSM's own script wrote are read as dataset "processed"."""
+Their script decodes BASE_PATH/MODE/*.torch to OUTPUT_DIR/MODE/images/*/*.png, which takes four to six times the space;
+a broken image shifts all later frames. openrayzer reads the chunks in place. This command writes
+OUTPUT_DIR/MODE/frame_index.bin in seconds, like index, and prints the dataset for an experiment. Keep the chunks. To
+make smaller images, use convert. Folders that LVSM's script has written are read as dataset "processed"."""
 
 MODES = ("train", "test", *(f"{thousand}K" for thousand in range(1, 12)))
 
 
 def main() -> int:
-    """Parse arguments and run one sub-command."""
+    """Parse arguments and run one command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -148,8 +149,8 @@ def main() -> int:
     _add_process(commands)
     arguments = parser.parse_args()
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
-    from openrayzer.data.chunk_files.scan import NoUsableSceneError  # slow: only once arguments are right
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
+    from openrayzer.data.chunk_files.scan import NoUsableSceneError  # slow import, only after arguments are parsed
 
     try:
         return arguments.run(arguments)
@@ -172,16 +173,18 @@ def _command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", na
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, metavar="N", help="how many at most (default: one per processor)")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="largest number of processes (default: one per CPU core)"
+    )
 
 
 def _add_index(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "index", INDEX, index)
     parser.add_argument(
-        "roots", nargs="+", type=Path, metavar="ROOT", help="a folder of chunks, or one of such folders"
+        "roots", nargs="+", type=Path, metavar="ROOT", help="a folder of chunks, or a folder of such folders"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="put the index of ROOT/train into DIR/train")
-    parser.add_argument("--unposed", action="store_true", help="the scenes have no cameras, or need none")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the index of ROOT/train to DIR/train")
+    parser.add_argument("--unposed", action="store_true", help="index the scenes without cameras")
     _add_processes(parser)
 
 
@@ -193,7 +196,7 @@ def index(arguments: argparse.Namespace) -> int:
 
     output, roots = arguments.output, arguments.roots
     if output is not None and len(roots) > 1:
-        raise InputError(f"--output is for one ROOT, {len(roots)} are given")
+        raise InputError(f"--output works with one ROOT, got {len(roots)}")
     problems: list[str] = []
     for root in roots:
         for folder in chunk_folders(root):
@@ -207,20 +210,21 @@ def index(arguments: argparse.Namespace) -> int:
                 continue
             share = report.num_bytes / report.chunk_bytes
             print(f"{target / 'frame_index.bin'}: {report.num_scenes} scenes, {report.num_frames} frames "
-                  f"in {report.num_chunks} chunks; {report.num_bytes / 1e6:.2f} MB, {share:.2%} of theirs")  # fmt: skip
+                  f"in {report.num_chunks} chunks; {report.num_bytes / 1e6:.2f} MB, {share:.2%} of the "
+                  "chunks")  # fmt: skip
             problems += report.problems
-    return _say(problems)
+    return _report(problems)
 
 
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "verify", VERIFY, verify)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write the whole report there, as JSON")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the full report to FILE, as JSON")
     _add_processes(parser)
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Look at every frame and camera of a source."""
+    """Verify every frame and camera of a dataset."""
     from openrayzer.data.preparing.folders import write_json
     from openrayzer.data.preparing.verifying import verify as verify_source
 
@@ -229,29 +233,36 @@ def verify(arguments: argparse.Namespace) -> int:
     report = verify_source(source, processes=processes)
     for scene in report.scenes:
         usable = scene.num_frames - len(scene.broken)
-        said = "; ".join([f"{len(scene.cameras)} wrong cameras"] * bool(scene.cameras) + list(scene.remarks))
-        print(f"{scene.key}: {usable} of {scene.num_frames} frames usable{'; ' * bool(said)}{said}")
+        notes = [f"{len(scene.cameras)} wrong cameras"] * bool(scene.cameras) + list(scene.remarks)
+        print("; ".join([f"{scene.key}: {usable} of {scene.num_frames} frames usable", *notes]))
     print(f"{len(report.scenes)} scenes, {report.num_usable} of {report.num_frames} frames usable, "
           f"{len(report.problems)} problem(s)")  # fmt: skip
     if arguments.output is not None:
         write_json(arguments.output, report.as_json())
-    return _say(report.problems)
+    return _report(report.problems)
 
 
 def _add_convert(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "convert", CONVERT, convert)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the folder of chunks goes")
-    add_respelt_option(parser, "--short_side", type=int, metavar="PIXELS", help="of the images (default: as they are)")
-    parser.add_argument("--quality", type=int, default=95, metavar="1..100", help="of JPEG (default: 95)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the folder of chunks")
     add_respelt_option(
-        parser, "--chunk_megabytes", type=float, default=100, metavar="MB", help="at most (default: 100)"
+        parser, "--short_side", type=int, metavar="PIXELS", help="short side of the images (default: stored size)"
+    )
+    parser.add_argument("--quality", type=int, default=95, metavar="1..100", help="JPEG quality (default: 95)")
+    add_respelt_option(
+        parser,
+        "--chunk_megabytes",
+        type=float,
+        default=100,
+        metavar="MB",
+        help="largest size of a chunk (default: 100)",
     )
     _add_processes(parser)
 
 
 def convert(arguments: argparse.Namespace) -> int:
-    """Convert a source, or go on with that."""
+    """Convert a dataset, or continue a conversion."""
     from openrayzer.data.preparing.converting import Conversion
     from openrayzer.data.preparing.recoding import Recoding
 
@@ -271,20 +282,24 @@ def convert(arguments: argparse.Namespace) -> int:
     print(f"{output}: {manifest['num_scenes']} scenes, {manifest['num_frames']} frames, "
           f"{manifest['num_missing_frames']} of them missing, {manifest['num_bytes'] / 1e6:.1f} MB in "
           f"{len(manifest['chunks'])} chunks")  # fmt: skip
-    return _say(manifest["problems"])
+    return _report(manifest["problems"])
 
 
 def _add_split(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "split", SPLIT, split)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the lists go")
-    parser.add_argument("--benchmark", type=Path, metavar="FILE", help="scenes to leave out of train and test")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the lists")
+    parser.add_argument("--benchmark", type=Path, metavar="FILE", help="scenes to keep out of train and test")
     add_respelt_option(
-        parser, "--keep_benchmark", action="store_true", help="divide DL3DV's scenes without such a file"
+        parser, "--keep_benchmark", action="store_true", help="divide the scenes of DL3DV without such a file"
     )
-    parser.add_argument("--test", type=Path, metavar="FILE", help="scenes to test on")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="scenes of the test list")
     add_respelt_option(
-        parser, "--test_share", type=float, metavar="SHARE", help="of the scenes (default: 0 with --test, else 0.05)"
+        parser,
+        "--test_share",
+        type=float,
+        metavar="SHARE",
+        help="share of scenes in the test list (default: 0 with --test, else 0.05)",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: 0)")
 
@@ -302,7 +317,7 @@ def split(arguments: argparse.Namespace) -> int:
     )
 
     if arguments.benchmark is not None and arguments.keep_benchmark:
-        raise InputError("--benchmark and --keep_benchmark say opposite things")
+        raise InputError("--benchmark and --keep_benchmark exclude each other")
     benchmark = read_scene_names(arguments.benchmark) if arguments.benchmark is not None else None
     test = read_scene_names(arguments.test) if arguments.test is not None else frozenset[str]()
     dataset = _open_source(arguments, *(arguments.output / f"{name}.txt" for name in ("train", "test", "benchmark")))
@@ -313,22 +328,25 @@ def split(arguments: argparse.Namespace) -> int:
     share = arguments.test_share if arguments.test_share is not None else 0.0 if test else 0.05
     found = split_scenes(keys, benchmark=benchmark, test=test, test_share=share, seed=arguments.seed)
     write_split(arguments.output, found)
-    print(f"{arguments.output}: {len(found.train)} scenes to train, {len(found.test)} to test, "
+    print(f"{arguments.output}: {len(found.train)} scenes for training, {len(found.test)} for testing, "
           f"{len(found.benchmark)} of the benchmark left out")  # fmt: skip
     for remark in remarks:
         print(remark)
-    return _say([*(f"{name!r} in {arguments.test} is not a scene" for name in unmatched(test, keys)), *dataset.problems])
+    return _report(
+        [*(f"{name!r} in {arguments.test} is not a scene" for name in unmatched(test, keys)), *dataset.problems]
+    )
 
 
 def _add_pairs(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "pairs", PAIRS, pairs)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the index, JSON")
-    parser.add_argument("--context", type=int, default=2, metavar="N", help="context frames (default: 2)")
-    parser.add_argument("--target", type=int, default=3, metavar="N", help="target frames (default: 3)")
-    parser.add_argument("--gap", type=int, nargs=2, default=(45, 135), metavar=("LEAST", "LARGEST"),
-                        help="between the first and the last context frame, in frames (default: 45 135)")  # fmt: skip
-    parser.add_argument("--overlap", type=float, nargs=2, metavar=("LEAST", "LARGEST"), help="of the two, from 0 to 1")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file for the index")
+    parser.add_argument("--context", type=int, default=2, metavar="N", help="number of context frames (default: 2)")
+    parser.add_argument("--target", type=int, default=3, metavar="N", help="number of target frames (default: 3)")
+    parser.add_argument("--gap", type=int, nargs=2, default=(45, 135), metavar=("SMALLEST", "LARGEST"),
+                        help="frames from the first to the last context frame (default: 45 135)")  # fmt: skip
+    parser.add_argument("--overlap", type=float, nargs=2, metavar=("SMALLEST", "LARGEST"),
+                        help="overlap of the first and the last context frame, from 0 to 1 (default: any)")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice (default: 0)")
     _add_processes(parser)
 
@@ -355,15 +373,19 @@ def pairs(arguments: argparse.Namespace) -> int:
     write_json(arguments.output, found)
     print(f"{arguments.output}: {len(found) - absent} scenes with {rule.num_context} context and {rule.num_target} "
           f"target frames, {absent} null")  # fmt: skip
-    return _say(problems)
+    return _report(problems)
 
 
 def _add_overlap(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "overlap", OVERLAP, overlap)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the table, JSON")
-    parser.add_argument("--tokenizer", metavar="JSON", help="whose features are compared (default: keypoints)")
-    parser.add_argument("--samples", type=int, default=8, metavar="N", help="of views per interval (default: 8)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="JSON file for the table")
+    parser.add_argument(
+        "--tokenizer", metavar="JSON", help="compare the features of this tokenizer (default: compare keypoints)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=8, metavar="N", help="samples of views per interval (default: 8)"
+    )
     add_respelt_option(
         parser, "--max_interval", type=int, default=64, metavar="N", help="longest interval, in frames (default: 64)"
     )
@@ -374,7 +396,7 @@ def overlap(arguments: argparse.Namespace) -> int:
     """Write a table of overlaps."""
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.data.preparing.overlap import scene_overlap
-    from openrayzer.data.preparing.processes import bar, spread
+    from openrayzer.data.preparing.processes import bar, parallel_results
     from openrayzer.data.sampling.overlap_tables import write_overlap_tables
 
     if min(arguments.samples, arguments.max_interval) < 1:
@@ -384,7 +406,7 @@ def overlap(arguments: argparse.Namespace) -> int:
     measured = partial(
         scene_overlap, dataset, measure=measure, samples=arguments.samples, max_interval=arguments.max_interval
     )
-    measuring = spread(measured, range(len(dataset)), processes=processes)
+    measuring = parallel_results(measured, range(len(dataset)), processes=processes)
     with_bar, scenes = bar(measuring, total=len(dataset), unit="scene", title="overlap"), []
     for _, found in with_bar:
         scenes.append(found)
@@ -394,11 +416,11 @@ def overlap(arguments: argparse.Namespace) -> int:
         raise NoUsableSceneError("; ".join(scene.problem for scene in scenes[:_SHOWN]))
     write_overlap_tables(arguments.output, tables)
     print(f"{arguments.output}: tables of {len(tables)} scenes")
-    return _say([*dataset.problems, *(scene.problem for scene in scenes if scene.problem)])
+    return _report([*dataset.problems, *(scene.problem for scene in scenes if scene.problem)])
 
 
 def _measure(tokenizer: str | None) -> "OverlapMeasure[Any]":
-    """Keypoints, or the features of a tokenizer."""
+    """The measure: keypoints, or the features of a tokenizer."""
     from openrayzer.composer import construct, plan
     from openrayzer.data.preparing.overlap import KeypointOverlap, TokenOverlap
     from openrayzer.interfaces import REGISTRIES, Tokenizer
@@ -412,9 +434,11 @@ def _measure(tokenizer: str | None) -> "OverlapMeasure[Any]":
 def _add_stats(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "stats", STATS, stats)
     _add_source(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the three files go")
-    parser.add_argument("--sample", type=int, default=200, metavar="N", help="scenes to look at (default: 200)")
-    parser.add_argument("--shown", type=int, default=40, metavar="N", help="of them on the contact sheet (default: 40)")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the three files")
+    parser.add_argument(
+        "--sample", type=int, default=200, metavar="N", help="number of scenes to sample (default: 200)"
+    )
+    parser.add_argument("--shown", type=int, default=40, metavar="N", help="scenes on the contact sheet (default: 40)")
     _add_processes(parser)
 
 
@@ -437,48 +461,60 @@ def stats(arguments: argparse.Namespace) -> int:
     if scenes:
         draw_contact_sheet(pictures[0], scenes[: arguments.shown])
         draw_histograms(pictures[1], scenes, lengths)
-    return _say(problems)
+    return _report(problems)
 
 
 def _add_process(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _command(commands, "process", PROCESS, process)
-    parser.add_argument("--base_path", type=Path, required=True, metavar="DIR", help="holds the folder MODE of chunks")
-    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="where MODE/frame_index.bin goes")
-    parser.add_argument("--mode", choices=MODES, required=True, metavar="train|test|1K..11K", help="which folder")
-    parser.add_argument("--num_processes", type=int, dest="processes", metavar="N", help="default: one per processor")
-    parser.add_argument("--chunk_size", type=int, metavar="N", help="accepted and ignored: chunks stay as they are")
+    parser.add_argument(
+        "--base_path", type=Path, required=True, metavar="DIR", help="folder with the folder MODE of chunks"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="folder for MODE/frame_index.bin")
+    parser.add_argument(
+        "--mode", choices=MODES, required=True, metavar="train|test|1K..11K", help="name of the folder of chunks"
+    )
+    parser.add_argument(
+        "--num_processes",
+        type=int,
+        dest="processes",
+        metavar="N",
+        help="largest number of processes (default: one per CPU core)",
+    )
+    parser.add_argument("--chunk_size", type=int, metavar="N", help="ignored: the chunks do not change")
 
 
 def process(arguments: argparse.Namespace) -> int:
-    """Index the chunks of one mode and say how to use them."""
+    """Index the chunks of one mode and print the dataset for an experiment."""
     from openrayzer.data.chunk_files.scan import chunk_folder
     from openrayzer.data.preparing.indexing import index_chunks
 
     folder = chunk_folder(arguments.base_path, arguments.mode)
     if arguments.chunk_size is not None:
-        print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read where they lie")
+        print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read in place")
     target = arguments.output_dir / arguments.mode / "frame_index.bin"
     report = index_chunks(folder, target, processes=_processes(arguments))
     dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}
     print(f"{target}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks")
     print(f"in an experiment: {json.dumps({'dataset': dataset})}")
-    return _say(report.problems)
+    return _report(report.problems)
 
 
 def _add_source(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--from", nargs=2, dest="kind_and_root", metavar=("TYPE", "ROOT"), help="a registered dataset")
-    which.add_argument("--source", metavar="JSON", help="the same with all its parameters, as in an experiment")
+    which.add_argument(
+        "--from", nargs=2, dest="kind_and_root", metavar=("TYPE", "ROOT"), help="type and root of a dataset"
+    )
+    which.add_argument("--source", metavar="JSON", help="a dataset with any parameters, as in an experiment")
     parser.add_argument(
         "--split",
         metavar="NAME",
-        help="which of its folders, for datasets that have such a parameter: train, test, 1K; convert names the folder "
-        "that it writes so, too, whatever the dataset",
+        help="folder of the dataset, for datasets with this parameter: train, test, 1K; convert also names the folder "
+        "that it writes so, for any dataset",
     )
 
 
 def _source(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The dataset that was named, as in an experiment."""
+    """The dataset given by the options, as in an experiment."""
     _check_split(arguments.split)
     if arguments.source is None:
         kind, root = arguments.kind_and_root
@@ -489,14 +525,14 @@ def _source(arguments: argparse.Namespace) -> dict[str, Any]:
         return spec
     if not _has_split(spec):
         raise InputError(
-            f"--split {arguments.split}: the dataset {spec['type']!r} has no splits; give the folder of these "
-            "scenes as its root"
+            f"--split {arguments.split}: the dataset {spec['type']!r} has no splits; give the folder of the scenes as "
+            "its root"
         )
     return spec | {"split": arguments.split}
 
 
 def _has_split(spec: dict[str, Any]) -> bool:
-    """Whether a dataset chooses among folders by "split"; so does one that is not known, which ``plan`` will name."""
+    """Whether a dataset has a parameter "split"; True for an unknown type, since ``plan`` reports it."""
     from openrayzer.interfaces import DATASETS
 
     parameters = {entry.name: {parameter.name for parameter in entry.parameters} for entry in DATASETS}
@@ -505,7 +541,7 @@ def _has_split(spec: dict[str, Any]) -> bool:
 
 
 def _check_split(name: Any) -> None:
-    """A folder's name must not lead elsewhere, where files would be written."""
+    """Raise InputError unless the name is one folder, so that no file is written elsewhere."""
     if name is not None and (not isinstance(name, str) or name in ("", ".", "..") or set(name) & set("/\\\0")):
         raise InputError(f"--split must be the name of one folder, such as train or 1K, got {name!r}")
 
@@ -521,7 +557,7 @@ def _json_object(option: str, text: str) -> dict[str, Any]:
 
 
 def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
-    """The dataset that was named, opened; none of what will be written is a file of it."""
+    """Open the dataset given by the options, unless a file to write is one of its files."""
     from openrayzer.composer import construct, plan
     from openrayzer.data.chunk_files.scan import NoUsableSceneError
     from openrayzer.data.preparing.folders import require_no_overwriting
@@ -532,7 +568,7 @@ def _open_source(arguments: argparse.Namespace, *written: Path) -> Dataset:
     try:
         dataset.open()
     except InputError as error:
-        if dataset.problems:  # scenes were found, and not one can be used
+        if dataset.problems:  # there are scenes, but none is usable
             raise NoUsableSceneError(str(error)) from error
         raise
     return dataset
@@ -546,8 +582,8 @@ def _processes(arguments: argparse.Namespace) -> int:
     return arguments.processes or usable_processes()
 
 
-def _say(problems: Sequence[str]) -> int:
-    """Print the first problems; the exit code that follows from them."""
+def _report(problems: Sequence[str]) -> int:
+    """Print the first problems and return the exit code."""
     for problem in problems[:_SHOWN]:
         print(f"problem: {problem}")
     if len(problems) > _SHOWN:

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from openrayzer.data.preparing.processes import spread
+from openrayzer.data.preparing.processes import parallel_results
 
 
 def convert_to_png(folder: Path, output: Path, *, processes: int) -> int:
     """Write each image of the chunks in ``folder`` as PNG, and a JSON file for each scene. Returns the image count."""
     chunks = sorted(folder.glob("*.torch"))
-    return sum(count for _, count in spread(partial(_convert_chunk, output), chunks, processes=processes))
+    return sum(count for _, count in parallel_results(partial(_convert_chunk, output), chunks, processes=processes))
 
 
 def _convert_chunk(output: Path, path: Path) -> int:

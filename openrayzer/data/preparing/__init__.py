@@ -1,1 +1,1 @@
-"""Data sets made ready: indexed, checked, converted, split, paired, counted."""
+"""Preparation of data sets: index, verify, convert, split, choose pairs, measure overlap, compute statistics."""

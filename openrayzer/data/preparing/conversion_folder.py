@@ -1,4 +1,4 @@
-"""What a conversion has in its output folder, told from what is somebody else's, which is never touched."""
+"""Files of a conversion in its output folder; other files are never touched."""
 
 import os
 import re
@@ -20,12 +20,12 @@ _WORKED = re.compile(r"\d{6,}\.json|plan\.json")
 
 
 def require_ours(output: Path) -> None:
-    """Raise InputError unless a folder is absent, empty, or one where a conversion began; changes nothing."""
+    """Raise InputError unless a folder is missing, empty, or the output of a conversion; it is not changed."""
     work = output / WORK
     there = _listed(output) - {LOCK_NAME}
     if MANIFEST_NAME in there:
         if not isinstance(read_object(output / MANIFEST_NAME).get("settings"), dict):
-            raise InputError(f"{output / MANIFEST_NAME} is not of a conversion; give an empty folder")
+            raise InputError(f"{output / MANIFEST_NAME} does not belong to a conversion; give an empty folder")
         return
     if WORK in there and (work.is_symlink() or not work.is_dir()):
         raise InputError(f"{work} is not a folder of a conversion; give an empty folder")
@@ -34,11 +34,11 @@ def require_ours(output: Path) -> None:
             return
         there -= {WORK}
     if there:
-        raise InputError(f"{output} holds {min(there)!r} and no conversion began there; give an empty folder")
+        raise InputError(f"{output} holds {min(there)!r} and is not the output of a conversion; give an empty folder")
 
 
 def clear_temporary(output: Path) -> None:
-    """Delete the unfinished files that a killed conversion left, known by their names."""
+    """Delete the temporary files of a killed conversion, found by their names."""
     for folder in (output, output / WORK):
         for name in _listed(folder):
             if _TEMPORARY.fullmatch(name):
@@ -46,7 +46,7 @@ def clear_temporary(output: Path) -> None:
 
 
 def clear_work(output: Path) -> None:
-    """Delete the plan and the records of a finished conversion; what else lies there stays."""
+    """Delete the plan and the records of a finished conversion, and no other files."""
     work = output / WORK
     if work.is_symlink() or not work.is_dir():
         return
@@ -58,10 +58,10 @@ def clear_work(output: Path) -> None:
 
 
 def manifest_chunks(output: Path, manifest: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records of a finished conversion's chunks that are as they were, and the names of files that are not.
+    """The records of unchanged chunks of a finished conversion, and the names of changed or missing files.
 
     Raises:
-        InputError: the manifest is no conversion's.
+        InputError: the manifest is damaged.
     """
     try:
         whole = [record for record in manifest["chunks"] if _size(output / record["name"]) == record["bytes"]]
@@ -81,10 +81,10 @@ def _size(path: Path) -> int:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of a conversion.
+    """Read a JSON file of a conversion.
 
     Raises:
-        InputError: it cannot be read or is none.
+        InputError: the file cannot be read or does not hold an object.
     """
     try:
         return read_json_object(path, root=None, limit=MAX_FILE_BYTES)

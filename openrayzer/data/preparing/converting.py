@@ -1,14 +1,13 @@
-"""Any source to chunks, in parallel; what is interrupted goes on where it was.
+"""Conversion of any dataset to chunks, in parallel; an interrupted conversion continues.
 
-In the output folder: the chunks, ``index.json``, ``frame_index.bin``, ``manifest.json``; until the end also
-``.convert/`` with the plan and one record per finished chunk, and ``.lock``.
+The output folder holds the chunks, ``index.json``, ``frame_index.bin`` and ``manifest.json``. An unfinished conversion
+also has ``.convert/``, with the plan and one record per finished chunk, and ``.lock``.
 """
 
 import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -28,33 +27,35 @@ from openrayzer.data.preparing.conversion_folder import (
     read_object,
     require_ours,
 )
-from openrayzer.data.preparing.estimate import Estimate
+from openrayzer.data.preparing.estimate import Estimate, divide, sample_frames
 from openrayzer.data.preparing.folders import require_apart, write_json
 from openrayzer.data.preparing.indexing import index_chunks
 from openrayzer.data.preparing.locking import locked
-from openrayzer.data.preparing.processes import bar, spread
-from openrayzer.data.preparing.recoding import Recoding, encode, recode_scene
+from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.recoding import Recoding, recode_scene
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
 
-_SAMPLED = 16  # scenes that are looked at for the estimate, one frame each
-_LEAST_CHUNK = 8e6
+_LEAST_CHUNK = 8e6  # bytes
 _CHUNKS_PER_PROCESS = 4
-_NAMED = 5  # files that a message spells out
-_SPARE = 1.1  # of the estimated space that must be free
+_NAMED = 5  # files that one message lists
+_SPARE = 1.1  # free space that is required, relative to the estimate
 
 
 class Conversion:
-    """A conversion that was planned, or found begun; ``run`` does what is left of it.
+    """A new or interrupted conversion; ``run`` does the work that is left.
 
     Args:
-        dataset: an opened source.
-        output: the folder of chunks.
-        source: how the source was named; a conversion goes on only from the same.
-        recoding: how images are stored.
-        chunk_bytes: size of a chunk; a scene is never divided.
-        processes: how many at most.
+        dataset: an opened dataset.
+        output: folder for the chunks.
+        source: the dataset as named in an experiment; an interrupted conversion continues only with the same one.
+        recoding: format of the images.
+        chunk_bytes: approximate size of a chunk; a scene is never divided.
+        processes: largest number of processes.
+
+    Raises:
+        InputError: an argument is out of range, or one of the folders of source and output lies in the other.
     """
 
     def __init__(
@@ -67,7 +68,9 @@ class Conversion:
         chunk_bytes: float,
         processes: int,
     ) -> None:
-        _check(recoding, chunk_bytes)
+        recoding.check()
+        if not chunk_bytes > 0:
+            raise InputError(f"the size of chunks must be above 0, got {chunk_bytes}")
         output, root = Path(output), getattr(dataset, "root", None)
         if isinstance(root, Path):
             require_apart(output, root)
@@ -79,14 +82,14 @@ class Conversion:
                          "contents": _contents(dataset), **asdict(recoding)}  # fmt: skip
 
     def run(self, say: Any) -> dict[str, Any]:
-        """Convert what is left; the manifest.
+        """Convert all scenes that are left; return the manifest.
 
         Args:
-            say: told the estimate before anything is converted.
+            say: function that receives the estimate, as text, before the conversion starts.
 
         Raises:
-            InputError: the output is in use, belongs to another conversion, or the disk is full.
-            NoUsableSceneError: the source has no usable frame.
+            InputError: another process uses the output, it belongs to another conversion, or the disk is full.
+            NoUsableSceneError: the dataset has no usable frame.
         """
         require_ours(self.output)
         with locked(self.output) as lock:
@@ -107,7 +110,7 @@ class Conversion:
             return self._finish(plan, problems)
 
     def _finished(self, say: Any) -> dict[str, Any] | None:
-        """The manifest of a finished conversion; None where something is left to do, or to do again."""
+        """The manifest of a finished conversion; None if chunks are missing or damaged."""
         path = self.output / MANIFEST_NAME
         if not path.exists():
             return None
@@ -117,7 +120,7 @@ class Conversion:
         if not damaged:
             clear_work(self.output)
             return manifest
-        say(f"{self.output}: made again, gone or changed: {', '.join(damaged[:_NAMED])}"
+        say(f"{self.output}: these files are missing or changed and are made again: {', '.join(damaged[:_NAMED])}"
             + (f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""))  # fmt: skip
         for record in whole:
             self._write(f"{Path(record['name']).stem}.json", record)
@@ -125,7 +128,7 @@ class Conversion:
         return None
 
     def _begun(self, scenes: Sequence[SceneLength]) -> list[list[list[Any]]]:
-        """The plan of an interrupted conversion; empty where there is none."""
+        """The plan of an interrupted conversion; empty if there is none."""
         clear_temporary(self.output)
         path = self.output / WORK / PLAN
         if not path.exists():
@@ -157,29 +160,19 @@ class Conversion:
     def _estimate(
         self, scenes: Sequence[SceneLength], begun: list[list[list[Any]]]
     ) -> tuple[Estimate, list[list[list[Any]]]]:
-        start = time.perf_counter()
-        sizes = []
-        step = max(len(scenes) // _SAMPLED, 1)
-        for scene in scenes[::step]:
-            try:
-                middle = scene.num_frames // 2
-                sizes.append(len(encode(self.dataset.read(scene.scene, [middle]).images[0], self.recoding)))
-            except BrokenSceneError:
-                continue
-        bytes_per_frame = sum(sizes) / len(sizes) if sizes else 1e5
-        seconds = (time.perf_counter() - start) / max(len(sizes), 1)
+        bytes_per_frame, seconds = sample_frames(self.dataset, scenes, self.recoding)
         num_frames = sum(scene.num_frames for scene in scenes)
         size = min(
             self.chunk_bytes, max(bytes_per_frame * num_frames / self.processes / _CHUNKS_PER_PROCESS, _LEAST_CHUNK)
         )
-        plan = begun or _divided(scenes, size / bytes_per_frame)
+        plan = begun or divide(scenes, size / bytes_per_frame)
         done = sum(length for number, chunk in enumerate(plan) if self._record(number) for _, length in chunk)
         free = shutil.disk_usage(self.output).free
         used = min(self.processes, len(plan))
         return Estimate(len(scenes), num_frames, done, bytes_per_frame, seconds, used, free), plan
 
     def _record(self, number: int) -> dict[str, Any] | None:
-        """What is known of a finished chunk; None where it is not finished."""
+        """The record of a finished chunk; None if it is not finished."""
         path = self.output / WORK / f"{number:06}.json"
         try:
             record = read_json_object(path, root=None)
@@ -198,7 +191,7 @@ class Conversion:
                 tasks.append((number, tuple(scenes[first : first + len(chunk)])))
             first += len(chunk)
         work = partial(_convert_chunk, self.dataset, self.recoding, self.output)
-        done = spread(work, tasks, processes=self.processes, ordered=False)
+        done = parallel_results(work, tasks, processes=self.processes, ordered=False)
         with_bar = bar(done, total=size.num_frames - size.num_done, unit="frame", title="convert")
         for (_, converted), fault in with_bar:
             if fault:
@@ -210,7 +203,7 @@ class Conversion:
         records = [record for number in range(len(plan)) if (record := self._record(number))]
         if len(records) < len(plan):
             raise InputError(
-                f"{self.output}: somebody changed chunks while they were written; the same command goes on"
+                f"{self.output}: chunks changed while they were written; run the same command again to continue"
             )
         chunks = [record for record in records if record["bytes"]]
         for record in records:
@@ -244,7 +237,7 @@ class Conversion:
 
 
 def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tuple[int, Sequence[SceneLength]]) -> str:
-    """Write one chunk and then its record; empty, or why that could not be done."""
+    """Write one chunk and then its record; return an empty text, or the reason of a failure."""
     number, scenes = task
     path = output / f"{number:06}.torch"
     recoded = [recode_scene(dataset, scene, recoding) for scene in scenes]
@@ -263,14 +256,14 @@ def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tup
             }
         write_json(output / WORK / f"{number:06}.json", record)
     except OSError as error:
-        return f"{path} cannot be written: {error.strerror or error}; the same command goes on once that is mended"
+        return f"{path} cannot be written: {error.strerror or error}; run the same command again to continue"
     except InputError as error:
         return str(error)
     return ""
 
 
 def _contents(dataset: Dataset) -> str:
-    """A number that differs once a file of the source has changed, as far as the source can tell."""
+    """A digest that changes with the files of the dataset, as far as ``Dataset.version`` reports them."""
     found = hashlib.sha256()
     for scene in range(len(dataset)):
         try:
@@ -290,27 +283,5 @@ def _version(dataset: Dataset, scene: int, frame: int) -> tuple[str, str]:
 
 def _problem(key: str, missing: dict[int, str], count: int) -> str:
     first = min(missing)
-    what = "is left out, not one frame can be used" if len(missing) == count else f"{len(missing)} frame(s) are missing"
+    what = "is left out: no frame can be used" if len(missing) == count else f"{len(missing)} frame(s) are missing"
     return f"scene {key!r}: {what}; {missing[first]}"
-
-
-def _divided(scenes: Sequence[SceneLength], frames_per_chunk: float) -> list[list[list[Any]]]:
-    """Name and length of the scenes of each chunk: whole scenes until there are enough frames."""
-    chunks: list[list[list[Any]]] = []
-    frames = frames_per_chunk
-    for scene in scenes:
-        if frames >= frames_per_chunk:
-            chunks.append([])
-            frames = 0.0
-        chunks[-1].append([scene.key, scene.num_frames])
-        frames += scene.num_frames
-    return chunks
-
-
-def _check(recoding: Recoding, chunk_bytes: float) -> None:
-    if recoding.short_side is not None and recoding.short_side < 1:
-        raise InputError(f"the short side must be 1 pixel or more, got {recoding.short_side}")
-    if not 1 <= recoding.quality <= 100:
-        raise InputError(f"the JPEG quality must be from 1 to 100, got {recoding.quality}")
-    if not chunk_bytes > 0:
-        raise InputError(f"the size of chunks must be above 0, got {chunk_bytes}")

@@ -1,4 +1,4 @@
-"""Folders that are read and folders that are written, kept apart."""
+"""Folders of chunks to read, and checks that no output overwrites a source."""
 
 import json
 import os
@@ -12,10 +12,10 @@ from openrayzer.machine.writing import unwritable, whole_file
 
 
 def chunk_folders(root: Path | str) -> list[Path]:
-    """The folder itself if it holds chunks, else those in it that do.
+    """Folders of chunks: ``root`` itself if it holds chunks, or else its subfolders with chunks.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no chunks.
     """
     root = Path(root)
     require_folder(root)
@@ -31,35 +31,37 @@ def chunk_folders(root: Path | str) -> list[Path]:
 
 
 def _has_chunks(folder: Path) -> bool:
-    return any(name.endswith(".torch") for name in os.listdir(folder))  # glob hides folders that cannot be listed
+    return any(
+        name.endswith(".torch") for name in os.listdir(folder)
+    )  # glob would ignore a folder that cannot be listed
 
 
 def require_apart(output: Path, source: Path) -> None:
-    """Raise InputError if one folder is, or lies in, the other, whatever links lead to them."""
+    """Raise InputError if the folders are equal or one lies in the other, with links followed."""
     for inner, outer in ((output, source), (source, output)):
         if within(inner, outer):
             raise InputError(
-                f"the output {output} and the source {source} must not lie in each other: what is written would be "
-                "read, or what is read overwritten"
+                f"the output {output} and the source {source} must be separate folders: otherwise the output would be "
+                "read, or the source overwritten"
             )
 
 
 def require_no_overwriting(dataset: Dataset, written: Iterable[Path]) -> None:
-    """Raise InputError if one of the files to write is there already and lies in the folder of a source."""
+    """Raise InputError if a file to write exists already inside the folder of a source."""
     root = getattr(dataset, "root", None)
     for path in written:
         if isinstance(root, Path) and path.exists() and within(path, root):
-            raise InputError(f"{path} exists already and lies within the source {root}: it would be overwritten; give "
-                             "another place, or delete it first")  # fmt: skip
+            raise InputError(f"{path} exists in the source {root} and would be overwritten; give another path, or "
+                             "delete it first")  # fmt: skip
 
 
 def write_json(path: Path | str, content: Any) -> None:
     """Write a JSON file; it exists completely or not at all.
 
-    A name that is no UTF-8 is written with JSON's own escapes and read back as it was.
+    Names that are not UTF-8 are written with JSON escapes, so that reading gives the same names.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     text = (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
     try:

@@ -1,4 +1,4 @@
-"""The side index of a folder of chunks, made from the tables that the files have; no image is decoded."""
+"""Creation of the side index of a folder of chunks, from the tables in the chunks; no image is decoded."""
 
 import os
 import zlib
@@ -22,26 +22,29 @@ from openrayzer.data.chunk_files.side_index import FRAME, ChunkState, chunk_stat
 from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError, content_offset
 from openrayzer.data.pixels.decoding import stated_size
-from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.processes import bar, parallel_results
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
 
 _BEGINNING = 2048
-"""Bytes of an image in which its header usually states its size; the camera's notes may push it further back."""
+"""First bytes of an image that usually include its size; long EXIF data may move the size further back."""
 
 _LONG_BEGINNING = 1 << 17
 _BYTES_PER_PROCESS = 1 << 28
-"""Less work than that is done before a process has started."""
+"""Bytes of chunks per process; a smaller amount takes less time than starting a process."""
 
 
 @dataclass(frozen=True)
 class IndexReport:
-    """What an index holds.
+    """Contents of a side index.
 
     Attributes:
-        problems: what is wrong with the folder, one sentence each.
+        num_chunks: number of chunks.
+        num_scenes: number of usable scenes.
+        num_frames: number of their frames, including missing frames.
         num_bytes: size of the index.
         chunk_bytes: size of all chunks.
+        problems: faults of the folder, one sentence each.
     """
 
     num_chunks: int
@@ -56,7 +59,7 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
     """Write the side index of the chunks in ``folder`` to the file ``output``.
 
     Raises:
-        NoUsableSceneError: there is not one usable scene; nothing is written.
+        NoUsableSceneError: the folder has no usable scene; no index is written.
         InputError: there are no chunks, or the index cannot be written.
     """
     folder, output = Path(folder), Path(output)
@@ -67,7 +70,7 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
     num_scenes = num_frames = 0
     try:
         with writing_frame_index(output, posed=posed) as writer:
-            looked = spread(partial(_look_at, chunks, posed), range(len(chunks)), processes=processes)
+            looked = parallel_results(partial(_look_at, chunks, posed), range(len(chunks)), processes=processes)
             with_bar = bar(looked, total=sum(sizes), unit="B", title=f"index {folder.name}")
             for number, chunk in with_bar:
                 writer.chunks.append(chunk.state)
@@ -90,7 +93,7 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
 
 @dataclass(frozen=True)
 class _Looked:
-    """One chunk: ``scenes`` has rows and cameras for each scene, empty ones where it is left out."""
+    """One chunk; ``scenes`` has rows and cameras of each scene, empty for a scene that is left out."""
 
     state: ChunkState
     checked: CheckedChunk
@@ -100,7 +103,7 @@ class _Looked:
 def _look_at(chunks: Sequence[Path], posed: bool, number: int) -> _Looked:
     path = chunks[number]
     try:
-        state = chunk_state(path)  # before the tables: a change in between makes the index stale, not wrong
+        state = chunk_state(path)  # before the tables, so that a change in between is noticed later
         tables = read_chunk_table(path, posed=posed)
         checked = check_tables(path, lambda _: tables)
         with open_descriptor(path) as descriptor:
@@ -113,7 +116,7 @@ def _look_at(chunks: Sequence[Path], posed: bool, number: int) -> _Looked:
 def _image_problems(path: Path, key: str, rows: np.ndarray) -> list[str]:
     faults = image_faults(rows)
     for frame in np.flatnonzero(rows["height"] == 0).tolist():
-        faults.setdefault(frame, "its header states no size, it may be no image")
+        faults.setdefault(frame, "its header states no size, so it may not be an image")
     if not faults:
         return []
     frame = min(faults)
@@ -123,7 +126,7 @@ def _image_problems(path: Path, key: str, rows: np.ndarray) -> list[str]:
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # a link to nowhere; whoever opens it names it
+    except OSError:  # a broken link; opening it reports the fault
         return 0
 
 
@@ -131,7 +134,7 @@ def _state_or_none(path: Path) -> ChunkState:
     try:
         return chunk_state(path)
     except BrokenSceneError:
-        return ChunkState(path.name, -1, 0, "")  # never found unchanged
+        return ChunkState(path.name, -1, 0, "")  # ``is_unchanged`` is False for this state
 
 
 def _rows(descriptor: int, table: SceneTable) -> np.ndarray:
@@ -141,7 +144,7 @@ def _rows(descriptor: int, table: SceneTable) -> np.ndarray:
         height, width = stated_size(begin)
         if not height and size > _BEGINNING:
             height, width = stated_size(os.pread(descriptor, min(size, _LONG_BEGINNING), content + start))
-        if size != entry_size:  # several images share an entry, whose checksum is of all of them
+        if size != entry_size:  # several images share an entry, and its checksum covers all of them
             crc = _checksum(descriptor, content + start, size)
         rows[frame] = (content + start, min(size, 0xFFFFFFFF), crc, height, width)
     return rows

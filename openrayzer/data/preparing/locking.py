@@ -1,4 +1,4 @@
-"""One writer at a time for an output folder."""
+"""Lock of an output folder: one writer at a time."""
 
 import errno
 import fcntl
@@ -14,28 +14,28 @@ from pathlib import Path
 from openrayzer.interfaces import InputError
 
 LOCK_NAME = ".lock"
-PATIENCE = 3.0
-"""Seconds to wait for processes of a killed run to end; they look for their parent five times a second."""
+WAITING_SECONDS = 3.0
+"""How long to wait for the processes of a killed run, which check five times per second whether their parent lives."""
 
-STALE_AFTER = 3600.0
-"""Seconds without a sign of life after which a lock of another machine no longer holds; a chunk may take minutes."""
+STALE_SECONDS = 3600.0
+"""Age at which the lock of another machine is ignored; writing a chunk, which renews the lock, may take minutes."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator["Lock"]:
-    """Hold a folder's lock, a file in it.
+    """Hold the lock of a folder, a file in it.
 
-    The system frees the lock when the process that holds it, and those it started, are gone, however they ended. Where
-    another machine wrote it, on a file system whose locks do not reach across machines, it holds as long as that
-    machine has touched the file in the last ``STALE_AFTER`` seconds.
+    The system frees the lock when the process that holds it and its child processes have ended. On a file system
+    without locks across machines, the lock of another machine counts if its file changed in the last ``STALE_SECONDS``
+    seconds.
 
     Raises:
-        InputError: somebody else holds it, the file is no lock, or the folder cannot be written to.
+        InputError: another process holds the lock, the file is not a lock, or the folder cannot be written to.
     """
     path = folder / LOCK_NAME
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # a link would have another file emptied, and a pipe would block without O_NONBLOCK
+        # O_NOFOLLOW: a link would empty another file. O_NONBLOCK: a pipe would block.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(path, flags, 0o644)
     except OSError as error:
@@ -55,17 +55,17 @@ def locked(folder: Path) -> Iterator["Lock"]:
 
 
 class Lock:
-    """A lock that is held; ``touch`` it now and then."""
+    """A lock that is held; call ``touch`` from time to time."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
     def touch(self) -> None:
-        """Give a sign of life."""
+        """Renew the lock."""
         os.utime(self._descriptor)
 
     def write(self, text: str) -> None:
-        """Say who holds it; nobody, once it is empty."""
+        """Write the holder into the file; an empty file has no holder."""
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text.encode(), 0)
 
@@ -73,7 +73,7 @@ class Lock:
 def _acquire(descriptor: int, path: Path) -> None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         raise InputError(f"{path} is not a regular file, so not a lock; give another folder")
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + WAITING_SECONDS
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -86,10 +86,10 @@ def _acquire(descriptor: int, path: Path) -> None:
     if text and not _is_lock(text):
         raise InputError(f"{path} is not the lock of a conversion; give another folder")
     age = time.time() - os.fstat(descriptor).st_mtime
-    if text and socket.gethostname() not in _holder(descriptor) and age < STALE_AFTER:
+    if text and socket.gethostname() not in _holder(descriptor) and age < STALE_SECONDS:
         raise InputError(
-            f"{path.parent} is being written by {_holder(descriptor)}, which touched {path} {age:.0f} s ago; after "
-            f"{STALE_AFTER:.0f} s without that, the lock no longer holds"
+            f"{path.parent} is being written by {_holder(descriptor)}, which renewed {path} {age:.0f} s ago; the "
+            f"lock expires after {STALE_SECONDS:.0f} s"
         )
 
 

@@ -1,16 +1,14 @@
-"""How much two views of a scene show of the same: tables for the view sampler ``overlap_curriculum``.
+"""Visual overlap of two views: tables for the view sampler ``overlap_curriculum``.
 
-From image content alone, since few sources have depth. A measure describes each image once and compares descriptions:
+Overlap is measured from images alone, since few datasets have depth. A measure describes each image once and compares
+the descriptions:
 
-- ``KeypointOverlap`` needs no weights. It counts parts of an image that are found in the other one, so it is close to
-  covisibility, and it falls to 0 when nothing is found. It needs texture: blank walls count for nothing, and from
-  changes of viewpoint above some 30 degrees on it sees less overlap than there is. On 13 real clips (indoor, outdoor,
-  turntable; 11 to 66 frames at 256 pixels) the rank correlation of interval and overlap was between -0.91 and -1.0,
-  -0.98 on average; pairs of images from different clips had overlap 0, 98 % of them (the others show the same room).
-  A clip took 5 s on one core.
-- ``TokenOverlap`` takes the cosine of mean features of a tokenizer. With pretrained features (``dinov3``) it is the
-  semantic overlap of E-RayZer: it bears blank walls, blur and wide baselines, but views of the same room look alike to
-  it even where they share nothing, so its range is narrow (E-RayZer goes down to 0.75, not to 0.5).
+- ``KeypointOverlap`` needs no weights. It counts the parts of an image that are found in the other image, so it is
+  close to covisibility and falls to 0. It needs texture: blank walls do not count, and it underestimates the overlap
+  for changes of viewpoint above about 30 degrees.
+- ``TokenOverlap`` is the cosine of the mean features of a tokenizer. With pretrained features (``dinov3``) it is the
+  semantic overlap of E-RayZer. It works for blank walls, blur and wide baselines. Its range is narrow, because all
+  views of one room have similar features: E-RayZer lowers it to 0.75 instead of 0.5.
 """
 
 from abc import ABC, abstractmethod
@@ -28,16 +26,16 @@ from openrayzer.interfaces import BrokenSceneError, Dataset, Tokenizer, Unusable
 
 T = TypeVar("T")
 _LEAST, _SHARE = 12, 0.3
-"""Fewer matches, or a smaller share of them, agree with some epipolar geometry by chance."""
-_READ_AT_ONCE = 16  # frames, so that memory does not grow with a scene
+"""Smallest number and share of matches that agree with an epipolar geometry; fewer may agree by chance."""
+_READ_AT_ONCE = 16  # frames; the limit keeps memory independent of the length of a scene
 
 
 class OverlapMeasure(ABC, Generic[T]):
-    """Describes images, and says how much two of them overlap, from 0 (not at all, or opposite) to 1."""
+    """A measure of the overlap of two images, from 0 (none, or opposite features) to 1."""
 
     @abstractmethod
     def describe(self, image: np.ndarray) -> T:
-        """What is kept of an image (h, w, 3) uint8."""
+        """The description of an image (h, w, 3) uint8."""
 
     @abstractmethod
     def overlap(self, one: T, other: T) -> float:
@@ -46,24 +44,24 @@ class OverlapMeasure(ABC, Generic[T]):
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Where an image has something to recognise, and what: (k, 2) in units of the grid, (k, 128)."""
+    """Keypoints of an image: positions (k, 2) in pixels of the shrunk image, and descriptors (k, 128)."""
 
     points: np.ndarray
     descriptors: np.ndarray
 
 
 class KeypointOverlap(OverlapMeasure[Keypoints]):
-    """Share of an image's textured cells in which the other image's keypoints are found, mean of both directions.
+    """Share of the textured cells of an image that match the other image, averaged over both directions.
 
-    SIFT keypoints match when each is the other's best and clearly better than the second, and when they agree with one
-    epipolar geometry. A cell is found when a match lies in it or beside it.
+    Two SIFT keypoints match if each is the best match of the other and clearly better than the second best, and if the
+    pair agrees with the epipolar geometry of all pairs. A cell counts if it or a neighbour has a match.
 
     Args:
-        short_side: images are shrunk to it, in pixels.
-        grid: cells along the short side.
-        num_keypoints: strongest keypoints kept of an image.
-        ratio: best to second best distance of descriptors, at most.
-        tolerance: pixels from the epipolar line.
+        short_side: larger images are shrunk to this short side in pixels.
+        grid: number of cells along the short side.
+        num_keypoints: number of strongest keypoints used per image.
+        ratio: largest ratio of the best to the second best distance of descriptors.
+        tolerance: largest distance from the epipolar line in pixels.
     """
 
     def __init__(
@@ -95,7 +93,7 @@ class KeypointOverlap(OverlapMeasure[Keypoints]):
         return (self._found(one.points, first) + self._found(other.points, second)) / 2
 
     def _matches(self, one: Keypoints, other: Keypoints) -> tuple[np.ndarray, np.ndarray]:
-        """Points of the one and of the other image that are the same and agree with one epipolar geometry."""
+        """Matching points of both images that agree with one epipolar geometry."""
         nothing = np.zeros((0, 2), np.float32)
         if min(len(one.points), len(other.points)) < 2:
             return nothing, nothing
@@ -127,9 +125,9 @@ class TokenOverlap(OverlapMeasure[Tensor]):
     """Cosine of the mean tokens of two images.
 
     Args:
-        tokenizer: with pretrained weights; the random map to its token width that ``dinov3`` ends in keeps cosines to
-            about 1 / sqrt(width), and always the same way after ``torch.manual_seed``.
-        image_size: height and width, multiples of the tokenizer's patch size; images are cut to it.
+        tokenizer: a tokenizer with pretrained weights. ``dinov3`` ends with a random map to its token width; the map
+            changes cosines by about 1 / sqrt(width), and equally after the same ``torch.manual_seed``.
+        image_size: height and width that images are resized and cropped to, multiples of the patch size.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, image_size: tuple[int, int] = (256, 256)) -> None:
@@ -148,12 +146,12 @@ class TokenOverlap(OverlapMeasure[Tensor]):
 
 @dataclass(frozen=True)
 class SceneOverlap:
-    """The table of one scene, or why there is none.
+    """The table of one scene, or the reason why it has none.
 
     Attributes:
-        scene: its name.
-        table: interval in frames -> overlap; empty where there is none.
-        problem: why it is empty.
+        scene: the scene's name.
+        table: interval in frames -> overlap; empty if there is no table.
+        problem: why the table is empty.
     """
 
     scene: str
@@ -164,7 +162,7 @@ class SceneOverlap:
 def overlap_tables(
     dataset: Dataset, measure: OverlapMeasure, *, samples: int = 8, max_interval: int = 64
 ) -> Iterator[SceneOverlap]:
-    """The tables of all scenes of an open data set, in order; ``overlap_tables.write_overlap_tables`` writes them."""
+    """Yield the tables of all scenes of an open dataset, in order; ``write_overlap_tables`` writes them to a file."""
     for scene in range(len(dataset)):
         yield scene_overlap(dataset, scene, measure, samples=samples, max_interval=max_interval)
 
@@ -172,7 +170,7 @@ def overlap_tables(
 def scene_overlap(
     dataset: Dataset, scene: int, measure: OverlapMeasure, *, samples: int = 8, max_interval: int = 64
 ) -> SceneOverlap:
-    """The table of one scene, see ``overlap_table``, or why there is none."""
+    """The table of one scene, see ``overlap_table``, or the reason why it has none."""
     try:
         table = overlap_table(dataset, scene, measure, samples=samples, max_interval=max_interval)
     except (BrokenSceneError, UnusableSceneError) as error:
@@ -183,20 +181,20 @@ def scene_overlap(
 def overlap_table(
     dataset: Dataset, scene: int, measure: OverlapMeasure, *, samples: int = 8, max_interval: int = 64
 ) -> dict[int, float]:
-    """Interval in frames -> overlap of two views so far apart, mean over triplets of views along the scene.
+    """Interval in frames -> mean overlap of two views at this interval, over triplets of views along the scene.
 
-    Intervals grow by about a fifth. Broken frames are left out.
+    Each interval is about 1.2 times the previous one. Broken frames are left out.
 
     Args:
-        dataset: open.
-        scene: its number.
-        measure: of the overlap of two images.
-        samples: triplets of views for each interval, evenly spaced.
-        max_interval: longest interval in frames; half of a short scene takes its place.
+        dataset: an open dataset.
+        scene: number of the scene.
+        measure: measure of overlap.
+        samples: number of evenly spaced triplets of views per interval.
+        max_interval: longest interval in frames; at most half of the scene.
 
     Raises:
         BrokenSceneError: the scene cannot be used.
-        UnusableSceneError: it has fewer than three frames, or no whole triplet.
+        UnusableSceneError: the scene has fewer than three frames, or no triplet without broken frames.
 
     Source: E-RayZer, o(dt) = mean over i of (o(i, i + dt) + o(i + dt, i + 2 dt)) / 2.
     """
@@ -219,7 +217,7 @@ def overlap_table(
             table[step] = float(np.mean(values))
     if not table:
         raise UnusableSceneError(
-            f"scene {dataset.key(scene)!r} has {count} frames, no three of them usable for a table"
+            f"scene {dataset.key(scene)!r} has {count} frames, and no three evenly spaced frames are usable"
         )
     return table
 

@@ -1,4 +1,4 @@
-"""Work spread over processes, with a progress bar; processes end when the one that started them does."""
+"""Parallel work in processes, with a progress bar; the processes end when their parent ends."""
 
 import multiprocessing
 import os
@@ -20,33 +20,33 @@ from openrayzer.interfaces import InputError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_AHEAD = 3  # tasks per process that wait for it, so that results of a few are in memory
+_AHEAD = 3  # submitted tasks per process, which limits the results in memory
 
 
 def usable_processes() -> int:
-    """Number of processors that this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def spread(
+def parallel_results(
     function: Callable[[Item], Result], items: Sequence[Item], *, processes: int, ordered: bool = True
 ) -> Iterator[tuple[Item, Result]]:
-    """Each item with its result; here if one process is enough, else in others.
+    """Yield each item with its result, computed in several processes, or in this one if one is enough.
 
     Args:
-        function: what is done; it reaches the processes by copying them, so it may hold anything. Its results are sent.
-        items: what it is done to.
-        processes: how many at most.
-        ordered: whether results come in the order of the items; if not, as soon as they are there.
+        function: the work on one item. Processes are forked, so it need not be picklable; its results must be.
+        items: the items.
+        processes: largest number of processes.
+        ordered: True yields results in the order of the items, False as soon as they are ready.
 
     Raises:
-        InputError: a process was ended by the system, as when memory runs out.
+        InputError: the system ended a process, e.g. because memory ran out.
     """
     processes = min(processes, len(items))
     if processes <= 1:
         yield from ((item, function(item)) for item in items)
         return
-    torch.set_num_threads(1)  # threads that exist when a process is copied are missing in the copy
+    torch.set_num_threads(1)  # a forked process does not have the threads of its parent
     cv2.setNumThreads(0)
     context = multiprocessing.get_context("fork")
     stop = context.Event()
@@ -56,7 +56,7 @@ def spread(
         yield from _results(pool, items, limit=processes * _AHEAD, ordered=ordered)
         done = True
     except BrokenProcessPool as error:
-        raise InputError("a process was ended by the system, is memory short? fewer --processes need less") from error
+        raise InputError("the system ended a process; if memory is short, use fewer --processes") from error
     finally:
         if not done:
             stop.set()
@@ -64,23 +64,23 @@ def spread(
 
 
 def bar(items: Iterable[Item], *, total: int, unit: str, title: str) -> "Bar[Item]":
-    """A progress bar on a terminal's standard error; nothing where that is no terminal."""
+    """A progress bar on standard error, shown only on a terminal."""
     return Bar(items, total=total, unit=unit, title=title)
 
 
 class Bar(Generic[Item]):
-    """Passes items on; ``advance`` says how far the work is.
+    """An iterable of items with a progress bar; ``advance`` moves the bar.
 
     Args:
-        items: what is passed on.
-        total: amount of work.
-        unit: of the amount.
-        title: what is going on.
+        items: the items.
+        total: total amount of work.
+        unit: unit of the amount.
+        title: name of the work.
     """
 
     def __init__(self, items: Iterable[Item], *, total: int, unit: str, title: str) -> None:
         self.items = items
-        tqdm.monitor_interval = 0  # its thread and processes that copy this one do not go together
+        tqdm.monitor_interval = 0  # forking is not safe with the thread of tqdm
         self._shown = tqdm(total=total, unit=unit, desc=title, disable=None, dynamic_ncols=True)
 
     def __iter__(self) -> Iterator[Item]:
@@ -90,7 +90,7 @@ class Bar(Generic[Item]):
             self._shown.close()
 
     def advance(self, amount: int) -> None:
-        """So much more is done."""
+        """Add to the amount of work done."""
         self._shown.update(amount)
 
 
@@ -100,14 +100,14 @@ _work: Callable[[Any], Any] | None = None
 def _start(parent: int, stop: Event, function: Callable[[Any], Any]) -> None:
     global _work
     _work = function
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of them; the one that started them decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent handles it
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent, stop), daemon=True).start()
 
 
 def _end_with(parent: int, stop: Event) -> None:
-    """A process that is killed cannot end those it started."""
+    """End this process when its parent is gone, since a killed parent cannot end it."""
     while os.getppid() == parent and not stop.is_set():
         time.sleep(0.2)
     os._exit(1)

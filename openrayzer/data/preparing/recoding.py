@@ -1,4 +1,4 @@
-"""One scene of any source as a scene of a chunk: smaller images, JPEG, the same frame numbers."""
+"""A scene of any dataset as a scene of a chunk: smaller JPEG images, the same frame numbers."""
 
 from dataclasses import dataclass
 
@@ -7,39 +7,47 @@ import numpy as np
 
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, KnowsOrigin, Origin, cameras_to_rows
 from openrayzer.data.preparing.whole_scenes import ReadFrame, SceneLength, read_all
-from openrayzer.interfaces import BrokenSceneError, Dataset
+from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 
 
 @dataclass(frozen=True)
 class Recoding:
-    """How images are stored.
+    """Format of stored images.
 
     Attributes:
-        short_side: pixels of the shorter side; larger images are shrunk to it, smaller ones kept.
-        quality: of JPEG, 1 to 100.
+        short_side: pixels of the shorter side; larger images are shrunk to it, smaller images keep their size. None
+            keeps all sizes.
+        quality: JPEG quality, 1 to 100.
     """
 
     short_side: int | None
     quality: int
 
+    def check(self) -> None:
+        """Raise InputError if a value is out of range."""
+        if self.short_side is not None and self.short_side < 1:
+            raise InputError(f"the short side must be 1 pixel or more, got {self.short_side}")
+        if not 1 <= self.quality <= 100:
+            raise InputError(f"the JPEG quality must be from 1 to 100, got {self.quality}")
+
 
 @dataclass(frozen=True)
 class RecodedScene:
-    """A scene to write, and why some of its frames are missing in it."""
+    """A scene to write, and its missing frames: number -> fault."""
 
     scene: ChunkScene
     missing: dict[int, str]
 
     @property
     def usable(self) -> bool:
-        """Whether there is a frame at all."""
+        """Whether the scene has at least one frame."""
         return len(self.missing) < len(self.scene.images)
 
 
 def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> RecodedScene:
-    """A scene of an opened source; a broken frame has no bytes and a camera of NaN, and keeps its number.
+    """Recode a scene of an opened dataset. A broken frame keeps its number and gets no bytes and a camera of NaN.
 
-    Frames are stamped with their time where the source knows it, else with their number.
+    Timestamps are the times of the frames if the dataset knows them, or else their numbers.
     """
     images, missing = list[bytes](), dict[int, str]()
     rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
@@ -56,7 +64,7 @@ def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> Re
 
 
 def _encoded(read: ReadFrame, recoding: Recoding) -> tuple[bytes, str]:
-    """A frame as it is stored; no bytes, and why, where it is missing."""
+    """The encoded image of a frame; for a missing frame no bytes, and its fault."""
     if read.image is None:
         return b"", read.fault
     try:
@@ -77,10 +85,10 @@ def _origin(dataset: Dataset, scene: SceneLength) -> Origin:
 
 
 def encode(image: np.ndarray, recoding: Recoding) -> bytes:
-    """A JPEG file of an image (h, w, 3), shrunk where it is larger than wanted; areas are averaged (antialiased).
+    """Encode an image (h, w, 3) as a JPEG file; a larger image is shrunk by averaging areas, which avoids aliasing.
 
     Raises:
-        BrokenSceneError: JPEG does not hold images as large.
+        BrokenSceneError: the image is too large for JPEG.
     """
     height, width = image.shape[:2]
     short = min(height, width)
@@ -90,12 +98,12 @@ def encode(image: np.ndarray, recoding: Recoding) -> bytes:
     colours = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, recoding.quality])
     if not done:
-        raise BrokenSceneError(f"{image.shape[1]} x {image.shape[0]} pixels are more than a JPEG file holds")
+        raise BrokenSceneError(f"{image.shape[1]} x {image.shape[0]} pixels are too many for a JPEG file")
     return data.tobytes()
 
 
 def _scaled(side: int, wanted: int, short: int) -> int:
-    """A side after scaling, rounded half up; normalised intrinsics do not change, whatever the rounding."""
+    """A side after scaling, rounded half up; the rounding does not change normalised intrinsics."""
     return (2 * side * wanted + short) // (2 * short)
 
 

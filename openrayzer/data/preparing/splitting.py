@@ -1,4 +1,4 @@
-"""Training and test lists of a source's scenes, with the benchmark's scenes in neither."""
+"""Division of the scenes of a dataset into training and test lists without the scenes of a benchmark."""
 
 import hashlib
 import json
@@ -14,21 +14,21 @@ from openrayzer.machine.plain_files import FileError, read_plain_file
 from openrayzer.machine.writing import whole_file
 
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
-"""A DL3DV scene's name, with whatever a port puts around it."""
+"""The name of a DL3DV scene inside a longer name."""
 
 BENCHMARK_SIZE = 140
 
 BENCHMARK_HELP = (
-    "DL3DV's 140 benchmark scenes are among the scenes of its full release and must not be trained on. Their names are "
-    "not part of openrayzer: give a file that lists them, --benchmark FILE, such as the table that comes "
-    "with huggingface.co/datasets/DL3DV/DL3DV-Benchmark or RayZer's rayzer_evaluation_index_dl3dv_even.json, or say "
+    "the full release of DL3DV includes the 140 scenes of its benchmark, which must not be trained on. openrayzer does "
+    "not include their names: give a file that lists them, --benchmark FILE, such as the table of "
+    "huggingface.co/datasets/DL3DV/DL3DV-Benchmark or RayZer's rayzer_evaluation_index_dl3dv_even.json, or give "
     "--keep_benchmark"
 )
 
 
 @dataclass(frozen=True)
 class Split:
-    """Scene names, each in one list."""
+    """Lists of scene names; each scene is in one list."""
 
     train: list[str]
     test: list[str]
@@ -38,17 +38,17 @@ class Split:
 def split_scenes(
     keys: Sequence[str], *, benchmark: frozenset[str] | None, test: frozenset[str], test_share: float, seed: int
 ) -> Split:
-    """Divide scenes; which list one is in depends on its name and the seed only, not on the others.
+    """Divide scenes into lists. The list of a scene depends only on its name and the seed, not on other scenes.
 
     Args:
         keys: names of all scenes.
-        benchmark: scenes that are neither trained nor tested on; None keeps all.
-        test: scenes that are tested on.
-        test_share: share of the others that are too.
-        seed: of the choice.
+        benchmark: scenes to keep out of both other lists; None for none.
+        test: scenes of the test list.
+        test_share: share of the remaining scenes that also go to the test list, from 0 to below 1.
+        seed: seed of the random choice.
 
     Raises:
-        InputError: DL3DV's scenes are divided without the benchmark's names, or nothing is left to train on.
+        InputError: the share is out of range, or no scene is left for training.
     """
     if not 0 <= test_share < 1:
         raise InputError(f"the share of test scenes must be from 0 to below 1, got {test_share}")
@@ -61,20 +61,20 @@ def split_scenes(
         else:
             split.train.append(key)
     if not split.train:
-        raise InputError(f"no scene of {len(keys)} is left to train on")
+        raise InputError(f"none of the {len(keys)} scenes is left for training")
     return split
 
 
 def unmatched(names: Iterable[str], keys: Iterable[str]) -> list[str]:
-    """Those of some listed names that are no scene's, in order."""
+    """Sorted names that belong to no scene."""
     return sorted(set(names) - {scene_name(key) for key in keys})
 
 
 def check_benchmark(names: frozenset[str] | None, keys: Sequence[str]) -> list[str]:
-    """Sentences on how the benchmark's names fit the scenes of a source; none where there is nothing to say.
+    """Compare the names of a benchmark with the scenes of a dataset; return one sentence per difference.
 
     Raises:
-        InputError: the scenes are DL3DV's, and not one of them is named.
+        InputError: the scenes are from DL3DV, and the benchmark names none of them.
     """
     if names is None:
         return []
@@ -92,22 +92,25 @@ def check_benchmark(names: frozenset[str] | None, keys: Sequence[str]) -> list[s
 
 
 def is_dl3dv(keys: Iterable[str]) -> bool:
-    """Whether any scene has a name of DL3DV's kind."""
+    """Whether any scene has a name like those of DL3DV."""
     return any(_HASH.search(key) for key in keys)
 
 
 def scene_name(text: str) -> str:
-    """A scene's name as lists compare it: DL3DV's 64 digits where there are any, else the text."""
+    """A scene's name for comparisons: the 64 digits of a DL3DV scene, or else the stripped text."""
     found = _HASH.findall(text.lower())
     return found[-1] if found else text.strip()
 
 
 def read_scene_names(path: Path | str) -> frozenset[str]:
-    """Scenes that a file names: the keys of an evaluation index, the ``scene_name`` of a JSON list, a text file's lines
-    or a table's cells with a DL3DV name.
+    """Read the scene names in a file.
+
+    Args:
+        path: an evaluation index (its keys), a JSON list (its names, or the ``scene_name`` of its objects), a text
+            file (its lines) or a table (all names of DL3DV scenes in it).
 
     Raises:
-        InputError: it cannot be read, or names none.
+        InputError: the file cannot be read or names no scenes.
     """
     path = Path(path)
     try:
@@ -121,14 +124,14 @@ def read_scene_names(path: Path | str) -> frozenset[str]:
 
 
 def write_split(output: Path | str, split: Split) -> None:
-    """Write ``train.txt``, ``test.txt`` and, where there are some, ``benchmark.txt``: one name a line.
+    """Write ``train.txt``, ``test.txt`` and, if it has scenes, ``benchmark.txt``, with one name per line.
 
     Raises:
-        InputError: they cannot be written, or a name would be read back as another or as a comment.
+        InputError: a file cannot be written, or a name would be read back as a different name or as a comment.
     """
     for key in (*split.train, *split.test, *split.benchmark):
         if list(lines_of(key)) != [key]:
-            raise InputError(f"scene {key!r} cannot stand in a list, whose lines are stripped and comments after a #")
+            raise InputError(f"scene {key!r} cannot be written to a list: lines are stripped, and a # begins a comment")
     try:
         for name, keys in (("train", split.train), ("test", split.test), ("benchmark", split.benchmark)):
             if keys or name != "benchmark":
@@ -150,11 +153,11 @@ def _names(text: str, *, is_json: bool, path: Path) -> frozenset[str]:
     if isinstance(content, list):
         content = [entry.get("scene_name") if isinstance(entry, dict) else entry for entry in content]
     if not isinstance(content, (list, dict)):
-        raise InputError(f"{path} is neither an object of scene names nor a list of them")
+        raise InputError(f"{path} holds neither an object nor a list of scene names")
     return frozenset(scene_name(name) for name in content if isinstance(name, str))
 
 
 def _draw(key: str, seed: int) -> float:
-    """A number in [0, 1) that depends on both alone."""
+    """A number in [0, 1) that depends only on the name and the seed."""
     digest = hashlib.sha256(f"{seed} {scene_name(key)}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,4 +1,4 @@
-"""What a source is like, from a sample: lengths, movement, fields of view, sizes; and a look at it."""
+"""Statistics of a dataset from a sample: lengths, movement, fields of view, image sizes, thumbnails."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,30 +10,30 @@ import cv2
 import numpy as np
 
 from openrayzer.data.pixels.resizing import fit_image
-from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.processes import bar, parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames
 
 THUMBNAIL = (96, 128)
-"""Height and width of a picture of the contact sheet."""
+"""Height and width of a thumbnail on the contact sheet in pixels."""
 
-_FRAMES = 16  # that are read of each scene, evenly spread
-_SHOWN = 6  # of them on the contact sheet
+_FRAMES = 16  # evenly spaced frames that are read per scene
+_SHOWN = 6  # thumbnails per scene on the contact sheet
 
 
 @dataclass(frozen=True)
 class SceneStatistics:
-    """One scene, from some of its frames.
+    """Statistics of one scene from a sample of its frames.
 
     Attributes:
-        key: its name.
+        key: the scene's name.
         num_frames: its length.
-        sizes: width x height of the frames looked at.
-        fov: horizontal and vertical field of view in degrees, of the first frame looked at; empty without cameras.
-        span: largest distance of two cameras looked at, in the units of the poses; empty without cameras.
-        step: mean distance from frame to frame, in the same units; empty without cameras.
-        turn: largest angle between two of their directions of view in degrees; empty without cameras.
-        thumbnails: small pictures (h, w, 3) uint8 of some frames.
+        sizes: different sizes of the images, as "width x height".
+        fov: horizontal and vertical field of view of the first sampled frame in degrees; empty without cameras.
+        span: largest distance between two cameras in the units of the poses; empty without cameras.
+        step: mean distance between successive frames in the same units; empty without cameras.
+        turn: largest angle between two viewing directions in degrees; empty without cameras.
+        thumbnails: (h, w, 3) uint8 thumbnails of some frames.
     """
 
     key: str
@@ -51,13 +51,13 @@ class SceneStatistics:
 
 
 def gather(dataset: Dataset, *, sample: int, processes: int) -> tuple[list[SceneStatistics], list[int], list[str]]:
-    """Statistics of up to ``sample`` evenly spread scenes, the lengths of all scenes, and what is wrong."""
+    """Statistics of up to ``sample`` evenly spread scenes, the lengths of all scenes, and all problems."""
     problems = list(dataset.problems)
     scenes = scene_lengths(dataset, problems)
     chosen = [
         scenes[place] for place in np.unique(np.linspace(0, len(scenes) - 1, min(sample, len(scenes))).astype(int))
     ]
-    looked = spread(partial(_look_at, dataset), chosen, processes=processes)
+    looked = parallel_results(partial(_look_at, dataset), chosen, processes=processes)
     with_bar = bar(looked, total=len(chosen), unit="scene", title="stats")
     found = []
     for _, result in with_bar:
@@ -70,7 +70,7 @@ def gather(dataset: Dataset, *, sample: int, processes: int) -> tuple[list[Scene
 
 
 def summary(scenes: Sequence[SceneStatistics], lengths: Sequence[int]) -> dict[str, Any]:
-    """The numbers of a source: smallest, median and largest of each."""
+    """Summary of a dataset: counts, image sizes, and the smallest, median and largest value of each number."""
     columns = {
         "frames": [float(length) for length in lengths],
         "horizontal_fov": [scene.fov[0] for scene in scenes if scene.fov],
@@ -124,7 +124,7 @@ def _movement(read: dict[int, Frames]) -> dict[str, tuple[float, ...]]:
 
 
 def _thumbnail(image: np.ndarray) -> np.ndarray:
-    """The whole image, on grey where it has another shape."""
+    """The whole image on a grey background of ``THUMBNAIL`` size."""
     height, width = image.shape[:2]
     scale = min(THUMBNAIL[0] / height, THUMBNAIL[1] / width)
     size = max(round(height * scale), 1), max(round(width * scale), 1)

@@ -1,4 +1,4 @@
-"""Statistics as pictures: histograms and a contact sheet."""
+"""Pictures of statistics: histograms and a contact sheet."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -13,11 +13,11 @@ from openrayzer.machine.writing import unwritable, whole_file
 
 _CAPTION = 18  # pixels
 _MARGIN = 4
-_LETTERS = 24  # of a scene's name that are shown
+_LETTERS = 24  # shown letters of a scene's name
 
 
 def draw_histograms(path: Path | str, scenes: Sequence[SceneStatistics], lengths: Sequence[int]) -> None:
-    """Write histograms of lengths and, with cameras, of fields of view, movement and turning, as PNG.
+    """Write histograms of lengths and, with cameras, of fields of view and movement, as a PNG file.
 
     Raises:
         InputError: matplotlib is not installed, or the file cannot be written.
@@ -55,7 +55,7 @@ def draw_histograms(path: Path | str, scenes: Sequence[SceneStatistics], lengths
 
 
 def draw_contact_sheet(path: Path | str, scenes: Sequence[SceneStatistics], *, columns: int = 2) -> None:
-    """Write a few frames of each scene, its name above them, as PNG.
+    """Write thumbnails of each scene below its name, as a PNG file.
 
     Raises:
         InputError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""Every frame decoded, every camera looked at."""
+"""Verification of a dataset: every frame is decoded and every camera checked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,36 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.processes import bar, parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, read_all, scene_lengths
 from openrayzer.interfaces import Dataset
 
 ROTATION_TOLERANCE = 1e-3
-"""How far R R^T may be from the identity: float32 is within 1e-6, six printed digits are within 1e-5."""
+"""Largest deviation of R R^T from the identity; float32 stays below 1e-6, six printed digits below 1e-5."""
 
 FOCAL_RANGE = (0.1, 20.0)
-"""Plausible focal lengths in units of the image's side: fields of view from 3 to 157 degrees."""
+"""Plausible focal lengths relative to the side of the image; fields of view from 3 to 157 degrees."""
 
 CENTRE_RANGE = (0.2, 0.8)
-"""Plausible places of the principal point in units of the image's side."""
+"""Plausible positions of the principal point relative to the side of the image."""
 
 SQUARE_TOLERANCE = 0.1
-"""How far from 1 a pixel's aspect may be: intrinsics of another image size are further off."""
+"""Largest deviation of the pixel aspect ratio from 1; intrinsics of another image size deviate more."""
 
-_BLOCK = 64  # frames of one task
+_BLOCK = 64  # frames per task
 
 
 @dataclass(frozen=True)
 class SceneReport:
-    """What was found in one scene.
+    """Report on one scene.
 
     Attributes:
-        key: its name.
+        key: the scene's name.
         num_frames: its length.
-        sizes: how many frames have which size, "width x height".
-        broken: frames that cannot be used, and why.
-        cameras: frames whose camera is wrong or implausible, and why.
-        remarks: what is unusual, and usable.
+        sizes: image size as "width x height" -> number of frames.
+        broken: number of each unusable frame -> its fault.
+        cameras: number of each frame with a wrong or implausible camera -> its fault.
+        remarks: unusual but usable properties.
     """
 
     key: str
@@ -49,7 +49,7 @@ class SceneReport:
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for broken frames, one for wrong cameras."""
+        """Up to one sentence on broken frames and one on wrong cameras."""
         said = []
         for name, faults in (("frame(s) cannot be used", self.broken), ("camera(s) look wrong", self.cameras)):
             if faults:
@@ -60,24 +60,24 @@ class SceneReport:
 
 @dataclass(frozen=True)
 class SourceReport:
-    """What was found in a source: its scenes, and the problems that are no scene's."""
+    """Report on a dataset: its scenes, and problems that do not belong to one of them."""
 
     scenes: Sequence[SceneReport]
     source_problems: Sequence[str]
 
     @property
     def problems(self) -> list[str]:
-        """Everything that is wrong, one sentence each."""
+        """All problems, one sentence each."""
         return [*self.source_problems, *(problem for scene in self.scenes for problem in scene.problems)]
 
     @property
     def num_frames(self) -> int:
-        """All frames."""
+        """Number of all frames."""
         return sum(scene.num_frames for scene in self.scenes)
 
     @property
     def num_usable(self) -> int:
-        """Frames that can be used."""
+        """Number of usable frames."""
         return self.num_frames - sum(len(scene.broken) for scene in self.scenes)
 
     def as_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class SourceReport:
 
 
 def verify(dataset: Dataset, *, processes: int) -> SourceReport:
-    """Look at every frame of an opened source."""
+    """Verify every frame of an opened dataset."""
     problems = list(dataset.problems)
     scenes = scene_lengths(dataset, problems)
     blocks = [
@@ -103,7 +103,7 @@ def verify(dataset: Dataset, *, processes: int) -> SourceReport:
         for first in range(0, scene.num_frames, _BLOCK)
     ]
     reports = {scene.key: SceneReport(scene.key, scene.num_frames) for scene in scenes}
-    looked = spread(partial(_look_at, dataset), blocks, processes=processes)
+    looked = parallel_results(partial(_look_at, dataset), blocks, processes=processes)
     with_bar = bar(looked, total=sum(scene.num_frames for scene in scenes), unit="frame", title="verify")
     for (scene, first, last), part in with_bar:
         reports[scene.key] = _joined(reports[scene.key], part)
@@ -112,12 +112,12 @@ def verify(dataset: Dataset, *, processes: int) -> SourceReport:
 
 
 def camera_fault(c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> str:
-    """What is wrong with one camera, or implausible; empty if nothing.
+    """The fault of a wrong or implausible camera; empty for a good one.
 
     Args:
-        c2w: (4, 4).
-        intrinsics: (4,) normalised.
-        size: height and width of its image in pixels.
+        c2w: (4, 4) camera to world.
+        intrinsics: (4,) fx, fy, cx, cy divided by width, height, width, height.
+        size: height and width of the image in pixels.
     """
     if not (np.isfinite(c2w).all() and np.isfinite(intrinsics).all()):
         return "it has numbers that are not finite"

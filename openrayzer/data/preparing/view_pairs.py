@@ -1,4 +1,4 @@
-"""Evaluation indices: for each scene, context and target frames, in pixelSplat's layout."""
+"""Creation of evaluation indices: context and target frames of each scene, in pixelSplat's format."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,27 +7,28 @@ from functools import partial
 import numpy as np
 
 from openrayzer.data.loading.held_out_clips import scene_generator
-from openrayzer.data.preparing.processes import bar, spread
+from openrayzer.data.preparing.processes import bar, parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, InputError
 
 DEPTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Where overlap is measured, in units of the distance that the cameras of a scene span."""
+"""Depths at which overlap is measured, relative to the extent of the cameras of a scene."""
 
-_GRID = 12  # rays along each side of an image
-_ATTEMPTS = 64  # choices that are tried before a scene is given up
+_GRID = 12  # rays along each side of the image
+_ATTEMPTS = 64  # choices tried per scene
 
 
 @dataclass(frozen=True)
 class PairRule:
-    """Which frames go together.
+    """Rule for the choice of context and target frames.
 
     Attributes:
-        num_context: context frames, two or more; the others are spread evenly between the first and the last.
-        num_target: target frames, drawn between the first and the last context frame, none of them a context frame.
-        gap: least and largest distance of the first and the last context frame, in frames.
-        overlap: least and largest overlap of the two; None for any, without looking at cameras.
-        seed: of all choices.
+        num_context: number of context frames, 2 or more, evenly spaced.
+        num_target: number of target frames, drawn from the other frames between the first and last context frame.
+        gap: smallest and largest distance between the first and the last context frame, in frames.
+        overlap: smallest and largest overlap of the first and the last context frame, 0 to 1; None for any overlap,
+            which needs no cameras.
+        seed: seed of all choices.
     """
 
     num_context: int = 2
@@ -37,35 +38,40 @@ class PairRule:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise InputError if no scene could ever fit."""
+        """Raise InputError if the rule cannot fit any scene."""
         least = self.num_context + self.num_target - 1
         if self.num_context < 2 or self.num_target < 1:
-            raise InputError(f"two context frames and one target are the least, got {self.num_context} and "
-                             f"{self.num_target}")  # fmt: skip
+            raise InputError(f"at least two context frames and one target frame are needed, got {self.num_context} "
+                             f"and {self.num_target}")  # fmt: skip
         if not least <= self.gap[0] <= self.gap[1]:
             raise InputError(f"{self.num_context} context and {self.num_target} target frames need gaps of {least} or "
-                             f"more, least first, got {self.gap[0]} and {self.gap[1]}")  # fmt: skip
+                             f"more, smallest first, got {self.gap[0]} and {self.gap[1]}")  # fmt: skip
         if self.overlap is not None and not 0 <= self.overlap[0] <= self.overlap[1] <= 1:
-            raise InputError(f"overlaps are from 0 to 1, least first, got {self.overlap[0]} and {self.overlap[1]}")
+            raise InputError(
+                f"overlaps must be from 0 to 1, smallest first, got {self.overlap[0]} and {self.overlap[1]}"
+            )
 
 
 Choice = dict[str, list[int] | float]
 
 
 def make_pairs(dataset: Dataset, rule: PairRule, *, processes: int) -> tuple[dict[str, Choice | None], list[str]]:
-    """A choice for each scene of an opened source, null where nothing fits; and what is wrong with the source.
+    """Choose frames for each scene of an opened dataset; None for a scene without a fitting choice.
 
-    Frames that cannot be read are never chosen. A scene's choice depends on its name, the seed and the rule only.
+    Unreadable frames are never chosen. The choice for a scene depends only on its name, the seed and the rule.
+
+    Returns:
+        Scene name -> choice, and the problems of the dataset, one sentence each.
 
     Raises:
-        InputError: the rule fits no scene, or overlap is asked of a source without cameras.
+        InputError: the rule cannot fit any scene, or it restricts the overlap and the dataset has no cameras.
     """
     rule.check()
     if rule.overlap is not None and not dataset.posed:
-        raise InputError("overlap needs cameras, and this source has none; choose by gap alone")
+        raise InputError("overlap needs cameras, and this source has none; leave out --overlap")
     problems = list(dataset.problems)
     scenes = scene_lengths(dataset, problems)
-    chosen = spread(partial(_choose, dataset, rule), scenes, processes=processes)
+    chosen = parallel_results(partial(_choose, dataset, rule), scenes, processes=processes)
     with_bar = bar(chosen, total=len(scenes), unit="scene", title="pairs")
     pairs: dict[str, Choice | None] = {}
     for scene, choice in with_bar:
@@ -75,15 +81,15 @@ def make_pairs(dataset: Dataset, rule: PairRule, *, processes: int) -> tuple[dic
 
 
 def overlap(first: Frames, second: Frames, depths: Sequence[float]) -> float:
-    """Share of what one camera sees that the other does too, the smaller of both directions.
+    """Share of the points of one camera that the other camera sees, the smaller value of both directions.
 
-    Points on a grid of rays of each camera, at the given depths, count as seen where they fall into the other image
-    and lie before its camera. What hides them is not known. Cameras are the first of each ``Frames``.
+    The points lie on a grid of rays at the given depths. A camera sees a point if it lies in front of the camera and
+    inside the image; occlusion is unknown. The first camera of each ``Frames`` is used.
 
     Args:
-        first: has one frame or more.
-        second: likewise.
-        depths: along the rays' z axis, in the units of the cameras.
+        first: one frame or more, with cameras.
+        second: one frame or more, with cameras.
+        depths: depths along the optical axis, in the units of the poses.
     """
     return min(_seen(first, second, depths), _seen(second, first, depths))
 
@@ -147,7 +153,7 @@ def _between(rule: PairRule, first: int, last: int, generator: np.random.Generat
 
 
 def _depths(dataset: Dataset, scene: SceneLength) -> list[float]:
-    """``DEPTHS`` in the scene's units, from a few of its cameras."""
+    """``DEPTHS`` in the units of the scene, from a few of its cameras."""
     places = []
     for frame in np.unique(np.linspace(0, scene.num_frames - 1, 8).astype(int)).tolist():
         try:

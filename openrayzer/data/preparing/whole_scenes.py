@@ -1,4 +1,4 @@
-"""Every frame of a scene, the broken ones by name."""
+"""Reading of whole scenes, frame by frame, including broken frames."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from openrayzer.data.chunk_files.scan import NoUsableSceneError
 from openrayzer.interfaces import BrokenSceneError, Dataset
 
 _TOGETHER = 8
-"""Frames that are asked for at once: videos decode them in one go, and no more than these are in memory."""
+"""Frames read together: videos decode them in one pass, and memory holds no more frames."""
 
 
 @dataclass(frozen=True)
 class ReadFrame:
-    """One frame as it was read.
+    """One frame, or its fault.
 
     Attributes:
-        frame: its place in the scene.
-        image: (h, w, 3) uint8; None where it cannot be used.
-        c2w: (4, 4); None where it has no camera.
-        intrinsics: (4,) normalised; None where it has no camera.
-        fault: why it cannot be used.
+        frame: number of the frame.
+        image: (h, w, 3) uint8; None if the frame cannot be used.
+        c2w: (4, 4); None without a camera.
+        intrinsics: (4,) normalised; None without a camera.
+        fault: why the frame cannot be used; empty if it can.
     """
 
     frame: int
@@ -32,7 +32,7 @@ class ReadFrame:
 
 
 def read_all(dataset: Dataset, scene: int, first: int, last: int) -> Iterator[ReadFrame]:
-    """Frames from ``first`` up to, without, ``last``, in order; a broken one does not hide its neighbours."""
+    """Yield the frames ``first`` to ``last`` - 1 in order; a broken frame does not affect its neighbours."""
     for begin in range(first, last, _TOGETHER):
         frames = range(begin, min(begin + _TOGETHER, last))
         try:
@@ -60,7 +60,7 @@ def _read(dataset: Dataset, scene: int, frames: range) -> list[ReadFrame]:
 
 @dataclass(frozen=True)
 class SceneLength:
-    """One scene of an opened source: its number, its name and its length."""
+    """Number, name and length of a scene of an opened dataset."""
 
     scene: int
     key: str
@@ -68,10 +68,10 @@ class SceneLength:
 
 
 def scene_lengths(dataset: Dataset, problems: list[str]) -> list[SceneLength]:
-    """All scenes; those that turn out unusable are left out and go to ``problems``.
+    """The usable scenes of a dataset; ``problems`` gets a sentence on each unusable scene.
 
     Raises:
-        NoUsableSceneError: none is left.
+        NoUsableSceneError: no scene is usable.
     """
     found = []
     for scene in range(len(dataset)):

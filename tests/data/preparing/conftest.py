@@ -1,4 +1,4 @@
-"""Tiny chunks of noise, written here, and the tool as a user runs it."""
+"""Tiny chunks of noise, and the tool as a user runs it."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ def write_root(tmp_path: Path) -> Callable[..., Path]:
 
 @dataclass(frozen=True)
 class Done:
-    """What a command left: its exit code and what it printed."""
+    """Exit code and output of a command."""
 
     returncode: int
     stdout: str
@@ -62,7 +62,7 @@ class Done:
 
 @pytest.fixture
 def prepare(tmp_path: Path, monkeypatch, capsys) -> Callable[..., Done]:
-    """Runs tools/prepare_data.py in a folder of its own, which must stay empty: no file may run code."""
+    """Runs tools/prepare_data.py in a new folder, which must stay empty: no file may run code."""
     spec = spec_from_file_location("prepare_data", ROOT / "tools" / "prepare_data.py")
     tool = module_from_spec(spec)
     spec.loader.exec_module(tool)

@@ -1,4 +1,4 @@
-"""What index, verify and convert make of data sets that are broken in known ways."""
+"""index, verify and convert report the faults of data sets that are broken in known ways."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_published_bad_data(shared_data, tmp_path, prepare, case):
 
 
 def written(output) -> dict[str, tuple[int, list[int]]]:
-    """Length and missing frames of each scene that was written; all others can be read."""
+    """Length and missing frames of each written scene; all other frames are readable."""
     if not (output / "train" / "manifest.json").exists():
         return {}
     dataset = Chunks(root=output)

@@ -1,4 +1,4 @@
-"""prepare_data.py convert: any source to chunks, with frame numbers kept, whatever interrupts it."""
+"""prepare_data.py convert: any dataset becomes chunks with the same frame numbers, even after interruptions."""
 
 import json
 import os
@@ -73,7 +73,7 @@ def test_broken_frames_stay_missing_and_the_others_keep_their_numbers(prepare, w
     root = write_root([scene, lost, make_scene("b")])
     done = prepare("convert", "--from", "chunks", root, "--output", tmp_path / "out")
     assert done.returncode == 1
-    assert "problem: scene 'lost': is left out, not one frame can be used" in done.stdout
+    assert "problem: scene 'lost': is left out: no frame can be used" in done.stdout
     old, new = opened(root), opened(tmp_path / "out")
     assert [new.key(scene) for scene in range(len(new))] == ["a", "b"]
     assert new.num_frames(0) == 8
@@ -91,7 +91,7 @@ def test_an_image_larger_than_jpeg_holds_is_missing_and_named(prepare, write_roo
     scene.images[4] = cv2.imencode(".png", np.zeros((2, 66_000, 3), np.uint8))[1].tobytes()
     done = prepare("convert", "--from", "chunks", write_root([scene]), "--output", tmp_path / "out")
     assert done.returncode == 1
-    assert "frame 4: 66000 x 2 pixels are more than a JPEG file holds" in done.stdout + done.stderr
+    assert "frame 4: 66000 x 2 pixels are too many for a JPEG file" in done.stdout + done.stderr
     manifest = json.loads((tmp_path / "out" / "train" / "manifest.json").read_text())
     assert manifest["chunks"][0]["scenes"]["a"] == {"num_frames": 8, "missing": [4]}
     assert np.isnan(opened(tmp_path / "out")._table(0).cameras[4]).all()
@@ -158,7 +158,7 @@ def test_killed_conversion_goes_on(write_root, make_scene, tmp_path):
 
 
 def test_two_at_once_are_refused(prepare, source, tmp_path, monkeypatch):
-    monkeypatch.setattr(locking, "PATIENCE", 0.2)
+    monkeypatch.setattr(locking, "WAITING_SECONDS", 0.2)
     with locked(tmp_path / "out" / "train"):
         done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out")
     assert done.returncode == 2
@@ -172,8 +172,8 @@ def test_lock_of_another_machine_holds_for_a_while(prepare, source, tmp_path):
     lock.write_text('{"host": "elsewhere", "process": 7}')
     done = prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out")
     assert done.returncode == 2
-    assert "is being written by process 7 on elsewhere, which touched" in done.stderr
-    os.utime(lock, (0, time.time() - 2 * locking.STALE_AFTER))
+    assert "is being written by process 7 on elsewhere, which renewed" in done.stderr
+    os.utime(lock, (0, time.time() - 2 * locking.STALE_SECONDS))
     assert prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out").returncode == 0
 
 
@@ -213,14 +213,14 @@ def test_outputs_that_must_not_be_are_refused(prepare, source, tmp_path):
         return done.stderr
 
     before = sorted(source.rglob("*"))
-    assert "must not lie in each other" in said(source / "train" / "out")
-    assert "must not lie in each other" in said(source)
+    assert "must be separate folders" in said(source / "train" / "out")
+    assert "must be separate folders" in said(source)
     (tmp_path / "link").symlink_to(source)
-    assert "must not lie in each other" in said(tmp_path / "link" / "out")
+    assert "must be separate folders" in said(tmp_path / "link" / "out")
     assert sorted(source.rglob("*")) == before
     (tmp_path / "full" / "train").mkdir(parents=True)
     (tmp_path / "full" / "train" / "diary.txt").write_text("mine")
-    assert "holds 'diary.txt' and no conversion began there" in said(tmp_path / "full")
+    assert "holds 'diary.txt' and is not the output of a conversion" in said(tmp_path / "full")
     (tmp_path / "file").write_text("")
     assert "cannot be written to: " in said(tmp_path / "file")
 
@@ -338,7 +338,7 @@ def test_files_that_are_gone_or_changed_are_made_again(source, tmp_path, name):
         assert conversion(opened(source), output).run(said.append) == before
         assert not said[-1].endswith("is complete already")
         assert name == "frame_index.bin" or (output / name).read_bytes() == content
-    assert f"made again, gone or changed: {name}" in said[0]
+    assert f"these files are missing or changed and are made again: {name}" in said[0]
     (output / name).unlink()
     assert conversion(opened(source), output).run(print) == before
     assert (output / "000000.torch").stat().st_mtime_ns == kept
@@ -372,7 +372,7 @@ def test_split_names_the_output_of_sources_that_have_none(prepare, tmp_path):
     done = prepare("verify", *source)
     assert done.returncode == 2
     assert (
-        "--split test: the dataset 'images' has no splits; give the folder of these scenes as its root" in done.stderr
+        "--split test: the dataset 'images' has no splits; give the folder of the scenes as its root" in done.stderr
     )
     done = prepare("verify", "--source", '{"root": "x"}', "--split", "test")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)

@@ -1,4 +1,4 @@
-"""prepare_data.py index: quick, small, and it says what is wrong."""
+"""prepare_data.py index: the index is small, quickly made, and its report names all faults."""
 
 import os
 
@@ -8,7 +8,7 @@ import torch
 
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.data.preparing.indexing import index_chunks
-from openrayzer.data.preparing.processes import spread
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 
@@ -94,12 +94,14 @@ def test_full_disk_is_told_and_leaves_the_old_index(write_root, make_scene, monk
 
 def test_results_come_in_order_whatever_the_number_of_processes():
     for processes in (1, 3):
-        assert list(spread(lambda x: x * x, range(20), processes=processes)) == [(x, x * x) for x in range(20)]
+        assert list(parallel_results(lambda x: x * x, range(20), processes=processes)) == [
+            (x, x * x) for x in range(20)
+        ]
 
 
 def test_process_that_is_ended_is_told():
-    with pytest.raises(InputError, match="ended by the system"):
-        list(spread(lambda x: os._exit(9), range(4), processes=2))
+    with pytest.raises(InputError, match="the system ended a process"):
+        list(parallel_results(lambda x: os._exit(9), range(4), processes=2))
 
 
 def test_tool_indexes_all_folders_and_names_what_is_wrong(prepare, write_root, make_scene, tmp_path):

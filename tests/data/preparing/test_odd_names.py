@@ -1,4 +1,4 @@
-"""prepare_data.py with folders whose names are no UTF-8, as old archives have them."""
+"""prepare_data.py with folder names that are not UTF-8, as in old archives."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ NAME = os.fsdecode(b"caf\xe9")
 
 @pytest.fixture
 def clips(tmp_path: Path) -> Path:
-    """Two scenes of four frames, one of which has such a name."""
+    """Two scenes of four frames; one has such a name."""
     content = cv2.imencode(".png", np.zeros((20, 30, 3), np.uint8))[1].tobytes()
     for name in (NAME, "plain"):
         (tmp_path / "clips" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Overlap of images, and the tables made of it."""
+"""Overlap of images, and tables of overlap."""
 
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def measure() -> KeypointOverlap:
 
 @pytest.fixture
 def pan(write_root, make_scene) -> Chunks:
-    """A camera that moves along the wall by 8 of 128 pixels a frame; frame 3 is broken."""
+    """A camera that moves along the wall by 8 of 128 pixels per frame; frame 3 is broken."""
     images = [cv2.imencode(".png", window(wall(), 8 * frame)[..., ::-1])[1].tobytes() for frame in range(30)]
     images[3] = b"nothing"
     scenes = [replace(make_scene("pan", frames=30), images=images), make_scene("short", frames=2)]
@@ -69,7 +69,7 @@ def test_table_follows_the_camera_and_leaves_out_broken_frames(pan, measure):
 
 
 def test_scene_without_a_table_is_named_and_the_others_go_on(pan, measure, tmp_path):
-    with pytest.raises(UnusableSceneError, match="'short' has 2 frames, no three of them usable"):
+    with pytest.raises(UnusableSceneError, match="'short' has 2 frames, and no three evenly spaced frames are usable"):
         overlap_table(pan, 1, measure)
     made = list(overlap_tables(pan, measure, samples=2, max_interval=6))
     assert [(row.scene, bool(row.table), bool(row.problem)) for row in made] == [

@@ -12,7 +12,7 @@ LINEAR = '{"type": "linear", "width": 32, "patch_size": 16}'
 
 
 def test_tables_of_all_scenes_are_written_and_the_sampler_reads_them(prepare, write_root, make_scene, tmp_path: Path):
-    """With a random tokenizer: the scenes are noise, where no keypoint is found again."""
+    """The tokenizer is random; the scenes are noise, in which no keypoint is found again."""
     root = write_root([make_scene("attic", frames=9), make_scene("short", frames=2)], [make_scene("cellar", frames=5)])
     output = tmp_path / "tables" / "overlap.json"
     done = prepare(
@@ -21,7 +21,7 @@ def test_tables_of_all_scenes_are_written_and_the_sampler_reads_them(prepare, wr
     )  # fmt: skip
     assert done.returncode == 1  # a scene is too short
     assert "tables of 2 scenes" in done.stdout
-    assert "problem: scene 'short' has 2 frames, no three of them usable for a table" in done.stdout
+    assert "problem: scene 'short' has 2 frames, and no three evenly spaced frames are usable" in done.stdout
     assert set(read_overlap_tables(output)) == {"attic", "cellar"}
     tables = json.loads(output.read_text())
     assert list(tables["attic"]) == ["1", "2", "3"]

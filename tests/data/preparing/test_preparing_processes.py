@@ -1,4 +1,4 @@
-"""prepare_data.py process: the published call, answered with an index."""
+"""prepare_data.py process: the published command line writes an index."""
 
 import json
 
@@ -38,4 +38,4 @@ def test_chunk_size_of_the_published_call_is_ignored_aloud(prepare, write_root, 
     call = ("process", "--base_path", root, "--output_dir", tmp_path / "out", "--mode", "train")
     done = prepare(*call, "--chunk_size", 1000)
     assert done.returncode == 0
-    assert "--chunk_size 1000 is ignored: chunks are read where they lie" in done.stdout
+    assert "--chunk_size 1000 is ignored: chunks are read in place" in done.stdout

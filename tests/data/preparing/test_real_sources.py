@@ -1,4 +1,4 @@
-"""Real clips: every sub-command runs on every kind that is there; 50 steps are trained from every kind of source."""
+"""Real clips: every command runs on every available type of dataset, and each one trains for 50 steps."""
 
 import json
 import os
@@ -21,7 +21,7 @@ FRAMES = 16
 
 @pytest.fixture
 def sources(shared_data):
-    """How each kind that is there is named."""
+    """Options that name each available dataset."""
     return {
         "posed": {"type": "chunks", "root": str(shared_data / "re10k_style"), "split": "test"},
         "distorted": {"type": "dl3dv", "root": str(shared_data / "dl3dv_style")},

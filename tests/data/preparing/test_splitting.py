@@ -1,4 +1,4 @@
-"""prepare_data.py split: every scene in one list, the benchmark's in none that is trained on."""
+"""prepare_data.py split: every scene is in one list, and no benchmark scene is in the training list."""
 
 import json
 
@@ -63,7 +63,7 @@ def test_tool_asks_for_the_benchmark_and_its_lists_are_read_by_datasets(prepare,
     split = ("split", "--from", "chunks", root, "--output", tmp_path / "lists")
     done = prepare(*split)
     assert done.returncode == 2
-    assert "140 benchmark scenes" in done.stderr
+    assert "the 140 scenes of its benchmark" in done.stderr
     (tmp_path / "benchmark.txt").write_text(HASHES[0])
     assert prepare(*split, "--keep_benchmark", "--benchmark", tmp_path / "benchmark.txt").returncode == 2
     assert prepare(*split, "--keep_benchmark").returncode == 0
@@ -104,6 +104,6 @@ def test_benchmark_that_leaves_nothing_out_is_refused(prepare, write_root, make_
 
 @pytest.mark.parametrize("name", ["#1 room", " room", "room ", "two\nrooms", "two\x0brooms"])
 def test_names_that_a_list_cannot_hold_are_refused(tmp_path, name):
-    with pytest.raises(InputError, match="cannot stand in a list"):
+    with pytest.raises(InputError, match="cannot be written to a list"):
         write_split(tmp_path, divided(["room", name], test_share=0.0))
     assert not any(tmp_path.iterdir())

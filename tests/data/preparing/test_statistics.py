@@ -1,4 +1,4 @@
-"""prepare_data.py stats: numbers that follow from the cameras, and pictures."""
+"""prepare_data.py stats: numbers computed from the cameras, and pictures."""
 
 import json
 import sys

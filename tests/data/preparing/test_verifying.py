@@ -1,4 +1,4 @@
-"""prepare_data.py verify: what is broken is found, what is unusual is remarked."""
+"""prepare_data.py verify: it finds broken frames and cameras and remarks on unusual scenes."""
 
 import json
 
@@ -110,5 +110,5 @@ def test_what_is_written_does_not_take_the_place_of_a_file_of_the_source(prepare
     output = victim.parent if command in names else victim
     done = prepare(command, "--from", "chunks", root, "--output", output)
     assert done.returncode == 2
-    assert "lies within the source" in done.stderr
+    assert "exists in the source" in done.stderr
     assert victim.read_bytes() == content

@@ -1,4 +1,4 @@
-"""prepare_data.py pairs: choices that an evaluation can use, the same for the same seed."""
+"""prepare_data.py pairs: an evaluation can use the choices, and equal seeds give equal choices."""
 
 import json
 
@@ -87,8 +87,8 @@ def test_tool_writes_what_the_sampler_reads(prepare, write_root, make_scene, tmp
     [
         (PairRule(num_context=1), "two context frames"),
         (PairRule(gap=(3, 9)), "need gaps of 4 or more"),
-        (PairRule(gap=(9, 5)), "least first, got 9 and 5"),
-        (PairRule(overlap=(0.5, 1.5)), "overlaps are from 0 to 1"),
+        (PairRule(gap=(9, 5)), "smallest first, got 9 and 5"),
+        (PairRule(overlap=(0.5, 1.5)), "overlaps must be from 0 to 1"),
     ],
 )
 def test_rules_that_fit_nothing_are_refused(write_root, make_scene, rule, said):
