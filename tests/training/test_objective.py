@@ -44,7 +44,7 @@ def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
     plain = objective(PREDICTION, TARGET, step=0)
     size = torch.tensor(0.25, requires_grad=True)
     terms = objective(PREDICTION, TARGET, step=0, extra={"size": size})
-    assert float(terms["loss"]) == pytest.approx(float(plain["loss"]) + 0.25)
+    assert float(terms["loss"].detach()) == pytest.approx(float(plain["loss"]) + 0.25)
     assert float(terms["size"]) == 0.25
     assert not terms["size"].requires_grad
     terms["loss"].backward()
