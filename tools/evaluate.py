@@ -125,8 +125,8 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--dataset", default="chunks", metavar="NAME",
-        help="kind of --data: chunks (default; its test split), processed, dl3dv, colmap, opencv_cameras, images, "
-        "video; for more settings of a source: --set 'data.test=[{\"dataset\": {...}}]'",
+        help="dataset that reads --data, a name from `tools/list_components.py dataset` (default: chunks); its test "
+        "split, if it has one; for more settings of a source: --set 'data.test=[{\"dataset\": {...}}]'",
     )  # fmt: skip
     group.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE",
