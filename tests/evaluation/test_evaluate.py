@@ -16,12 +16,13 @@ from threaded_ranks import Ranks
 
 from openrayzer.evaluation import evaluate as evaluation
 from openrayzer.evaluation.opening import open_evaluation
+from openrayzer.evaluation.report import write_report
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.results.printed_table import result_table
 from openrayzer.interfaces import InputError
 from openrayzer.machine import fitting_batches
 from openrayzer.models.rayzer import RayZer
-from openrayzer.training.held_out import Tables, measure
+from openrayzer.training.held_out import HeldOutResults, measure
 from openrayzer.types import Cameras, Scene
 
 SWEEP = (1, 2, 3)
@@ -112,15 +113,16 @@ def test_scenes_for_which_memory_never_suffices_are_skipped_with_the_reason(rayz
 def test_joint_is_what_the_run_itself_measures(rayzer: Path, evaluate, process, tmp_path: Path):
     metrics = evaluate(rayzer)
     opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path), process)
-    tables = Tables()
+    results, numbers = HeldOutResults(), {scene: number for number, scene in enumerate(opened.clips.choices)}
     with torch.no_grad():
         for views in opened.clips:
-            measure(opened.model, views, tables)
-    for scene, row in tables.metrics.items():
+            measure(opened.model, views, opened.scores, results, numbers=numbers)
+    assert len(results.means) == 3
+    for scene, row in results.means.items():
         mine = metrics["per_scene"][scene]["metrics"]
         assert mine["joint"]["psnr"] == pytest.approx(row["psnr"], abs=1e-4)
         assert mine["nearest_context"]["psnr"] == pytest.approx(row["psnr_nearest_context"], abs=1e-4)
-        assert mine["joint_exchanged_cameras"]["psnr"] == pytest.approx(row["psnr_shuffled_cameras"], abs=1e-4)
+        assert mine["joint_exchanged_cameras"]["psnr"] == pytest.approx(row["psnr_exchanged_cameras"], abs=1e-4)
 
 
 def test_every_table_is_the_mean_of_the_finer_one(rayzer: Path, evaluate, tmp_path: Path):
@@ -145,7 +147,7 @@ def test_every_table_is_the_mean_of_the_finer_one(rayzer: Path, evaluate, tmp_pa
         "mean": None, "std": None, "low": None, "high": None, "scenes": 0, "not_finite": 0,
         "mean_without_context_targets": None,
     }  # fmt: skip
-    assert "vgg16-397923af.pth" in metrics["settings"]["lpips"]["vgg"]
+    assert "vgg16-397923af.pth" in metrics["metrics"]["lpips_vgg"]["missing"]
 
 
 def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
@@ -238,7 +240,7 @@ def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
     posed = make_run(LVSM)
     with pytest.raises(InputError, match=r"needs a model that estimates cameras.*--transfer_oracle"):
         evaluate(posed, transfer=True)
-    with pytest.raises(InputError, match=r"must see cameras in images alone; .* is given poses"):
+    with pytest.raises(InputError, match=r"must estimate cameras from images alone; .* is given poses"):
         evaluate(rayzer, transfer=True, transfer_oracle=str(posed))
     judged = evaluate(posed, transfer=True, transfer_oracle=str(rayzer), pictures=0)["transfer"]
     assert judged["oracle"] == str(rayzer)
@@ -376,14 +378,16 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"protocol": "re10k_2v3"}, "needs --index FILE: the published evaluation_index_re10k.json"),
         ({"protocol": "erayzer_dl3dv"}, "none of 3 test scenes can be evaluated: .* 6 frames, .* need 97"),
         ({"sweep": (4, 8)}, "--views 4 8: no scene has more than 3"),
-        ({"lpips_vgg": Path("nowhere.pth")}, "nowhere.pth does not exist; get https://download.pytorch.org"),
+        ({"metric_weights": {"lpips_vgg": "nowhere.pth"}}, "nowhere.pth does not exist; get https://download.pytorch.org"),
+        ({"metric_weights": {"psnr": "nowhere.pth"}}, "the metric 'psnr' takes no weights"),
+        ({"metrics": ("lpips_vgg",)}, "no metric can be computed: lpips_vgg: no weights: get https://"),
         ({"checkpoint": "step_00000007"}, "checkpoint 'step_00000007'"),
         ({"data": (Path("nowhere"),)}, "nowhere"),
         ({"index": Path("nowhere.json")}, "evaluation index nowhere.json cannot be used: there is no such file"),
         ({"overrides": ("model.width=64",)}, r"--set model.width=64: only data\.\* and evaluation\.\*"),
-        ({"overrides": ("evaluation.max_scenes=1",)}, "max_scenes=1 is an option here: take --max_scenes N"),
-        ({"overrides": ("data.image_size[0]=16",)}, r"image_size\[0\]=16 is an option here: take --image_size H W"),
-        ({"transfer_oracle": "nowhere"}, "--transfer_oracle judges what --transfer measures"),
+        ({"overrides": ("evaluation.max_scenes=1",)}, "max_scenes=1: take the option --max_scenes N instead"),
+        ({"overrides": ("data.image_size[0]=16",)}, r"image_size\[0\]=16: take the option --image_size H W instead"),
+        ({"transfer_oracle": "nowhere"}, "--transfer_oracle needs --transfer"),
         ({"transfer": True, "transfer_oracle": "nowhere"}, "nowhere"),
         ({"batch_size": 0}, "--batch_size must be 1 or more, got 0"),
     ],
@@ -403,12 +407,14 @@ def test_only_an_evaluation_is_replaced(rayzer: Path, evaluate, tmp_path: Path, 
     output = tmp_path / "out"
     output.mkdir()
     (output / "metrics.json").write_text('{"step": 5, "split": "test"}')
-    with pytest.raises(InputError, match="holds no evaluation"):
+    with pytest.raises(InputError, match="contains no evaluation"):
         evaluate(rayzer, pictures=0)
     shutil.rmtree(output)
     evaluate(rayzer, placements=("joint",))
     before = files(output)
-    monkeypatch.setattr(evaluation, "write_evaluation", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(
+        evaluation, "write_evaluation", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
     with pytest.raises(InputError, match="No space left"):
         evaluate(rayzer, placements=("context_only",))
     assert files(output) == before
@@ -416,7 +422,7 @@ def test_only_an_evaluation_is_replaced(rayzer: Path, evaluate, tmp_path: Path, 
     evaluate(rayzer, placements=("context_only",), pictures=0)
     assert not (output / "pictures").exists()
     (output / "notes.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"holds notes\.txt, which no evaluation wrote"):
+    with pytest.raises(InputError, match=r"contains notes\.txt, which no evaluation wrote"):
         evaluate(rayzer)
     assert (output / "notes.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -442,6 +448,38 @@ def test_an_interruption_leaves_the_evaluation_that_was_there(
 
 def test_the_folder_one_is_in_is_not_replaced(rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="is the folder you are in"):
+    with pytest.raises(InputError, match="is the current folder"):
         evaluate(rayzer, output=Path())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_of_the_model_are_beside_the_renders_of_drawn_scenes(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def render_maps(model: RayZer, scene: Scene, cameras: Cameras) -> dict[str, torch.Tensor]:
+        asked.append((scene.batch_size, cameras.num_views))
+        depth = torch.linspace(1, 2, scene.image_size[1]).expand(1, cameras.num_views, 1, *scene.image_size)
+        return {"depth": depth, "normal map": depth.expand(-1, -1, 3, -1, -1) / 2}
+
+    monkeypatch.setattr(RayZer, "render_maps", render_maps)
+    metrics = evaluate(rayzer, batch_size=3, pictures=0)
+    assert asked == []
+    metrics = evaluate(rayzer, batch_size=3, placements=("joint",))
+    assert set(asked) == {(1, 1), (1, 2)}  # the trial of the memory of one view, and both targets of a scene
+    pictures = next(iter(metrics["per_scene"].values()))["pictures"]
+    assert list(pictures) == ["context", "target", "joint", "joint_error", "joint_depth", "joint_normal_map"]
+    (first, *_) = pictures["joint_depth"].values()
+    colours = np.asarray(Image.open(tmp_path / "out" / first)).astype(int)
+    assert colours[0, 0].argmax() == 2  # turbo begins at blue
+    assert colours[0, -1].argmax() == 0  # and ends at red
+    assert "joint_depth" in (tmp_path / "out/report.html").read_text()
+
+
+def test_paths_may_be_texts(rayzer: Path, evaluate, tmp_path: Path):
+    names = list(evaluate(rayzer, pictures=0)["per_scene"])
+    (tmp_path / "index.json").write_text(json.dumps({names[0]: {"context": [0, 5], "target": [2]}}))
+    metrics = evaluate(rayzer, output=str(tmp_path / "texts"), index=str(tmp_path / "index.json"), pictures=0)
+    assert list(metrics["per_scene"]) == names[:1]
+    assert write_report(str(tmp_path / "texts")) == tmp_path / "texts/report.html"

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
-from doubles import BrokenModel, PerfectModel, clips
+from doubles import BrokenModel, PerfectModel, clips, read
 from small_models import ESTIMATORS, lvsm, rayzer
 from torch import Tensor
 
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews, placements_for, render_targets
-from openrayzer.geometry.similarity import similarity_between
+from openrayzer.evaluation.trials import sanity
+from openrayzer.evaluation.trials.sanity import SanityResult
+from openrayzer.evaluation.trials.transfer import transferred_views
+from openrayzer.geometry.similarity import Similarity, similarity_between
 from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.types import Cameras, Views
 
@@ -249,3 +252,61 @@ def _one(views: Views, row: int) -> Views:
     assert views.cameras is not None
     cameras = Cameras(views.cameras.c2w[row : row + 1], views.cameras.intrinsics[row : row + 1])
     return replace(views, scenes=views.scenes[row : row + 1], cameras=cameras, **tensors)
+
+
+class LocatingModel(PerfectModel):
+    """It reads a target's camera from the scene and the target's own image, and never estimates targets."""
+
+    def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
+        assert images.shape[1] == 3, "only the three context views are estimated"
+        return super().estimate(images, intrinsics)
+
+    def locate(self, scene, images, cameras, context_images, *, intrinsics=None, index=None, context_index=None):
+        self.seen = [*getattr(self, "seen", []), (scene.batch_size, *images.shape[:2], context_images.shape[1])]
+        numbers = scene.tokens[:, 0]
+        back = Similarity(numbers[:, :9].unflatten(1, (3, 3)), numbers[:, 9:12], numbers[:, 12])
+        inverse = similarity_between(back.poses(cameras.c2w.double()), cameras.c2w.double())
+        c2w = inverse.poses(read(images)[0]).to(cameras.c2w.dtype)
+        return Cameras(c2w, cameras.intrinsics[:, :1].expand(-1, images.shape[1], -1))
+
+
+def test_a_model_that_locates_targets_itself_is_asked():
+    model, views = LocatingModel(), two_clips([0, 2, 5], [1, 3, 4])
+    placed = CONTEXT_ONLY(model, views)
+    assert sum(pairs for _, pairs, _, _ in model.seen) == 6
+    assert all(seen == (seen[0], seen[0], 1, 3) for seen in model.seen)
+    default = CONTEXT_ONLY(PerfectModel(), views)
+    torch.testing.assert_close(placed.target.c2w, default.target.c2w, atol=1e-4, rtol=0)
+    torch.testing.assert_close(render_targets(model, views, placed), views.target_images, atol=1e-4, rtol=0)
+
+
+def test_transfer_and_sanity_ask_it_as_well():
+    views = two_clips([0, 2, 5], [1, 3, 4])
+    model = LocatingModel()
+    transferred_views(model, views, views, placement=CONTEXT_ONLY)
+    assert sum(pairs for _, pairs, _, _ in model.seen) == 12
+    model = LocatingModel()
+    checks = {"shuffled_order", "colour_change"}
+    results = [result for result in _battery(model, views) if result.check in checks]
+    assert len(results) == 4
+    assert all(result.passed for result in results)
+
+
+def test_a_scene_is_reconstructed_once_for_locating_and_rendering(monkeypatch):
+    model, views, made = PerfectModel(), two_clips(), []
+    reconstruct = model.reconstruct
+
+    def counted(*arguments):
+        made.append(1)
+        return reconstruct(*arguments)
+
+    monkeypatch.setattr(model, "reconstruct", counted)
+    render_targets(model, views, CONTEXT_ONLY(model, views))
+    assert len(made) == 1
+
+
+def _battery(model: LocatingModel, views: Views) -> list[SanityResult]:
+    """The sanity battery without the check that repeats a context view, which estimates more than three."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(sanity.CHECKS, "repeated_views")
+        return sanity.sanity_battery(model, views, placement=CONTEXT_ONLY)

@@ -110,7 +110,7 @@ def test_real_clips_fit_the_two_view_protocols(shared_data: Path):
 def test_protocol_takes_names_of_both_kinds():
     assert split_names(["joint"], []) == ("", ("joint",))
     assert split_names(["re10k_2v3", "joint"], ["context_only"]) == ("re10k_2v3", ("joint", "context_only"))
-    with pytest.raises(InputError, match="one protocol at a time, got re10k_2v3 and acid_2v3"):
+    with pytest.raises(InputError, match="--protocol takes one protocol, got re10k_2v3 and acid_2v3"):
         split_names(["re10k_2v3", "acid_2v3"], [])
     with pytest.raises(InputError, match=r"no protocol or placement named 're10k'; did you mean 're10k_"):
         split_names(["re10k"], [])

@@ -66,7 +66,7 @@ def test_a_sweep_over_scenes_with_and_without_true_cameras():
     rows = [{"joint": {"psnr": 10.0}}, with_poses, {"joint": {"psnr": math.nan}}]
     for order in (rows, rows[::-1]):
         results = [SceneResult(str(number), number, [0], [1], {}, sweep={1: row}) for number, row in enumerate(order)]
-        assert sweep_table(results) == [
+        assert sweep_table(results, ["psnr"]) == [
             {"num_context": 1, "scenes": 3, "not_finite": 1,
              "joint": {"psnr": 15.0, "rra@5": 0.5}, "constant_pose": {"rra@5": 1.0}}
         ]  # fmt: skip
@@ -82,13 +82,16 @@ def test_pictures_stay_with_the_first_the_worst_and_the_best(qualities, first):
     extremes = Extremes(first=first)
     results = []
     for number, quality in enumerate(qualities):
-        result = SceneResult(scene=str(number), number=number, context=[0], target=[1], images={})
-        if extremes.wants(number, quality):
+        result = SceneResult(scene=str(number), number=number, context=[0], target=[1], images={}, quality=quality)
+        if extremes.wants(result):
             result.files = {"a": b"1"}
-            extremes.add(result, quality)
+            extremes.add(result)
         results.append(result)
     ranked = sorted(range(len(qualities)), key=lambda number: (qualities[number], number))
     drawn = {result.number for result in results if result.files}
+    if first == 0:
+        assert drawn == set()
+        return
     wanted = {*range(min(first, len(qualities))), *ranked[:EXTREMES]}
     assert wanted <= drawn
     assert len(drawn) <= first + 2 * EXTREMES
@@ -97,11 +100,11 @@ def test_pictures_stay_with_the_first_the_worst_and_the_best(qualities, first):
 
 
 def test_a_scene_without_quality_is_among_the_worst():
-    extremes = Extremes(first=0)
+    extremes = Extremes(first=1)
     for number, quality in enumerate([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]):
-        extremes.add(SceneResult(str(number), number, [0], [1], {}), quality)
-    assert extremes.wants(9, math.nan)
-    assert not extremes.wants(10, 4.5)
+        extremes.add(SceneResult(str(number), number, [0], [1], {}, quality=quality))
+    assert extremes.wants(SceneResult("9", 9, [0], [1], {}, quality=math.nan))
+    assert not extremes.wants(SceneResult("10", 10, [0], [1], {}, quality=4.5))
 
 
 def test_an_error_map_has_a_fixed_scale():
@@ -123,7 +126,7 @@ def test_many_views_are_thinned_out_evenly():
 
 def test_a_metric_that_cannot_be_had_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # no weights/ here
-    scores = ImageScores((8, 8), lpips={}, device="cpu")
+    scores = ImageScores((8, 8), device="cpu")
     assert set(scores.missing) == {"ssim", "lpips_vgg", "lpips_alex"}
     assert "at least 11 x 11" in scores.missing["ssim"]
     target = torch.rand(1, 2, 3, 8, 8)
@@ -142,11 +145,11 @@ def test_lpips_is_measured_where_its_weights_are(tmp_path):
     torch.manual_seed(0)
     file = tmp_path / "alexnet.pth"
     torch.save(alexnet(weights=None).state_dict(), file)
-    small = ImageScores((24, 32), lpips={"alex": file}, device="cpu")
+    small = ImageScores((24, 32), weights={"lpips_alex": file}, device="cpu")
     assert "needs images of 31 pixels or more" in small.missing["lpips_alex"]
-    assert small.lpips["alex"] == small.missing["lpips_alex"]
-    scores = ImageScores((32, 40), lpips={"alex": file}, device="cpu")
-    assert scores.lpips["alex"] == str(file)
+    assert small.about()["lpips_alex"]["missing"] == small.missing["lpips_alex"]
+    scores = ImageScores((32, 40), weights={"lpips_alex": file}, device="cpu")
+    assert scores.about()["lpips_alex"]["weights"] == str(file)
     target = torch.rand(1, 3, 3, 32, 40)
     prediction = target.clone()
     prediction[0, 1] = 1 - target[0, 1]

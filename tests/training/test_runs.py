@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from openrayzer.evaluation.comparison.sides import read_side
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import BadSteps
@@ -73,7 +74,8 @@ def test_evaluation_counts_every_scene_once_beside_what_costs_nothing(train: Tra
     assert details["summary"][f"{placement}_exchanged_cameras"]["psnr"]["mean"] == pytest.approx(
         second["psnr_exchanged_cameras"]
     )
-    assert details["model"]["step"] == 2
+    side = read_side(tmp_path)
+    assert (side.step, side.placements, len(side.values("nearest_context", "psnr"))) == (2, (placement,), 5)
     assert len((tmp_path / "evaluation/per_view.csv").read_text().splitlines()) == 1 + sum(
         len(scene["target"]) * len(scene["metrics"]) for scene in details["per_scene"].values()
     )

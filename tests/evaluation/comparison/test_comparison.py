@@ -79,11 +79,11 @@ def test_an_evaluation_finds_the_run_it_came_from(tmp_path):
 @pytest.mark.parametrize(
     ("metric", "changes", "message"),
     [
-        ("psnr", {"settings": {"image_size": [64, 64]}}, "images of another size: [32, 48] and [64, 64]"),
-        ("psnr", {"settings": {"crop": "none"}}, "another crop: centre and none"),
-        ("ssim", {"settings": {"ssim": "flat 7"}}, "another SSIM window: gaussian 11 and flat 7"),
-        ("lpips_vgg", {"settings": {"lpips": {"vgg": "mine.pth"}}}, "another LPIPS: weights/vgg.pth and mine.pth"),
-        ("psnr", {"views": {"context": [0, 9], "target": [1, 2]}}, "other context or target views in 6 of 6"),
+        ("psnr", {"settings": {"image_size": [64, 64]}}, "different image sizes: [32, 48] and [64, 64]"),
+        ("psnr", {"settings": {"crop": "none"}}, "different crops: centre and none"),
+        ("ssim", {"settings": {"ssim": "flat 7"}}, "different definitions of ssim: gaussian 11 and flat 7"),
+        ("lpips_vgg", {"settings": {"lpips": {"vgg": "mine.pth"}}}, "different weights of lpips_vgg: vgg.pth and "),
+        ("psnr", {"views": {"context": [0, 9], "target": [1, 2]}}, "different context or target views in 6 of 6"),
         ("psnr", {"scenes": {"other": 1.0}}, "they have no scene in common"),
     ],
 )  # fmt: skip
@@ -148,14 +148,14 @@ def test_a_run_without_evaluation_has_its_last_test_line_and_no_pair(tmp_path):
     write_log(tmp_path / "b", lines)
     comparison = beside([first, tmp_path / "b"])
     assert comparison.entries[1].means["psnr"].mean == 17.5
-    assert comparison.pairs[0].obstacles == (f"{tmp_path / 'b'} has no psnr of single scenes by joint",)
+    assert comparison.pairs[0].obstacles == (f"{tmp_path / 'b'} has no psnr of single scenes for joint",)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "psnrr"}, "nothing here has the metric 'psnrr'; known: psnr"),
-        ({"method": "jointt"}, "no scene was judged by the method 'jointt'; known: joint, nearest_context"),
+        ({"metric": "psnrr"}, "no folder has the metric 'psnrr'; known: psnr"),
+        ({"method": "jointt"}, "no scene has the method 'jointt'; known: joint, nearest_context"),
     ],
 )
 def test_what_nothing_has_is_refused(tmp_path, options, message):

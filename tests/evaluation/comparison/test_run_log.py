@@ -1,4 +1,4 @@
-"""Logs of runs, interrupted ones too."""
+"""Logs of runs, including interrupted ones."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def test_a_last_line_that_is_half_written_is_left_out_and_another_is_an_error(tm
     file.write_text(f'{good}\n{{"step": 20, "spl')
     assert [line["step"] for line in read_run_log(file).train] == [10]
     file.write_text(f'{good}\n{{"step": 20, "spl\n{good}\n')
-    with pytest.raises(InputError, match=re.escape("line 2 is no record of a step")):
+    with pytest.raises(InputError, match=re.escape("line 2 is not the record of a step")):
         read_run_log(file)
 
 

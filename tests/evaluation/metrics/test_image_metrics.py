@@ -5,7 +5,12 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from openrayzer.evaluation.metrics.image_baselines import mean_context, nearest_context, nearest_contexts, shuffled
+from openrayzer.evaluation.metrics.image_baselines import (
+    exchanged_targets,
+    mean_context,
+    nearest_context,
+    nearest_contexts,
+)
 from openrayzer.evaluation.metrics.image_metrics import psnr, ssim
 from openrayzer.interfaces import InputError
 from openrayzer.types import Views
@@ -88,12 +93,12 @@ def test_mean_of_the_context_views():
 
 
 @pytest.mark.parametrize("targets", [2, 3, 8, 9])
-def test_shuffling_moves_every_view(targets: int):
-    order = shuffled(targets)
+def test_an_exchange_moves_every_view(targets: int):
+    order = exchanged_targets(targets)
     assert sorted(order.tolist()) == list(range(targets))
     assert (order != torch.arange(targets)).all()
 
 
-def test_one_view_cannot_be_shuffled():
+def test_one_view_cannot_be_exchanged():
     with pytest.raises(InputError, match="2 target views or more, got 1"):
-        shuffled(1)
+        exchanged_targets(1)

@@ -1,4 +1,4 @@
-"""A made-up evaluation folder in the form of tools/evaluate.py, with names that would break a careless page."""
+"""An invented evaluation folder as tools/evaluate.py writes it, with names that need escaping."""
 
 import csv
 import json
@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from openrayzer.evaluation.metrics.image_scores import about_metric
+
 EVIL = "<script>alert('x')</script>\"&"
 PLACEMENTS = ("joint", "context_only")
 BASELINES = ("nearest_context", "mean_context", "joint_exchanged_cameras", "context_only_exchanged_cameras")
 METRICS = ("psnr", "ssim", "lpips_vgg", "lpips_alex")
+MISSING = "no file weights/alexnet.pth; get it from torchvision"
 LEVEL = {
     "joint": 24.0, "context_only": 22.9, "nearest_context": 19.6, "mean_context": 18.9,
     "joint_exchanged_cameras": 18.4, "context_only_exchanged_cameras": 18.1,
@@ -155,9 +158,12 @@ def _head(names: list[str]) -> dict[str, Any]:
         "settings": {
             "protocol": "re10k_2v3", "protocol_rules": "2 context views, 3 targets between them",
             "placements": list(PLACEMENTS), "index": {"path": "index.json", "sha256": "ab" * 32, "md5": "cd" * 16},
-            "image_size": [48, 64], "crop": "centre", "ssim": "gaussian, 11 pixels, sigma 1.5",
-            "lpips": {"vgg": "weights/vgg.pth", "alex": "no file weights/alexnet.pth; get it from torchvision"},
-            "precision": "float32", "world_size": 1, "batch_size": 4, "seed": 0, "sources": ["chunks /data/re10k"],
+            "image_size": [48, 64], "crop": "centre", "precision": "float32",
+            "world_size": 1, "batch_size": 4, "seed": 0, "sources": ["chunks /data/re10k"],
+        },
+        "metrics": {
+            name: about_metric(name) | {"weights": None, "missing": MISSING if name == "lpips_alex" else None}
+            for name in METRICS
         },
         "placements": {
             "joint": {

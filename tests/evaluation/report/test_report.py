@@ -131,7 +131,7 @@ def test_means_intervals_and_counts_stand_in_the_text(folder):
 
 def test_what_is_missing_is_a_dash_with_its_reason(folder):
     page = report(folder)
-    assert "\N{EN DASH} in LPIPS, AlexNet: no file weights/alexnet.pth; get it from torchvision" in page.text
+    assert "\N{EN DASH} in LPIPS (AlexNet): no file weights/alexnet.pth; get it from torchvision" in page.text
     assert "no file weights/alexnet.pth; get it from torchvision" in page.attribute("title")
     assert "1 not finite, left out" in page.text
     assert page.data["scenes"][2]["metrics"]["context_only"]["psnr"] is None
@@ -146,13 +146,13 @@ def test_nan_in_the_file_is_nothing_and_no_number(folder):
     assert "\N{EN DASH} in" in page.text
 
 
-def test_pictures_beyond_the_room_are_counted_and_linked(folder):
+def test_pictures_that_do_not_fit_are_counted_and_linked(folder):
     sizes = [(folder / f"pictures/0/context_{frame}.png").stat().st_size for frame in (0, 8)]
-    page = report(folder, picture_room=sum(sizes))
+    page = report(folder, picture_bytes=sum(sizes))
     pictures = page.data["scenes"][0]["pictures"]["context"]
     assert [source[:5] for source in pictures.values()] == ["data:", "data:", "pictu"]
-    assert "2 pictures are in this page." in " ".join(page.text.split())
-    assert re.search(r"\d+ more \(\d+\.\d MB\) are not:", page.text)
+    assert "This page contains 2 pictures." in " ".join(page.text.split())
+    assert re.search(r"\d+ more \(\d+\.\d MB\) are in pictures/:", page.text)
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "/etc/hostname.png", "metrics.json", "pictures/none.png"])
@@ -220,7 +220,7 @@ def test_an_installed_package_has_the_templates():
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     pattern = setup["options.package_data"]["openrayzer.evaluation.report"].strip()
-    package = ROOT / "openrayzer" / "reports"
+    package = ROOT / "openrayzer/evaluation/report"
     others = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
-    assert others == set(package.glob(pattern))
+    assert others == set(package.glob(pattern)) != set()
     assert files("openrayzer.evaluation.report").joinpath("templates", "report.css").is_file()
