@@ -28,12 +28,14 @@ from openrayzer.planning.gpu_rates import (
     Gpu,
 )
 from openrayzer.planning.operations import Access, Operation
+from openrayzer.planning.optimizer_state import ADAM
 
 FUSED_LAUNCHES = 3
 """Most kernels of a fused run: one over the rows, one for sums over rows and one for casts."""
-OPTIMIZER_BYTES = 40
-"""Bytes moved for each trainable weight and step, in float32. AdamW reads weight, gradient and two averages, and writes
-weight and averages. The gradient is read for the norm, and read and written for clipping."""
+STEP_BYTES = 24
+"""Bytes moved for each trainable weight and step, in float32, without the optimizer's state. The optimizer reads weight
+and gradient and writes the weight. The gradient is read for the norm, and read and written for clipping. The state is
+read and written once."""
 BUCKET_BYTES = 16
 """Bytes moved for each trainable weight and micro-batch: the gradient goes to a bucket and then to the optimizer."""
 KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
@@ -74,6 +76,7 @@ def roofline(
     results: Iterable[int] = (),
     micro_batches: int = 1,
     weights: int = 0,
+    state: float = ADAM,
 ) -> Roofline:
     """Model an optimizer step from the operations of one micro-batch.
 
@@ -85,6 +88,7 @@ def roofline(
         results: storages that are needed after the last operation, such as gradients of weights.
         micro_batches: number of micro-batches of a step.
         weights: number of trainable weights that this GPU's optimizer updates.
+        state: bytes of optimizer state for each trainable weight.
     """
     model = Roofline()
     needed = _last_reads(operations) | dict.fromkeys(results, len(operations))
@@ -95,12 +99,12 @@ def roofline(
             total = _moving(_bytes_of_run(run, needed, end=start + len(run)), gpu)
             launches = min(len(run), FUSED_LAUNCHES)
         _add(model, run, times, total, launches)
-    return _step(model, gpu, micro_batches=micro_batches, weights=weights)
+    return _step(model, gpu, micro_batches=micro_batches, weights=weights, state=state)
 
 
-def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int) -> Roofline:
+def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int, state: float) -> Roofline:
     """The time of all micro-batches and of the optimizer, from the time of one micro-batch."""
-    moved = weights * (OPTIMIZER_BYTES + micro_batches * BUCKET_BYTES)
+    moved = weights * (STEP_BYTES + 2 * state + micro_batches * BUCKET_BYTES)
     kinds = {kind: micro_batches * seconds for kind, seconds in model.kinds.items()} | {KINDS[4]: _moving(moved, gpu)}
     places = {place: micro_batches * seconds for place, seconds in model.places.items()}
     return Roofline(kinds, places, micro_batches * model.flops, micro_batches * model.launches)
@@ -176,5 +180,5 @@ def _seconds(operation: Operation, gpu: Gpu, *, tf32: bool) -> float:
     return seconds + (_moving(2 * size, gpu) if transposed else 0.0)
 
 
-def _moving(size: int, gpu: Gpu) -> float:
+def _moving(size: int | float, gpu: Gpu) -> float:
     return size / (gpu.bandwidth * BANDWIDTH_SHARE)

@@ -1,4 +1,4 @@
-"""What is done for speed on a CPU changes no number."""
+"""The broadcasts that replace DeepSpeed's gathering on CPUs give the same numbers."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch import multiprocessing
 
 from openrayzer.machine.cpu import gather_by_broadcasts
 
-SIZES = (5, 3)  # of a partition in each of two groups
+SIZES = (5, 3)  # sizes of a partition in each of two groups
 
 
 def _gather(rank: int, world_size: int, folder: str) -> None:
@@ -23,7 +23,7 @@ def _gather(rank: int, world_size: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-def test_every_process_gets_the_parts_of_all(tmp_path: Path):
+def test_every_process_gets_all_partitions(tmp_path: Path):
     multiprocessing.spawn(_gather, args=(2, str(tmp_path)), nprocs=2)
     expected = [[*map(float, range(size)), *(10.0 + number for number in range(size))] for size in SIZES]
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [expected] * 2

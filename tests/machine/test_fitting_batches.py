@@ -1,4 +1,4 @@
-"""As many views at once as memory takes: the same results, in as few calls as possible, and no call that would kill."""
+"""Batches of views that fit into memory: equal results, few calls, and on a CPU no call above the memory limit."""
 
 import logging
 
@@ -14,7 +14,7 @@ ERRORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPU
 
 
 class Work:
-    """Views to their squares; says which sizes it was called with, and fails above ``most``."""
+    """Squares views, records the sizes of its calls, and fails for more than ``most`` views."""
 
     def __init__(self, most: int = 1000, error: Exception = ERRORS[0]) -> None:
         self.most, self.error = most, error
@@ -29,7 +29,7 @@ class Work:
 
 
 class HeavyWork:
-    """Takes ``fixed`` bytes whatever the number of views, and ``each`` bytes for every view."""
+    """Takes ``fixed`` bytes, and ``each`` bytes for every view."""
 
     def __init__(self, *, fixed: int, each: int) -> None:
         self.fixed, self.one = fixed, each
@@ -39,7 +39,7 @@ class HeavyWork:
         size = some.stop - (some.start or 0)
         self.calls.append(size)
         kept = torch.zeros(self.fixed, dtype=torch.uint8)
-        for _ in range(3):  # freed in turn: only one of them is in use at a time
+        for _ in range(3):  # each is freed before the next is made
             views = torch.zeros(size, self.one, dtype=torch.uint8)
             del views
         return len(kept)
@@ -56,7 +56,7 @@ def joined(parts) -> Tensor:
 @pytest.mark.parametrize("error", ERRORS, ids=type)
 @pytest.mark.parametrize("fitting", [1, 2, 3, 5, 16])
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 40])
-def test_results_are_the_same_whatever_fits(count, fitting, error):
+def test_results_do_not_depend_on_the_size_that_fits(count, fitting, error):
     work = Work(fitting, error)
     found = joined(FittingBatches(16, device=GPU).each(count, work, advice=""))
     assert torch.equal(found, torch.arange(count).square())
@@ -74,7 +74,7 @@ def test_a_batch_is_halved_until_it_fits_and_never_tried_larger_again():
     assert work.calls == [4, 4, 1]
 
 
-def test_other_work_starts_large_again():
+def test_another_kind_of_work_starts_with_a_full_batch():
     small, large, fitting = Work(5), Work(), FittingBatches(16, device=GPU)
     list(fitting.each(16, small, advice="", like="many contexts"))
     list(fitting.each(16, large, advice="", like="few contexts"))
@@ -89,14 +89,14 @@ def test_a_last_batch_that_fails_is_halved_from_its_own_size():
 
 @pytest.mark.parametrize("device", [GPU, CPU], ids=str)
 @pytest.mark.parametrize("error", ERRORS, ids=type)
-def test_no_room_for_one_view_says_what_to_do(device, error):
+def test_a_single_view_that_does_not_fit_gives_the_advice(device, error):
     work = Work(0, error)
     with pytest.raises(InputError, match="not enough memory for a single view: take smaller images"):
         list(FittingBatches(4, device=device).each(6, work, advice="take smaller images"))
     assert work.calls == ([4, 2, 1] if device == GPU else [1, 1])
 
 
-def test_another_failure_is_not_hidden():
+def test_other_errors_are_raised():
     for device in (GPU, CPU):
         work = Work(0, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
         with pytest.raises(RuntimeError, match="cannot be multiplied"):
@@ -104,7 +104,7 @@ def test_another_failure_is_not_hidden():
         assert len(work.calls) == 1
 
 
-def test_batches_come_as_they_are_asked_for():
+def test_batches_are_computed_one_by_one():
     work = Work()
     parts = FittingBatches(4, device=GPU).each(12, work, advice="")
     assert work.calls == []
@@ -112,19 +112,19 @@ def test_batches_come_as_they_are_asked_for():
     assert work.calls == [4]
 
 
-def test_a_smaller_batch_is_told(caplog):
+def test_a_smaller_batch_gives_a_warning(caplog):
     with caplog.at_level(logging.WARNING):
         list(FittingBatches(16, device=GPU).each(16, Work(8), advice=""))
-    assert [record.message for record in caplog.records] == ["not enough memory for 16 views at once; continuing with 8"]
+    assert caplog.messages == ["not enough memory for 16 views at once; continuing with 8"]
 
 
-def test_batches_of_no_view_are_refused():
+def test_batches_without_views_are_refused():
     with pytest.raises(ValueError, match="1 view or more, got 0"):
         FittingBatches(0, device=CPU)
 
 
 @pytest.mark.parametrize("available", [None, 10**15])
-def test_on_a_cpu_one_view_is_tried_once_and_all_that_fit_go_together(monkeypatch, available):
+def test_on_a_cpu_one_view_is_tried_before_full_batches(monkeypatch, available):
     memory(monkeypatch, available)
     work, fitting = HeavyWork(fixed=1000, each=100), FittingBatches(16, device=CPU)
     for _ in range(2):
@@ -135,7 +135,7 @@ def test_on_a_cpu_one_view_is_tried_once_and_all_that_fit_go_together(monkeypatc
 
 
 @pytest.mark.parametrize(("most", "count"), [(1, 5), (16, 1)])
-def test_on_a_cpu_nothing_is_tried_where_single_views_are_rendered_anyway(monkeypatch, most, count):
+def test_on_a_cpu_single_views_need_no_trial(monkeypatch, most, count):
     memory(monkeypatch, 10)
     work = HeavyWork(fixed=1000, each=100)
     list(FittingBatches(most, device=CPU).each(count, work, advice=""))
@@ -144,14 +144,14 @@ def test_on_a_cpu_nothing_is_tried_where_single_views_are_rendered_anyway(monkey
 
 @pytest.mark.parametrize("fixed", [0, 1000, 50_000])
 @pytest.mark.parametrize("fitting", [1, 2, 3, 7, 15, 16])
-def test_on_a_cpu_no_batch_takes_more_than_its_share_of_what_is_available(monkeypatch, fixed, fitting):
+def test_on_a_cpu_no_batch_exceeds_its_share_of_the_free_memory(monkeypatch, fixed, fitting):
     """The budget is just enough for ``fitting`` views, or one byte short of it."""
     for short in (0, 1):
         memory(monkeypatch, int((fixed + 1000 * fitting - short) / fitting_batches.SHARE))
         work = HeavyWork(fixed=fixed, each=1000)
         list(FittingBatches(16, device=CPU).each(32, work, advice=""))
         wanted = max(1, fitting - short)
-        if 2 * (fixed + 1000) > fixed + 1000 * fitting - short:  # even two might not fit, so two are not tried
+        if 2 * (fixed + 1000) > fixed + 1000 * fitting - short:  # two views might not fit, so two are not tried
             wanted = 1
         assert max(work.calls) == wanted
         assert sum(work.calls) - 32 in (1, 3)
@@ -167,8 +167,8 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch):
     assert sizes == [8, 4, 1]
 
 
-def test_memory_is_asked_for_once(monkeypatch):
-    """Memory that was freed, and that the process keeps for the next batch, would seem to be gone."""
+def test_free_memory_is_read_once(monkeypatch):
+    """Freed memory that the process keeps for the next batch would count as taken."""
     asked = iter([int(8000 / fitting_batches.SHARE)])
     monkeypatch.setattr(fitting_batches, "available_bytes", lambda: next(asked))
     fitting = FittingBatches(16, device=CPU)

@@ -1,4 +1,4 @@
-"""The least of what the machine has and what any control group leaves, as kernels of either kind tell it."""
+"""Free memory of the machine and of control groups of both versions, from copies of the kernel's files."""
 
 import os
 import sys
@@ -36,19 +36,19 @@ def group(folder: Path, limit: object, used: int, reclaimed: int = 0, *, version
     (folder / "memory.stat").write_text(f"anon 5\nactive_file 77\n{inactive} {reclaimed}\n")
 
 
-def test_without_groups_it_is_what_the_machine_has(proc, groups):
+def test_without_limits_the_memory_of_the_machine_counts(proc, groups):
     assert available_bytes(proc=proc, groups=groups) == 1000 * 1024
     (proc / "self/cgroup").write_text("0::/\n")
     assert available_bytes(proc=proc, groups=groups) == 1000 * 1024
 
 
-def test_a_group_leaves_its_limit_less_what_is_used_and_cannot_be_reclaimed(proc, groups):
+def test_a_group_has_its_limit_minus_its_used_memory(proc, groups):
     (proc / "self/cgroup").write_text("0::/job/task\n")
     group(groups / "job/task", 5000, 3000, 400)
     assert available_bytes(proc=proc, groups=groups) == 2400
 
 
-def test_every_group_above_counts_too(proc, groups):
+def test_limits_of_parent_groups_count(proc, groups):
     (proc / "self/cgroup").write_text("0::/job/task\n")
     group(groups / "job/task", "max", 3000)
     assert available_bytes(proc=proc, groups=groups) == 1000 * 1024
@@ -58,7 +58,7 @@ def test_every_group_above_counts_too(proc, groups):
     assert available_bytes(proc=proc, groups=groups) == 100
 
 
-def test_groups_of_the_first_version(proc, groups):
+def test_groups_of_version_1_count(proc, groups):
     (proc / "self/cgroup").write_text("9:name=systemd:/x\n5:cpu,memory:/job\n4:memory:/job\n1:cpu:/other\n0::/\n")
     group(groups / "memory/job", V1_UNLIMITED, 3000, version=1)
     assert available_bytes(proc=proc, groups=groups) == 1000 * 1024
@@ -73,18 +73,18 @@ def test_a_container_sees_its_own_group_as_the_root(proc, groups):
         assert available_bytes(proc=proc, groups=groups) == 2000, path
 
 
-def test_a_group_above_its_limit_leaves_nothing(proc, groups):
+def test_a_group_above_its_limit_has_no_free_memory(proc, groups):
     (proc / "self/cgroup").write_text("0::/\n")
     group(groups, 5000, 6000)
     assert available_bytes(proc=proc, groups=groups) == 0
 
 
-def test_where_nothing_is_told_nothing_is_known(tmp_path):
+def test_without_the_files_of_the_kernel_the_memory_is_unknown(tmp_path):
     assert available_bytes(proc=tmp_path / "none", groups=tmp_path / "none") is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' own files")
-def test_this_machine_tells_a_number_below_its_memory():
+@pytest.mark.skipif(sys.platform != "linux", reason="reads files of the Linux kernel")
+def test_this_machine_has_less_free_memory_than_memory():
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     available = available_bytes()
     assert available is not None

@@ -8,7 +8,7 @@ from openrayzer.machine.largest_fit import largest
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 16, 31, 100, 1000])
 @pytest.mark.parametrize("begin", [1, 8, 64])
-def test_what_is_found_fits_and_is_near_the_limit(limit: int, begin: int):
+def test_the_found_size_fits_and_is_near_the_limit(limit: int, begin: int):
     tried: list[int] = []
 
     def fits(size: int) -> bool:
@@ -22,6 +22,6 @@ def test_what_is_found_fits_and_is_near_the_limit(limit: int, begin: int):
     assert len(tried) < 2 * limit.bit_length() + begin.bit_length() + 2
 
 
-def test_nothing_fits():
+def test_an_error_is_raised_if_no_size_fits():
     with pytest.raises(InputError, match="not even a size of 1"):
         largest(lambda size: False, begin=8)

@@ -1,4 +1,4 @@
-"""What is counted is what is in use: no weights, nothing twice, nothing that is gone."""
+"""Live bytes count each new storage once, while it exists."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 from openrayzer.machine.live_bytes import LiveBytes
 
 
-def test_storages_count_from_their_making_to_their_end():
+def test_storages_count_while_they_exist():
     with LiveBytes() as live:
         first = torch.zeros(1000, dtype=torch.uint8)
         second = first + 1
@@ -20,7 +20,7 @@ def test_storages_count_from_their_making_to_their_end():
     assert (live.bytes, live.peak) == (0, 4000)
 
 
-def test_views_changes_in_place_and_what_was_there_before_count_nothing():
+def test_views_changes_in_place_and_older_tensors_do_not_count():
     before = torch.zeros(10, 100)
     with LiveBytes() as live:
         before.add_(1)
@@ -32,9 +32,9 @@ def test_views_changes_in_place_and_what_was_there_before_count_nothing():
 
 
 @pytest.mark.parametrize("inference", [True, False])
-def test_a_network_takes_its_activations_and_not_its_weights(inference):
+def test_activations_count_and_weights_do_not(inference):
     network = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 8)).requires_grad_(False)
     views = torch.rand(3, 64)
     with torch.inference_mode(inference), LiveBytes() as live:
         network(views)
-    assert live.peak == 2 * 3 * 512 * 4  # what goes into the ReLU and what comes out, less than the weights
+    assert live.peak == 2 * 3 * 512 * 4  # input and output of the ReLU; the weights take more

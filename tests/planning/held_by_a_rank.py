@@ -1,4 +1,4 @@
-"""One rank of two: make a step with a real engine, then print the bytes of all tensors that it holds."""
+"""A script for one of two ranks: makes a step with the engine, then prints the bytes of all tensors of the process."""
 
 import gc
 import json

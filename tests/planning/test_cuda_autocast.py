@@ -1,4 +1,4 @@
-"""CUDA's casts on a CPU, beside PyTorch's own list of them."""
+"""CUDA's autocast rules on a CPU, compared with PyTorch's own list."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from torch.utils.checkpoint import checkpoint
 from openrayzer.planning.cuda_autocast import FLOAT32, FLOAT32_RESULT, LOWER, WIDEST, cuda_casts, operators_cast
 
 NOT_OURS = {"binary_cross_entropy", "cudnn_convolution", "cudnn_convolution_transpose", "linalg_matrix_sqrth"}
-"""Refused under autocast, or called by other operators only."""
+"""Operators that autocast refuses, or that only other operators call."""
 
 
-def test_every_operator_that_cuda_casts_is_known():
+def test_the_lists_contain_every_operator_with_a_rule():
     names = {name for name in operators_cast("AutocastCUDA") if not name.endswith(("_cell", "_rnn"))}
     assert names - NOT_OURS == {*LOWER, *FLOAT32, *FLOAT32_RESULT, *WIDEST}
 
@@ -43,13 +43,13 @@ DTYPES: dict[str, tuple[Callable[[Tensor], Tensor], torch.dtype]] = {
 
 
 @pytest.mark.parametrize("name", DTYPES)
-def test_results_have_the_dtype_that_cuda_gives(name: str):
+def test_results_have_the_dtype_of_cudas_autocast(name: str):
     call, expected = DTYPES[name]
     with cuda_casts(), torch.autocast("cpu", torch.bfloat16):
         assert call(torch.ones(8, 8, dtype=torch.bfloat16)).dtype == expected
 
 
-def test_afterwards_a_cpu_casts_as_before():
+def test_the_rules_end_with_the_block():
     values = torch.ones(4, 8, dtype=torch.bfloat16)
     with cuda_casts():
         assert F.layer_norm(values, (8,)).dtype == torch.bfloat16  # no autocast
@@ -57,7 +57,7 @@ def test_afterwards_a_cpu_casts_as_before():
         assert F.layer_norm(values, (8,)).dtype == torch.bfloat16
 
 
-def test_gradients_go_through_the_casts_and_recomputation():
+def test_gradients_pass_casts_and_recomputation():
     norm, linear = nn.LayerNorm(8), nn.Linear(8, 8)
     values = torch.randn(4, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
     with cuda_casts():
@@ -69,7 +69,7 @@ def test_gradients_go_through_the_casts_and_recomputation():
     assert torch.allclose(values.grad, expected.grad, atol=0.05)
 
 
-def test_operators_of_other_libraries_are_left_alone():
+def test_operators_of_other_libraries_keep_their_rules():
     import torchvision  # noqa: F401  # registers operators of its own
 
     assert not any("::" in name for name in operators_cast("AutocastCPU"))

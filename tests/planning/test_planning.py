@@ -1,4 +1,4 @@
-"""Estimates beside what really happens."""
+"""Estimates of shapes, activations, memory and checkpoints, compared with measurements."""
 
 import gc
 import json
@@ -44,7 +44,7 @@ def model_on_meta() -> Model:
 # shapes
 
 
-def test_numbers_of_views_that_are_drawn_are_all_found():
+def test_all_random_numbers_of_views_are_found():
     sampler = Window(num_context=(2, 4), num_target=1, min_frame_distance=8, max_frame_distance=9)
     assert clip_shapes(sampler, steps=1000) == [ClipShape(3, 2, 1), ClipShape(4, 3, 1), ClipShape(5, 4, 1)]
 
@@ -62,7 +62,7 @@ def test_curricula_and_samplers_with_tables_have_shapes(tmp_path: Path):
     curriculum = WindowCurriculum(num_context=2, num_target=1, start_min_frame_distance=4, start_max_frame_distance=5,
                                   min_frame_distance=6, max_frame_distance=9, curriculum_steps=50)  # fmt: skip
     assert clip_shapes(curriculum, steps=100) == [ClipShape(3, 2, 1)]
-    table = tmp_path / "overlap.json"  # a scene that takes part only once the bound has fallen
+    table = tmp_path / "overlap.json"  # a scene that is used only after the bound has fallen
     table.write_text(json.dumps({"known": {"5": 0.6, "10": 0.5}}))
     overlap = OverlapCurriculum(num_context=3, num_target=2, table=table, curriculum_steps=50)
     assert clip_shapes(overlap, steps=100) == [ClipShape(5, 3, 2)]
@@ -71,7 +71,7 @@ def test_curricula_and_samplers_with_tables_have_shapes(tmp_path: Path):
     assert clip_shapes(EvaluationIndex(path=index), steps=100) == [ClipShape(5, 2, 3)]
 
 
-def test_a_sampler_that_refuses_everything_is_named():
+def test_the_error_names_a_sampler_that_refuses_every_scene():
     class Never(ViewSampler):
         def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0):
             raise UnusableSceneError("no scene is good enough")
@@ -84,7 +84,7 @@ def test_a_sampler_that_refuses_everything_is_named():
 
 
 @pytest.mark.parametrize("recomputed", [pytest.param(0, marks=pytest.mark.slow), 1])
-def test_activations_are_what_a_real_micro_batch_takes(recomputed: int):
+def test_planned_activations_match_a_real_micro_batch(recomputed: int):
     real, planned, shape, size = load_experiment(TINY).build().model, model_on_meta(), ClipShape(5, 3, 2), (96, 128)
     for model in (real, planned):
         checkpoint_activations(model, every=recomputed)
@@ -94,7 +94,7 @@ def test_activations_are_what_a_real_micro_batch_takes(recomputed: int):
 
 
 def measured_peak(model: Model, shape: ClipShape, size: tuple[int, int]) -> int:
-    """Most bytes that torch's allocator had given out at once during a forward and backward."""
+    """Peak bytes of torch's allocator during a forward and backward pass."""
 
     def drop(weight: torch.Tensor) -> None:
         weight.grad = None
@@ -105,7 +105,7 @@ def measured_peak(model: Model, shape: ClipShape, size: tuple[int, int]) -> int:
         torch.stack([images.mean(), 0 * views.target_images.mean()]).sum().backward()
 
     hooks = [weight.register_post_accumulate_grad_hook(drop) for weight in model.parameters()]
-    step()  # what is made once does not count
+    step()  # allocations of the first step do not count
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
@@ -152,7 +152,7 @@ def test_losses_count():
     assert network.weight.is_meta
 
 
-def test_a_loss_that_is_rounded_on_gpus_is_planned_so():
+def test_a_loss_with_precision_auto_is_planned_in_bfloat16_on_gpus():
     class Rounded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -171,7 +171,7 @@ def test_a_loss_that_is_rounded_on_gpus_is_planned_so():
     assert loss.precision == "auto"
 
 
-def test_a_kernel_that_only_gpus_have_is_planned_for():
+def test_an_attention_kernel_of_gpus_is_planned_without_one():
     shape, size = ClipShape(5, 3, 2), (24, 32)
     named = model_on_meta()
     kernel = ATTENTION_BACKENDS["flash"]()
@@ -184,11 +184,11 @@ def test_a_kernel_that_only_gpus_have_is_planned_for():
     assert any(value is kernel for module in named.modules() for value in vars(module).values())
 
 
-def test_a_check_of_numbers_finds_nothing_wrong():
+def test_code_that_reads_numbers_gets_zeros():
     class Careful(nn.Module):
         def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
             if (prediction == target).any() or float(prediction.detach().sum()) > 1:
-                raise ValueError("not to be seen without content")
+                raise ValueError("a fake tensor has no numbers")
             return (prediction - target).square().mean()
 
     trace = trace_micro_batch(model_on_meta(), ClipShape(5, 3, 2), (24, 32), batch=1, bf16=False, losses=[Careful()])
@@ -198,13 +198,17 @@ def test_a_check_of_numbers_finds_nothing_wrong():
 # memory and disk
 
 
-def test_zero_divides_what_the_paper_says():
+def test_zero_divides_memory_as_in_the_paper():
     model = nn.Linear(999, 1000)  # a million weights with the bias
     config = {"zero_optimization": {"reduce_bucket_size": 1000}}
     one, two, three = (memory(model, config, ranks=4, stage=stage) for stage in (1, 2, 3))
     assert (one.weights, one.gradients, one.optimizer) == (4e6, 4e6, 2e6)
     assert (two.weights, two.gradients, two.optimizer, two.buffers) == (4e6, 1e6, 2e6, 4e3)
-    assert (three.weights, three.gradients, three.optimizer) == (1e6 + 4e6, 1e6, 3e6)  # all are gathered at times
+    assert (three.weights, three.gradients, three.optimizer) == (
+        1e6 + 4e6,
+        1e6,
+        3e6,
+    )  # a rank gathers all weights
     little = {"zero_optimization": {"stage3_max_live_parameters": 0}}
     assert memory(model, little, ranks=4, stage=3).weights == 1e6
     assert memory(model, config, ranks=4, stage=2, averaged=True).optimizer == 3e6
@@ -240,8 +244,8 @@ def test_a_checkpoint_is_as_large_as_planned(tmp_path: Path, stage: int, ema: fl
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_a_rank_holds_what_was_planned(tmp_path: Path, stage: int):
-    """Between steps: weights and optimizer certainly, gradients and buffers at most."""
+def test_the_memory_of_a_rank_matches_the_plan(tmp_path: Path, stage: int):
+    """Between steps a rank holds at least weights and optimizer, and at most gradients and buffers as well."""
     wide = json.loads(TINY.read_text())
     wide["shared"] |= {"width": 256}
     (tmp_path / "wide.json").write_text(json.dumps(wide))
@@ -252,10 +256,10 @@ def test_a_rank_holds_what_was_planned(tmp_path: Path, stage: int):
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False
     )
-    lines = [json.loads(text) for text in re.findall(r'{"held".*?}', done.stdout)]  # two may share a line
+    lines = [json.loads(text) for text in re.findall(r'{"held".*?}', done.stdout)]  # both ranks may write to one line
     assert len(lines) == 2, done.stderr
     for line in lines:
-        gathered = line["weights"] / 3 * 2 if stage == 3 else 0  # under ZeRO-3 only while they are needed
+        gathered = line["weights"] / 3 * 2 if stage == 3 else 0  # gathered for a short time only
         kept = line["weights"] - gathered + line["optimizer"]
         most = line["weights"] + line["gradients"] + line["optimizer"] + line["buffers"]
         assert 0.98 * kept <= line["held"] <= 1.05 * most

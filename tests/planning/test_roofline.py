@@ -1,4 +1,4 @@
-"""Recorded operations, and the model of a GPU's time, beside numbers counted by hand."""
+"""Recorded operations and the roofline model, compared with numbers counted by hand."""
 
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from openrayzer.layers.stack import Stack, checkpoint_activations
 from openrayzer.planning.clip_shapes import ClipShape
 from openrayzer.planning.gpu_rates import BANDWIDTH_SHARE, GPUS, LAUNCH, PRODUCT_SHARE, Gpu, gpu_named
 from openrayzer.planning.operations import Operations
-from openrayzer.planning.roofline import BUCKET_BYTES, OPTIMIZER_BYTES, Roofline, roofline
+from openrayzer.planning.optimizer_state import ADAM
+from openrayzer.planning.roofline import BUCKET_BYTES, STEP_BYTES, Roofline, roofline
 from openrayzer.planning.trace import trace_micro_batch
 
 TINY = Path(__file__).parents[2] / "tests/training/tiny_rayzer.json"
@@ -24,7 +25,7 @@ WEIGHT = WIDTH * WIDTH * 4
 
 
 class Residual(nn.Module):
-    """A product between elementwise operations."""
+    """A matrix product between elementwise operations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +36,7 @@ class Residual(nn.Module):
 
 
 class OneBlock(Stack):
-    """One block, or several in turn."""
+    """A stack of one or more blocks."""
 
     def __init__(self, count: int = 1) -> None:
         super().__init__([Residual() for _ in range(count)], width=WIDTH)
@@ -61,33 +62,33 @@ def modelled(operations: Operations, gpu: Gpu, *, compiled: bool, tf32: bool = F
 
 
 def moved(model: Roofline) -> float:
-    """Bytes of elementwise operations, on a GPU whose memory moves one a second at best."""
+    """Bytes of elementwise operations, from their time on a GPU with a bandwidth of one byte a second."""
     return model.kinds["elementwise and reductions"] * BANDWIDTH_SHARE
 
 
-def test_a_fused_run_reads_what_enters_and_writes_what_leaves():
+def test_a_fused_run_reads_its_inputs_and_writes_its_results():
     with torch.no_grad():
         operations = recorded(OneBlock(), backward=False)
     # exp, mul and add before the product, relu and add after it; each of three reads one and writes one
     assert moved(modelled(operations, SLOW_MEMORY, compiled=False)) == pytest.approx((4 * 2 + 3) * BYTES)
     with torch.no_grad():
         operations = recorded(nn.Sequential(OneBlock(), nn.ReLU()), backward=False)
-    first, second, relu = 2 * BYTES, 3 * BYTES, 2 * BYTES  # the result is used, by what is not in the block
+    first, second, relu = 2 * BYTES, 3 * BYTES, 2 * BYTES  # an operation outside of the block uses the result
     assert moved(modelled(operations, SLOW_MEMORY, compiled=True)) == pytest.approx(first + second + relu)
     launches = modelled(operations, SLOW_MEMORY, compiled=True).launches
-    assert launches == 3 + 1 + 2 + 1  # of each run no more than it has operations
+    assert launches == 3 + 1 + 2 + 1  # a run has at most as many launches as operations
 
 
-def test_what_the_backward_needs_is_written():
+def test_a_fused_run_writes_tensors_for_the_backward_pass():
     operations = recorded(OneBlock(), backward=True)
     before, after = 3 * BYTES, 3 * BYTES  # x in, exp(x) and the sum out; product and x in, relu out
-    # gradient and relu in, that of the product out; gradient of the sum, exp(x) and the gradient beside it in, and the
-    # result, which is no weight's, is used by nobody
+    # in: gradient and relu, out: gradient of the product; in: gradient of the sum, exp(x) and the residual's gradient;
+    # no operation uses the last result
     backward = 3 * BYTES + 3 * BYTES
     assert moved(modelled(operations, SLOW_MEMORY, compiled=True)) == pytest.approx(before + after + backward)
 
 
-def test_blocks_are_regions_in_both_directions_and_lines_are_kept():
+def test_blocks_are_regions_in_both_passes():
     operations = recorded(OneBlock(2), backward=True).recorded
     assert {operation.region for operation in operations if operation.name == "exp"} == {("forward", 0), ("forward", 1)}
     products = [operation for operation in operations if operation.kind == "product"]
@@ -108,13 +109,13 @@ def test_recomputed_blocks_run_a_second_time():
     ]  # fmt: skip
 
 
-def test_outside_of_blocks_nothing_is_fused():
+def test_operations_outside_of_blocks_are_not_fused():
     operations = recorded(Residual(), backward=True)
     written, compiled = (modelled(operations, SLOW_MEMORY, compiled=compiled) for compiled in (False, True))
     assert written.kinds == compiled.kinds
 
 
-def test_products_take_the_rate_of_their_dtype():
+def test_products_run_at_the_rate_of_their_dtype():
     operations = recorded(OneBlock(), backward=False)
     flops = 2 * ROWS * WIDTH * WIDTH
     for tf32, rate in ((False, 1.0), (True, 2.0)):
@@ -131,7 +132,7 @@ def test_a_product_takes_at_least_the_time_of_its_bytes():
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_convolutions_of_images_in_planes_are_transposed(channels_last: bool):
+def test_convolutions_without_channels_last_are_transposed(channels_last: bool):
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = nn.Conv2d(4, 4, 1, bias=False).to(memory_format=layout)
     operations = Operations(network)
@@ -160,7 +161,7 @@ def test_compiled_is_never_slower(traces: dict[int, Operations], name: str, reco
 
 @pytest.fixture(scope="module")
 def traces() -> dict[int, Operations]:
-    """A micro-batch of a tiny model, its activations kept and recomputed."""
+    """Operations of a micro-batch of a tiny model, with kept and with recomputed activations."""
     found = {}
     for recomputed in (0, 1):
         with torch.device("meta"):
@@ -171,7 +172,7 @@ def traces() -> dict[int, Operations]:
     return found
 
 
-def test_a_trace_counts_the_same_operations(traces: dict[int, Operations]):
+def test_roofline_and_trace_count_the_same_operations(traces: dict[int, Operations]):
     with torch.device("meta"):
         model = load_experiment(TINY).build().model
     checkpoint_activations(model, every=0)
@@ -182,17 +183,17 @@ def test_a_trace_counts_the_same_operations(traces: dict[int, Operations]):
     assert sum(bool(operation.place) for operation in backward) > 0.9 * len(backward)
 
 
-def test_a_step_is_its_micro_batches_and_the_optimizer(traces: dict[int, Operations]):
+def test_a_step_consists_of_micro_batches_and_the_optimizer(traces: dict[int, Operations]):
     once, more = (
         roofline(traces[0].recorded, gpu=SLOW_MEMORY, compiled=True, tf32=True, micro_batches=count, weights=10)
         for count in (1, 3)
     )
     assert more.kinds["launches"] == pytest.approx(3 * once.kinds["launches"])
     assert once.kinds["launches"] == pytest.approx(LAUNCH * once.launches)
-    assert more.kinds["optimizer"] * BANDWIDTH_SHARE == pytest.approx(10 * (OPTIMIZER_BYTES + 3 * BUCKET_BYTES))
+    assert more.kinds["optimizer"] * BANDWIDTH_SHARE == pytest.approx(10 * (STEP_BYTES + 2 * ADAM + 3 * BUCKET_BYTES))
 
 
-def test_an_unknown_gpu_is_refused_with_those_that_are_known():
+def test_the_error_for_an_unknown_gpu_lists_the_known_ones():
     assert gpu_named("h200") is GPUS["h200"]
     with pytest.raises(InputError, match="no GPU named 'h20'; known: a100, h100, h200"):
         gpu_named("h20")

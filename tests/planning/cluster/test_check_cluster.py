@@ -1,4 +1,4 @@
-"""tools/check_cluster.py on one and two ranks, and each check where something is wrong."""
+"""tools/check_cluster.py on one and two ranks, and each of its checks with a fault."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 
 
 class Two(Process):
-    """Rank 0 of two, where the other one answers ``other``."""
+    """Rank 0 of two; the other rank answers ``other``."""
 
     other: Any = None
 
@@ -39,14 +39,14 @@ def two(other: Any) -> Two:
     return process
 
 
-def test_a_folder_that_is_fit_is_left_as_it_was(tmp_path: Path):
+def test_a_good_folder_passes_and_stays_as_it_was(tmp_path: Path):
     findings = shared_folder.check_folder(ALONE, tmp_path)
     assert {finding.what for finding in findings} == {"shared folder", "rename", "replace", "writing", "disk"}
     assert "FAILS" not in {finding.verdict for finding in findings}
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_another_machine_does_not_see_fails_and_ends_the_checks_of_it(tmp_path: Path):
+def test_a_folder_that_is_not_shared_fails_without_further_checks(tmp_path: Path):
     findings = shared_folder.check_folder(two(False), tmp_path)
     assert [finding.what for finding in findings] == ["shared folder", "disk"]
     assert findings[0].verdict == "FAILS"
@@ -58,13 +58,13 @@ def test_too_little_space_for_the_checkpoints_fails(tmp_path: Path):
     assert (finding.what, finding.verdict) == ("disk", "FAILS")
 
 
-def test_a_folder_that_cannot_be_written_is_the_users_to_mend(tmp_path: Path):
+def test_a_folder_that_cannot_be_written_is_an_input_error(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         shared_folder.check_folder(ALONE, tmp_path / "file")
 
 
-def test_other_versions_and_devices_fail_and_are_named():
+def test_different_versions_and_devices_fail():
     mine = {"python": "3.11.7", "torch": "1.0"}
     finding = machines.check_versions(two(mine))
     assert finding.verdict == "FAILS"
@@ -74,14 +74,14 @@ def test_other_versions_and_devices_fail_and_are_named():
     assert (ranks.verdict, devices.verdict) == ("ok", "FAILS")
 
 
-def test_clocks_that_differ_are_a_warning():
+def test_different_clocks_give_a_warning():
     assert machines.check_clocks(ALONE).verdict == "ok"
     finding = machines.check_clocks(two(0.0))
     assert finding.verdict == "warning"
     assert "time server" in finding.found
 
 
-def test_what_fails_stands_last():
+def test_failures_come_last_in_the_table():
     text = table([Finding("a", "FAILS", "broken"), Finding("long name", "ok", "fine"), Finding("b", "warning", "slow")])
     assert [line.split()[0] for line in text.splitlines()] == ["long", "b", "a"]
 
@@ -96,7 +96,7 @@ def run(command: list[str], cwd: Path, *arguments: str) -> subprocess.CompletedP
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["python", "torchrun", "deepspeed"])
-def test_the_tool_says_that_this_machine_is_fit(tmp_path: Path, launcher: str):
+def test_the_tool_passes_on_this_machine(tmp_path: Path, launcher: str):
     commands = {
         "python": [sys.executable],
         "torchrun": [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
@@ -113,7 +113,7 @@ def test_the_tool_says_that_this_machine_is_fit(tmp_path: Path, launcher: str):
 
 
 @pytest.mark.slow
-def test_what_is_not_fit_is_exit_code_3_and_wrong_input_2(tmp_path: Path):
+def test_the_exit_code_is_3_for_a_failed_check_and_2_for_wrong_input(tmp_path: Path):
     missing = run([sys.executable], tmp_path, "--exp", str(TINY), "--data", "nowhere")
     assert missing.returncode == 3, missing.stderr
     assert "FAILS" in missing.stdout.splitlines()[-1]

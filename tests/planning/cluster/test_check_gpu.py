@@ -1,4 +1,4 @@
-"""tools/check_gpu.py: what each check says where something is wrong, and the tool on whatever machine this is."""
+"""tools/check_gpu.py: the findings of each check with a fault, and the tool on a machine without a GPU."""
 
 import json
 import runpy
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A GPU that is played by the CPU: whatever is computed on it is computed there."""
+    """A fake GPU; its computations run on the CPU."""
     properties = SimpleNamespace(name="NVIDIA H200", major=9, minor=0, total_memory=140 * 2**30)
     answers = {
         "is_available": True, "device_count": 1, "get_device_properties": properties,
@@ -38,14 +38,14 @@ def verdicts(findings: list[Finding]) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("one_gpu")
-def test_a_gpu_that_computes_right_is_fit():
+def test_a_working_gpu_passes():
     findings = list(gpus.check_gpus())
     assert verdicts(findings) == {"GPU 0": "ok", "cuDNN": "ok"}
     assert findings[0].found == "NVIDIA H200, compute capability 9.0, 140 GiB, 130 GiB free"
 
 
 @pytest.mark.usefixtures("one_gpu")
-def test_a_gpu_for_which_there_is_no_kernel_fails_with_what_this_build_is_for(monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_without_kernels_fails_with_the_gpus_of_this_build(monkeypatch: pytest.MonkeyPatch):
     def refuse(device: torch.device) -> None:
         raise RuntimeError("CUDA error: no kernel image is available\nfor execution on the device")
 
@@ -58,7 +58,7 @@ def test_a_gpu_for_which_there_is_no_kernel_fails_with_what_this_build_is_for(mo
 
 
 @pytest.mark.usefixtures("one_gpu")
-def test_wrong_products_a_full_gpu_and_a_missing_bfloat16_are_told(monkeypatch: pytest.MonkeyPatch):
+def test_wrong_products_a_full_gpu_and_missing_bfloat16_are_found(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (7, 5))
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (10 * 2**30, 140 * 2**30))
     findings = list(gpus.check_gpus())
@@ -70,7 +70,7 @@ def test_wrong_products_a_full_gpu_and_a_missing_bfloat16_are_told(monkeypatch: 
     assert "65536 of 65536 numbers of a matrix product are wrong" in next(gpus.check_gpus()).found
 
 
-def test_no_gpu_fails_with_the_reason_and_what_is_needed(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_gpu_fails_with_reason_and_requirement(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     finding = gpus.check_driver()
@@ -103,7 +103,7 @@ def test_memory_that_cannot_be_pinned_fails(monkeypatch: pytest.MonkeyPatch):
     assert "cannot pin; ulimit -l" in finding.found
 
 
-def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_little_space_gives_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=2**26))
     assert "--shm-size" in gpus.check_shared_memory().found
     disk = gpus.check_disk(tmp_path / "not" / "there")
@@ -112,7 +112,7 @@ def test_little_space_is_a_warning(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert gpus.check_shared_memory(tmp_path / "nowhere").verdict == "warning"
 
 
-def test_every_backend_is_asked_and_what_a_training_takes_is_said():
+def test_every_attention_backend_and_the_choice_of_auto_are_checked():
     findings = {finding.what: finding for finding in working_libraries.check_attention(CPU)}
     assert findings["attention sdpa"].found == "runs in bfloat16 and float32"
     xformers = findings["attention xformers"]
@@ -121,7 +121,7 @@ def test_every_backend_is_asked_and_what_a_training_takes_is_said():
     assert findings["auto in float32"].found == "training uses 'sdpa'"
 
 
-def test_what_compiles_wrong_fails_and_what_does_not_compile_is_a_warning(monkeypatch: pytest.MonkeyPatch):
+def test_wrong_compiled_results_fail_and_compiler_errors_give_a_warning(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(working_libraries.shutil, "which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(torch, "compile", lambda function: function)
     assert working_libraries.check_compiler(CPU).verdict == "ok"
@@ -138,7 +138,7 @@ def test_what_compiles_wrong_fails_and_what_does_not_compile_is_a_warning(monkey
     assert "no C compiler" in working_libraries.check_compiler(CPU).found
 
 
-def test_a_deepspeed_or_xformers_that_does_not_load_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch):
+def test_broken_deepspeed_and_xformers_are_found_with_a_remedy(monkeypatch: pytest.MonkeyPatch):
     def refuse(name: str) -> None:
         raise OSError(f"{name} needs a library")
 
@@ -151,7 +151,7 @@ def test_a_deepspeed_or_xformers_that_does_not_load_is_told_with_the_command(mon
     assert working_libraries.check_xformers().verdict == "warning"
 
 
-def test_versions_are_read_as_people_write_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_versions_have_their_usual_form(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert [installation.dotted(number) for number in (92400, 91002, None)] == ["9.24.0", "9.10.2", "none"]
     kernel = tmp_path / "version"
     kernel.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27 2025\nGCC version: 12\n")
@@ -165,7 +165,7 @@ def tool(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return runpy.run_path(str(ROOT / "tools/check_gpu.py"))["main"]()
 
 
-def test_the_tool_says_that_a_machine_without_a_gpu_is_not_ready(monkeypatch, tmp_path: Path, capsys):
+def test_a_machine_without_a_gpu_is_not_ready(monkeypatch, tmp_path: Path, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert tool(monkeypatch, "--json", str(tmp_path / "gpu.json"), "--output", str(tmp_path)) == 1
@@ -178,6 +178,6 @@ def test_the_tool_says_that_a_machine_without_a_gpu_is_not_ready(monkeypatch, tm
     assert {"what": "driver", "verdict": "FAILS"}.items() <= found["findings"][2].items()
 
 
-def test_a_folder_that_is_not_there_is_wrong_input(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_missing_folder_is_an_input_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     with pytest.raises(InputError, match="there is no folder"):
         tool(monkeypatch, "--json", str(tmp_path / "nowhere" / "gpu.json"))
