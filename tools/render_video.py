@@ -6,20 +6,20 @@
     python tools/render_video.py --run runs/rayzer --images photos --output out.mp4 --export_cameras cameras.json colmap
     python tools/render_video.py --run runs/lvsm --images scene/images --cameras scene/transforms.json --output out.mp4
 
-Some views are chosen evenly, their cameras are estimated together, the scene is reconstructed once, and frames are
-rendered along a path through the cameras:
+The tool chooses context views evenly from the images and estimates their cameras. It reconstructs the scene once, then
+renders frames along a path:
 
-    interpolate  smoothly through all views in their order; --loop there and back
-    orbit        a level circle about the point that the views look at; --degrees for a part of it
-    wobble       a small circle about the middle view, which looks at what is in its middle
-    spiral       circles about the mean camera while it moves forward and back, as in LLFF
-    FILE.json    cameras of a file, in the frame of --export_cameras; with another --frames, smoothly through them
+    interpolate  smoothly through all views in their order; --loop goes there and back
+    orbit        a level circle around the point that the views look at; --degrees sets its angle
+    wobble       a small circle around the middle view, looking at a point in front of it
+    spiral       circles around the mean camera while it moves forward and back, as in LLFF
+    FILE.json    cameras from a file, in the world frame of --export_cameras; another --frames interpolates them
 
-Models that need camera poses (LVSM) or intrinsics get them by --cameras. Videos that are there are replaced once the
-new ones are whole; folders that are there and not empty are not written to.
+Models that need camera poses (LVSM) or intrinsics get them from --cameras. An existing video is replaced when the new
+one is complete. A folder that is not empty is not written to.
 
-Exit code: 0 done; 2 something given is wrong, and then no video is left; 130 interrupted; 143 ended by
-SIGTERM. Neither of the last two leaves part of a video.
+Exit code: 0 done; 2 wrong input; 130 interrupted; 143 ended by SIGTERM. After exit codes other than 0 no unfinished
+video is left.
 """
 
 import argparse
@@ -34,9 +34,9 @@ from openrayzer.cli import run_tool
 
 
 def main() -> int:
-    """Parse arguments, make the video, say what came of it."""
+    """Parse arguments, make the video, print the outputs."""
     arguments = parse()
-    from openrayzer.video.making import VideoRequest, default_device, make_video  # slow: only once arguments are right
+    from openrayzer.video.making import VideoRequest, default_device, make_video  # slow to import
     from openrayzer.video.named_paths import PathChoice
 
     beside = arguments.side_by_side
@@ -61,6 +61,7 @@ def main() -> int:
         window=None if arguments.window is None else tuple(arguments.window),
         image_size=None if arguments.image_size is None else tuple(arguments.image_size),
         cameras=arguments.cameras,
+        maps=tuple(dict.fromkeys(arguments.maps)),
         side_by_side=beside,
         export=tuple(arguments.export_cameras),
         export_path=arguments.export_path,
@@ -73,72 +74,88 @@ def main() -> int:
     names = ", ".join(made.views.names)
     print(f"{len(made.views.names)} views: {names}")
     print(f"{request.output}: {made.num_frames} frames of {width} x {height}, {made.num_frames / request.fps:.2f} s")
-    for file in (beside, *request.export, request.export_path):
+    for file in (*request.map_outputs.values(), beside, *request.export, request.export_path):
         if file is not None:
             print(f"{file}")
     return 0
 
 
 def bar(frames: Iterator, total: int) -> Iterable:
-    """Progress on stderr."""
+    """Show a progress bar on stderr."""
     return tqdm(frames, total=total, unit="frame", disable=None)
 
 
 def parse() -> argparse.Namespace:
-    """What the user typed."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
     add("--run", required=True, metavar="DIR", help="run folder, weight folder, or owner/name on the Hugging Face hub")
     add("--images", type=Path, required=True, metavar="PATH", help="folder of images, or a video")
-    add("--output", type=Path, required=True, metavar="FILE.mp4", help="the video")
-    add("--checkpoint", default="latest", metavar="NAME", help="latest (default), or one, e.g. step_00001000")
+    add("--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
+    add("--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or a name: step_00001000")
     add("--path", default="interpolate", metavar="NAME", help="interpolate (default), orbit, wobble, spiral, FILE.json")
-    add("--frames", type=int, metavar="N", help="of the video (default: 120, or as many as FILE.json has cameras)")
+    add(
+        "--frames", type=int, metavar="N", help="number of frames (default: 120, or the number of cameras in FILE.json)"
+    )
     add("--fps", type=float, default=30.0, metavar="N", help="frames per second (default: 30)")
-    add("--loop", action="store_true", help="end where it began: there and back, or swing; circles always do")
+    add("--loop", action="store_true", help="end at the first camera: go there and back (full circles always do)")
     add(
         "--pace",
         choices=["views", "speed"],
         default="views",
-        help="of interpolate: views evenly spaced in time (default), or steps of even length",
+        help="of interpolate: equal time between views (default), or equal distance between frames",
     )
     add(
         "--degrees",
         type=float,
         default=360.0,
         metavar="N",
-        help="how far around an orbit goes, the middle view in its middle (default: 360)",
+        help="angle of an orbit, centred on the middle view (default: 360)",
     )
-    add("--turns", type=int, metavar="N", help="circles of a wobble (default: 1) or spiral (default: 2)")
+    add("--turns", type=int, metavar="N", help="number of circles of a wobble (default: 1) or spiral (default: 2)")
     add(
         "--radius",
         type=float,
         metavar="SHARE",
-        help="of a wobble, as a share of the largest distance of two views "
-        "(default: 0.1); of a spiral, of its own radii (default: 1)",
+        help="radius of a wobble as a share of the largest distance between two views (default: 0.1); factor on the "
+        "radii of a spiral (default: 1)",
     )
     add(
         "--num_views",
         type=int,
         metavar="N",
-        help="views that the model is given, evenly chosen (default: as many as the run was trained with)",
+        help="number of context views, evenly chosen (default: as many as in training)",
     )
-    add("--window", type=int, nargs=2, metavar=("FIRST", "LAST"), help="choose from these frames only, counted from 0")
+    add(
+        "--window",
+        type=int,
+        nargs=2,
+        metavar=("FIRST", "LAST"),
+        help="choose context views from these frames only, counted from 0",
+    )
     add(
         "--image_size",
         type=int,
         nargs=2,
         metavar=("H", "W"),
-        help="of views and frames (default: the run's); images are resized to cover it and cut at the centre",
+        help="size of views and frames (default: that of the run); images are resized to cover it and cropped",
     )
     add(
         "--cameras",
         type=Path,
         metavar="PATH",
-        help="true cameras, for models that need them: cameras.json as exported "
-        "here, a transforms.json, a folder with a COLMAP model",
+        help="true cameras, for models that need them: a JSON file from --export_cameras, a transforms.json, or a "
+        "folder with a COLMAP model",
+    )
+    add(
+        "--maps",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="maps of the model, e.g. depth; each gets a video OUTPUT.NAME.mp4, one-channel maps in false colours",
     )
     add(
         "--side_by_side",
@@ -146,7 +163,8 @@ def parse() -> argparse.Namespace:
         nargs="?",
         const=Path(),
         metavar="FILE.mp4",
-        help="a second video: nearest input | new view, all inputs below (default name: OUTPUT_side_by_side.mp4)",
+        help="second video for comparison: nearest input | new view, all inputs below (default name: "
+        "OUTPUT_side_by_side.mp4)",
     )
     add(
         "--export_cameras",
@@ -155,22 +173,27 @@ def parse() -> argparse.Namespace:
         action="extend",
         default=[],
         metavar="PATH",
-        help="cameras of the "
-        "views: X.json (ours), FOLDER/transforms.json (nerfstudio), FOLDER (COLMAP text); the last two with the images",
+        help="write the cameras of the views: X.json (our own form), FOLDER/transforms.json (nerfstudio), FOLDER "
+        "(COLMAP text); the last two include the images",
     )
-    add("--export_path", type=Path, metavar="FILE.json", help="cameras of the frames, which --path takes back")
+    add("--export_path", type=Path, metavar="FILE.json", help="write the cameras of the frames; --path reads them")
     add(
         "--batch",
         type=int,
         default=8,
         metavar="N",
-        help="most frames rendered together (default: 8; fewer where memory ends)",
+        help="largest number of frames rendered together (default: 8; fewer if memory does not suffice)",
     )
-    add("--quality", choices=["best", "high", "small"], default="high", help="of the video against its size")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU where there is one)")
+    add(
+        "--quality",
+        choices=["best", "high", "small"],
+        default="high",
+        help="quality of the videos; a better quality makes larger files",
+    )
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that unfinished files are cleared away
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that unfinished files are removed
     run_tool(main)

@@ -1,4 +1,4 @@
-"""Videos of new views: images in, cameras placed, a path through them, an MP4 out."""
+"""Videos of new views: estimate cameras from images, reconstruct the scene, render it along a camera path."""
 
 from openrayzer.video.placing import PlacedScene as PlacedScene
 from openrayzer.video.placing import place as place

@@ -1,7 +1,7 @@
-"""Cameras of views as files: our own JSON, COLMAP's text model, nerfstudio's transforms.json.
+"""Read and write camera files: our own JSON, COLMAP's text model, nerfstudio's transforms.json.
 
-The last two are folders that are complete by themselves: the images as the model saw them lie beside the cameras, and
-the intrinsics are theirs.
+COLMAP's and nerfstudio's forms are complete folders: they hold the images as the model saw them, resized and cropped,
+because the intrinsics are those of these images.
 """
 
 import json
@@ -37,18 +37,18 @@ CONVENTIONS = {
     "world": "the frame and unit in which the model renders: its own choice, or true poses normalised as in training",
 }
 _OPENGL = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
-"""Signs of the columns of c2w: OpenGL's y points up and its z backwards."""
+"""Signs of the columns of c2w that convert OpenCV axes to OpenGL axes (y up, z backwards)."""
 
 
 @dataclass(frozen=True)
 class CameraTable:
-    """Cameras from a file of ours.
+    """Cameras from a file in our own form.
 
     Attributes:
-        cameras: (1, n).
-        images: file name of each camera's image; None where it has none.
-        image_size: height and width for which the intrinsics hold, as do others of the same proportions; None where
-            the file does not say.
+        cameras: n cameras, (1, n).
+        images: file name of the image of each camera; None for a camera without an image.
+        image_size: height and width of the images; None if the file does not state it. The normalised intrinsics hold
+            for all sizes with the same aspect ratio.
     """
 
     cameras: Cameras
@@ -56,12 +56,13 @@ class CameraTable:
     image_size: tuple[int, int] | None
 
 
-def check_export(path: Path) -> None:
-    """Refuse early an export that would be mixed with other files or cannot be written.
+def check_export(path: str | Path) -> None:
+    """Check that ``export_cameras`` can write to ``path``.
 
     Raises:
-        InputError: its folder is there and not empty, or the file cannot be made.
+        InputError: the folder is not empty, or the file cannot be written.
     """
+    path = Path(path)
     if path.name == NERFSTUDIO:
         refuse_filled(path.parent / "images", option="--export_cameras")
     elif path.suffix.lower() != ".json":
@@ -70,33 +71,37 @@ def check_export(path: Path) -> None:
         check_writable(path)
 
 
-def check_exports(paths: Sequence[Path]) -> None:
-    """``check_export`` of each, and that none of them goes into a folder which another is to fill.
+def check_exports(paths: Sequence[str | Path]) -> None:
+    """Check that ``export_cameras`` can write to each of ``paths``, and that no two of them share a folder.
 
     Raises:
-        InputError: see ``check_export``, or two would share a folder.
+        InputError: see ``check_export``, or two outputs share a folder.
     """
-    places = [(path.parent / "images" if path.name == NERFSTUDIO else path).resolve() for path in paths]
-    for path, place in zip(paths, places, strict=True):
+    exports = [Path(path) for path in paths]
+    places = [(path.parent / "images" if path.name == NERFSTUDIO else path).resolve() for path in exports]
+    for path, place in zip(exports, places, strict=True):
         check_export(path)
-        for other, folder in zip(paths, places, strict=True):
+        for other, folder in zip(exports, places, strict=True):
             if other is not path and folder in (place, *place.parents):
                 raise InputError(f"--export_cameras {path} and {other} would share a folder; give each its own")
 
 
-def export_cameras(path: Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]) -> None:
-    """Write cameras, (1, v), in the form that the name of ``path`` asks for.
+def export_cameras(
+    path: str | Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]
+) -> None:
+    """Write cameras, (1, v); the name of ``path`` sets the form.
 
     Args:
-        path: ``transforms.json``, in a folder without ``images``; another .json file, for our own form; or a folder,
-            which must not exist or be empty, for COLMAP.
-        cameras: of the views.
-        names: file names of the views, each once.
-        images: the views.
+        path: ``FOLDER/transforms.json`` for nerfstudio's form; another .json file for our own form; else a folder for
+            COLMAP's form. The folder of the images must not exist or be empty.
+        cameras: cameras of the views.
+        names: file names of the views, without duplicates.
+        images: the views, in [0, 1].
 
     Raises:
-        InputError: it cannot be written, or a folder is not empty.
+        InputError: the cameras cannot be written, or a folder is not empty.
     """
+    path = Path(path)
     check_export(path)
     height, width = int(images.shape[3]), int(images.shape[4])
     if path.suffix.lower() == ".json" and path.name != NERFSTUDIO:
@@ -118,12 +123,18 @@ def export_cameras(path: Path, cameras: Cameras, *, names: Sequence[str], images
 
 
 def write_cameras(
-    path: Path, cameras: Cameras, *, image_size: tuple[int, int], names: Sequence[str] | None = None
+    path: str | Path, cameras: Cameras, *, image_size: tuple[int, int], names: Sequence[str] | None = None
 ) -> None:
-    """Write cameras, (1, n), of views or of a path as JSON; ``read_cameras`` takes it back.
+    """Write cameras, (1, n), of views or of a path as JSON in our own form; ``read_cameras`` reads it.
+
+    Args:
+        path: the file.
+        cameras: the cameras.
+        image_size: height and width of the images in pixels.
+        names: file names of the images; None for cameras without images.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: the file cannot be written.
     """
     pixels = to_pixels(cameras.intrinsics.double(), image_size)[0].tolist()
     rows = zip(cameras.c2w[0].double().tolist(), cameras.intrinsics[0].double().tolist(), pixels, strict=True)
@@ -131,15 +142,18 @@ def write_cameras(
     if names is not None:
         entries = [{"image": name} | entry for name, entry in zip(names, entries, strict=True)]
     content = {"format": FORMAT, "version": 1, "conventions": CONVENTIONS, "image_size": list(image_size)}
-    _write_json(path, content | {"cameras": entries})
+    _write_json(Path(path), content | {"cameras": entries})
 
 
-def read_cameras(path: Path) -> CameraTable:
-    """Cameras that ``write_cameras`` wrote, or a person in the same form; pixels and conventions may be left out.
+def read_cameras(path: str | Path) -> CameraTable:
+    """Read cameras in our own form, from ``write_cameras`` or written by hand.
+
+    Only ``c2w`` and ``intrinsics`` of each camera are required.
 
     Raises:
-        InputError: the file cannot be read, or a camera in it is none.
+        InputError: the file cannot be read, or a camera is invalid.
     """
+    path = Path(path)
     try:
         content = read_json_object(path, root=None)
         listed = content.get("cameras")
@@ -178,7 +192,7 @@ def _camera(place: int, entry: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def colmap_texts(cameras: Cameras, image_size: tuple[int, int], names: Sequence[str]) -> dict[str, str]:
-    """COLMAP's text model of cameras, (1, v): each file's name and content. There are no points.
+    """Return the files of COLMAP's text model for cameras, (1, v), as name -> content. The list of points is empty.
 
     Source of the format: https://colmap.github.io/format.html.
     """
@@ -200,7 +214,7 @@ def colmap_texts(cameras: Cameras, image_size: tuple[int, int], names: Sequence[
 
 
 def nerfstudio_table(cameras: Cameras, image_size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
-    """Content of a transforms.json of cameras, (1, v): OpenGL axes, a pinhole camera for each frame.
+    """Return the content of a transforms.json for cameras, (1, v): OpenGL axes, one pinhole camera per frame.
 
     Source of the format: https://docs.nerf.studio/quickstart/data_conventions.html.
     """

@@ -1,14 +1,18 @@
-"""A video from a run and images: everything between a command line and the files it asks for."""
+"""Make the videos and camera files of one request."""
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
+from openrayzer.data.pixels.false_colours import as_picture, colour_range
 from openrayzer.data.pixels.resizing import to_bytes
 from openrayzer.interfaces import InputError, Model, concerning, registered_name
 from openrayzer.machine.writing import check_writable
@@ -16,65 +20,75 @@ from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
 from openrayzer.video.named_paths import PathChoice, named_path
-from openrayzer.video.placing import place, render_frames
+from openrayzer.video.placing import PlacedScene, place, render_frames, render_map_frames
 from openrayzer.video.side_by_side import SideBySide, nearest_views
 from openrayzer.video.views import InputViews, read_views
 from openrayzer.weights.finding import LATEST
 from openrayzer.weights.loading import open_model
+from registry import did_you_mean
 
 MOST_VIEWS = 16
-"""Views that are used where neither the user nor the run says how many."""
+"""Largest number of views if neither the user nor the run sets one."""
+_SYMBOLS = re.compile(r"[^\w.-]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoRequest:
-    """What a user asks for.
+    """A video to make.
 
     Attributes:
         run: see ``load_model``.
         images: a folder of images or a video.
         output: the .mp4 file.
         checkpoint: see ``load_model``.
-        path: where the frames are seen from.
+        path: the path of the camera.
         fps: frames per second.
-        num_views: views that the model is given, evenly chosen; None: as many as the run was trained with.
-        window: first and last frame that may be chosen.
-        image_size: height and width; None: those of the run.
-        cameras: true cameras, for models that need some; see ``read_views``.
-        side_by_side: a second .mp4 file, that shows inputs beside new views.
-        export: where the cameras of the views go; see ``export_cameras``.
+        num_views: number of context views, evenly chosen from ``images``; None: as many as in training.
+        window: first and last frame of ``images`` to choose from; None: all.
+        image_size: height and width in pixels; None: those of the run.
+        cameras: true cameras for models that need them; see ``read_views``.
+        maps: names of maps of the model, such as depth; each gets its own video, see ``map_outputs``.
+        side_by_side: a second .mp4 file that shows the inputs beside the new views.
+        export: outputs for the cameras of the views; see ``export_cameras``.
         export_path: a .json file for the cameras of the frames.
-        batch: most frames that are rendered together; fewer where memory does not suffice.
-        quality: of the videos.
-        device: where the model computes.
+        batch: largest number of frames that are rendered together; fewer if memory does not suffice.
+        quality: quality of the videos.
+        device: device that computes.
     """
 
-    run: str
-    images: Path
-    output: Path
+    run: str | Path
+    images: str | Path
+    output: str | Path
     checkpoint: str = LATEST
     path: PathChoice = field(default_factory=PathChoice)
     fps: float = 30.0
     num_views: int | None = None
     window: tuple[int, int] | None = None
     image_size: tuple[int, int] | None = None
-    cameras: Path | None = None
-    side_by_side: Path | None = None
-    export: tuple[Path, ...] = ()
-    export_path: Path | None = None
+    cameras: str | Path | None = None
+    maps: tuple[str, ...] = ()
+    side_by_side: str | Path | None = None
+    export: tuple[str | Path, ...] = ()
+    export_path: str | Path | None = None
     batch: int = 8
     quality: Quality = "high"
     device: str = "cpu"
 
+    @property
+    def map_outputs(self) -> dict[str, Path]:
+        """The .mp4 file of each map: ``out.depth.mp4`` beside ``out.mp4``."""
+        output = Path(self.output)
+        return {name: output.with_name(f"{output.stem}.{_SYMBOLS.sub('_', name)}.mp4") for name in self.maps}
+
 
 @dataclass(frozen=True)
 class MadeVideo:
-    """What was made.
+    """Result of ``make_video``.
 
     Attributes:
-        num_frames: of the video.
+        num_frames: number of frames.
         image_size: height and width of a frame.
-        views: what the model was given.
+        views: the context views.
     """
 
     num_frames: int
@@ -88,15 +102,17 @@ def make_video(
     say: Callable[[str], None],
     progress: Callable[[Iterator[Tensor], int], Iterable[Tensor]] = lambda frames, total: frames,
 ) -> MadeVideo:
-    """Make the videos and camera files of a request. What is wrong with it is told before the model is loaded.
+    """Make the videos and camera files of a request.
+
+    Everything that can be checked without the model is checked before the model is loaded.
 
     Args:
-        request: what is wanted.
-        say: gets notes, one sentence each.
-        progress: wraps the frames, whose number it is told.
+        request: the request.
+        say: called with each note for the user, one sentence each.
+        progress: wraps the iterator of frames, e.g. in a progress bar; the second argument is their number.
 
     Raises:
-        InputError: something given cannot work; no video is left then.
+        InputError: the request cannot be fulfilled; no video is written then.
     """
     _check(request)
     saved = open_model(request.run, checkpoint=request.checkpoint)
@@ -121,31 +137,38 @@ def make_video(
     scale = float(data["scene_scale"]) if data["normalise_poses"] else None
     placed = place(model, views.images, known=views.known, scene_scale=scale)
     frames = path(placed.cameras)
+    maps = _map_pictures(model, request, placed, frames)
     for file in request.export:
         export_cameras(file, placed.cameras.to("cpu"), names=views.names, images=views.images)
     if request.export_path is not None:
         write_cameras(request.export_path, frames.to("cpu"), image_size=image_size)
-    rendered = render_frames(model, placed.scene, frames, batch=request.batch)
-    _write(request, iter(progress(rendered, frames.num_views)), views, placed.cameras, frames)
+    rendered = progress(render_frames(model, placed.scene, frames, batch=request.batch), frames.num_views)
+    _write(request, zip(rendered, maps, strict=True), views, placed.cameras, frames)
     return MadeVideo(frames.num_views, image_size, views)
 
 
 def _check(request: VideoRequest) -> None:
-    outputs = [request.output, request.side_by_side, *request.export, request.export_path]
-    named = [file.resolve() for file in outputs if file is not None]
+    outputs = [
+        request.output,
+        *request.map_outputs.values(),
+        request.side_by_side,
+        *request.export,
+        request.export_path,
+    ]
+    named = [Path(file).resolve() for file in outputs if file is not None]
     if len(set(named)) < len(named):
         raise InputError("two outputs have the same name")
-    for given in (request.images, request.cameras, Path(request.path.name)):
-        if given is not None and given.is_file() and given.resolve() in named:
-            raise InputError(f"{given} is given, and would be overwritten; choose another name for the output")
-    check_output(request.output)
-    if request.side_by_side is not None:
-        check_output(request.side_by_side)
+    for given in (request.images, request.cameras, request.path.name):
+        if given is not None and Path(given).is_file() and Path(given).resolve() in named:
+            raise InputError(f"{given} is an input and would be overwritten; choose another name for the output")
+    for video in (request.output, *request.map_outputs.values(), request.side_by_side):
+        if video is not None:
+            check_output(video)
     check_exports(request.export)
     if request.export_path is not None:
-        if request.export_path.suffix.lower() != ".json":
-            raise InputError(f"--export_path {request.export_path}: give a name that ends in .json")
-        check_writable(request.export_path)
+        if Path(request.export_path).suffix.lower() != ".json":
+            raise InputError(f"--export_path {request.export_path}: the name must end in .json")
+        check_writable(Path(request.export_path))
     try:
         torch.empty(1, device=request.device)
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
@@ -165,37 +188,64 @@ def _check_model(model: Model, request: VideoRequest, image_size: tuple[int, int
     needs = "camera poses" if model.posed else "intrinsics" if model.needs_intrinsics else ""
     if needs and request.cameras is None:
         raise InputError(
-            f"the model {name!r} needs {needs}: give --cameras, a JSON file of ours, a transforms.json, or a folder "
-            "with a COLMAP model"
+            f"the model {name!r} needs {needs}: give --cameras with a file from --export_cameras, a transforms.json, "
+            "or a folder with a COLMAP model"
         )
     if request.cameras is not None and not needs:
         raise InputError(f"the model {name!r} estimates cameras itself; leave out --cameras")
 
 
 def _trained_views(data: dict[str, Any]) -> int:
-    """The most views that a run was given in training, as far as its view sampler says."""
+    """Return the largest number of context views in training, if the view sampler states one."""
     sampler = data["view_sampler"]
     stated = sampler.get("num_context", sampler.get("num_views"))
     counts = [count for count in (stated if isinstance(stated, (list, tuple)) else [stated]) if isinstance(count, int)]
     return max(counts, default=MOST_VIEWS)
 
 
+def _map_pictures(
+    model: Model, request: VideoRequest, placed: PlacedScene, frames: Cameras
+) -> Iterator[dict[str, UInt8[Tensor, "h w 3"]]]:
+    """Yield the pictures of the requested maps for each frame; the context views set the ranges of the colours."""
+    if not request.maps:
+        return repeat({}, frames.num_views)
+    context = list(render_map_frames(model, placed.scene, placed.cameras, batch=request.batch))
+    for name in request.maps:
+        if name not in context[0]:
+            known = f"the model {registered_name(model)!r} has no such map{did_you_mean(name, list(context[0]))}"
+            raise InputError(f"--maps {name}: {known}")
+    ranges = {name: colour_range(torch.stack([maps[name] for maps in context])) for name in request.maps}
+    along = render_map_frames(model, placed.scene, frames, batch=request.batch)
+    return ({name: as_picture(maps[name], ranges[name]) for name in request.maps} for maps in along)
+
+
 def _write(
-    request: VideoRequest, rendered: Iterator[Tensor], views: InputViews, cameras: Cameras, frames: Cameras
+    request: VideoRequest,
+    rendered: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+    views: InputViews,
+    cameras: Cameras,
+    frames: Cameras,
 ) -> None:
     with ExitStack() as files:
-        video = files.enter_context(Mp4Writer(request.output, fps=request.fps, quality=request.quality))
+
+        def open_video(file: str | Path) -> Mp4Writer:
+            return files.enter_context(Mp4Writer(file, fps=request.fps, quality=request.quality))
+
+        video = open_video(request.output)
+        map_videos = {name: open_video(file) for name, file in request.map_outputs.items()}
         beside = drawing = None
         if request.side_by_side is not None:
             nearest = nearest_views(frames, cameras).tolist()
             drawing = SideBySide(views.images, views.names, num_frames=frames.num_views)
-            beside = files.enter_context(Mp4Writer(request.side_by_side, fps=request.fps, quality=request.quality))
-        for number, image in enumerate(rendered):
+            beside = open_video(request.side_by_side)
+        for number, (image, maps) in enumerate(rendered):
             video.add(to_bytes(image).numpy())
+            for name, picture in maps.items():
+                map_videos[name].add(picture.numpy())
             if beside is not None and drawing is not None:
                 beside.add(drawing.frame(image, number=number, nearest=nearest[number]))
 
 
 def default_device() -> str:
-    """A GPU where there is one."""
+    """Return "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"

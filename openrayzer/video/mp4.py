@@ -34,9 +34,9 @@ class Mp4Writer:
         InputError: PyAV is not installed or cannot encode H.264, or the file cannot be written.
     """
 
-    def __init__(self, path: Path, *, fps: float, quality: Quality = "high") -> None:
+    def __init__(self, path: str | Path, *, fps: float, quality: Quality = "high") -> None:
         check_output(path)
-        self.path, self.quality = path, quality
+        self.path, self.quality = Path(path), quality
         self.rate = Fraction(fps).limit_denominator(1001)
         self._open = ExitStack()
         self._container: Any = None
@@ -97,12 +97,13 @@ class Mp4Writer:
         return stream
 
 
-def check_output(path: Path) -> None:
+def check_output(path: str | Path) -> None:
     """Check that ``Mp4Writer`` can write to ``path``.
 
     Raises:
         InputError: see ``Mp4Writer``.
     """
+    path = Path(path)
     if path.suffix.lower() != ".mp4":
         raise InputError(f"{path}: the name of a video must end in .mp4")
     if ENCODER not in _av().codecs_available:

@@ -1,4 +1,4 @@
-"""Camera paths by the names that a user types, or from a file."""
+"""Camera paths by name or from a file."""
 
 import math
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from registry import did_you_mean
 
 NAMES = ("interpolate", "orbit", "wobble", "spiral")
 FRAMES = 120
-"""Length of a path if nothing else is said."""
+"""Default number of frames."""
 MOST_FRAMES = 1_000_000
-"""Nine hours; far more cameras would not fit into memory."""
+"""Nine hours at 30 frames per second; the cameras of longer paths need too much memory."""
 
 
 @dataclass(frozen=True)
 class PathChoice:
-    """A path and how it is run through.
+    """A camera path and its settings; see ``openrayzer.geometry.paths``.
 
     Attributes:
         name: one of ``NAMES``, or a JSON file of cameras, see ``camera_files.read_cameras``.
-        num_frames: None: as many as the file has cameras, or ``FRAMES``. A file with another number gives views
-            between which is interpolated.
-        loop: ends where it begins.
-        pace: of interpolation.
-        degrees: how far an orbit goes around.
-        turns: circles of a wobble or spiral; None for its own number.
-        radius: of a wobble or spiral, in shares as its path says; None for its own.
+        num_frames: number of frames; None: the number of cameras in the file, else ``FRAMES``. If it differs from the
+            number of cameras in the file, the cameras are interpolated.
+        loop: True for a path that ends at its first camera.
+        pace: pace of an interpolation.
+        degrees: angle of an orbit in degrees.
+        turns: number of circles of a wobble or spiral; None for the default of the path.
+        radius: radius of a wobble or spiral as a share, see the path; None for the default of the path.
     """
 
     name: str = "interpolate"
@@ -45,14 +45,14 @@ class PathChoice:
 
 
 def named_path(choice: PathChoice, *, image_size: tuple[int, int]) -> CameraPath:
-    """The path that a user chose.
+    """Return the chosen path as a function of the cameras of the views.
 
     Args:
-        choice: what he said.
-        image_size: height and width of the frames; a file's cameras must be of the same proportions.
+        choice: the path and its settings.
+        image_size: height and width of the frames; cameras from a file must have the same aspect ratio.
 
     Raises:
-        InputError: there is no such path or file, or a number is out of range.
+        InputError: there is no such path or file, or a value is out of range.
     """
     _check(choice)
     num_frames = FRAMES if choice.num_frames is None else choice.num_frames
@@ -69,7 +69,7 @@ def named_path(choice: PathChoice, *, image_size: tuple[int, int]) -> CameraPath
     file = Path(choice.name)
     if file.suffix.lower() != ".json":
         hint = did_you_mean(choice.name, list(NAMES))
-        raise InputError(f"--path {choice.name}: there is no such path{hint}; or give a .json file of cameras")
+        raise InputError(f"--path {choice.name}: there is no such path{hint}, or a .json file of cameras")
     return _from_file(file, choice, image_size)
 
 

@@ -1,8 +1,9 @@
-"""A scene from images, once, and any number of frames of it."""
+"""Place images in a scene once, and render frames of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,17 +14,18 @@ from openrayzer.interfaces import InputError, Model, UnposedInputError
 from openrayzer.machine import FittingBatches, ran_out_of_memory
 from openrayzer.types import Cameras, Scene
 
+T = TypeVar("T")
 CameraPath = Callable[[Cameras], Cameras]
-"""From the cameras of the views to those of the frames."""
+"""Maps the cameras of the views to the cameras of the frames."""
 
 
 @dataclass(frozen=True)
 class PlacedScene:
-    """What one estimate and one reconstruction gave.
+    """A reconstructed scene and the cameras of its views.
 
     Attributes:
-        cameras: of the views, in the frame in which the scene is rendered.
-        scene: what the model remembers.
+        cameras: cameras of the views, in the world frame of the scene.
+        scene: the scene that the model reconstructed.
     """
 
     cameras: Cameras
@@ -39,21 +41,21 @@ def render_path(
     scene_scale: float | None = 1.35,
     batch: int = 8,
 ) -> Iterator[Float[Tensor, "3 h w"]]:
-    """Frames of a video, one after the other, on the CPU.
+    """Yield the frames of a video one by one, on the CPU.
 
-    Costs one estimate, one reconstruction, and one pass of the renderer for every ``batch`` frames; see
+    The model runs one estimate, one reconstruction, and one pass of the renderer for every ``batch`` frames; see
     ``render_frames``.
 
     Args:
-        model: in evaluation mode; computes where its weights are.
+        model: in evaluation mode, on any device.
         images: the views, in [0, 1].
-        path: where the frames are seen from, e.g. ``lambda views: orbit_path(views, 120)``.
+        path: maps the cameras of the views to those of the frames, e.g. ``lambda views: orbit_path(views, 120)``.
         known: see ``place``.
         scene_scale: see ``place``.
-        batch: most frames that are rendered together.
+        batch: largest number of frames that are rendered together.
 
     Raises:
-        UnposedInputError: the model needs cameras that are not given.
+        UnposedInputError: the model needs cameras, but ``known`` is None.
         InputError: there is not enough memory, or the cameras are not finite.
     """
     placed = place(model, images, known=known, scene_scale=scene_scale)
@@ -67,25 +69,25 @@ def place(
     known: Cameras | None = None,
     scene_scale: float | None = 1.35,
 ) -> PlacedScene:
-    """Cameras of the views and the scene that they show.
+    """Find the cameras of the views and reconstruct their scene.
 
     Args:
-        model: in evaluation mode; computes where its weights are.
+        model: in evaluation mode, on any device.
         images: the views, in [0, 1].
-        known: true cameras, (1, v), for a model that needs poses or intrinsics; another takes none of them.
-        scene_scale: of a posed model; see ``normalise_poses``. None takes poses as they are.
+        known: true cameras, (1, v), for a model that needs poses or intrinsics; other models ignore them.
+        scene_scale: scale for true poses, see ``normalise_poses``; None does not normalise them.
 
     Raises:
-        UnposedInputError: the model needs cameras that are not given.
+        UnposedInputError: the model needs cameras, but ``known`` is None.
         InputError: there is not enough memory, or the cameras are not finite.
     """
     device = next(model.parameters()).device
     images, known = images.to(device), None if known is None else known.to(device)
-    few = f"{images.shape[1]} views of {images.shape[4]} x {images.shape[3]} pixels: take fewer or smaller ones"
-    with torch.inference_mode(), _memory(few):
+    job = f"{images.shape[1]} views of {images.shape[4]} x {images.shape[3]} pixels; use fewer or smaller views"
+    with torch.inference_mode(), _enough_memory(job):
         cameras = _cameras(model, images, known, scene_scale)
         if not (cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all()):
-            raise InputError("the cameras are not finite numbers: did the training of these weights diverge?")
+            raise InputError("the cameras are not finite numbers; the training of these weights may have diverged")
         return PlacedScene(cameras, model.prepare(model.reconstruct(images, cameras)))
 
 
@@ -93,8 +95,8 @@ def _cameras(model: Model, images: Tensor, known: Cameras | None, scene_scale: f
     if not (model.posed or model.needs_intrinsics):
         return model.estimate(images)
     if known is None:
-        what = "camera poses" if model.posed else "intrinsics"
-        raise UnposedInputError(f"{type(model).__name__} needs {what}, and none are given")
+        needs = "camera poses" if model.posed else "intrinsics"
+        raise UnposedInputError(f"{type(model).__name__} needs {needs}, but none are given")
     if model.needs_intrinsics and not model.posed:
         return model.estimate(images, known.intrinsics)
     return (
@@ -103,31 +105,55 @@ def _cameras(model: Model, images: Tensor, known: Cameras | None, scene_scale: f
 
 
 def render_frames(model: Model, scene: Scene, path: Cameras, *, batch: int = 8) -> Iterator[Float[Tensor, "3 h w"]]:
-    """The scene as each camera of ``path``, (1, f), sees it, on the CPU; ``batch`` at once, or fewer that fit.
+    """Yield the view of the scene from each camera of ``path``, (1, f), on the CPU.
+
+    Args:
+        model: in evaluation mode.
+        scene: a scene that ``model`` reconstructed.
+        path: the cameras.
+        batch: largest number of frames that are rendered together; fewer if memory does not suffice.
 
     Raises:
         InputError: there is not enough memory for a single frame.
     """
+    return _frames(lambda cameras: list(model.render(scene, cameras)[0].float().cpu()), scene, path, batch)
+
+
+def render_map_frames(
+    model: Model, scene: Scene, path: Cameras, *, batch: int = 8
+) -> Iterator[dict[str, Float[Tensor, "_ h w"]]]:
+    """Yield the maps of the scene by name, such as depth, from each camera of ``path``, (1, f), on the CPU.
+
+    See ``render_frames`` for the arguments and errors, and ``Model.render_maps`` for the maps.
+    """
+
+    def render(cameras: Cameras) -> list[dict[str, Tensor]]:
+        maps = {name: values[0].float().cpu() for name, values in model.render_maps(scene, cameras).items()}
+        return [{name: values[frame] for name, values in maps.items()} for frame in range(cameras.num_views)]
+
+    return _frames(render, scene, path, batch)
+
+
+def _frames(render: Callable[[Cameras], list[T]], scene: Scene, path: Cameras, batch: int) -> Iterator[T]:
     batches = FittingBatches(batch, device=scene.device)
     path = path.to(scene.device)
 
-    def render(some: slice) -> Float[Tensor, "f 3 h w"]:
+    def rendered(frames: slice) -> list[T]:
         with torch.inference_mode():
-            images = model.render(scene, Cameras(path.c2w[:, some], path.intrinsics[:, some]))
-            return images[0].float().cpu()
+            return render(Cameras(path.c2w[:, frames], path.intrinsics[:, frames]))
 
     height, width = scene.image_size
-    smaller = f"at {width} x {height} pixels: take smaller images, or a scene of fewer views"
-    for frames in batches.each(path.num_views, render, advice=smaller):
+    advice = f"frames have {width} x {height} pixels; use smaller images, or a scene of fewer views"
+    for frames in batches.each(path.num_views, rendered, advice=advice):
         yield from frames
 
 
 @contextmanager
-def _memory(advice: str) -> Iterator[None]:
-    """Says what to do where memory runs out."""
+def _enough_memory(job: str) -> Iterator[None]:
+    """Turn an out-of-memory error into an InputError that names the job."""
     try:
         yield
     except RuntimeError as error:
         if not ran_out_of_memory(error):
             raise
-        raise InputError(f"not enough memory for {advice}") from error
+        raise InputError(f"not enough memory for {job}") from error

@@ -1,4 +1,4 @@
-"""A frame as a person compares it: nearest input | new view, and all inputs below."""
+"""Frames for comparison: nearest input | new view, with all inputs below."""
 
 from collections.abc import Sequence
 
@@ -14,28 +14,33 @@ from openrayzer.geometry.focus import camera_distance, extent_of
 from openrayzer.types import Cameras
 
 MAX_STRIP = 8
-"""Input views in the strip; of more, some are shown, evenly chosen, and the nearest stays above."""
+"""Largest number of input views in the strip below; more views are thinned out evenly."""
 LEAST_HEIGHT = 256
-"""Smaller pictures are enlarged by a whole factor to at least this height."""
+"""Smaller pictures are enlarged by an integer factor to at least this height in pixels."""
 GAP, LINE, FONT_SIZE, FRAME = 8, 24, 14, 4
-"""Pixels between pictures, of a line of text, of its letters, of the frame about the nearest input."""
+"""In pixels: gap between pictures, line of text, font size, frame around the nearest input."""
 INK, PAPER, MARK = (20, 20, 20), (255, 255, 255), (220, 60, 20)
 
 
 def nearest_views(path: Cameras, views: Cameras) -> Int[Tensor, " f"]:
-    """The view that is nearest to each camera of a path, by angle and place; both (1, n)."""
+    """Return the index of the nearest view for each camera of a path, by angle and position.
+
+    Args:
+        path: cameras of the frames, (1, f).
+        views: cameras of the views, (1, v).
+    """
     frames = repeat(path.c2w[0], "f i j -> f v i j", v=views.num_views)
     distance = camera_distance(frames, views.c2w.expand_as(frames), extent_of(views.c2w)[:, None])
     return distance.argmin(dim=1)
 
 
 class SideBySide:
-    """Draws frames of a video that shows new views beside what the model was given.
+    """Draws the frames of a video that shows new views beside the inputs.
 
     Args:
-        images: the views.
-        names: their captions.
-        num_frames: of the whole video, for the captions.
+        images: the input views, in [0, 1].
+        names: captions of the input views.
+        num_frames: number of frames of the video, for the captions.
     """
 
     def __init__(self, images: Float[Tensor, "1 v 3 h w"], names: Sequence[str], *, num_frames: int) -> None:
@@ -53,12 +58,12 @@ class SideBySide:
         self.font = ImageFont.load_default(size=FONT_SIZE)
 
     def frame(self, image: Float[Tensor, "3 h w"], *, number: int, nearest: int) -> UInt8[np.ndarray, "h2 w2 3"]:
-        """One frame.
+        """Draw one frame, RGB.
 
         Args:
-            image: the new view.
-            number: of the frame, from 0.
-            nearest: the view whose camera is nearest.
+            image: the new view, in [0, 1].
+            number: index of the frame, from 0.
+            nearest: index of the nearest input view.
         """
         canvas = Image.new("RGB", self.canvas, PAPER)
         draw = ImageDraw.Draw(canvas)
@@ -78,7 +83,7 @@ class SideBySide:
         return np.asarray(canvas)
 
     def _caption(self, draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str) -> None:
-        """Text that is cut where it would reach the next picture."""
+        """Draw text, cut to the width of a picture."""
         while text and draw.textlength(text, font=self.font) > self.size[0]:
             text = text[:-1]
         draw.text(place, text, fill=INK, font=self.font)

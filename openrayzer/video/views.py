@@ -1,4 +1,4 @@
-"""The views that a video is made from: some images of a folder, or frames of a video, with their cameras if known."""
+"""Read the context views of a video from a folder of images or a video, with true cameras if given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,19 +22,19 @@ from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import read_cameras
 
-_NAMED = 5  # scenes or images that one message spells out
+_NAMED = 5  # largest number of scenes or images that a message names
 
 
 @dataclass(frozen=True)
 class InputViews:
-    """What a model is given.
+    """Context views.
 
     Attributes:
         images: the views, in [0, 1].
-        names: a file name for each, which need not be there: frames of a video have none.
-        frames: their numbers in the folder or video.
-        known: true cameras; None where none are given.
-        notes: what a user should know of how they were chosen and cut, one sentence each.
+        names: a file name for each view; made up for the frames of a video.
+        frames: indices of the views in the folder or video.
+        known: true cameras; None if none are given.
+        notes: remarks for the user on the choice and the cropping, one sentence each.
     """
 
     images: Float[Tensor, "1 v 3 h w"]
@@ -45,36 +45,39 @@ class InputViews:
 
 
 def read_views(
-    source: Path,
+    source: str | Path,
     *,
     image_size: tuple[int, int],
     num_views: int | None,
     most: int,
     window: tuple[int, int] | None = None,
-    cameras: Path | None = None,
+    cameras: str | Path | None = None,
 ) -> InputViews:
-    """Views evenly chosen from a folder of images or a video, the first and the last among them.
+    """Read views from a folder of images or a video: evenly chosen, including the first and the last.
 
-    Images are resized to cover ``image_size`` and cut at their centres, each by itself, whatever their sizes.
+    Each image is resized to cover ``image_size`` and cropped at its centre; the images may have different sizes.
 
     Args:
         source: a folder of images or a video file.
         image_size: height and width in pixels.
-        num_views: how many; None takes all, up to ``most``.
+        num_views: number of views; None takes all images, but at most ``most``.
         most: see ``num_views``.
-        window: first and last frame that may be chosen; None for all.
-        cameras: a file that ``export_cameras`` wrote in our own form, matched by file names; or a transforms.json or a
-            folder with a COLMAP model: then images are read from there, without lens distortion.
+        window: first and last frame to choose from; None for all.
+        cameras: a JSON file of ``export_cameras``, matched by file names; or a transforms.json or a folder with a
+            COLMAP model, which then provides the images, without lens distortion.
 
     Raises:
-        InputError: there are no images, too few, or none that can be read; or cameras do not fit.
+        InputError: there are too few images, no image can be read, or the cameras do not match the images.
     """
+    source, cameras = Path(source), None if cameras is None else Path(cameras)
     described = cameras is not None and _describes_scene(cameras)
     dataset = _described(cameras, source) if cameras is not None and described else _plain(source)
     dataset.open()
     if len(dataset) > 1:
         names = [dataset.key(scene) for scene in range(min(len(dataset), _NAMED))]
-        raise InputError(f"{source} holds {len(dataset)} scenes ({', '.join(names)}, ...); name one of them")
+        raise InputError(
+            f"{source} holds {len(dataset)} scenes ({', '.join(names)}, ...); give the folder of one scene"
+        )
     files = _names(dataset)
     usable = [frame for frame in range(len(files)) if frame not in dataset.table(0).frame_faults]
     if described and source.is_dir() and source.absolute() != dataset.root.absolute():
@@ -83,7 +86,7 @@ def read_views(
     views = _read(dataset, files, chosen, image_size)
     notes = [*dataset.problems[:_NAMED], *views.notes]
     if num_views is None and len(usable) > len(chosen) and window is None:
-        notes.append(f"{len(chosen)} of {len(usable)} images are used; --num_views takes more")
+        notes.append(f"{len(chosen)} of {len(usable)} images are used; use --num_views for more")
     if cameras is not None and not described:
         views = replace(views, known=_matched(cameras, views, image_size))
     return replace(views, notes=tuple(notes))
@@ -91,14 +94,12 @@ def read_views(
 
 def _plain(source: Path) -> LazyScenes:
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InputError(
-            f"{source} is no video: known are {', '.join(sorted(VIDEO_SUFFIXES))}; of images, give the folder"
-        )
+        raise InputError(f"{source} is no video ({', '.join(sorted(VIDEO_SUFFIXES))}); for images, give their folder")
     return Video(root=source) if source.is_file() else Images(root=source)
 
 
 def _describes_scene(cameras: Path) -> bool:
-    """Whether it is a data set's description of a scene rather than a file of ours."""
+    """Return True for a transforms.json or a folder, False for a file in our own form."""
     if not cameras.exists():
         raise InputError(f"there is no {cameras}")
     return cameras.is_dir() or cameras.name == NERFSTUDIO
@@ -119,7 +120,7 @@ def _has_model(folder: Path) -> bool:
 
 
 def _names(dataset: LazyScenes) -> list[str]:
-    """A name for each frame, no two alike: where several folders have images of one name, the folder's comes first."""
+    """Return a unique name for each frame; it includes the folder if images in several folders have the same name."""
     if isinstance(dataset, ImageScenes):
         files = dataset.table(0).files
         names = [PurePosixPath(file).name for file in files]
@@ -128,11 +129,11 @@ def _names(dataset: LazyScenes) -> list[str]:
 
 
 def _listed(source: Path, files: Sequence[str], usable: Sequence[int]) -> list[int]:
-    """Those frames whose images are in a folder, by their names without suffix."""
+    """Return the frames with an image of the same name in ``source``; suffixes may differ."""
     there = {file.stem for file in source.iterdir() if file.is_file()}
     listed = [frame for frame in usable if Path(files[frame]).stem in there]
     if not listed:
-        raise InputError(f"of the {len(usable)} images that have cameras, none is in {source}")
+        raise InputError(f"{source} holds no image that has a camera; {len(usable)} images have cameras")
     return listed
 
 
@@ -144,12 +145,12 @@ def _choose(
         usable = [frame for frame in usable if window[0] <= frame <= window[1]]
         where += f", frames {window[0]} to {window[1]}"
     if not usable:
-        raise InputError(f"{where}: there is no image that can be used")
+        raise InputError(f"{where}: there is no usable image")
     count = min(most, len(usable)) if num_views is None else num_views
     if count < 1:
         raise InputError(f"--num_views must be 1 or more, got {count}")
     if count > len(usable):
-        raise InputError(f"{where}: {count} views are asked for, and there are {len(usable)} images")
+        raise InputError(f"{where}: {count} views are requested, but there are only {len(usable)} images")
     return spread(list(usable), count)
 
 
@@ -170,10 +171,10 @@ def _read(dataset: LazyScenes, files: Sequence[str], chosen: Sequence[int], imag
             c2w.append(stored.c2w[0])
             intrinsics.append(fit_intrinsics(stored.intrinsics[0], stored_size, image_size))
     if not images:
-        raise InputError(f"not one of the images can be read; {notes[0]}")
+        raise InputError(f"no image can be read; {notes[0]}")
     if len(sizes) > 1:
         some = ", ".join(f"{name} {size[1]} x {size[0]}" for size, name in list(sizes.items())[:_NAMED])
-        notes.append(f"images have {len(sizes)} different sizes ({some}): each is resized and cut at its centre")
+        notes.append(f"images have {len(sizes)} different sizes ({some}): each is resized and cropped at its centre")
     known = None
     if c2w:
         known = Cameras(torch.from_numpy(np.stack(c2w))[None], torch.from_numpy(np.stack(intrinsics))[None])
@@ -182,7 +183,7 @@ def _read(dataset: LazyScenes, files: Sequence[str], chosen: Sequence[int], imag
 
 
 def _matched(file: Path, views: InputViews, image_size: tuple[int, int]) -> Cameras:
-    """Each view's camera from a file of ours."""
+    """Read the camera of each view from a file in our own form."""
     table = read_cameras(file)
     check_proportions(file, table.image_size, image_size)
     places = {name: place for place, name in enumerate(table.images) if name is not None}
@@ -190,19 +191,20 @@ def _matched(file: Path, views: InputViews, image_size: tuple[int, int]) -> Came
     if absent:
         some = ", ".join(absent[:_NAMED])
         raise InputError(
-            f"{file} has no camera for {len(absent)} of {len(views.names)} views ({some}): same --num_views?"
+            f"{file} has no camera for {len(absent)} of {len(views.names)} views ({some}); use the --num_views that it "
+            "was exported with"
         )
     return table.cameras.select(torch.tensor([[places[name] for name in views.names]]))
 
 
 def check_proportions(file: Path, stated: tuple[int, int] | None, image_size: tuple[int, int]) -> None:
-    """Refuse intrinsics of images of other proportions; normalised ones hold for all sizes of the same.
+    """Check that images have the aspect ratio for which a file states intrinsics.
 
     Raises:
-        InputError: the proportions differ by more than a percent.
+        InputError: the aspect ratios differ by more than 1 %.
     """
     if stated is not None and abs(stated[0] * image_size[1] / (stated[1] * image_size[0]) - 1) > 0.01:
         raise InputError(
-            f"{file} has cameras for images of {stated[1]} x {stated[0]} pixels, and --image_size is "
-            f"{image_size[1]} x {image_size[0]}, of other proportions"
+            f"{file} has cameras for images of {stated[1]} x {stated[0]} pixels, but --image_size is "
+            f"{image_size[1]} x {image_size[0]}, which has another aspect ratio"
         )

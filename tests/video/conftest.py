@@ -1,4 +1,4 @@
-"""Cameras, images on disk, and a model that counts what it is asked for."""
+"""Cameras, images on disk, and a model that records its calls."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from openrayzer.types import Cameras
 
 
 class CountingModel(Model):
-    """Colours say where the camera stands; every call is counted."""
+    """Renders a colour that depends on the camera position, and records every call."""
 
     posed = False
     patch_size = 4
@@ -44,7 +44,7 @@ class CountingModel(Model):
 
 
 def some_cameras(views: int) -> Cameras:
-    """One clip of views with poses and intrinsics of their own."""
+    """Return cameras of one clip with random poses and intrinsics."""
     generator = torch.Generator().manual_seed(0)
     turns = 0.5 * torch.randn(1, views, 3, generator=generator)
     centres = torch.randn(1, views, 3, generator=generator)
@@ -53,7 +53,7 @@ def some_cameras(views: int) -> Cameras:
 
 
 def write_image(file: Path, value: int, *, size: tuple[int, int] = (24, 32)) -> None:
-    """An image of one colour (value, 255 - value, 7), RGB."""
+    """Write an image of one RGB colour, (value, 255 - value, 7)."""
     file.parent.mkdir(parents=True, exist_ok=True)
     image = np.empty((*size, 3), np.uint8)
     image[:] = (7, 255 - value, value)  # OpenCV's order is blue, green, red
@@ -62,25 +62,25 @@ def write_image(file: Path, value: int, *, size: tuple[int, int] = (24, 32)) -> 
 
 @pytest.fixture
 def counting() -> CountingModel:
-    """See ``CountingModel``."""
+    """Return a ``CountingModel``."""
     return CountingModel().eval()
 
 
 @pytest.fixture
 def make_cameras() -> Callable[[int], Cameras]:
-    """See ``some_cameras``."""
+    """Return ``some_cameras``."""
     return some_cameras
 
 
 @pytest.fixture
 def make_image() -> Callable[..., None]:
-    """See ``write_image``."""
+    """Return ``write_image``."""
     return write_image
 
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of six images; image i has red 40 * i."""
+    """Return a folder of six images; image i has red 40 * i."""
     for place in range(6):
         write_image(tmp_path / "photos" / f"photo_{place}.png", 40 * place)
     return tmp_path / "photos"

@@ -1,4 +1,4 @@
-"""From a run folder and images to files, through the tool, as a user calls it."""
+"""tools/render_video.py makes videos and camera files from a run folder and images, and refuses wrong input."""
 
 import json
 import signal
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,14 +17,18 @@ import torch
 from openrayzer import load_model
 from openrayzer.cli import run_tool
 from openrayzer.composer import construct, load_experiment
+from openrayzer.data.pixels.false_colours import as_picture, colour_range
 from openrayzer.geometry.paths import interpolate_path
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.video.camera_files import export_cameras, read_cameras
+from openrayzer.video.making import VideoRequest, make_video
+from openrayzer.video.named_paths import PathChoice
 from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 av = pytest.importorskip("av")
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests/training/tiny_rayzer.json"
+POINTS = ROOT / "tests/models/points.json"
 LVSM = json.dumps({
     "type": "lvsm_encoder_decoder", "position_encoding": {"type": "none"}, "fusion": {"type": "pixel"},
     "renderer": {"type": "joint", "depth": 1}, "encoder_depth": 1, "num_latents": 4,
@@ -32,9 +37,9 @@ GIVEN = ['model.intrinsics="given"', 'model.camera_head={"type":"pi3","field_of_
 Tool = Callable[..., tuple[int, str, str]]
 
 
-def make_run(folder: Path, *changes: str) -> Path:
-    """A run folder with random weights."""
-    plan = load_experiment(TINY, overrides=changes)
+def make_run(folder: Path, *changes: str, experiment: Path = TINY) -> Path:
+    """Return a run folder with random weights."""
+    plan = load_experiment(experiment, overrides=changes)
     torch.manual_seed(0)
     folder.mkdir()
     (folder / "experiment.json").write_text(json.dumps(plan.resolved))
@@ -44,7 +49,7 @@ def make_run(folder: Path, *changes: str) -> Path:
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
-    """Runs the tool in a folder of its own; returns exit code, stdout, stderr."""
+    """Return a function that runs the tool in a new folder and returns exit code, stdout and stderr."""
     spec = spec_from_file_location("render_video", ROOT / "tools/render_video.py")
     assert spec is not None
     assert spec.loader is not None
@@ -62,7 +67,7 @@ def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 def frames_of(file: Path) -> np.ndarray:
-    """All frames of a video."""
+    """Return all frames of a video, (f, h, w, 3)."""
     with av.open(str(file)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
@@ -70,8 +75,8 @@ def frames_of(file: Path) -> np.ndarray:
 BASE = ("--run", "run", "--images", "photos", "--output", "out.mp4", "--device", "cpu")
 
 
-def test_a_folder_of_images_becomes_a_video_of_its_new_views(tool: Tool, tmp_path: Path, photos: Path):
-    """The decoded frames are what the three maps give for the exported cameras, up to compression."""
+def test_a_folder_of_images_becomes_a_video_of_new_views(tool: Tool, tmp_path: Path, photos: Path):
+    """The decoded frames are the model's views from the exported cameras, up to compression."""
     model = load_model(make_run(tmp_path / "run"))
     code, said, _ = tool(
         *BASE, "--frames", "7", "--batch", "3", "--quality", "best", "--side_by_side", "--export_cameras", "c.json",
@@ -100,6 +105,45 @@ def test_a_folder_of_images_becomes_a_video_of_its_new_views(tool: Tool, tmp_pat
     code, _, _ = tool(*BASE, "--path", "path.json", "--quality", "best")  # the stored path gives the same video
     assert code == 0
     assert np.abs(frames_of(tmp_path / "out.mp4").astype(int) - video).max() <= 2
+
+
+def test_maps_become_videos_in_colours_that_the_context_views_fix(tool: Tool, tmp_path: Path, photos: Path):
+    model = load_model(make_run(tmp_path / "run", experiment=POINTS))
+    code, said, errors = tool(
+        *BASE, "--maps", "depth", "opacity", "--frames", "5", "--batch", "2", "--quality", "best",
+        "--export_cameras", "views.json", "--export_path", "path.json",
+    )  # fmt: skip
+    assert code == 0, errors
+    assert said.splitlines()[2:4] == ["out.depth.mp4", "out.opacity.mp4"]
+    images = torch.from_numpy(np.stack([frame / 255 for frame in read_photos(photos, (0, 2, 5))])).float()
+    views, path = read_cameras(tmp_path / "views.json").cameras, read_cameras(tmp_path / "path.json").cameras
+    with torch.inference_mode():
+        scene = model.reconstruct(images.movedim(-1, 1)[None].contiguous(), views)
+        context, along = model.render_maps(scene, views), model.render_maps(scene, path)
+    luma = np.array([0.2126, 0.7152, 0.0722])  # of BT.709; colours are stored at half the resolution
+    for name in ("depth", "opacity"):
+        expected = np.stack([as_picture(value, colour_range(context[name])).numpy() for value in along[name][0]])
+        video = frames_of(tmp_path / f"out.{name}.mp4")
+        assert video.shape == expected.shape == (5, 24, 32, 3)
+        assert np.abs(video @ luma - expected @ luma).mean() < 4, name
+    code, _, errors = tool(*BASE, "--maps", "depht")
+    assert code == 2
+    assert "--maps depht: the model 'points' has no such map; did you mean 'depth'? known: depth, opacity" in errors
+
+
+def read_photos(folder: Path, numbers: tuple[int, ...]) -> list[np.ndarray]:
+    """Return some of the images of the fixture ``photos``, RGB."""
+    return [cv2.imread(str(folder / f"photo_{number}.png"))[..., ::-1] for number in numbers]
+
+
+def test_paths_may_be_strings(tmp_path: Path, photos: Path):
+    run = make_run(tmp_path / "run")
+    output, exported = str(tmp_path / "out.mp4"), str(tmp_path / "c.json")
+    request = VideoRequest(
+        run=run, images=str(photos), output=output, path=PathChoice(num_frames=2), export=(exported,), num_views=2
+    )
+    assert make_video(request, say=lambda _: None).num_frames == 2
+    assert read_cameras(exported).cameras.num_views == 2
 
 
 @pytest.mark.parametrize("path", ["orbit --degrees 30 --loop", "wobble", "spiral --turns 1"])
@@ -143,10 +187,9 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--run none", "none"),
         ("--images none", "there is no folder none"),
         ("--output out.avi", "must end in .mp4"),
-        (
-            "--image_size 20 32",
-            "--image_size: images of 20 x 32 pixels (height x width) do not fit the model: both sides must be multiples of 8",
-        ),
+        ("--image_size 20 32", "--image_size: images of 20 x 32 pixels (height x width) do not fit the model"),
+        ("--maps depth", "--maps depth: the model 'rayzer' has no such map; known: (none)"),
+        ("--maps a --side_by_side out.a.mp4", "two outputs have the same name"),
         ("--image_size 0 32", "--image_size must be height and width"),
         ("--path orbt", "did you mean 'orbit'"),
         ("--frames 0", "--frames must be from 1 to 1000000"),
@@ -154,7 +197,7 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--batch 0", "--batch must be 1 or more"),
         ("--fps 0.0004", "--fps must be from 0.001 to 1000"),
         ("--fps nan", "--fps must be from 0.001 to 1000"),
-        ("--num_views 9", "9 views are asked for, and there are 6 images"),
+        ("--num_views 9", "9 views are requested, but there are only 6 images"),
         ("--device cuda:99", "--device cuda:99"),
         ("--device tpu9", "--device tpu9"),
         ("--side_by_side out.mp4", "two outputs have the same name"),
@@ -162,17 +205,17 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--export_cameras a a/transforms.json", "would share a folder"),
         ("--export_cameras a/c.json a", "would share a folder"),
         ("--export_cameras a/transforms.json a/images", "would share a folder"),
-        ("--images out.mp4", "out.mp4 is given, and would be overwritten"),
-        ("--cameras run/experiment.json --export_cameras run/experiment.json", "is given, and would be overwritten"),
-        ("--path run/experiment.json --export_path ./run/experiment.json", "is given, and would be overwritten"),
+        ("--images out.mp4", "out.mp4 is an input and would be overwritten"),
+        ("--cameras run/experiment.json --export_cameras run/experiment.json", "is an input and would be overwritten"),
+        ("--path run/experiment.json --export_path ./run/experiment.json", "is an input and would be overwritten"),
         ("--export_cameras photos", "--export_cameras photos exists and is not empty"),
         ("--export_cameras run/experiment.json/c.json", "experiment.json is no folder"),
-        ("--export_path path.txt", "ends in .json"),
+        ("--export_path path.txt", "must end in .json"),
         ("--cameras c.json", "there is no c.json"),
         ("--checkpoint step_1", "step_1"),
     ],
 )
-def test_wrong_input_is_named_and_leaves_no_video(tool: Tool, tmp_path: Path, photos: Path, more: str, said: str):
+def test_wrong_input_is_explained_and_leaves_no_video(tool: Tool, tmp_path: Path, photos: Path, more: str, said: str):
     make_run(tmp_path / "run")
     (tmp_path / "out.mp4").write_bytes(b"before")
     code, _, errors = tool(*BASE, *more.split())
@@ -206,7 +249,7 @@ def test_cameras_for_a_model_that_estimates_them_are_refused(tool: Tool, tmp_pat
     assert (code, "estimates cameras itself; leave out --cameras" in errors) == (2, True)
 
 
-def test_help_is_a_page(tool: Tool):
+def test_help_names_all_paths_and_outputs(tool: Tool):
     code, page, _ = tool("--help")
     assert code == 0
     for word in ("interpolate", "orbit", "wobble", "spiral", "FILE.json", "--export_cameras", "--side_by_side"):

@@ -39,7 +39,7 @@ def test_a_file_is_the_path_that_was_written(tmp_path: Path, make_cameras):
     assert torch.allclose(through.c2w[:, ::2], stored.c2w, atol=1e-5)
     there_and_back = named_path(PathChoice(file, loop=True), image_size=(8, 16))(make_cameras(2))
     assert there_and_back.num_views == 5
-    with pytest.raises(InputError, match="other proportions"):
+    with pytest.raises(InputError, match="another aspect ratio"):
         named_path(PathChoice(file), image_size=(16, 16))
 
 

@@ -1,4 +1,4 @@
-"""One estimate, one reconstruction, and no more passes of the renderer than frames."""
+"""A video costs one estimate, one reconstruction and at most one pass of the renderer per frame."""
 
 import pytest
 import torch
@@ -93,8 +93,8 @@ def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, meth
 
     monkeypatch.setattr(counting, method, fail)
     advice = {
-        "estimate": "3 views of 12 x 8 pixels: take fewer",
-        "render": "a single view: at 12 x 8 pixels: take smaller images, or a scene of fewer views",
+        "estimate": "3 views of 12 x 8 pixels; use fewer",
+        "render": "a single view: frames have 12 x 8 pixels; use smaller images, or a scene of fewer views",
     }[method]
     with pytest.raises(InputError, match=f"not enough memory for {advice}"):
         list(render_path(counting, IMAGES, lambda views: views, batch=4))

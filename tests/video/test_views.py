@@ -1,4 +1,4 @@
-"""Views from folders and videos: evenly chosen, cut alike, with the cameras that belong to them."""
+"""Views are evenly chosen from folders and videos, resized and cropped, and get the right cameras."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ SIZE = (16, 16)
 
 
 def read(source: Path, **settings) -> InputViews:
-    """Views of 16 x 16 pixels, at most 4 unless told otherwise."""
+    """Read views of 16 x 16 pixels, by default at most 4."""
     return read_views(source, **({"image_size": SIZE, "num_views": None, "most": 4} | settings))
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """A video of 9 frames; frame i has grey 25 * i."""
+    """Return a video of 9 frames; frame i is grey with value 25 * i."""
     pytest.importorskip("av")
     with Mp4Writer(tmp_path / "clip.mp4", fps=10.0, quality="best") as video:
         for number in range(9):
@@ -50,8 +50,8 @@ def test_views_are_evenly_chosen(photos: Path, settings: dict, frames: tuple[int
     assert torch.allclose(views.images[0, :, 0, 8, 8] * 255, 40.0 * torch.tensor(frames))
 
 
-def test_that_not_all_are_used_is_said(photos: Path):
-    assert read(photos).notes == ("4 of 6 images are used; --num_views takes more",)
+def test_a_note_says_that_not_all_images_are_used(photos: Path):
+    assert read(photos).notes == ("4 of 6 images are used; use --num_views for more",)
     assert read(photos, num_views=4).notes == read(photos, most=6).notes == ()
 
 
@@ -62,12 +62,12 @@ def test_frames_of_a_video(clip: Path):
     assert (views.images[0, :, :, 8, 8] * 255 - torch.tensor([[0.0], [100.0], [200.0]])).abs().max() < 4
 
 
-def test_images_of_different_sizes_are_each_cut_at_their_centre_and_it_is_said(photos: Path, make_image):
+def test_images_of_different_sizes_are_cropped_each_with_a_note(photos: Path, make_image):
     make_image(photos / "photo_0.png", 0, size=(40, 20))
     views = read(photos, num_views=6)
     assert views.images.shape == (1, 6, 3, *SIZE)
     assert "2 different sizes (photo_0.png 20 x 40, photo_1.png 32 x 24)" in views.notes[0]
-    assert "cut at its centre" in views.notes[0]
+    assert "cropped at its centre" in views.notes[0]
 
 
 def test_a_broken_image_is_left_out_and_named(photos: Path):
@@ -80,7 +80,7 @@ def test_a_broken_image_is_left_out_and_named(photos: Path):
 
 
 def spoil(photos: Path, clip: Path, make_image) -> None:
-    """What is wrong, beside what is right."""
+    """Write unusable inputs beside the usable ones."""
     (photos.parent / "empty").mkdir()
     (photos.parent / "text").mkdir()
     (photos.parent / "text/readme.txt").write_text("no image")
@@ -98,19 +98,19 @@ def spoil(photos: Path, clip: Path, make_image) -> None:
         ("nowhere", {}, "there is no folder .*nowhere"),
         ("empty", {}, "no images in .*empty"),
         ("text", {}, "no images in .*text"),
-        ("broken", {}, r"not one of the images can be read; .*a\.jpg"),
-        ("cut.mp4", {}, r"cut\.mp4.*no video in it"),
+        ("broken", {}, r"no image can be read; .*a\.jpg"),
+        ("cut.mp4", {}, r"cut\.mp4.*it has no frames"),
         ("text.mp4", {}, r"text\.mp4.*cannot be opened"),
-        ("photos/photo_1.png", {}, r"photo_1\.png is no video.* give the folder"),
+        ("photos/photo_1.png", {}, r"photo_1\.png is no video.* for images, give their folder"),
         ("two", {}, r"two holds 2 scenes \(a, b"),
-        ("photos", {"num_views": 7}, "photos: 7 views are asked for, and there are 6 images"),
+        ("photos", {"num_views": 7}, "photos: 7 views are requested, but there are only 6 images"),
         ("photos", {"num_views": 0}, "--num_views must be 1 or more"),
-        ("photos", {"window": (7, 9)}, "photos, frames 7 to 9: there is no image"),
+        ("photos", {"window": (7, 9)}, "photos, frames 7 to 9: there is no usable image"),
         ("photos", {"cameras": "none.json"}, r"there is no .*none\.json"),
         ("photos", {"cameras": "photos"}, "photos has neither transforms.json nor a COLMAP model"),
     ],
 )
-def test_what_cannot_be_used_is_named(photos: Path, clip: Path, make_image, source: str, settings: dict, said: str):
+def test_unusable_input_is_explained(photos: Path, clip: Path, make_image, source: str, settings: dict, said: str):
     spoil(photos, clip, make_image)
     if "cameras" in settings:
         settings = settings | {"cameras": photos.parent / settings["cameras"]}
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_named(photos: Path, clip: Path, make_image, sour
         read(photos.parent / source, **settings)
 
 
-def test_cameras_of_our_own_form_are_matched_by_name(photos: Path, tmp_path: Path, make_cameras):
+def test_cameras_in_our_own_form_are_matched_by_file_name(photos: Path, tmp_path: Path, make_cameras):
     cameras = make_cameras(6)
     order = [5, 3, 1, 0, 2, 4]
     names = [f"photo_{place}.png" for place in order]
@@ -129,7 +129,7 @@ def test_cameras_of_our_own_form_are_matched_by_name(photos: Path, tmp_path: Pat
     assert torch.equal(views.known.intrinsics, cameras.intrinsics[:, [0, 2, 5]])
 
 
-def test_images_of_one_name_in_several_folders_stay_apart(tmp_path: Path, make_cameras, make_image):
+def test_images_of_the_same_name_in_several_folders_get_different_names(tmp_path: Path, make_cameras, make_image):
     files = ["left/0.png", "left/1.png", "right/0.png", "right/1.png"]
     for place, file in enumerate(files):
         make_image(tmp_path / "rig" / file, 60 * place)
@@ -144,18 +144,18 @@ def test_images_of_one_name_in_several_folders_stay_apart(tmp_path: Path, make_c
     assert torch.allclose(again.images, views.images, atol=1 / 255)
 
 
-def test_cameras_that_do_not_fit_are_refused(photos: Path, tmp_path: Path, make_cameras):
+def test_cameras_of_other_images_are_refused(photos: Path, tmp_path: Path, make_cameras):
     write_cameras(tmp_path / "few.json", make_cameras(1), image_size=(8, 8), names=["photo_0.png"])
     with pytest.raises(InputError, match=r"no camera for 3 of 4 views \(photo_2\.png, "):
         read(photos, cameras=tmp_path / "few.json")
     names = [f"photo_{place}.png" for place in range(6)]
     write_cameras(tmp_path / "wide.json", make_cameras(6), image_size=(8, 16), names=names)
-    with pytest.raises(InputError, match=r"cameras for images of 16 x 8 pixels, .*other proportions"):
+    with pytest.raises(InputError, match=r"cameras for images of 16 x 8 pixels, .*another aspect ratio"):
         read(photos, cameras=tmp_path / "wide.json")
 
 
 @pytest.mark.parametrize("form", ["colmap", "nerfstudio"])
-def test_cameras_of_a_scene_come_with_its_images(tmp_path: Path, make_cameras, form: str):
+def test_a_scene_with_cameras_provides_its_images(tmp_path: Path, make_cameras, form: str):
     """Square crops of wide images: the focal length in x grows as the width shrinks."""
     cameras, images = make_cameras(5), torch.rand(1, 5, 3, 24, 48)
     folder = tmp_path / "scene"
@@ -170,11 +170,11 @@ def test_cameras_of_a_scene_come_with_its_images(tmp_path: Path, make_cameras, f
     shutil.copytree(folder / "images", tmp_path / "some")
     (tmp_path / "some/4.png").unlink()
     assert read(tmp_path / "some", num_views=4, cameras=place).names == ("0.png", "1.png", "2.png", "3.png")
-    with pytest.raises(InputError, match="of the 5 images that have cameras, none is in"):
+    with pytest.raises(InputError, match="holds no image that has a camera; 5 images have cameras"):
         read(tmp_path, num_views=4, cameras=place)
 
 
-def test_real_clips(shared_data: Path):
+def test_views_of_real_clips(shared_data: Path):
     for name in ("kitchen_mip360", "monstree", "dl3dv_000053_5views"):
         views = read(shared_data / "unposed" / name, image_size=(32, 48), num_views=3)
         assert views.images.shape == (1, 3, 3, 32, 48)
