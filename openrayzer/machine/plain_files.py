@@ -1,4 +1,4 @@
-"""Files and folders of a data set, looked through and read without trusting them."""
+"""Reading of untrusted files and folders: size limits, links, regular files only, JSON, natural order."""
 
 import json
 import os
@@ -12,31 +12,31 @@ from typing import Any
 from openrayzer.interfaces import InputError
 
 MAX_FILE_BYTES = 1 << 28
-"""Larger files are refused before they are read; no image or table of one scene comes near 256 MB."""
+"""Default size limit in bytes; images and tables of one scene are much smaller."""
 
 MAX_TABLE_BYTES = 1 << 25
-"""The same for JSON, of which parsing makes some twenty times as much; 32 MB are the cameras of 30,000 frames."""
+"""Size limit of JSON tables in bytes: parsing needs about twenty times as much memory. 32 MB hold 30,000 cameras."""
 
 MAX_DEPTH = 6
-"""How deep below the root scenes are looked for."""
+"""Number of levels below the root that are searched for scenes."""
 
-_NAMED = 5  # folders that a message spells out
+_NAMED = 5  # folders that one message lists
 
 
 class FileError(ValueError):
-    """A file that cannot be used; the message says what is wrong with it, without naming it."""
+    """A file that cannot be used; the message gives the reason without the name of the file."""
 
 
 def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTES) -> bytes:
-    """Content of a regular file of sane size.
+    """Content of a regular file.
 
     Args:
         path: the file.
-        root: folder that the file must not leave by links; None lets it.
-        limit: bytes above which it is refused unread.
+        root: folder that the file must lie in after links are followed; None for any place.
+        limit: largest allowed size in bytes; a larger file is not read.
 
     Raises:
-        FileError: it is missing, no regular file, too large, outside of ``root``, or cannot be read.
+        FileError: the file is missing, not a regular file, too large, outside of ``root``, or cannot be read.
     """
     try:
         if root is not None and not within(path, root):
@@ -56,13 +56,13 @@ def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTE
 
 @contextmanager
 def opened_plain(path: Path) -> Iterator[int]:
-    """The descriptor of a file opened for reads.
+    """Open a regular file for reading and yield its descriptor.
 
     Raises:
         FileError: it is not a regular file.
         OSError: it cannot be opened.
     """
-    # a pipe would block for ever without O_NONBLOCK
+    # without O_NONBLOCK, opening a pipe would block
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -73,7 +73,7 @@ def opened_plain(path: Path) -> Iterator[int]:
 
 
 def check_plain_file(path: Path, *, root: Path | None) -> None:
-    """Raise FileError unless it is a regular file, inside ``root`` unless that is None."""
+    """Raise FileError unless ``path`` is a regular file and, if ``root`` is given, lies inside it."""
     try:
         if root is not None and not within(path, root):
             raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
@@ -84,7 +84,7 @@ def check_plain_file(path: Path, *, root: Path | None) -> None:
 
 
 def file_state(path: Path) -> str:
-    """Size, time of change and number of a file, which differ once it has been changed; empty where there is none."""
+    """Size, time of the last change and inode of a file, a text that changes with the file; empty if it is missing."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -93,13 +93,13 @@ def file_state(path: Path) -> str:
 
 
 def read_json(path: Path, *, root: Path | None, limit: int) -> Any:
-    """What a JSON file holds; NaN and infinities are let through, so that their place can be named.
+    """Content of a JSON file. NaN and infinities are accepted, so that callers can report their position.
 
     Args:
         path, root, limit: see ``read_plain_file``.
 
     Raises:
-        FileError: see ``read_plain_file``; or it is not JSON.
+        FileError: see ``read_plain_file``; or the file is not JSON.
     """
     content = read_plain_file(path, root=root, limit=limit)
     try:
@@ -112,7 +112,7 @@ def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BY
     """The object in a JSON file; see ``read_json``.
 
     Raises:
-        FileError: see there; or it is no object.
+        FileError: see ``read_json``; or the file does not hold an object.
     """
     content = read_json(path, root=root, limit=limit)
     if not isinstance(content, dict):
@@ -121,16 +121,16 @@ def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BY
 
 
 def within(path: Path, root: Path) -> bool:
-    """Whether a path lies in a folder once links are followed on both sides."""
+    """Whether a path lies in a folder after all links are followed."""
     real, folder = os.path.realpath(path), os.path.realpath(root)
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def inner_name(name: Any, folder: Path) -> str:
-    """A file name that a scene's table states, relative to the scene's folder.
+    """A file name from the table of a scene, relative to the folder of the scene.
 
     Raises:
-        FileError: it is no text, or leaves the folder.
+        FileError: the name is not a text, or it leaves the folder.
     """
     if not isinstance(name, str) or not name.strip() or "\0" in name:
         raise FileError(f"{name!r:.60} is not a file name")
@@ -150,16 +150,14 @@ def find_folders(
     problems: list[str],
     nested: bool = False,
 ) -> Iterator[Path]:
-    """Folders whose file names say that they are a scene, at ``root`` or below, in natural order.
-
-    Nothing is looked for in hidden folders. Each folder is listed once.
+    """Yield the folders of scenes, ``root`` itself or below it, in natural order. Hidden folders are ignored.
 
     Args:
-        root: where to begin.
-        is_scene: told the names of the files of one folder.
-        follow_links: whether links to folders outside of ``root`` are followed.
-        problems: gets a sentence for each link that is not, and each folder that cannot be listed.
-        nested: whether scenes are looked for inside others, too.
+        root: the folder to search.
+        is_scene: whether a folder with these file names is a scene.
+        follow_links: whether to follow links to folders outside of ``root``.
+        problems: list to extend with one sentence for each ignored link and each folder that cannot be listed.
+        nested: whether to search the folders of scenes for other scenes.
     """
     waiting, seen = [(root, 0)], {os.path.realpath(root)}
     while waiting:
@@ -185,11 +183,12 @@ def find_folders(
 
 
 def list_folder(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of files and of folders, hidden ones left out, each in natural order; links count as what they lead to,
-    and as files where that is nothing.
+    """Names of the files and of the folders in a folder, each in natural order, without hidden ones.
+
+    A link counts as its target; a broken link counts as a file.
 
     Raises:
-        OSError: it cannot be listed.
+        OSError: the folder cannot be listed.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -208,14 +207,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 class Listing:
-    """Which files the folders of one scene have; each folder is listed once, when it is first asked for."""
+    """Files in the folders of one scene; each folder is listed once, on first use."""
 
     def __init__(self, scene: Path) -> None:
         self.scene = scene
         self._files: dict[str, frozenset[str]] = {}
 
     def files(self, folder: str) -> frozenset[str]:
-        """Names of the files in a folder, relative to the scene; none where it is not there."""
+        """Names of the files in a folder, given relative to the scene; empty if the folder does not exist."""
         if folder not in self._files:
             try:
                 self._files[folder] = frozenset(list_folder(self.scene / folder)[0])
@@ -229,7 +228,7 @@ class Listing:
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort key in which frame_9 comes before frame_10; numbers may have any number of digits."""
+    """Sort key that puts frame_9 before frame_10; numbers may have any number of digits."""
     parts = re.split(r"([0-9]+)", name)
     key = [(-1, part.casefold()) for part in parts]
     for place in range(1, len(parts), 2):
@@ -239,7 +238,7 @@ def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
 
 
 def require_folder(root: Path) -> None:
-    """Raise InputError unless ``root`` is a folder; the message says what is there instead."""
+    """Raise InputError unless ``root`` is a folder; the message names what exists instead."""
     if root.is_dir():
         return
     if root.exists():

@@ -1,4 +1,4 @@
-"""Memory that was freed is used again, in a process that says so and in every loading process."""
+"""Freed memory is used again in a process that asks for it and in every worker process."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ from openrayzer.machine.freed_memory import keep_freed_memory
 keep_freed_memory()
 torch.set_num_threads(1)
 for repetition in range(30):
-    if repetition == 15:  # the heap has found its size
+    if repetition == 15:  # the size of the heap is stable from here on
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
@@ -33,7 +33,7 @@ def test_freed_memory_is_used_again_unless_the_environment_says_otherwise():
         return int(subprocess.run(run, env=plain | settings, check=True, stdout=subprocess.PIPE).stdout)
 
     assert page_faults() < 1000
-    assert page_faults(MALLOC_ARENA_MAX="4") > 10_000  # 64 MiB anew each time, in pages of 4 KiB
+    assert page_faults(MALLOC_ARENA_MAX="4") > 10_000  # 64 MiB of new pages of 4 KiB each time
 
 
 def faults_so_far(number: int) -> int:
@@ -45,4 +45,4 @@ def test_loading_processes_use_freed_memory_again(monkeypatch: pytest.MonkeyPatc
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
         monkeypatch.delenv(name)
     faults = list(load_batches(faults_so_far, numbers=range(10), workers=1, prefetch=1))
-    assert faults[-1] - faults[4] < 1000  # 40 000 where 32 MiB come anew each time
+    assert faults[-1] - faults[4] < 1000  # 40 000 if each time needs 32 MiB of new pages

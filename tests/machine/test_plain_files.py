@@ -1,4 +1,4 @@
-"""Names of files are put in order whatever they are; files are read no further than is sane."""
+"""File names are sorted by their numbers, and large files are refused before they are read."""
 
 import tracemalloc
 
