@@ -1,4 +1,4 @@
-"""Fixtures: toy runs and those of experiment files, trained in this process."""
+"""Fixtures that train toys and experiment files in this process."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from openrayzer.training import run
 
 @pytest.fixture(scope="session")
 def process() -> Iterator[Process]:
-    """This process, alone; DeepSpeed cannot start twice in one interpreter."""
+    """A run of this process alone. DeepSpeed cannot start twice in one interpreter."""
     launched = {name: os.environ.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE")}
     with ExitStack() as stack:
         yield stack.enter_context(started())
@@ -48,7 +48,7 @@ def train(process: Process, monkeypatch: pytest.MonkeyPatch) -> Callable[..., in
 
 @pytest.fixture
 def train_file(train: Callable[..., int]) -> Callable[..., int]:
-    """What tools/train.py does with an experiment file, in this process."""
+    """Train an experiment file in this process, like tools/train.py."""
     from deepspeed.runtime import torch_autocast
 
     def one(file: Path, output: Path, *overrides: str, resume: str = "auto") -> int:
@@ -62,7 +62,7 @@ def train_file(train: Callable[..., int]) -> Callable[..., int]:
 
 @pytest.fixture
 def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The working directory is one where the synthetic rooms of the tiny experiments are made once."""
+    """Change to a folder that holds the synthetic rooms of the tiny experiments for all tests."""
     folder = tmp_path_factory.getbasetemp() / "rooms_of_the_tiny"
     folder.mkdir(exist_ok=True)
     monkeypatch.chdir(folder)
@@ -70,7 +70,7 @@ def rooms(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(autouse=True)
 def quiet_package() -> Iterator[None]:
-    """Whatever a run does to the logger of the package is undone."""
+    """Restore the logger of the package after each test."""
     logger = logging.getLogger("openrayzer")
     before = logger.level, list(logger.handlers)
     yield

@@ -1,4 +1,4 @@
-"""tools/train.py as a launcher starts it, in processes of its own."""
+"""tools/train.py in processes of its own, as a launcher starts it."""
 
 import os
 import signal
@@ -11,11 +11,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TOOL = str(ROOT / "tools/train.py")
 PATIENCE = 300
-"""Seconds; a shared machine can be slow."""
+"""Longest time of a run in seconds; a shared machine can be slow."""
 
 
 def command(ranks: int) -> list[str]:
-    """What starts so many ranks of tools/train.py on the CPU; its arguments follow."""
+    """The command that starts tools/train.py with a number of ranks on the CPU; append its arguments."""
     if ranks == 1:
         return [sys.executable, TOOL]
     with socket.socket() as probe:
@@ -26,14 +26,14 @@ def command(ranks: int) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what a launcher sets, and one thread per process."""
+    """The environment without the variables of a launcher, with one thread per process."""
     launched = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     kept = {name: value for name, value in os.environ.items() if name not in launched}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def start(folder: Path, experiment: Path, *arguments: str, ranks: int) -> subprocess.Popen:
-    """A run in ``folder``; its processes are a group of their own, for whoever wants to end them."""
+    """A run in ``folder``. Its processes form a group of their own, so that a test can end all of them."""
     return subprocess.Popen(
         [*command(ranks), "--exp", str(experiment), *arguments], cwd=folder, env=clean_environment(),
         start_new_session=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -41,7 +41,7 @@ def start(folder: Path, experiment: Path, *arguments: str, ranks: int) -> subpro
 
 
 def launch(folder: Path, experiment: Path, output: str, *settings: str, ranks: int) -> str:
-    """A run from its start to its good end; returns what it said."""
+    """Run to the end, which must be good; returns the output."""
     process = start(folder, experiment, "--output", output, "--set", *settings, ranks=ranks)
     try:
         said, _ = process.communicate(timeout=PATIENCE)

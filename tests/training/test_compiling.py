@@ -1,4 +1,4 @@
-"""Compiled blocks: the same model, the same weights, the same losses but for the last digits."""
+"""Compiled blocks: the same model, the same weights, and losses that differ in the last digits only."""
 
 import json
 import shutil

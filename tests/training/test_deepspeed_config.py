@@ -1,4 +1,4 @@
-"""ds_configs files: what passes, what is refused and how the message reads."""
+"""ds_configs files: valid ones pass, others are refused with a message that names the mistake."""
 
 import json
 from pathlib import Path

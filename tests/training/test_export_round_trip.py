@@ -1,4 +1,4 @@
-"""A run that was really trained, exported, loaded, and trained on."""
+"""A run is trained, exported, loaded and trained further."""
 
 import json
 from collections.abc import Callable

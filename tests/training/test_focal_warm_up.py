@@ -1,4 +1,4 @@
-"""While focal lengths are held, poses learn and focal lengths do not; afterwards both do."""
+"""In the first steps poses learn and focal lengths do not; afterwards both learn."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""train.initial_weights: what a run begins with, and what it says and leaves when that cannot be."""
+"""train.initial_weights: the weights of a new run, and the messages when they cannot be used."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ def bright_model() -> ToyModel:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    """A folder with the weights of a toy that paints everything far too bright."""
+    """A folder with the weights of a toy whose images are far too bright."""
     folder = tmp_path / "weights"
     folder.mkdir()
     write_weights(bright_model(), folder / WEIGHTS)
@@ -154,7 +154,9 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
     manifest = json.loads((place / "manifest.json").read_text())
     manifest["files"][name] = [(place / name).stat().st_size, checksum(place / name)]
     (place / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"step_00000001 cannot be read as weights: .* contains code, which is not run"):
+    with pytest.raises(
+        InputError, match=r"step_00000001 cannot be read as weights: .* contains code, which is not run"
+    ):
         train(tmp_path / "run", initial_weights=tmp_path / "first")
     assert not (tmp_path / "harmed").exists()
 
@@ -164,7 +166,7 @@ def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tm
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tiny_rayzer's rooms are made, once."""
+    """A folder that holds the rooms of tiny_rayzer for all tests."""
     return tmp_path_factory.mktemp("rooms") / "rooms"
 
 

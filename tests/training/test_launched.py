@@ -1,4 +1,4 @@
-"""tools/train.py as a person types it: one process and two, stopped, killed, resumed."""
+"""tools/train.py from the command line, with one process and two: stopped, killed, resumed."""
 
 import json
 import os
@@ -22,13 +22,13 @@ EXPERIMENT = Path(__file__).with_name("tiny_rayzer.json")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all commands run; the rooms are made once."""
+    """The working directory of all commands; it holds the rooms for all tests."""
     return tmp_path_factory.mktemp("launched")
 
 
 @pytest.fixture
 def started(folder: Path) -> Iterator[list[subprocess.Popen]]:
-    """Processes that a test started; whatever is left of their groups is ended."""
+    """Processes of a test. Their groups are killed afterwards."""
     processes: list[subprocess.Popen] = []
     yield processes
     for process in processes:
@@ -114,7 +114,7 @@ ZERO_2 = ROOT / "ds_configs/zero2_fp32.json"
 
 @pytest.fixture
 def zero_3(folder: Path) -> Path:
-    """Stage 3 in float32, so that a stage changes rounding only."""
+    """Stage 3 in float32, so that the stage changes the rounding only."""
     config = json.loads(ZERO_2.read_text())
     config["zero_optimization"]["stage"] = 3
     file = folder / "zero3_fp32.json"

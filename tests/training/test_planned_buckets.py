@@ -1,4 +1,4 @@
-"""The planner's buckets beside those that DeepSpeed sets aside."""
+"""The buckets of the planner are those that DeepSpeed allocates."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whole runs of the toy, in this process: what they write, how they resume, when they give up."""
+"""Whole runs of the toy in this process: their files, resuming, stopping."""
 
 import json
 import logging
@@ -225,7 +225,7 @@ def loading_processes() -> list[str]:
 
 @pytest.mark.usefixtures("rooms")
 def test_an_error_leaves_no_loading_process(train_file: Callable[..., int], tmp_path: Path, monkeypatch):
-    """An exception holds what it passed through; loading processes that it held were waited for at exit, for ever."""
+    """The traceback of an exception holds local variables. It must not keep loading processes alive at exit."""
 
     def lost(training: object, batches: Iterator[Views], **rest: object) -> int:
         next(batches)

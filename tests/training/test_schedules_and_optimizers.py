@@ -1,4 +1,4 @@
-"""Learning rates over the run, and which weights decay."""
+"""Learning rates over the run, and the decay of weights."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Where a training run lets a GPU use TF32: products of the steps, in mixed precision, and nowhere else."""
+"""A training run allows TF32 in the matrix products of mixed-precision steps, and nowhere else."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +16,12 @@ EXACT, PRODUCTS = {(False, False)}, {(True, False)}
 
 
 def flags() -> tuple[bool, bool]:
-    """Whether products and convolutions may use TF32."""
+    """Whether matrix products and convolutions may use TF32."""
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 class Watched(torch.autograd.Function):
-    """The same numbers; notes the flags when it is called and when its gradient is."""
+    """The identity; records the flags in its forward and backward pass."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, seen: Seen, name: str) -> Tensor:
@@ -36,7 +36,7 @@ class Watched(torch.autograd.Function):
 
 
 class Spy(Loss):
-    """A loss of nought that watches."""
+    """A loss of zero that records the flags."""
 
     def __init__(self, seen: Seen) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Spy(Loss):
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Seen:
-    """The flags at the moments that matter."""
+    """The recorded flags."""
     import toy
 
     found: Seen = {}

@@ -1,4 +1,4 @@
-"""The average of the weights: what it is, that it disturbs nothing, that it survives, that it is found again."""
+"""The averaged weights: their formula, resuming, loading, and no influence on the training."""
 
 import json
 import shutil

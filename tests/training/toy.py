@@ -1,4 +1,4 @@
-"""A toy experiment for the training tests: images of one colour each, a model of one small layer."""
+"""A toy experiment for the training tests: images of a single colour, a model of a few small layers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from openrayzer.types import Cameras
 
 
 class ToyModel(Model):
-    """The mean of the context views, through a small network, brightened by where the camera stands."""
+    """A small network of the mean context colour, plus a colour that depends on the camera position."""
 
     posed = True
     patch_size = 4
@@ -81,7 +81,7 @@ class ToyDataset(Dataset):
 
 
 class ToySampler(ViewSampler):
-    """Three context views and two target views, drawn."""
+    """Three random context views and two random target views."""
 
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
         order = [int(frame) for frame in generator.permutation(num_frames)]
@@ -92,7 +92,7 @@ class ToySampler(ViewSampler):
 
 
 class ToyLoss(Loss):
-    """Mean squared error that turns into NaN on some calls.
+    """Mean squared error that is NaN in some calls.
 
     Args:
         bad_calls: numbers of the calls, from 0, that give NaN.
@@ -120,7 +120,7 @@ def settings(**changes: object) -> TrainSettings:
 
 def experiment(*, deepspeed: str = "ds_configs/zero2.json", bad_calls: tuple[int, ...] = (), workers: int = 0,
                test: bool = False, more_loss: tuple[LossTerm, ...] = (), **changes: object) -> Experiment:  # fmt: skip
-    """The toy experiment, with weights that never vary."""
+    """The toy experiment, always with the same initial weights."""
     torch.manual_seed(0)
     held_out = (Source(dataset=ToyDataset(scenes=5)),) if test else ()
     return Experiment(

@@ -1,4 +1,4 @@
-"""The best checkpoint stays beside the newest, and is found by name."""
+"""The best checkpoint stays beside the newest ones and is found by name."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Train = Callable[..., int]
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, float]], None]:
-    """Let the evaluation give chosen numbers."""
+    """Replace the evaluation by one with given numbers."""
 
     def give(psnr: dict[int, float]) -> None:
         def evaluate(engine, clips, **run):

@@ -1,4 +1,4 @@
-"""Checkpoints: damage is noticed and named, nothing starts from scratch, nothing runs code."""
+"""Damage of checkpoints is noticed and named; no run starts from scratch because of it; no file runs code."""
 
 import json
 import logging
@@ -109,7 +109,7 @@ def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folde
 
 
 def test_what_fails_beside_the_training_ends_the_run_soon(train: Train, tmp_path: Path, monkeypatch, caplog):
-    """Not only when the next checkpoint is due."""
+    """The error is raised at once, not only when the next checkpoint is due."""
 
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")

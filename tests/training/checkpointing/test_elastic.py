@@ -1,4 +1,4 @@
-"""Going on with another number of processes or another ZeRO stage: numbers change their place, never their value."""
+"""Resuming with another number of processes or another ZeRO stage moves numbers and changes none."""
 
 import copy
 import json
@@ -25,7 +25,7 @@ SHAPES = [{"a": (3, 5), "b": (7,), "c": (1,)}, {"d": (2, 2, 2), "e": (1, 1)}]
 
 
 def rows(world_size: int) -> tuple[list[Layout], list[list[int]]]:
-    """What stages 1 and 2 do: weights end to end, filled up, cut into equal pieces; layouts and sizes by process."""
+    """Layouts and sizes by process in stages 1 and 2: weights are concatenated, padded and cut into equal pieces."""
     held: list[list[dict[str, tuple[int, int]]]] = [[] for _ in range(world_size)]
     sizes: list[list[int]] = [[] for _ in range(world_size)]
     for group in SHAPES:
@@ -43,7 +43,7 @@ def rows(world_size: int) -> tuple[list[Layout], list[list[int]]]:
 
 
 def each(world_size: int) -> tuple[list[Layout], list[list[int]]]:
-    """What stage 3 does."""
+    """Layouts and sizes by process in stage 3."""
     layouts = [cut_each(SHAPES, rank=rank, world_size=world_size) for rank in range(world_size)]
     part = [sum(-(-torch.Size(shape).numel() // world_size) for shape in group.values()) for group in SHAPES]
     return layouts, [part] * world_size
@@ -79,7 +79,7 @@ def test_a_missing_part_is_noticed():
 
 
 def split(folder: Path, *, world_size: int) -> None:
-    """Make of a checkpoint that one process wrote one of several, as DeepSpeed would have written it."""
+    """Convert a checkpoint of one process to one of several, as DeepSpeed would write it."""
     file = folder / OPTIM.format(0)
     whole = torch.load(file, weights_only=False)
     state = whole["optimizer_state_dict"]

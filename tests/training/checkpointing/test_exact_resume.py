@@ -1,4 +1,4 @@
-"""Stopped and gone on is the same as never stopped, to the bit, with everything on that could tell them apart."""
+"""A resumed run equals an uninterrupted one to the bit, with every feature on that could make a difference."""
 
 import json
 import shutil
@@ -57,6 +57,6 @@ def test_a_run_with_everything_on_goes_on_to_the_bit(train_file: Callable[..., i
 
 
 def lines(file: Path) -> list[dict]:
-    """Without what the clock says."""
+    """The lines without times."""
     records = [json.loads(line) for line in file.read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in UNTIMED} for record in records]

@@ -1,4 +1,4 @@
-"""Two launched ranks, stopped and gone on, are to the bit what two ranks are that never stopped; with everything on."""
+"""A resumed run of two launched ranks equals an uninterrupted one to the bit, with every feature on."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from openrayzer.weights.checkpoints.manifest import read_manifest
 
 FOLDER = Path(__file__).parents[1]
 STEPS, STOP, JUMP = 8, 4, 3
-"""Of the run; after which it stops; from which on its loss is several times what it was."""
+"""Steps of the run; step after which it stops; step from which on its loss is several times as large."""
 LOSS = [{"loss": {"type": "mse"}}, {"loss": {"type": "l1"}, "start_step": JUMP}]
 AUGMENTATIONS = [{"type": "horizontal_flip"}, {"type": "time_reversal"}, {"type": "colour_jitter"}]
 COMMON = (
@@ -55,7 +55,7 @@ def test_two_ranks_with_everything_on_go_on_to_the_bit(tmp_path: Path, name: str
 
 
 def lines(file: Path) -> list[dict]:
-    """Without what the clock says."""
+    """The lines without times."""
     records = [json.loads(line) for line in file.read_text().splitlines()]
     return [{key: value for key, value in record.items() if key not in UNTIMED} for record in records]
 

@@ -1,4 +1,4 @@
-"""A checkpoint of several processes: all hear of what went wrong on one, and nothing is announced too early."""
+"""Checkpoints of several processes: an error of one reaches all, and nothing is published too early."""
 
 import threading
 from collections.abc import Callable
@@ -23,7 +23,7 @@ PATIENCE = 60  # seconds
 
 
 class Meeting:
-    """Where threads that play processes meet."""
+    """A meeting point of threads that act as processes."""
 
     def __init__(self) -> None:
         self.barrier, self.values = threading.Barrier(WORLD), [None] * WORLD
@@ -60,7 +60,7 @@ class Played(Process):
 
 
 class Written(Engine):
-    """What writes as DeepSpeed does: one file a process, and agreements before and after."""
+    """Writes like DeepSpeed: one file per process, with collective operations before and after."""
 
     def __init__(self, process: Process) -> None:
         self.process, self.deepspeed, self.checkpoint_engine = process, self, SimpleNamespace()
@@ -74,7 +74,7 @@ class Written(Engine):
 
 @pytest.fixture
 def everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Runs a function on all processes, each with a writer of checkpoints into the same folder."""
+    """Run a function on all processes, each with a checkpoint writer for the same folder."""
     monkeypatch.setattr(saving, "_without_checksums_of_torch", nullcontext)  # threads share that setting
     meeting = Meeting()
     writers = [CheckpointWriter(Written(Played(rank, meeting)), tmp_path, experiment={}, keep=2) for rank in range(2)]

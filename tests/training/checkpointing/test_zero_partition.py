@@ -1,4 +1,4 @@
-"""What the ZeRO optimizer holds: the model's own weights where they are float32 already, else a copy."""
+"""The ZeRO optimizer holds the model's own weights if they are float32, otherwise a copy."""
 
 import pytest
 import torch

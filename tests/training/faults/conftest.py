@@ -1,4 +1,4 @@
-"""A fork server for the fault tests, and runs of two ranks in it."""
+"""Fixtures: a fork server for the fault tests, and runs of two ranks."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,20 +11,20 @@ Start = Callable[..., Run]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs of a module go; the rooms are made once."""
+    """The folder of all runs of a module; it holds the rooms for all tests."""
     return tmp_path_factory.mktemp("faults")
 
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[ForkServer]:
-    """Ranks in a moment."""
+    """A fork server, which starts ranks quickly."""
     with fork_server(folder) as running:
         yield running
 
 
 @pytest.fixture
 def start(server: ForkServer, folder: Path) -> Iterator[Start]:
-    """Start a run of two ranks; whatever is left of it at the end of the test is ended."""
+    """Start a run of two ranks. Its ranks are killed at the end of the test."""
     runs: list[Run] = []
 
     def one(name: str, *changes: str, exp: Path = EXPERIMENT, world_size: int = 2) -> Run:

@@ -1,4 +1,4 @@
-"""Plugin for runs that shall fail: components that hang, are slow, or cannot reach what they need."""
+"""Plugin for runs that fail: components that hang, are slow, or cannot reach a server or a disk."""
 
 import errno
 import os
@@ -18,9 +18,9 @@ class Stuck(Loss):
     """Mean squared error that one rank never finishes.
 
     Args:
-        rank: which.
-        call: number of the call, from 0, in which it stands still.
-        seconds: for how long.
+        rank: the rank that hangs.
+        call: number of the call, from 0, in which it hangs.
+        seconds: time until it goes on.
     """
 
     def __init__(self, *, rank: int, call: int, seconds: float = 1e6) -> None:
@@ -36,13 +36,13 @@ class Stuck(Loss):
 
 @LOSSES.register("dying_disk")
 class DyingDisk(Loss):
-    """Mean squared error beside a disk that takes what one rank writes into a checkpoint, and later has lost it.
+    """Mean squared error, with a disk that accepts the files of one rank in a checkpoint and loses them later.
 
     Args:
-        rank: which.
+        rank: the rank whose files are lost.
         checkpoint: name of the checkpoint.
-        seconds: until the disk says so.
-        sign: a file; the disk is well once it is gone.
+        seconds: time until the disk reports the loss.
+        sign: a file; the disk works once the file is removed.
     """
 
     def __init__(self, *, rank: int, checkpoint: str, seconds: float, sign: str) -> None:
@@ -64,11 +64,11 @@ class DyingDisk(Loss):
 
 @LOSSES.register("spoilt_evaluation")
 class SpoiltEvaluation(Loss):
-    """Mean squared error beside a model that one rank cannot evaluate.
+    """Mean squared error, with a model that one rank cannot evaluate.
 
     Args:
         rank: the rank that fails.
-        sign: a file; evaluations succeed once it is gone.
+        sign: a file; evaluations succeed once the file is removed.
     """
 
     def __init__(self, *, rank: int, sign: str) -> None:
@@ -88,7 +88,7 @@ class SpoiltEvaluation(Loss):
 
 @LOGGERS.register("unreachable")
 class Unreachable(Logger):
-    """A server that answers at first and is gone later.
+    """A server that answers at first and fails later.
 
     Args:
         answers: lines that it takes.

@@ -1,4 +1,4 @@
-"""Starts ranks of a training run in a moment: everything is imported once, each rank is a fork.
+"""Starts ranks of a training run quickly: everything is imported once, and each rank is a fork.
 
 Requests are lines of JSON on stdin, answers lines of JSON on stdout. ``{"argv", "env", "log", "cwd"}`` starts
 ``tools/train.py`` and answers its process id; ``{"poll": pid}`` answers the exit code, negative for a signal, or null.
@@ -25,7 +25,7 @@ def preload() -> None:
 
 
 def serve() -> dict | None:
-    """Answer requests; in a forked child, return what it is to run."""
+    """Answer requests. In a forked child, return the request that it must run."""
     answers = sys.stdout
     print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
@@ -42,7 +42,7 @@ def serve() -> dict | None:
 
 
 def become(request: dict) -> None:
-    """Be ``python tools/train.py argv...`` from here on."""
+    """Run as ``python tools/train.py argv...``."""
     os.setsid()
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):

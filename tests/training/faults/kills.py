@@ -1,10 +1,10 @@
-"""Kills at random moments of a run of two ranks that saves often, each followed by a resume; and what must hold.
+"""Kills a run of two ranks at random moments, resumes it, and checks that nothing is lost.
 
     python tests/training/faults/kills.py --kills 200 --folder /tmp/kills
 
-After every kill: what ``latest`` announced is still there, and the newest checkpoint that is accepted equals, to the
-bit, the one of the undisturbed run at that step. At the end of every run: weights and losses equal the undisturbed
-run's to the bit. The moments are drawn from a seed; a part of them waits for a checkpoint that is being written.
+After every kill, the checkpoint that ``latest`` named is still there, and the newest good checkpoint equals that of an
+undisturbed run at the same step to the bit. At the end of every run, weights and losses equal those of the undisturbed
+run to the bit. A seed determines the moments; some of them wait for a checkpoint that is being written.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PATTERNS: tuple[tuple[str, signal.Signals, tuple[int, ...]], ...] = (
 )
 MOMENTS = ("while saving", "at any moment", "at any moment", "while starting")
 ALONE = 20.0
-"""Seconds in which ranks should end by themselves after one is gone."""
+"""Seconds in which the other ranks should end by themselves."""
 SPAN = 5.0
 """Seconds of training in which a kill may come."""
 FP32 = ROOT / "ds_configs/zero2_fp32.json"
@@ -42,15 +42,15 @@ FP32 = ROOT / "ds_configs/zero2_fp32.json"
 
 @dataclass
 class Tally:
-    """What happened.
+    """Counts of a campaign.
 
     Attributes:
         kills: signals sent to a living run.
-        patterns: how often each pattern and kind of moment.
-        runs: undisturbed ends that were compared.
+        patterns: count of each pattern and kind of moment.
+        runs: finished runs that were compared with the undisturbed one.
         resumed: resumes that went on from a checkpoint.
         slowest_end: longest time in seconds between a kill and the end of all ranks.
-        by_launcher: ends that took the SIGTERM which launchers send, as where one rank dies before the ranks have met.
+        by_launcher: ends that needed the SIGTERM of a launcher, e.g. because a rank died before the ranks had met.
     """
 
     kills: int = 0
@@ -62,11 +62,11 @@ class Tally:
 
 
 class Campaign:
-    """Kills until there were enough.
+    """Starts, kills and resumes runs until a number of kills is reached.
 
     Args:
         server: starts the ranks.
-        folder: where everything happens.
+        folder: folder of all runs.
         seed: of patterns and moments.
         settings: further ``--set`` values.
     """
@@ -78,7 +78,7 @@ class Campaign:
         self._start_up = 0.0
 
     def run(self, kills: int) -> Tally:
-        """All of it."""
+        """Run the campaign; returns its counts."""
         begin = time.monotonic()
         run = self._start(self.straight, "train.checkpoint_every=1", "train.keep_checkpoints=1000")
         while announced(self.straight) is None and run.living():
@@ -98,7 +98,7 @@ class Campaign:
         )  # fmt: skip
 
     def _one_run(self, output: Path, kills: int) -> None:
-        """A run that is killed and resumed until it finishes or there were enough kills, and then left in peace."""
+        """Kill and resume a run until it finishes or there are enough kills; then let it finish."""
         while True:
             before = announced(output)
             run = self._start(output)
@@ -115,7 +115,7 @@ class Campaign:
             return
 
     def _hurt(self, run: Run, output: Path) -> bool:
-        """Send a signal at a drawn moment; False if the run finished before that."""
+        """Send a signal at a random moment; False if the run finished before."""
         name, number, ranks = self.random.choice(PATTERNS)
         moment = self.random.choice(MOMENTS)
         longest = self._start_up + (SPAN if moment == "at any moment" else 0)
@@ -143,7 +143,7 @@ class Campaign:
         return (announced(output) or -1) == (announced(self.straight) or 0)
 
     def _check(self, output: Path, run: Run) -> None:
-        """Nothing announced is lost, nothing corrupt is accepted."""
+        """Check that no published checkpoint is lost and no corrupt one is accepted."""
         accepted = newest_good(output / "checkpoints")
         step = -1 if accepted is None else int(accepted.name.removeprefix("step_"))
         assert step >= (self._latest or -1), f"step {self._latest} was announced, {step} is left\n{run.output()}"
@@ -183,7 +183,7 @@ def load(file: Path) -> object:
 
 
 def same(one: object, other: object) -> bool:
-    """Equality of what a checkpoint holds."""
+    """Whether two values in checkpoints are equal."""
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return torch.equal(one, other)
     if isinstance(one, dict) and isinstance(other, dict):
@@ -194,7 +194,7 @@ def same(one: object, other: object) -> bool:
 
 
 def losses(output: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl without what depends on the clock."""
+    """The lines of metrics.jsonl without times."""
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     clock = ("seconds", "views_per_second", "data_wait")
     return [{key: value for key, value in line.items() if key not in clock} for line in lines]

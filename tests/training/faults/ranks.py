@@ -1,4 +1,4 @@
-"""Two ranks of a training run that tests start, watch, hurt and wait for."""
+"""Runs of two ranks that tests start, watch, kill and wait for."""
 
 import json
 import os
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 EXPERIMENT = HERE / "tiny.json"
 PATIENCE = 180.0
-"""Seconds; a shared machine can be slow."""
+"""Longest time of a run in seconds; a shared machine can be slow."""
 
 
 class ForkServer:
@@ -51,7 +51,7 @@ class ForkServer:
         return self._ask({"poll": pid})
 
     def stop(self) -> None:
-        """End the server; its ranks must have ended."""
+        """End the server after its ranks have ended."""
         self._process.communicate(timeout=PATIENCE)
 
     def _ask(self, request: dict[str, Any]) -> Any:
@@ -67,7 +67,7 @@ class ForkServer:
 
 @dataclass
 class Run:
-    """Ranks of one run; ``codes`` holds the exit codes of those that have ended."""
+    """Ranks of one run; ``codes`` holds the exit codes of ended ranks."""
 
     server: ForkServer
     pids: list[int]
@@ -82,14 +82,14 @@ class Run:
         return [rank for rank in range(len(self.pids)) if rank not in self.codes]
 
     def send(self, number: signal.Signals, *ranks: int) -> None:
-        """A signal to some ranks, or to all."""
+        """Send a signal to some ranks, or to all."""
         for rank in ranks or range(len(self.pids)):
             if rank not in self.codes:
                 with suppress(ProcessLookupError):
                     os.kill(self.pids[rank], number)
 
     def wait(self, seconds: float = PATIENCE) -> tuple[int, ...]:
-        """Exit codes of all ranks, in their order."""
+        """The exit codes of all ranks, after they have ended."""
         end = time.monotonic() + seconds
         while self.living():
             if time.monotonic() > end:
@@ -100,7 +100,7 @@ class Run:
         return tuple(self.codes[rank] for rank in range(len(self.pids)))
 
     def wait_as_launchers_do(self, *, alone: float) -> tuple[int, ...]:
-        """Exit codes; SIGTERM to those that still run ``alone`` seconds after another rank has ended badly."""
+        """The exit codes. Ranks get SIGTERM if they still run ``alone`` seconds after another rank has failed."""
         begin = time.monotonic()
         while self.living() and time.monotonic() < begin + PATIENCE:
             if any(self.codes.values()) and time.monotonic() > begin + alone:
@@ -110,13 +110,13 @@ class Run:
         return self.wait()
 
     def end(self) -> None:
-        """No rank is left."""
+        """Kill the ranks that still run."""
         if self.living():
             self.send(signal.SIGKILL)
             self.wait()
 
     def output(self) -> str:
-        """What all ranks have said."""
+        """The output of all ranks."""
         return self.log.read_text(encoding="utf-8") if self.log.exists() else ""
 
 
@@ -131,14 +131,14 @@ def fork_server(folder: Path) -> Iterator[ForkServer]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def wait_for(condition: Any, *, seconds: float = PATIENCE, what: str = "it") -> None:
-    """Until ``condition()`` holds."""
+    """Wait until ``condition()`` holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"{what} never came"

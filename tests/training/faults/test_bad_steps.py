@@ -1,4 +1,4 @@
-"""Steps that are skipped: jumps of the loss, what is said, what is kept, and that it can be made again."""
+"""Skipped steps: jumps of the loss, log messages, dumps, and repetition from a dump."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 
 def replayed(dump: Path) -> Replayed:
-    """The step of a dump, made again as the tool makes it."""
+    """Repeat the step of a dump, like the tool."""
     losses = construct(load_experiment(dump / EXPERIMENT).plan.arguments["loss"])
     return replay(dump, model=openrayzer.load_model(dump), losses=losses, device=CPU)
 

@@ -1,4 +1,4 @@
-"""Signals inside one process, and the sentence for processes that are gone."""
+"""Signals inside one process, and the message about lost processes."""
 
 import os
 import signal

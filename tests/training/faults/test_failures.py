@@ -1,4 +1,4 @@
-"""Faults of the world, each injected into a run of two ranks: what the user sees, and what is lost."""
+"""Faults injected into runs of two ranks: what the user sees, and what is lost."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def faulty(folder: Path, **changes: object) -> Path:
 
 
 def wait_for_step(run: Run, output: Path, step: int) -> None:
-    """Until a checkpoint of at least that step is announced."""
+    """Wait until ``latest`` names a checkpoint of at least that step."""
     wait_for(lambda: (announced(output) or 0) >= step or not run.living(), what=f"step {step}")
     assert run.living(), run.output()
 
@@ -128,7 +128,7 @@ def test_a_rank_that_is_slow_now_and_then_is_no_hang(start: Start, folder: Path)
 
 
 def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_good(folder: Path):
-    """A file system of a few megabytes, in a mount namespace of its own."""
+    """The run folder is on a file system of a few megabytes, in a mount namespace of its own."""
     mount, kept = folder / "small", folder / "small_kept"
     mount.mkdir()
     script = (
@@ -196,7 +196,7 @@ def test_what_one_rank_cannot_read_of_a_checkpoint_is_heard_by_all(start: Start,
 
 
 def replace(file: Path, content: bytes) -> None:
-    """Write other content, and have the manifest name its checksum, as one who means harm would."""
+    """Replace the content of a file and its checksum in the manifest, like an attacker."""
     file.write_bytes(content)
     manifest = json.loads((file.parent / "manifest.json").read_text())
     manifest["files"][file.name] = [len(content), checksum(file)]

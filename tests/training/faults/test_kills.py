@@ -1,6 +1,6 @@
-"""Killed at random moments and resumed: nothing announced is lost, nothing corrupt accepted, the end is the same bit.
+"""Runs that are killed at random moments and resumed lose no published checkpoint and end equal to the bit.
 
-``OPENRAYZER_KILLS`` says how many kills, 200 by default, and ``OPENRAYZER_KILLS_SEED`` which moments.
+``OPENRAYZER_KILLS`` is the number of kills, 200 by default; ``OPENRAYZER_KILLS_SEED`` determines the moments.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The connections by which processes hear of each other's end."""
+"""The connections through which processes notice that another one has ended."""
 
 import multiprocessing
 import os
@@ -31,12 +31,12 @@ line.sendall(struct.pack("!i", 1))
 print("here", flush=True)
 time.sleep(100)
 """
-"""Rank 1 of a run, as far as its connection goes."""
+"""Code of a process that connects as rank 1."""
 
 
 @dataclass(frozen=True)
 class Rank(Process):
-    """A process of a run that all happens in this one; rank 0 says the port."""
+    """A process of a run inside this process. Rank 0 publishes the port."""
 
     said: Future = field(default_factory=Future)
 
@@ -134,7 +134,7 @@ def test_copies_of_a_process_do_not_keep_its_connections_open(run: tuple[list[Li
 
 
 class Door:
-    """Where a process would leave."""
+    """Records the exit code of a process instead of ending it."""
 
     def __init__(self) -> None:
         self.codes: list[int] = []
@@ -147,7 +147,7 @@ class Door:
 
 @pytest.fixture
 def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Watchdog, Door, Rank]]:
-    """The watchdog of rank 0 of two, with a board in memory."""
+    """The watchdog of rank 0 of two, with the board in memory."""
 
     class Alone(watchdog._Board):
         def __init__(self, process: Process) -> None:
@@ -166,7 +166,7 @@ ALONE = Process(rank=0, local_rank=0, world_size=1, device=torch.device("cpu"))
 
 @pytest.fixture
 def peer(first: tuple[Watchdog, Door, Rank]) -> Iterator[Future]:
-    """A process that connects as rank 1 as soon as it can; its handle comes when it has."""
+    """A process that is connected as rank 1."""
 
     def start() -> subprocess.Popen:
         command = [sys.executable, "-c", PEER, str(first[2].said.result(10))]

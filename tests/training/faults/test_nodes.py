@@ -1,4 +1,4 @@
-"""Several machines, played by launchers of their own on loopback: a run trains, loses one of them, goes on."""
+"""A run on two machines, each a launcher on loopback: it trains, loses a machine, goes on."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ LAUNCHER = "from deepspeed.launcher.runner import main; main()"
 
 
 class Nodes:
-    """One launcher for each of two machines of a hostfile, each in a session of its own."""
+    """Two launchers, one for each machine of a hostfile, each in its own session."""
 
     def __init__(self, folder: Path, output: Path, *changes: str) -> None:
         (folder / "hostfile").write_text("node1 slots=1\nnode2 slots=1\n")
@@ -41,17 +41,17 @@ class Nodes:
                 )  # fmt: skip
 
     def wait(self) -> list[int]:
-        """Exit codes of both launchers."""
+        """The exit codes of both launchers."""
         return [launcher.wait(timeout=PATIENCE) for launcher in self.launchers]
 
     def end(self, node: int) -> None:
-        """A machine without power: everything on it is gone at once."""
+        """Kill everything on a machine at once, like a power failure."""
         with suppress(ProcessLookupError):
             os.killpg(self.launchers[node].pid, signal.SIGKILL)
         self.launchers[node].wait()
 
     def said(self) -> str:
-        """All that both have said."""
+        """The output of both launchers."""
         return "\n".join(log.read_text() for log in self.logs)
 
 

@@ -1,4 +1,4 @@
-"""Hostile files run nothing unasked, and no secret of the environment enters a run folder."""
+"""Hostile files run no code, and no secret of the environment enters a run folder."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from openrayzer.weights.finding import find_weights, load_weights
 
 
 class Evil:
-    """Would make a file when unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -31,7 +31,7 @@ class Evil:
 
 @pytest.fixture
 def harmed(tmp_path: Path) -> Path:
-    """The file that is there if anything was run."""
+    """The file that exists if code was run."""
     return tmp_path / "harmed"
 
 
@@ -57,7 +57,7 @@ def test_a_weight_file_runs_nothing(tmp_path: Path, harmed: Path, name: str):
 
 
 def test_the_weights_of_a_run_that_names_plugins_are_read_without_them(tmp_path: Path, harmed: Path):
-    """Weights to start from are weights: the experiment beside them is not built, and its plugins are not imported."""
+    """Initial weights are read without the experiment beside them, and its plugins are not imported."""
     run = tmp_path / "run"
     run.mkdir()
     (run / "plugin.py").write_text(f"from pathlib import Path\nPath({str(harmed)!r}).touch()\n")

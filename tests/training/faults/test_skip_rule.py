@@ -1,4 +1,4 @@
-"""What of DeepSpeed the skip rule takes the place of, and how often it reads the device."""
+"""The functions of DeepSpeed that the skip rule replaces, and its transfers from the device."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The watchdog: what it takes for a hang, what it does not, and what it leaves behind."""
+"""The watchdog: the runs that it ends, the runs that it lets go on, and the files that it writes."""
 
 import threading
 import time
@@ -42,7 +42,7 @@ def test_what_is_written_on_the_board_can_be_read():
 
 
 class Door:
-    """Where a process would leave."""
+    """Records the exit code of a process instead of ending it."""
 
     def __init__(self) -> None:
         self.code: int | None = None
@@ -59,7 +59,7 @@ def endless() -> Iterator[int]:
 
 @pytest.fixture
 def minutes(monkeypatch: pytest.MonkeyPatch) -> float:
-    """A second for a step and for the first one, four for data, many for an evaluation; in minutes."""
+    """Limits of one second for a step, four for data and twenty for an evaluation; the step's limit in minutes."""
     monkeypatch.setattr(watchdog, "LIMITS", dict.fromkeys(watchdog.LIMITS, 1) | {DATA: 4, EVALUATION: 20})
     return 1.0 / 60
 

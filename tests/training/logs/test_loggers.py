@@ -1,4 +1,4 @@
-"""Loggers: none can stop a run, none needs a key or a server."""
+"""No logger can stop a run, and no logger needs a key or a server."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ RECORD = {"step": 1, "split": "train", "loss": 0.5, "psnr": float("inf")}
 
 
 class Failing(Logger):
-    """Fails at the second record."""
+    """A logger that fails at the second record."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""statistics.jsonl says what it says it says, under every ZeRO stage, and disturbs nothing."""
+"""statistics.jsonl holds the right numbers under every ZeRO stage and does not change the training."""
 
 import json
 import math
