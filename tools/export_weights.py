@@ -1,14 +1,14 @@
-"""Weights of a run as a folder that can be published.
+"""Export the weights of a run to a folder that can be published.
 
     python tools/export_weights.py --run runs/rayzer_demo --output rayzer-demo --license apache-2.0
     python tools/export_weights.py --run runs/imported --output rayzer-re10k --name me/rayzer-re10k
     hf upload me/rayzer-re10k rayzer-re10k
 
-The folder gets model.safetensors (float32), config.json (the experiment, every default written out, an experiment
-file for tools/train.py) and README.md (a model card with what was measured). openrayzer.load_model takes the folder,
-or, once it is uploaded to the Hugging Face hub, its name.
+The folder holds model.safetensors (float32), config.json (the experiment with every default written out, which
+tools/train.py reads) and README.md (a model card with metrics). openrayzer.load_model takes the folder, and after the
+upload to the Hugging Face hub its name there.
 
-Exit code: 0 done; 2 something given is wrong, and then nothing is written.
+Exit code: 0 done; 2 wrong input, nothing is written.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from openrayzer.cli import run_tool
 
 
 def main() -> int:
-    """Parse arguments, export, say what came of it."""
+    """Parse arguments, export, print the result."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -26,23 +26,27 @@ def main() -> int:
         "--run", type=Path, required=True, metavar="DIR", help="run folder, imported folder, or exported folder"
     )
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="folder to write; must not exist, or be empty"
+        "--output", type=Path, required=True, metavar="DIR", help="folder to write; must not exist or be empty"
     )
     parser.add_argument(
-        "--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or one, e.g. step_00001000"
+        "--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or a name, e.g. step_00001000"
     )
     parser.add_argument(
         "--weights",
         default="auto",
         choices=("auto", "ema", "raw"),
-        help="ema: averaged over the steps; raw: of the last step; auto (default): averaged where the run has them",
+        help="ema: exponential moving average; raw: weights of the last step; auto (default): average if there is one",
     )
     parser.add_argument(
-        "--license", metavar="ID", help="as the hub names it, e.g. apache-2.0 (default: what an import said)"
+        "--license",
+        metavar="ID",
+        help="identifier on the hub, e.g. apache-2.0 (default: the licence of imported weights)",
     )
-    parser.add_argument("--name", metavar="NAME", help="NAME or OWNER/NAME on the hub (default: that of the folder)")
+    parser.add_argument(
+        "--name", metavar="NAME", help="NAME or OWNER/NAME on the hub (default: the name of the folder)"
+    )
     arguments = parser.parse_args()
-    from openrayzer.weights.export import export_weights  # slow: only once arguments are right
+    from openrayzer.weights.export import export_weights  # slow to import
 
     exported = export_weights(
         arguments.run,

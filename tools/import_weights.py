@@ -1,4 +1,4 @@
-"""Weights of published systems to a run folder, or their recorded outputs beside ours.
+"""Import weights of a published system into a run folder, or compare its recorded outputs with ours.
 
     python tools/import_weights.py --arch rayzer-official --weights rayzer_dl3dv_8_12_12_96k.pt \\
         --config configs/rayzer_dl3dv.yaml --output runs/rayzer_official
@@ -6,14 +6,14 @@
         --given model.transformer.vggstyle=true model.transformer.rope=true unposed.predict_fov=true ...
     python tools/import_weights.py --check golden/*.safetensors
 
-The run folder is what tools/train.py trains on (--exp RUN/experiment.json), tools/export_weights.py exports, and
-openrayzer.load_model loads. What the weights do not show is asked for by name. Training checkpoints bring their weights
-only. No code in a file is ever run.
+tools/train.py continues the training of the run folder (--exp RUN/experiment.json), tools/export_weights.py exports it,
+and openrayzer.load_model loads it. If the weights do not show a setting, the message names the setting and its values;
+give it with --config or --given. Of a training checkpoint, only the weights are imported. No code in a file is run.
 
---check computes every recorded output of golden files and prints the largest absolute difference, of loss and gradient
-norm the relative one.
+--check computes every recorded output of golden files and prints its largest absolute difference, for loss and gradient
+norm the relative difference.
 
-Exit code: 0 done; 1 an output differs by more than its tolerance; 2 something given is wrong.
+Exit code: 0 done; 1 an output differs by more than its tolerance; 2 wrong input.
 """
 
 import argparse
@@ -28,24 +28,26 @@ EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
 
 def main() -> int:
-    """Parse arguments; check or import."""
+    """Parse arguments; compare golden files or import weights."""
     arguments = _parser().parse_args()
     if arguments.check:
         refused = [f"--{name}" for name in IMPORT_ONLY if getattr(arguments, name)]
         if refused:
             raise InputError(
-                f"--check takes golden files alone, not {', '.join(refused)}: they say themselves what they are"
+                f"--check cannot be combined with {', '.join(refused)}: golden files name their system themselves"
             )
         return check(arguments.check, attention=arguments.attention, activation_checkpointing=arguments.checkpointing)
     missing = [f"--{name}" for name in ("arch", "weights", "output") if not getattr(arguments, name)]
     if missing:
-        raise InputError(f"{', '.join(missing)} must be given to import weights; or --check FILE ...; see --help")
+        raise InputError(
+            f"{', '.join(missing)} must be given to import weights; to compare golden files, --check FILE ..."
+        )
     return import_one(arguments)
 
 
 def import_one(arguments: argparse.Namespace) -> int:
-    """Import one file and say what came of it."""
-    from openrayzer.weights.interop.importing import import_weights  # slow: only once arguments are right
+    """Import one file and print the result."""
+    from openrayzer.weights.interop.importing import import_weights  # slow to import
     from openrayzer.weights.interop.systems import system_named
 
     system = system_named(arguments.arch)
@@ -68,7 +70,7 @@ def import_one(arguments: argparse.Namespace) -> int:
 
 
 def check(files: list[Path], *, attention: str, activation_checkpointing: int) -> int:
-    """Print each recorded output beside its tolerance; 1 if one is beyond it."""
+    """Print each recorded output with its difference and tolerance; return the exit code."""
     from openrayzer.weights.interop.golden import BY_RATIO, compare
 
     failed = refused = 0
@@ -95,27 +97,27 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--arch", metavar="NAME", help="whose weights: open-rayzer, rayzer-official, lvsm-ed, lvsm-d, rayder"
+        "--arch", metavar="NAME", help="published system: open-rayzer, rayzer-official, lvsm-ed, lvsm-d, rayder"
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".pt or .safetensors")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="the published code's configuration, YAML or JSON")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the published code, YAML or JSON")
     parser.add_argument(
         "--given",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="single values of that configuration, over the file's",
+        help="single values of that configuration; they override the file",
     )
-    parser.add_argument("--output", type=Path, metavar="RUN", help="run folder to write; must not exist")
+    parser.add_argument("--output", type=Path, metavar="RUN", help="run folder to write; must not exist or be empty")
     parser.add_argument(
-        "--exp", type=Path, metavar="FILE", help="experiment whose data, loss and training settings the run gets"
+        "--exp", type=Path, metavar="FILE", help="experiment file that provides data, loss and training settings"
     )
     add_change_arguments(parser)
-    parser.add_argument("--check", nargs="+", type=Path, metavar="FILE", help="golden files to compare with")
     parser.add_argument(
-        "--attention", default="auto", metavar="NAME", help="attention backend that --check computes with"
+        "--check", nargs="+", type=Path, metavar="FILE", help="golden files to compare with our outputs"
     )
+    parser.add_argument("--attention", default="auto", metavar="NAME", help="attention backend for --check")
     parser.add_argument(
         "--checkpointing",
         type=int,

@@ -1,4 +1,4 @@
-"""tools/import_weights.py as it is typed: a run folder that the Python API and training take, or a word on why not."""
+"""tools/import_weights.py writes run folders that load and train, compares golden files, and refuses wrong input."""
 
 import json
 import os
@@ -40,7 +40,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs the tool with arguments; returns exit code, stdout, stderr."""
+    """Return a function that runs the tool and returns exit code, stdout and stderr."""
     spec = spec_from_file_location("import_weights", ROOT / "tools/import_weights.py")
     assert spec is not None
     assert spec.loader is not None
@@ -98,10 +98,10 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "--arch, --weights, --output must be given to import weights; or --check FILE"),
+        ([], "--arch, --weights, --output must be given to import weights; to compare golden files, --check FILE"),
         (["--arch", "lvsm-d", "--weights", "ckpt.pt"], "--output must be given"),
-        (["--check", "x.safetensors", "--arch", "lvsm-d"], "--check takes golden files alone, not --arch"),
-        (["--check", "x.safetensors", "--set", "train.steps=1", "--exp", "x"], "alone, not --exp, --set"),
+        (["--check", "x.safetensors", "--arch", "lvsm-d"], "--check cannot be combined with --arch"),
+        (["--check", "x.safetensors", "--set", "train.steps=1", "--exp", "x"], "combined with --exp, --set"),
         (
             ["--arch", "lvsm", "--weights", "ckpt.pt", "--output", "run"],
             "no published system named 'lvsm'; did you mean",
@@ -131,7 +131,7 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
         ),
     ],
 )
-def test_wrong_input_is_answered_and_leaves_nothing(
+def test_wrong_input_is_explained_and_leaves_nothing(
     tool: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ):
     (tmp_path / "full").mkdir()
@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_leaves_nothing(
     monkeypatch.undo()
 
 
-def test_check_refuses_inputs_that_no_model_takes_and_goes_on(tool: Command, tmp_path: Path):
+def test_check_refuses_unsuitable_files_and_continues(tool: Command, tmp_path: Path):
     state = {f"state/{name}": torch.randn(shape) for name, shape in LVSM.items()}
     c2w, fxfycxcy = torch.eye(4).repeat(1, 3, 1, 1), torch.ones(1, 3, 4)
     good = {"in/image": torch.rand(1, 3, 3, 4, 4), "in/c2w": c2w, "in/fxfycxcy": fxfycxcy, "out/loss": torch.zeros(1)}
@@ -212,7 +212,7 @@ def _metadata(file: Path) -> tuple[Path, dict[str, str]]:
 
 @NEEDS_GOLDEN
 @pytest.mark.parametrize("arch", RECORDED)
-def test_an_imported_run_renders_what_was_recorded(tool: Command, tmp_path: Path, arch: str):
+def test_an_imported_run_renders_the_recorded_images(tool: Command, tmp_path: Path, arch: str):
     file = GOLDEN / f"{RECORDED[arch]}.safetensors"
     code, _, errors = tool("--arch", arch, "--weights", file, "--output", tmp_path / "run")
     assert (code, errors) == (0, "")
@@ -256,7 +256,7 @@ OWN = {
     "arch", [pytest.param(arch, marks=[] if arch == "lvsm-d" else pytest.mark.slow) for arch in OWN]
 )
 def test_an_imported_run_continues_training(tool: Command, tmp_path: Path, arch: str):
-    """Twenty steps in the imported folder itself, from the imported weights."""
+    """Trains twenty steps in the imported folder, from the imported weights."""
     file = GOLDEN / f"{RECORDED[arch]}.safetensors"
     run = tmp_path / "run"
     assert tool("--arch", arch, "--weights", file, "--output", run)[0] == 0
@@ -276,4 +276,4 @@ def test_an_imported_run_continues_training(tool: Command, tmp_path: Path, arch:
     trained = openrayzer.load_model(run).state_dict()
     imported = load_file(run / "model.safetensors")
     assert any(not torch.equal(trained[name], value) for name, value in imported.items())
-    assert compare(file)[0] == arch  # the file itself is as it was
+    assert compare(file)[0] == arch  # the file is unchanged
