@@ -1,7 +1,23 @@
-"""The sockets: the base class and the registry of every interchangeable part.
+"""The base classes of all components and their registries. Read this package first.
 
-Implementations import from here; nothing here imports an implementation. The constructor of an implementation is its
-JSON schema: each parameter has a name and a type. A parameter without a default is required; ``shared`` may give it.
+A component is a class that an experiment file selects by its registered name. It subclasses a base class of this
+package and registers itself: ``@CAMERA_HEADS.register("my_head")``. Components import this package; it imports no
+component.
+
+The signature of the constructor is the JSON schema of the component. Parameters are keyword-only, have type
+annotations, and are described under ``Args``. A parameter without a default is required, in the component's JSON object
+or in the section ``shared`` of the experiment. A parameter annotated with a base class of this package is a component.
+
+The contract tests build a small component from its signature. A class whose constructor needs files has a static method
+``example(folder)``, which writes small ones into ``folder`` and returns constructor arguments.
+
+    parts.py       tokenizers, position encodings, attention, camera heads, fusions, renderers
+    model.py       models: images -> cameras -> scene -> images
+    data.py        datasets, view samplers, augmentations, and the values that pass between them
+    training.py    losses, optimizers, schedules, loggers
+    evaluation.py  metrics of rendered views
+    errors.py      exceptions that callers handle
+    registries.py  one registry for each base class
 """
 
 from openrayzer.interfaces.data import Augmentation as Augmentation
@@ -16,15 +32,15 @@ from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
 from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.evaluation import Metric as Metric
-from openrayzer.interfaces.model import AttentionBackend as AttentionBackend
-from openrayzer.interfaces.model import AttentionLayout as AttentionLayout
-from openrayzer.interfaces.model import CameraHead as CameraHead
-from openrayzer.interfaces.model import Fusion as Fusion
 from openrayzer.interfaces.model import Model as Model
-from openrayzer.interfaces.model import PositionEncoding as PositionEncoding
-from openrayzer.interfaces.model import Renderer as Renderer
-from openrayzer.interfaces.model import Rotation as Rotation
-from openrayzer.interfaces.model import Tokenizer as Tokenizer
+from openrayzer.interfaces.parts import AttentionBackend as AttentionBackend
+from openrayzer.interfaces.parts import AttentionLayout as AttentionLayout
+from openrayzer.interfaces.parts import CameraHead as CameraHead
+from openrayzer.interfaces.parts import Fusion as Fusion
+from openrayzer.interfaces.parts import PositionEncoding as PositionEncoding
+from openrayzer.interfaces.parts import Renderer as Renderer
+from openrayzer.interfaces.parts import Rotation as Rotation
+from openrayzer.interfaces.parts import Tokenizer as Tokenizer
 from openrayzer.interfaces.registries import ATTENTION_BACKENDS as ATTENTION_BACKENDS
 from openrayzer.interfaces.registries import ATTENTION_LAYOUTS as ATTENTION_LAYOUTS
 from openrayzer.interfaces.registries import AUGMENTATIONS as AUGMENTATIONS

@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Frames:
-    """Some frames of one scene as they are stored, in the order asked for.
+    """Stored frames of one scene, in the requested order.
 
     Attributes:
-        images: one uint8 array (h, w, 3), RGB, per frame.
-        c2w: camera to world (f, 4, 4) float32, OpenCV axes; None where the source has no poses.
-        intrinsics: (f, 4) float32, normalised by image size; None where the source has no poses.
+        images: one uint8 array (h, w, 3), RGB, per frame; sizes may differ.
+        c2w: camera to world (f, 4, 4) float32, OpenCV axes; None without poses.
+        intrinsics: fx, fy, cx, cy (f, 4) float32, divided by image width, height, width, height; None without poses.
     """
 
     images: list[np.ndarray]
@@ -30,7 +30,7 @@ class Frames:
 
     @staticmethod
     def joined(parts: Iterable["Frames"]) -> "Frames":
-        """The frames of all parts in their order; without cameras if one of them has none, or there is none."""
+        """The frames of all parts, in order. The result has cameras if every part has some and there is a part."""
         parts = list(parts)
         c2w = [part.c2w for part in parts if part.c2w is not None]
         intrinsics = [part.intrinsics for part in parts if part.intrinsics is not None]
@@ -43,11 +43,13 @@ class Frames:
 
 
 class Dataset(ABC):
-    """A source of scenes. Frame numbers are positions in the original sequence, always.
+    """A source of scenes. Frame numbers are positions in the original sequence; a broken frame keeps its number.
+
+    Worker processes receive a pickled copy of an open dataset.
 
     Attributes:
         posed: whether the scenes have cameras.
-        problems: scenes that were left out when the source was opened, one sentence each.
+        problems: one sentence for each scene that ``open`` left out.
     """
 
     posed: bool
@@ -57,66 +59,67 @@ class Dataset(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Find the scenes; cheap, done once before anything else.
+        """Find the scenes. Every other method needs an open dataset. It must be cheap: thousands of scenes are usual.
 
         Raises:
-            InputError: there is nothing usable; the message says what was looked for and where.
+            InputError: there is no usable scene; the message names the folder and the expected files.
         """
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of usable scenes."""
+        """Number of scenes."""
 
     @abstractmethod
     def key(self, scene: int) -> str:
-        """The scene's name, unique in this source."""
+        """Name of a scene, unique in this source."""
 
     @abstractmethod
     def num_frames(self, scene: int) -> int:
-        """Length of the original sequence, broken frames included.
+        """Number of frames of a scene, broken frames included.
 
         Raises:
-            BrokenSceneError: the scene turns out unusable only now.
+            BrokenSceneError: the scene is damaged, and ``open`` did not see it.
         """
 
     @abstractmethod
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
-        """Decode some frames.
+        """Decode frames of a scene, in the given order; a number may occur several times.
 
         Raises:
-            BrokenSceneError: a frame or camera among them cannot be used.
+            BrokenSceneError: a frame is damaged, has no usable camera, or does not exist.
         """
 
     def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
-        """What ``read`` gives, one frame at a time; training reads this way.
+        """The frames of ``read``, one at a time. Training reads this way.
 
-        By default all are decoded first. Overriding it pays where frames can be decoded alone: each is shrunk before
-        the next is decoded, so that large ones are never held together and small ones stay in the processor's cache.
+        The default decodes all frames first. A dataset that can decode frames one by one should override it: training
+        shrinks each frame before it asks for the next, which saves memory and time.
 
         Raises:
-            BrokenSceneError: see ``read``; frames before it may have been given.
+            BrokenSceneError: as ``read``, possibly after some frames.
         """
         yield from self.read(scene, frames).each()
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
-        """Where a frame comes from, and what that was like when asked, so that a change of either can be told.
+        """The origin of a frame, such as a path, and the state of this origin, such as its size and time of change.
 
-        Empty texts where that cannot be told; such a frame is never cached.
+        The cache of decoded frames reads a frame anew if either differs. It never keeps a frame with two empty texts,
+        the default.
 
         Raises:
-            BrokenSceneError: the scene cannot be used.
+            BrokenSceneError: the scene is damaged.
         """
         return "", ""
 
 
 @dataclass(frozen=True)
 class ViewChoice:
-    """Frame numbers of one clip; a frame may be in both.
+    """Frame numbers of one clip. A frame may be both context and target.
 
     Attributes:
-        context: frames that are given to the model.
-        target: frames that are rendered and judged.
-        order: all of them, each once, as they follow each other on the view axis; empty for rising numbers.
+        context: frames from which the model reconstructs the scene.
+        target: frames that the model renders.
+        order: all frames, each once, in the order of the view axis; empty for ascending numbers.
     """
 
     context: tuple[int, ...]
@@ -125,58 +128,59 @@ class ViewChoice:
 
     @property
     def frames(self) -> tuple[int, ...]:
-        """All frames of the clip, each once, as they follow each other on the view axis."""
+        """All frames of the clip, each once, in the order of the view axis."""
         return self.order or tuple(sorted({*self.context, *self.target}))
 
 
 class ViewSampler(ABC):
-    """Which frames of a scene, and which of them are context and which target."""
+    """Chooses context and target frames of a scene."""
 
     def __init__(self) -> None: ...
 
     @abstractmethod
     def sample(self, key: str, num_frames: int, generator: np.random.Generator, step: int = 0) -> ViewChoice:
-        """One choice; all randomness comes from ``generator``.
+        """One choice. It depends on the arguments alone.
 
         Args:
-            key: the scene's name.
-            num_frames: its length, broken frames included.
-            generator: of random numbers.
-            step: optimizer step for which the clip is loaded, for choices that grow harder.
+            key: name of the scene.
+            num_frames: number of frames, broken frames included.
+            generator: source of all randomness.
+            step: optimizer step of the clip, for choices that become harder during training.
 
         Raises:
-            UnusableSceneError: the scene has no valid choice, e.g. too few frames.
+            UnusableSceneError: the scene has no valid choice, e.g. it has too few frames.
         """
 
     def for_step(self, step: int, generator: np.random.Generator) -> "ViewSampler":
-        """What samples all training clips of one optimizer step, on all ranks: what they must share is drawn here.
+        """The sampler of all training clips of one optimizer step, on all ranks. The default returns ``self``.
 
-        A sampler whose numbers of views vary returns one with fixed numbers, since a batch needs equal ones.
+        All clips of a batch need equal numbers of views. So a sampler with varying numbers draws them here and returns
+        a sampler with fixed numbers.
 
         Args:
             step: the optimizer step.
-            generator: of random numbers that are the same for all clips of the step, and for them only.
+            generator: source of randomness, equal for all clips of the step and different for each step.
         """
         return self
 
     def difficulty(self, step: int) -> Mapping[str, float]:
-        """Named numbers that say how hard the choices of an optimizer step are; logged beside the loss."""
+        """Named numbers that measure how hard the choices of a step are. Training logs them beside the loss."""
         return {}
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The chosen views of one scene; a frame that is context and target is there once.
+    """The chosen views of one scene. A frame that is both context and target occurs once.
 
     Attributes:
-        scene: the scene's name.
-        images: (v, 3, h, w) float32 in [0, 1]: what the model sees.
-        frames: (v,) frame numbers, in the order of the view axis.
-        context: (vc,) positions on the view axis that are given to the model.
-        target: (vt,) positions on the view axis that are rendered and judged.
-        c2w: (v, 4, 4) float32 as the source has them; None without poses.
-        intrinsics: (v, 4) float32 of the images as they are here; None without poses.
-        clean: (v, 3, h, w), what targets are compared with, where it is not what the model sees; else None.
+        scene: name of the scene.
+        images: input images of the model (v, 3, h, w), float32 in [0, 1].
+        frames: frame numbers (v,), in the order of the view axis.
+        context: positions (vc,) of the context views on the view axis.
+        target: positions (vt,) of the target views on the view axis.
+        c2w: camera to world (v, 4, 4) float32, in the world frame of the source; None without poses.
+        intrinsics: intrinsics (v, 4) float32 of ``images``; None without poses.
+        clean: true images (v, 3, h, w) of the targets; None if they are ``images``.
     """
 
     scene: str
@@ -189,23 +193,24 @@ class Clip:
     clean: np.ndarray | None = None
 
     def with_images(self, change: Callable[[np.ndarray], np.ndarray]) -> "Clip":
-        """The clip with all its images changed alike, the clean ones, too."""
+        """The clip with ``change`` applied to ``images`` and to ``clean``."""
         clean = None if self.clean is None else change(self.clean)
         return replace(self, images=change(self.images), clean=clean)
 
 
 class Augmentation:
-    """A change of training clips that keeps images and cameras consistent; an implementation overrides either method.
+    """A random change of training clips that keeps images and cameras consistent.
 
-    A clip's decisions are a function of the generator alone: whoever loads the clip, and whenever, it is the same.
+    A subclass overrides ``cut`` or ``apply``. The change depends on the arguments alone, so it is the same in every
+    process.
     """
 
     def __init__(self) -> None: ...
 
     def cut(self, frames: Frames, image_size: tuple[int, int], generator: np.random.Generator) -> Frames:
-        """Change the views as they are stored, before they are resized and cropped to ``image_size``."""
+        """Change the stored views, before they are resized and cropped to ``image_size`` (height, width)."""
         return frames
 
     def apply(self, clip: Clip, generator: np.random.Generator) -> Clip:
-        """Change the finished clip; its arrays may be shared and are not to be written to."""
+        """Change the resized clip. Its arrays may be shared: copy an array instead of writing into it."""
         return clip

@@ -1,28 +1,28 @@
-"""Errors that have their own answer: input that a user can mend, and scenes that cannot be used."""
+"""Exceptions that callers handle: wrong input, which a user can correct, and unusable scenes, which loading skips."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class UnposedInputError(ValueError):
-    """A model that needs cameras was given images without them."""
+    """The input has no cameras, and the model needs them."""
 
 
 class BrokenSceneError(ValueError):
-    """A scene or frame that cannot be used; the message names file, scene, frame and fault."""
+    """A scene or frame is damaged. The message names the file, the scene, the frame and the fault."""
 
 
 class UnusableSceneError(ValueError):
-    """A scene from which a view sampler cannot choose; not a fault of the data."""
+    """A view sampler has no choice for an intact scene, for example because the scene is too short."""
 
 
 class InputError(ValueError):
-    """An input that cannot work. Tools print the message without a traceback and exit with code 2."""
+    """The input of a user is wrong. Tools print the message without a traceback and exit with code 2."""
 
 
 @contextmanager
 def concerning(option: str) -> Iterator[None]:
-    """Put the name of an option before the message of an ``InputError``."""
+    """Put ``option: `` before the message of an ``InputError`` that is raised inside."""
     try:
         yield
     except InputError as error:

@@ -1,13 +1,13 @@
-"""One registry per interface."""
+"""One registry for each base class."""
 
 from openrayzer.interfaces.data import Augmentation, Dataset, ViewSampler
 from openrayzer.interfaces.evaluation import Metric
-from openrayzer.interfaces.model import (
+from openrayzer.interfaces.model import Model
+from openrayzer.interfaces.parts import (
     AttentionBackend,
     AttentionLayout,
     CameraHead,
     Fusion,
-    Model,
     PositionEncoding,
     Renderer,
     Tokenizer,
@@ -16,8 +16,7 @@ from openrayzer.interfaces.training import Logger, Loss, Optimizer, Schedule
 from registry import Registry
 
 PLUGIN_GROUP = "openrayzer.plugins"
-"""Entry-point group in which installed packages announce their plugins."""
-
+"""Entry-point group by which installed packages offer plugins."""
 
 TOKENIZERS = Registry("tokenizer", Tokenizer, home="openrayzer.components.tokenizers")
 POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openrayzer.components.positions")
@@ -40,10 +39,11 @@ REGISTRIES = (
     TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
     MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
+"""All registries, in the order of ``tools/list_components.py``."""
 
 
 def registered_name(component: Model | Dataset) -> str:
-    """The name by which an experiment asks for a component; its class's where it has none."""
+    """The registered name of a component; the name of its class if it is not registered."""
     registry = MODELS if isinstance(component, Model) else DATASETS
     names = [entry.name for entry in registry if entry.target is type(component)]
     return names[0] if names else type(component).__name__

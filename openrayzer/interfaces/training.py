@@ -11,51 +11,76 @@ from torch import Tensor, nn
 
 
 class Loss(nn.Module, ABC):
-    """Prediction and target to one number, computed in float32."""
+    """Rendered and true images to one number, computed in float32 even under autocast.
+
+    Networks in a loss are frozen and stay in evaluation mode.
+    """
 
     def __init__(self) -> None:
         super().__init__()
 
     @abstractmethod
-    def forward(
-        self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
-    ) -> Float[Tensor, ""]: ...
+    def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
+        """The loss of a batch, 0 for equal images; its gradient reaches ``prediction``.
+
+        Args:
+            prediction: rendered views, in [0, 1] or slightly beyond.
+            target: true views in [0, 1].
+
+        Raises:
+            InputError: the images are too small for the loss.
+        """
 
 
 class Optimizer(ABC):
-    """How gradients become steps."""
+    """Builds the optimizer of a run."""
 
     def __init__(self) -> None: ...
 
     @abstractmethod
-    def build(self, model: nn.Module) -> torch.optim.Optimizer: ...
+    def build(self, model: nn.Module) -> torch.optim.Optimizer:
+        """A PyTorch optimizer of the trainable weights of ``model``, with the peak learning rate.
+
+        Raises:
+            InputError: the model has no trainable weights.
+        """
 
 
 class Schedule(ABC):
-    """The learning rate over the run."""
+    """The learning rate over a run, as a factor of the peak learning rate."""
 
     def __init__(self) -> None: ...
 
     @abstractmethod
     def factor(self, step: int, steps: int) -> float:
-        """What the optimizer's learning rate is multiplied by at ``step`` (from 0) of ``steps``."""
+        """The factor in [0, 1] at one step. It depends on the arguments alone, because a resumed run starts anywhere.
+
+        Args:
+            step: optimizer step, from 0.
+            steps: number of optimizer steps of the run.
+        """
 
 
 class Logger(ABC):
-    """Where numbers and pictures of a run go; only rank 0 calls it. A failing logger never stops training."""
+    """Receives numbers and pictures of a run, on rank 0 only. A logger that raises is left out from then on."""
 
     def __init__(self) -> None: ...
 
     @abstractmethod
     def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
-        """Called once before the first record; ``experiment`` is the resolved JSON."""
+        """Start the records of a run or of its continuation. Training calls it once, before the first record.
+
+        Args:
+            run_folder: the folder of the run; a logger writes into it and nowhere else.
+            experiment: the experiment as JSON, with all defaults.
+        """
 
     @abstractmethod
     def record(self, values: Mapping[str, Any]) -> None:
-        """One line of ``metrics.jsonl``: step, split, loss, psnr, ..."""
+        """Record one line of ``metrics.jsonl``: step, split, loss, psnr, ... Numbers may be NaN or infinite."""
 
     def picture(self, step: int, path: Path) -> None:
-        """A picture that was written to the run folder."""
+        """Record a picture, a file in the run folder. By default, nothing happens."""
 
     def close(self) -> None:
-        """Called once at the end, also after a failure."""
+        """Finish the records. Training calls it once at the end, after errors as well. By default, nothing happens."""

@@ -169,9 +169,9 @@ def test_extending_is_differentiated_as_reconstructing_is(growing, views, camera
 def test_images_that_do_not_fit_the_scene_are_refused(growing, views, cameras):
     scene = growing.reconstruct(views.images[:, :3], some(cameras, slice(3)))
     last = some(cameras, slice(3, 5))
-    with pytest.raises(InputError, match="images of 16 x 24 pixels, the new ones have 24 x 16"):
+    with pytest.raises(InputError, match="images of 16 x 24 pixels, the new images have 24 x 16"):
         growing.extend(scene, views.images[:, 3:].mT, last)
-    with pytest.raises(InputError, match="the new images are of 1 scenes, and 2 are to be extended"):
+    with pytest.raises(InputError, match="new images of 1 scenes for the extension of 2 scenes"):
         growing.extend(scene, views.images[:1, 3:], Cameras(last.c2w[:1], last.intrinsics[:1]))
 
 
@@ -179,5 +179,5 @@ def test_images_that_do_not_fit_the_scene_are_refused(growing, views, cameras):
 def test_a_model_whose_views_all_see_each_other_says_so(small, views, cameras, name):
     model = FIXED[name](small).eval()
     scene = model.reconstruct(views.images[:, :3], some(cameras, slice(3)))
-    with pytest.raises(InputError, match=f"{type(model).__name__} sees all views of a scene at once.* anew"):
+    with pytest.raises(InputError, match=f"{type(model).__name__} cannot add views to a scene.* anew"):
         model.extend(scene, views.images[:, 3:], some(cameras, slice(3, 5)))

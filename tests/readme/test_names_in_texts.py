@@ -37,7 +37,8 @@ MODULES = tracked("openrayzer/*.py", "registry/*.py", "tools/*.py")
 def test_files_that_are_named_exist(files: list[Path]):
     named = {(name, file.name) for file in files for text in texts_of(file) for name in PATHS.findall(text)}
     assert len(named) > 10
-    missing = [f"{file} names {name}" for name, file in sorted(named) if not (ROOT / name).exists()]
+    made = {name for file in files for text in texts_of(file) for name in re.findall(r"[Nn]ew file `([^`]+)`", text)}
+    missing = [f"{file} names {name}" for name, file in sorted(named) if not (ROOT / name).exists() and name not in made]
     assert [line for line in missing if "NAME" not in line] == []  # NAME is a placeholder
 
 
