@@ -1,12 +1,13 @@
-"""What travels between the parts: cameras, views, scenes, predictions.
+"""The values that pass between data, models and training: cameras, views, scenes, predictions.
 
-Shape letters, used in every annotation of this package:
+Shape letters of all annotations:
 
-    b  batch              v   views (vc context, vt target)     n  tokens per view
-    k  scene latents      d   token width                       p  patch size in pixels
-    h w  image height and width in pixels                       e  width of one attention head
+    b    batch                              v    views (vc context views, vt target views)
+    n    tokens of one view                 k    tokens or other elements of a scene
+    d    width of a token                   e    width of one attention head
+    h w  image height and width in pixels   p    patch size in pixels
 
-Conventions: images are float in [0, 1]. ``c2w`` maps camera to world with OpenCV axes (x right, y down,
+Conventions: images are float in [0, 1]. ``c2w`` maps camera to world coordinates, with OpenCV axes (x right, y down,
 z forward). ``intrinsics`` are (fx, fy, cx, cy) divided by (w, h, w, h). Pixel centres lie at +0.5.
 """
 
@@ -20,13 +21,13 @@ from torch import Tensor
 
 T = TypeVar("T")
 SceneKind = TypeVar("SceneKind", bound="Scene")
-"""The kind of scene that a model makes and renders."""
+"""The kind of scene of a model."""
 
 
 def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
-    """``value`` with ``change`` applied to each of its tensors.
+    """``value`` with ``change`` applied to each tensor in it.
 
-    Dataclasses, mappings, tuples and lists are searched for tensors. Everything else stays as it is.
+    The function looks into dataclasses, mappings, tuples and lists. It leaves other values unchanged.
     """
     if isinstance(value, Tensor):
         return cast(T, change(value))
@@ -41,7 +42,7 @@ def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
 
 
 def tensors_of(value: object) -> list[Tensor]:
-    """All tensors of ``value``, in the order of its fields."""
+    """All tensors in ``value``, in the order of its fields."""
     found: list[Tensor] = []
 
     def note(tensor: Tensor) -> Tensor:
@@ -53,12 +54,12 @@ def tensors_of(value: object) -> list[Tensor]:
 
 
 def moved(value: T, device: torch.device | str) -> T:
-    """``value`` with every tensor in it on ``device``; the host does not wait for copies from pinned memory."""
+    """``value`` with every tensor in it on ``device``. Copies from pinned memory are asynchronous."""
     return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=tensor.is_pinned()))
 
 
 def select_views(values: Tensor, views: Int[Tensor, "b s"]) -> Tensor:
-    """``values`` (b, v, ...) at each batch element's own positions ``views`` on the view axis: (b, s, ...)."""
+    """The views of each batch element at its positions ``views``: (b, v, ...) becomes (b, s, ...)."""
     rows = torch.arange(values.shape[0], device=values.device)[:, None]
     return values[rows, views]
 
@@ -81,7 +82,7 @@ class Cameras:
         return self.c2w.shape[1]
 
     def select(self, views: Int[Tensor, "b s"]) -> "Cameras":
-        """The cameras at each batch element's own positions ``views``."""
+        """The cameras of some views, by their positions in each batch element."""
         return Cameras(select_views(self.c2w, views), select_views(self.intrinsics, views))
 
     def to(self, device: torch.device | str) -> "Cameras":
@@ -91,17 +92,17 @@ class Cameras:
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of clips: what the loader yields and a model's ``forward`` takes.
+    """A batch of clips. The loader yields it, and ``forward`` of a model takes it.
 
     Attributes:
-        images: all chosen views as the model sees them, in [0, 1].
-        frames: position of each view in its original sequence.
-        context: positions on the view axis that are given to the model.
-        target: positions on the view axis that are rendered and judged.
-        scenes: name of each batch element's scene.
-        cameras: true cameras; None where the source has no poses.
-        problems: what was broken on the way to this batch, one sentence each, already worked around.
-        clean: what targets are compared with, where it is not what the model sees; None where it is.
+        images: all views of the clips, in [0, 1].
+        frames: frame number of each view in its original sequence.
+        context: positions of the context views on the view axis.
+        target: positions of the target views on the view axis.
+        scenes: names of the scenes.
+        cameras: true cameras; None without poses.
+        problems: one sentence for each fault of the data that the loader met and worked around.
+        clean: true images of the target views, if an augmentation changed ``images`` only; otherwise None.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -120,7 +121,7 @@ class Views:
 
     @property
     def target_images(self) -> Float[Tensor, "b vt 3 h w"]:
-        """Images of the target views as they should be rendered."""
+        """True images of the target views."""
         return select_views(self.images if self.clean is None else self.clean, self.target)
 
     def to(self, device: torch.device | str) -> "Views":
@@ -130,14 +131,14 @@ class Views:
 
 @dataclass(frozen=True)
 class Scene:
-    """The memory of a model: one or more scenes, reconstructed from context views.
+    """A batch of scenes, reconstructed from context views.
 
-    Each model defines its own kind of scene, a frozen dataclass that extends this one. Only that model reads its
-    fields. They are tensors, or tuples, mappings and dataclasses of tensors, and the first axis of every tensor is the
+    Each model defines its own kind of scene, a frozen dataclass that extends this one, and only the model reads the
+    fields. Fields are tensors, or tuples, mappings and dataclasses of tensors. The first axis of each tensor is the
     batch.
 
     Attributes:
-        image_size: height and width in pixels at which the model renders.
+        image_size: height and width of rendered images in pixels.
     """
 
     image_size: tuple[int, int] = field(kw_only=True)
@@ -153,11 +154,11 @@ class Scene:
         return tensors_of(self)[0].device
 
     def detach(self: SceneKind) -> SceneKind:
-        """The same scenes, cut off from the graph of the gradient."""
+        """The same scenes without gradients."""
         return map_tensors(self, Tensor.detach)
 
     def select(self: SceneKind, scenes: Int[Tensor, " s"]) -> SceneKind:
-        """Some of the scenes, by their positions in the batch; a scene may occur several times."""
+        """Some of the scenes, by their positions in the batch. A scene may occur several times."""
         return map_tensors(self, lambda tensor: tensor[scenes])
 
 
@@ -168,8 +169,8 @@ class Prediction:
     Attributes:
         images: rendered target views, in [0, 1] or slightly beyond.
         cameras: cameras of all views, in the order of ``Views.images``.
-        extra_losses: scalars that the model adds to the training loss, each with weight 1, by name.
-        extra_images: further maps of the target views, such as depth or opacity, by name; 1 or 3 channels.
+        extra_losses: losses of the model's own, by name. Training adds each with weight 1 and logs it by its name.
+        extra_images: further maps of the target views by name, such as depth or opacity, with 1 or 3 channels.
     """
 
     images: Float[Tensor, "b vt 3 h w"]
