@@ -47,7 +47,7 @@ def test_only_blocks_are_compiled_and_weights_keep_their_names(monkeypatch: pyte
     assert called == list(model["stack"].blocks)
 
 
-def test_what_cannot_be_compiled_is_said_at_the_start(monkeypatch: pytest.MonkeyPatch):
+def test_blocks_that_cannot_be_compiled_are_a_message_at_the_start(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(InputError, match="does not go with ZeRO stage 3"):
         compiling(True, stage=3, device=CPU)
     monkeypatch.setenv("CXX", "no-such-compiler")
@@ -68,7 +68,7 @@ def test_what_cannot_be_compiled_is_said_at_the_start(monkeypatch: pytest.Monkey
         (1.0, RuntimeError("Cannot find a working triton"), 2, "fails in a trial: RuntimeError: Cannot find a working"),
     ],
 )
-def test_auto_compiles_on_a_gpu_where_a_trial_shows_that_it_pays(plain, compiled, stage, reason, monkeypatch):
+def test_auto_compiles_on_a_gpu_if_a_trial_is_faster(plain, compiled, stage, reason, monkeypatch):
     times = iter((plain, compiled))
 
     def measured(function: object, device: torch.device) -> float:
@@ -115,7 +115,7 @@ def test_values_and_gradients_stay_at_any_length_and_hooks_are_called_outside():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("rooms")
-def test_a_compiled_run_learns_what_a_plain_one_does(train_file: Callable[..., int], tmp_path: Path):
+def test_a_compiled_run_has_the_losses_of_a_plain_one(train_file: Callable[..., int], tmp_path: Path):
     train_file(TINY, tmp_path / "plain", "train.statistics_every=2")
     train_file(TINY, tmp_path / "compiled", "train.statistics_every=2", "train.compile=true")
     plain, compiled = (

@@ -108,7 +108,7 @@ def test_weights_that_do_not_fit_are_listed_and_leave_no_trace(train: Train, wei
     assert not (tmp_path / "run").exists()
 
 
-def test_what_holds_no_weights_is_explained_and_leaves_no_trace(train: Train, weights: Path, tmp_path: Path):
+def test_a_path_without_weights_is_a_message_and_leaves_no_trace(train: Train, weights: Path, tmp_path: Path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "model.pt").write_text("")
     (weights / WEIGHTS).write_bytes((weights / WEIGHTS).read_bytes()[:-1])
@@ -123,7 +123,7 @@ def test_what_holds_no_weights_is_explained_and_leaves_no_trace(train: Train, we
         assert not (tmp_path / "run").exists()
 
 
-def test_a_log_that_says_only_what_was_in_the_way_is_a_trace_too(train: Train, tmp_path: Path):
+def test_a_log_with_only_the_error_is_removed(train: Train, tmp_path: Path):
     train(tmp_path / "first", steps=2, checkpoint_every=1)
     for place in (tmp_path / "first/checkpoints").glob("step_*"):
         (place / "rank_00000.pt").unlink()
@@ -134,7 +134,7 @@ def test_a_log_that_says_only_what_was_in_the_way_is_a_trace_too(train: Train, t
         train(tmp_path / "run", initial_weights=tmp_path / "first/checkpoints/step_00000002")
 
 
-def test_a_log_that_was_there_stays(train: Train, tmp_path: Path):
+def test_a_log_of_an_earlier_run_stays(train: Train, tmp_path: Path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/train.log").write_text("mine")
     with pytest.raises(InputError, match="does not exist"):
@@ -147,7 +147,7 @@ def test_weights_in_pieces_are_put_together(train: Train, tmp_path: Path):
     assert train(tmp_path / "run", steps=1, initial_weights=tmp_path / "first") == 0
 
 
-def test_no_checkpoint_that_weights_are_taken_from_can_run_code(train: Train, tmp_path: Path):
+def test_no_checkpoint_of_initial_weights_can_run_code(train: Train, tmp_path: Path):
     train(tmp_path / "first", steps=1)
     place, name = tmp_path / "first/checkpoints/step_00000001", "mp_rank_00_model_states.pt"
     torch.save({"module": Evil(tmp_path / "harmed")}, place / name)

@@ -83,7 +83,7 @@ def test_one_process_trains_and_its_model_loads(folder: Path, started: list[subp
         openrayzer.load_model(run, checkpoint="step_00000005")
 
 
-def test_what_is_wrong_is_said_without_a_traceback(folder: Path, started: list[subprocess.Popen]):
+def test_wrong_input_is_a_message_without_a_traceback(folder: Path, started: list[subprocess.Popen]):
     code, output = finish(start(started, folder, "--set", "train.batch_size=3", "--output", "runs/wrong"))
     assert code == 2
     assert "Traceback" not in output
@@ -92,7 +92,7 @@ def test_what_is_wrong_is_said_without_a_traceback(folder: Path, started: list[s
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does_and_resume_exactly(folder: Path, started: list[subprocess.Popen]):
+def test_two_processes_have_the_losses_of_one_and_resume_exactly(folder: Path, started: list[subprocess.Popen]):
     fp32 = ("--set", f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}")
     for ranks, output in ((1, "runs/one"), (2, "runs/two")):
         code, text = finish(start(started, folder, *fp32, "--output", output, ranks=ranks))

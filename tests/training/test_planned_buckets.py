@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.f
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("precision", [{}, AUTOCAST, {"bf16": {"enabled": True}}], ids=["float32", "autocast", "bf16"])
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_one_rank_sets_aside_what_was_planned(
+def test_one_rank_allocates_the_planned_buckets(
     process: Process, monkeypatch: pytest.MonkeyPatch, stage: int, precision: dict[str, Any], overlap: bool
 ):
     from deepspeed.runtime import torch_autocast

@@ -21,7 +21,7 @@ def train_lines(folder: Path, name: str, ranks: int, *settings: str, config: str
 
 
 @pytest.mark.slow
-def test_two_ranks_learn_what_one_does_with_and_without_recomputed_blocks(tmp_path: Path):
+def test_two_ranks_have_the_losses_of_one_with_and_without_recomputed_blocks(tmp_path: Path):
     runs = {
         (ranks, every): train_lines(
             tmp_path, f"{ranks}_{every}", ranks, f"model.activation_checkpointing={every}", config="zero2_fp32.json"

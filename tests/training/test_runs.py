@@ -40,7 +40,7 @@ def timeless(lines: list[dict]) -> list[dict]:
 TIMES = ("seconds", "views_per_second", "data_wait")
 
 
-def test_a_run_writes_what_the_run_folder_promises_and_its_loss_falls(train: Train, tmp_path: Path):
+def test_a_run_writes_all_files_of_the_run_folder_and_its_loss_falls(train: Train, tmp_path: Path):
     code = train(tmp_path, steps=30, batch_size=8, log_every=5, sample_every=30, checkpoint_every=10,
                  evaluate_every=15, keep_checkpoints=2, test=True)  # fmt: skip
     assert code == 0
@@ -60,7 +60,7 @@ def test_a_run_writes_what_the_run_folder_promises_and_its_loss_falls(train: Tra
     assert facts["versions"]["torch"] == torch.__version__.split("+")[0]
 
 
-def test_evaluation_counts_every_scene_once_beside_what_costs_nothing(train: Train, tmp_path: Path):
+def test_evaluation_counts_every_scene_once_beside_the_baselines(train: Train, tmp_path: Path):
     train(tmp_path, steps=2, evaluate_every=1, test=True)
     first, second = records(tmp_path, "test")
     assert (first["expected"], first["evaluated"], first["skipped_scenes"]) == (5, 5, 0)
@@ -116,7 +116,7 @@ def test_a_longer_run_goes_on_with_the_learning_rate_of_the_new_length(train: Tr
     assert records(tmp_path)[3]["lr"] == records(tmp_path / "straight")[3]["lr"]
 
 
-def test_a_finished_run_does_nothing_more(train: Train, tmp_path: Path):
+def test_a_finished_run_writes_nothing_more(train: Train, tmp_path: Path):
     train(tmp_path, steps=2)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     assert train(tmp_path, steps=2) == 0
@@ -142,7 +142,7 @@ def test_too_large_a_norm_is_skipped_after_the_grace_steps(train: Train, tmp_pat
     assert [line["skipped"] for line in records(tmp_path)] == [0, 0, 1, 2]
 
 
-def test_skipping_without_end_stops_with_code_3_a_reason_and_a_checkpoint(
+def test_too_many_skipped_steps_stop_the_run_with_code_3_and_a_checkpoint(
     train: Train, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     rule = BadSteps(grace_steps=0, max_in_a_row=2)
@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written_is_a_message(train: Train, tmp_path: Pa
         train(tmp_path / "file" / "run")
 
 
-def test_a_try_that_failed_before_its_first_step_does_not_stand_in_the_way(train: Train, tmp_path: Path, monkeypatch):
+def test_a_run_that_failed_before_its_first_step_can_be_replaced(train: Train, tmp_path: Path, monkeypatch):
     def fail(*arguments: object, **more: object) -> None:
         raise InputError("no step was made")
 
@@ -199,7 +199,7 @@ def test_a_try_that_failed_before_its_first_step_does_not_stand_in_the_way(train
     assert train(tmp_path, steps=1, batch_size=8) == 0
 
 
-def test_what_cannot_be_written_beside_the_checkpoints_does_not_stop_the_run(train: Train, tmp_path: Path, caplog):
+def test_pictures_and_evaluation_files_that_cannot_be_written_are_warnings(train: Train, tmp_path: Path, caplog):
     for name in ("samples", "evaluation"):
         (tmp_path / name).write_text("no folder")
     assert train(tmp_path, steps=1, sample_every=1, test=True) == 0

@@ -27,7 +27,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 
 @pytest.mark.parametrize("deepspeed", ["zero1", "zero2", "zero2_offload", "zero3"])
-def test_it_is_the_mean_of_the_weights_that_forgets(train: Train, tmp_path: Path, deepspeed: str):
+def test_the_average_follows_its_formula(train: Train, tmp_path: Path, deepspeed: str):
     train(tmp_path, steps=4, checkpoint_every=1, keep_checkpoints=9, ema_decay=DECAY,
           deepspeed=f"ds_configs/{deepspeed}.json")  # fmt: skip
     expected = load(tmp_path, "ema", 1)
@@ -40,7 +40,7 @@ def test_it_is_the_mean_of_the_weights_that_forgets(train: Train, tmp_path: Path
 
 
 @pytest.mark.parametrize("deepspeed", ["zero2", "zero2_bf16", "zero3"])
-def test_it_changes_nothing_of_the_training_though_it_is_evaluated(train: Train, tmp_path: Path, deepspeed: str):
+def test_evaluating_the_average_does_not_change_the_training(train: Train, tmp_path: Path, deepspeed: str):
     setup = {"steps": 4, "deepspeed": f"ds_configs/{deepspeed}.json", "test": True, "evaluate_every": 1}
     train(tmp_path / "without", **setup)
     train(tmp_path / "with", **setup, ema_decay=DECAY)
@@ -58,7 +58,7 @@ def test_a_skipped_step_is_not_averaged(train: Train, tmp_path: Path):
     assert same(load(tmp_path, "ema", 1), load(tmp_path, "ema", 2))
 
 
-def test_it_goes_on_to_the_bit(train: Train, tmp_path: Path):
+def test_a_resumed_average_is_equal_to_the_bit(train: Train, tmp_path: Path):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     train(straight, steps=6, checkpoint_every=3, ema_decay=DECAY)
     shutil.copytree(straight, stopped)
@@ -67,21 +67,21 @@ def test_it_goes_on_to_the_bit(train: Train, tmp_path: Path):
     assert same(load(straight, "ema", 6), load(stopped, "ema", 6))
 
 
-def test_another_stage_takes_it_over(train: Train, tmp_path: Path):
+def test_another_stage_loads_the_average(train: Train, tmp_path: Path):
     train(tmp_path, steps=3, ema_decay=DECAY)
     # A step that is skipped shows what was taken over.
     train(tmp_path, steps=4, ema_decay=DECAY, deepspeed="ds_configs/zero3.json", bad_calls=tuple(range(9)))
     assert same(load(tmp_path, "ema", 3), load(tmp_path, "ema", 4))
 
 
-def test_it_is_what_is_loaded_unless_the_weights_are_asked_for(train: Train, tmp_path: Path):
+def test_loading_takes_the_average_by_default(train: Train, tmp_path: Path):
     train(tmp_path, steps=3, ema_decay=DECAY)
     place = find_weights(tmp_path)
     assert same(load_weights(place), load_weights(place, weights="ema"))
     assert not same(load_weights(place), load_weights(place, weights="raw"))
 
 
-def test_asking_for_an_average_that_there_is_not_is_a_message(train: Train, tmp_path: Path):
+def test_loading_a_missing_average_is_a_message(train: Train, tmp_path: Path):
     train(tmp_path, steps=1)
     assert load_weights(find_weights(tmp_path))
     with pytest.raises(InputError, match=r"has no averaged weights: its run has train.ema_decay 0"):

@@ -45,7 +45,7 @@ def test_the_best_stays_beside_the_newest(train: Train, tmp_path: Path, measure,
     assert find_weights(tmp_path).name == "step_00000006"
 
 
-def test_a_best_one_is_written_when_it_is_found_and_outlives_a_resume(train: Train, tmp_path: Path, measure):
+def test_a_new_best_checkpoint_is_saved_at_once_and_outlives_a_resume(train: Train, tmp_path: Path, measure):
     measure({1: 10.0, 2: 12.0, 3: 11.0, 4: 11.0})
     setup = {"test": True, "evaluate_every": 1, "keep_checkpoints": 1, "best_metric": "psnr"}
     train(tmp_path, steps=3, **setup)
@@ -62,14 +62,14 @@ def test_a_misspelt_metric_is_refused_before_anything_starts():
 
 
 @pytest.mark.parametrize("metric", ["psnr_exchanged_cameras", "psnr_shuffled_cameras"])
-def test_what_can_be_best_is_what_the_evaluation_measures(train: Train, tmp_path: Path, metric: str):
+def test_every_metric_of_the_evaluation_can_select_the_best(train: Train, tmp_path: Path, metric: str):
     train(tmp_path, steps=1, test=True, best_metric=metric)  # the second name is from older experiments
     record = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
     assert {key for key, value in record.items() if isinstance(value, float)} == set(EVALUATED)
     assert (tmp_path / "checkpoints/best").read_text() == "step_00000001"
 
 
-def test_a_metric_that_the_clips_do_not_give_is_named_with_those_they_do(train: Train, tmp_path: Path, measure):
+def test_a_metric_that_the_clips_do_not_give_is_refused_with_a_list(train: Train, tmp_path: Path, measure):
     measure({1: 10.0})
     with pytest.raises(InputError, match=r"'psnr_exchanged_cameras' is not measured; the evaluation gives: psnr$"):
         train(tmp_path, steps=1, test=True, best_metric="psnr_exchanged_cameras")
@@ -88,7 +88,7 @@ def test_without_a_best_one_the_message_says_how_to_get_it(train: Train, tmp_pat
         find_weights(tmp_path, checkpoint="best")
 
 
-def test_what_was_never_measured_is_never_the_best(tmp_path: Path):
+def test_a_checkpoint_without_metrics_is_never_the_best(tmp_path: Path):
     best = BestRule("psnr", "max")
     assert best.among({tmp_path / "a": {}, tmp_path / "b": {"metrics": {"psnr": None}}}) is None
     assert best.improves({"psnr": 1.0}, [{}])

@@ -49,7 +49,7 @@ def flip(path: Path) -> None:
         (lambda folder: truncate(folder / "manifest.json"), "no readable manifest.json"),
     ],
 )
-def test_a_damaged_checkpoint_is_loudly_passed_over(run_folder: Path, caplog, harm, message: str):
+def test_a_damaged_checkpoint_is_skipped_with_an_error_in_the_log(run_folder: Path, caplog, harm, message: str):
     harm(run_folder / "checkpoints/step_00000003")
     with caplog.at_level(logging.ERROR):
         good = newest_good(run_folder / "checkpoints")
@@ -68,14 +68,14 @@ def test_if_all_are_damaged_nothing_starts_from_scratch(train: Train, run_folder
         train(run_folder, steps=4)
 
 
-def test_what_was_never_finished_is_not_a_checkpoint(train: Train, run_folder: Path):
+def test_an_unfinished_folder_is_no_checkpoint(train: Train, run_folder: Path):
     shutil.copytree(run_folder / "checkpoints/step_00000003", run_folder / "checkpoints/step_00000009.tmp")
     assert newest_good(run_folder / "checkpoints").name == "step_00000003"
     train(run_folder, steps=4)
     assert not list((run_folder / "checkpoints").glob("*.tmp"))
 
 
-def test_dying_before_the_rename_leaves_the_one_before(train: Train, run_folder: Path, monkeypatch):
+def test_a_kill_before_the_rename_leaves_the_checkpoint_before(train: Train, run_folder: Path, monkeypatch):
     def die(*arguments: object) -> None:
         raise KeyboardInterrupt
 
@@ -99,7 +99,7 @@ def test_a_full_disk_is_a_message_and_harms_nothing(train: Train, run_folder: Pa
     assert not list((run_folder / "checkpoints").glob("*.tmp"))
 
 
-def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folder: Path, monkeypatch):
+def test_torchs_error_about_a_full_disk_is_recognised(train: Train, run_folder: Path, monkeypatch):
     def full(*arguments: object) -> None:
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 38016 vs 37910")
 
@@ -108,7 +108,7 @@ def test_torchs_own_words_for_a_full_disk_are_understood(train: Train, run_folde
         train(run_folder, steps=4)
 
 
-def test_what_fails_beside_the_training_ends_the_run_soon(train: Train, tmp_path: Path, monkeypatch, caplog):
+def test_an_error_in_the_background_ends_the_run_soon(train: Train, tmp_path: Path, monkeypatch, caplog):
     """The error is raised at once, not only when the next checkpoint is due."""
 
     def full(*arguments: object) -> None:
@@ -132,7 +132,7 @@ def test_a_stop_that_cannot_be_saved_is_still_a_stop(train: Train, run_folder: P
     assert (run_folder / "bad_steps/step_00000004/step.json").exists()
 
 
-def test_what_cannot_be_removed_harms_nothing(train: Train, run_folder: Path, monkeypatch, caplog):
+def test_an_old_checkpoint_that_cannot_be_removed_is_a_warning(train: Train, run_folder: Path, monkeypatch, caplog):
     def busy(path: Path) -> None:
         raise OSError(39, "Directory not empty")
 

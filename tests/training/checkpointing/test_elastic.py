@@ -51,7 +51,7 @@ def each(world_size: int) -> tuple[list[Layout], list[list[int]]]:
 
 @pytest.mark.parametrize("after", [(rows, 1), (rows, 3), (each, 2), (each, 5)])
 @pytest.mark.parametrize("before", [(rows, 1), (rows, 2), (rows, 7), (each, 1), (each, 3)])
-def test_what_is_divided_anew_keeps_every_number_and_fills_up_with_zeros(before, after):
+def test_dividing_again_keeps_every_number_and_pads_with_zeros(before, after):
     generator = torch.Generator().manual_seed(0)
     names = {name: shape for group in SHAPES for name, shape in group.items()}
     weights = {name: torch.randn(shape, generator=generator) for name, shape in names.items()}
@@ -142,7 +142,7 @@ def test_a_checkpoint_of_three_processes_goes_on_in_one_to_the_bit(
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (1, 3), (2, 1), (2, 3), (3, 1), (3, 2)])
-def test_another_stage_takes_over_weights_moments_and_schedule(train: Train, tmp_path: Path, before: int, after: int):
+def test_another_stage_loads_weights_moments_and_schedule(train: Train, tmp_path: Path, before: int, after: int):
     train(tmp_path / "straight", steps=4, deepspeed=f"ds_configs/zero{after}.json")
     train(tmp_path / "changed", steps=2, deepspeed=f"ds_configs/zero{before}.json")
     for steps in (3, 4):
@@ -153,7 +153,7 @@ def test_another_stage_takes_over_weights_moments_and_schedule(train: Train, tmp
         torch.testing.assert_close(changed[name], value, rtol=0.05, atol=2e-3)
 
 
-def test_what_is_taken_over_is_equal_to_the_bit(train: Train, tmp_path: Path):
+def test_loaded_weights_and_moments_are_equal_to_the_bit(train: Train, tmp_path: Path):
     train(tmp_path, steps=2, deepspeed="ds_configs/zero2.json")
     before = everything(tmp_path, 2)
     # A step that is skipped changes nothing, so the next checkpoint shows what was taken over.

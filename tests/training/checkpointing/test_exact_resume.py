@@ -32,7 +32,9 @@ UNTIMED = ("seconds", "views_per_second", "data_wait")
 
 @pytest.mark.usefixtures("rooms")
 @pytest.mark.parametrize("name", list(RUNS))
-def test_a_run_with_everything_on_goes_on_to_the_bit(train_file: Callable[..., int], tmp_path: Path, name: str):
+def test_a_resumed_run_with_every_feature_on_is_equal_to_the_bit(
+    train_file: Callable[..., int], tmp_path: Path, name: str
+):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     changes = (*COMMON, *RUNS[name])
     assert train_file(FOLDER / f"{name}.json", straight, *changes) == 0

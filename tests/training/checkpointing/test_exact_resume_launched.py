@@ -34,7 +34,7 @@ UNTIMED = ("seconds", "views_per_second", "data_wait")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(RUNS))
-def test_two_ranks_with_everything_on_go_on_to_the_bit(tmp_path: Path, name: str):
+def test_resumed_ranks_with_every_feature_on_are_equal_to_the_bit(tmp_path: Path, name: str):
     experiment, settings = FOLDER / f"{name}.json", (*COMMON, *RUNS[name])
     launch(tmp_path, experiment, "straight", *settings, ranks=2)
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"

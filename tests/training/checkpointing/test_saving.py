@@ -127,7 +127,7 @@ def test_each_process_flushes_its_own_files_before_anything_is_announced(
     assert not damage_of(tmp_path / "step_00000001")
 
 
-def test_what_goes_on_needs_no_waiting(everywhere: Callable[..., list[Any]], tmp_path: Path):
+def test_a_checkpoint_is_published_without_waiting(everywhere: Callable[..., list[Any]], tmp_path: Path):
     everywhere(save)
 
     def steps(writer: CheckpointWriter) -> None:
@@ -140,7 +140,7 @@ def test_what_goes_on_needs_no_waiting(everywhere: Callable[..., list[Any]], tmp
 
 @pytest.mark.parametrize("rank", [0, 1])
 @pytest.mark.parametrize("moment", ["writing", "flushing", "publishing"])
-def test_what_fails_on_one_process_is_heard_by_all_and_harms_nothing(
+def test_an_error_of_one_process_reaches_all_and_older_checkpoints_stay(
     everywhere: Callable[..., list[Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, moment: str
 ):
     everywhere(save)

@@ -35,7 +35,7 @@ def replayed(dump: Path) -> Replayed:
     return replay(dump, model=openrayzer.load_model(dump), losses=losses, device=CPU)
 
 
-def test_a_jump_is_what_exceeds_the_median_by_the_factor():
+def test_a_loss_jumps_if_it_exceeds_the_median_by_the_factor():
     watch = LossWatch(factor=3.0, grace_steps=4)
     assert [watch.jumps(loss) for loss in (1.0, 9.0, 1.1, 0.9)] == [False] * 4  # not enough is known yet
     assert watch.jumps(3.2)
@@ -43,7 +43,7 @@ def test_a_jump_is_what_exceeds_the_median_by_the_factor():
     assert not watch.jumps(float("nan"))  # its gradient is not finite either
 
 
-def test_what_jumps_for_good_becomes_usual():
+def test_a_loss_that_has_jumped_for_good_is_the_usual_one():
     watch = LossWatch(factor=2.0, grace_steps=1)
     for _ in range(WINDOW):
         watch.jumps(1.0)
@@ -58,7 +58,7 @@ def test_without_a_factor_nothing_jumps():
     assert not any(watch.jumps(loss) for loss in (1.0, 1e9))
 
 
-def test_what_is_remembered_survives():
+def test_remembered_losses_are_restored():
     first, second = LossWatch(factor=2.0, grace_steps=2), LossWatch(factor=2.0, grace_steps=2)
     for loss in (1.0, 1.0, 1.0):
         first.jumps(loss)
@@ -95,7 +95,7 @@ def test_all_scenes_of_the_step_are_named(train: Train, tmp_path: Path, caplog: 
 
 
 @pytest.mark.parametrize(("when", "kept"), [("never", []), ("stop", ["00000004"]), ("first", ["00000001", "00000004"])])
-def test_bad_steps_are_kept_when_asked(train: Train, tmp_path: Path, when: str, kept: list[str]):
+def test_the_setting_decides_which_bad_steps_are_written(train: Train, tmp_path: Path, when: str, kept: list[str]):
     rule = BadSteps(grace_steps=0, norm_factor=0.0, max_in_a_row=2, dump=when)
     assert train(tmp_path, steps=9, bad_steps=rule, bad_calls=(0, *range(4, 99))) == 3
     folder = tmp_path / "bad_steps"
@@ -114,7 +114,7 @@ def test_a_dump_that_cannot_be_written_does_not_hide_why_training_stopped(train:
     assert "1 steps in a row were skipped, the last because of: the gradient is not finite" in caplog.text
 
 
-def test_what_was_kept_stays_and_there_is_a_limit(train: Train, tmp_path: Path, caplog):
+def test_a_dump_is_not_overwritten_and_their_number_is_limited(train: Train, tmp_path: Path, caplog):
     rule = BadSteps(grace_steps=0, max_in_a_row=1)
     for step in (1, 1, 2):
         shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
@@ -131,7 +131,7 @@ def test_what_was_kept_stays_and_there_is_a_limit(train: Train, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("rooms")
-def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path, monkeypatch, capsys):
+def test_a_repeated_step_agrees_with_the_record(train_file: Train, tmp_path: Path, monkeypatch, capsys):
     fp32 = f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}"
     rule = 'train.bad_steps={"norm_factor": 1, "grace_steps": 1, "max_in_a_row": 1}'
     assert train_file(TINY, tmp_path, fp32, rule, "train.clip_norm=1e-6", "data.workers=0",
@@ -158,7 +158,7 @@ def test_a_step_comes_out_again_as_it_was(train_file: Train, tmp_path: Path, mon
 
 
 @pytest.mark.usefixtures("rooms")
-def test_where_a_run_that_diverged_became_infinite_is_named(train_file: Train, tmp_path: Path):
+def test_the_module_where_a_run_diverged_is_named(train_file: Train, tmp_path: Path):
     fast = ("train.optimizer.learning_rate=1e20", "train.bad_steps.max_in_a_row=1", "data.workers=0")
     assert train_file(TINY, tmp_path, *fast) == 3
     (dump,) = (tmp_path / "bad_steps").iterdir()
@@ -169,7 +169,7 @@ def test_where_a_run_that_diverged_became_infinite_is_named(train_file: Train, t
     assert all(one.first_activation in modules for one in step.micro_batches)
 
 
-def test_what_is_no_dump_is_a_message(tmp_path: Path):
+def test_a_folder_without_a_dump_is_a_message(tmp_path: Path):
     with pytest.raises(InputError, match=r"is no dump of a step: step.json cannot be read"):
         replay(tmp_path, model=toy.ToyModel(), losses=(), device=CPU)
     assert bad_steps.FACTS == "step.json"

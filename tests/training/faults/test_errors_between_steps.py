@@ -54,7 +54,7 @@ def test_an_error_in_the_last_evaluation_loses_no_step(train: Train, tmp_path: P
     assert read_manifest(checkpoint)["metrics"] == {}
 
 
-def test_the_same_command_makes_up_for_an_evaluation_that_failed(train: Train, tmp_path: Path):
+def test_the_same_command_repeats_an_evaluation_that_failed(train: Train, tmp_path: Path):
     setup = {"steps": 5, "checkpoint_every": 2, **EVALUATED}
     train(tmp_path / "straight", **setup)
     for first in (0, 7):  # in the evaluation of step 2, then in that of step 4
@@ -81,7 +81,7 @@ def test_an_error_in_an_evaluation_between_two_checkpoints_loses_no_step(train: 
         assert torch.equal(value, weights(tmp_path, 2)[name]), name  # the weights, not their average
 
 
-def test_an_evaluation_whose_metrics_missed_the_manifest_is_made_again(train: Train, tmp_path: Path, monkeypatch):
+def test_an_evaluation_is_repeated_if_the_manifest_lacks_its_metrics(train: Train, tmp_path: Path, monkeypatch):
     def fail(file: Path, text: str) -> None:
         if file.name == "manifest.json" and file.parent.name == "step_00000002":
             raise OSError(28, "No space left on device")

@@ -68,7 +68,7 @@ def test_a_second_ctrl_c_leaves_while_the_main_thread_is_busy(monkeypatch):
         dist.DistNetworkError("Failed to recv"),
     ],
 )
-def test_peers_that_are_gone_are_recognised(error: RuntimeError):
+def test_errors_of_lost_processes_are_recognised(error: RuntimeError):
     assert "another process of this run has ended" in lost_process(error)
     assert "\n" not in lost_process(error)
 

@@ -77,7 +77,7 @@ def test_a_second_ctrl_c_ends_at_once_even_inside_a_collective(start: Start, fol
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_rank_is_killed_the_other_says_so_and_ends(start: Start, folder: Path, victim: int):
+def test_when_one_rank_is_killed_the_other_logs_it_and_ends(start: Start, folder: Path, victim: int):
     name = f"killed_{victim}"
     run = start(name, LONG)
     wait_for_step(run, folder / name, 2)
@@ -92,7 +92,7 @@ def test_when_one_rank_is_killed_the_other_says_so_and_ends(start: Start, folder
     assert newest_good(folder / name / "checkpoints") is not None
 
 
-def test_a_rank_that_waits_without_end_for_a_killed_one_ends_in_moments(start: Start, folder: Path):
+def test_a_rank_that_waits_for_a_killed_one_ends_within_seconds(start: Start, folder: Path):
     loss = [{"loss": {"type": "stuck", "rank": 0, "call": 8}}]  # as NCCL, which tells nobody that a rank is gone
     run = start("waits", LONG, exp=faulty(folder, loss=loss))
     wait_for_step(run, folder / "waits", 2)
@@ -127,7 +127,7 @@ def test_a_rank_that_is_slow_now_and_then_is_no_hang(start: Start, folder: Path)
 # disks
 
 
-def test_a_full_disk_is_said_and_the_checkpoints_before_it_are_good(folder: Path):
+def test_a_full_disk_is_a_message_and_older_checkpoints_stay_good(folder: Path):
     """The run folder is on a file system of a few megabytes, in a mount namespace of its own."""
     mount, kept = folder / "small", folder / "small_kept"
     mount.mkdir()
@@ -178,7 +178,7 @@ def test_a_checkpoint_that_is_lost_after_training_went_on_ends_the_run_and_the_o
 
 
 @pytest.mark.parametrize("name", ["zero_pp_rank_1_mp_rank_00_optim_states.pt", "rank_00001.pt", "ema_rank_00001.pt"])
-def test_what_one_rank_cannot_read_of_a_checkpoint_is_heard_by_all(start: Start, folder: Path, name: str):
+def test_a_file_that_one_rank_cannot_read_is_an_error_of_all_ranks(start: Start, folder: Path, name: str):
     run = folder / "unreadable"
     changes = ("train.ema_decay=0.9", "train.checkpoint_every=0")
     if not run.exists():

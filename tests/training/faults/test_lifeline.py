@@ -76,7 +76,7 @@ def run() -> Iterator[tuple[list[Lifeline], list[Losses]]]:
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
-def test_all_hear_which_process_has_ended(run: tuple[list[Lifeline], list[Losses]], victim: int):
+def test_all_processes_notice_which_one_has_ended(run: tuple[list[Lifeline], list[Losses]], victim: int):
     lifelines, losses = run
     lifelines[victim].close()
     for rank, loss in enumerate(losses):
@@ -86,7 +86,7 @@ def test_all_hear_which_process_has_ended(run: tuple[list[Lifeline], list[Losses
     assert losses[victim].ranks == []
 
 
-def test_a_goodbye_is_no_loss_and_those_who_stay_are_still_watched(run: tuple[list[Lifeline], list[Losses]]):
+def test_after_a_goodbye_the_other_processes_are_still_watched(run: tuple[list[Lifeline], list[Losses]]):
     lifelines, losses = run
     lifelines[1].say_goodbye()
     lifelines[1].close()
@@ -105,7 +105,7 @@ def test_when_the_first_process_says_goodbye_nobody_is_lost(run: tuple[list[Life
     assert not any(loss.heard.wait(0.5) for loss in losses)
 
 
-def test_those_who_close_on_the_first_goodbye_are_not_lost(
+def test_processes_that_close_on_the_first_goodbye_are_not_lost(
     run: tuple[list[Lifeline], list[Losses]], monkeypatch: pytest.MonkeyPatch
 ):
     lifelines, losses = run
@@ -214,7 +214,7 @@ def test_a_rank_that_notices_by_itself_is_not_cut_short(first, peer):
 @pytest.mark.parametrize(
     ("error", "goodbye"), [(None, True), (TrainingStopped("all skipped"), True), (MemoryError("this rank only"), False)]
 )
-def test_who_leaves_with_the_others_says_goodbye(first, error: Exception | None, goodbye: bool):
+def test_processes_that_end_together_say_goodbye(first, error: Exception | None, goodbye: bool):
     dog, _, rank = first
 
     def join() -> socket.socket:
@@ -237,7 +237,7 @@ def test_who_leaves_with_the_others_says_goodbye(first, error: Exception | None,
                     line.recv(4)
 
 
-def test_strangers_at_the_port_are_sent_away():
+def test_other_connections_to_the_port_are_closed():
     first, second = ranks(2)
     heard = Losses()
     with ThreadPoolExecutor(2) as pool:

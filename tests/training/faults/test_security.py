@@ -35,13 +35,13 @@ def harmed(tmp_path: Path) -> Path:
     return tmp_path / "harmed"
 
 
-def test_the_evil_is_real(tmp_path: Path, harmed: Path):
+def test_the_hostile_object_runs_code_when_unpickled(tmp_path: Path, harmed: Path):
     torch.save(Evil(harmed), tmp_path / "evil.pt")
     torch.load(tmp_path / "evil.pt", weights_only=False)
     assert harmed.exists()
 
 
-def test_a_chunk_runs_nothing(tmp_path: Path, harmed: Path):
+def test_a_chunk_runs_no_code(tmp_path: Path, harmed: Path):
     torch.save([{"key": "scene", "images": [], "cameras": Evil(harmed)}], tmp_path / "0.torch")
     with pytest.raises(BrokenSceneError):
         read_chunk_table(tmp_path / "0.torch")
@@ -49,7 +49,7 @@ def test_a_chunk_runs_nothing(tmp_path: Path, harmed: Path):
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.ckpt"])
-def test_a_weight_file_runs_nothing(tmp_path: Path, harmed: Path, name: str):
+def test_a_weight_file_runs_no_code(tmp_path: Path, harmed: Path, name: str):
     torch.save({"model": {"weight": Evil(harmed)}}, tmp_path / name)
     with pytest.raises(InputError):
         read_state_dict(tmp_path / name, remedy="none")

@@ -37,15 +37,13 @@ def test_norms_that_are_not_finite_are_marked_as_by_deepspeed(value):
         (stage3.DeepSpeedZeroOptimizer_Stage3, "_get_norm_groups"),
     ],
 )
-def test_deepspeed_still_has_what_is_replaced(owner, name):
+def test_deepspeed_still_has_the_functions_that_are_replaced(owner, name):
     assert callable(getattr(owner, name))
 
 
 @pytest.mark.parametrize("config", ["zero2", "zero2_bf16", "zero3"])
 @pytest.mark.parametrize("loss_factor", [0.0, 3.0])
-def test_a_step_reads_the_device_once_whatever_is_judged(
-    train: Train, tmp_path: Path, monkeypatch, config, loss_factor
-):
+def test_a_step_reads_the_device_once(train: Train, tmp_path: Path, monkeypatch, config, loss_factor):
     readings: list[int] = []
     monkeypatch.setattr(skip_rule, "read", lambda values: (readings.append(len(values)), read(values))[1])
     rule = BadSteps(norm_factor=50.0, loss_factor=loss_factor, grace_steps=0)

@@ -20,23 +20,23 @@ def at(phase: str, minutes: float) -> Progress:
     return Progress(phase, step=5, seconds=float(minutes * MINUTE), updates=1)
 
 
-def test_a_hang_is_one_of_all_ranks():
+def test_a_run_hangs_if_all_ranks_exceed_their_limits():
     assert is_hang({0: at(STEP, 11.0), 1: at(STEP, 11.0)}, 10.0)
     assert not is_hang({0: at(STEP, 11.0), 1: at(STEP, 9.0)}, 10.0)
 
 
 @pytest.mark.parametrize(("phase", "limit"), [(DATA, 40.0), (EVALUATION, 120.0), (CHECKPOINT, 60.0)])
-def test_ranks_wait_for_one_that_has_reason_to_be_slow(phase: str, limit: float):
+def test_ranks_wait_for_a_rank_in_a_phase_with_a_higher_limit(phase: str, limit: float):
     assert not is_hang({0: at(STEP, 30.0), 1: at(phase, limit - 1)}, 10.0)
     assert is_hang({0: at(STEP, 30.0), 1: at(phase, limit + 1)}, 10.0)
 
 
-def test_a_rank_that_has_fallen_silent_is_not_waited_for():
+def test_a_silent_rank_does_not_prevent_a_hang():
     progress = {0: at(STEP, 11.0), 1: at(EVALUATION, 1.0)}
     assert is_hang(progress, 10.0, frozenset({1}))
 
 
-def test_what_is_written_on_the_board_can_be_read():
+def test_progress_is_read_as_it_was_written():
     one = Progress("first step", 3, 12.5, 7)
     assert Progress.unpacked(one.packed()) == one
 
@@ -80,7 +80,7 @@ def test_a_step_that_never_ends_ends_the_process_with_all_stacks(tmp_path: Path,
     assert "train.watchdog_minutes" in caplog.text
 
 
-def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, minutes: float):
+def test_slow_data_and_a_slow_evaluation_are_no_hang(tmp_path: Path, minutes: float):
     door = Door()
 
     def slow() -> Iterator[int]:
@@ -99,7 +99,7 @@ def test_what_is_slow_but_moves_is_let_be(tmp_path: Path, minutes: float):
     assert not (tmp_path / "hang").exists()
 
 
-def test_a_stopped_process_that_goes_on_is_let_be(tmp_path: Path, minutes: float, monkeypatch):
+def test_a_stopped_process_that_goes_on_is_no_hang(tmp_path: Path, minutes: float, monkeypatch):
     door, real, jump = Door(), time.monotonic, [0.0]
     monkeypatch.setattr(watchdog.time, "monotonic", lambda: real() + jump[0])
     with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door) as dog:
@@ -114,13 +114,13 @@ def test_a_stopped_process_that_goes_on_is_let_be(tmp_path: Path, minutes: float
     assert not door.left.is_set()
 
 
-def test_nought_minutes_turn_it_off(tmp_path: Path):
+def test_zero_minutes_turn_the_watchdog_off(tmp_path: Path):
     before = threading.active_count()
     with Watchdog(ALONE, folder=tmp_path, minutes=0.0):
         assert threading.active_count() == before
 
 
-def test_a_folder_that_cannot_be_written_keeps_nobody_alive(tmp_path: Path, minutes: float, monkeypatch, capfd):
+def test_a_hung_process_ends_even_if_its_stacks_cannot_be_written(tmp_path: Path, minutes: float, monkeypatch, capfd):
     door = Door()
     (tmp_path / "hang").write_text("a file")
     with Watchdog(ALONE, folder=tmp_path / "hang", minutes=minutes, leave=door):

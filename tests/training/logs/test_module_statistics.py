@@ -47,7 +47,7 @@ def test_a_resume_writes_no_line_twice_and_watching_changes_nothing(train: Train
     assert [line["step"] for line in lines(tmp_path / "watched")] == [2, 4]
 
 
-def test_what_is_not_finite_is_counted(train: Train, tmp_path: Path):
+def test_values_that_are_not_finite_are_counted(train: Train, tmp_path: Path):
     train(tmp_path, steps=1, statistics_every=1, bad_calls=(0,))
     (line,) = lines(tmp_path)
     assert all(row["not_finite"] > 0 for row in line["gradients"].values())
