@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TOOL = str(ROOT / "tools/train.py")
-PATIENCE = 300
+TIMEOUT = 300
 """Longest time of a run in seconds; a shared machine can be slow."""
 
 
@@ -44,7 +44,7 @@ def launch(folder: Path, experiment: Path, output: str, *settings: str, ranks: i
     """Run to the end, which must be good; returns the output."""
     process = start(folder, experiment, "--output", output, "--set", *settings, ranks=ranks)
     try:
-        said, _ = process.communicate(timeout=PATIENCE)
+        said, _ = process.communicate(timeout=TIMEOUT)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

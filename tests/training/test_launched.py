@@ -12,7 +12,7 @@ from pathlib import Path
 import launching
 import pytest
 import torch
-from launching import PATIENCE, ROOT
+from launching import ROOT, TIMEOUT
 
 import openrayzer
 from openrayzer.interfaces import InputError
@@ -44,12 +44,12 @@ def start(started: list[subprocess.Popen], folder: Path, *arguments: str, ranks:
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT)
     return process.returncode, output
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not path.exists():
         assert process.poll() is None, finish(process)
         assert time.monotonic() < end, f"{path} never came"
@@ -169,7 +169,7 @@ def test_ctrl_c_under_the_launcher_leaves_a_checkpoint_and_no_process(folder: Pa
     process = start(started, folder, *settings, "--output", str(run), ranks=2)
     wait_for(run / "samples/step_00000004.png", process)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     wait_for_end(process.pid)
     assert (run / "checkpoints/latest").exists()
 

@@ -19,7 +19,7 @@ from openrayzer.training.engine import Engine
 from openrayzer.weights.checkpoints.manifest import damage_of, newest_good, read_manifest
 
 WORLD = 2
-PATIENCE = 60  # seconds
+TIMEOUT = 60  # seconds
 
 
 class Meeting:
@@ -37,9 +37,9 @@ class Played(Process):
 
     def gather(self, value: Any) -> list[Any]:
         self.messages.values[self.rank] = value
-        self.messages.barrier.wait(PATIENCE)
+        self.messages.barrier.wait(TIMEOUT)
         values = list(self.messages.values)
-        self.messages.barrier.wait(PATIENCE)
+        self.messages.barrier.wait(TIMEOUT)
         return values
 
     def largest(self, value: int) -> int:
@@ -108,7 +108,7 @@ def test_each_process_flushes_its_own_files_before_anything_is_announced(
 
     def flush(path: Path) -> None:
         if path.name == "zero_1.pt":
-            assert free.wait(PATIENCE)
+            assert free.wait(TIMEOUT)
         flushed.append((threading.get_ident(), path.name))
         publishing.flush(path)
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from ranks import EXPERIMENT, PATIENCE, ROOT, ForkServer, Run, fork_server
+from ranks import EXPERIMENT, ROOT, TIMEOUT, ForkServer, Run, fork_server
 
 from openrayzer.weights.checkpoints.manifest import damage_of, newest_good
 
@@ -84,7 +84,7 @@ class Campaign:
         while announced(self.straight) is None and run.living():
             time.sleep(0.01)
         self._start_up = time.monotonic() - begin
-        codes = run.wait(10 * PATIENCE)
+        codes = run.wait(10 * TIMEOUT)
         assert codes == (0, 0), run.output()
         while self.tally.kills < kills:
             self._one_run(self.folder / f"run_{self.tally.runs:03d}", kills)

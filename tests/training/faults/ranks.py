@@ -18,7 +18,7 @@ from launching import clean_environment
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 EXPERIMENT = HERE / "tiny.json"
-PATIENCE = 180.0
+TIMEOUT = 180.0
 """Longest time of a run in seconds; a shared machine can be slow."""
 
 
@@ -52,7 +52,7 @@ class ForkServer:
 
     def stop(self) -> None:
         """End the server after its ranks have ended."""
-        self._process.communicate(timeout=PATIENCE)
+        self._process.communicate(timeout=TIMEOUT)
 
     def _ask(self, request: dict[str, Any]) -> Any:
         assert self._process.stdin is not None
@@ -88,7 +88,7 @@ class Run:
                 with suppress(ProcessLookupError):
                     os.kill(self.pids[rank], number)
 
-    def wait(self, seconds: float = PATIENCE) -> tuple[int, ...]:
+    def wait(self, seconds: float = TIMEOUT) -> tuple[int, ...]:
         """The exit codes of all ranks, after they have ended."""
         end = time.monotonic() + seconds
         while self.living():
@@ -102,7 +102,7 @@ class Run:
     def wait_as_launchers_do(self, *, alone: float) -> tuple[int, ...]:
         """The exit codes. Ranks get SIGTERM if they still run ``alone`` seconds after another rank has failed."""
         begin = time.monotonic()
-        while self.living() and time.monotonic() < begin + PATIENCE:
+        while self.living() and time.monotonic() < begin + TIMEOUT:
             if any(self.codes.values()) and time.monotonic() > begin + alone:
                 self.send(signal.SIGTERM)
                 break
@@ -137,7 +137,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_for(condition: Any, *, seconds: float = PATIENCE, what: str = "it") -> None:
+def wait_for(condition: Any, *, seconds: float = TIMEOUT, what: str = "it") -> None:
     """Wait until ``condition()`` holds."""
     end = time.monotonic() + seconds
     while not condition():

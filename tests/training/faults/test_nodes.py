@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from kills import announced, losses
 from launching import clean_environment
-from ranks import EXPERIMENT, PATIENCE, ROOT, free_port, wait_for
+from ranks import EXPERIMENT, ROOT, TIMEOUT, free_port, wait_for
 
 pytestmark = pytest.mark.slow
 LAUNCHER = "from deepspeed.launcher.runner import main; main()"
@@ -42,7 +42,7 @@ class Nodes:
 
     def wait(self) -> list[int]:
         """The exit codes of both launchers."""
-        return [launcher.wait(timeout=PATIENCE) for launcher in self.launchers]
+        return [launcher.wait(timeout=TIMEOUT) for launcher in self.launchers]
 
     def end(self, node: int) -> None:
         """Kill everything on a machine at once, like a power failure."""
@@ -66,7 +66,7 @@ def test_a_run_on_two_nodes_loses_one_and_goes_on_to_the_same_end(tmp_path: Path
         wait_for(lambda: (announced(run) or 0) >= 4, what="a checkpoint")
         nodes.end(1)
         begin = time.monotonic()
-        assert nodes.launchers[0].wait(timeout=PATIENCE) == 3, nodes.said()
+        assert nodes.launchers[0].wait(timeout=TIMEOUT) == 3, nodes.said()
         assert time.monotonic() - begin < 90
         assert "another process of this run has ended" in nodes.said()
         nodes = Nodes(tmp_path, run, steps)
@@ -96,7 +96,7 @@ def test_a_signal_to_the_group_of_the_launcher_leaves_a_checkpoint_and_no_proces
     try:
         wait_for(lambda: (run / "metrics.jsonl").exists() or launcher.poll() is not None, what="a step")
         os.killpg(launcher.pid, number)
-        assert launcher.wait(timeout=PATIENCE) != 0
+        assert launcher.wait(timeout=TIMEOUT) != 0
         wait_for(lambda: subprocess.run(["ps", "--sid", str(launcher.pid)], capture_output=True).returncode != 0)
         assert announced(run), log.read_text()
     finally:
