@@ -1,22 +1,22 @@
-"""Compare runs and evaluations: one table, what each had cost, and differences scene by scene.
+"""Compare runs and evaluations: one table with the cost of training, and differences scene by scene.
 
     python tools/compare_runs.py runs/rayzer_a runs/rayzer_b
     python tools/compare_runs.py results/a results/b --metric ssim --method context_only --output results/a_and_b
     python tools/compare_runs.py runs/* --output results/all
 
-A folder is a run, or what tools/evaluate.py wrote; both may be mixed. The table (Markdown, on stdout) has the metrics
-on held-out clips, seconds and FLOPs of training. Seconds are those of the steps that led to the weights: without
-evaluations, checkpoints, and steps that an interruption lost. FLOPs are those of the largest clip that the experiment
-makes, forward and backward, without losses.
+Each folder is a run, or an evaluation that tools/evaluate.py has written. The table (Markdown, on stdout) has the
+metrics on held-out clips and the seconds and FLOPs of training. The seconds count the steps that led to the weights,
+without evaluations, checkpoints, and steps lost to an interruption. The FLOPs are those of the largest clip of the
+experiment, forward and backward, without losses.
 
-Every folder is paired with the first: mean difference over the scenes that both have, bootstrap interval, and a
-permutation test. Only like is compared with like: where views, images, their size, crop, SSIM window or LPIPS weights
-differ, the pair is not compared, and the reason is said. What may differ is said, too: placements, scenes, index files.
+Every other folder is paired with the first: mean difference over the scenes that both have, bootstrap interval, and a
+permutation test. A pair with different views, images, image sizes, crops or definitions of the metric is not compared,
+and the output gives the reason. Notes name other differences: placements, scenes, index files.
 
---output gets comparison.json, comparison.md and, where matplotlib is installed (pip install 'openrayzer[plots]'),
-curves.png and differences.png.
+The folder of --output gets comparison.json, comparison.md and, if matplotlib is installed (pip install
+'openrayzer[plots]'), curves.png and differences.png.
 
-Exit code: 0 done; 2 something given is wrong.
+Exit code: 0 done; 2 an input is wrong.
 """
 
 import argparse
@@ -32,18 +32,22 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "folders", nargs="+", type=Path, metavar="DIR", help="runs and evaluations; the first is the one to beat"
+        "folders",
+        nargs="+",
+        type=Path,
+        metavar="DIR",
+        help="runs and evaluations; all are compared with the first",
     )
     parser.add_argument(
-        "--metric", default="psnr", metavar="NAME", help="for curves and pairs: psnr (default), ssim, ..."
+        "--metric", default="psnr", metavar="NAME", help="metric of curves and pairs: psnr (default), ssim, ..."
     )
     parser.add_argument(
         "--method", default="", metavar="NAME",
-        help="joint, context_only, given_poses, or a baseline as nearest_context (default: each one's first placement)",
+        help="joint, context_only, given_poses, or a baseline such as nearest_context (default: the first placement)",
     )  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="DIR", help="folder for JSON, Markdown and plots")
     arguments = parser.parse_args()
-    from openrayzer.evaluation.comparison.charts import draw_charts  # slow: only once arguments are right
+    from openrayzer.evaluation.comparison.charts import draw_charts  # slow, so only after the arguments are parsed
     from openrayzer.evaluation.comparison.comparison import Comparison, compare
     from openrayzer.evaluation.comparison.comparison_files import markdown, write_comparison
 

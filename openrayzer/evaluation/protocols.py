@@ -1,4 +1,4 @@
-"""The published protocols by name, as data: which views, at which size, and how an index of them must look."""
+"""The published protocols: views, image sizes, and the properties of their index files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice, Vi
 from registry import did_you_mean
 
 Targets = Literal["inside", "outside", "every", "anywhere"]
-"""Where targets lie: between the first and last context, beyond them, every frame between them, or wherever."""
+"""Position of the targets: between the first and last context view, beyond them, every frame between, or anywhere."""
 
-_NAMED = 3  # faults that one message spells out
+_NAMED = 3  # most faults in one message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,16 +22,16 @@ class Protocol:
     """A published way to choose views.
 
     Attributes:
-        name: what ``--protocol`` takes.
+        name: value of ``--protocol``.
         summary: one line.
-        num_context: context views of each scene.
-        num_target: target views of each scene; None where it differs among scenes.
-        targets: where they lie.
+        num_context: number of context views per scene.
+        num_target: number of target views per scene; None if it differs among scenes.
+        targets: position of the targets.
         image_size: height and width in pixels.
-        index: the published file that lists the views; empty where ``sampler`` says them.
-        entries: scenes in that file, and how many of them are null; None where it has no published numbers.
-        sampler: makes the view sampler where there is no file; None where there is one.
-        source: where the rules come from.
+        index: name of the published file with the views; empty if ``sampler`` chooses them.
+        entries: number of scenes in that file, and number of null entries; None if they are not published.
+        sampler: makes the view sampler of a protocol without a file.
+        source: source of the rules.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Protocol:
 
     @property
     def rules(self) -> str:
-        """Everything that fixes the views, in one sentence."""
+        """The choice of views and the image size in one sentence."""
         count = "all" if self.num_target is None else self.num_target
         where = {
             "inside": "between the first and last context",
@@ -61,13 +61,13 @@ class Protocol:
         return f"{views}; {height} x {width} pixels; {chosen}"
 
     def view_sampler(self, index: EvaluationIndex | None) -> tuple[ViewSampler, list[str]]:
-        """What chooses the views, and what is worth saying of it.
+        """The view sampler, and notes on the index.
 
         Args:
             index: the file that the user gave, if any.
 
         Raises:
-            InputError: the protocol needs a file and none was given, or the file is another protocol's.
+            InputError: the protocol needs a file and there is none, or the file has the views of another protocol.
         """
         if index is None:
             if self.sampler is None:
@@ -76,21 +76,21 @@ class Protocol:
         return index, self._check(index)
 
     def _check(self, index: EvaluationIndex) -> list[str]:
-        """Refuse views that are not the protocol's; a part of the published file is told, not refused."""
+        """Refuse views of another protocol; return a note if the number of scenes is not the published one."""
         listed = {scene: choice for scene, choice in index.choices.items() if choice is not None}
         faults = [f"{scene!r} has {fault}" for scene, choice in listed.items() if (fault := self._fault(choice))]
         if faults:
             more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
             raise InputError(
                 f"{index.path} is no index of protocol {self.name} ({self.rules}): {'; '.join(faults[:_NAMED])}{more}; "
-                "leave out --protocol to evaluate it as it is"
+                "leave out --protocol to evaluate these views"
             )
         found = (len(index.choices), len(index.choices) - len(listed))
         if self.entries is None or found == self.entries:
             return []
         return [
             f"{index.path} has {found[0]} scenes, {found[1]} of them null; the published {self.index} has "
-            f"{self.entries[0]} and {self.entries[1]}: numbers of other scenes do not compare with published ones"
+            f"{self.entries[0]} and {self.entries[1]}: published numbers are of other scenes"
         ]
 
     def _fault(self, choice: ViewChoice) -> str:
@@ -197,12 +197,12 @@ PROTOCOLS: Mapping[str, Protocol] = _by_name(
     _rayzer("random"),
     Protocol(
         name="open_rayzer",
-        summary="a window of 48 to 96 frames of each scene, drawn once: its ends and 14 random frames are context",
+        summary="a window of 48 to 96 frames of each scene, drawn once; its ends and 14 random frames are context",
         num_context=16,
         num_target=8,
         targets="inside",
         sampler=lambda: Window(num_context=16, num_target=8, min_frame_distance=48, max_frame_distance=96),
-        source="Open-RayZer's rayzer_dl3dv configuration, which draws anew at every evaluation",
+        source="Open-RayZer's rayzer_dl3dv configuration, which draws a new window at each evaluation",
     ),
     Protocol(
         name="erayzer_dl3dv",
@@ -214,11 +214,11 @@ PROTOCOLS: Mapping[str, Protocol] = _by_name(
         source="E-RayZer's camera_eval.py and paper",
     ),
 )
-"""All of them by name."""
+"""All protocols by name."""
 
 
 def protocol_table() -> str:
-    """All protocols as text, one after the other."""
+    """All protocols as text."""
     return "\n".join(
         f"{protocol.name}\n    {protocol.summary}\n    {protocol.rules}\n    {protocol.source}"
         for protocol in PROTOCOLS.values()
@@ -226,11 +226,11 @@ def protocol_table() -> str:
 
 
 class FixedViews(ViewSampler):
-    """The same frames of every scene, counted from its first.
+    """The same frame numbers in every scene.
 
     Args:
-        context: frames that are given to the model.
-        target: frames that are rendered.
+        context: frame numbers of the context views, from 0.
+        target: frame numbers of the target views.
     """
 
     def __init__(self, *, context: tuple[int, ...], target: tuple[int, ...]) -> None:

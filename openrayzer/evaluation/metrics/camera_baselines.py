@@ -1,4 +1,4 @@
-"""Cameras that cost nothing, to be beaten: none of them looks at an image."""
+"""Baselines for cameras; they use no image."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,21 +14,21 @@ from openrayzer.geometry.rotations import pose_from, rotation_from_quaternion
 from openrayzer.types import Cameras, Views
 
 FIELD_OF_VIEW = math.radians(60)
-"""Guess of all baselines, across the shorter image side."""
+"""Field of view of all baselines in radians, across the shorter image side."""
 
 
 def constant_pose(views: Views) -> Cameras:
-    """Every camera is the same. All rotations are right within a threshold wherever the camera hardly turns."""
+    """All cameras are equal. Their rotations are within the thresholds if the true camera hardly turns."""
     return _with_guessed_lens(torch.zeros_like(views.frames, dtype=torch.float32), views)
 
 
 def straight_line(views: Views) -> Cameras:
-    """Cameras move sideways to the right at constant speed, as their frame numbers say, and never turn."""
+    """Cameras move to the right at constant speed, by their frame numbers, and do not turn."""
     return _with_guessed_lens((views.frames - views.frames[:, :1]).float(), views)
 
 
 def random_poses(views: Views) -> Cameras:
-    """Uniform rotations and normally distributed centres, one pose a view; they depend on the scene's name only."""
+    """Uniformly distributed rotations and normally distributed centres, which depend only on the name of the scene."""
     drawn = torch.stack([_draws(scene, views.frames.shape[1]) for scene in views.scenes]).to(views.images.device)
     c2w = pose_from(rotation_from_quaternion(drawn[..., :4]), drawn[..., 4:])
     return Cameras(c2w, _guessed_intrinsics(views))
@@ -55,4 +55,4 @@ def _guessed_intrinsics(views: Views) -> Float[Tensor, "b v 4"]:
 CAMERA_BASELINES: Mapping[str, Callable[[Views], Cameras]] = {
     function.__name__: function for function in (constant_pose, straight_line, random_poses)
 }
-"""Every baseline by its name."""
+"""All baselines by name."""

@@ -1,8 +1,8 @@
-"""How well estimated cameras match true ones, whatever frame and scale they were estimated in; float64 throughout.
+"""Metrics of estimated cameras against true ones, independent of frame and scale; computed in float64.
 
-All but ``translation_error`` and ``focal_error`` compare the relative poses of all pairs of views. A pair's translation
-is a direction, compared by angle; folded means that a direction and its opposite count as equal, as in the published
-tables. A pair whose two centres coincide, in either set, counts as 90 degrees.
+All metrics except ``translation_error`` and ``focal_error`` compare the relative poses of all pairs of views. The
+translation of a pair is a direction, compared by angle. "Folded" means that a direction and its opposite count as
+equal, as in the published tables. The error of a pair with coinciding centres, estimated or true, is 90 degrees.
 """
 
 import torch
@@ -17,37 +17,38 @@ from openrayzer.geometry.similarity import similarity_between
 from openrayzer.types import Cameras
 
 THRESHOLDS = (5, 15, 30)
-"""Degrees up to which a pair counts as right: RRA, RTA and RPA."""
+"""Largest errors in degrees at which a pair counts as right for RRA, RTA and RPA."""
 
 AUC_THRESHOLDS = (5, 10, 20, 30)
-"""Degrees up to which the area under the accuracy curve is taken."""
+"""Upper ends, in degrees, of the area under the accuracy curve."""
 
 
 def pose_metrics(estimated: Cameras, true: Cameras) -> dict[str, float]:
-    """What can be said of one scene's cameras; what is not defined is NaN, such as pairs of a single view.
+    """All metrics of one scene. An undefined metric, such as one over the pairs of a single view, is NaN.
 
-    Poses that are not finite are wrong within every threshold, and errors over them are NaN.
+    Poses that are not finite are wrong at every threshold, and errors over them are NaN.
 
-    ``rra@t``: share of pairs whose rotation is off by t degrees or less.
-    ``rta@t``: the same of the translation's direction, folded; ``rta_unfolded@t``: unfolded.
-    ``rpa@t``: share of pairs for which both hold, folded.
-    ``auc@t``: mean over the thresholds 1, 2, ..., t of the share of pairs of which both are below, folded.
-    ``rotation_error_deg``: median over pairs.
-    ``translation_error``: root mean square distance of the centres after the similarity that lays the estimated poses
-    onto the true ones, divided by the largest distance between two true centres.
+    ``rra@t``: share of pairs with a rotation error up to t degrees.
+    ``rta@t``: share of pairs with an error of the translation's direction up to t degrees, folded.
+    ``rta_unfolded@t``: the same, unfolded.
+    ``rpa@t``: share of pairs with both errors up to t degrees, folded.
+    ``auc@t``: mean over the thresholds 1, 2, ..., t of the share of pairs with both errors below, folded.
+    ``rotation_error_deg``: median rotation error over pairs.
+    ``translation_error``: RMS distance of the centres after the similarity that aligns the estimated poses with the
+    true ones, divided by the largest distance between two true centres.
     ``focal_error``: median over views and both axes of |f / f_true - 1|.
 
     Args:
-        estimated: one batch element.
-        true: the same views.
+        estimated: cameras of one scene, (1, v).
+        true: true cameras of the same views.
 
     Raises:
-        ValueError: more than one scene, or another number of views.
+        ValueError: there is more than one scene, or the numbers of views differ.
 
     Source: RPA from E-RayZer, its evaluation code; AUC from Wang et al., VGGT: Visual Geometry Grounded Transformer.
     """
     if estimated.c2w.shape != true.c2w.shape or true.c2w.shape[0] != 1:
-        raise ValueError(f"one scene each, the same views: got {estimated.c2w.shape} and {true.c2w.shape}")
+        raise ValueError(f"expected one scene and the same views, got {estimated.c2w.shape} and {true.c2w.shape}")
     poses, true_poses = estimated.c2w.double(), true.c2w.double()
     rotation = rotation_errors(poses, true_poses)[0]
     unfolded = direction_errors(poses, true_poses)[0]
@@ -64,7 +65,7 @@ def pose_metrics(estimated: Cameras, true: Cameras) -> dict[str, float]:
 
 
 def rotation_errors(poses: Float[Tensor, "b v 4 4"], true: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b pairs"]:
-    """Degrees between the relative rotations of each pair of views, first before second; 0 to 180."""
+    """Angle between the relative rotations of each pair of views, in degrees, 0 to 180."""
     first, second = _pairs(poses)
     relative, true_relative = (
         product(rotation[:, first].mT, rotation[:, second]) for rotation in (poses[..., :3, :3], true[..., :3, :3])
@@ -73,9 +74,9 @@ def rotation_errors(poses: Float[Tensor, "b v 4 4"], true: Float[Tensor, "b v 4 
 
 
 def direction_errors(poses: Float[Tensor, "b v 4 4"], true: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b pairs"]:
-    """Degrees between the directions in which the first view of each pair sees the second's centre; 0 to 180.
+    """Angle between the directions in which the first view of each pair sees the second centre, in degrees, 0 to 180.
 
-    90 where there is no direction.
+    The angle is 90 if there is no direction.
     """
     direction, true_direction = relative_centres(poses), relative_centres(true)
     sine = torch.linalg.cross(direction, true_direction, dim=-1).norm(dim=-1)
@@ -85,17 +86,19 @@ def direction_errors(poses: Float[Tensor, "b v 4 4"], true: Float[Tensor, "b v 4
 
 
 def relative_centres(poses: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b pairs 3"]:
-    """Where the first view of each pair sees the second's centre; exactly 0 for centres that differ by rounding."""
+    """Centre of the second view of each pair in the frame of the first; exactly 0 if the centres differ by rounding."""
     first, second = _pairs(poses)
     rotation, centre = poses[..., :3, :3], poses[..., :3, 3]
     offset = transform(rotation[:, first].mT, centre[:, second] - centre[:, first])
-    finite = torch.where(centre.isfinite(), centre.abs(), 0.0)  # one broken pose must not spoil the other pairs
+    finite = torch.where(
+        centre.isfinite(), centre.abs(), 0.0
+    )  # a pose that is not finite does not affect the other pairs
     reach = rearrange(finite.amax(dim=(1, 2)), "b -> b 1 1")
     return torch.where(offset.norm(dim=-1, keepdim=True) > SMALLEST_EXTENT * reach, offset, 0.0)
 
 
 def accuracy_area(errors: Float[Tensor, " pairs"], limit: int) -> float:
-    """Mean over the thresholds 1, 2, ..., ``limit`` degrees of the share of errors below; NaN without errors."""
+    """Mean over the thresholds 1, 2, ..., ``limit`` degrees of the share of errors below; NaN if there are none."""
     thresholds = torch.arange(1, limit + 1, device=errors.device)
     return _share(errors[:, None] < thresholds)
 
@@ -114,9 +117,9 @@ def _translation_error(poses: Float[Tensor, "1 v 4 4"], true: Float[Tensor, "1 v
 
 
 def _share(right: Tensor) -> float:
-    return float(right.double().mean())  # the mean of nothing is NaN
+    return float(right.double().mean())  # NaN if empty
 
 
 def _median(values: Float[Tensor, " n"]) -> float:
-    """Of an even number of values, the mean of the middle two; NaN without values."""
+    """The median; the mean of the middle two of an even number of values; NaN if there are no values."""
     return float(values.quantile(0.5)) if values.numel() else float("nan")

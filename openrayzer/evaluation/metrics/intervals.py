@@ -1,4 +1,4 @@
-"""Means over scenes, and how far they can be trusted."""
+"""Means over scenes with bootstrap intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 RESAMPLES = 1000
-"""Bootstrap samples of a mean."""
+"""Number of bootstrap samples."""
 SHARE = 0.95
-"""Of the bootstrap samples that an interval holds."""
-_AT_ONCE = 50  # samples drawn at once, so that thousands of scenes fit in memory
+"""Share of the bootstrap samples inside an interval."""
+_AT_ONCE = 50  # samples drawn together; thousands of scenes fit in memory
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Mean:
     """The mean of one number over scenes.
 
     Attributes:
-        mean: of the finite values; None if there are none.
-        std: their standard deviation (n - 1); None for fewer than 2.
-        low: lower end of the bootstrap interval that holds 95 % of the resampled means; None for fewer than 2 values.
-        high: its upper end.
-        scenes: how many values were finite.
-        not_finite: how many were left out.
+        mean: mean of the finite values; None if there are none.
+        std: their standard deviation (n - 1); None for fewer than 2 values.
+        low: lower end of the 95 % bootstrap interval; None for fewer than 2 values.
+        high: upper end of the interval.
+        scenes: number of finite values.
+        not_finite: number of other values, which are left out.
     """
 
     mean: float | None
@@ -35,11 +35,11 @@ class Mean:
 
 
 def mean_over_scenes(values: Sequence[float], *, seed: int) -> Mean:
-    """Mean, spread and percentile bootstrap interval; values that are not finite are left out and counted.
+    """Mean, standard deviation and percentile bootstrap interval of the finite values.
 
     Args:
-        values: one per scene, in an order that never varies, so that the same scenes give the same interval.
-        seed: of the resampling.
+        values: one per scene. The interval depends on their order, so the order must not vary.
+        seed: seed of the resampling.
 
     Source: Efron, Bootstrap methods: another look at the jackknife, 1979; percentile intervals.
     """
@@ -58,6 +58,6 @@ def mean_over_scenes(values: Sequence[float], *, seed: int) -> Mean:
 
 
 def paired_difference(first: Mapping[str, float], second: Mapping[str, float], *, seed: int) -> Mean:
-    """Mean over the scenes that both have of ``first`` minus ``second``, by scene."""
+    """Mean of ``first`` minus ``second`` over the scenes that both have."""
     both = sorted(first.keys() & second.keys())
     return mean_over_scenes([first[scene] - second[scene] for scene in both], seed=seed)

@@ -1,5 +1,5 @@
 "use strict";
-// Cameras of a scene in three dimensions, on a canvas that can be turned. Axes are equal; OpenCV cameras look along +z.
+// Cameras of a scene in three dimensions on a canvas that the user can turn. OpenCV cameras look along +z.
 const cameraPlot = (() => {
   const add = (a, b, s = 1) => [a[0] + s * b[0], a[1] + s * b[1], a[2] + s * b[2]];
   const dot = (a, b) => a[0] * b[0] + a[1] * b[1] + a[2] * b[2];
@@ -9,7 +9,7 @@ const cameraPlot = (() => {
   const axis = (pose, i) => pose.map((row) => row[i]);
   const distance = (a, b) => Math.hypot(...add(a, b, -1));
 
-  // Mean of the cameras' up and view directions, made orthogonal: the plot stands upright and is first seen from behind.
+  // Orthogonal mean directions of the cameras, up and forward: the plot is upright, and the first view is from behind.
   function frame(poses) {
     const sum = (i, sign) => poses.reduce((total, pose) => add(total, axis(pose, i), sign), [0, 0, 0]);
     const up = unit(sum(1, -1)) || [0, -1, 0];
@@ -25,7 +25,7 @@ const cameraPlot = (() => {
 
   const RATIO = 1.4; // width to height
 
-  // cameras: {frames, groups: {name: {c2w, intrinsics}}}; kinds: [{name, label, kind, element}], element carries the colour.
+  // cameras: {frames, groups: {name: {c2w, intrinsics}}}; kinds: [{name, label, kind, element}], element has the colour.
   return function plot(canvas, { cameras, context, kinds }) {
     const shown = new Set(kinds.map(({ name }) => name));
     const all = kinds.flatMap(({ name }) => cameras.groups[name].c2w);
@@ -33,7 +33,7 @@ const cameraPlot = (() => {
     const base = frame(reference);
     let middle, extent, view, near = 1;
 
-    // What is shown fills the plot; cameras that all stand in one point get a space of their own size.
+    // The shown cameras fill the plot; if all centres coincide, the plot has the size of a camera.
     function fit() {
       const points = kinds.filter(({ name }) => shown.has(name)).flatMap(({ name }) => cameras.groups[name].c2w.map(centre));
       const used = points.length ? points : all.map(centre);
@@ -41,7 +41,7 @@ const cameraPlot = (() => {
       middle = range.map(([low, high]) => (low + high) / 2);
       extent = Math.hypot(...range.map(([low, high]) => high - low));
       if (!(extent > 1e-6)) extent = 1;
-      // In units of the plot's half sides, how far the cameras reach as first seen.
+      // Extent of the cameras in the first view, in units of half the plot.
       const project = projector(2 * RATIO, 2, first, 1);
       const reach = used.map(project).flatMap(({ x, y }) => [Math.abs(x - RATIO) / RATIO, Math.abs(y - 1)]);
       near = 0.84 / Math.max(...reach, 0.12);
@@ -50,7 +50,7 @@ const cameraPlot = (() => {
     const reset = () => { view = { ...first }; };
     reset(); fit();
 
-    // A direction of the world as seen: to the right, up, away.
+    // A direction of the world in the view: right, up, away.
     function turned(d, { turn, tilt }) {
       const [x, y, z] = [dot(d, base.right), dot(d, base.up), dot(d, base.forward)];
       const across = Math.cos(turn) * x + Math.sin(turn) * z, away = Math.cos(turn) * z - Math.sin(turn) * x;
@@ -143,7 +143,7 @@ const cameraPlot = (() => {
       for (let i = -4; i <= 4; i++) { stroke([onGround(i, -4), onGround(i, 4)], how, 1); stroke([onGround(-4, i), onGround(4, i)], how, 1); }
     }
 
-    // The directions of the world's axes, in a corner.
+    // The axes of the world, in a corner.
     function axes(pen, height, how) {
       const [left, top] = [38, height - 38];
       pen.strokeStyle = pen.fillStyle = how; pen.lineWidth = 1.4; pen.setLineDash([]);
@@ -181,7 +181,7 @@ const cameraPlot = (() => {
       reset: () => { reset(); draw(); },
       show: (name, on) => { on ? shown.add(name) : shown.delete(name); fit(); draw(); },
       square,
-      // Mean distance of a group's centres from the true ones; null where there are none to compare.
+      // Mean distance of the centres of a group from the true centres; null if there are none to compare.
       error: (name) => {
         const group = cameras.groups[name], truth = cameras.groups.true;
         if (!truth || name === "true" || !group.aligned) return null;
