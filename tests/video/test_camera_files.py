@@ -1,4 +1,4 @@
-"""What is exported comes back through the project's own readers, to 1e-6."""
+"""The project's readers read exported cameras back, to 1e-6."""
 
 import json
 from pathlib import Path
@@ -19,21 +19,21 @@ ORDER = [2, 0, 1, 3]
 
 
 def export(path: Path, cameras: Cameras) -> torch.Tensor:
-    """Images that were exported with the cameras of ``NAMES``."""
+    """Return the exported images for the cameras of ``NAMES``."""
     images = torch.rand(1, len(NAMES), 3, 24, 40, generator=torch.Generator().manual_seed(0))
     export_cameras(path, cameras, names=NAMES, images=images)
     return images
 
 
 def same(first: Cameras, second: Cameras) -> None:
-    """Relative poses and intrinsics agree to 1e-6."""
+    """Check that relative poses and intrinsics agree to 1e-6."""
     start = torch.zeros(1, dtype=torch.long)
     assert (relative_to(first.c2w.double(), start) - relative_to(second.c2w.double(), start)).abs().max() < 1e-6
     assert (first.intrinsics / second.intrinsics - 1).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("form", ["colmap", "nerfstudio"])
-def test_data_sets_read_what_is_exported(tmp_path: Path, make_cameras, form: str):
+def test_datasets_read_exported_cameras_back(tmp_path: Path, make_cameras, form: str):
     cameras = make_cameras(4)
     images = export(tmp_path / "out" / ("transforms.json" if form == "nerfstudio" else ""), cameras)
     dataset = Colmap(root=tmp_path / "out") if form == "colmap" else Dl3dv(root=tmp_path / "out")
@@ -46,7 +46,7 @@ def test_data_sets_read_what_is_exported(tmp_path: Path, make_cameras, form: str
     assert np.abs(stored - images[0, ORDER].numpy()).max() < 0.51 / 255
 
 
-def test_our_own_form_comes_back_bit_by_bit(tmp_path: Path, make_cameras):
+def test_our_own_form_is_read_back_exactly(tmp_path: Path, make_cameras):
     cameras = make_cameras(4)
     export(tmp_path / "cameras.json", cameras)
     table = read_cameras(tmp_path / "cameras.json")
@@ -64,7 +64,7 @@ def test_a_path_is_stored_without_names(tmp_path: Path, make_cameras):
     assert read_cameras(tmp_path / "path.json").images == (None,) * 5
 
 
-def test_equal_intrinsics_are_one_camera_of_colmap(tmp_path: Path, make_cameras):
+def test_views_with_equal_intrinsics_share_one_camera_in_colmap(tmp_path: Path, make_cameras):
     cameras = make_cameras(4)
     export(tmp_path / "one", Cameras(cameras.c2w, cameras.intrinsics[:, :1].expand(-1, 4, -1)))
     lines = (tmp_path / "one/sparse/0/cameras.txt").read_text().splitlines()
@@ -72,13 +72,13 @@ def test_equal_intrinsics_are_one_camera_of_colmap(tmp_path: Path, make_cameras)
     assert (tmp_path / "one/sparse/0/points3D.txt").read_text().startswith("#")
 
 
-def test_images_that_differ_in_suffix_only_stay_apart(tmp_path: Path, make_cameras):
+def test_images_that_differ_only_in_their_suffix_get_different_names(tmp_path: Path, make_cameras):
     export_cameras(tmp_path / "out", make_cameras(2), names=("a.jpg", "a.png"), images=torch.rand(1, 2, 3, 8, 8))
     assert sorted(file.name for file in (tmp_path / "out/images").iterdir()) == ["a.jpg.png", "a.png.png"]
 
 
 @pytest.mark.parametrize("name", ["filled", "filled/transforms.json"])
-def test_a_folder_that_is_not_empty_is_not_written_to(tmp_path: Path, make_cameras, name: str):
+def test_a_filled_folder_is_refused(tmp_path: Path, make_cameras, name: str):
     (tmp_path / "filled/images").mkdir(parents=True)
     (tmp_path / "filled/images/old.png").write_text("old")
     with pytest.raises(InputError, match=r"--export_cameras .*filled.* exists and is not empty"):
@@ -109,12 +109,12 @@ FINE = {"c2w": EYE, "intrinsics": [0.8, 1.1, 0.5, 0.5]}
         ({"cameras": [FINE], "image_size": [8]}, '"image_size"'),
     ],
 )
-def test_a_file_that_holds_no_cameras_is_named(tmp_path: Path, content, said: str):
+def test_the_message_names_a_file_without_cameras(tmp_path: Path, content, said: str):
     (tmp_path / "c.json").write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(InputError, match=rf"c\.json: .*{said}"):
         read_cameras(tmp_path / "c.json")
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+def test_the_message_names_a_missing_file(tmp_path: Path):
     with pytest.raises(InputError, match=r"none\.json: there is no such file"):
         read_cameras(tmp_path / "none.json")

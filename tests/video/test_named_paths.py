@@ -1,4 +1,4 @@
-"""What a user types as a path is that path."""
+"""A name or a file gives the right camera path; wrong settings are refused."""
 
 import math
 from pathlib import Path
@@ -22,13 +22,13 @@ CHOICES = [
 
 
 @pytest.mark.parametrize("place", range(len(CHOICES)))
-def test_a_name_is_its_path(make_cameras, place: int):
+def test_each_name_gives_its_path(make_cameras, place: int):
     choice, expected = CHOICES[place]
     path = named_path(choice, image_size=(8, 8))(make_cameras(4))
     assert torch.equal(path.c2w, expected(make_cameras(4)).c2w)
 
 
-def test_a_file_is_the_path_that_was_written(tmp_path: Path, make_cameras):
+def test_a_file_gives_the_path_that_was_written(tmp_path: Path, make_cameras):
     stored, file = make_cameras(5), str(tmp_path / "path.json")
     write_cameras(Path(file), stored, image_size=(8, 16))
     for frames in (None, 5):
@@ -56,6 +56,6 @@ def test_a_file_is_the_path_that_was_written(tmp_path: Path, make_cameras):
         (PathChoice("wobble", radius=math.nan), "--radius must be above 0"),
     ],
 )
-def test_a_choice_that_cannot_be_is_named(choice: PathChoice, said: str):
+def test_wrong_settings_are_explained(choice: PathChoice, said: str):
     with pytest.raises(InputError, match=said):
         named_path(choice, image_size=(8, 8))

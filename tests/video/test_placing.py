@@ -20,7 +20,7 @@ def test_sixty_frames_cost_one_estimate_one_reconstruction_and_at_most_sixty_pas
 
 
 @pytest.mark.parametrize("batch", [1, 7, 60, 100])
-def test_frames_do_not_depend_on_how_many_are_rendered_together(counting, batch):
+def test_frames_do_not_depend_on_the_batch_size(counting, batch):
     def path(views):
         return interpolate_path(views, 60)
 
@@ -31,7 +31,7 @@ def test_frames_do_not_depend_on_how_many_are_rendered_together(counting, batch)
     assert counting.calls == ["estimate", "reconstruct", *["render"] * (tried + -(-60 // batch))]
 
 
-def test_frames_come_as_they_are_asked_for(counting):
+def test_frames_are_rendered_when_they_are_needed(counting):
     frames = render_path(counting, IMAGES, lambda views: interpolate_path(views, 60), batch=5)
     next(frames)
     assert counting.calls.count("render") == 2  # the first one says what memory a frame takes
@@ -39,8 +39,8 @@ def test_frames_come_as_they_are_asked_for(counting):
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 7])
-def test_where_memory_ends_fewer_frames_are_rendered_together(counting, most):
-    """A model that fails as a GPU does when it is asked for more frames than fit."""
+def test_fewer_frames_are_rendered_together_if_memory_does_not_suffice(counting, most):
+    """The model fails like a GPU if more frames than ``most`` are rendered together."""
 
     def path(views):
         return interpolate_path(views, 20)
@@ -69,14 +69,14 @@ def test_a_posed_model_gets_normalised_true_cameras_and_estimates_nothing(counti
     assert "estimate" not in counting.calls
 
 
-def test_true_intrinsics_go_into_the_estimate_of_a_model_that_needs_them(counting, make_cameras):
+def test_a_model_that_needs_intrinsics_gets_the_true_ones(counting, make_cameras):
     counting.needs_intrinsics = True
     place(counting, IMAGES, known=make_cameras(3))
     assert torch.equal(counting.given[0], make_cameras(3).intrinsics)
 
 
 @pytest.mark.parametrize(("attribute", "what"), [("posed", "camera poses"), ("needs_intrinsics", "intrinsics")])
-def test_a_model_that_needs_cameras_is_not_run_without(counting, attribute, what):
+def test_a_model_that_needs_cameras_is_not_run_without_them(counting, attribute, what):
     setattr(counting, attribute, True)
     with pytest.raises(UnposedInputError, match=f"CountingModel needs {what}"):
         place(counting, IMAGES)
@@ -87,7 +87,7 @@ def test_a_model_that_needs_cameras_is_not_run_without(counting, attribute, what
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, method, error):
+def test_an_out_of_memory_error_becomes_advice(counting, monkeypatch, method, error):
     def fail(*_, **__):
         raise error
 
@@ -100,7 +100,7 @@ def test_too_little_memory_says_what_to_take_less_of(counting, monkeypatch, meth
         list(render_path(counting, IMAGES, lambda views: views, batch=4))
 
 
-def test_cameras_that_are_not_finite_are_told(counting, monkeypatch, make_cameras):
+def test_cameras_that_are_not_finite_are_an_error(counting, monkeypatch, make_cameras):
     cameras = make_cameras(3)
     cameras.c2w[0, 1, 0, 3] = torch.nan
     monkeypatch.setattr(counting, "estimate", lambda _: cameras)
@@ -108,7 +108,7 @@ def test_cameras_that_are_not_finite_are_told(counting, monkeypatch, make_camera
         place(counting, IMAGES)
 
 
-def test_another_error_of_the_model_stays_what_it_is(counting, make_cameras, monkeypatch):
+def test_other_errors_of_the_model_are_not_changed(counting, make_cameras, monkeypatch):
     scene = place(counting, IMAGES).scene
     with pytest.raises(ValueError, match="a batch must have 1 view or more, got 0"):
         list(render_frames(counting, scene, make_cameras(2), batch=0))

@@ -1,4 +1,4 @@
-"""The side-by-side picture shows the nearest input and the new view where it says."""
+"""The side-by-side picture shows the nearest input and the new view below their captions."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from openrayzer.types import Cameras
 from openrayzer.video.side_by_side import GAP, LINE, MARK, SideBySide, nearest_views
 
 
-def test_the_nearest_view_is_nearest_in_angle_and_place(make_cameras):
+def test_the_nearest_view_is_nearest_in_angle_and_position(make_cameras):
     views = make_cameras(5)
     order = torch.tensor([[3, 0, 4, 4, 1]])
     assert nearest_views(views.select(order), views).tolist() == order[0].tolist()
@@ -18,7 +18,7 @@ def test_the_nearest_view_is_nearest_in_angle_and_place(make_cameras):
 
 
 @pytest.mark.parametrize("views", [1, 3, 20])
-def test_pictures_are_where_their_captions_are(views: int):
+def test_pictures_are_below_their_captions(views: int):
     shades = torch.linspace(0.2, 0.8, views)
     images = shades[None, :, None, None, None].expand(1, views, 3, 64, 96)
     drawing = SideBySide(images, [f"a long name of view {view}" * 9 for view in range(views)], num_frames=9)

@@ -1,4 +1,4 @@
-"""A tiny RayZer and the folders it can lie in."""
+"""A tiny RayZer, saved in several kinds of folders."""
 
 import json
 from collections.abc import Callable
@@ -17,13 +17,13 @@ TINY = Path(__file__).parents[1] / "training/tiny_rayzer.json"
 
 @pytest.fixture(scope="session")
 def plan() -> ExperimentPlan:
-    """The tiny experiment."""
+    """Return the plan of the tiny experiment."""
     return load_experiment(TINY)
 
 
 @pytest.fixture
 def make_model(plan: ExperimentPlan) -> Callable[[int], Model]:
-    """A tiny RayZer whose weights come from a seed."""
+    """Return a function that builds a tiny RayZer with random weights from a seed."""
 
     def one(seed: int) -> Model:
         torch.manual_seed(seed)
@@ -34,7 +34,7 @@ def make_model(plan: ExperimentPlan) -> Callable[[int], Model]:
 
 @pytest.fixture
 def imported(plan: ExperimentPlan, make_model: Callable[[int], Model], tmp_path: Path) -> Path:
-    """What an import leaves: the weights of seed 1, never trained here."""
+    """Return an imported folder with the weights of seed 1."""
     folder = tmp_path / "imported"
     folder.mkdir()
     note = {"source": "somebody/their-rayzer", "license": "CC BY-NC-SA 4.0", "notes": ["eight views at most"]}
@@ -45,7 +45,7 @@ def imported(plan: ExperimentPlan, make_model: Callable[[int], Model], tmp_path:
 
 @pytest.fixture
 def add_checkpoint(make_model: Callable[[int], Model]) -> Callable[..., Path]:
-    """A checkpoint as training leaves it, with the weights of a seed, in a folder with an experiment.json."""
+    """Return a function that adds a checkpoint with the weights of a seed to a run folder."""
 
     def one(folder: Path, *, step: int, seed: int, zero_stage: int = 2) -> Path:
         place = folder / "checkpoints" / manifest.checkpoint_name(step)

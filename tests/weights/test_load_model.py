@@ -1,4 +1,4 @@
-"""load_model takes runs, imported and exported folders and names on the hub, and explains everything else."""
+"""load_model loads runs, imported and exported folders and models on the hub, and explains everything else."""
 
 import json
 import sys
@@ -19,7 +19,7 @@ from openrayzer.weights.weight_folder import WEIGHTS, read_weights, write_weight
 MakeModel = Callable[[int], Model]
 NAME = "somebody/rayzer"
 HTTPX = sys.modules[errors.HTTPError.__module__.partition(".")[0]]
-"""What huggingface_hub makes requests with: httpx or HTTPX."""
+"""The HTTP package that huggingface_hub uses."""
 
 
 def same(one: Model, other: Model) -> bool:
@@ -38,7 +38,7 @@ def test_an_imported_and_an_exported_folder_load(imported: Path, make_model: Mak
     assert same(openrayzer.load_model(str(as_exported(imported))), make_model(1))
 
 
-def test_checkpoints_come_before_the_file(imported: Path, make_model: MakeModel, add_checkpoint):
+def test_checkpoints_are_preferred_to_the_file(imported: Path, make_model: MakeModel, add_checkpoint):
     add_checkpoint(imported, step=3, seed=3)
     newest = add_checkpoint(imported, step=10, seed=10)
     assert same(openrayzer.load_model(imported), make_model(10))
@@ -71,7 +71,7 @@ def test_a_model_is_opened_with_its_experiment_before_its_weights_are_read(impor
     assert saved.model is saved.model
 
 
-def test_a_model_loads_where_the_pretrained_weights_it_began_with_are_not(plan: ExperimentPlan, tmp_path: Path):
+def test_a_model_loads_without_the_pretrained_weights_that_it_started_from(plan: ExperimentPlan, tmp_path: Path):
     text = json.dumps(plan.resolved | {"data": plan.resolved["data"] | {"image_size": [32, 48]}})
     experiment = json.loads(text.replace('"patch_size": 8', '"patch_size": 16'))
     experiment["model"]["tokenizer"] = {"type": "dinov3", "width": 32, "checkpoint": "/not/on/this/machine.pth"}
@@ -118,7 +118,7 @@ def test_a_truncated_file_and_a_folder_of_something_else_are_explained(imported:
         openrayzer.load_model("/no/where")
 
 
-def test_pieces_that_are_not_there_are_named(imported: Path, add_checkpoint):
+def test_the_message_names_a_missing_part_of_a_checkpoint(imported: Path, add_checkpoint):
     add_checkpoint(imported, step=3, seed=3, zero_stage=3)
     with pytest.raises(InputError, match=r"step_00000003 cannot be read as a checkpoint: no file .*zero_pp_rank_0"):
         openrayzer.load_model(imported)
@@ -197,7 +197,7 @@ def test_every_refusal_of_the_hub_is_one_message_with_a_remedy(hub, error: Excep
 def test_a_cached_model_loads_without_a_network(
     imported: Path, make_model: MakeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The cache as huggingface_hub keeps it."""
+    """Uses the layout of huggingface_hub's cache."""
     monkeypatch.chdir(tmp_path)
     kept = tmp_path / "hub/models--somebody--rayzer"
     (kept / "snapshots").mkdir(parents=True)

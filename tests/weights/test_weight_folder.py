@@ -1,4 +1,4 @@
-"""Weights in a file: what is written comes back, what does not fit is listed, nothing is half there."""
+"""Weight files are read back exactly, written completely or not at all, and refused with a list if they do not fit."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from openrayzer.weights.weight_folder import WEIGHTS, fill, find_experiment, ori
 
 
 class Tied(nn.Module):
-    """Two linear layers with one weight, and a counter."""
+    """Two linear layers with a shared weight, and a counter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
 
 
 @pytest.mark.parametrize("from_state", [False, True])
-def test_what_is_written_comes_back_and_a_shared_weight_is_stored_once(tmp_path: Path, from_state: bool):
+def test_weights_are_read_back_and_a_shared_weight_is_stored_once(tmp_path: Path, from_state: bool):
     model, again = Tied(), Tied()
     write_weights(model.state_dict() if from_state else model, tmp_path / WEIGHTS)
     with safe_open(tmp_path / WEIGHTS, "pt") as file:
@@ -43,7 +43,7 @@ def test_what_is_written_comes_back_and_a_shared_weight_is_stored_once(tmp_path:
     assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
-def test_safetensors_own_helpers_read_and_write_the_same_form(tmp_path: Path):
+def test_safetensors_reads_our_files_and_we_read_theirs(tmp_path: Path):
     model, again, third = Tied(), Tied(), Tied()
     write_weights(model, tmp_path / "ours.safetensors")
     safetensors_load(again, tmp_path / "ours.safetensors", strict=True)
@@ -53,7 +53,7 @@ def test_safetensors_own_helpers_read_and_write_the_same_form(tmp_path: Path):
     assert equal(model, third)
 
 
-def test_a_shared_weight_may_be_given_under_any_of_its_names_or_all_but_not_in_two_minds(tmp_path: Path):
+def test_a_shared_weight_may_be_given_under_any_of_its_names_if_all_values_agree(tmp_path: Path):
     model, again = Tied(), Tied()
     both = {name: value.clone() for name, value in model.state_dict().items()}
     fill(again, both, source=tmp_path)
@@ -64,7 +64,7 @@ def test_a_shared_weight_may_be_given_under_any_of_its_names_or_all_but_not_in_t
         fill(again, both, source=tmp_path)
 
 
-def test_everything_floating_is_float32_and_views_are_written_by_themselves(tmp_path: Path):
+def test_floats_become_float32_and_views_of_a_tensor_are_stored_separately(tmp_path: Path):
     rows = torch.arange(12.0).reshape(4, 3)
     state = {
         "upper": rows[:2], "lower": rows[2:], "turned": rows.T, "flat": rows.view(-1), "half": rows.bfloat16(),
@@ -78,7 +78,7 @@ def test_everything_floating_is_float32_and_views_are_written_by_themselves(tmp_
         assert torch.equal(value, state[name].to(value.dtype)), name
 
 
-def test_a_model_in_another_precision_is_filled_in_its_own(tmp_path: Path):
+def test_a_model_keeps_its_precision_when_it_is_filled(tmp_path: Path):
     model = nn.Linear(2, 2).bfloat16()
     write_weights(model, tmp_path / WEIGHTS)
     again = nn.Linear(2, 2).bfloat16()
@@ -86,7 +86,7 @@ def test_a_model_in_another_precision_is_filled_in_its_own(tmp_path: Path):
     assert equal(model, again)
 
 
-def test_everything_that_does_not_fit_is_listed_and_nothing_is_changed(tmp_path: Path):
+def test_all_weights_that_do_not_fit_are_listed_and_the_model_is_not_changed(tmp_path: Path):
     model = Tied()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     bad = {
@@ -107,7 +107,7 @@ def test_everything_that_does_not_fit_is_listed_and_nothing_is_changed(tmp_path:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_truncated_a_missing_and_another_file_are_messages(tmp_path: Path):
+def test_missing_truncated_and_other_files_are_refused(tmp_path: Path):
     file = tmp_path / WEIGHTS
     with pytest.raises(InputError, match=r"model.safetensors does not exist; write or download it again"):
         read_weights(file)
@@ -119,7 +119,7 @@ def test_a_truncated_a_missing_and_another_file_are_messages(tmp_path: Path):
         read_weights(tmp_path / "model.pt")
 
 
-def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file = tmp_path / WEIGHTS
     write_weights({"a": torch.ones(1)}, file)
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatc
         write_weights({"a": torch.zeros(1)}, file / WEIGHTS)
 
 
-def test_the_experiment_file_of_a_folder_is_found_or_its_absence_explained(tmp_path: Path):
+def test_the_experiment_file_is_found_or_its_absence_is_explained(tmp_path: Path):
     with pytest.raises(InputError, match=r"no folder of weights: it has neither experiment.json nor config.json"):
         find_experiment(tmp_path)
     with pytest.raises(InputError, match=r"nowhere is no run folder and no folder of weights: it does not exist"):
@@ -150,7 +150,7 @@ def test_the_experiment_file_of_a_folder_is_found_or_its_absence_explained(tmp_p
     assert find_experiment(tmp_path).name == "experiment.json"
 
 
-def test_the_origin_is_what_the_import_left_under_run():
+def test_the_origin_is_read_from_the_section_run():
     assert origin_of({"run": {"imported": {"license": "none", "notes": ("a",)}}}) == {"license": "none", "notes": ["a"]}
     assert origin_of({"run": {"world_size": 1}}) == {}
     assert origin_of({}) == {}

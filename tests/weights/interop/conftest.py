@@ -1,4 +1,4 @@
-"""Makes ``published`` importable, and finds the golden files where they are."""
+"""Finds the golden files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SHARED = Path(__file__).parents[4] / "shared"
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of golden files and specifications; tests that need it skip without."""
+    """Return the folder of golden files and lists of weights; skip the test if there is none."""
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED.name}/ beside the project, with golden files and lists of weights")
     return SHARED

@@ -1,4 +1,4 @@
-"""Small state dicts under the names that published code uses, written from the lists of its weights."""
+"""Small random state dicts with the names of published weights."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ WIDTH, HEAD, PATCH, LATENTS = 16, 8, 4, 5
 
 @dataclass(frozen=True)
 class Sizes:
-    """Token width, width of one head, side of a patch, number of scene latents."""
+    """Token width, width of a head, side of a patch, number of scene latents."""
 
     width: int = WIDTH
     head: int = HEAD
@@ -22,11 +22,11 @@ class Sizes:
 
 SIZES = Sizes()
 FOCAL = ("pose_predictor.canonical_k_head.2.weight", "pose_wrapper.fov_head.weight")
-"""Kept small, so that no focal length comes near 0."""
+"""Kept small so that no focal length is near 0."""
 
 
 def state_of(shapes: dict[str, tuple[int, ...]], *, seed: int = 0) -> dict[str, Tensor]:
-    """Random weights of these shapes, such that values stay around 1; vectors that are no biases are gains."""
+    """Return random weights scaled so that activations stay near 1; vectors that are no biases are gains."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
@@ -41,7 +41,7 @@ def state_of(shapes: dict[str, tuple[int, ...]], *, seed: int = 0) -> dict[str, 
 def block(
     name: str, sizes: Sizes, *, packed: str = "to_qkv", out: str = "fc", normed: bool = True
 ) -> dict[str, tuple[int, ...]]:
-    """One transformer block."""
+    """Return the shapes of a transformer block."""
     width = sizes.width
     shapes: dict[str, tuple[int, ...]] = {
         f"{name}.norm1.weight": (width,),
@@ -73,7 +73,7 @@ def rayzer_official(
     embedded: bool = True,
     normed: bool = True,
 ) -> dict[str, Tensor]:
-    """``rotation`` numbers of a rotation; ``embedded``: input_with_pe; ``normed``: use_qk_norm."""
+    """Return RayZer weights; ``rotation`` values per rotation, ``embedded``: input_with_pe, ``normed``: use_qk_norm."""
     width, patch = sizes.width, sizes.patch**2
     shapes: dict[str, tuple[int, ...]] = {
         "scene_code": (sizes.latents, width),
@@ -108,7 +108,7 @@ def open_rayzer(
     fov: bool = True,
     shared: bool = False,
 ) -> dict[str, Tensor]:
-    """``shared``: decoder_as_canonical, with the shared weights under both names, if there are two."""
+    """Return weights of Open-RayZer; ``shared``: decoder_as_canonical, stored under both names."""
     width, patch = sizes.width, sizes.patch**2
     names: dict[str, Any] = {"packed": "qkv", "out": "proj"} if rotary else {}
     shapes: dict[str, tuple[int, ...]] = {
@@ -129,7 +129,7 @@ def open_rayzer(
 
 
 def pose_wrapper(width: int, *, fov: bool) -> dict[str, tuple[int, ...]]:
-    """Open-RayZer's camera head."""
+    """Return the shapes of Open-RayZer's camera head."""
     shapes: dict[str, tuple[int, ...]] = {}
     for number in range(2):
         for layer in (1, 2, 3):
@@ -142,7 +142,7 @@ def pose_wrapper(width: int, *, fov: bool) -> dict[str, tuple[int, ...]]:
 
 
 def mlp_fuse(width: int, patch: int) -> dict[str, tuple[int, ...]]:
-    """Open-RayZer's fusion of tokens, and the tokenizer of the rays in it."""
+    """Return the shapes of Open-RayZer's fusion of tokens and of its tokenizer of rays."""
     shapes: dict[str, tuple[int, ...]] = {"pose_tokenizer.1.weight": (width, 6 * patch)}
     for side in "ab":
         shapes |= {f"encoder_fuse.ln_{side}.weight": (width,), f"encoder_fuse.ln_{side}.bias": (width,)}
@@ -152,7 +152,7 @@ def mlp_fuse(width: int, patch: int) -> dict[str, tuple[int, ...]]:
 
 
 def open_rayzer_config(**changes: Any) -> dict[str, Any]:
-    """What the weights of ``open_rayzer`` do not show."""
+    """Return the settings that the weights of ``open_rayzer`` do not show."""
     unposed = {"predict_fov": changes.pop("predict_fov", True)}
     return {
         "model": {"transformer": {"rope": True, "vggstyle": True, "rope_freq": 100} | changes},
@@ -163,7 +163,7 @@ def open_rayzer_config(**changes: Any) -> dict[str, Any]:
 def lvsm(
     sizes: Sizes = SIZES, *, depths: tuple[int, int] | None = None, decoder_only: bool = False, normed: bool = True
 ) -> dict[str, Tensor]:
-    """``depths`` of the encoder and the decoder; of the first there is none in the decoder-only variant."""
+    """Return weights of LVSM; ``depths``: of encoder and decoder, 0 for the encoder of the decoder-only variant."""
     width, patch = sizes.width, sizes.patch**2
     encoder, decoder = depths or ((0, 3) if decoder_only else (2, 1))
     shapes: dict[str, tuple[int, ...]] = {

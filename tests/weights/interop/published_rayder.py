@@ -1,4 +1,4 @@
-"""Small state dicts of RayDer under the names that its published code uses."""
+"""Small random state dicts of RayDer with the names of published weights."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class RayDerSizes:
-    """Width, depth and patch of each finer grid, finest first; then the middle's, and the width of a head anywhere."""
+    """(width, depth, patch) of each fine level from the finest; sizes of the middle; width of all heads."""
 
     levels: tuple[tuple[int, int, int], ...] = ((16, 1, 2), (32, 2, 2))
     width: int = 32
@@ -22,7 +22,7 @@ class RayDerSizes:
     middle_patch: int = 2
 
     def config(self) -> dict[str, object]:
-        """As the published code is told them."""
+        """Return the sizes as a configuration of the published code."""
         levels = [[width, depth, [1, patch, patch]] for width, depth, patch in self.levels]
         sizes = {"width": self.width, "depth": self.depth, "d_dynamic_state": self.state_width}
         return sizes | {"down_up_configs": levels}
@@ -30,11 +30,11 @@ class RayDerSizes:
 
 SIZES = RayDerSizes()
 AS_PUBLISHED = "(k h) -> h k"
-"""Each head in turn."""
+"""Frequencies interleaved over heads, as published."""
 
 
 def rayder(sizes: RayDerSizes = SIZES, *, layout: str = AS_PUBLISHED) -> dict[str, Tensor]:
-    """Random weights, such that values stay around 1, and the constants that are stored beside them.
+    """Return random weights scaled so that activations stay near 1, and the stored constants.
 
     Args:
         sizes: of the weights.
@@ -61,16 +61,16 @@ def rayder(sizes: RayDerSizes = SIZES, *, layout: str = AS_PUBLISHED) -> dict[st
 def weight(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     if name.endswith("norm.scale"):
         return 1 + torch.randn(shape, generator=generator) / 4
-    if name.endswith("scale"):  # of queries and keys: in narrow heads as sharp as 8 to 24 in heads of 64
+    if name.endswith("scale"):  # of queries and keys: attention as sharp as with 8 to 24 in heads of 64
         return 2 + 4 * torch.rand(shape, generator=generator)
-    if name.endswith("fac"):  # the new one's share in a mixture
+    if name.endswith("fac"):  # share of the new value in a mixture
         return 0.3 + 0.4 * torch.rand(shape, generator=generator)
     small = 4 if "head.out_proj" in name or "norm.linear" in name else 1
     return torch.randn(shape, generator=generator) / math.sqrt(shape[-1]) / small
 
 
 def frequencies(attention: str, num_heads: int, head: int, layout: str) -> dict[str, Tensor]:
-    """From pi to 10 pi in equal ratios, the same for y and x.
+    """Return frequencies from pi to 10 pi in equal ratios, the same for y and x.
 
     Source: CompVis/rayder (f011c0a), rayder/model.py.
     """

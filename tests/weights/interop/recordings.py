@@ -1,4 +1,4 @@
-"""Golden files of published systems at any size and with any switch, written by the code in ``straight_line``."""
+"""Golden files of published systems for any size and setting, written by the code in ``straight_line``."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -27,14 +27,14 @@ GOLDEN = (
     "rayzer_official_tiny", "open_rayzer_tiny", "open_rayzer_feature_fuse_tiny", "lvsm_encoder_decoder_tiny",
     "lvsm_decoder_only_tiny", "rayder_tiny",
 )  # fmt: skip
-"""Files that the published code itself recorded."""
+"""Files recorded with the published code."""
 CONSTANT = "pos_emb"
-"""In the names of what is stored with the weights and never learned."""
+"""Part of the names of constants that are stored with the weights."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """All that a golden file holds but the outputs."""
+    """Content of a golden file without the outputs."""
 
     arch: str
     state: dict[str, Tensor]
@@ -42,7 +42,7 @@ class Setup:
     config: dict[str, Any]
 
     def outputs(self) -> dict[str, Tensor]:
-        """As published; with the norm of the loss's gradient, if there is a loss."""
+        """Compute the outputs; includes the norm of the gradient of the loss if there is a loss."""
         if self.arch == "rayder":
             with torch.no_grad():
                 return FORWARD[self.arch](self.state, self.inputs, self.config)
@@ -52,18 +52,18 @@ class Setup:
 
 
 def learned(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies that gradients reach, but for constants."""
+    """Return copies that require gradients, except constants."""
     return {name: value.clone().requires_grad_(CONSTANT not in name) for name, value in state.items()}
 
 
 def gradient_norm(loss: Tensor, weights: list[Tensor]) -> Tensor:
-    """Of all weights together that have a part in the loss."""
+    """Return the norm of the gradient of all weights together."""
     gradients = torch.autograd.grad(loss, [weight for weight in weights if weight.requires_grad], allow_unused=True)
     return torch.stack([gradient.square().sum() for gradient in gradients if gradient is not None]).sum().sqrt()
 
 
 def record(folder: Path, setup: Setup) -> Path:
-    """A golden file of what the system makes of it."""
+    """Compute the outputs and write a golden file."""
     outputs = {name: torch.atleast_1d(value.detach()).contiguous() for name, value in setup.outputs().items()}
     return write(folder / "recording.safetensors", setup, outputs)
 
@@ -85,7 +85,7 @@ def rayzer_official_setup(
     canonical: str = "middle",
     **switches: Any,
 ) -> Setup:
-    """``switches`` and depths: as ``published.rayzer_official`` takes them."""
+    """``switches``: settings and depths for ``published.rayzer_official``."""
     state = published.rayzer_official(sizes, **switches)
     inputs = {"image": images(num_views, size), "input_idx": torch.tensor(context), "target_idx": torch.tensor(target)}
     config = {
@@ -110,7 +110,7 @@ def open_rayzer_setup(
     frequency: int = 100,
     **switches: Any,
 ) -> Setup:
-    """``switches`` and depths: as ``published.open_rayzer`` takes them; ``style``: vggstyle."""
+    """``switches``: settings and depths for ``published.open_rayzer``; ``style``: vggstyle."""
     state = published.open_rayzer(sizes, **switches)
     config = {
         "model": {
@@ -136,7 +136,7 @@ def lvsm_setup(
     num_views: int = 4,
     **switches: Any,
 ) -> Setup:
-    """``switches`` and depths: as ``published.lvsm`` takes them."""
+    """``switches``: settings and depths for ``published.lvsm``."""
     config = {
         "model": {
             "image_tokenizer": {"image_size": size[0], "patch_size": sizes.patch, "in_channels": 9},
@@ -159,12 +159,12 @@ def rayder_setup(
 
 
 def images(num_views: int, size: tuple[int, int]) -> Tensor:
-    """Of two clips."""
+    """Return images of two clips."""
     return torch.rand(2, num_views, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def posed(num_views: int, size: tuple[int, int]) -> dict[str, Tensor]:
-    """Images with a camera each, whose principal points are off the centre."""
+    """Return images and cameras; the principal points are not at the centre."""
     generator = torch.Generator().manual_seed(2)
     c2w = torch.eye(4).repeat(2, num_views, 1, 1)
     c2w[..., :3, :3] = torch.linalg.qr(torch.randn(2, num_views, 3, 3, generator=generator)).Q

@@ -1,7 +1,7 @@
-"""Our models beside a second reading of each published system, for every switch and for sizes that are no squares.
+"""Our models agree with independent code for each published system, for every setting and non-square images.
 
-``straight_line`` reproduces what the published code itself recorded. It then says what that code would have recorded
-of models and inputs that nobody has recorded.
+The code in ``straight_line`` reproduces the recordings of the published code. For settings and inputs without a
+recording, it provides the expected outputs.
 """
 
 import ast
@@ -37,7 +37,7 @@ from openrayzer.weights.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, buil
 HERE = Path(__file__).parent
 
 OTHER = Sizes(width=48, head=12, patch=8, latents=7)
-"""Four heads, of which the width is no power of 2."""
+"""Four heads; their width is no power of 2."""
 WIDE, TALL = (16, 40), (40, 16)
 
 OFFICIAL = {
@@ -96,8 +96,8 @@ RAYDER = {
 }  # fmt: skip
 
 
-def assert_met(file: Path, setup: Setup) -> None:
-    """Our model makes everything that is recorded of the same."""
+def assert_reproduced(file: Path, setup: Setup) -> None:
+    """Check that our model reproduces every recorded output."""
     arch, rows = compare(file)
     assert arch == setup.arch
     assert {row.name for row in rows} == {name[4:] for name in load_file(file) if name.startswith("out/")}
@@ -107,7 +107,7 @@ def assert_met(file: Path, setup: Setup) -> None:
 
 
 def setup_of(file: Path) -> tuple[Setup, dict[str, Tensor]]:
-    """Of a golden file, and what it recorded."""
+    """Read a golden file; return its setup and its recorded outputs."""
     with safe_open(file, "pt") as content:
         said = json.loads(content.metadata()["config"])
     parts: dict[str, dict[str, Tensor]] = {"state": {}, "in": {}, "out": {}}
@@ -118,7 +118,7 @@ def setup_of(file: Path) -> tuple[Setup, dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_straight_line_code_makes_what_the_published_code_recorded(shared: Path, name: str):
+def test_straight_line_code_reproduces_the_recordings_of_the_published_code(shared: Path, name: str):
     file = shared / f"golden/{name}.safetensors"
     if not file.is_file():
         pytest.skip(f"needs {file}")
@@ -130,7 +130,7 @@ def test_straight_line_code_makes_what_the_published_code_recorded(shared: Path,
         torch.testing.assert_close(value.reshape(recorded[key].shape), recorded[key], atol=ABSOLUTE, rtol=relative)
 
 
-def test_straight_line_code_takes_nothing_from_the_project():
+def test_straight_line_code_imports_nothing_from_the_project():
     for file in HERE.glob("straight_line/*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -141,31 +141,31 @@ def test_straight_line_code_takes_nothing_from_the_project():
 @pytest.mark.parametrize("title", OFFICIAL)
 def test_rayzer_official(tmp_path: Path, title: str):
     setup = rayzer_official_setup(**OFFICIAL[title])
-    assert_met(record(tmp_path, setup), setup)
+    assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", OPEN_RAYZER)
 def test_open_rayzer(tmp_path: Path, title: str):
     setup = open_rayzer_setup(**OPEN_RAYZER[title])
-    assert_met(record(tmp_path, setup), setup)
+    assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", LVSM)
 @pytest.mark.parametrize("decoder_only", [False, True])
 def test_lvsm(tmp_path: Path, title: str, decoder_only: bool):
     setup = lvsm_setup(**LVSM[title], decoder_only=decoder_only)
-    assert_met(record(tmp_path, setup), setup)
+    assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", RAYDER)
 def test_rayder(tmp_path: Path, title: str):
     setup = rayder_setup(**RAYDER[title])
-    assert_met(record(tmp_path, setup), setup)
+    assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", RAYDER)
-def test_rayder_trains_along_the_same_gradient(tmp_path: Path, title: str):
-    """Published: all views in one masked pass. Ours: two passes. Loss and gradient norm are of images in [-1, 1]."""
+def test_rayder_has_the_same_training_gradient(tmp_path: Path, title: str):
+    """The published code uses one masked pass over all views, ours two passes; images in [-1, 1]."""
     setup = rayder_setup(**RAYDER[title])
     image, state = setup.inputs["image"], learned(setup.state)
     render = straight_rayder.training_render(state, image, straight_rayder.estimate(state, image))
@@ -182,7 +182,7 @@ def test_rayder_trains_along_the_same_gradient(tmp_path: Path, title: str):
 
 
 def rayder_views(image: Tensor) -> Views:
-    """All but the last are contexts, all but the first targets."""
+    """Return views; all except the last are context, all except the first are targets."""
     places = torch.arange(image.shape[1]).expand(image.shape[0], -1)
     return Views(
         images=(rearrange(image, "b t h w c -> b t c h w") + 1) / 2,
@@ -204,7 +204,7 @@ SETUPS = {
 
 
 @pytest.mark.parametrize("arch", FORWARD)
-def test_a_changed_weight_is_seen(tmp_path: Path, arch: str):
+def test_a_changed_weight_changes_every_output(tmp_path: Path, arch: str):
     setup = SETUPS[arch]()
     file = record(tmp_path, setup)
     outputs = {name.removeprefix("out/"): value for name, value in load_file(file).items() if name.startswith("out/")}

@@ -1,7 +1,7 @@
-"""What LVSM, RayZer and Open-RayZer share, in plain torch, from the published names and formulas.
+"""Shared by LVSM, RayZer and Open-RayZer: blocks, patches and rays in plain torch.
 
-All of it was written from descriptions of the published code; none was copied. This folder is the second opinion that
-the project is tested against: nothing in it imports ``openrayzer``.
+The code in this folder was written from descriptions of the published code; nothing was copied. The tests compare the
+project with it, so it does not import ``openrayzer``.
 """
 
 import math
@@ -16,11 +16,11 @@ from torch import Tensor
 State = Mapping[str, Tensor]
 """Weights under the names of the published code."""
 Rotate = Callable[[Float[Tensor, "b h n e"]], Float[Tensor, "b h n e"]]
-"""Puts positions into queries or keys."""
+"""Rotates queries or keys by their positions."""
 
 
 def linear(state: State, name: str, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-    """With the bias, if there is one."""
+    """Linear layer, with a bias if there is one."""
     return F.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
 
 
@@ -31,7 +31,7 @@ def two_layers(
 
 
 def layer_norm(state: State, name: str, x: Float[Tensor, "... d"]) -> Float[Tensor, "... d"]:
-    """Eps 1e-5; with the bias, if there is one."""
+    """LayerNorm with eps 1e-5, and a bias if there is one."""
     return F.layer_norm(x, x.shape[-1:], state[f"{name}.weight"], state.get(f"{name}.bias"), 1e-5)
 
 
@@ -44,7 +44,7 @@ def stack(
     eps: float = 1e-5,
     rotate: Rotate | None = None,
 ) -> Float[Tensor, "b n d"]:
-    """All blocks of ``name``, one after the other, with no norm in front or behind."""
+    """Apply all blocks of ``name``, without a norm before or after."""
     for number in range(depth_of(state, name)):
         x = block(state, f"{name}.{number}", x, head=head, eps=eps, rotate=rotate)
     return x
@@ -58,7 +58,7 @@ def depth_of(state: State, name: str) -> int:
 def block(
     state: State, name: str, x: Float[Tensor, "b n d"], *, head: int, eps: float, rotate: Rotate | None
 ) -> Float[Tensor, "b n d"]:
-    """Norms in front, exact GELU.
+    """Transformer block with pre-norms and exact GELU.
 
     Source: hwjiang1510/RayZer, model/transformer.py.
     """
@@ -71,7 +71,7 @@ def block(
 def attention(
     state: State, name: str, x: Float[Tensor, "b n d"], *, head: int, eps: float, rotate: Rotate | None
 ) -> Float[Tensor, "b n d"]:
-    """Rows of the packed weight are [q | k | v], heads one after the other; RMS norm of q and k where it has weights.
+    """Attention; rows of the packed weight are [q | k | v], each by heads. q and k get an RMS norm if it has weights.
 
     Args:
         head: width of one head e.
@@ -98,12 +98,15 @@ def rms_norm(x: Float[Tensor, "... e"], gain: Float[Tensor, "... e"], *, eps: fl
 
 
 def patches(images: Float[Tensor, "b v c h w"], patch: int) -> Float[Tensor, "b v n ppc"]:
-    """Row by row; inside a patch the channel is fastest. Source: hwjiang1510/RayZer, model/rayzer.py."""
+    """Cut images into patches, row by row; within a patch the channel varies fastest.
+
+    Source: hwjiang1510/RayZer, model/rayzer.py.
+    """
     return rearrange(images, "b v c (y p1) (x p2) -> b v (y x) (p1 p2 c)", p1=patch, p2=patch)
 
 
 def pixels(columns: Float[Tensor, "b v n ppc"], patch: int, size: tuple[int, int]) -> Float[Tensor, "b v c h w"]:
-    """The inverse of ``patches``, behind a sigmoid. Source: hwjiang1510/RayZer, model/rayzer.py."""
+    """Apply a sigmoid and the inverse of ``patches``. Source: hwjiang1510/RayZer, model/rayzer.py."""
     sizes = {"y": size[0] // patch, "x": size[1] // patch, "p1": patch, "p2": patch}
     return rearrange(columns.sigmoid(), "b v (y x) (p1 p2 c) -> b v c (y p1) (x p2)", **sizes)
 
@@ -111,7 +114,7 @@ def pixels(columns: Float[Tensor, "b v n ppc"], patch: int, size: tuple[int, int
 def plucker(
     c2w: Float[Tensor, "b v 4 4"], fxfycxcy: Float[Tensor, "b v 4"], size: tuple[int, int]
 ) -> Float[Tensor, "b v 6 h w"]:
-    """(o × d, d) with |d| = 1, through pixel centres at +0.5; intrinsics in pixels.
+    """Plücker rays (o × d, d), |d| = 1, through pixel centres at +0.5; intrinsics in pixels.
 
     Source: hwjiang1510/RayZer, model/rayzer.py:674-713.
     """
@@ -134,12 +137,12 @@ def c2w_of(rotation: Float[Tensor, "b v 3 3"], translation: Float[Tensor, "b v 3
 def per_target(
     scene: Float[Tensor, "b k d"], targets: Float[Tensor, "b v n d"], *, targets_first: bool = True
 ) -> Float[Tensor, "bv m d"]:
-    """One sequence a target view, so that targets never see each other."""
+    """Repeat for each target view, so that targets do not attend to each other."""
     repeated = repeat(scene, "b k d -> (b v) k d", v=targets.shape[1])
     asked = rearrange(targets, "b v n d -> (b v) n d")
     return torch.cat([asked, repeated] if targets_first else [repeated, asked], dim=1)
 
 
-def judged(render: Float[Tensor, "b v c h w"], truth: Float[Tensor, "b v c h w"]) -> dict[str, Tensor]:
-    """Images in [0, 1] on both sides."""
+def with_loss(render: Float[Tensor, "b v c h w"], truth: Float[Tensor, "b v c h w"]) -> dict[str, Tensor]:
+    """Return the rendered images and their mean squared error; images in [0, 1]."""
     return {"render": render, "loss": (render - truth).square().mean()}

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
-from straight_line.common import State, judged, layer_norm, linear, patches, per_target, pixels, plucker, stack
+from straight_line.common import State, layer_norm, linear, patches, per_target, pixels, plucker, stack, with_loss
 from torch import Tensor
 
 
 def encoder_decoder(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """render and loss. Contexts are put into latents, which come first; of the targets' sequences targets do."""
+    """Compute render and loss. Latents come before context tokens; in the decoder, target tokens come first."""
     head = config["model"]["transformer"]["d_head"]
     contexts, targets = tokens(state, inputs, config)
     latents = repeat(state["n_light_field_latent"], "k d -> b k d", b=contexts.shape[0])
@@ -26,7 +26,7 @@ def encoder_decoder(state: State, inputs: Mapping[str, Tensor], config: Mapping[
 
 
 def decoder_only(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """render and loss. Contexts are repeated for each target, which comes last."""
+    """Compute render and loss. Context tokens are repeated for each target, whose tokens come last."""
     head = config["model"]["transformer"]["d_head"]
     contexts, targets = tokens(state, inputs, config)
     read = per_target(contexts, targets, targets_first=False)
@@ -38,7 +38,7 @@ def decoder_only(state: State, inputs: Mapping[str, Tensor], config: Mapping[str
 def tokens(
     state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]
 ) -> tuple[Float[Tensor, "b vn d"], Float[Tensor, "b v n d"]]:
-    """Of the first views, colours in [-1, 1] beside rays; of the last views, rays."""
+    """Return tokens of colours in [-1, 1] and rays of the context views, and tokens of rays of the target views."""
     patch, images = config["model"]["image_tokenizer"]["patch_size"], inputs["image"]
     num_context, num_target = (config["training"][f"num_{kind}_views"] for kind in ("input", "target"))
     rays = plucker(inputs["c2w"], inputs["fxfycxcy"], images.shape[-2:])
@@ -54,4 +54,4 @@ def rendered(
     truth = inputs["image"][:, -config["training"]["num_target_views"] :]
     columns = linear(state, "image_token_decoder.1", layer_norm(state, "image_token_decoder.0", read))
     columns = rearrange(columns, "(b v) n c -> b v n c", v=truth.shape[1])
-    return judged(pixels(columns, config["model"]["image_tokenizer"]["patch_size"], truth.shape[-2:]), truth)
+    return with_loss(pixels(columns, config["model"]["image_tokenizer"]["patch_size"], truth.shape[-2:]), truth)

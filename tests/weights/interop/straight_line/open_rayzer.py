@@ -1,4 +1,4 @@
-"""Open-RayZer, in plain torch, with the defects that its weights have learned with.
+"""Open-RayZer in plain torch, including the defects of the published code.
 
 Source: ou524u/Open-Rayzer, src/model/rayzer.py, src/model/tokenizers.py and src/model/layers.
 """
@@ -16,7 +16,6 @@ from straight_line.common import (
     block,
     c2w_of,
     depth_of,
-    judged,
     layer_norm,
     linear,
     patches,
@@ -25,12 +24,13 @@ from straight_line.common import (
     plucker,
     stack,
     two_layers,
+    with_loss,
 )
 from torch import Tensor
 
 
 def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """render, c2w, loss, and fov (radians, one a scene) unless it is given."""
+    """Compute render, c2w, loss, and fov (radians, one per scene) unless it is given."""
     images, patch = inputs["image"], config["model"]["tokenizer"]["patch_size"]
     num_context, num_target = (config["training"][f"num_{kind}_views"] for kind in ("input", "target"))
     batch, num_views, _, *size = images.shape
@@ -58,7 +58,7 @@ def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any
     read = stack(state, "decoder_blocks", read, rotate=rotation(torch.cat([grid, nowhere]), config), **sizes)
     read = F.layer_norm(read[:, : asked.shape[2]], read.shape[-1:])
     columns = rearrange(linear(state, "image_unpatchifier.1", read), "(b v) n c -> b v n c", b=batch)
-    return judged(pixels(columns, patch, size), images[:, -num_target:]) | outputs
+    return with_loss(pixels(columns, patch, size), images[:, -num_target:]) | outputs
 
 
 def _rotary(config: Mapping[str, Any]) -> bool:
@@ -66,14 +66,14 @@ def _rotary(config: Mapping[str, Any]) -> bool:
 
 
 def places(rows: int, columns: int) -> Float[Tensor, "n 2"]:
-    """(row, column) of each token, from 1; latents are at (0, 0)."""
+    """Return (row, column) of each token, from 1; latents are at (0, 0)."""
     row = repeat(torch.arange(rows) + 1.0, "y -> (y x)", x=columns)
     column = repeat(torch.arange(columns) + 1.0, "x -> (y x)", y=rows)
     return torch.stack([row, column], dim=-1)
 
 
 def rotation(place: Float[Tensor, "n 2"], config: Mapping[str, Any]) -> Rotate | None:
-    """The first half of a head turns by the row, the second by the column; each half is rotated as (u, v) pairs.
+    """Rotate the first half of each head by the row and the second half by the column, in (u, v) pairs.
 
     Source: Su et al. 2021 (RoFormer), equation 34, in the rotate-half layout.
     """
@@ -101,7 +101,7 @@ def estimate(
     config: Mapping[str, Any],
     sizes: Mapping[str, Any],
 ) -> Float[Tensor, "b v n d"]:
-    """Views meet in even layers, if the encoding is rotary and the style VGGT's; otherwise they never do.
+    """Attend across views in even layers with rotary encoding and VGGT's style, otherwise within views only.
 
     After an odd number of layers the published code fails to take views apart again; here they are.
 
@@ -121,7 +121,10 @@ def estimate(
 
 
 def pose_features(state: State, tokens: Float[Tensor, "b v n d"]) -> Float[Tensor, "b v d"]:
-    """Two residual blocks of three layers each, and the mean over a view. Source: src/model/layers/camera_head.py."""
+    """Apply two residual blocks of three layers each and average over a view.
+
+    Source: src/model/layers/camera_head.py.
+    """
     for number in range(2):
         change = tokens
         for layer in (1, 2, 3):
@@ -131,7 +134,7 @@ def pose_features(state: State, tokens: Float[Tensor, "b v n d"]) -> Float[Tenso
 
 
 def poses(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b v 4 4"]:
-    """The nearest rotation to the transpose of nine numbers whose rows are normalised; V D U^T with det 1.
+    """Normalise the rows of nine numbers and return the rotation nearest to the transpose: V D U^T, det 1.
 
     Source: src/model/layers/camera_head.py; Levinson et al. 2020, "An Analysis of SVD for Deep Rotation Estimation".
     """
@@ -145,14 +148,20 @@ def poses(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b v 4 
 
 
 def field_of_view(state: State, pooled: Float[Tensor, "b v d"]) -> Float[Tensor, "b 1"]:
-    """Radians, from the mean of all views, targets among them. Source: src/model/layers/camera_head.py."""
+    """Return the field of view in radians, from the mean over all views including targets.
+
+    Source: src/model/layers/camera_head.py.
+    """
     names = "pose_wrapper.fov_mlp.0", "pose_wrapper.fov_mlp.2"
     features = F.relu(two_layers(state, *names, reduce(pooled, "b v d -> b d", "mean"), F.relu))
     return F.softplus(linear(state, "pose_wrapper.fov_head", features)).clamp(min=1e-6)
 
 
 def intrinsics_of(fov: Float[Tensor, "b 1"], height: int) -> Float[Tensor, "b 4"]:
-    """Pixels: f = 0.5 H / tan(fov / 2), cx = cy = H / 2, whatever the width. Source: src/model/rayzer.py."""
+    """Return intrinsics in pixels: f = 0.5 H / tan(fov / 2), cx = cy = H / 2 for any width.
+
+    Source: src/model/rayzer.py.
+    """
     focal = 0.5 * height / torch.tan(fov / 2)
     return torch.cat([focal, focal, torch.full((len(fov), 2), height / 2)], dim=-1)
 
@@ -164,7 +173,7 @@ def fuse(
     rays: Float[Tensor, "b v 6 h w"],
     config: Mapping[str, Any],
 ) -> Float[Tensor, "b v n d"]:
-    """Colours in [0, 1] and rays side by side, or their tokens through a network. Source: src/model/tokenizers.py."""
+    """Fuse colours in [0, 1] with rays by pixel, or their tokens by a network. Source: src/model/tokenizers.py."""
     patch, unposed = config["model"]["tokenizer"]["patch_size"], config["unposed"]
     if unposed["fusion_strategy"] == "pixel_fuse":
         return linear(state, "encoder_tokenizer.1", patches(torch.cat([images, rays], dim=2), patch))

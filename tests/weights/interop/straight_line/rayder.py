@@ -1,4 +1,4 @@
-"""RayDer, in plain torch: one masked pass over contexts and targets, as published.
+"""RayDer in plain torch: one masked pass over contexts and targets, as in the published code.
 
 Images are channels last in [-1, 1]. Places in time turn nothing inside a view, so they are left out.
 
@@ -19,15 +19,15 @@ from torch import Tensor
 
 CAMERA_ROLE, CONTEXT_ROLE, TARGET_ROLE = 0, 1, 2
 PATCH_KIND, CAMERA_KIND, VIEW_KIND = 0, 1, 2
-"""Rows of the view type and of the token type embedding."""
+"""Rows of the embeddings of view types and token types."""
 RADIUS = 3
-"""Of the window of 7 x 7 on finer grids."""
+"""Radius of the 7 x 7 window on fine grids."""
 EPS = 1e-6
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What the norms are told of each view, and which views see which (row sees column)."""
+    """Codes for the norms of each view, and which view (row) attends to which view (column)."""
 
     patches: Float[Tensor, "t 2d"]
     registers: Float[Tensor, "t 2d"]
@@ -45,7 +45,7 @@ class Views:
 
 
 def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """R, t, f and state of all views; the targets without and with their states, and as training renders them."""
+    """Compute R, t, f and state of all views; render targets without and with states, and as in training."""
     images, num_context, num_target = inputs["image"], config["n_in"], config["n_target"]
     views = estimate(state, images)
     contexts, targets = range(num_context), range(num_context, num_context + num_target)
@@ -62,14 +62,14 @@ def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any
 
 
 def training_render(state: State, images: Float[Tensor, "b t h w 3"], views: Views) -> Float[Tensor, "b rest h w 3"]:
-    """All views but the first, each from those before it, and with its state."""
+    """Render each view except the first from all views before it, with its state."""
     last = images.shape[1] - 1
     sight = sights(last, last, training=True)
     return synthesise(state, images, views, range(last), range(1, last + 1), sight, with_state=True)
 
 
 def sights(num_context: int, num_target: int, *, training: bool) -> Bool[Tensor, "t t"]:
-    """Contexts see those before them; a target sees itself and contexts: all, or in training as many as it has."""
+    """Contexts attend to earlier contexts; a target to itself and to contexts: all, in training the earlier ones."""
     contexts = torch.ones(num_context, num_context, dtype=torch.bool).tril()
     seen = torch.ones(num_target, num_context, dtype=torch.bool)
     top = torch.cat([contexts, torch.zeros(num_context, num_target, dtype=torch.bool)], dim=1)
@@ -77,7 +77,7 @@ def sights(num_context: int, num_target: int, *, training: bool) -> Bool[Tensor,
 
 
 def estimate(state: State, images: Float[Tensor, "b t h w 3"]) -> Views:
-    """Rays are zero, all views see all, and the image that comes out is thrown away."""
+    """Estimate cameras and states: rays are zero, all views attend to all, the image is not used."""
     batch, num_views = images.shape[:2]
     role = torch.full((num_views,), CAMERA_ROLE)
     everything = torch.ones(num_views, num_views, dtype=torch.bool)
@@ -101,7 +101,7 @@ def synthesise(
     *,
     with_state: bool,
 ) -> Float[Tensor, "b target h w 3"]:
-    """Targets have no colours, contexts no state."""
+    """Render targets; targets have no colours, contexts no state."""
     order, shape = [*contexts, *targets], images.shape[2:]
     colours = torch.cat([images[:, list(contexts)], torch.zeros(len(images), len(targets), *shape)], dim=1)
     rays = plucker(views.rotation[:, order], views.translation[:, order], views.focal[:, order], shape[:2])
@@ -116,19 +116,19 @@ def synthesise(
 
 
 def code(state: State, role: Tensor, kind: int) -> Float[Tensor, "t 2d"]:
-    """What norms are told of tokens of a kind, in views of these roles."""
+    """Return the codes for the norms of a kind of token in views with these roles."""
     return state["view_type_embedding.weight"][role] + state["token_type_embedding.weight"][kind]
 
 
 def head(state: State, name: str, registers: Float[Tensor, "b t d"]) -> Float[Tensor, "b t o"]:
-    """Norm and one linear map."""
+    """RMS norm and a linear layer."""
     return linear(state, f"{name}.out_proj", rms_norm(registers, state[f"{name}.norm.scale"], eps=EPS))
 
 
 def exponential(
     twist: Float[Tensor, "b t 6"],
 ) -> tuple[Float[Tensor, "b t 3 3"], Float[Tensor, "b t 3"]]:
-    """R = exp(omega^), t = J_left(omega) v; angles too small for it are not met here."""
+    """R = exp(omega^), t = J_left(omega) v; not for angles near 0."""
     omega, v = twist.split(3, dim=-1)
     angle = omega.norm(dim=-1)[..., None, None]
     x, y, z = omega.unbind(dim=-1)
@@ -148,7 +148,7 @@ def plucker(
     focal: Float[Tensor, "b t"],
     size: Sequence[int],
 ) -> Float[Tensor, "b t h w 6"]:
-    """(d, o × d) through whole pixel numbers, the focal length in half spans of the shorter side."""
+    """Rays (d, o × d) through integer pixel coordinates; focal length in half spans of the shorter side."""
     height, width = size
     span = min(height - 1, width - 1)
     down, across = ((2 * torch.arange(count, dtype=focal.dtype) - (count - 1)) / span for count in (height, width))
@@ -164,7 +164,7 @@ def plucker(
 def backbone(
     state: State, pixels: Float[Tensor, "b t h w 9"], registers: Float[Tensor, "b t d"], roles: Roles
 ) -> tuple[Float[Tensor, "b t h w 3"], Float[Tensor, "b t d"]]:
-    """Down through the finer grids, the middle, and up again, each grid mixed with what it was."""
+    """Go down through the fine grids, through the middle, and up again, mixing each grid with its input."""
     count = depth_of(state, "backbone.merges")
     merges = [*(f"backbone.merges.{number}" for number in range(count)), "backbone.mid_merge"]
     splits = [*(f"backbone.splits.{number}" for number in range(count)), "backbone.mid_split"]
@@ -206,7 +206,7 @@ def fine_layers(state: State, name: str, cells: Float[Tensor, "b t y x c"], role
 def middle_layers(
     state: State, cells: Float[Tensor, "b t y x d"], registers: Float[Tensor, "b t d"], roles: Roles
 ) -> tuple[Float[Tensor, "b t y x d"], Float[Tensor, "b t d"]]:
-    """Attention between views without places, inside views with them, then the feed-forward layer."""
+    """Attention between views without positions, within views with positions, then the feed-forward layer."""
     num_views, rows, columns = cells.shape[1:4]
     count = rows * columns
     place = coordinates(rows, columns)
@@ -231,7 +231,7 @@ def middle_layers(
 
 
 def gain(state: State, name: str, codes: Float[Tensor, "t 2d"]) -> Float[Tensor, "t c"]:
-    """1 + W c of a norm."""
+    """Return the gain 1 + W c of a norm."""
     return 1 + linear(state, f"{name}.linear", codes)
 
 
@@ -248,7 +248,7 @@ def attention(
     seen: Bool[Tensor, "n n"],
     place: Float[Tensor, "n 2"] | None = None,
 ) -> Float[Tensor, "b t n c"]:
-    """Inside each t. Queries and keys have length 1 times the root of the head's scale."""
+    """Attention within each t. Queries and keys have length 1 times the root of the head's scale."""
     scale = rearrange(state[f"{name}.scale"].sqrt(), "h -> h 1 1")
     together = linear(state, f"{name}.qkv_proj", x)
     query, key, value = rearrange(together, "b t n (three h e) -> three b t h n e", three=3, h=len(scale))
@@ -264,7 +264,7 @@ def attention(
 def turned(
     heads: Float[Tensor, "b t h n e"], place: Float[Tensor, "n 2"], frequencies: Float[Tensor, "2 h k"]
 ) -> Float[Tensor, "b t h n e"]:
-    """Pairs (i, i + 3k) turn by time (not at all), y and x, k of each; the rest never turns."""
+    """Rotate pairs (i, i + 3k) by time (no effect), y and x, k pairs each; other channels stay."""
     angles = einsum(place, frequencies, "n yx, yx h k -> yx h n k")
     angle = torch.cat([torch.zeros_like(angles[0]), *angles], dim=-1)
     count = angle.shape[-1]
@@ -273,15 +273,15 @@ def turned(
 
 
 def coordinates(rows: int, columns: int) -> Float[Tensor, "n 2"]:
-    """(y, x) of cell centres; the longer side spans -1 to 1."""
+    """Return (y, x) of the centres of cells; the longer side spans -1 to 1."""
     y, x = ((2 * torch.arange(count) + 1 - count) / max(rows, columns) for count in (rows, columns))
     return torch.stack([repeat(y, "y -> (y x)", x=columns), repeat(x, "x -> (y x)", y=rows)], dim=-1)
 
 
 def windows(rows: int, columns: int) -> Bool[Tensor, "n n"]:
-    """Which cell is in which one's window; rows are kept inside by the number of columns, and the other way round.
+    """Return which cell lies in the window of which; rows are clamped by the number of columns and vice versa.
 
-    That is a defect of the published masks, which only shows in images that are not square.
+    This is a defect of the published masks; it has an effect only for images that are not square.
     """
     row = repeat(torch.arange(rows), "y -> (y x)", x=columns)
     column = repeat(torch.arange(columns), "x -> (y x)", y=rows)

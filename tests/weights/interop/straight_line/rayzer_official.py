@@ -1,4 +1,4 @@
-"""RayZer as its authors released it, in plain torch.
+"""RayZer, released by its authors, in plain torch.
 
 Source: hwjiang1510/RayZer (c34ca41), model/rayzer.py and utils/pe_utils.py; Jiang et al. 2025, "RayZer".
 """
@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from straight_line.common import (
     State,
     c2w_of,
-    judged,
     layer_norm,
     linear,
     patches,
@@ -22,6 +21,7 @@ from straight_line.common import (
     plucker,
     stack,
     two_layers,
+    with_loss,
 )
 from torch import Tensor
 
@@ -29,7 +29,7 @@ FOCAL_BIAS = 1.25
 
 
 def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """render, c2w, fxfycxcy (divided by the image sides) and loss. Source: model/rayzer.py:285-381."""
+    """Compute render, c2w, fxfycxcy (divided by the sides of the image) and loss. Source: model/rayzer.py:285-381."""
     model, images = config["model"], inputs["image"]
     head, patch = model["transformer"]["d_head"], model["image_tokenizer"]["patch_size"]
     num_views, size = images.shape[1], images.shape[-2:]
@@ -55,17 +55,17 @@ def forward(state: State, inputs: Mapping[str, Tensor], config: Mapping[str, Any
     read = stack(state, "transformer_decoder", read, head=head)[:, : targets.shape[2]]
     columns = linear(state, "image_token_decoder.1", layer_norm(state, "image_token_decoder.0", read))
     render = pixels(rearrange(columns, "(b v) n c -> b v n c", v=targets.shape[1]), patch, size)
-    return judged(render, of_views(images, target)) | {"c2w": c2w, "fxfycxcy": fxfycxcy}
+    return with_loss(render, of_views(images, target)) | {"c2w": c2w, "fxfycxcy": fxfycxcy}
 
 
 def of_views(x: Float[Tensor, "b v *rest"], index: Int[Tensor, "rows chosen"]) -> Float[Tensor, "b chosen *rest"]:
-    """Chosen views: one row of places for the whole batch, or one for each clip."""
+    """Select views by indices, one row for the whole batch or one row for each clip."""
     clips = torch.arange(x.shape[0])[:, None]
     return x[clips, index.expand(x.shape[0], -1)]
 
 
 def image_tokens(state: State, images: Float[Tensor, "b v 3 h w"], patch: int) -> Float[Tensor, "b v n d"]:
-    """Patches of pixels in [-1, 1], and what they know of their places unless ``input_with_pe`` is off.
+    """Return tokens of patches of pixels in [-1, 1], with position codes unless ``input_with_pe`` is off.
 
     Source: model/rayzer.py:442-497.
     """
@@ -80,7 +80,10 @@ def image_tokens(state: State, images: Float[Tensor, "b v 3 h w"], patch: int) -
 
 
 def camera_tokens(state: State, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d"]:
-    """The same code for all views, and the view's place in the list. Source: model/rayzer.py:442-497."""
+    """Return camera tokens: one learned token for all views plus a code of the view's index.
+
+    Source: model/rayzer.py:442-497.
+    """
     code = sinusoids(torch.arange(images.shape[1]), state["cam_code"].shape[1])
     if "temporal_pe_embedder.0.weight" in state:
         code = two_layers(state, "temporal_pe_embedder.0", "temporal_pe_embedder.2", code, F.silu)
@@ -88,16 +91,16 @@ def camera_tokens(state: State, images: Float[Tensor, "b v 3 h w"]) -> Float[Ten
 
 
 def sinusoids(position: Int[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
-    """All sines, then all cosines. Source: utils/pe_utils.py:6-93."""
+    """Return position codes: all sines, then all cosines. Source: utils/pe_utils.py:6-93."""
     frequency = 10000.0 ** (-torch.arange(width // 2) / (width / 2))
     angle = position[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], dim=-1)
 
 
 def places(rows: int, columns: int, width: int) -> Float[Tensor, "n width"]:
-    """Codes of patches; the grid is counted column by column, although its tokens come row by row.
+    """Return codes of patches; the grid is counted by columns, although its tokens are in rows.
 
-    On a square grid that only means that "x" is the row. On others codes are scrambled, and published so.
+    On a square grid, "x" is then the row. On other grids the published codes are scrambled.
 
     Source: utils/pe_utils.py:6-93, ``meshgrid(arange(w), arange(h), indexing="ij")``.
     """
@@ -109,7 +112,7 @@ def places(rows: int, columns: int, width: int) -> Float[Tensor, "n width"]:
 def camera_head(
     state: State, cameras: Float[Tensor, "b v d"], *, canonical: int
 ) -> tuple[Float[Tensor, "b v 4 4"], Float[Tensor, "b 1"]]:
-    """Poses relative to the canonical view; one focal length. Source: model/rayzer.py:716-810."""
+    """Return poses relative to the canonical view and one focal length. Source: model/rayzer.py:716-810."""
     chosen = cameras[:, canonical]
     pairs = torch.cat([repeat(chosen, "b d -> b v d", v=cameras.shape[1]), cameras], dim=-1)
     relative = two_layers(state, "pose_predictor.rel_head.0", "pose_predictor.rel_head.2", pairs, F.silu)
@@ -123,7 +126,10 @@ def camera_head(
 
 
 def rotation_of_6(change: Float[Tensor, "b v 6"]) -> Float[Tensor, "b v 3 3"]:
-    """Gram-Schmidt of two columns, counted from the identity. Source: model/rayzer.py:649-672."""
+    """Orthonormalise two columns, predicted as change from the identity (Gram-Schmidt).
+
+    Source: model/rayzer.py:649-672.
+    """
     first, second = (change + torch.tensor([1.0, 0, 0, 0, 1, 0])).split(3, dim=-1)
     first = F.normalize(first, dim=-1)
     second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
@@ -131,7 +137,7 @@ def rotation_of_6(change: Float[Tensor, "b v 6"]) -> Float[Tensor, "b v 3 3"]:
 
 
 def rotation_of_quaternion(change: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v 3 3"]:
-    """(w, x, y, z), counted from the identity and normalised. Source: model/rayzer.py:649-672."""
+    """Normalise a quaternion (w, x, y, z), predicted as change from the identity. Source: model/rayzer.py:649-672."""
     w, x, y, z = F.normalize(change + torch.tensor([1.0, 0, 0, 0]), dim=-1).unbind(dim=-1)
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
