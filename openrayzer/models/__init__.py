@@ -1,4 +1,4 @@
-"""Whole methods, assembled from interfaces; each file registers one model."""
+"""Models: whole methods, made of components through their interfaces. Each file registers one model."""
 
 from openrayzer.models import lvsm_decoder_only as lvsm_decoder_only
 from openrayzer.models import lvsm_encoder_decoder as lvsm_encoder_decoder

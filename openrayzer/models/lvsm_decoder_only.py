@@ -8,10 +8,11 @@ from openrayzer.models.lvsm_encoder_decoder import LVSMEncoderDecoder
 
 @MODELS.register("lvsm_decoder_only")
 class LVSMDecoderOnly(LVSMEncoderDecoder):
-    """LVSM, decoder-only: each target view attends to the tokens of all context views; nothing is summed up before.
+    """LVSM, decoder-only: each target view attends to the tokens of all context views.
 
-    It is the encoder-decoder without an encoder: the scene is the context tokens themselves, and all blocks are the
-    renderer's. Best quality, and each rendered view costs as much as all context views together.
+    This is the encoder-decoder without an encoder: the scene consists of the context tokens, and all blocks belong to
+    the renderer. The paper reports its best quality for it. The cost of a rendered view grows with the number of
+    context views.
 
     Args:
         width: token width d.
@@ -19,12 +20,12 @@ class LVSMDecoderOnly(LVSMEncoderDecoder):
         patch_size: side of a patch in pixels.
         fusion: context images and rays to tokens.
         renderer: target rays and context tokens to views; "joint" as published.
-        attention: how attention is computed.
-        position_encoding: of image tokens and of queries and keys; LVSM has none.
-        tokenizer: images to tokens, where the fusion reads tokens; None where it reads pixels.
-        patch_positions: what a rotary position encoding turns by in the renderer: the patch's row and column in its
-            own image, or where its ray points in the world.
-        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+        attention: computes attention.
+        position_encoding: encoding of image tokens and of queries and keys; "none" as published.
+        tokenizer: images to tokens, for a fusion that reads tokens; None for a fusion that reads pixels.
+        patch_positions: position of a patch for a rotary encoding in the renderer: its row and column ("grid"), or the
+            direction of its ray in the world ("rays").
+        activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
 
     Source: Jin et al. 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
     """

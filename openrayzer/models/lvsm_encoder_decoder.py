@@ -33,18 +33,21 @@ class LVSMEncoderDecoder(LatentSceneModel):
         patch_size: side of a patch in pixels.
         fusion: context images and rays to tokens.
         renderer: target rays and memory to views.
-        attention: how attention is computed.
-        encoder_depth: blocks that build the scene.
-        num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
-        position_encoding: of image tokens and of queries and keys; LVSM has none.
-        tokenizer: images to tokens, where the fusion reads tokens; None where it reads pixels.
-        patch_positions: what a rotary position encoding turns by in the scene and the renderer: the patch's row and
-            column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
-            and the photometric loss moves a pose as it moves what is attended to.
+        attention: computes attention.
+        encoder_depth: number of blocks of the encoder.
+        num_latents: number of latents of a scene; 0 for a scene of context tokens.
+        position_encoding: encoding of image tokens and of queries and keys; "none" as published.
+        tokenizer: images to tokens, for a fusion that reads tokens; None for a fusion that reads pixels.
+        patch_positions: position of a patch for a rotary encoding in encoder and renderer: its row and column
+            ("grid"), or the direction of its ray in the world ("rays"). With "rays", attention depends on the cameras,
+            so that the loss has a gradient to poses through attention.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         qk_norm_eps: epsilon of the RMS norm of queries and keys in the encoder: 1e-5 as published, 1e-3 in
-            Open-RayZer without rotary encoding; null leaves them as they are. The renderer has its own.
-        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+            Open-RayZer without rotary encoding; null for no norm. The renderer has its own norm.
+        activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
+
+    Raises:
+        InputError: the parts do not go together; the message names them.
 
     Source: Jin et al. 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
     """
@@ -90,7 +93,7 @@ class LVSMEncoderDecoder(LatentSceneModel):
         checkpoint_activations(self, every=activation_checkpointing)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
-        raise UnposedInputError("LVSM cannot estimate cameras; give it true ones, or train 'rayzer'")
+        raise UnposedInputError("LVSM cannot estimate cameras; give it true cameras, or train 'rayzer'")
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
@@ -110,9 +113,9 @@ def _check_fusion(fusion: Fusion, tokenizer: Tokenizer | None, position_encoding
     if fusion.reads_tokens and tokenizer is None:
         raise InputError(f"fusion {name} reads image tokens; give the model a tokenizer, e.g. {{'type': 'linear'}}")
     if not fusion.reads_tokens and tokenizer is not None:
-        raise InputError(f"fusion {name} reads pixels and would never use tokenizer {type(tokenizer).__name__}")
+        raise InputError(f"fusion {name} reads pixels; leave out tokenizer {type(tokenizer).__name__}")
     if not fusion.reads_tokens and any(True for _ in position_encoding.parameters()):
         raise InputError(
-            f"position encoding {type(position_encoding).__name__} adds to image tokens, and fusion {name} reads "
-            "none; take 'none' or 'rope2d', or the fusion 'token_mlp'"
+            f"position encoding {type(position_encoding).__name__} changes image tokens, and fusion {name} reads none; "
+            "take the encoding 'none' or 'rope2d', or the fusion 'token_mlp'"
         )

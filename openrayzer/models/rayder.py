@@ -1,4 +1,4 @@
-"""Model: RayDer, one network that estimates cameras, remembers contexts and renders targets."""
+"""Model: RayDer, one network that estimates cameras, encodes context views and renders target views."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,19 +32,18 @@ from openrayzer.models.latent_scene import check_sizes
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 TOKEN_STD = 1e-4
-"""Of learned registers at the start: the norms shrink them, so that all cameras start as nearly equal. As RayDer."""
+"""Standard deviation of the register tokens at initialisation, as in RayDer. It is tiny, so all cameras start equal."""
 
-
-_ADVICE = "with targets_see 'prefix' take the view sampler 'autoregressive', or set targets_see to 'all'"
+_ADVICE = "take the view sampler 'autoregressive', or set targets_see to 'all'"
 
 
 @dataclass(frozen=True)
 class RayDerScene(Scene):
-    """Scenes as the keys and values of their context views.
+    """Scenes as keys and values of their context views.
 
     Attributes:
-        memory: keys and values of each middle block, (b, v, n, heads, e), for the n tokens of each of the v context
-            views: its patches and one register.
+        memory: keys and values (b, v, n, heads, e) of each middle block; the n tokens of a view are its patches and one
+            register token.
     """
 
     memory: tuple[KeyValue, ...]
@@ -52,41 +51,46 @@ class RayDerScene(Scene):
 
 @MODELS.register("rayder")
 class RayDer(Model[RayDerScene]):
-    """RayDer: one hourglass transformer finds cameras, remembers context views and renders target views.
+    """RayDer: one hourglass transformer estimates cameras, encodes context views and renders target views.
 
-    Images alone give a camera and a dynamic state per view. Images with rays give the memory: the keys and values that
-    context views show in each middle layer, each context having seen those before it. Rays alone, and that memory,
-    give images. Every view has one register token, from which its camera is read and into which its state is put.
+    The network has three roles. From images, it estimates a camera and a dynamic state for each view. From images and
+    rays, it computes the scene: the keys and values of the context views in each middle block, where each context view
+    attends to earlier ones. From rays and the scene, it renders images. Each view has one register token: the camera
+    head reads it, and the state is added to it.
 
-    While it trains, targets are all views but the first of a list and see the views before them (``targets_see``), so
-    take the view sampler ``autoregressive``. The state of a target is read from its own image and says what cameras
-    cannot, such as how things moved; it is dropped for some views in training and always zero after it.
+    In training with ``targets_see`` "prefix", every view but the first is a target and attends to the views before it;
+    use the view sampler ``autoregressive``. The state of a target comes from its own image and holds changes that no
+    camera explains, such as moving objects. Training drops it for a share of the views. Evaluation does not use it.
 
     Args:
         width: token width d in the middle.
-        depth: blocks in the middle.
+        depth: number of blocks in the middle.
         levels: finer grids around the middle, finest first.
         camera_head: register tokens to cameras.
-        attention: how attention in the middle is computed.
-        head_width: width of one attention head, everywhere.
-        middle_patch: side of the square of cells of the last level that make one token of the middle.
+        attention: computes attention in the middle.
+        head_width: width e of an attention head on all levels.
+        middle_patch: side of the square of cells of the last level that becomes one token of the middle.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        state_width: numbers in the dynamic state of a view.
-        state_dropout: share of target views whose state is dropped in training; 1 never uses it.
-        gains: where norms have the gains of a role from: a table, or, as published, a projection of learned codes,
-            which can express no more and has 1.6 times as many weights in all.
-        targets_see: what targets see in training: "prefix", target i sees contexts 0 to i; "all", all contexts.
-        window: side of the neighbourhood that a token sees on a finer level.
-        window_borders: how windows stay inside images that are not square. "swapped" is a quirk of the released code,
-            which bounds rows by the number of columns and columns by that of rows; imported weights need it.
-        frequency_spread: which frequencies of the rotary positions each head has, see ``axial_frequencies``.
-        global_positions: what attention among views turns by where cameras are known: nothing, as published, or where
-            a patch's ray points in the world. With "rays" attention follows the cameras from the first step on, which
-            short trainings need to find cameras at all.
-        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+        state_width: width of the dynamic state of a view.
+        state_dropout: share of target views without a state in training; 1 for no states.
+        gains: source of the norm gains of each role: a "table", or a "projection" of learned codes, as published. Both
+            express the same gains, and the projection gives the model 1.6 times as many weights.
+        targets_see: context views to which targets attend in training: "prefix", target i attends to contexts 0 to i;
+            "all", all contexts.
+        window: side of the neighbourhood to which a token attends on a finer level.
+        window_borders: "own" keeps windows inside the image. "swapped" is a quirk of the released code, which exchanges
+            the numbers of rows and columns; imported weights need it. Both are equal on square images.
+        frequency_spread: frequencies of the rotary positions of each head, see ``axial_frequencies``.
+        global_positions: positions for attention among views with cameras: "none", as published, or "rays", the
+            direction of each patch's ray in the world. With "rays", attention depends on the cameras from the first
+            step on. Short trainings need this to find cameras.
+        activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
 
-    Source: RayDer, arXiv 2605.31535. Its pass over contexts and targets computes all scores and masks half of them.
-    This class computes neither those nor other results that the published code throws away.
+    Raises:
+        InputError: a value is out of range, or the camera head has another width.
+
+    Source: RayDer, arXiv 2605.31535. The published pass over contexts and targets computes all scores and masks half
+    of them. This class does not compute masked scores and other unused results.
     """
 
     posed = False
@@ -114,7 +118,7 @@ class RayDer(Model[RayDerScene]):
     ) -> None:
         super().__init__()
         if not 0 <= state_dropout <= 1:
-            raise InputError(f"state_dropout must be a share from 0 to 1, got {state_dropout}")
+            raise InputError(f"state_dropout must be from 0 to 1, got {state_dropout}")
         if min(depth, state_width) < 1:
             raise InputError(f"depth and state_width must be 1 or more, got {depth} and {state_width}")
         self.backend, self.state_dropout = attention, state_dropout
@@ -146,7 +150,7 @@ class RayDer(Model[RayDerScene]):
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
     def observe(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Cameras, Float[Tensor, "b v s"]]:
-        """Cameras of any number of views, and what else their images say: their dynamic states."""
+        """Cameras and dynamic states of any number of views, from their images."""
         size = image_size_of(images)
         self.check_size(size)
         tokens = self.backbone.image_patches(_colours(images))
@@ -158,7 +162,7 @@ class RayDer(Model[RayDerScene]):
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> RayDerScene:
-        return RayDerScene(tuple(self._remember(images, cameras)), image_size=image_size_of(images))
+        return RayDerScene(tuple(self._encode(images, cameras)), image_size=image_size_of(images))
 
     def extend(
         self,
@@ -168,19 +172,19 @@ class RayDer(Model[RayDerScene]):
         index: Int[Tensor, "b v"] | None = None,
     ) -> RayDerScene:
         self.check_extension(scene, images)
-        later = self._remember(images, cameras, scene.memory)
+        later = self._encode(images, cameras, scene.memory)
         memory = tuple(one.joined(other) for one, other in zip(scene.memory, later, strict=True))
         return RayDerScene(memory, image_size=scene.image_size)
 
     def render(
         self, scene: RayDerScene, cameras: Cameras, state: Float[Tensor, "b v s"] | None = None
     ) -> Float[Tensor, "b v 3 h w"]:
-        """The scene as the cameras see it.
+        """Images of the scene from the given cameras. Views do not influence each other.
 
         Args:
-            scene: every view sees all of it.
-            cameras: of the views to render, which never see each other.
-            state: their dynamic states, as ``observe`` reads them from images; zero by default.
+            scene: the scene.
+            cameras: cameras of the views to render.
+            state: dynamic states of these views, as returned by ``observe``; zero by default.
         """
         added = None if state is None else self.state_token(state.to(self.state_token.weight.dtype))
         return self._show(scene.memory, cameras, scene.image_size, added)
@@ -191,11 +195,11 @@ class RayDer(Model[RayDerScene]):
             _check_order(context, target, scenes)
 
     def forward(self, views: Views) -> Prediction:
-        """The composition of the three maps; in training the targets see what ``targets_see`` says, and states.
+        """The composition of the three maps. In training, targets have states and attend as ``targets_see`` says.
 
         Raises:
-            InputError: in training with "prefix", there are not as many targets as contexts. Whether a target is among
-                the contexts that it sees is for ``check_roles`` to find out.
+            InputError: in training with "prefix", the numbers of contexts and targets differ. ``check_roles`` also
+                refuses targets that are among their own contexts.
         """
         cameras, states = self.observe(views.images)
         added = self._dropped(select_views(states, views.target)) if self.training else None
@@ -203,7 +207,7 @@ class RayDer(Model[RayDerScene]):
         if self.training and self.targets_see == "prefix":
             _check_counts(views.context, views.target)
             return Prediction(self._together(views.context_images, given, wanted, added), cameras)
-        memory = self._remember(views.context_images, given)
+        memory = self._encode(views.context_images, given)
         return Prediction(self._show(memory, wanted, image_size_of(views.images), added), cameras)
 
     def _together(
@@ -213,9 +217,9 @@ class RayDer(Model[RayDerScene]):
         wanted: Cameras,
         added: Float[Tensor, "b v d"] | None,
     ) -> Float[Tensor, "b v 3 h w"]:
-        """Images of targets, in one pass with their contexts. Target i sees contexts 0 to i and follows context i.
+        """Images of targets, in one pass with their contexts. Target i attends to contexts 0 to i.
 
-        ``_remember`` and ``_show`` give the same in two passes of half the number of views.
+        ``_encode`` and ``_show`` compute the same in two passes.
         """
         size = image_size_of(images)
         contexts = self._context_tokens(images, given)
@@ -239,7 +243,7 @@ class RayDer(Model[RayDerScene]):
         return self._colours_of(seen, size)
 
     def _mask(self, contexts: Float[Tensor, "b v n fine"], image_size: tuple[int, int]) -> Any:
-        """The mask for one attention call of contexts and targets, in compiled blocks on a GPU; None elsewhere."""
+        """Mask for one attention call of contexts and targets, for compiled blocks on a GPU; otherwise None."""
         if contexts.device.type != "cuda" or not self.backbone.middle.compiled:
             return None
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else contexts.dtype
@@ -247,10 +251,10 @@ class RayDer(Model[RayDerScene]):
         rows, columns = self.backbone.grids(image_size)[-1]
         return pair_mask(contexts.shape[1], rows * columns + 1, heads, self.backend)
 
-    def _remember(
+    def _encode(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, earlier: Sequence[KeyValue] | None = None
     ) -> list[KeyValue]:
-        """What contexts show to targets in each middle block; each has seen those before it, ``earlier`` ones first."""
+        """Keys and values of contexts in each middle block. Each context attends to all earlier contexts."""
         size = image_size_of(images)
         tokens = self._context_tokens(images, cameras)
         known = [None] * self.depth if earlier is None else earlier
@@ -261,7 +265,7 @@ class RayDer(Model[RayDerScene]):
         ).keys_values
 
     def _context_tokens(self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras) -> Float[Tensor, "b v n fine"]:
-        """What contexts begin with: their colours and their rays."""
+        """Tokens of the colours and rays of contexts."""
         size = image_size_of(images)
         self.check_size(size)
         return self.backbone.image_patches(_colours(images)) + self.backbone.ray_patches(plucker_rays(cameras, size))
@@ -273,7 +277,7 @@ class RayDer(Model[RayDerScene]):
         image_size: tuple[int, int],
         added: Float[Tensor, "b v d"] | None,
     ) -> Float[Tensor, "b v 3 h w"]:
-        """Images of targets that see all of the memory; ``added``, made from their states, goes to their registers."""
+        """Images of targets. ``added``, computed from their states, is added to their register tokens."""
         tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
         registers = _each(self.view_token, tokens)
         attends = [memory_and_own_view(block, backend=self.backend) for block in memory]
@@ -283,7 +287,7 @@ class RayDer(Model[RayDerScene]):
         return self._colours_of(seen, image_size)
 
     def _colours_of(self, targets: MiddleTokens, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
-        """Images in [0, 1] from the targets' tokens after the middle blocks."""
+        """Images in [0, 1], from the tokens of targets after the middle blocks."""
         code = self.codes("target", targets.patches.device)
         return (self.backbone.ascend(targets, image_size, code) + 1) / 2
 
@@ -299,14 +303,14 @@ class RayDer(Model[RayDerScene]):
         return self.backbone.descend(tokens, registers, image_size, code, attends, rotate, self.backend)
 
     def _rotation(self, cameras: Cameras, image_size: tuple[int, int]) -> ViewRotation:
-        """What attention among views of known cameras turns by; a register lies where its view's middle points."""
+        """Rotation for attention among views with cameras. A register token has the central ray of its view."""
         if self.global_positions == "none":
             return unrotated
         grids = (self.backbone.grids(image_size)[-1], (1, 1))
         return self.backbone.middle.rotation(torch.cat([patch_angles(cameras, grid) for grid in grids], dim=2))
 
     def _dropped(self, states: Float[Tensor, "b v s"]) -> Float[Tensor, "b v d"]:
-        """What states add to registers, multiplied by 0 for some views, so that every weight has a gradient."""
+        """Additions to register tokens from states; 0 times the addition for dropped states, to keep all gradients."""
         added = self.state_token(states.to(self.state_token.weight.dtype))
         kept = torch.rand(states.shape[:2], device=states.device) >= self.state_dropout
         return added * kept[..., None]
@@ -315,19 +319,19 @@ class RayDer(Model[RayDerScene]):
 def _check_counts(context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"]) -> None:
     if context.shape != target.shape:
         raise InputError(
-            f"target i sees contexts 0 to i, and there are {context.shape[1]} contexts and {target.shape[1]} targets; "
-            f"{_ADVICE}"
+            "with targets_see 'prefix', the numbers of contexts and targets must be equal, and there are "
+            f"{context.shape[1]} contexts and {target.shape[1]} targets; {_ADVICE}"
         )
 
 
 def _check_order(context: Int[Tensor, "b v"], target: Int[Tensor, "b v"], scenes: Sequence[str]) -> None:
-    """Refuse targets that would see themselves: a mistake of the sampler and not of the data."""
+    """Refuse targets that are among the contexts to which they attend."""
     same = (target[:, :, None] == context[:, None, :]).tril()  # (b, target, context)
     if same.any():
         scene, place, seen = same.nonzero()[0].tolist()
         raise InputError(
-            f"target {place} of scene {scenes[scene]!r} sees contexts 0 to {place}, and context {seen} is the same "
-            f"view; {_ADVICE}"
+            f"target {place} of scene {scenes[scene]!r} attends to contexts 0 to {place}, and context {seen} is the "
+            f"same view; {_ADVICE}"
         )
 
 
@@ -343,10 +347,10 @@ def _register(width: int) -> nn.Parameter:
 
 
 def _each(register: Float[Tensor, " d"], tokens: Float[Tensor, "b v n fine"]) -> Float[Tensor, "b v d"]:
-    """The learned token, once for each view."""
+    """The learned token, repeated for each view."""
     return repeat(register, "d -> b v d", b=tokens.shape[0], v=tokens.shape[1])
 
 
 def _colours(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:
-    """-1 for black and 1 for white, so that the grey of a target that is not seen yet is 0."""
+    """Colours from -1 (black) to 1 (white); 0 is the grey of an untrained prediction."""
     return 2 * images - 1

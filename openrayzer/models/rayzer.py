@@ -32,40 +32,43 @@ from openrayzer.types import Cameras, Prediction, Views, select_views
 
 @MODELS.register("rayzer")
 class RayZer(LatentSceneModel):
-    """RayZer: predicts cameras, builds a latent scene, renders new views; trained by photometric loss alone.
+    """RayZer: estimates cameras, encodes a latent scene, renders new views; trained by a photometric loss alone.
 
     Args:
         width: token width d.
         num_heads: attention heads of every block.
         patch_size: side of a patch in pixels.
         tokenizer: images to tokens.
-        position_encoding: of the image and camera tokens, and of queries and keys in all stacks.
-        layout: which tokens see which while cameras are estimated.
+        position_encoding: encoding of image and camera tokens, and of queries and keys in all stacks.
+        layout: the tokens that attend to each other in the camera estimator.
         camera_head: tokens to cameras.
         fusion: context images and rays to tokens.
         renderer: target rays and memory to views.
-        attention: how attention is computed, in all stacks.
-        estimator_depth: blocks that look for cameras.
-        encoder_depth: blocks that build the scene.
-        num_latents: size of the scene's memory; 0 remembers the context tokens themselves.
-        num_camera_tokens: learned tokens per view from which its camera is read; 0 reads its patch tokens.
-        num_register_tokens: further learned tokens per view, for the estimator's own use.
-        patch_positions: what a rotary position encoding turns by in the scene and the renderer: the patch's row and
-            column in its own image, or where its ray points in the world. With "rays" attention follows the cameras,
-            and the photometric loss moves a pose as it moves what is attended to.
+        attention: computes attention in all stacks.
+        estimator_depth: number of blocks of the camera estimator.
+        encoder_depth: number of blocks of the scene encoder.
+        num_latents: number of latents of a scene; 0 for a scene of context tokens.
+        num_camera_tokens: number of learned camera tokens per view, which the camera head reads; with 0, it reads the
+            patch tokens.
+        num_register_tokens: number of learned register tokens per view in the estimator.
+        patch_positions: position of a patch for a rotary encoding in encoder and renderer: its row and column
+            ("grid"), or the direction of its ray in the world ("rays"). With "rays", attention depends on the cameras,
+            so that the loss has a gradient to poses through attention.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
-        qk_norm_eps: epsilon of the RMS norm of queries and keys in the estimator and the scene encoder: 1e-5 as
-            published, 1e-3 in Open-RayZer without rotary encoding; null leaves them as they are. The renderer has
-            its own.
-        input_norms: whether a LayerNorm stands before the estimator and before the scene encoder, as in Open-RayZer.
-        pixel_norm_gain: whether the norm before the pixels has a learned gain; Open-RayZer has none.
-        intrinsics: "given" takes those that come with the images and needs a camera head that predicts none, as
-            Open-RayZer without "predict_fov".
-        share_ray_tokens: whether context and target rays become tokens by the same weights, as in Open-RayZer with
-            "decoder_as_canonical"; for fusions that make tokens of rays.
-        poses_from_single_images: accept that every pose is guessed from its own image, because neither layout nor
-            camera head lets views meet. Open-RayZer does so without "rope" or "vggstyle".
-        activation_checkpointing: every so many blocks one is recomputed in the backward pass; 0 turns it off.
+        qk_norm_eps: epsilon of the RMS norm of queries and keys in estimator and encoder: 1e-5 as published, 1e-3 in
+            Open-RayZer without rotary encoding; null for no norm. The renderer has its own norm.
+        input_norms: whether a LayerNorm precedes the estimator and the encoder, as in Open-RayZer.
+        pixel_norm_gain: whether the norm before the pixels has a learned gain; Open-RayZer has no gain.
+        intrinsics: "given" uses the intrinsics of the data and needs a camera head that predicts none, like Open-RayZer
+            without "predict_fov".
+        share_ray_tokens: whether context and target rays become tokens by the same weights, like Open-RayZer with
+            "decoder_as_canonical". The fusion must have weights for rays alone.
+        poses_from_single_images: accept a layout and a camera head that compute each pose from one image alone, like
+            Open-RayZer without "rope" and "vggstyle".
+        activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
+
+    Raises:
+        InputError: the parts do not go together; the message names them.
 
     Source: Jiang et al. 2025, "RayZer: A Self-supervised Large View Synthesis Model".
     """
@@ -142,7 +145,7 @@ class RayZer(LatentSceneModel):
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         if self.needs_intrinsics and intrinsics is None:
-            raise UnposedInputError("this RayZer was built with intrinsics 'given'; give estimate(images, intrinsics)")
+            raise UnposedInputError("this RayZer needs true intrinsics: call estimate(images, intrinsics)")
         tokens = self._image_tokens(images, view_index(images))
         return self._cameras(tokens, image_size_of(images), intrinsics)
 
@@ -153,7 +156,7 @@ class RayZer(LatentSceneModel):
         return self._scene(images, tokens, cameras)
 
     def forward(self, views: Views) -> Prediction:
-        """The composition of the three maps; images become tokens once for all of them."""
+        """The composition of the three maps, which computes the image tokens once for all of them."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
         tokens = self._image_tokens(views.images, view_index(views.images))
         cameras = self._cameras(tokens, image_size_of(views.images), intrinsics)
@@ -194,8 +197,8 @@ def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: i
     alone = all(layout.groups(block) == "(b v) n" for block in range(depth))
     if alone and not camera_head.compares_views:
         raise InputError(
-            f"layout {type(layout).__name__} with estimator_depth {depth} never lets views see each other, and camera "
-            f"head {type(camera_head).__name__} reads each view alone: poses would be guessed from single images; "
+            f"in layout {type(layout).__name__} with estimator_depth {depth}, views do not attend to each other, and "
+            f"camera head {type(camera_head).__name__} reads each view alone, so each pose would depend on one image; "
             "take the layout 'global' or 'vggt_alternating', more blocks, or the camera head 'rot6d'"
         )
 
@@ -204,7 +207,7 @@ def _check_intrinsics(intrinsics: str, camera_head: CameraHead) -> None:
     name = type(camera_head).__name__
     if intrinsics == "given" and camera_head.predicts_intrinsics:
         raise InputError(
-            f"with intrinsics 'given' what camera head {name} predicts would never be used nor learnt; take one that "
+            f"intrinsics 'given' does not go with camera head {name}, which predicts intrinsics; take a head that "
             'predicts none, e.g. {"type": "pi3", "field_of_view": "fixed"}'
         )
 
@@ -213,7 +216,7 @@ def _ray_tokenizer_of(fusion: Fusion) -> PatchLinear:
     rays = getattr(fusion, "rays", None)
     if not isinstance(rays, PatchLinear):
         raise InputError(
-            f"share_ray_tokens: fusion {type(fusion).__name__} makes no tokens of rays alone that could be shared; "
-            "take 'token_mlp' or 'residual_mlp'"
+            f"share_ray_tokens does not go with fusion {type(fusion).__name__}, which has no weights for rays alone; "
+            "take the fusion 'token_mlp' or 'residual_mlp'"
         )
     return rays

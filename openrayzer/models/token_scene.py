@@ -1,4 +1,4 @@
-"""Scenes that a model remembers as tokens."""
+"""Scenes that consist of tokens."""
 
 from dataclasses import dataclass
 
@@ -14,9 +14,9 @@ class TokenScene(Scene):
     """Scenes as sequences of tokens.
 
     Attributes:
-        tokens: the memory.
-        positions: position of each token, as the model's position encoding counts; (0, 0) for a token without one.
-        prepared: tensors that every rendering of the scene shares, once ``Model.prepare`` has computed them.
+        tokens: tokens of the scene.
+        positions: position of each token for the position encoding of the model; (0, 0) for a token without a position.
+        prepared: tensors that all renderings of the scene share, after ``Model.prepare``; empty before.
     """
 
     tokens: Float[Tensor, "b k d"]
@@ -24,7 +24,7 @@ class TokenScene(Scene):
     prepared: tuple[Tensor, ...] = ()
 
     def joined(self, later: "TokenScene") -> "TokenScene":
-        """The tokens of this scene followed by those of ``later``; not prepared."""
+        """The tokens of this scene followed by the tokens of ``later``. The result is not prepared."""
         tokens = torch.cat([self.tokens, later.tokens], dim=1)
         positions = torch.cat([self.positions, later.positions], dim=1)
         return TokenScene(tokens, positions, image_size=self.image_size)

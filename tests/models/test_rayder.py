@@ -262,7 +262,7 @@ def test_a_table_of_gains_replaces_projected_ones_exactly(small, listed):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"state_dropout": 1.5}, "state_dropout must be a share from 0 to 1, got 1.5"),
+        ({"state_dropout": 1.5}, "state_dropout must be from 0 to 1, got 1.5"),
         ({"state_width": 0}, "depth and state_width must be 1 or more, got 2 and 0"),
         ({"head_width": 12}, "width 32 must be a multiple of head_width 12"),
         ({"head_width": 4}, "multiple of 8, got 4"),
@@ -295,7 +295,7 @@ def test_training_on_views_of_another_sampler_is_refused_by_name(small, views, l
     with pytest.raises(InputError, match=r"there are 3 contexts and 2 targets; .* view sampler 'autoregressive'"):
         model(views)
     wrong = replace(listed, target=listed.target.roll(1, dims=0), context=listed.context)
-    with pytest.raises(InputError, match=r"target \d of scene 'attic' sees contexts .* 'autoregressive'"):
+    with pytest.raises(InputError, match=r"target \d of scene 'attic' attends to contexts .* 'autoregressive'"):
         model.check_roles(wrong.context, wrong.target, wrong.scenes)
     model.eval()
     model(views)
