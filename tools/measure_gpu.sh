@@ -6,7 +6,7 @@
 #     python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md
 #
 # Parts, in this order: the machine; attention backends; the step of rayzer_re10k and rayzer_dl3dv at the largest batch
-# that fits; rendering; the loader feeding the GPU; ZeRO-2 beside DDP; the other full-size experiments while time is left.
+# that fits; rendering; the loader feeding the GPU; ZeRO-2 and DDP; the other full-size experiments while time is left.
 # If a part fails or takes too long, the script names it and continues. It needs neither data nor weights.
 #
 # Environment variables: OUT (output folder), SECONDS_IN_ALL (480, time limit), LEAST (10, no part starts with fewer

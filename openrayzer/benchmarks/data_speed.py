@@ -157,8 +157,8 @@ def _preparation(folder: Path, work: Path, sizes: Sizes) -> list[Line]:
         Line(f"every image decoded and written as PNG, {processes} processes", images / median(baseline), "images / s"),
         Line("index", images / median(ours), "images / s"),
         Line("index, times faster", factor, "x", "at least 50", factor >= 50),
-        Line("PNG files, beside the chunks", png_bytes / chunk_bytes * 100, "% of the chunks"),
-        Line("index, beside the chunks", share, "% of the chunks", "less than 1", share < 1),
+        Line("size of the PNG files", png_bytes / chunk_bytes * 100, "% of the chunks"),
+        Line("size of the index", share, "% of the chunks", "less than 1", share < 1),
     ]
 
 

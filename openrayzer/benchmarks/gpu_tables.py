@@ -101,7 +101,7 @@ def _step(found: Sequence[Mapping[str, Any]] | None) -> list[str]:
 def _zero(folder: Path) -> Iterator[str]:
     """ZeRO-2 and DistributedDataParallel, and their ratio."""
     found = _read(folder / "zero_beside_ddp.json")
-    yield "ZeRO-2 beside plain DistributedDataParallel, `rayzer_re10k`:"
+    yield "ZeRO-2 and plain DistributedDataParallel, `rayzer_re10k`:"
     yield ""
     yield _row("", "ZeRO-2", "DDP", "ratio")
     yield _line(4)

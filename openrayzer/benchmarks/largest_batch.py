@@ -52,8 +52,8 @@ def largest_batch(
         torch.cuda.synchronize(device)
 
     train_on_one()
-    beside = _peak(train_on_one, device) - _peak(lambda: step(1), device)  # e.g. buckets of gradients
-    spare = max(0, beside) + int(_SPARE * torch.cuda.mem_get_info(device)[1])
+    extra = _peak(train_on_one, device) - _peak(lambda: step(1), device)  # e.g. buckets of gradients
+    spare = max(0, extra) + int(_SPARE * torch.cuda.mem_get_info(device)[1])
     reserve = torch.empty(spare, dtype=torch.uint8, device=device)
     found = largest(lambda batch: _fits(lambda: step(batch)))
     del reserve

@@ -24,33 +24,35 @@ COLLECTIVES = (
 
 def main() -> int:
     """Read the request from the first argument as JSON; then answer each input line, a number of steps, with JSON."""
-    asked: dict[str, Any] = json.loads(sys.argv[1])
+    request: dict[str, Any] = json.loads(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr  # so that libraries do not print between the answers
     from openrayzer.interfaces import InputError
 
     try:
-        serve(asked, out)
+        serve(request, out)
     except InputError as error:
         print(json.dumps({"error": str(error)}), file=out, flush=True)
         return 2
     return 0
 
 
-def serve(asked: dict[str, Any], out: Any) -> None:
+def serve(request: dict[str, Any], out: Any) -> None:
     """Build the experiment, describe it, and train until the input ends."""
     import torch
 
     from openrayzer.composer import load_experiment
     from openrayzer.machine.distributed import started
 
-    planned = load_experiment(Path(asked["experiment"]), overrides=asked["set"], data_roots=[*map(Path, asked["data"])])
+    planned = load_experiment(
+        Path(request["experiment"]), overrides=request["set"], data_roots=[*map(Path, request["data"])]
+    )
     torch.manual_seed(0)
     experiment = planned.build()
     with started() as process:
-        trainer = Trainer(experiment, process, asked)
-        if asked["largest_batch"]:
+        trainer = Trainer(experiment, process, request)
+        if request["largest_batch"]:
             trainer.enlarge()
-        trainer.train(max(1, asked["warm_up"] - 1))
+        trainer.train(max(1, request["warm_up"] - 1))
         trainer.weigh = True
         trainer.train(1)
         print(json.dumps({"ready": True} | trainer.described()), file=out, flush=True)
@@ -64,22 +66,22 @@ class Trainer:
     Args:
         experiment: the experiment.
         process: this rank.
-        asked: the request: ``engine`` is "deepspeed" or "ddp", ``clips`` is "data" or "noise".
+        request: the request; ``engine`` is "deepspeed" or "ddp", ``clips`` is "data" or "noise".
 
     Raises:
         InputError: the request cannot be fulfilled.
     """
 
-    def __init__(self, experiment: Any, process: Any, asked: dict[str, Any]) -> None:
+    def __init__(self, experiment: Any, process: Any, request: dict[str, Any]) -> None:
         from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
         from openrayzer.training.objective import Objective
 
         self.experiment, self.process, self.settings = experiment, process, experiment.train
         self.batch = micro_batch_size(self.settings, world_size=process.world_size)
         config = load_deepspeed_config(experiment.deepspeed, self.settings, world_size=process.world_size)
-        self.batches = _noise(experiment, self.batch) if asked["clips"] == "noise" else _clips(experiment, process)
+        self.batches = _noise(experiment, self.batch) if request["clips"] == "noise" else _clips(experiment, process)
         self.objective = Objective(experiment.loss).to(process.device)
-        self.engine = _engine(asked["engine"], experiment, config, process)
+        self.engine = _engine(request["engine"], experiment, config, process)
         if getattr(self.engine, "compiled", False):
             self.objective.compile_losses()
         self.host_seconds: dict[str, float] = defaultdict(float)

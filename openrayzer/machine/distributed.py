@@ -160,7 +160,7 @@ def started() -> Iterator[Process]:
     except Exception as error:
         if isinstance(error, InputError):
             dist.destroy_process_group()
-        raise  # after any other error the other ranks may be gone, and leaving the group could wait for ever
+        raise  # after any other error the other ranks may be gone, and leaving the group could wait forever
     else:
         # Otherwise one run in thirty aborts when the interpreter exits.
         dist.destroy_process_group()

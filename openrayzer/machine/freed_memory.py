@@ -5,9 +5,8 @@ import os
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Options of mallopt(3): the number of free bytes at the end of the heap from which glibc returns them to the system, and
-the number of allocations that may use a memory map of their own."""
-
+"""Options of mallopt(3): the number of free bytes at the end of the heap above which glibc returns them to the system,
+and the number of allocations that may use a memory map of their own."""
 
 
 def keep_freed_memory() -> None:

@@ -16,7 +16,7 @@ class LiveBytes(TorchDispatchMode):
     Older storages, such as weights, do not count, and neither does the temporary memory of a kernel.
 
     Args:
-        block: bytes to a multiple of which each size is rounded up, as an allocator may do.
+        block: sizes are rounded up to multiples of this number of bytes, as an allocator does.
 
     Attributes:
         bytes: bytes in use now.

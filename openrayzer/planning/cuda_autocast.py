@@ -80,7 +80,7 @@ def _kernels() -> dict[str, _Kernel]:
     kernels: dict[str, _Kernel] = dict.fromkeys(of_cpu - {*LOWER}, fallthrough_kernel)
     kernels |= {name: _in(torch.bfloat16, name) for name in LOWER if name not in of_cpu and _exists(name)}
     kernels |= {name: _in(torch.float32, name) for name in FLOAT32 if _exists(name)}
-    kernels |= {name: _with_result(name, asked) for name, asked in FLOAT32_RESULT.items() if _exists(name)}
+    kernels |= {name: _with_result(name, overload) for name, overload in FLOAT32_RESULT.items() if _exists(name)}
     return kernels | {name: _in_widest(name) for name in WIDEST if _exists(name)}
 
 
@@ -110,9 +110,9 @@ def _in_widest(name: str) -> _Kernel:
     return kernel
 
 
-def _with_result(name: str, asked: str) -> _Kernel:
+def _with_result(name: str, overload: str) -> _Kernel:
     """A kernel that sets the argument ``dtype`` if the call does not."""
-    operator = _operator(asked)
+    operator = _operator(overload)
     parameters = _operator(name)._schema.arguments
     defaults = {one.name: one.default_value for one in parameters if one.has_default_value()}
 
@@ -121,7 +121,7 @@ def _with_result(name: str, asked: str) -> _Kernel:
         named = defaults | positional | named
         if named.get("dtype") is None and _is_cast(named["self"]):
             named["dtype"] = torch.float32
-        elif asked != name:
+        elif overload != name:
             return _call(_operator(name), (), named)
         return _call(operator, (), named)
 

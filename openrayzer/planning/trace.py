@@ -19,7 +19,7 @@ from openrayzer.planning.flops import flops_of
 Device = Literal["cuda", "cpu"]
 
 CUDA_BLOCK = 512
-"""Bytes to a multiple of which PyTorch's CUDA allocator rounds up. Source: CUDACachingAllocator, ``kMinBlockSize``."""
+"""PyTorch's CUDA allocator rounds sizes up to multiples of this. Source: CUDACachingAllocator, ``kMinBlockSize``."""
 CUBLAS_WORKSPACES = 2 * 32 * 2**20
 """Bytes of workspaces that PyTorch allocates for cuBLAS on Hopper and Blackwell, for the forward and backward threads.
 Source: ATen's CublasHandlePool.cpp; 2 x 8 MiB on other GPUs."""

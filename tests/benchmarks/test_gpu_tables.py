@@ -80,18 +80,18 @@ def test_bash_can_parse_the_script():
 
 
 def test_every_part_is_measured_and_fills_a_table(measure: Any, tmp_path: Path):
-    code, said, calls = measure(CHANGES="train.batch_size=8")
-    assert code == 0, said
-    assert UNKNOWN not in said
-    assert "Measured on: torch 2.14.1; GPU 0 NVIDIA H200." in said
-    assert "| call | dtype | flash | xformers |" in said
-    assert "| global, 1 x 2048 -> 2048 | bfloat16 | **500.00** | 500.00 |" in said
+    code, output, calls = measure(CHANGES="train.batch_size=8")
+    assert code == 0, output
+    assert UNKNOWN not in output
+    assert "Measured on: torch 2.14.1; GPU 0 NVIDIA H200." in output
+    assert "| call | dtype | flash | xformers |" in output
+    assert "| global, 1 x 2048 -> 2048 | bfloat16 | **500.00** | 500.00 |" in output
     for name in EXPERIMENTS:
-        assert f"| `{name}` | 16 | 500 | 320 | 400 | 50 % | 67 % | 100.0 |" in said
-    assert "| step, median, ms | 500 | 500 | 1.00 |" in said
-    assert "| reading, 8 views per call | 10.00 | 3.00 |" in said
-    assert "| 16 | 500 | 320 | 1.2 % of the step |" in said
-    assert (tmp_path / "out/summary.md").read_text() in said
+        assert f"| `{name}` | 16 | 500 | 320 | 400 | 50 % | 67 % | 100.0 |" in output
+    assert "| step, median, ms | 500 | 500 | 1.00 |" in output
+    assert "| reading, 8 views per call | 10.00 | 3.00 |" in output
+    assert "| 16 | 500 | 320 | 1.2 % of the step |" in output
+    assert (tmp_path / "out/summary.md").read_text() in output
     steps = [call for call in calls if call[0] == "tools/benchmark_training.py"]
     assert [call[1] for call in steps[:2]] == ["experiments/rayzer_re10k.json", "experiments/rayzer_dl3dv.json"]
     assert all(call[-1] == "train.batch_size=8" for call in steps)
@@ -103,21 +103,21 @@ def test_every_part_is_measured_and_fills_a_table(measure: Any, tmp_path: Path):
 
 
 def test_the_script_names_a_part_that_fails_and_runs_the_others(measure: Any):
-    code, said, _ = measure(FAILING="rayzer_dl3dv check_gpu", REST="lvsm_re10k")
+    code, output, _ = measure(FAILING="rayzer_dl3dv check_gpu", REST="lvsm_re10k")
     assert code == 1
-    assert "training_rayzer_dl3dv: exit code 1" in said
-    assert "out of order" in said
-    assert said.splitlines()[-1] == "not measured: machine training_rayzer_dl3dv"
-    assert f"| `rayzer_dl3dv` | {UNKNOWN} |" in said
-    assert "| `lvsm_re10k` | 16 |" in said
-    assert f"Measured on: {UNKNOWN}." in said
+    assert "training_rayzer_dl3dv: exit code 1" in output
+    assert "out of order" in output
+    assert output.splitlines()[-1] == "not measured: machine training_rayzer_dl3dv"
+    assert f"| `rayzer_dl3dv` | {UNKNOWN} |" in output
+    assert "| `lvsm_re10k` | 16 |" in output
+    assert f"Measured on: {UNKNOWN}." in output
 
 
 def test_a_part_is_stopped_at_the_end_of_the_time(measure: Any):
-    code, said, _ = measure(SLOW="benchmark_attention", SECONDS_IN_ALL="3", LEAST="1")
+    code, output, _ = measure(SLOW="benchmark_attention", SECONDS_IN_ALL="3", LEAST="1")
     assert code == 1
-    assert "attention: exit code 124" in said
-    assert "training_rayzer_re10k: no time is left" in said
+    assert "attention: exit code 124" in output
+    assert "training_rayzer_re10k: no time is left" in output
 
 
 def test_the_tables_of_the_page_are_replaced_and_the_rest_stays(tmp_path: Path):

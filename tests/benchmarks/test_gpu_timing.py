@@ -117,10 +117,10 @@ def test_the_largest_batch_reserves_the_memory_that_a_real_step_needs_beyond_a_t
     """A fake GPU of 1000 bytes: 9 bytes for a clip, 100 for the buckets of a real step, and 3 % reserve."""
     taken, peak = dict[str, int](), [0]
 
-    def run(clips: int, beside: int = 0) -> None:
-        if taken.get("reserve", 0) + 9 * clips + beside > 1000:
+    def run(clips: int, extra: int = 0) -> None:
+        if taken.get("reserve", 0) + 9 * clips + extra > 1000:
             raise torch.OutOfMemoryError("full")
-        peak[0] = max(peak[0], 9 * clips + beside)
+        peak[0] = max(peak[0], 9 * clips + extra)
 
     class Predictor(torch.nn.Module):
         def __init__(self) -> None:
@@ -159,11 +159,11 @@ def test_the_largest_batch_reserves_the_memory_that_a_real_step_needs_beyond_a_t
         objective=lambda images, target, step, extra: {"loss": images.sum()},
         device=GPU,
         autocast=lambda: torch.autocast("cpu", enabled=False),
-        train_on_one=lambda: run(1, beside=100),
+        train_on_one=lambda: run(1, extra=100),
     )
     assert taken.pop("reserve") == 130
     assert 90 <= found <= 96  # (1000 - 130) / 9, less a sixteenth at most
-    run(found, beside=100)  # a real step fits
+    run(found, extra=100)  # a real step fits
     assert model.weight.grad is None
 
 

@@ -147,9 +147,9 @@ def test_zero_and_plain_ddp_train_equally_and_their_memory_is_measured(monkeypat
     assert per_weight[1] == pytest.approx(12, rel=0.1)  # gradient and two averages, four bytes each
     assert per_weight[0] < per_weight[1]
     assert zero["parts"]["communication"] > 0
-    said = capsys.readouterr().out
-    assert "MFU of the step's own products" in said
-    assert "plain DDP" in said
+    printed = capsys.readouterr().out
+    assert "MFU of the step's own products" in printed
+    assert "plain DDP" in printed
 
 
 def test_an_unknown_commit_and_a_short_warm_up_are_refused():

@@ -51,11 +51,11 @@ def test_two_processes_train(tmp_path: Path):
     chosen = port()
     ranks = [start(tmp_path, rank, chosen, "train.steps=5") for rank in (0, 1)]
     try:
-        said = [rank.communicate(timeout=TIMEOUT)[0] for rank in ranks]
+        output = [rank.communicate(timeout=TIMEOUT)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
 
 
 def test_a_rank_ends_with_exit_code_3_when_the_other_is_killed(tmp_path: Path, figure: Callable[[str], None]):
@@ -68,10 +68,10 @@ def test_a_rank_ends_with_exit_code_3_when_the_other_is_killed(tmp_path: Path, f
             time.sleep(0.1)
         os.kill(ranks[1].pid, signal.SIGKILL)
         begin = time.monotonic()
-        said, _ = ranks[0].communicate(timeout=TIMEOUT)
+        output, _ = ranks[0].communicate(timeout=TIMEOUT)
         figure(f"exit code {ranks[0].returncode} after {time.monotonic() - begin:.0f} s")
     finally:
         for rank in ranks:
             rank.kill()
-    assert ranks[0].returncode == STOPPED, said
-    assert "another process of this run has ended" in said
+    assert ranks[0].returncode == STOPPED, output
+    assert "another process of this run has ended" in output

@@ -1,4 +1,4 @@
-"""Checks of this machine's GPUs and of the memory and disk beside them; each GPU does a small computation."""
+"""Checks of this machine: PyTorch, driver, GPUs, pinned and shared memory, disk. Each GPU does a small computation."""
 
 import os
 import resource

@@ -58,11 +58,11 @@ def driver_version() -> str:
     if tool is not None:
         command = [tool, "--query-gpu=driver_version", "--format=csv,noheader"]
         try:
-            asked = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         except (OSError, subprocess.TimeoutExpired):
-            asked = None
-        if asked is not None and asked.returncode == 0 and asked.stdout.strip():
-            return asked.stdout.split()[0]
+            answer = None
+        if answer is not None and answer.returncode == 0 and answer.stdout.strip():
+            return answer.stdout.split()[0]
     try:
         words = _DRIVER.read_text(encoding="utf-8").split("Kernel Module")[-1].split()
     except OSError:
