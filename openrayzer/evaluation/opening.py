@@ -23,7 +23,7 @@ from openrayzer.machine.distributed import Process
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
 from openrayzer.weights.loading import SavedModel, load_model, open_model
-from registry import load_plugin
+from registry import PluginError, load_plugin
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,9 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
 
     Raises:
         InputError: the request cannot work; the message says what would.
-        RegistryError: a metric is unknown, or a plugin cannot be loaded.
+        UnknownNameError: no metric has the requested name.
     """
-    for plugin in request.plugins:
-        load_plugin(plugin, group=PLUGIN_GROUP)
+    _load_plugins(request)
     overrides = [*_data_override(request), *request.overrides]
     saved = open_model(request.run, checkpoint=request.checkpoint, weights=request.weights, overrides=overrides)
     choice = _choose_views(request, saved.plan)
@@ -112,6 +111,14 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         settings=settings,
         notes=[*choice.notes, *_size_notes(size, choice.image_size, trained), *clips.problems],
     )
+
+
+def _load_plugins(request: EvaluationRequest) -> None:
+    for plugin in request.plugins:
+        try:
+            load_plugin(plugin, group=PLUGIN_GROUP)
+        except PluginError as error:
+            raise InputError(f"--plugin: {error}") from error
 
 
 def _data_override(request: EvaluationRequest) -> list[str]:

@@ -110,14 +110,19 @@ def test_scenes_for_which_memory_never_suffices_are_skipped_with_the_reason(rayz
         evaluate(rayzer)
 
 
-def test_joint_is_what_the_run_itself_measures(rayzer: Path, evaluate, process, tmp_path: Path):
+def test_joint_is_what_the_run_itself_measures(
+    rayzer: Path, evaluate, process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     metrics = evaluate(rayzer)
     opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path), process)
     results, numbers = HeldOutResults(), {scene: number for number, scene in enumerate(opened.clips.choices)}
+    rendered, render = [], RayZer.render
+    monkeypatch.setattr(RayZer, "render", lambda *given: rendered.append(1) or render(*given))
     with torch.no_grad():
         for views in opened.clips:
             measure(opened.model, views, opened.scores, results, numbers=numbers)
     assert len(results.means) == 3
+    assert len(rendered) == 2 * 3  # per batch of one scene: with its own and with exchanged cameras
     for scene, row in results.means.items():
         mine = metrics["per_scene"][scene]["metrics"]
         assert mine["joint"]["psnr"] == pytest.approx(row["psnr"], abs=1e-4)
@@ -380,6 +385,7 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"sweep": (4, 8)}, "--views 4 8: no scene has more than 3"),
         ({"metric_weights": {"lpips_vgg": "nowhere.pth"}}, "nowhere.pth does not exist; get https://download.pytorch.org"),
         ({"metric_weights": {"psnr": "nowhere.pth"}}, "the metric 'psnr' takes no weights"),
+        ({"plugins": ("nowhere.py",)}, "--plugin: plugin 'nowhere.py' could not be loaded: FileNotFoundError"),
         ({"metrics": ("lpips_vgg",)}, "no metric can be computed: lpips_vgg: no weights: get https://"),
         ({"checkpoint": "step_00000007"}, "checkpoint 'step_00000007'"),
         ({"data": (Path("nowhere"),)}, "nowhere"),

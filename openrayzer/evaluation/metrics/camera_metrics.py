@@ -90,9 +90,8 @@ def relative_centres(poses: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b pairs 
     first, second = _pairs(poses)
     rotation, centre = poses[..., :3, :3], poses[..., :3, 3]
     offset = transform(rotation[:, first].mT, centre[:, second] - centre[:, first])
-    finite = torch.where(
-        centre.isfinite(), centre.abs(), 0.0
-    )  # a pose that is not finite does not affect the other pairs
+    # A pose that is not finite does not affect the other pairs.
+    finite = torch.where(centre.isfinite(), centre.abs(), 0.0)
     reach = rearrange(finite.amax(dim=(1, 2)), "b -> b 1 1")
     return torch.where(offset.norm(dim=-1, keepdim=True) > SMALLEST_EXTENT * reach, offset, 0.0)
 
