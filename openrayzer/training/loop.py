@@ -32,7 +32,7 @@ def train_loop(
         run: the model in training and its run folder.
         batches: micro-batches of this process, one after the other.
         objective: the training loss.
-        watchdog: entered; it learns what the run is doing.
+        watchdog: watches the run; its ``with`` block is entered.
         evaluate_first: evaluate before the first step, because the run ended before the evaluation of its checkpoint.
 
     Returns:
@@ -79,7 +79,7 @@ def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: 
     engine, settings = run.engine, run.experiment.train
     step, last = engine.steps, engine.steps == settings.steps
     saving = last or interrupted or _due(step, settings.checkpoint_every)
-    evaluating = last or (_due(step, settings.evaluate_every) and not interrupted)
+    evaluating = run.test_clips is not None and (last or (_due(step, settings.evaluate_every) and not interrupted))
     drawing = _due(step, settings.sample_every)
     if not engine.last_applied:
         _handle_skipped(run, made, watchdog=watchdog)

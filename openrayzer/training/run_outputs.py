@@ -37,7 +37,7 @@ class Run:
     """A run in training and the parts of it that write to its folder.
 
     Attributes:
-        experiment: built.
+        experiment: the built experiment.
         engine: the model in training.
         test_clips: held-out clips of this process; None if there are none.
         record: content of experiment.json.
