@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_exact_resume import RUNS, test_a_run_with_everything_on_goes_on_to_the_bit
+from test_exact_resume import RUNS, test_a_resumed_run_with_every_feature_on_is_equal_to_the_bit
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("rooms", "gpu", "exact")]
-goes_on_to_the_bit = test_a_run_with_everything_on_goes_on_to_the_bit
-del test_a_run_with_everything_on_goes_on_to_the_bit  # pytest must not run it here without the fixtures above
+resumed_equals_uninterrupted = test_a_resumed_run_with_every_feature_on_is_equal_to_the_bit
+del (
+    test_a_resumed_run_with_every_feature_on_is_equal_to_the_bit
+)  # pytest must not run it here without the fixtures above
 
 
 @pytest.fixture
@@ -23,4 +25,4 @@ def exact() -> Iterator[None]:
 @pytest.mark.parametrize("name", list(RUNS))
 def test_a_resumed_run_equals_an_uninterrupted_one(train_file: Callable[..., int], tmp_path: Path, name: str):
     """The runs use all features with state: the moving average of the weights, the clips and all random generators."""
-    goes_on_to_the_bit(train_file, tmp_path, name)
+    resumed_equals_uninterrupted(train_file, tmp_path, name)
