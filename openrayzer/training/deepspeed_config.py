@@ -112,7 +112,7 @@ def _clashes(given: dict[str, Any]) -> Iterable[str]:
 
 def _unknown(given: dict[str, Any]) -> Iterable[str]:
     for key in given.keys() - OWNED_BY_EXPERIMENT.keys() - set(ALLOWED) - {"fp16"}:
-        yield f"  {key}: unknown, and DeepSpeed would ignore it in silence{did_you_mean(key, ALLOWED)}"
+        yield f"  {key}: unknown, and DeepSpeed would silently ignore it{did_you_mean(key, ALLOWED)}"
 
 
 def _stage(given: dict[str, Any]) -> Iterable[str]:

@@ -98,7 +98,7 @@ class Run:
             LOG.info("starting from the weights of %s, %d steps", initial_weights, settings.steps)
             warn_of_other_model(initial_weights, self.record)
         else:
-            LOG.info("starting from nothing, %d steps", settings.steps)
+            LOG.info("starting with random weights, %d steps", settings.steps)
 
     def count_problems(self, views: Views) -> None:
         """Log and count the broken scenes and frames behind a micro-batch."""

@@ -84,7 +84,7 @@ CASES = {
     ),
     "deepspeed_key": (
         ["--set", "deepspeed=unknown.json"],
-        ["zero_optimisation: unknown, and DeepSpeed would ignore it in silence; did you mean 'zero_optimization'"],
+        ["zero_optimisation: unknown, and DeepSpeed would silently ignore it; did you mean 'zero_optimization'"],
     ),
     "deepspeed_nested_key": (
         ["--set", "deepspeed=nested.json"],

@@ -188,9 +188,7 @@ def imported(rooms: Path, tmp_path: Path) -> Path:
 def test_an_imported_folder_trains_on_in_place_and_elsewhere(train_file: Train, imported: Path, tmp_path: Path, caplog):
     experiment = imported / "experiment.json"
     before = openrayzer.load_model(imported).state_dict()
-    with pytest.raises(
-        InputError, match="already holds a run, which is not overwritten: go on with it by --resume auto"
-    ):
+    with pytest.raises(InputError, match="already holds a run, which is not overwritten: go on with --resume auto"):
         train_file(experiment, imported, resume="none")
     elsewhere = tmp_path / "elsewhere"
     assert train_file(experiment, elsewhere, f"train.initial_weights={imported}") == 0

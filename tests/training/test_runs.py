@@ -164,7 +164,7 @@ def test_every_configuration_trains_evaluates_and_resumes(train: Train, tmp_path
 
 def test_an_existing_run_is_not_overwritten(train: Train, tmp_path: Path):
     train(tmp_path, steps=1)
-    with pytest.raises(InputError, match="already holds a run, which is not overwritten: go on with it by --resume"):
+    with pytest.raises(InputError, match="already holds a run, which is not overwritten: go on with --resume"):
         train(tmp_path, steps=1, resume="none")
 
 

@@ -56,7 +56,7 @@ def publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
     flush(unfinished)
     damage = damage_of(unfinished)
     if damage:
-        raise OSError(f"read back differently than written: {damage}")
+        raise OSError(f"the disk does not hold what was written: {damage}")
     if final.exists():
         shutil.rmtree(_put_aside(final))
     unfinished.rename(final)

@@ -78,7 +78,7 @@ def _explained(path: Path) -> Iterator[None]:
     except RuntimeError as error:
         if "loading state_dict" not in str(error):
             raise
-        raise InputError(f"{path} is of another model than the code makes now: {error}") from error
+        raise InputError(f"{path} belongs to another model than the code builds now: {error}") from error
 
 
 def _load_safely(engine: Engine) -> None:

@@ -130,7 +130,7 @@ def _named(path: Path) -> Path:
 def _refuse_existing(run_folder: Path) -> None:
     if (run_folder / EXPERIMENT).exists() or (run_folder / CHECKPOINTS).exists():
         raise InputError(
-            f"--output {run_folder} already holds a run, which is not overwritten: go on with it by --resume auto, "
+            f"--output {run_folder} already holds a run, which is not overwritten: go on with --resume auto, "
             "choose another --output, or remove the folder"
         )
 
@@ -142,8 +142,9 @@ def _refuse_other(before: Path, record: Mapping[str, Any]) -> None:
     if changed:
         lines = "\n  ".join(changed)
         raise InputError(
-            f"{before.parent} is of another experiment:\n  {lines}\nOnly train.steps, train.accumulation, the logging "
-            "cadence and the number of workers may change on a resume; choose another --output for a new run"
+            f"{before.parent} belongs to another experiment:\n  {lines}\nOnly train.steps, train.accumulation, the "
+            "cadence of logs and checkpoints, loggers and the number of workers may change on a resume; choose another "
+            "--output for a new run"
         )
 
 
@@ -153,7 +154,7 @@ def _abandon_later(folder: Path, step: int) -> None:
         later = (path / MANIFEST).is_file() and path.name.removeprefix("step_").isdigit()
         if later and int(path.name.removeprefix("step_")) > step:
             target = path.with_name(f"abandoned_{path.name}")
-            LOG.warning("%s lies after the checkpoint to go on from: kept as %s", path.name, target.name)
+            LOG.warning("%s is later than the checkpoint of this start; it is renamed to %s", path.name, target.name)
             path.rename(target)
 
 

@@ -116,7 +116,7 @@ class ZeroPartition:
         own, given = self.shapes, saved.optimized[WEIGHTS].shapes
         if own != given:
             differing = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
-            raise InputError(f"the checkpoint belongs to other weights: {', '.join(differing[:3])} and so on differ")
+            raise InputError(f"the checkpoint belongs to other weights: {', '.join(differing[:3])} and others differ")
 
     def _fill_others(self, others: Mapping[str, Tensor]) -> None:
         module = self._engine.module
@@ -124,7 +124,7 @@ class ZeroPartition:
         unknown = sorted(others.keys() - own.keys())
         if unknown:
             raise InputError(
-                f"the checkpoint belongs to another model: {', '.join(unknown[:3])} and so on are unknown to it"
+                f"the checkpoint belongs to another model: {', '.join(unknown[:3])} and others are not in this model"
             )
         for name, value in others.items():
             with torch.no_grad(), self._gathered([own[name]]):

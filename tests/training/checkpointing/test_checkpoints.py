@@ -160,7 +160,7 @@ def test_a_checkpoint_from_before_there_were_metrics_and_losses_in_it_goes_on(tr
 def test_a_model_that_was_edited_is_a_message(train: Train, run_folder: Path, monkeypatch):
     monkeypatch.setattr(toy, "ToyModel", partial(toy.ToyModel, width=9))
     with pytest.raises(
-        InputError, match=r"(?s)step_00000003 is of another model than the code makes now.*size mismatch"
+        InputError, match=r"(?s)step_00000003 belongs to another model than the code builds now.*size mismatch"
     ):
         train(run_folder, steps=4)
 

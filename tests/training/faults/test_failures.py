@@ -191,7 +191,7 @@ def test_a_file_that_one_rank_cannot_read_is_an_error_of_all_ranks(start: Start,
     codes = again.wait()
     replace(file, good)
     assert codes == (2, 2), again.output()
-    assert "cannot be read as a checkpoint: it is no file of numbers" in again.output()
+    assert "cannot be read as a checkpoint: it is not a file of tensors" in again.output()
     assert "Traceback" not in again.output()
 
 
