@@ -1,4 +1,4 @@
-"""Every attention backend that runs here computes the formula, in outputs and gradients; the others say why not."""
+"""Every attention backend that runs here computes softmax attention and its gradients; others state a reason."""
 
 import pytest
 import torch

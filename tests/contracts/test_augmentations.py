@@ -1,4 +1,4 @@
-"""What every registered augmentation promises: cameras that fit, one generator, nothing written to."""
+"""What every augmentation promises: consistent cameras, one source of randomness, no writing into its input."""
 
 import pickle
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ STORED, WANTED = (96, 128), (72, 80)
 
 
 class Dots(Dataset):
-    """White dots at known points of space on a dark wall, seen by turned cameras off the axis."""
+    """White dots at known points on a dark background, with rotated cameras and off-centre principal points."""
 
     def __init__(self, *, posed: bool = True) -> None:
         self.posed = posed
@@ -52,7 +52,7 @@ def pose(frame: int) -> np.ndarray:
 
 
 def project(points: np.ndarray, c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Pixel positions (k, 2), column and row, pixel centres at +0.5."""
+    """Pixel positions (k, 2) as (column, row); pixel centres lie at +0.5."""
     local = (points - c2w[:3, 3]) @ c2w[:3, :3]
     normalised = intrinsics[:2] * local[:, :2] / local[:, 2:] + intrinsics[2:]
     return normalised * [size[1], size[0]]
@@ -83,7 +83,7 @@ def augmentation(request, small) -> Augmentation:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_points_are_where_the_cameras_say(augmentation, seed):
-    """In what targets are compared with; what the model sees may hold other things as well."""
+    """In the true images of targets; input images may have other changes."""
     clip = augmented(augmentation, seed)
     images = (clip.images if clip.clean is None else clip.clean).mean(axis=1)
     mirrored = np.linalg.det(clip.c2w[0, :3, :3] @ pose(int(clip.frames[0]))[:3, :3].T)
@@ -97,7 +97,7 @@ def test_points_are_where_the_cameras_say(augmentation, seed):
 
 
 def _misses(images: np.ndarray, clip: Clip, points: np.ndarray) -> list[float]:
-    """Distance from each projected point that is well inside to the centre of the light around it."""
+    """Distance in pixels from each projected point, except near the border, to the centre of light around it."""
     radius, misses = 4, []
     for image, c2w, intrinsics in zip(images, clip.c2w, clip.intrinsics, strict=True):
         for x, y in project(points, c2w, intrinsics, WANTED):
@@ -117,7 +117,7 @@ def _misses(images: np.ndarray, clip: Clip, points: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("posed", [True, False])
-def test_a_clip_stays_a_clip(augmentation, posed):
+def test_a_clip_keeps_its_shapes_types_and_frames(augmentation, posed):
     for seed in range(5):
         clip, plain = augmented(augmentation, seed, posed=posed), read_clip(Dots(), 0, CHOICE, image_size=WANTED)
         for images in (clip.images, *(() if clip.clean is None else (clip.clean,))):
@@ -137,7 +137,7 @@ def test_a_clip_stays_a_clip(augmentation, posed):
             assert clip.c2w.dtype == clip.intrinsics.dtype == np.float32
 
 
-def test_the_generator_decides_all(augmentation):
+def test_the_generator_alone_decides(augmentation):
     np.random.seed(1)
     clips = [augmented(augmentation, seed) for seed in range(8)]
     np.random.seed(2)
@@ -146,7 +146,7 @@ def test_the_generator_decides_all(augmentation):
     assert not all(equal(clips[0], clip) for clip in clips[1:])
 
 
-def test_nothing_is_written_to(augmentation):
+def test_input_arrays_are_never_written(augmentation):
     plain = read_clip(Dots(), 0, CHOICE, image_size=WANTED)
     for values in (plain.images, plain.frames, plain.context, plain.target, plain.c2w, plain.intrinsics):
         values.setflags(write=False)
@@ -160,8 +160,8 @@ def test_nothing_is_written_to(augmentation):
         assert fit_image(cut.images[0], WANTED).shape == (3, *WANTED)
 
 
-def test_clean_images_change_as_the_others_do(augmentation):
-    """So that augmentations may stand in any order: where a clip is clean, it stays so."""
+def test_clean_images_change_like_input_images(augmentation):
+    """So augmentations can follow each other in any order, and ``clean`` stays free of changes to the input alone."""
     plain = read_clip(Dots(), 0, CHOICE, image_size=WANTED)
     for seed in range(6):
         one = augmentation.apply(plain, np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""What every camera head promises; what it offers beyond that, such as bounds, is asked where it is offered."""
+"""What every camera head promises. Tests of optional parameters, such as bounds, run over the heads that have them."""
 
 import pytest
 import torch

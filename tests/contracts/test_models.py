@@ -1,4 +1,4 @@
-"""What every model promises, whatever its scene is made of; a model of points, not tokens, stands beside ours."""
+"""What every model promises, including a model whose scenes are points instead of tokens."""
 
 from contextlib import suppress
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""No model, loss or camera head makes the host wait for a GPU within a micro-batch; the meter does once per line."""
+"""Within a micro-batch, no model, loss or camera head makes the host wait for a GPU. The meter waits once per line."""
 
 import json
 from contextlib import suppress
@@ -25,14 +25,14 @@ SIDE = 64
 
 @pytest.fixture(autouse=True)
 def without_a_gpu(monkeypatch):
-    """Autocast and the choice of an attention kernel ask the driver; here an H100 answers."""
+    """Autocast and the choice of an attention kernel ask the driver, which reports an H100 here."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *given: (9, 0))
     monkeypatch.setattr("torch.cuda.amp.common.amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *given: True)
 
 
 def narrow(name: str) -> list[str]:
-    """What makes the experiment small; every part of it stays."""
+    """Overrides that make an experiment small and keep all its parts."""
     given = load_experiment(ROOT / "experiments" / f"{name}.json").resolved["model"]
     if given["type"] == "rayder":
         return ["shared.width=128", "model.depth=1"]
@@ -45,14 +45,14 @@ def narrow(name: str) -> list[str]:
 
 
 def built(name: str, *overrides: str):
-    sdpa = 'model.attention={"type": "sdpa"}'  # auto would try the device
+    sdpa = 'model.attention={"type": "sdpa"}'  # auto would run on the device
     plan = load_experiment(ROOT / "experiments" / f"{name}.json", overrides=[*narrow(name), sdpa, *overrides])
     with torch.device("meta"):
         return plan.build()
 
 
 def clips(name: str) -> Views:
-    """Two clips without content; RayDer sees every view but the last and renders every view but the first."""
+    """Two clips without content. In RayDer, all views but the last are context, all but the first are targets."""
     views = 4
     context, target = (3, 3) if "rayder" in name else (2, 2)
 
@@ -65,12 +65,12 @@ def clips(name: str) -> Views:
 
 
 def micro_batch(experiment, views: Views) -> None:
-    """As the training loop has it, without DeepSpeed."""
+    """A micro-batch as in the training loop, without DeepSpeed."""
     trainee, objective = Trainee(experiment.model, autocast=torch.bfloat16).train(), Objective(experiment.loss)
     images, c2w, intrinsics = trainee(views)
     loss = objective(images, views.target_images, step=0)["loss"]
     total = loss + 0 * c2w.sum() + 0 * intrinsics.sum()
-    if torch.cuda.is_available():  # autograd asks for the driver, which no fake takes the place of
+    if torch.cuda.is_available():  # autograd needs a real driver
         total.backward()
     psnr(images.detach().float(), views.target_images).mean()
 
@@ -106,8 +106,8 @@ def test_a_micro_batch_with_no_camera_head_waits(head):
         (lambda x: x.masked_fill_(x > 0, x.sum()), "masked_fill_"),
     ],
 )
-def test_what_waits_is_noticed(wait, operation):
-    """The list of waits above would be empty, too, if nothing were noticed."""
+def test_operations_that_wait_are_found(wait, operation):
+    """Without this, an empty list of waits would prove nothing."""
     with on_fake_gpu(), Waits() as waits:
         x = torch.rand(3, 3, device="cuda")
         with suppress(DynamicOutputShapeException):
@@ -115,7 +115,7 @@ def test_what_waits_is_noticed(wait, operation):
     assert [found.partition(" ")[0] for found in waits.found] == [operation]
 
 
-def test_a_line_of_metrics_takes_one_reading_though_an_offloaded_norm_lies_on_the_cpu():
+def test_a_line_of_metrics_waits_once_even_with_a_norm_on_the_cpu():
     process = Process(0, 0, 1, torch.device("cuda"))
     with on_fake_gpu(), Waits() as waits:
         meter = Meter()

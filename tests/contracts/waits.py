@@ -1,4 +1,4 @@
-"""Where the host would wait for a GPU, found without one: tensors that have a device and a shape and no content."""
+"""Finds operations that make the host wait for a GPU, on fake tensors with a device and a shape but no content."""
 
 import traceback
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ WAITING = {
     "equal", "linalg_inv_ex", "linalg_lu_factor_ex", "masked_select", "nonzero", "repeat_interleave",
     "unique_consecutive", "unique_dim",
 }  # fmt: skip
-"""Operations whose result has a size that the host must learn, or that return a status to it."""
+"""Operations that return a status, or a tensor with a size that depends on values: the host waits for both."""
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}
 
 
 class Waits(TorchDispatchMode):
-    """Lists every operation after which the host would wait, and gives 0 for every number that it would read.
+    """Lists every operation after which the host would wait. Numbers that the host reads are 0.
 
     Attributes:
         found: "operation at file:line" of each.
@@ -57,7 +57,7 @@ class Waits(TorchDispatchMode):
             devices, blocking = (args[0].device, torch.device(kwargs["device"])), not kwargs.get("non_blocking")
         elif name == "copy_":
             devices, blocking = (args[1].device, args[0].device), not kwargs.get("non_blocking", args[2:] == (True,))
-        elif name in ("masked_fill", "masked_fill_"):  # the value is read where it lies
+        elif name in ("masked_fill", "masked_fill_"):  # the host reads the value
             return isinstance(args[2], Tensor) and args[2].device.type == "cuda"
         else:
             return False
@@ -71,7 +71,7 @@ class Waits(TorchDispatchMode):
 
 @contextmanager
 def on_fake_gpu(*modules: nn.Module) -> Iterator[None]:
-    """Weights and buffers are fake CUDA tensors, wherever they were; what else a module holds stays where it is."""
+    """Replaces all weights and buffers of the modules by fake CUDA tensors; other tensors keep their device."""
     with FakeTensorMode(allow_non_fake_inputs=False):
         made: dict[int, tuple[Tensor, Tensor]] = {}
         for table in (
@@ -84,6 +84,6 @@ def on_fake_gpu(*modules: nn.Module) -> Iterator[None]:
                     fake = torch.empty(tensor.shape, dtype=tensor.dtype, device="cuda")
                     if isinstance(tensor, nn.Parameter):
                         fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-                    made[id(tensor)] = fake, tensor  # the old one, too: its id must stay taken
+                    made[id(tensor)] = fake, tensor  # keeps the old tensor alive, so that its id is unique
                 table[name] = made[id(tensor)][0]
         yield

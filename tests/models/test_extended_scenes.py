@@ -1,7 +1,8 @@
-"""A scene to which views are added is the scene of all views, wherever a model can; the others say that they cannot."""
+"""``extend`` equals ``reconstruct`` of all views in models whose context views see no later views; others refuse."""
 
 import pytest
 import torch
+from learning import awake
 from torch import Tensor
 
 from openrayzer.interfaces import (
@@ -60,27 +61,15 @@ GROWING = {
 }
 FIXED = {
     "latents": lambda small: lvsm(small, "lvsm_encoder_decoder"),
-    "tokens that see each other": lambda small: lvsm(small, "lvsm_encoder_decoder", num_latents=0),
-    "latents that see nothing": lambda small: lvsm(small, "lvsm_encoder_decoder", encoder_depth=0),
+    "tokens with blocks": lambda small: lvsm(small, "lvsm_encoder_decoder", num_latents=0),
+    "latents without blocks": lambda small: lvsm(small, "lvsm_encoder_decoder", encoder_depth=0),
     "rayzer": rayzer,
 }
 
 
-def awake(model: Model) -> Model:
-    """Random weights in place of those that start at or near zero, so that everything matters."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.copy_(torch.randn(weight.shape, generator=generator) * weight.shape[-1] ** -0.5)
-            elif weight.abs().max() < 1e-2:
-                weight.copy_(torch.randn(weight.shape, generator=generator))
-    return model.eval()
-
-
 @pytest.fixture(params=GROWING)
 def growing(request, small) -> Model:
-    return awake(GROWING[request.param](small))
+    return awake(GROWING[request.param](small)).eval()
 
 
 @pytest.fixture
@@ -94,7 +83,7 @@ def some(cameras: Cameras, views: slice) -> Cameras:
 
 
 def extended(model: Model, images: Tensor, cameras: Cameras, cuts: tuple[int, ...], prepared: bool = False) -> Scene:
-    """The scene of the views up to the first cut, to which those up to the next ones are added."""
+    """The scene of the views up to the first cut, extended by the views up to each further cut."""
     first, *others = cuts
     scene = model.reconstruct(images[:, :first], some(cameras, slice(first)))
     scene = model.prepare(scene) if prepared else scene
@@ -119,7 +108,7 @@ def test_an_extended_scene_is_that_of_all_views(growing, views, cameras, cuts):
     images = growing.render(grown, cameras)
     torch.testing.assert_close(images, growing.render(whole, cameras), atol=1e-5, rtol=1e-4)
     fewer = growing.render(extended(growing, views.images, cameras, cuts[:-1]), cameras)
-    assert not torch.allclose(images, fewer, atol=1e-4)  # what was added matters
+    assert not torch.allclose(images, fewer, atol=1e-4)  # the added views matter
 
 
 @torch.no_grad()
@@ -132,8 +121,8 @@ def test_a_prepared_scene_stays_prepared(growing, views, cameras):
 
 
 @torch.no_grad()
-def test_views_have_the_places_that_are_given(small, views, cameras):
-    model = awake(GROWING["decoder-only, counted views"](small))
+def test_added_views_have_the_given_positions(small, views, cameras):
+    model = awake(GROWING["decoder-only, counted views"](small)).eval()
     places = torch.tensor([[4, 1, 7, 0, 2], [3, 2, 9, 8, 1]])
     whole = model.reconstruct(views.images, cameras, places)
     first = model.reconstruct(views.images[:, :3], some(cameras, slice(3)), places[:, :3])
@@ -151,7 +140,7 @@ def test_earlier_views_are_not_computed_again(growing, views, cameras):
         assert longer.shape[1] * 3 == known.shape[1] * 5
 
 
-def test_extending_is_differentiated_as_reconstructing_is(growing, views, cameras):
+def test_gradients_of_extend_are_those_of_reconstruct(growing, views, cameras):
     gradients = []
     for scene in (
         growing.reconstruct(views.images, cameras),
@@ -176,7 +165,7 @@ def test_images_that_do_not_fit_the_scene_are_refused(growing, views, cameras):
 
 
 @pytest.mark.parametrize("name", FIXED)
-def test_a_model_whose_views_all_see_each_other_says_so(small, views, cameras, name):
+def test_a_model_with_attention_among_all_views_refuses(small, views, cameras, name):
     model = FIXED[name](small).eval()
     scene = model.reconstruct(views.images[:, :3], some(cameras, slice(3)))
     with pytest.raises(InputError, match=f"{type(model).__name__} cannot add views to a scene.* anew"):

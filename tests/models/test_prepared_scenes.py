@@ -1,4 +1,4 @@
-"""A prepared scene gives the pictures that an unprepared one gives, whatever renders it."""
+"""``prepare`` does not change the images of any renderer, and the renderer reads the prepared tensors."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from openrayzer.interfaces import (
 
 @pytest.mark.parametrize("renderer", [entry.name for entry in RENDERERS])
 @pytest.mark.parametrize("patch_positions", ["grid", "rays"])
-def test_prepared_scenes_look_the_same(small, views, renderer, patch_positions):
+def test_prepared_scenes_give_the_same_images(small, views, renderer, patch_positions):
     model = small(
         MODELS,
         "rayzer",
@@ -40,7 +40,7 @@ def test_prepared_scenes_look_the_same(small, views, renderer, patch_positions):
         torch.testing.assert_close(model.render(prepared, cameras), plain)
         one = cameras.select(torch.zeros_like(views.context[:, :1]))
         torch.testing.assert_close(model.render(prepared, one), plain[:, :1])
-        if prepared.prepared:  # and it is these that are looked at
+        if prepared.prepared:  # the renderer reads these tensors
             emptied = tuple(torch.zeros_like(part) for part in prepared.prepared)
             other = model.render(replace(scene, prepared=emptied), cameras)
             assert not torch.allclose(other, plain)
