@@ -2,10 +2,10 @@
 
 import os
 import sys
-from argparse import SUPPRESS, ArgumentParser
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from openrayzer.interfaces import InputError
 from registry import RegistryError
@@ -62,11 +62,3 @@ def add_change_arguments(parser: ArgumentParser) -> None:
         metavar="ROOT",
         help="folders of chunks, each with a train and a test split, that replace all sources of the experiment",
     )
-
-
-def add_respelt_option(parser: ArgumentParser, option: str, **settings: Any) -> None:
-    """Add an option such as ``--short_side``; the help hides its old spelling, ``--short-side``, which works."""
-    name = option.removeprefix("--")
-    parser.add_argument(option, **settings)
-    old = {"dest": name, "default": SUPPRESS, "help": SUPPRESS}
-    parser.add_argument(f"--{name.replace('_', '-')}", **settings | old)

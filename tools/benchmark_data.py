@@ -14,7 +14,8 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from openrayzer.cli import add_respelt_option, run_tool
+from openrayzer.cli import run_tool
+from openrayzer.data.commands.source_options import add_respelt_option
 
 
 def main() -> int:

@@ -39,6 +39,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "data.sources": READS_DATA | {"data", "data.pixels", "data.chunk_files", "data.synthetic_rooms"},
     "data.synthetic_rooms": READS_DATA | {"data.chunk_files"},
     "data.preparing": READS_DATA | OF_DATA,
+    "data.commands": READS_DATA | OF_DATA | {"data.preparing"},
     "weights": {"registry", "interfaces", "types", "layers", "settings", "composer", "machine", "weights.checkpoints"},
     "weights.checkpoints": {"interfaces", "machine", "weights"},
     "weights.interop": SOCKETS | {"registry", "composer", "machine", "weights"},

@@ -38,7 +38,9 @@ def test_files_that_are_named_exist(files: list[Path]):
     named = {(name, file.name) for file in files for text in texts_of(file) for name in PATHS.findall(text)}
     assert len(named) > 10
     made = {name for file in files for text in texts_of(file) for name in re.findall(r"[Nn]ew file `([^`]+)`", text)}
-    missing = [f"{file} names {name}" for name, file in sorted(named) if not (ROOT / name).exists() and name not in made]
+    missing = [
+        f"{file} names {name}" for name, file in sorted(named) if not (ROOT / name).exists() and name not in made
+    ]
     assert [line for line in missing if "NAME" not in line] == []  # NAME is a placeholder
 
 
@@ -51,7 +53,9 @@ def options_of(file: Path) -> list[str]:
 
 def test_options_are_spelt_with_underscores():
     options = [
-        (file.name, option) for file in tracked("tools/*.py", "openrayzer/cli.py") for option in options_of(file)
+        (file.name, option)
+        for file in tracked("tools/*.py", "openrayzer/cli.py", "openrayzer/data/commands/*.py")
+        for option in options_of(file)
     ]
     assert len(options) > 100
     assert [f"{file}: {option}" for file, option in options if "-" in option[2:]] == []

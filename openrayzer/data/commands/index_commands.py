@@ -1,0 +1,111 @@
+"""The commands ``index`` and ``process``: a side index for folders of chunks."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from openrayzer.data.chunk_files.scan import NoUsableSceneError, chunk_folder
+from openrayzer.data.commands.source_options import (
+    Commands,
+    add_command,
+    add_processes,
+    processes_of,
+    report_problems,
+)
+from openrayzer.data.preparing.folders import chunk_folders
+from openrayzer.data.preparing.indexing import index_chunks
+from openrayzer.interfaces import InputError
+
+INDEX = """Write a side index, frame_index.bin, into each folder of chunks.
+
+    python tools/prepare_data.py index /data/re10k               # the folders train and test in it
+    python tools/prepare_data.py index /data/re10k/test /data/dl3dv_chunked/1K
+    python tools/prepare_data.py index /readonly/re10k --output /scratch/re10k
+
+The index holds the position, size, checksum and camera of each frame. No image is decoded. The index takes less than
+1 % of the space of the chunks and can be moved with them. With it, the dataset "chunks" opens without searching the
+chunks. If a chunk changes, the dataset reports the index and ignores it; run this command again. An index in another
+folder is given to the dataset as "frame_index"."""
+
+
+PROCESS = """Accept the command line that LVSM and RayZer document for chunks of RealEstate10K and DL3DV.
+
+    python tools/prepare_data.py process --base_path /data/re10k --output_dir /data/ready --mode train
+    python tools/prepare_data.py process --base_path /data/dl3dv_chunked --output_dir /data/ready --mode 1K \\
+        --num_processes 32
+
+Their script decodes BASE_PATH/MODE/*.torch to OUTPUT_DIR/MODE/images/*/*.png, which takes four to six times the space;
+a broken image shifts all later frames. openrayzer reads the chunks in place. This command writes
+OUTPUT_DIR/MODE/frame_index.bin in seconds, like index, and prints the dataset for an experiment. Keep the chunks. To
+make smaller images, use convert. Folders that LVSM's script has written are read as dataset "processed"."""
+
+MODES = ("train", "test", *(f"{thousand}K" for thousand in range(1, 12)))
+"""Folders of published chunks."""
+
+
+def add_index(commands: Commands) -> None:
+    """Add the parser of ``index``."""
+    parser = add_command(commands, "index", INDEX, index)
+    parser.add_argument(
+        "roots", nargs="+", type=Path, metavar="ROOT", help="a folder of chunks, or a folder of such folders"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write the index of ROOT/train to DIR/train")
+    parser.add_argument("--unposed", action="store_true", help="index the scenes without cameras")
+    add_processes(parser)
+
+
+def index(arguments: Namespace) -> int:
+    """Write the side index of every folder."""
+    output, roots = arguments.output, arguments.roots
+    if output is not None and len(roots) > 1:
+        raise InputError(f"--output works with one ROOT, got {len(roots)}")
+    problems: list[str] = []
+    for root in roots:
+        for folder in chunk_folders(root):
+            target = folder if output is None else output / folder.relative_to(root)
+            try:
+                report = index_chunks(
+                    folder, target / "frame_index.bin", processes=processes_of(arguments), posed=not arguments.unposed
+                )
+            except NoUsableSceneError as error:
+                problems.append(str(error))
+                continue
+            share = report.num_bytes / report.chunk_bytes
+            print(f"{target / 'frame_index.bin'}: {report.num_scenes} scenes, {report.num_frames} frames "
+                  f"in {report.num_chunks} chunks; {report.num_bytes / 1e6:.2f} MB, {share:.2%} of the "
+                  "chunks")  # fmt: skip
+            problems += report.problems
+    return report_problems(problems)
+
+
+def add_process(commands: Commands) -> None:
+    """Add the parser of ``process``."""
+    parser = add_command(commands, "process", PROCESS, process)
+    parser.add_argument(
+        "--base_path", type=Path, required=True, metavar="DIR", help="folder with the folder MODE of chunks"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, metavar="DIR", help="folder for MODE/frame_index.bin")
+    parser.add_argument(
+        "--mode", choices=MODES, required=True, metavar="train|test|1K..11K", help="name of the folder of chunks"
+    )
+    parser.add_argument(
+        "--num_processes",
+        type=int,
+        dest="processes",
+        metavar="N",
+        help="largest number of processes (default: one per CPU core)",
+    )
+    parser.add_argument("--chunk_size", type=int, metavar="N", help="ignored: the chunks do not change")
+
+
+def process(arguments: Namespace) -> int:
+    """Index the chunks of one mode and print the dataset for an experiment."""
+    folder = chunk_folder(arguments.base_path, arguments.mode)
+    if arguments.chunk_size is not None:
+        print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read in place")
+    target = arguments.output_dir / arguments.mode / "frame_index.bin"
+    report = index_chunks(folder, target, processes=processes_of(arguments))
+    dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}
+    print(f"{target}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks")
+    print(f"in an experiment: {json.dumps({'dataset': dataset})}")
+    return report_problems(report.problems)
