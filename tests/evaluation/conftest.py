@@ -19,13 +19,13 @@ TINY = Path(__file__).parents[1] / "training/tiny_rayzer.json"
 
 @pytest.fixture(scope="session")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the rooms are; made once."""
+    """Folder of the rooms, which are made once."""
     return tmp_path_factory.mktemp("evaluating") / "rooms"
 
 
 @pytest.fixture(scope="session")
 def make_run(rooms: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A run folder with random weights: of a RayZer, or of another model."""
+    """A function that makes a run folder with random weights, of a RayZer or another model."""
 
     def make(model: dict[str, Any] | None = None) -> Path:
         folder = tmp_path_factory.mktemp("run")
@@ -38,7 +38,7 @@ def make_run(rooms: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         (folder / "experiment.json").write_text(json.dumps(planned.resolved, default=str))
         torch.manual_seed(1)
         model_of_run = planned.build().model
-        for weight in model_of_run.parameters():  # zeros at the start would make all cameras equal
+        for weight in model_of_run.parameters():  # weights of zero would make all cameras equal
             torch.nn.init.normal_(weight, std=0.1)
         write_weights(model_of_run, folder / WEIGHTS)
         return folder
@@ -58,7 +58,7 @@ def process() -> Process:
 
 @pytest.fixture
 def evaluate(process: Process, tmp_path: Path) -> Iterator[Callable[..., dict[str, Any]]]:
-    """Evaluate a run into tmp_path / "out"."""
+    """A function that evaluates a run into ``tmp_path / "out"``."""
 
     def call(folder: Path, **changes: Any) -> dict[str, Any]:
         values = {"run": str(folder), "output": tmp_path / "out"} | changes

@@ -1,4 +1,4 @@
-"""A world whose images tell where they were taken, a model that reads it there, and models that cheat.
+"""A world with camera poses written into its images, a model that reads them, and models with shortcuts.
 
 Every image shows the inside of a painted sphere. Its first row is grey and holds the true camera as numbers, between
 two grey values of known brightness, so that it can still be read when brightness, contrast or saturation have changed.
@@ -21,7 +21,7 @@ SIZE = (16, 24)
 INTRINSICS = torch.tensor([0.8, 1.2, 0.5, 0.5])
 RADIUS, REACH = 4.0, 8.0
 DARK, BRIGHT = 0.35, 0.65
-"""Written numbers lie between these, where nothing is clipped."""
+"""Range of the written numbers, inside of which changes of colour clip nothing."""
 
 
 def draw(c2w: Tensor, world: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def read(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def true_path(frames: Tensor, world: int) -> Tensor:
-    """A smooth path that turns and bends, another one in every world; (v, 4, 4)."""
+    """A smooth path with turns, different in each world; (v, 4, 4)."""
     time = frames.double() / 10
     waves = [(0.5 * time * k + world).sin() for k in (1, 2, 3)]
     centre = torch.stack([time - 0.7, 0.4 * waves[0], 0.3 * waves[1]], dim=-1)
@@ -83,7 +83,7 @@ def clips(frames: list[list[int]], context: list[list[int]], target: list[list[i
 
 
 class Double(Model):
-    """What all doubles share: they have no weights, and remember a scene as a row of numbers."""
+    """Base class of the doubles: no weights, and a scene is a row of numbers."""
 
     posed = False
     patch_size = 1
@@ -94,7 +94,7 @@ class Double(Model):
 
 
 class PerfectModel(Double):
-    """True cameras, in a frame and a scale that depend on the set of images; and true pictures."""
+    """True cameras in a frame and scale that depend on the set of images, and true renders."""
 
     def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
         poses, _ = read(images)
@@ -114,7 +114,7 @@ class PerfectModel(Double):
 
 
 class IndexModel(Double):
-    """Cheat: cameras stand on a line as views follow each other; what is between two contexts is their mixture."""
+    """Shortcut: cameras are on a line in the order of the views; a view between two context views is their mixture."""
 
     def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
         b, v = images.shape[:2]
@@ -133,7 +133,7 @@ class IndexModel(Double):
 
 
 class CarryingModel(Double):
-    """Cheat: a pose carries the mean colour of its own image, which the render is painted with.
+    """Shortcut: a pose contains the mean colour of its image, and the render has this colour.
 
     The middle view of the list is canonical, as in RayZer.
     """
@@ -152,7 +152,7 @@ class CarryingModel(Double):
 
 
 class BlindModel(PerfectModel):
-    """Cheat: it estimates true cameras and paints the mean of the contexts wherever it is asked to stand."""
+    """Shortcut: true cameras, but every render is the mean of the context views."""
 
     def remember(self, images: Tensor, cameras: Cameras) -> Tensor:
         return images.mean(dim=1).flatten(1)
@@ -162,7 +162,7 @@ class BlindModel(PerfectModel):
 
 
 class BrokenModel(PerfectModel):
-    """Perfect, but in world 1 nothing it estimates is finite."""
+    """A perfect model whose estimates in world 1 are NaN."""
 
     def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
         cameras = super().estimate(images)
@@ -172,7 +172,7 @@ class BrokenModel(PerfectModel):
 
 
 def _whim(poses: Tensor) -> Tensor:
-    """Seven random numbers that depend on a set of poses, not on its order."""
+    """Seven random numbers that depend on a set of poses and not on their order."""
     places = sorted(round(float(place), 3) for place in poses[:, :3, 3].sum(dim=-1))
     seed = int.from_bytes(hashlib.sha256(repr(places).encode()).digest()[:7], "little")
     return torch.randn(7, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)

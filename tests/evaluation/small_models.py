@@ -1,4 +1,4 @@
-"""Small models with random weights, large enough that every input matters."""
+"""Small models with random weights, so large that every input matters."""
 
 import torch
 
@@ -19,7 +19,7 @@ WIDTH = 16
 
 
 def awake(model: Model) -> Model:
-    """The model with random weights where training starts near zero, in evaluation mode."""
+    """The model in evaluation mode, with random weights instead of weights near zero."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for weight in model.parameters():
@@ -29,7 +29,7 @@ def awake(model: Model) -> Model:
 
 
 def rayzer(*, camera_head: str = "rot6d", position_encoding: str = "sinusoidal", **options: object) -> Model:
-    """Views are counted, and the canonical view is the middle one of the list."""
+    """A RayZer: its position encoding counts views, and its canonical view is the middle one."""
     encoding = POSITION_ENCODINGS[position_encoding]
     head_options = {"field_of_view": "fixed"} if options.get("intrinsics") == "given" else {}
     return awake(
@@ -76,4 +76,4 @@ ESTIMATORS = {
     "rayzer given intrinsics": lambda: rayzer(camera_head="pi3", intrinsics="given"),
     "rayder": rayder,
 }
-"""Every kind of model that estimates cameras."""
+"""All kinds of models that estimate cameras."""

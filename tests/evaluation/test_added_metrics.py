@@ -1,4 +1,4 @@
-"""A metric of a plugin: one file, and it is in every table."""
+"""A metric of a plugin is one file and in every table."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ class MeanError(Metric):
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Iterator[Path]:
-    """The file of the plugin; its metric is forgotten after the test."""
+    """The file of the plugin. After the test its metric is not registered."""
     before = dict(METRICS._entries) if len(METRICS) else {}
     file = tmp_path / "mean_error.py"
     file.write_text(PLUGIN)
@@ -57,7 +57,7 @@ def test_a_metric_of_a_plugin_is_in_every_table(
     assert metric_names()[-1] == "mean_error"
 
     monkeypatch.setattr(METRICS, "_entries", {entry.name: entry for entry in METRICS if entry.name != "mean_error"})
-    assert "mean_error" not in METRICS  # another process compares, without the plugin
+    assert "mean_error" not in METRICS  # as in a process without the plugin
     comparison = compare([str(folder), str(folder)], metric="mean_error")
     assert "| Mean error, levels |" in markdown(comparison)
     assert comparison.pairs[0].obstacles == ()
@@ -72,7 +72,7 @@ def test_only_the_metrics_asked_for_are_measured(rayzer: Path, evaluate: Callabl
     assert any("pictures" in scene for scene in metrics["per_scene"].values())  # the worst and best by SSIM
 
 
-def test_a_misspelt_metric_is_answered_with_the_close_ones(rayzer: Path, evaluate: Callable):
+def test_a_misspelt_metric_is_an_error_with_similar_names(rayzer: Path, evaluate: Callable):
     with pytest.raises(RegistryError, match="no metric named 'psnrr'; did you mean 'psnr'"):
         evaluate(rayzer, metrics=("psnrr",))
 

@@ -1,4 +1,4 @@
-"""A whole evaluation in one process: the same numbers however it is cut up, and nothing left out unseen."""
+"""A whole evaluation in one process: equal numbers for any division of the work, and a reason for each missing one."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ LVSM = {
 
 
 def numbers(metrics: dict) -> dict:
-    """What must not depend on how the work was divided."""
+    """The numbers that must not depend on the division of the work."""
     parts = ("summary", "differences", "poses", "transfer", "sanity", "views_sweep", "targets", "per_scene")
     return {name: metrics[name] for name in parts}
 
@@ -52,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def test_two_ranks_give_what_one_gives_bit_for_bit(rayzer: Path, evaluate, tmp_path: Path):
+def test_one_and_two_ranks_give_equal_numbers_bit_for_bit(rayzer: Path, evaluate, tmp_path: Path):
     trials = {"sweep": SWEEP, "sanity": True, "transfer": True}
     alone = evaluate(rayzer, **trials)
     request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", **trials)
@@ -68,7 +68,7 @@ def test_two_ranks_give_what_one_gives_bit_for_bit(rayzer: Path, evaluate, tmp_p
     assert sum("context_only: dropped_views is left out" in note for note in alone["scenes"]["problems"]) == 1
 
 
-def test_batch_size_changes_nothing_but_rounding(rayzer: Path, evaluate):
+def test_batch_size_changes_only_rounding(rayzer: Path, evaluate):
     one = leaves(numbers(evaluate(rayzer)))
     for batch_size in (2, 3):
         other = leaves(numbers(evaluate(rayzer, batch_size=batch_size)))
@@ -77,13 +77,13 @@ def test_batch_size_changes_nothing_but_rounding(rayzer: Path, evaluate):
             assert other[path] == (pytest.approx(value, abs=1e-4) if isinstance(value, float) else value), path
 
 
-def test_views_at_once_change_nothing_but_rounding(rayzer: Path, evaluate):
+def test_views_at_once_change_only_rounding(rayzer: Path, evaluate):
     few, many = (leaves(evaluate(rayzer, views_at_once=count)["summary"]) for count in (1, 16))
     assert few == {path: pytest.approx(value, abs=1e-4) for path, value in many.items()}
 
 
 @pytest.mark.parametrize("found", ["when a GPU fails", "before a CPU would"])
-def test_where_memory_ends_fewer_targets_are_rendered_together(rayzer: Path, evaluate, monkeypatch, found: str):
+def test_with_too_little_memory_fewer_targets_are_rendered_together(rayzer: Path, evaluate, monkeypatch, found: str):
     alone = numbers(evaluate(rayzer, views_at_once=1))
     together, render = [], RayZer.render
 
@@ -97,11 +97,11 @@ def test_where_memory_ends_fewer_targets_are_rendered_together(rayzer: Path, eva
     if found == "before a CPU would":
         monkeypatch.setattr(fitting_batches, "available_bytes", lambda: 1)
     assert numbers(evaluate(rayzer)) == alone
-    assert together.count(2) == (found == "when a GPU fails")  # once, and then it is known
-    assert together.count(1) == 4 * 6 + 4  # each target in two placements, exchanged too; and the trial of the first
+    assert together.count(2) == (found == "when a GPU fails")  # once; then the limit is known
+    assert together.count(1) == 4 * 6 + 4  # each target in two placements and exchanged; and the trial of the first
 
 
-def test_scenes_for_which_memory_never_suffices_are_skipped_with_the_reason(rayzer: Path, evaluate, monkeypatch):
+def test_scenes_without_enough_memory_are_skipped_with_a_reason(rayzer: Path, evaluate, monkeypatch):
     def failing(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -110,7 +110,7 @@ def test_scenes_for_which_memory_never_suffices_are_skipped_with_the_reason(rayz
         evaluate(rayzer)
 
 
-def test_joint_is_what_the_run_itself_measures(
+def test_the_evaluation_while_training_gives_the_numbers_of_joint(
     rayzer: Path, evaluate, process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     metrics = evaluate(rayzer)
@@ -163,8 +163,8 @@ def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
 
     def broken(self, scene, cameras):
         images = render(self, scene, cameras).clone()
-        if cameras.num_views > 1:  # no trial of the memory that one target takes
-            if not calls:  # of the first scene, placed jointly
+        if cameras.num_views > 1:  # not the trial of the memory of one target
+            if not calls:  # the first scene with joint placement
                 images[0, 1, 0, 0, 0] = math.inf
             calls.append(1)
         return images
@@ -184,7 +184,7 @@ def test_a_prediction_that_is_not_finite_is_counted_and_in_no_mean(
     assert [line for line in lines if line.startswith(scene) and ",joint,,,," in line]
 
 
-def test_a_model_that_renders_nothing_finite_is_told_and_not_a_crash(
+def test_a_model_that_renders_only_nan_is_evaluated(
     rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     render = RayZer.render
@@ -201,7 +201,7 @@ def test_a_model_that_renders_nothing_finite_is_told_and_not_a_crash(
     assert next(line for line in lines if line.startswith("colour_change")).split()[:3] == ["colour_change", "0%", "-"]
 
 
-def test_transfer_leaves_out_what_the_model_cannot_take(
+def test_transfer_leaves_out_clips_that_the_model_refuses(
     rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     names = list(evaluate(rayzer, pictures=0)["per_scene"])
@@ -222,7 +222,7 @@ def test_transfer_leaves_out_what_the_model_cannot_take(
     assert problem == f"no transfer between {names[1]} and {names[2]}: five views are too many"
 
 
-def test_a_trial_that_the_model_cannot_take_costs_the_trial_and_no_scene(
+def test_a_trial_that_the_model_refuses_is_left_out_with_a_reason(
     rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
 ):
     estimate = RayZer.estimate
@@ -253,17 +253,17 @@ def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
     own = evaluate(rayzer, transfer=True, pictures=0)["transfer"]
     alike = evaluate(rayzer, transfer=True, transfer_oracle=str(rayzer), pictures=0)["transfer"]
     assert alike["joint"] == own["joint"]
-    assert judged["given_poses"]["undriven"] == own["joint"]["undriven"]  # the same judge of the same images
+    assert judged["given_poses"]["undriven"] == own["joint"]["undriven"]  # the same oracle, the same images
 
 
-def test_beyond_a_number_of_views_only_scenes_with_pictures_have_cameras(
+def test_with_many_views_only_scenes_with_pictures_have_cameras(
     rayzer: Path, evaluate, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(evaluation, "MOST_CAMERAS", 15)  # three scenes of five views
     assert all("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
     monkeypatch.setattr(evaluation, "MOST_CAMERAS", 14)
     assert not any("cameras" in entry for entry in evaluate(rayzer, pictures=0)["per_scene"].values())
-    drawn = evaluate(rayzer, pictures=1)["per_scene"].values()  # the worst and the best four are all
+    drawn = evaluate(rayzer, pictures=1)["per_scene"].values()  # all scenes are among the worst and best four
     assert all("cameras" in entry and "pictures" in entry for entry in drawn)
 
 
@@ -398,13 +398,13 @@ def test_images_without_cameras_and_of_different_sizes(rayzer: Path, evaluate, t
         ({"batch_size": 0}, "--batch_size must be 1 or more, got 0"),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_and_nothing_is_written(rayzer: Path, evaluate, tmp_path: Path, changes, message):
+def test_wrong_requests_are_refused_and_write_nothing(rayzer: Path, evaluate, tmp_path: Path, changes, message):
     with pytest.raises(InputError, match=message):
         evaluate(rayzer, **changes)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_resolution_is_told(rayzer: Path, evaluate):
+def test_another_image_size_is_a_note(rayzer: Path, evaluate):
     metrics = evaluate(rayzer, image_size=(16, 24), pictures=0)
     assert any("16 x 24; the model was trained on 24 x 32" in problem for problem in metrics["scenes"]["problems"])
 
@@ -441,7 +441,7 @@ def test_an_interruption_leaves_the_evaluation_that_was_there(
     before, rename = files(tmp_path / "out"), Path.rename
 
     def interrupted(path: Path, target: Path) -> Path:
-        if "unfinished" in path.name:  # the old folder is out of the way, the new one not yet in its place
+        if "unfinished" in path.name:  # between the two renames
             raise KeyboardInterrupt
         return rename(path, target)
 
@@ -452,7 +452,7 @@ def test_an_interruption_leaves_the_evaluation_that_was_there(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_the_folder_one_is_in_is_not_replaced(rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_current_folder_is_not_replaced(rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="is the current folder"):
         evaluate(rayzer, output=Path())
@@ -478,12 +478,12 @@ def test_maps_of_the_model_are_beside_the_renders_of_drawn_scenes(
     assert list(pictures) == ["context", "target", "joint", "joint_error", "joint_depth", "joint_normal_map"]
     (first, *_) = pictures["joint_depth"].values()
     colours = np.asarray(Image.open(tmp_path / "out" / first)).astype(int)
-    assert colours[0, 0].argmax() == 2  # turbo begins at blue
-    assert colours[0, -1].argmax() == 0  # and ends at red
+    assert colours[0, 0].argmax() == 2  # turbo starts with blue
+    assert colours[0, -1].argmax() == 0  # and ends with red
     assert "joint_depth" in (tmp_path / "out/report.html").read_text()
 
 
-def test_paths_may_be_texts(rayzer: Path, evaluate, tmp_path: Path):
+def test_paths_may_be_strings(rayzer: Path, evaluate, tmp_path: Path):
     names = list(evaluate(rayzer, pictures=0)["per_scene"])
     (tmp_path / "index.json").write_text(json.dumps({names[0]: {"context": [0, 5], "target": [2]}}))
     metrics = evaluate(rayzer, output=str(tmp_path / "texts"), index=str(tmp_path / "index.json"), pictures=0)

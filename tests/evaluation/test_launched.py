@@ -1,4 +1,4 @@
-"""tools/evaluate.py as a person types it, alone and under both launchers."""
+"""tools/evaluate.py from the command line, alone and with both launchers."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 TOOL = str(ROOT / "tools/evaluate.py")
-PATIENCE = 300  # seconds; a shared machine can be slow
+TIMEOUT = 300  # seconds, for a slow shared machine
 
 
 def launched(*command: str) -> subprocess.CompletedProcess:
@@ -19,7 +19,7 @@ def launched(*command: str) -> subprocess.CompletedProcess:
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, env=environment, timeout=PATIENCE, check=False
+        [sys.executable, *command], capture_output=True, text=True, env=environment, timeout=TIMEOUT, check=False
     )
 
 
@@ -29,7 +29,7 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def test_what_is_wrong_is_said_without_a_traceback(rayzer: Path, tmp_path: Path):
+def test_wrong_input_is_one_line_without_a_traceback(rayzer: Path, tmp_path: Path):
     done = launched(TOOL, "--run", str(rayzer), "--output", str(tmp_path / "out"), "--protocol", "contextonly")
     assert done.returncode == 2
     assert done.stderr.startswith("error: no protocol or placement named 'contextonly'; did you mean 'context_only'")

@@ -1,4 +1,4 @@
-"""Whose pixels reach which camera, for every kind of model; and that a perfect estimator loses nothing by it."""
+"""The pixels that influence each camera, for every kind of model, and placements of a perfect estimator."""
 
 from dataclasses import replace
 
@@ -31,14 +31,14 @@ def two_clips(context: list[int] = [0, 2, 5], target: list[int] = [1, 3, 4]) -> 
 
 
 def repainted(views: Views, row: int, position: int) -> Views:
-    """The clips with one view's pixels changed."""
+    """The clips with the pixels of one view changed."""
     images = views.images.clone()
     images[row, position] = torch.rand(images.shape[2:], generator=torch.Generator().manual_seed(1))
     return replace(views, images=images)
 
 
 def assert_all_equal(first: PlacedViews, second: PlacedViews, *, but: tuple[int, int] | None = None):
-    """Bit for bit, but for one target's camera."""
+    """All cameras are equal bit for bit, except the camera of one target."""
     for name in ("c2w", "intrinsics"):
         assert torch.equal(getattr(first.context, name), getattr(second.context, name))
         same = (getattr(first.target, name) == getattr(second.target, name)).flatten(2).all(dim=-1)
@@ -49,14 +49,14 @@ def assert_all_equal(first: PlacedViews, second: PlacedViews, *, but: tuple[int,
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_pixels_of_a_target_reach_nothing_but_its_own_camera(kind):
+def test_pixels_of_a_target_change_only_its_own_camera(kind):
     model, views = ESTIMATORS[kind](), two_clips()
     before = CONTEXT_ONLY(model, views)
     for number, position in enumerate(views.target[1].tolist()):
         changed = repainted(views, 1, position)
         after = CONTEXT_ONLY(model, changed)
         assert_all_equal(before, after, but=(1, number))
-        assert not torch.equal(before.target.c2w[1, number], after.target.c2w[1, number])  # or nothing was tested
+        assert not torch.equal(before.target.c2w[1, number], after.target.c2w[1, number])  # the change matters
         images = [render_targets(model, clip, placed) for clip, placed in ((views, before), (changed, after))]
         same = (images[0] == images[1]).flatten(2).all(dim=-1)
         same[1, number] = True
@@ -64,7 +64,7 @@ def test_pixels_of_a_target_reach_nothing_but_its_own_camera(kind):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_together_they_do_reach_the_contexts(kind):
+def test_with_joint_placement_they_change_the_context_cameras(kind):
     model, views = ESTIMATORS[kind](), two_clips()
     before, after = JOINT(model, views), JOINT(model, repainted(views, 1, 1))
     assert not torch.equal(before.context.c2w[1], after.context.c2w[1])
@@ -94,8 +94,8 @@ def test_any_number_of_contexts(kind, context):
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
-def test_a_target_is_located_in_its_place_among_the_contexts(kind):
-    # By hand: the middle view among five, carried back by what the contexts have moved.
+def test_a_target_is_located_in_its_order_among_the_contexts(kind):
+    # By hand: the middle view of five, moved by the similarity between the context cameras.
     model, views = ESTIMATORS[kind](), two_clips([0, 1, 4, 5], [3])
     placed = CONTEXT_ONLY(model, views)
     order = torch.tensor([0, 1, 3, 4, 5])
@@ -119,7 +119,7 @@ def test_the_order_in_which_roles_are_listed_changes_no_camera(kind):
 
 
 def test_a_clip_in_shuffled_order_keeps_it():
-    # Frame numbers say nothing here: what a model counts is the view axis.
+    # Models count positions on the view axis; frame numbers do not matter.
     model = rayzer()
     views = clips([[9, 0, 5, 2, 8, 3]] * 2, [[0, 2, 5]] * 2, [[1, 3, 4]] * 2)
     renumbered = replace(views, frames=torch.tensor([[0, 1, 2, 3, 4, 5]] * 2))
@@ -177,7 +177,7 @@ def test_with_perfect_cameras_the_answer_is_that_of_the_true_ones(context, targe
     true = views.cameras.c2w.double()
     context_poses, target_poses = true[:, context], true[:, target]
     back = similarity_between(placed.context.c2w, context_poses)
-    assert not torch.allclose(placed.context.c2w, context_poses, atol=0.1)  # a frame of its own
+    assert not torch.allclose(placed.context.c2w, context_poses, atol=0.1)  # the estimate has another frame
     torch.testing.assert_close(back.poses(placed.target.c2w), target_poses, atol=1e-4, rtol=0)
     torch.testing.assert_close(render_targets(model, views, placed), views.target_images, atol=1e-4, rtol=0)
     torch.testing.assert_close(
@@ -236,12 +236,12 @@ def test_a_placement_that_does_not_fit_is_named(name, model, message):
     ("given_poses", lvsm), ("joint", ESTIMATORS["rayzer given intrinsics"]),
     ("context_only", ESTIMATORS["rayzer given intrinsics"]),
 ])  # fmt: skip
-def test_cameras_that_are_missing_are_told(name, model):
+def test_missing_cameras_are_an_error(name, model):
     with pytest.raises(UnposedInputError, match=r"needs .* and 'world 0' has none"):
         PLACEMENTS[name](model(), replace(two_clips(), cameras=None))
 
 
-def test_what_is_said_of_target_pixels():
+def test_placements_declare_their_use_of_target_pixels():
     said = {name: (placed.uses_target_pixels, placed.mixes_target_pixels) for name, placed in PLACEMENTS.items()}
     assert said == {"given_poses": (False, False), "joint": (True, True), "context_only": (True, False)}
     assert all(placement.name == name and placement.description for name, placement in PLACEMENTS.items())
@@ -255,7 +255,7 @@ def _one(views: Views, row: int) -> Views:
 
 
 class LocatingModel(PerfectModel):
-    """It reads a target's camera from the scene and the target's own image, and never estimates targets."""
+    """A model that finds the camera of a target from the scene and the target's image, without estimating it."""
 
     def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
         assert images.shape[1] == 3, "only the three context views are estimated"
@@ -270,7 +270,7 @@ class LocatingModel(PerfectModel):
         return Cameras(c2w, cameras.intrinsics[:, :1].expand(-1, images.shape[1], -1))
 
 
-def test_a_model_that_locates_targets_itself_is_asked():
+def test_the_context_only_placement_calls_locate_of_the_model():
     model, views = LocatingModel(), two_clips([0, 2, 5], [1, 3, 4])
     placed = CONTEXT_ONLY(model, views)
     assert sum(pairs for _, pairs, _, _ in model.seen) == 6
@@ -280,7 +280,7 @@ def test_a_model_that_locates_targets_itself_is_asked():
     torch.testing.assert_close(render_targets(model, views, placed), views.target_images, atol=1e-4, rtol=0)
 
 
-def test_transfer_and_sanity_ask_it_as_well():
+def test_transfer_and_sanity_battery_call_locate_of_the_model():
     views = two_clips([0, 2, 5], [1, 3, 4])
     model = LocatingModel()
     transferred_views(model, views, views, placement=CONTEXT_ONLY)
@@ -306,7 +306,7 @@ def test_a_scene_is_reconstructed_once_for_locating_and_rendering(monkeypatch):
 
 
 def _battery(model: LocatingModel, views: Views) -> list[SanityResult]:
-    """The sanity battery without the check that repeats a context view, which estimates more than three."""
+    """The sanity battery without the check that estimates more than three views."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delitem(sanity.CHECKS, "repeated_views")
         return sanity.sanity_battery(model, views, placement=CONTEXT_ONLY)

@@ -1,4 +1,4 @@
-"""The published protocols: their numbers, their rules, and indices that are theirs or are not."""
+"""The published protocols: numbers, rules, and index files."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def index_of(tmp_path: Path) -> Callable[..., EvaluationIndex]:
 
 
 @pytest.mark.parametrize(("name", "views"), GOOD.items())
-def test_an_index_of_the_protocol_is_taken_and_a_part_of_the_published_one_is_told(name, views, index_of):
+def test_an_index_of_the_protocol_is_accepted_and_a_part_of_it_is_a_note(name, views, index_of):
     context, target = views
     index = index_of({"a": {"context": context, "target": target, "overlap": 0.3}, "b": None})
     sampler, notes = PROTOCOLS[name].view_sampler(index)
@@ -85,7 +85,7 @@ def test_the_numbers_of_the_published_files():
     assert 3 * (scenes - null) == 4_785
 
 
-def test_every_protocol_has_a_file_or_a_rule_and_stands_in_the_table():
+def test_every_protocol_has_a_file_or_a_rule_and_is_in_the_table():
     table = protocol_table()
     for name, protocol in PROTOCOLS.items():
         assert protocol.name == name

@@ -1,4 +1,4 @@
-"""Means, intervals, nested subsets, extremes and error maps: the parts of an evaluation by themselves."""
+"""Parts of an evaluation: means, intervals, nested subsets, drawn scenes, error maps, metrics."""
 
 import math
 
@@ -34,7 +34,7 @@ def test_what_is_not_finite_is_in_no_mean():
     assert (single.mean, single.std, single.low) == (5.0, None, None)
 
 
-def test_an_interval_holds_the_true_mean_as_often_as_it_says():
+def test_95_percent_of_the_intervals_contain_the_true_mean():
     generator = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
@@ -43,7 +43,7 @@ def test_an_interval_holds_the_true_mean_as_often_as_it_says():
     assert 0.88 <= hits / 200 <= 0.99
 
 
-def test_a_paired_difference_needs_both_and_is_sharper_than_its_parts():
+def test_a_paired_difference_needs_both_and_has_a_short_interval():
     generator = np.random.default_rng(0)
     first = {f"s{i}": value for i, value in enumerate(generator.normal(20, 5, 50))}
     second = {scene: value - 0.5 + generator.normal(0, 0.1) for scene, value in first.items() if scene != "s3"}
@@ -78,7 +78,7 @@ def test_subsets_of_a_sweep_are_spread():
 
 
 @given(st.lists(st.floats(0, 40), min_size=1, max_size=40), st.integers(0, 5))
-def test_pictures_stay_with_the_first_the_worst_and_the_best(qualities, first):
+def test_the_first_worst_and_best_scenes_keep_their_pictures(qualities, first):
     extremes = Extremes(first=first)
     results = []
     for number, quality in enumerate(qualities):
@@ -112,7 +112,7 @@ def test_an_error_map_has_a_fixed_scale():
     image = torch.zeros(3, 2, 3)
     image[:, 0, 1], image[:, 0, 2], image[0, 1, 0] = FULL_ERROR, 1.0, math.nan
     colours = error_map(image, truth).astype(int)
-    assert tuple(colours[0, 0]) == (0, 0, 4)  # inferno begins almost black
+    assert tuple(colours[0, 0]) == (0, 0, 4)  # inferno starts almost black
     assert (colours[0, 1] == colours[0, 2]).all()
     assert colours[0, 2].sum() > 550  # and ends in a light yellow
     assert (colours[1, 0] == colours[0, 2]).all()
@@ -124,22 +124,22 @@ def test_many_views_are_thinned_out_evenly():
     assert (len(many), many[0], many[-1]) == (MAX_VIEWS, 0, 299)
 
 
-def test_a_metric_that_cannot_be_had_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    monkeypatch.chdir(tmp_path)  # no weights/ here
+def test_a_missing_metric_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # there is no weights/ here
     scores = ImageScores((8, 8), device="cpu")
     assert set(scores.missing) == {"ssim", "lpips_vgg", "lpips_alex"}
     assert "at least 11 x 11" in scores.missing["ssim"]
     target = torch.rand(1, 2, 3, 8, 8)
     prediction = target.clone()
-    prediction[0, 1, 0, 0, 0] = math.inf  # clamped, it would pass for white
+    prediction[0, 1, 0, 0, 0] = math.inf  # clamping makes it white
     values = scores(prediction, target)
     assert list(values) == ["psnr"]
     assert values["psnr"][0, 0] == 100
     assert values["psnr"][0, 1].isnan()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # of torchvision, and that these are not its weights
-def test_lpips_is_measured_where_its_weights_are(tmp_path):
+@pytest.mark.filterwarnings("ignore::UserWarning")  # about torchvision and random weights
+def test_lpips_is_measured_if_its_weights_are_there(tmp_path):
     from torchvision.models import alexnet
 
     torch.manual_seed(0)

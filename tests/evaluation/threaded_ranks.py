@@ -10,7 +10,7 @@ from openrayzer.machine.distributed import Process
 
 
 class Ranks:
-    """Processes that are threads of this one: what they gather they hand over in memory."""
+    """Processes that are threads of this process and exchange values in memory."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -18,7 +18,7 @@ class Ranks:
         self.box: list[Any] = [None] * count
 
     def each(self, function: Callable[[Process], Any]) -> list[Any]:
-        """What the function returns on every rank; what it raises there is a result, too."""
+        """The result of the function on every rank; an exception is a result as well."""
         results: list[Any] = [None] * self.count
 
         def call(rank: int) -> None:

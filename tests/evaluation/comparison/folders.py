@@ -1,4 +1,4 @@
-"""Made-up runs and evaluations whose numbers are known."""
+"""Invented runs and evaluations with known numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,14 @@ VIEWS = {"context": [0, 4], "target": [1, 2]}
 
 
 def write_run(folder: Path, scenes: Mapping[str, float], *, seconds: float = 2.0, step: int = 40) -> Path:
-    """A run with lines every 10 steps, evaluated every 20; ``scenes`` is the PSNR of each at the end."""
+    """A run of before format 1, with a record every 10 steps and an evaluation every 20 steps.
+
+    Args:
+        folder: the run folder.
+        scenes: final PSNR of each scene.
+        seconds: seconds per step.
+        step: last step.
+    """
     (folder / "evaluation").mkdir(parents=True)
     lines: list[dict[str, Any]] = []
     for at in range(10, step + 1, 10):
@@ -33,7 +40,7 @@ def write_run(folder: Path, scenes: Mapping[str, float], *, seconds: float = 2.0
 
 
 def write_log(folder: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    """metrics.jsonl."""
+    """Write metrics.jsonl."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -46,7 +53,7 @@ def write_evaluation(
     settings: Mapping[str, Any] | None = None,
     views: Mapping[str, Any] = VIEWS,
 ) -> Path:
-    """An evaluation as tools/evaluate.py writes it, as far as a comparison reads it."""
+    """The keys of an older metrics.json that a comparison reads."""
     folder.mkdir(parents=True)
     usual = {
         "image_size": [32, 48], "crop": "centre", "ssim": "gaussian 11", "index": {"sha256": "a"},

@@ -1,4 +1,4 @@
-"""Pairs of runs and evaluations: what is compared, what is refused, and the numbers."""
+"""Comparison of runs and evaluations: numbers, notes, and pairs that are not compared."""
 
 import itertools
 import json
@@ -39,7 +39,7 @@ def test_two_runs_are_paired_by_scene(tmp_path):
     assert pair.mean.low >= 1.0
     assert pair.mean.high <= 1.5
     assert (pair.higher, pair.lower) == (6, 0)
-    assert pair.p_value == pytest.approx(2 / 2**6)  # of all signs, only all plus and all minus are as far from 0
+    assert pair.p_value == pytest.approx(2 / 2**6)  # only two of 2^6 choices of signs are as far from 0
     assert [entry.seconds for entry in comparison.entries] == [80, 120]
     assert [entry.flops for entry in comparison.entries] == [4e7, 4e7]
     assert comparison.entries[1].curve == ((20, 60.0, 2e7, 12.0), (40, 120.0, 4e7, 14.0))
@@ -53,7 +53,7 @@ def test_the_sign_flip_test_is_exact_for_few_scenes():
     assert sign_flip_p_value(differences) == pytest.approx(expected)
 
 
-def test_equal_sides_differ_by_nothing(tmp_path):
+def test_equal_sides_have_no_difference(tmp_path):
     folder = write_run(tmp_path / "a", SCENES)
     (pair,) = beside([folder, folder]).pairs
     assert pair.mean.mean == 0
@@ -87,7 +87,7 @@ def test_an_evaluation_finds_the_run_it_came_from(tmp_path):
         ("psnr", {"scenes": {"other": 1.0}}, "they have no scene in common"),
     ],
 )  # fmt: skip
-def test_what_was_judged_otherwise_is_not_compared(tmp_path, metric, changes, message):
+def test_numbers_of_different_quantities_are_not_compared(tmp_path, metric, changes, message):
     first = write_evaluation(tmp_path / "a", SCENES)
     second = write_evaluation(tmp_path / "b", **({"scenes": SCENES} | changes))
     comparison = beside([first, second], metric=metric)
@@ -98,7 +98,7 @@ def test_what_was_judged_otherwise_is_not_compared(tmp_path, metric, changes, me
     assert f"**not compared**: {message}" in markdown(comparison)
 
 
-def test_scenes_of_one_name_and_other_images_are_not_compared(tmp_path):
+def test_scenes_of_equal_names_and_different_images_are_not_compared(tmp_path):
     first, second = write_run(tmp_path / "a", SCENES), write_run(tmp_path / "b", SCENES)
     file = second / "evaluation/metrics.json"
     metrics = json.loads(file.read_text())
@@ -114,13 +114,13 @@ def test_scenes_of_one_name_and_other_images_are_not_compared(tmp_path):
 @pytest.mark.parametrize(
     "settings", [{"ssim": "flat 7"}, {"lpips": {"vgg": "/models/vgg.pth"}}, {"precision": "bfloat16"}]
 )
-def test_what_does_not_touch_the_metric_is_compared(tmp_path, settings):
+def test_settings_that_do_not_affect_the_metric_may_differ(tmp_path, settings):
     folders = [write_evaluation(tmp_path / "a", SCENES), write_evaluation(tmp_path / "b", SCENES, settings=settings)]
     assert beside(folders).pairs[0].obstacles == ()
     assert beside(folders, metric="lpips_vgg").pairs[0].obstacles == ()
 
 
-def test_differences_that_may_be_are_told(tmp_path):
+def test_allowed_differences_are_notes(tmp_path):
     first = write_evaluation(tmp_path / "a", SCENES)
     fewer = dict(list(SCENES.items())[:4]) | {"scene_0": None}
     second = write_evaluation(tmp_path / "b", fewer, settings={"precision": "bf16", "index": {"sha256": "b"}})
@@ -133,7 +133,7 @@ def test_differences_that_may_be_are_told(tmp_path):
     assert "different checksums" in told
 
 
-def test_two_ways_to_place_targets_are_told(tmp_path):
+def test_two_placements_are_a_note(tmp_path):
     first = write_evaluation(tmp_path / "a", SCENES)
     second = write_run(tmp_path / "b", SCENES)
     metrics = json.loads((second / "evaluation/metrics.json").read_text())
@@ -158,7 +158,7 @@ def test_a_run_without_evaluation_has_its_last_test_line_and_no_pair(tmp_path):
         ({"method": "jointt"}, "no scene has the method 'jointt'; known: joint, nearest_context"),
     ],
 )
-def test_what_nothing_has_is_refused(tmp_path, options, message):
+def test_unknown_metrics_and_methods_are_refused(tmp_path, options, message):
     write_run(tmp_path / "a", SCENES)
     with pytest.raises(InputError, match=re.escape(message)):
         beside([tmp_path / "a"], **options)
@@ -170,7 +170,7 @@ def test_flops_that_cannot_be_counted_are_a_note(tmp_path):
     assert any("FLOPs are not counted" in note for note in comparison.notes)
 
 
-def test_files_hold_what_was_found(tmp_path):
+def test_files_have_the_result(tmp_path):
     folders = [write_run(tmp_path / "a", SCENES), write_run(tmp_path / "b|c", better(-0.5))]
     comparison = beside(folders)
     files = write_comparison(comparison, tmp_path / "out", plots=draw_charts)
@@ -183,7 +183,7 @@ def test_files_hold_what_was_found(tmp_path):
     assert all(file.stat().st_size > 5000 for file in files[2:])
 
 
-def test_the_tool_prints_a_table_and_names_what_is_no_run(tmp_path, monkeypatch, capsys):
+def test_the_tool_prints_a_table_and_refuses_other_folders(tmp_path, monkeypatch, capsys):
     write_evaluation(tmp_path / "a", SCENES)
     write_evaluation(tmp_path / "b", better(1.0), views=VIEWS)
     monkeypatch.chdir(tmp_path)
@@ -198,7 +198,7 @@ def test_the_tool_prints_a_table_and_names_what_is_no_run(tmp_path, monkeypatch,
     assert capsys.readouterr().err == "error: there is no folder nowhere\n"
 
 
-def test_without_matplotlib_the_numbers_are_written_all_the_same(tmp_path, monkeypatch, capsys):
+def test_without_matplotlib_the_numbers_are_written(tmp_path, monkeypatch, capsys):
     write_evaluation(tmp_path / "a", SCENES)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -208,7 +208,7 @@ def test_without_matplotlib_the_numbers_are_written_all_the_same(tmp_path, monke
 
 
 def tool(monkeypatch, *arguments):
-    """The exit code of tools/compare_runs.py, run in this process: importing takes longer than comparing."""
+    """The exit code of tools/compare_runs.py, run in this process to save the time of the imports."""
     monkeypatch.setattr(sys, "argv", ["compare_runs.py", *arguments])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "tools/compare_runs.py"), run_name="__main__")

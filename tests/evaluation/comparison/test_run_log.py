@@ -14,11 +14,11 @@ def train(step, seconds):
     return {"step": step, "split": "train", "seconds": seconds}
 
 
-def test_seconds_are_those_of_all_steps_until_then(tmp_path):
+def test_seconds_are_the_sum_over_all_steps(tmp_path):
     write_log(tmp_path, [train(10, 1.0), train(20, 3.0), train(25, 2.0)])
     log = read_run_log(tmp_path / "metrics.jsonl")
     assert log.seconds_until(10) == 10
-    assert log.seconds_until(15) == 25  # half of the second line's ten steps
+    assert log.seconds_until(15) == 25  # half of the ten steps of the second line
     assert log.seconds_until(25) == 50
     assert log.seconds_until(0) == 0
     assert log.seconds_until(26) is None
@@ -35,7 +35,7 @@ def test_of_repeated_steps_the_last_counts_and_lost_ones_do_not(tmp_path):
     assert [line["psnr"] for line in log.test] == [2.0]
 
 
-def test_a_last_line_that_is_half_written_is_left_out_and_another_is_an_error(tmp_path):
+def test_an_incomplete_last_line_is_left_out_and_any_other_is_an_error(tmp_path):
     file = tmp_path / "metrics.jsonl"
     good = json.dumps(train(10, 1.0))
     file.write_text(f'{good}\n{{"step": 20, "spl')

@@ -1,4 +1,4 @@
-"""Pose metrics by hand, and what chance and free cameras score."""
+"""Pose metrics by hand, and the scores of chance and of the baselines."""
 
 import math
 
@@ -21,7 +21,7 @@ from openrayzer.types import Cameras, Views
 
 
 def cameras(turns: list[list[float]], centres: list[list[float]], focal: float = 1.0) -> Cameras:
-    """One scene; turns in degrees times axis."""
+    """Cameras of one scene; ``turns`` are axes times degrees."""
     rotation = so3_exp(torch.tensor(turns, dtype=torch.float64).deg2rad())
     c2w = pose_from(rotation, torch.tensor(centres, dtype=torch.float64))
     return Cameras(c2w[None], torch.tensor([focal, focal, 0.5, 0.5]).repeat(1, len(turns), 1))
@@ -52,27 +52,27 @@ def test_true_cameras_in_any_frame_and_scale_are_perfect():
 
 
 def test_pair_errors_by_hand():
-    # The third camera is turned by 10 degrees and stands 20 degrees (about the first) from where it should.
+    # The third camera is turned by 10 degrees, and its centre is rotated by 20 degrees about the first.
     far = [math.sin(math.radians(20)), math.cos(math.radians(20)), 0]
     estimated = cameras([[0, 0, 0], [0, 0, 0], [0, 10, 0]], [[0, 0, 0], [1, 0, 0], far])
     true = cameras(NONE, TRIANGLE)
     torch.testing.assert_close(rotation_errors(estimated.c2w, true.c2w)[0].tolist(), [0.0, 10.0, 10.0])
-    # Seen from the second, the third lies at (far - (1, 0, 0)), an isosceles triangle with 70 degrees at its top,
-    # so that its sides are 55 degrees from the base; true are 45 degrees.
+    # From the second, the third is at far - (1, 0, 0): an isosceles triangle with 70 degrees at its top. Its sides
+    # are 55 degrees from the base; the true angle is 45 degrees.
     torch.testing.assert_close(direction_errors(estimated.c2w, true.c2w)[0].tolist(), [0.0, 20.0, 10.0])
     metrics = pose_metrics(estimated, true)
     assert (metrics["rra@5"], metrics["rra@15"], metrics["rra@30"]) == (1 / 3, 1, 1)
     assert (metrics["rta@5"], metrics["rta@15"], metrics["rta@30"]) == (1 / 3, 2 / 3, 1)
     assert (metrics["rpa@5"], metrics["rpa@15"], metrics["rpa@30"]) == (1 / 3, 2 / 3, 1)
     assert metrics["rotation_error_deg"] == pytest.approx(10)
-    # Errors are 0, 10 and 20; thresholds 1 to 30 hold the first always, the second from 11 and the third from 21 on.
-    # Rounding decides on which side of its own threshold an error lies.
+    # Errors are 0, 10 and 20. Of the thresholds 1 to 30, all are above the first, 11 to 30 above the second, and 21 to
+    # 30 above the third. Rounding decides whether an error is above or below a threshold equal to it.
     assert metrics["auc@5"] == pytest.approx(1 / 3)
     assert metrics["auc@30"] == pytest.approx((30 + 20.5 + 10.5) / 90, abs=1.01 / 90)
 
 
 def test_pair_errors_are_those_of_the_published_matrices():
-    # w2c of the first times c2w of the second; the angle from the trace, and between the last columns.
+    # w2c of the first times c2w of the second: the angle of the trace, and the angle between the last columns.
     estimated, true = random_cameras(5, seed=2), random_cameras(5, seed=3)
     number = 0
     for first in range(5):
@@ -99,13 +99,13 @@ def test_area_by_hand():
 
 
 def test_the_second_view_is_seen_from_the_first():
-    # The first camera looks along -z (half a turn about y): what lies at +x of the world is at its left.
+    # The first camera looks along -z (half a turn about y), so +x of the world is at its left.
     poses = cameras([[0, 180, 0], [0, 0, 0]], [[1, 0, 0], [3, 0, 0]]).c2w
     torch.testing.assert_close(relative_centres(poses)[0, 0].tolist(), [-2.0, 0.0, 0.0])
 
 
 def test_a_turned_first_camera_turns_directions():
-    # World directions agree, but the estimated first camera is turned by 40 degrees, so it sees the second elsewhere.
+    # World directions are equal, but the estimated first camera is turned by 40 degrees.
     estimated = cameras([[0, 40, 0], [0, 40, 0]], [[0, 0, 0], [1, 0, 0]])
     true = cameras([[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [1, 0, 0]])
     assert direction_errors(estimated.c2w, true.c2w).item() == pytest.approx(40)
@@ -145,17 +145,17 @@ def test_thresholds_of_rpa_include_their_value_and_those_of_the_area_do_not():
 
 
 def test_translation_error_by_hand():
-    # Rotations fix the frame, so that centres are only scaled and shifted, and exchanged corners cannot be turned back.
+    # Rotations fix the frame, so the alignment only scales and shifts centres and cannot undo exchanged corners.
     corners = [[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]
     exchanged = [corners[0], corners[3], corners[2], corners[1]]
     true, estimated = (cameras([[0.0, 0, 0]] * 4, centres) for centres in (corners, exchanged))
-    # The best scale is 0, raised to a thousandth: every camera stands in the middle, 1 off, and the square is 2 across.
+    # The best scale is 0, raised to a thousandth: every centre is in the middle, at a distance of 1; the square has 2.
     assert pose_metrics(estimated, true)["translation_error"] == pytest.approx(1 / 2, abs=1e-5)
     shifted = cameras([[0.0, 0, 0]] * 4, [[c[0] * 3 + 1, c[1] * 3, 5] for c in corners])
     assert pose_metrics(shifted, true)["translation_error"] == pytest.approx(0, abs=1e-12)
     outlier = cameras([[0.0, 0, 0]] * 2, [[0, 0, 0], [1, 1, 0]])
     pair = cameras([[0.0, 0, 0]] * 2, [[0, 0, 0], [2, 0, 0]])
-    # From their middles (0.5, 0.5) goes onto (1, 0), best at scale 1; what is left is (0.5, -0.5), of a distance of 2.
+    # About their middles, (0.5, 0.5) maps onto (1, 0), best at scale 1; the rest is (0.5, -0.5), of a distance of 2.
     assert pose_metrics(outlier, pair)["translation_error"] == pytest.approx(math.sqrt(0.5) / 2)
 
 
@@ -172,7 +172,7 @@ def test_what_is_not_defined_is_nan():
     assert math.isnan(pose_metrics(random_cameras(3), still)["translation_error"])
 
 
-def test_one_scene_with_the_same_views_is_asked_for():
+def test_other_numbers_of_scenes_or_views_are_an_error():
     with pytest.raises(ValueError, match="expected one scene"):
         pose_metrics(random_cameras(3), random_cameras(4))
     two = Cameras(random_cameras(3).c2w.repeat(2, 1, 1, 1), random_cameras(3).intrinsics.repeat(2, 1, 1))
@@ -189,17 +189,17 @@ def test_cameras_that_are_not_finite_score_nan_or_nothing():
     assert math.isnan(metrics["rotation_error_deg"])
 
 
-def test_a_camera_that_is_not_finite_spoils_only_its_own_pairs():
+def test_a_camera_that_is_not_finite_counts_only_in_its_own_pairs():
     true = random_cameras(5)
     broken = Cameras(true.c2w.clone(), true.intrinsics)
     broken.c2w[0, 1] = torch.nan
     metrics = pose_metrics(broken, true)
     for name in ("rra@5", "rta@5", "rpa@5", "auc@5"):
-        assert metrics[name] == pytest.approx(6 / 10), name  # of 10 pairs, 4 have the broken camera
+        assert metrics[name] == pytest.approx(6 / 10), name  # 4 of 10 pairs have the broken camera
 
 
 def test_chance_levels():
-    """Of two random rotations and directions, from the solid angle of a cap and the volume of a ball in SO(3)."""
+    """Chance levels of random rotations and directions: solid angle of a cap, volume of a ball in SO(3)."""
     generator = torch.Generator().manual_seed(0)
 
     def pairs_of_views() -> Tensor:
@@ -218,7 +218,7 @@ def test_chance_levels():
 
 
 def assert_share(right: Tensor, expected: float):
-    """Within four standard deviations of a share of independent events."""
+    """Whether a share is within four standard deviations for independent events."""
     deviation = math.sqrt(expected * (1 - expected) / right.numel())
     assert abs(right.double().mean().item() - expected) < 4 * deviation
 
@@ -257,12 +257,12 @@ def test_random_poses_score_as_chance_does():
     ]
     chance = 1 - math.cos(math.radians(30))
     mean = sum(score["rta@30"] for score in scores) / len(scores)
-    # 12 views make 66 pairs, which are not independent; at worst the 60 x 11 differences between neighbours are.
+    # 12 views make 66 pairs, which depend on each other; the 60 x 11 differences between neighbours do not.
     assert abs(mean - chance) < 4 * math.sqrt(chance / (60 * 11))
 
 
 @pytest.mark.parametrize("name", CAMERA_BASELINES)
 def test_baselines_guess_square_pixels_and_sixty_degrees(name):
     intrinsics = CAMERA_BASELINES[name](clip([0, 1])).intrinsics[0, 0]
-    focal = 0.5 / math.tan(math.radians(30))  # of 16 pixels, the shorter side
+    focal = 0.5 / math.tan(math.radians(30))  # in units of the shorter side, 16 pixels
     assert intrinsics.tolist() == pytest.approx([focal * 16 / 24, focal, 0.5, 0.5])

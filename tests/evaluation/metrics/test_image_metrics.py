@@ -1,4 +1,4 @@
-"""Metrics against scikit-image; baselines by hand."""
+"""Image metrics against scikit-image, and baselines by hand."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ from openrayzer.types import Views
 
 
 def smooth_images(seed: int, height: int, width: int) -> Tensor:
-    """Low frequencies, so that the windows are nearly flat and small variances matter."""
+    """Images of low frequencies: windows are nearly flat, so small variances matter."""
     noise = torch.rand(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
     large = torch.nn.functional.interpolate(noise.flatten(0, 1), (height, width), mode="bilinear")
     return large.unflatten(0, (2, 3))
@@ -50,7 +50,7 @@ def test_values_beyond_the_range_are_clamped():
     assert ssim(below, black).item() == pytest.approx(1)
 
 
-def test_each_image_is_judged_by_itself_and_in_float32():
+def test_each_image_is_measured_alone_and_in_float32():
     prediction, target = smooth_images(3, 16, 24), smooth_images(4, 16, 24)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         for metric in (psnr, ssim):
@@ -66,14 +66,14 @@ def test_small_images_are_refused():
 
 
 def views(frames: list[int], context: list[int], target: list[int]) -> Views:
-    """Views whose pixels are their frame numbers."""
+    """Views with their frame numbers as pixel values."""
     images = torch.tensor(frames, dtype=torch.float32)[None, :, None, None, None].expand(1, -1, 3, 2, 2)
     positions = [torch.tensor([chosen]) for chosen in (context, target)]
     return Views(images=images, frames=torch.tensor([frames]), context=positions[0], target=positions[1], scenes=("s",))
 
 
 def test_nearest_context_view_earlier_on_ties():
-    # Unsorted: the nearest view counts in frame numbers, not in positions.
+    # The frames are not sorted: the nearest view is nearest in frame number, not in position.
     clip = views(frames=[30, 10, 20, 11, 25, 99], context=[0, 1], target=[2, 3, 4, 5, 1])
     assert nearest_context(clip)[0, :, 0, 0, 0].tolist() == [10, 10, 30, 30, 10]
 

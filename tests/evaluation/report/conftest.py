@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def chromium() -> str:
-    """A Chromium, for those who have one."""
+    """Path of Chromium; without it the test is skipped."""
     for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
         if path := shutil.which(name):
             return path

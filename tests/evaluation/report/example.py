@@ -25,7 +25,7 @@ POSE_LEVEL = {"joint": 0.8, "context_only": 0.7, "constant_pose": 0.3, "straight
 def write_example(
     folder: Path, *, scenes: int = 6, cameras: bool = True, pictures: bool = True, seed: int = 0
 ) -> dict[str, Any]:
-    """Write the folder; returns the content of its metrics.json.
+    """Write the folder and return the content of its metrics.json.
 
     The second scene has a name with markup, the third a metric that is not finite, the fourth no pictures.
     """

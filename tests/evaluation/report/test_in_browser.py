@@ -12,7 +12,7 @@ from openrayzer.evaluation.report import write_report
 
 
 def visit(chromium: str, page: Path, address: str = "") -> tuple[str, list[str]]:
-    """The document as its scripts left it, and what they wrote to the console."""
+    """The document after its scripts have run, and their lines on the console."""
     done = subprocess.run(
         [
             chromium, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",

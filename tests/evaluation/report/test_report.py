@@ -1,4 +1,4 @@
-"""The page as text: what stands in it, that nothing in it acts, and that it needs nothing beside it."""
+"""The page as text: its content, escaped data, and no need for other files."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
     @property
     def data(self):
-        """What the scripts read."""
+        """The data of the scripts."""
         return json.loads(next(text for text in self.scripts if text.startswith('{"scenes"')))
 
 
@@ -66,7 +66,7 @@ def change(folder: Path, edit) -> None:
     (folder / "metrics.json").write_text(json.dumps(values), encoding="utf-8")
 
 
-def test_texts_from_data_are_shown_and_never_act(folder):
+def test_texts_from_data_are_escaped(folder):
     page = report(folder)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("script") == 3  # data, cameras, page
@@ -78,7 +78,7 @@ def test_texts_from_data_are_shown_and_never_act(folder):
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
 
 
-def test_the_page_needs_nothing_from_outside(folder):
+def test_the_page_loads_nothing_from_outside(folder):
     page = report(folder)
     for name in ("src", "href"):
         assert all(value.startswith(("data:", "#")) for value in page.attribute(name))
@@ -87,14 +87,14 @@ def test_the_page_needs_nothing_from_outside(folder):
     assert "url(" not in scripts
 
 
-def test_every_picture_is_embedded_as_it_is(folder):
+def test_pictures_are_embedded_unchanged(folder):
     scene = report(folder).data["scenes"][0]
     kind, _, content = scene["pictures"]["joint"]["8"].partition(",")
     assert kind == "data:image/png;base64"
     assert base64.b64decode(content) == (folder / "pictures/0/joint_8.png").read_bytes()
 
 
-def test_numbers_of_views_are_in_the_page_where_pictures_are(folder):
+def test_metrics_of_single_views_are_in_the_page_for_views_with_pictures(folder):
     before = report(folder).data["scenes"][0]["views"]
     with_pictures = {frame for frames in report(folder).data["scenes"][0]["pictures"].values() for frame in frames}
     assert before.keys() == set(map(str, report(folder).data["scenes"][0]["target"]))
@@ -109,7 +109,7 @@ def test_numbers_of_views_are_in_the_page_where_pictures_are(folder):
     assert report(folder).data["scenes"][0]["views"] == {}
 
 
-def test_means_intervals_and_counts_stand_in_the_text(folder):
+def test_means_intervals_and_counts_are_in_the_text(folder):
     values = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     text = " ".join(report(folder).text.split())
     for method in ("joint", "context_only", "nearest_context"):
@@ -129,7 +129,7 @@ def test_means_intervals_and_counts_stand_in_the_text(folder):
     assert "\N{MINUS SIGN}0.090" in text
 
 
-def test_what_is_missing_is_a_dash_with_its_reason(folder):
+def test_a_missing_number_is_a_dash_with_a_reason(folder):
     page = report(folder)
     assert "\N{EN DASH} in LPIPS (AlexNet): no file weights/alexnet.pth; get it from torchvision" in page.text
     assert "no file weights/alexnet.pth; get it from torchvision" in page.attribute("title")
@@ -137,7 +137,7 @@ def test_what_is_missing_is_a_dash_with_its_reason(folder):
     assert page.data["scenes"][2]["metrics"]["context_only"]["psnr"] is None
 
 
-def test_nan_in_the_file_is_nothing_and_no_number(folder):
+def test_nan_in_the_file_is_a_dash(folder):
     text = (folder / "metrics.json").read_text(encoding="utf-8")
     mean = json.loads(text)["summary"]["joint"]["psnr"]["mean"]
     (folder / "metrics.json").write_text(text.replace(f'"mean": {mean}', '"mean": NaN', 1), encoding="utf-8")
@@ -171,7 +171,7 @@ def test_sections_that_were_not_measured_are_left_out(folder):
     assert not {"transfer", "sanity", "views", "poses"} & set(ids)
 
 
-def test_an_evaluation_of_nothing_is_a_page_that_says_so(folder):
+def test_an_evaluation_without_scenes_is_a_page(folder):
     def empty(values):
         values.update(per_scene={}, summary={}, differences={}, poses={}, views_sweep=None)
         values["scenes"].update(evaluated=0)
@@ -210,7 +210,7 @@ def test_cameras_keep_their_meaning_in_few_digits(folder):
         ),
     ],
 )
-def test_a_broken_folder_is_named(folder, break_it, message):
+def test_the_message_names_a_broken_file(folder, break_it, message):
     break_it(folder)
     with pytest.raises(InputError, match=re.escape(message)):
         write_report(folder)

@@ -1,4 +1,4 @@
-"""The battery: true poses pass all of it, and each shortcut fails where it is meant to."""
+"""The sanity battery: true poses pass all checks, and each shortcut fails its check."""
 
 from dataclasses import replace
 
@@ -48,27 +48,27 @@ def assert_fails(results: list[SanityResult], *, passes: bool = False):
     assert all(result.passed is passes for result in results), results
 
 
-def test_poses_from_the_place_in_the_list_are_caught_by_order_by_leaving_out_and_by_repeating():
+def test_poses_from_the_position_in_the_list_fail_shuffled_dropped_and_repeated_views():
     results = battery(IndexModel())
     for name in ("shuffled_order", "dropped_views", "repeated_views"):
         assert_fails(results[name])
         assert min(result.centre_change for result in results[name]) > 0.05
-    # It does look where its poses point and never at colours: these checks are not meant for it.
+    # This model heeds its cameras and ignores colours, so these checks do not find it.
     assert_fails(results["colour_change"], passes=True)
 
 
-def test_poses_from_the_place_in_the_list_are_caught_without_meeting_targets_too():
+def test_poses_from_the_position_in_the_list_fail_with_context_only_as_well():
     assert_fails(battery(IndexModel(), CONTEXT_ONLY)["shuffled_order"])
 
 
 @pytest.mark.parametrize("placement", [JOINT, CONTEXT_ONLY])
-def test_poses_that_carry_pixels_are_caught_by_colours(placement):
+def test_poses_with_pixels_fail_the_colour_change(placement):
     results = battery(CarryingModel(), placement)
     assert_fails(results["colour_change"])
     assert min(result.centre_change for result in results["colour_change"]) > 0.05
 
 
-def test_a_renderer_that_does_not_heed_its_camera_is_caught_by_the_nearest_pose():
+def test_a_renderer_that_ignores_its_camera_fails_the_nearest_pose():
     results = battery(BlindModel())
     assert_fails(results["nearest_context_pose"])
     assert [result.psnr_change for result in results["nearest_context_pose"]] == [0, 0]
@@ -76,9 +76,9 @@ def test_a_renderer_that_does_not_heed_its_camera_is_caught_by_the_nearest_pose(
         assert_fails(results[name], passes=True)
 
 
-def test_one_pose_for_everything_is_caught_by_the_nearest_pose_only_and_moves_nowhere():
+def test_equal_poses_fail_only_the_nearest_pose():
     class Still(BlindModel):
-        """Cheat: all cameras are the same."""
+        """Shortcut: all cameras are equal."""
 
         def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
             b, v = images.shape[:2]
@@ -90,9 +90,9 @@ def test_one_pose_for_everything_is_caught_by_the_nearest_pose_only_and_moves_no
             assert (result.rotation_deg, result.direction_deg, result.centre_change) == (0, 0, 0)
 
 
-def test_cameras_that_turn_in_one_place_have_stayed_there_in_any_frame():
+def test_cameras_that_only_turn_have_no_centre_change_in_any_frame():
     class Turning(BlindModel):
-        """All centres are one point of a world whose axes depend on the images; only rounding moves them."""
+        """All centres are one point of a world with axes that depend on the images; only rounding changes them."""
 
         def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
             b, v = images.shape[:2]
@@ -105,7 +105,7 @@ def test_cameras_that_turn_in_one_place_have_stayed_there_in_any_frame():
         assert [result.centre_change for result in results] == [0, 0]
 
 
-def test_cameras_that_are_not_finite_pass_nothing_and_stay_in_their_clip():
+def test_cameras_that_are_not_finite_fail_and_affect_only_their_clip():
     for name, (whole, broken) in battery(BrokenModel()).items():
         assert whole.passed, name
         assert not broken.passed, name
@@ -126,7 +126,7 @@ def test_only_the_estimator_sees_changed_colours(monkeypatch):
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize("placement", [JOINT, CONTEXT_ONLY])
-def test_every_model_that_estimates_can_be_examined(kind, placement):
+def test_the_battery_runs_for_every_model_that_estimates(kind, placement):
     views = clips([[0, 3, 6, 9]], [[0, 2]], [[1, 3]])
     results = sanity_battery(ESTIMATORS[kind](), views, placement=placement)
     skipped = left_out(views, placement=placement)
@@ -135,7 +135,7 @@ def test_every_model_that_estimates_can_be_examined(kind, placement):
         assert torch.tensor([result.psnr_change, result.rotation_deg, result.centre_change]).isfinite().all()
 
 
-def test_a_posed_model_can_only_lose_its_targets_poses():
+def test_a_posed_model_has_only_the_nearest_pose_check():
     results = sanity_battery(lvsm(), two_clips(), placement=GIVEN)
     assert [result.check for result in results] == ["nearest_context_pose"] * 2
     assert left_out(two_clips(), placement=GIVEN).keys() == CHECKS.keys() - {"nearest_context_pose"}
@@ -148,7 +148,7 @@ def test_a_posed_model_can_only_lose_its_targets_poses():
     (clips([[0, 3]], [[0]], [[0, 1]]), JOINT, {"shuffled_order", "nearest_context_pose"}),
     (clips([[0, 3, 6]], [[0, 1]], [[2, 1]]), JOINT, {"dropped_views"}),
 ])  # fmt: skip
-def test_what_would_say_nothing_is_left_out_with_a_reason(views, placement, names):
+def test_checks_that_do_not_apply_are_left_out_with_a_reason(views, placement, names):
     reasons = left_out(views, placement=placement)
     assert reasons.keys() == names
     assert all(reasons.values())
@@ -156,7 +156,7 @@ def test_what_would_say_nothing_is_left_out_with_a_reason(views, placement, name
     assert done == CHECKS.keys() - names
 
 
-def test_colours_are_judged_against_clean_targets():
+def test_renders_are_compared_with_clean_targets():
     views = two_clips()
     noisy = replace(views, images=(views.images + 0.1).clamp(0, 1), clean=views.images)
     clean, other = (sanity_battery(IndexModel(), clip, placement=JOINT) for clip in (views, noisy))
@@ -164,12 +164,12 @@ def test_colours_are_judged_against_clean_targets():
     assert clean != other
 
 
-def test_a_placement_that_does_not_fit_is_told():
+def test_a_placement_that_does_not_fit_is_an_error():
     with pytest.raises(InputError, match="'joint' does not fit LVSMEncoderDecoder"):
         sanity_battery(lvsm(), two_clips(), placement=JOINT)
 
 
-def test_every_check_says_what_it_means():
+def test_every_check_has_a_description():
     for name, check in CHECKS.items():
         assert name == check.name
         assert all(text.endswith(".") for text in (check.change, check.true_poses, check.shortcut))

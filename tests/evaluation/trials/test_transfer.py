@@ -1,4 +1,4 @@
-"""Transfer: true poses drive another scene, shortcuts do not."""
+"""Transfer: true poses can drive another scene, and shortcuts cannot."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def without_gradients():
 
 @pytest.fixture
 def pair() -> tuple[Views, Views]:
-    """Two clips, and the same clips with their places in the batch exchanged."""
+    """Two clips, and the same clips in the other order."""
     views = clips([[0, 3, 6, 9, 12, 15, 18]] * 2, [[0, 3, 6]] * 2, [[1, 2, 4, 5]] * 2)
     exchanged = {name: getattr(views, name).flip(0) for name in ("images", "frames", "context", "target")}
     assert views.cameras is not None
@@ -45,7 +45,7 @@ def test_true_poses_transfer(pair, placement):
         for name in ("rotation@10", "translation@10", "like_scene"):
             assert result.metrics[name] == 1, name
         assert result.metrics["auc@20"] == pytest.approx(1)
-        assert result.undriven["auc@20"] < 0.8  # the paths are not alike, or nothing was tested
+        assert result.undriven["auc@20"] < 0.8  # the two paths differ
 
 
 def test_a_posed_model_takes_the_true_cameras_of_both(pair):
@@ -56,9 +56,9 @@ def test_a_posed_model_takes_the_true_cameras_of_both(pair):
     assert [result.metrics["auc@20"] for result in results] == [pytest.approx(1)] * 2
 
 
-def test_cameras_are_carried_by_their_pose_relative_to_the_middle_context(pair):
+def test_the_pose_relative_to_the_middle_context_is_transferred(pair):
     class Truthful(PerfectModel):
-        """True cameras in the world's own frame."""
+        """True cameras in the frame of the world."""
 
         def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
             cameras = super().estimate(images)
@@ -70,15 +70,15 @@ def test_cameras_are_carried_by_their_pose_relative_to_the_middle_context(pair):
     torch.testing.assert_close(cameras.c2w[0], expected, atol=1e-4, rtol=0)
 
 
-def test_a_place_among_the_contexts_does_not_transfer(pair):
+def test_poses_that_are_positions_among_the_contexts_do_not_transfer(pair):
     for result in transfer(IndexModel(), *pair, placement=JOINT, oracle=oracle):
         assert result.metrics["auc@20"] < 0.8
-        assert result.metrics["like_scene"] == 1  # it shows the right scene
+        assert result.metrics["like_scene"] == 1  # the renders show the right scene
 
 
 def test_pixels_in_poses_show_the_driver(pair):
     def deceived(images: Tensor) -> Cameras:
-        """Sees the motion that is wanted, whatever it is shown."""
+        """An oracle that returns the wanted motion for any images."""
         return oracle(pair[0].target_images)
 
     for result in transfer(CarryingModel(), *pair, placement=JOINT, oracle=deceived):
@@ -91,7 +91,7 @@ def test_what_is_not_finite_is_never_alike(pair):
         assert result.metrics == dict.fromkeys(result.metrics, 0)
 
 
-def test_whoever_does_not_move_gets_nothing(pair):
+def test_without_motion_the_scores_are_zero(pair):
     def looks(images: Tensor) -> Cameras:
         """A pose for each image, equal for equal images."""
         mean = images.double().mean(dim=(3, 4))
@@ -106,7 +106,7 @@ def test_whoever_does_not_move_gets_nothing(pair):
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize("placement", [JOINT, CONTEXT_ONLY])
-def test_every_model_that_estimates_can_be_judged(pair, kind, placement):
+def test_transfer_runs_for_every_model_that_estimates(pair, kind, placement):
     model = ESTIMATORS[kind]()
     for result in transfer(model, *pair, placement=placement):
         for scores in (result.metrics, result.undriven):
@@ -121,14 +121,14 @@ def test_every_model_that_estimates_can_be_judged(pair, kind, placement):
 
 
 def test_histogram_area_by_hand():
-    # 3 bins of 2/3 degrees on [0, 2]: one error in each, one beyond; cumulative shares 1/4, 2/4, 3/4.
+    # 3 bins of 2/3 degrees on [0, 2] with one error each, and one error beyond: cumulative shares 1/4, 2/4, 3/4.
     errors = torch.tensor([0.1, 0.7, 2.0, 2.1], dtype=torch.float64)
     assert histogram_area(errors, 2) == pytest.approx((1 + 2 + 3) / 12)
     assert histogram_area(torch.zeros(5, dtype=torch.float64), 30) == 1
     assert histogram_area(torch.tensor([torch.nan, 0.0], dtype=torch.float64), 30) == 0.5
 
 
-def test_the_lens_is_that_of_the_scene(pair):
+def test_intrinsics_are_those_of_the_scene(pair):
     class Posed(PerfectModel):
         posed = True
 
@@ -140,7 +140,7 @@ def test_the_lens_is_that_of_the_scene(pair):
 
 
 @pytest.mark.parametrize("limit", [5, 20, 30])
-def test_histogram_area_is_within_a_bin_of_that_of_whole_degrees(limit):
+def test_histogram_area_differs_from_whole_degrees_by_a_bin(limit):
     for error in torch.arange(0, limit + 1, 0.01, dtype=torch.float64):
         difference = histogram_area(error[None], limit) - accuracy_area(error[None], limit)
         assert abs(difference) <= 1 / (limit + 1) + 1e-9
@@ -150,7 +150,7 @@ def test_histogram_area_is_within_a_bin_of_that_of_whole_degrees(limit):
     (lambda views: replace(views, target=views.target[:, :3]), r"\(2, 4\) and \(2, 3\)"),
     (lambda views: replace(views, images=views.images[..., :16]), r"one size: got \(16, 24\) and \(16, 16\)"),
 ])  # fmt: skip
-def test_batches_that_do_not_fit_are_told(pair, change, message):
+def test_batches_that_do_not_fit_are_an_error(pair, change, message):
     with pytest.raises(InputError, match=message):
         transfer(PerfectModel(), pair[0], change(pair[1]), placement=JOINT)
 
