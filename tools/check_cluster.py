@@ -75,7 +75,7 @@ def check(experiment: Experiment | None, output: Path) -> int:
             micro = micro_batch_size(train, world_size=process.world_size)
             setting = Setting(experiment, config, process.world_size, micro)
             weights = sum(weight.numel() for weight in model.parameters())
-            size = checkpoint_bytes(model, config, averaged=setting.averaged, state=setting.state[0])
+            size = checkpoint_bytes(model, config, averaged=setting.averaged, state=setting.state)
             needed = size * (train.keep_checkpoints + 1)
         findings = [*check_ranks(process), check_versions(process), check_clocks(process), check_memory(process)]
         findings += [*check_links(process, weights=weights), *check_folder(process, output, needed=needed)]

@@ -56,9 +56,18 @@ class Setting:
         """Whether training keeps an exponential moving average of the weights."""
         return self.experiment.train.ema_decay > 0
 
+    @property
+    def state(self) -> float:
+        """Bytes of optimizer state for each trainable weight; those of Adam if they are unknown."""
+        return self._state_and_note[0]
+
+    @property
+    def state_note(self) -> str:
+        """A sentence about the optimizer's state; empty if the optimizer keeps two averages, as Adam does."""
+        return self._state_and_note[1]
+
     @cached_property
-    def state(self) -> tuple[float, str]:
-        """Bytes of optimizer state for each weight, and a note for the report unless these are Adam's two averages."""
+    def _state_and_note(self) -> tuple[float, str]:
         optimizer = self.experiment.train.optimizer
         name = type(optimizer).__name__
         try:
@@ -98,13 +107,11 @@ def flop_lines(experiment: Experiment, shapes: list[ClipShape]) -> list[str]:
     """Operations of one clip forward and of one optimizer step."""
     flops, batch = count_flops(experiment), experiment.train.batch_size
     smallest, largest = shapes[0], shapes[-1]
-    varies = (
-        "" if len(shapes) == 1 else f", the largest of {len(shapes)} shapes; the smallest has {smallest.views} views"
-    )
+    others = f", the largest of {len(shapes)} shapes; the smallest has {smallest.views} views" * (len(shapes) > 1)
     return [
         "computation of matrix products, convolutions and attention, without losses and recomputed activations",
         f"  one clip forward        {_flops(flops.clip)}  "
-        f"({largest.context} context views, {largest.target} target views{varies})",
+        f"({largest.context} context views, {largest.target} target views{others})",
         f"  one optimizer step      {_flops(flops.step)}  ({batch} clips, {1 + BACKWARD_COST} x forward)",
     ]
 
@@ -124,14 +131,14 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
             ranks=ranks,
             stage=stage,
             averaged=setting.averaged,
-            state=setting.state[0],
+            state=setting.state,
         )
         numbers = (needed.weights, needed.gradients, needed.optimizer, needed.buffers, needed.total)
         widths = (10, 11, 11, 9, 9)
         row = "".join(f"{_gib(number):>{width}}" for number, width in zip(numbers, widths, strict=True))
         row += "".join(f"{_gib(needed.total + trace.peak):>16}" for trace in traces.values())
         lines.append(f"  ZeRO {stage}{'*' if stage == setting.stage else ' '} {row}")
-    lines += [setting.state[1]] * bool(setting.state[1])
+    lines += [setting.state_note] * bool(setting.state_note)
     for again, trace in traces.items():
         lines.append(
             f"  {_kind(again)}: activations up to {_gib(trace.peak)} GiB, {_flops(trace.total).strip()} a micro-batch"
@@ -146,9 +153,7 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
 def checkpoint_lines(setting: Setting) -> list[str]:
     """Size of one checkpoint, and of all checkpoints that the run keeps."""
     train = setting.experiment.train
-    size = checkpoint_bytes(
-        setting.experiment.model, setting.deepspeed, averaged=setting.averaged, state=setting.state[0]
-    )
+    size = checkpoint_bytes(setting.experiment.model, setting.deepspeed, averaged=setting.averaged, state=setting.state)
     kept = train.keep_checkpoints + 1  # the new checkpoint is complete before an old one is deleted
     return [f"checkpoints               {_gib(size)} GiB each, up to {_gib(kept * size)} GiB at once"]
 

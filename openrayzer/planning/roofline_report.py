@@ -70,7 +70,7 @@ def _modelled(setting: Setting, operations: Operations, gpu: Gpu, *, compiled: b
         results=operations.results,
         micro_batches=train.accumulation,
         weights=trainable // setting.ranks,
-        state=setting.state[0],
+        state=setting.state,
     )
 
 

@@ -12,8 +12,10 @@ from openrayzer.composer import load_experiment
 from openrayzer.interfaces import Model, Optimizer
 from openrayzer.planning.clip_shapes import ClipShape
 from openrayzer.planning.cost_report import Setting, cost_lines
+from openrayzer.planning.gpu_rates import GPUS
 from openrayzer.planning.memory import checkpoint_bytes, memory
 from openrayzer.planning.optimizer_state import ADAM, state_bytes
+from openrayzer.planning.roofline_report import roofline_lines
 from openrayzer.planning.trace import trace_micro_batch
 from openrayzer.training.optimizers import AdamW
 from openrayzer.types import Prediction, Scene, Views
@@ -93,6 +95,7 @@ def test_products_are_counted_and_a_custom_operator_is_named():
     text = "\n".join(cost_lines(setting()))
     assert "not counted" not in text
     assert "computation without planning_test::splat: there is no formula for operators outside PyTorch" in text
+    assert any(line.startswith("  train.compile ") for line in roofline_lines(setting(), GPUS["h100"]))
 
 
 def test_an_operator_without_a_rule_for_fake_tensors_is_a_note():
@@ -100,6 +103,8 @@ def test_an_operator_without_a_rule_for_fake_tensors_is_a_note():
     assert lines[0].startswith("computation: not counted (RuntimeError: There was no fake impl registered for ")
     assert "splat_without_a_rule" in lines[0]
     assert sum(line.startswith("  ZeRO ") for line in lines) == 3
+    (note, _) = roofline_lines(setting(splat_without_a_rule), GPUS["h100"])
+    assert note.startswith("  roofline: the losses not counted (RuntimeError: ")
 
 
 # optimizers
