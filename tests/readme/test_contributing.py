@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEP = re.compile(r"(New file|Add to) `([^`]+)`:\n\n```python\n(.*?)```", flags=re.DOTALL)
+IMPORTS = "test_imports_follow_the_table"
+RUFF = str(Path(sys.executable).with_name("ruff"))
 LIMITS = {"A camera head": 2, "A dataset": 2, "A metric": 2, "A model without tokens": 2, "A schedule": 1}
 
 
@@ -73,18 +75,23 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     tree = tmp_path_factory.mktemp("newcomer") / "openrayzer"
     for folder in ("openrayzer", "registry", "experiments", "ds_configs"):
         shutil.copytree(ROOT / folder, tree / folder)
-    for folder in ("contracts", "models", "training", "data"):
+    for folder in ("architecture", "contracts", "models", "training", "data"):
         shutil.copytree(ROOT / "tests" / folder, tree / "tests" / folder)
     for file in ("setup.cfg", "pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / file, tree / file)
     for recipe in RECIPES:
         recipe.follow(tree)
+    for check in (["format", "--check"], ["check"]):
+        files = [file for recipe in RECIPES for file, _, new in recipe.steps if new]
+        tidy = subprocess.run([RUFF, *check, *files], cwd=tree, capture_output=True, text=True, check=False)
+        assert tidy.returncode == 0, tidy.stdout
     chosen = " or ".join(recipe.name for recipe in RECIPES)
-    command = [sys.executable, "-m", "pytest", "tests/contracts", "tests/data/test_paths.py", "-k", chosen]
+    folders = ["tests/contracts", "tests/data/test_paths.py", "tests/architecture/test_imports.py"]
+    command = [sys.executable, "-m", "pytest", *folders, "-k", f"{chosen} or {IMPORTS}"]
     command += ["-q", "--junit-xml=result.xml", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=tree, env=clean_environment(), capture_output=True, text=True, check=False)
     assert (tree / "result.xml").exists(), done.stdout + done.stderr
-    ran: dict[str, list[str]] = {recipe.name: [] for recipe in RECIPES}
+    ran: dict[str, list[str]] = {name: [] for name in (*(recipe.name for recipe in RECIPES), IMPORTS)}
     for case in ElementTree.parse(tree / "result.xml").iter("testcase"):
         for name in ran:
             if name in re.split(r"[\[\]-]", case.attrib["name"]):
@@ -104,6 +111,10 @@ def test_a_recipe_touches_as_many_files_as_it_states_and_passes_the_contract_tes
     assert len({file for file, _, _ in recipe.steps}) == recipe.num_files <= LIMITS.get(recipe.title, 2)
     assert [name for name in outcomes[recipe.name] if name.endswith(" FAILED")] == []
     assert len(outcomes[recipe.name]) >= 7
+
+
+def test_the_recipes_import_what_their_rooms_may_import(outcomes: dict[str, list[str]]):
+    assert outcomes[IMPORTS] == [IMPORTS]
 
 
 def home_of(registry: Registry) -> str:
