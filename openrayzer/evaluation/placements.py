@@ -1,4 +1,4 @@
-"""Placements: how the cameras of the target views are found, and which of them the pixels of targets can influence."""
+"""Placements: ways to find the cameras of the target views, and the influence of target pixels on the cameras."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class PlacedViews:
     Attributes:
         context: cameras of the context views, (b, vc); the scene is reconstructed with them.
         target: cameras of the target views, (b, vt).
-        index: positions of the context views in the list of views whose cameras were estimated together, for
+        index: positions of the context views in the list of views that were estimated together, for
             ``Model.reconstruct``.
         scene: the scene of the context views, if the placement has reconstructed it to locate targets.
     """
@@ -42,7 +42,7 @@ class Placement:
 
     Attributes:
         name: name of the option's value, of rows in tables and of keys in metrics.json.
-        description: what it does, in one line.
+        description: one or two sentences.
         uses_target_pixels: whether the camera of a target depends on the target's own pixels.
         mixes_target_pixels: whether other cameras, and so the reconstructed scene, depend on them as well.
         posed: whether it is for models that are given poses; if not, it is for models that estimate them.

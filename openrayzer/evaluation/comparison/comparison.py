@@ -20,7 +20,7 @@ class ComparedRun:
 
     Attributes:
         name: name of the folder, or its path if two folders have the same name.
-        method: method whose metrics are compared.
+        method: the compared method.
         step: optimizer step of the weights.
         seconds: seconds of training up to that step.
         flops: FLOPs of training up to that step.

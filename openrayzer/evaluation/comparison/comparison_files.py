@@ -24,13 +24,14 @@ def markdown(comparison: Comparison) -> str:
 
 
 def write_comparison(
-    comparison: Comparison, folder: Path, *, plots: Callable[[Comparison, Path], list[Path]]
+    comparison: Comparison, folder: Path | str, *, plots: Callable[[Comparison, Path], list[Path]]
 ) -> list[Path]:
     """Write comparison.json, comparison.md and the files that ``plots`` draws.
 
     Raises:
         InputError: the folder cannot be written.
     """
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(comparison.as_json(), indent=1, allow_nan=False)
@@ -46,7 +47,7 @@ def _table(comparison: Comparison) -> list[str]:
     metrics = [key for key in metrics if any(_has(entry, key) for entry in comparison.entries)]
     head = [
         "",
-        "targets placed by",
+        "method",
         "step",
         "scenes",
         *(comparison.style(key).label for key in metrics),

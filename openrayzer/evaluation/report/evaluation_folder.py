@@ -49,7 +49,7 @@ class Results:
     views: Mapping[str, Mapping[int, View]]
 
     def section(self, name: str) -> Any:
-        """A section of metrics.json; an empty mapping where it is null or missing."""
+        """A section of metrics.json; an empty mapping if it is null or missing."""
         return self.values.get(name) or {}
 
     @property

@@ -12,7 +12,7 @@ SANITY = {
     "rotation_deg": "rotations, °",
     "direction_deg": "directions, °",
     "centre_change": "centres",
-    "passed": "as true poses",
+    "passed": "passed",
 }
 """Column headings of the sanity battery."""
 

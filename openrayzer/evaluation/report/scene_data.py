@@ -14,7 +14,7 @@ CAMERA_DIGITS = 5
 
 
 def scene_data(results: Results, album: Album, *, most_numbers: int) -> tuple[Markup, int]:
-    """JSON for a script element, and the number of scenes whose cameras are left out.
+    """JSON for a script element, and the number of scenes without cameras in it.
 
     Args:
         results: the evaluation.

@@ -86,7 +86,7 @@ def sweep_table(results: Results) -> Table:
 
 
 def sweep_columns(results: Results) -> list[tuple[str, str]]:
-    """Pairs of method and metric of the views sweep, by metric: the image metrics, then those of ``SWEPT_POSES``."""
+    """Pairs of method and metric of the views sweep, by metric: the image metrics, then ``SWEPT_POSES``."""
     sweep = results.values.get("views_sweep") or []
     pairs = dict.fromkeys(
         (key, name)

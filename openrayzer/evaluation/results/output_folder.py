@@ -17,7 +17,7 @@ _OURS = frozenset({METRICS, PER_VIEW, REPORT, PICTURES})
 
 
 def refuse_output(output: Path) -> None:
-    """Check that an evaluation can be written to ``output``: nothing is there, or an evaluation, which is replaced.
+    """Check that an evaluation can be written to ``output``. An evaluation in this folder will be replaced.
 
     Raises:
         InputError: something else is there, or the folder cannot be written.

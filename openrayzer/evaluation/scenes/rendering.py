@@ -56,7 +56,7 @@ def render_and_judge(
         scenes: the reconstructed scene of each placement.
         autocast: precision of the model; metrics are computed outside of it.
         batches: how many targets of each scene are rendered together; None for all.
-        shown: positions of the targets whose images are returned.
+        shown: positions of the targets to return as images.
         exchanged: whether to render with exchanged target cameras as well.
 
     Raises:

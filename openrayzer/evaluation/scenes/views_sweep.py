@@ -40,7 +40,7 @@ def counts_that_fit(wanted: Sequence[int], choices: Mapping[str, ViewChoice]) ->
 
 
 def spread_order(frames: Sequence[int]) -> list[int]:
-    """Positions of frames: the first frame, the last, then always the frame farthest from those before it.
+    """Positions of frames: the first frame, the last, then always the frame farthest from the frames before it.
 
     Of equally far frames, the earlier comes first. The first n frames of this order are the context views of a sweep
     with n views, so its subsets are nested.

@@ -40,8 +40,8 @@ class SanityCheck:
     Attributes:
         name: name in tables and in metrics.json.
         change: the change.
-        true_poses: what a model with true poses does; then it passes.
-        shortcut: what a model with a shortcut does; then it fails.
+        true_poses: behaviour of a model with true poses, which passes.
+        shortcut: behaviour of a model with a shortcut, which fails.
         poses_stay: True if a model passes by keeping poses (``TURNED``, ``MOVED``) and PSNR (``WORSE``); False if it
             passes by losing ``WORSE`` dB or more.
     """

@@ -73,8 +73,8 @@ def transfer(
         InputError: the batches do not fit each other, or the model is posed and there is no oracle.
         UnposedInputError: the model needs poses or intrinsics, and the clips have no cameras.
 
-    Source: XFactor, True Self-Supervised Novel View Synthesis is Transferable: relative poses of the driver's targets
-    against those of the renders, by an oracle.
+    Source: XFactor, True Self-Supervised Novel View Synthesis is Transferable: an oracle compares the relative poses of
+    the driver's targets and of the renders.
     """
     _check(model, drivers, scenes, oracle)
     see = partial(_motion, model, oracle)
