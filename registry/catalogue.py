@@ -20,13 +20,13 @@ def as_markdown(registries: Iterable[Registry]) -> str:
     blocks = []
     for registry in registries:
         rows = [f"| `{entry.name}` | {_inline(entry)} | {entry.summary} |" for entry in registry]
-        head = [f"### {registry.kind}", "", "| name | parameters | what it is |", "|---|---|---|"]
+        head = [f"### {registry.kind}", "", "| name | parameters | summary |", "|---|---|---|"]
         blocks.append("\n".join([*head, *rows]))
     return "\n\n".join(blocks)
 
 
 def annotation_text(hint: object) -> str:
-    """A type annotation as people write it: without the modules of its names, e.g. ``Path | None``."""
+    """A type annotation as in source code: without the modules of its names, e.g. ``Path | None``."""
     text = hint.__name__ if inspect.isclass(hint) and not getattr(hint, "__args__", ()) else str(hint)
     return _MODULES_OR_QUOTED.sub(lambda match: match["quoted"] or "", text)
 

@@ -1,4 +1,4 @@
-"""Errors of registries; each message says what is wrong and what would work."""
+"""Errors of registries; each message names the fault and the valid choices."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

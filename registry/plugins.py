@@ -40,7 +40,7 @@ def load_plugin(spec: str, *, group: str, root: Path | str = ".") -> None:
 
 
 def _import_file(path: Path) -> None:
-    # The content makes the name, so it is the same in all processes, and a copy of a plugin is the same plugin.
+    # The name depends on file name and content, so it is the same in all processes and for a copy of the plugin.
     name = f"plugin_{path.stem}_{crc32(path.read_bytes()):08x}"
     if name in sys.modules:
         return

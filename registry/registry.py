@@ -1,4 +1,4 @@
-"""A registry maps names to the implementations of one interface. It finds classes and does not build them."""
+"""A registry maps names to the implementations of one interface. It returns classes and creates no objects."""
 
 import inspect
 import re
@@ -137,6 +137,6 @@ class Registry(Generic[T]):
             raise ContractError(f"{where} needs a docstring; its first line is shown in the catalogue")
         for parameter in entry.parameters:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                raise ContractError(f"{where}: '{parameter}' would swallow misspelt keys; name every parameter")
+                raise ContractError(f"{where}: '{parameter}' would hide misspelt keys; name every parameter")
             if parameter.annotation is parameter.empty:
                 raise ContractError(f"{where}: parameter {parameter.name!r} has no type annotation")

@@ -67,7 +67,7 @@ class Cost:
 
 
 def curves(experiment: Path, *, overrides: Sequence[str], limit: float) -> Iterator[Cost]:
-    """Vary one axis at a time; the other values are those of the experiment, with a batch of one clip.
+    """Vary one axis at a time; the experiment sets the other values. The batch is one clip.
 
     Args:
         experiment: experiment file with the width under ``shared``, like all files of this repository.

@@ -92,7 +92,7 @@ def measure(work: Path, sizes: Sizes, *, root: Path | None = None) -> list[Line]
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    keep_freed_memory()  # data workers do so; here it applies to the baseline as well
+    keep_freed_memory()  # as in data workers; the baseline runs with the same setting
     given = root is not None
     if root is None:
         LOGGER.info("making %d scenes of %d frames", sizes.scenes, sizes.frames)

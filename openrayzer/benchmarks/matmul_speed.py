@@ -1,4 +1,4 @@
-"""Speed of matrix products on a device: large square products, and those of a model's training step."""
+"""Speed of matrix products on a device: large square products, and the products of a model's training step."""
 
 import time
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Synthetic chunks for benchmarks: JPEG files as large as those of real footage, or many scenes of tiny images."""
+"""Synthetic chunks for benchmarks: JPEG files of the size of real frames, or many scenes of tiny images."""
 
 from pathlib import Path
 

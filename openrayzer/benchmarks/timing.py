@@ -72,8 +72,8 @@ def time_in_turn(
         device: the device that works. On a GPU nothing waits for it before the last round is over.
         warm_up: number of rounds before the measured ones.
         repeat: calls in one measurement, which gives their mean; for work that takes less time than its launch.
-        clock: clock for a CPU. ``time.process_time`` counts the computing time of all threads of this process, however
-            busy the machine is.
+        clock: clock for a CPU. ``time.process_time`` counts the computing time of all threads of this process; other
+            load on the machine does not change it.
     """
     watch = Stopwatch(device, clock)
     spans: dict[str, list[tuple[Any, Any]]] = {name: [] for name in contestants}

@@ -78,11 +78,11 @@ class StepSpeed:
         processor: processor time of all threads of a rank in a step, which does not depend on other load.
         views_per_second: training views over all ranks, at the median step.
         parts: seconds of each part of a step on rank 0; communication happens within the other parts.
-        maps: seconds of each of the model's three maps, forward without gradients.
+        maps: seconds of estimate, reconstruct and render, forward without gradients.
         data_wait: share of the step that waits for data, from 0 to 1.
         state_bytes: largest bytes on a rank of gradients and the optimizer's tensors, between backward and step.
         copied_bytes: bytes among them of copied weights, for an optimizer that divides the weights.
-        peak_bytes: largest peak memory of a rank; on a CPU that of the whole process with its libraries.
+        peak_bytes: largest peak memory of a rank; on a CPU of the whole process with its libraries.
         flops: floating point operations of one optimizer step on one rank.
         loss: loss of the last step on rank 0.
     """

@@ -59,7 +59,7 @@ def _lines(measured: Sequence[StepSpeed], bare: Sequence[Rates], ranks: int) -> 
     for part in ("data", "forward", "loss", "backward", "optimizer", "communication"):
         label = f"  {part}" + (" (within the others)" if part == "communication" else "")
         yield row(label, each(lambda s, part=part: s.parts.get(part, 0.0) * 1e3), ".1f", "ms")  # type: ignore[misc]
-    yield "the model's maps by themselves, forward only"
+    yield "the functions of the model alone, forward only"
     for name in ("estimate", "reconstruct", "render"):
         yield row(f"  {name}", each(lambda s, name=name: s.maps[name] * 1e3), ".1f", "ms")  # type: ignore[misc]
 

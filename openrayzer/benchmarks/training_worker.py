@@ -23,7 +23,7 @@ COLLECTIVES = (
 
 
 def main() -> int:
-    """Read the request from the first argument as JSON; then answer each input line, a number of steps, with JSON."""
+    """Read a JSON request from the first argument. Each input line is a number of steps; the answer is JSON."""
     request: dict[str, Any] = json.loads(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr  # so that libraries do not print between the answers
     from openrayzer.interfaces import InputError
@@ -91,7 +91,7 @@ class Trainer:
         _time_collectives(self.host_seconds)
 
     def described(self) -> dict[str, Any]:
-        """Weights, device, batch, and the time of the model's maps."""
+        """Weights, device, batch, and the times of estimate, reconstruct and render."""
         model = self.engine.model
         weights = sum(getattr(weight, "ds_numel", weight.numel()) for weight in model.parameters())
         return {"weights": weights, "device": self.process.device.type, "batch": self.batch, "maps": self._maps()}
@@ -194,7 +194,7 @@ class Trainer:
         return autocast_to(self.process.device.type, precision)
 
     def _maps(self) -> dict[str, float]:
-        """Seconds of each of the model's three maps without gradients, the minimum of three."""
+        """Seconds of estimate, reconstruct and render without gradients, the minimum of three."""
         import torch
 
         model, views = self.engine.model, next(self.batches).to(self.process.device)
@@ -252,7 +252,7 @@ def _noise(experiment: Any, batch: int) -> Iterator[Any]:
 
 
 def _time_collectives(seconds: dict[str, float]) -> None:
-    """Add up the host's time in calls of torch.distributed. DDP communicates from C++, which this does not see."""
+    """Add up the host's time in calls of torch.distributed. DDP communicates from C++; those calls are not included."""
     import torch.distributed as dist
 
     for name in COLLECTIVES:
@@ -299,7 +299,7 @@ def _copied_bytes(engine: Any) -> int:
 
 
 def _peak_bytes(device: Any) -> int:
-    """Peak memory of the device so far; on a CPU that of the whole process."""
+    """Peak memory of the device until now; on a CPU, peak memory of the whole process."""
     import torch
 
     if device.type == "cuda":

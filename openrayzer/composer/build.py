@@ -58,7 +58,7 @@ def plan(
         spec: parsed JSON, e.g. ``{"type": "rayzer", "camera_head": {"type": "pi3"}}``.
         interface: interface or dataclass of the result.
         registries: one for each interface. A parameter with an interface as annotation is a component.
-        shared: values for required parameters with these names, wherever a spec gives no value.
+        shared: values for required parameters with these names, where a spec gives no value.
         path: JSON path of ``spec`` for messages.
 
     Raises:

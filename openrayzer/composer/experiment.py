@@ -15,7 +15,7 @@ from openrayzer.settings import Experiment
 from registry import PluginError, Registry, did_you_mean, load_plugin
 
 _HEAD = ("description", "extends", "plugins", "shared", "run")
-"""Keys of a file besides the sections of an experiment; ``run`` is a record of the run in the file of a run folder."""
+"""Keys of a file besides the sections of an experiment; ``run`` is the record of a run in its experiment.json."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def load_experiment(
 
 
 def _plan(values: dict[str, Any], registries: tuple[Registry, ...]) -> Plan:
-    """Plan of the experiment; one error reports the problems of head and sections."""
+    """Plan of the experiment; one error reports the problems of all keys and sections."""
     sections = [item.name for item in fields(Experiment)]
     problems = []
     for key in values:

@@ -37,7 +37,7 @@ def read_chain(path: Path | str) -> list[Document]:
         path = path.parent / base
         if any(path.resolve() == seen.path.resolve() for seen in chain):
             names = " -> ".join([*(seen.path.name for seen in reversed(chain)), path.name])
-            raise ExperimentError([f"extends: goes in a circle: {names}"], source=document.path)
+            raise ExperimentError([f"extends: the files extend each other in a cycle: {names}"], source=document.path)
         if not path.is_file():
             raise ExperimentError([f"extends: {_missing(path)}"], source=document.path)
 
@@ -66,7 +66,7 @@ def read_object(path: Path | str) -> dict[str, Any]:
 
 
 def parse_json(text: str) -> Any:
-    """Parse strict JSON, without NaN, Infinity, and duplicate keys.
+    """Parse strict JSON; NaN, Infinity and duplicate keys are errors.
 
     Raises:
         json.JSONDecodeError: the text is not JSON.

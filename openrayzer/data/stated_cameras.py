@@ -1,4 +1,4 @@
-"""Cameras stated in tables: poses and sizes are read and checked, frame by frame."""
+"""Cameras from the tables of a dataset: reading and checking of poses and sizes, frame by frame."""
 
 from collections.abc import Sequence
 

@@ -10,7 +10,7 @@ from openrayzer.geometry.precision import full_precision, no_autocast, transform
 from openrayzer.geometry.rotations import geodesic_angle, pose_from, rotation_from_6d
 
 PARALLEL = 3e-4
-"""Viewing rays count as parallel if the mean squared sine of the angles among them is below this: one degree."""
+"""Viewing rays count as parallel below this mean squared sine of their angles to the best common axis: one degree."""
 
 FALLBACK_DEPTH = 3.0
 """Distance of the pivot from the mean camera in extents of the centres, if the viewing rays do not meet."""
@@ -59,7 +59,7 @@ def pivot_of(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 3"]:
 
 
 def mean_up(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b 3"]:
-    """Mean upward direction of the images, of length 1; that of the first view if the directions cancel."""
+    """Mean upward direction of the images, of length 1. If the directions cancel, it is the one of the first view."""
     up = -full_precision(c2w)[..., :3, 1]
     mean = up.mean(dim=1)
     return F.normalize(torch.where(mean.norm(dim=-1, keepdim=True) > SHORTEST_MEAN_AXIS, mean, up[:, 0]), dim=-1)

@@ -259,7 +259,7 @@ def _shares(num_frames: int, *, closed: bool) -> Float[Tensor, " f"]:
 
 
 def _depth(c2w: Float[Tensor, "b v 4 4"], pose: Float[Tensor, "b 4 4"]) -> Float[Tensor, " b"]:
-    """Depth of the pivot of all cameras in the camera ``pose``; its distance if it lies behind this camera."""
+    """Depth of the pivot of all cameras in the camera ``pose``; if the pivot lies behind this camera, its distance."""
     offset = pivot_of(c2w) - pose[:, :3, 3]
     ahead = (offset * pose[:, :3, 2]).sum(-1)
     return torch.where(ahead > 0, ahead, offset.norm(dim=-1).clamp(min=torch.finfo(offset.dtype).tiny))

@@ -15,7 +15,7 @@ SHORTEST_MEAN_AXIS = 1e-3
 """A mean of unit axes that is shorter than this has no usable direction; the axes of the first view replace it."""
 
 SMALLEST_EXTENT = 1e-6
-"""Camera centres count as equal if their extent is at most this share of their distance from the origin: rounding."""
+"""Camera centres count as equal if their extent is at most this share of their distance from the origin (rounding)."""
 
 
 def invert(c2w: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:

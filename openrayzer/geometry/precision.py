@@ -23,7 +23,7 @@ def no_autocast(values: Tensor) -> AbstractContextManager:
 def product(first: Float[Tensor, "*#batch i j"], second: Float[Tensor, "*#batch j k"]) -> Float[Tensor, "*#batch i k"]:
     """Matrix product of small matrices; batch axes broadcast.
 
-    It multiplies and sums elements instead of ``@``, because a GPU may run ``@`` in TF32, which has only 10 bits.
+    It multiplies and sums elements and does not call ``@``, because a GPU may run ``@`` in TF32 with only 10 bits.
     """
     return (first[..., :, :, None] * second[..., None, :, :]).sum(-2)
 

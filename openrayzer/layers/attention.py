@@ -71,7 +71,7 @@ class CrossAttention(nn.Module):
         rotate: Rotation,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b n d"]:
-        """Attend to the memory; ``keys_values`` is the result of the method of that name."""
+        """Attend to the memory; ``keys_values`` is the result of the method ``keys_values``."""
         key, value = keys_values
         query = rearrange(self.query(tokens), "b n (h e) -> b n h e", h=self.num_heads)
         query = rotate(self.query_norm(query)).to(value.dtype)

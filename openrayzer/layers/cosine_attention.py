@@ -28,14 +28,15 @@ class KeyValue:
     value: Heads
 
     def joined(self, later: "KeyValue") -> "KeyValue":
-        """Keys and values of these views, then those of ``later``, along the view axis."""
+        """Keys and values of these views, followed by the keys and values of ``later``, along the view axis."""
         return KeyValue(torch.cat([self.key, later.key], dim=-4), torch.cat([self.value, later.value], dim=-4))
 
 
 Attend = Callable[[Heads, KeyValue], Heads]
 """Attention of queries, given the keys and values of the same tokens: softmax(q k^T / sqrt(e)) v.
 
-Each function in ``view_attention`` and ``neighbourhood`` returns one, with its own rule of which keys a query sees.
+Each function in ``view_attention`` and ``neighbourhood`` returns such a function, with its own rule about the keys that
+a query sees.
 """
 
 ViewRotation = Callable[[Float[Tensor, "*more b v n heads e"]], Float[Tensor, "*more b v n heads e"]]

@@ -109,4 +109,4 @@ def _warn_of_other_weights(backbone: Path, net: str) -> None:
     with backbone.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(_FILES[net].rsplit("-")[-1].removesuffix(".pth")):
-        _log.warning("%s is not torchvision's %s: LPIPS will not compare with published numbers", backbone, _FILES[net])
+        _log.warning("%s is not torchvision's %s: do not compare LPIPS with published numbers", backbone, _FILES[net])

@@ -35,8 +35,8 @@ def neighbourhood(grid: tuple[int, int], *, window: int, borders: Borders, devic
         grid: rows and columns; tokens come row by row.
         window: side of the window in cells, odd.
         borders: "own" moves windows inside the grid. "swapped", as in RayDer's released code, exchanges the number of
-            rows and the number of columns for this. On square images both are equal. On others, windows at borders
-            are cut or lie far from their token.
+            rows and the number of columns for this. On square images both are equal. On other images, windows at
+            borders are cut or lie far from their token.
         device: device of the queries.
 
     Source: Hassani et al. 2023, "Neighborhood Attention Transformer".

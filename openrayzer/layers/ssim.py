@@ -51,8 +51,8 @@ def structural_similarity(
 def _windowed(images: Float[Tensor, "b v c h w"]) -> Float[Tensor, "b v c y x"]:
     """Gaussian-weighted mean in each window.
 
-    It sums shifted images instead of a convolution. A GPU may run convolutions in TF32, and its 10 bits are too few
-    for differences of second moments.
+    It sums shifted images and uses no convolution, because a GPU may run convolutions in TF32. The 10 bits of TF32 are
+    too few for differences of second moments.
     """
     rows, columns = images.shape[-2] - WINDOW + 1, images.shape[-1] - WINDOW + 1
     shares = list(enumerate(_window()))

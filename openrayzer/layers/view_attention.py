@@ -1,4 +1,4 @@
-"""Attention among views: each function returns an ``Attend`` with its own rule of which views a view sees.
+"""Attention among views: each function returns an ``Attend`` with its own rule about the views that a view sees.
 
 The functions use no masks: they call the attention backend only with the keys that the queries see, so every backend
 works. The number of calls is one, or grows with the logarithm of the number of views. Only compiled blocks on a GPU may

@@ -45,7 +45,7 @@ def building_on_meta() -> bool:
     """True under ``torch.device("meta")``.
 
     The planner builds models this way to count parameters and operations. It reads no weight files, so it works on
-    machines that have none.
+    machines without these files.
     """
     return torch.get_default_device().type == "meta"
 

@@ -74,7 +74,7 @@ class Process:
         return total
 
     def gather(self, value: Any) -> list[Any]:
-        """``value`` of every process, in rank order. Values are objects that pickle."""
+        """``value`` of every process, in rank order. The values must be picklable."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -120,7 +120,7 @@ class Process:
 def check_local_processes() -> None:
     """Refuse to start more processes than this machine has cores, if it has no GPU. Call it before building anything.
 
-    Two processes are always allowed, for trying out distributed code.
+    Two processes are always allowed, so that distributed code can be tested.
 
     Raises:
         InputError: there are more processes than cores, or SLURM started them without ranks.

@@ -21,7 +21,7 @@ class FittingBatches:
 
     On a GPU, a batch that runs out of memory is halved and computed again. On a CPU, the system would kill the process,
     so the memory of one view is measured first, and if ``most`` views might not fit, the memory of two views, which
-    gives the cost of each further view. The results of these trials are thrown away. The size that fits is remembered.
+    gives the cost of each further view. The results of these trials are discarded. The size that fits is remembered.
 
     Args:
         most: largest number of views in a batch, 1 or more.

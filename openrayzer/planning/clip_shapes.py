@@ -27,8 +27,8 @@ class ClipShape:
 def clip_shapes(sampler: ViewSampler, *, steps: int, seed: int = 0) -> list[ClipShape]:
     """The different shapes of a run's clips, smallest first.
 
-    The sampler chooses views of an imagined scene. A sampler with tables of scenes refuses an unknown name; then the
-    names in its tables are tried.
+    The sampler chooses views of an imagined scene. A sampler with tables of scenes refuses an unknown name. The
+    function then tries the names in its tables.
 
     Args:
         sampler: view sampler of the run. Its numbers of views may be random and may change with the steps.

@@ -75,7 +75,7 @@ def cuda_casts() -> Iterator[None]:
 
 
 def _kernels() -> dict[str, _Kernel]:
-    """The kernels with CUDA's rules; an operator that only a CPU's autocast casts falls through."""
+    """The kernels with CUDA's rules; operators that only a CPU's autocast casts are not cast."""
     of_cpu = operators_cast(_KEY)
     kernels: dict[str, _Kernel] = dict.fromkeys(of_cpu - {*LOWER}, fallthrough_kernel)
     kernels |= {name: _in(torch.bfloat16, name) for name in LOWER if name not in of_cpu and _exists(name)}
@@ -85,7 +85,7 @@ def _kernels() -> dict[str, _Kernel]:
 
 
 def operators_cast(key: str) -> set[str]:
-    """PyTorch's own operators with an autocast rule for a dispatch key, without those of libraries like torchvision."""
+    """PyTorch's own operators with an autocast rule for a dispatch key; libraries like torchvision do not count."""
     registered = torch._C._dispatch_get_registrations_for_dispatch_key(key)
     return {name.removeprefix("aten::") for name in registered if name.startswith("aten::")}
 

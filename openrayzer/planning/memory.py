@@ -14,7 +14,7 @@ _BUCKET = 500_000_000
 _LIVE = 1_000_000_000
 """DeepSpeed's defaults for ``reduce_bucket_size`` and ``stage3_max_live_parameters``, in numbers."""
 _LOWER = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-"""Layers whose gradients DeepSpeed sends in bfloat16 under ``torch_autocast``. Source: its torch_autocast.py."""
+"""Layers with gradients that DeepSpeed sends in bfloat16 under ``torch_autocast``. Source: its torch_autocast.py."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,9 @@ def bucket_bytes(model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int) 
     """Bytes of the buckets that a rank allocates to send gradients, no matter how full the model fills them.
 
     DeepSpeed makes one bucket for each dtype in which it sends gradients. Under ``torch_autocast`` these are bfloat16
-    for linear layers and convolutions, and float32 for other weights. At stages 1 and 2 the numbers of a bucket are as
-    wide as the weights, and ``overlap_comm`` doubles the bucket; at stage 3 they are as wide as the dtype that is sent.
-    Without ``contiguous_gradients`` there are no buckets, except at stages 1 and 2 with an offloaded optimizer.
+    for linear layers and convolutions, and float32 for other weights. At stages 1 and 2 a number in a bucket
+    takes as many bytes as a weight, and ``overlap_comm`` doubles the bucket. At stage 3 a number takes the bytes of its
+    dtype. Without ``contiguous_gradients`` there are no buckets, except at stages 1 and 2 with an offloaded optimizer.
 
     Source: DeepSpeed 0.19.8, ``setup_buckets`` of zero/stage_1_and_2.py and the end of ``__init__`` of zero/stage3.py.
     """
@@ -128,8 +128,8 @@ def checkpoint_bytes(
     """Size of one checkpoint on disk, over all ranks, without the few 10 kB that a rank adds.
 
     A checkpoint holds the weights as the model has them, except under ZeRO-3, and for each trainable weight the
-    optimizer's state, a float32 copy of 4 bytes, and 4 bytes of the exponential moving average. The arguments are
-    those of ``memory``.
+    optimizer's state, a float32 copy of 4 bytes, and 4 bytes of the exponential moving average. The arguments have the
+    same meaning as in ``memory``.
     """
     zero = deepspeed.get("zero_optimization", {})
     stage = zero.get("stage", 0) if stage is None else stage

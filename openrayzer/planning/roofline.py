@@ -31,7 +31,7 @@ from openrayzer.planning.operations import Access, Operation
 from openrayzer.planning.optimizer_state import ADAM
 
 FUSED_LAUNCHES = 3
-"""Most kernels of a fused run: one over the rows, one for sums over rows and one for casts."""
+"""Largest number of kernels of a fused run: one over the rows, one for sums over rows and one for casts."""
 STEP_BYTES = 24
 """Bytes moved for each trainable weight and step, in float32, without the optimizer's state. The optimizer reads weight
 and gradient and writes the weight. The gradient is read for the norm, and read and written for clipping. The state is
@@ -111,7 +111,7 @@ def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int, state:
 
 
 def _add(model: Roofline, run: list[Operation], times: list[float], total: float, launches: int) -> None:
-    """Add a run. Its time is divided among its operations in proportion to their times alone."""
+    """Add a run. Its operations share its time in proportion to the time that each one would take alone."""
     kind = {"other": KINDS[2], "convolution": KINDS[1]}.get(run[0].kind, KINDS[0])
     model.kinds[kind] += total
     model.kinds["launches"] += launches * LAUNCH

@@ -138,7 +138,7 @@ def autocast(*, bf16: bool) -> torch.autocast:
 
 
 class _Live(LiveBytes):
-    """Counts the live bytes and the floating point operations of what runs inside."""
+    """Counts the live bytes and the floating point operations of all operations inside a ``with`` block."""
 
     def __init__(self, model: nn.Module, *, block: int = 1) -> None:
         super().__init__(block=block)

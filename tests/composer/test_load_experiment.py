@@ -186,7 +186,8 @@ def test_extends_handles_folders_cycles_and_missing_bases(problems, load, write,
     assert load(deep).build().train.steps == 4
     write("a.json", {"extends": "b.json"})
     write("b.json", {"extends": "a.json"})
-    assert problems(file.parent / "a.json") == ("extends: goes in a circle: a.json -> b.json -> a.json",)
+    cycle = "extends: the files extend each other in a cycle: a.json -> b.json -> a.json"
+    assert problems(file.parent / "a.json") == (cycle,)
     (problem,) = problems(write("c.json", {"extends": "toi.json"}))
     assert problem.startswith("extends: there is no file")
     assert "did you mean 'toy.json'" in problem

@@ -71,7 +71,7 @@ def test_registries_keep_their_order(heads):
 
 def test_markdown_is_a_table_with_escaped_bars(heads):
     lines = as_markdown([heads]).splitlines()
-    assert lines[:4] == ["### camera_head", "", "| name | parameters | what it is |", "|---|---|---|"]
+    assert lines[:4] == ["### camera_head", "", "| name | parameters | summary |", "|---|---|---|"]
     (row,) = lines[4:]
     assert row.startswith("| `pi3` | `width: int`, ")
     assert row.endswith(" | Nine numbers. |")

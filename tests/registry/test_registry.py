@@ -145,9 +145,9 @@ def test_variadic_parameters_are_an_error(heads):
 
         def __init__(self, *rest: int) -> None: ...
 
-    with pytest.raises(ContractError, match=r"'\*\*rest: int' would swallow misspelt keys; name every parameter"):
+    with pytest.raises(ContractError, match=r"'\*\*rest: int' would hide misspelt keys; name every parameter"):
         heads.register("open")(Keywords)
-    with pytest.raises(ContractError, match=r"'\*rest: int' would swallow"):
+    with pytest.raises(ContractError, match=r"'\*rest: int' would hide"):
         heads.register("open")(Positions)
 
 

@@ -22,7 +22,7 @@ SHORT = 2**25
 
 @ATTENTION_BACKENDS.register("auto")
 class AutoAttention(AttentionBackend):
-    """The fastest backend that can run the call. The log shows the choice and the reasons once.
+    """The fastest backend that can run the call. The log shows the choice and its reasons once.
 
     On CUDA this is the first backend in the table of ``preference.py`` that passes a trial call. On a CPU it is
     "reference" for short sequences in bfloat16, otherwise "sdpa".

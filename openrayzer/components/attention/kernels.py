@@ -97,4 +97,4 @@ def _rule(kind: Kind, capability: tuple[int, int], dtypes: tuple[torch.dtype, ..
 
 
 def _switch(on: bool, name: str) -> str:
-    return "" if on else f"torch.backends.cuda.{name}(False) is in force"
+    return "" if on else f"torch.backends.cuda.{name}(False) is in effect"

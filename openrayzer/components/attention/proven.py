@@ -1,6 +1,6 @@
 """Base of attention backends that must pass a trial call first.
 
-Rules alone cannot know which combinations of PyTorch, libraries, driver and device work.
+Rules cannot cover all combinations of PyTorch, libraries, driver and device.
 """
 
 import os

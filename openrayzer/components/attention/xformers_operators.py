@@ -67,7 +67,7 @@ def loaded() -> Any:
 def forward(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Attention (b, n, heads, e), and the log-sum-exp of the scores (b, heads, n) in float32.
 
-    As a custom operator it keeps the graph of ``torch.compile`` whole; xformers' own function would break it.
+    A custom operator does not break the graph of ``torch.compile``; xformers' own function would break it.
     """
     out, lse = loaded().fmha.memory_efficient_attention_forward_requires_grad(query, key, value)
     return out.contiguous(), lse[..., : query.shape[1]].contiguous()  # some operators pad lse

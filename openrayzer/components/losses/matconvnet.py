@@ -16,7 +16,7 @@ from openrayzer.layers.weight_files import read_state_dict, select_weights
 
 REMEDY = (
     "get https://www.vlfeat.org/matconvnet/models/imagenet-vgg-verydeep-19.mat and give its path as 'weights' "
-    "(torchvision's ImageNet VGG-19 is a different model with different features and does not stand in for it)"
+    "(torchvision's ImageNet VGG-19 is a different model with different features and cannot replace it)"
 )
 """Advice at the end of each error message."""
 

@@ -23,8 +23,8 @@ class SinusoidalEncoding(PositionEncoding):
         width: token width d; a multiple of 8.
         image_index: True encodes the view index. RayZer needs it to know the order of a video. A model with it works
             best with the number of views that it was trained with.
-        counting: how to count rows and columns. "row_major" is correct for all images. "square" is a quirk of RayZer's
-            released code: it is equal on square images and mixes rows and columns on others.
+        counting: how to count rows and columns. "row_major" is correct for all images. "square" reproduces an error of
+            RayZer's released code: on square images it is equal, on other images it mixes rows and columns.
 
     Source: RayZer, section 3; Vaswani et al. 2017 for the frequencies 10000^(-k / (D/2)).
     """

@@ -19,8 +19,8 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 class ColourJitter(RandomChange):
     """Brightness, contrast, saturation and hue changed by random amounts and in random order, the same for all views.
 
-    Equal colours in different views stay equal. The parameters are those of torchvision's ColorJitter, but contrast is
-    relative to the mean grey of the clip instead of each image.
+    Equal colours in different views stay equal. The parameters are the same as in torchvision's ColorJitter, but
+    contrast is relative to the mean grey of the clip instead of each image.
 
     Args:
         brightness: the factor is drawn from max(0, 1 - brightness) to 1 + brightness.
@@ -32,7 +32,7 @@ class ColourJitter(RandomChange):
     Raises:
         InputError: an argument is out of range.
 
-    Source: torchvision's ColorJitter; the defaults are those of XFactor.
+    Source: torchvision's ColorJitter, with the defaults of XFactor.
     """
 
     def __init__(

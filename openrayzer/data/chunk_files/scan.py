@@ -20,7 +20,7 @@ class NoUsableSceneError(InputError):
 
 @dataclass(frozen=True)
 class CheckedScene:
-    """A scene of a chunk, in short: ``num_frames`` is 0 if the scene cannot be used."""
+    """Summary of a scene of a chunk; ``num_frames`` is 0 if the scene cannot be used."""
 
     key: str
     num_frames: int

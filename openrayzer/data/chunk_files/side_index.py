@@ -1,8 +1,8 @@
-"""Side index of a folder of chunks: one file with the position of every frame, so that no chunk must be searched.
+"""Side index of a folder of chunks: one file with the position of every frame. Readers need not search chunks.
 
 Layout of ``frame_index.bin``: 8 bytes of magic; for each scene the rows of its frames (``FRAME``) and of its cameras
 (18 float32 each); a JSON object with the chunks, the scenes and the problems; its length, its CRC-32, 8 bytes of magic.
-The index holds file names without folders, so it moves with its folder. All content is checked: sizes against the
+The index holds file names without folders, so its folder can be moved. All content is checked: sizes against the
 file, rows against their checksum and the size of the chunk, images against their checksum.
 """
 
@@ -253,7 +253,7 @@ def _unchanged(states: Sequence[ChunkState], chunks: Sequence[Path]) -> list[int
 
 
 def image_faults(rows: np.ndarray) -> dict[int, str]:
-    """Faults of rows (f,) of ``FRAME`` that show without decoding: frame -> fault."""
+    """Faults of rows (f,) of ``FRAME`` that are visible without decoding: frame -> fault."""
     heights, widths = rows["height"].astype(np.int64), rows["width"].astype(np.int64)
     faults = dict.fromkeys(np.flatnonzero(rows["size"] == 0).tolist(), "it has no bytes")
     for frame in np.flatnonzero(heights * widths > MAX_PIXELS).tolist():

@@ -48,7 +48,7 @@ class SceneTable:
         images: (v,) rows: the zip entry and the range of bytes in it of each encoded image.
         cameras: (v, 18) float32, see ``format``; zeros if the scene is read without cameras.
         frame_faults: number of each missing frame -> its fault.
-        fault: why the whole scene cannot be used; empty if it can.
+        fault: reason why the whole scene cannot be used; empty if there is none.
         origin: URL and timestamps of the scene.
     """
 

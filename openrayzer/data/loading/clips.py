@@ -1,8 +1,8 @@
 """One clip from a scene, and a batch from clips.
 
 Images that no augmentation changes stay (h, w, 3) uint8, as they were decoded. They need a quarter of the memory of
-float32 images: to write, to pass from a worker to the training process, and to copy to a GPU. ``LoadedViews.views``
-converts them on the GPU.
+float32 images, so it takes less time to write them, to pass them to the training process, and to copy them to a GPU.
+``LoadedViews.views`` converts them on the GPU.
 """
 
 from collections.abc import Callable, Mapping, Sequence

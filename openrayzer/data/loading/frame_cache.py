@@ -1,9 +1,9 @@
 """Cache of decoded frames on a disk or in shared memory, shared by all processes of a machine.
 
 Each frame is one file. The origin of the frame names the file, and the file stores a digest of the state of that
-origin; a frame whose origin has changed is ignored. Files appear complete or not at all. The frames are spread over 64
-folders, each with a 64th of the space and a lock. A process that finds the lock taken does not store its frame. Frames
-are never evicted: scenes come in random order, so eviction would only cost time.
+origin; if the origin has changed, the frame is ignored. Every file under its final name is complete. The frames are
+spread over 64 folders, each with a 64th of the space and a lock. A process that finds the lock taken does not store its
+frame. Frames are never evicted: scenes come in random order, so eviction would only cost time.
 """
 
 import fcntl

@@ -15,8 +15,8 @@ from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.types import Views
 
 Dealt = Literal["scenes", "batches"]
-"""What is dealt out to the ranks. "scenes" gives all ranks the same load. "batches" keeps the clips of each batch
-together for any number of ranks."""
+"""The unit that the ranks divide among them. "scenes" gives all ranks the same load. "batches" keeps the clips of each
+batch together for any number of ranks."""
 
 _NAMED = 3  # reasons that one message lists
 

@@ -58,7 +58,7 @@ def build_loader(
 
     The clip at position p of the stream is a function of ``seed``, p and its optimizer step. Micro-batch i of rank r
     holds ``batch_size_per_rank`` consecutive positions; the first is (i * world_size + r) * batch_size_per_rank. So
-    the numbers of ranks, micro-batches and workers decide who loads a clip, but never which clips a step sees. The
+    the numbers of ranks, micro-batches and workers decide which process loads a clip, but not the clips of a step. The
     next scene in the order replaces a scene that cannot be used, and ``problems`` of the batch names that scene.
 
     Args:
@@ -200,5 +200,5 @@ class _TrainingBatch:
                 return []
             self.unsuitable.add((source, scene))
             if len(self.unsuitable) > _UNSUITABLE_NAMED:
-                return ["more scenes do not suit the view sampler; they are not listed"]
+                return ["more scenes do not suit the view sampler; the log does not list them"]
         return [f"{error}; the next scene was used instead"]

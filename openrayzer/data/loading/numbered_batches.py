@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 LOG = logging.getLogger(__name__)
 MAX_DEATHS = 5
-"""Number of workers that may be killed in one pass; a run whose workers always run out of memory ends here."""
+"""Number of workers that may be killed in one pass; it ends a run if its workers always run out of memory."""
 REPEATED_SECONDS = 3.0
-"""How long after a first SIGTERM a worker treats another SIGTERM as a repetition and ignores it."""
+"""Seconds after a first SIGTERM in which a worker treats another SIGTERM as a repetition and ignores it."""
 LAST_SECONDS = 60
-"""How long after a first SIGTERM a worker ends in any case; a process that still needs it starts another."""
+"""Seconds after a first SIGTERM until a worker ends in any case; a process that still needs it starts another."""
 
 
 def load_batches(
@@ -63,7 +63,7 @@ def load_batches(
                 raise
             deaths += 1
             cause = str(error) or "a connection ended"
-            LOG.warning("%s; a loading process was killed, perhaps out of memory: its batches are loaded anew", cause)
+            LOG.warning("%s; a loading process was killed, perhaps out of memory: its batches are loaded again", cause)
 
 
 def _is_death(error: Exception) -> bool:
@@ -140,11 +140,12 @@ class _Batches(Dataset[T | InputError], Generic[T]):
 
 
 def _start_worker(worker: int) -> None:
-    """Prepare a worker: one thread, freed memory is reused, and the training process decides about signals.
+    """Prepare a worker: one thread, reuse of freed memory, and handlers that leave signals to the training process.
 
     Launchers send SIGTERM to every process, and DeepSpeed's launcher sends it twice after a Ctrl-C. The worker ignores
-    both, because the current step still needs its batches. A SIGTERM that comes later ends it: the training process
-    sends one in an emergency. A timer ends it as well, because an exiting interpreter sends two at once and then waits.
+    both, because the current step still needs its batches. A later SIGTERM ends the worker; the training process sends
+    it in an emergency. A timer also ends the worker, because a Python interpreter that exits sends two SIGTERMs in a
+    row and then waits.
     """
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -19,7 +19,7 @@ _NEGLIGIBLE = 1e-3  # OpenCV leaves out pixels with at most this share inside th
 def shrinks_by_areas(stored: tuple[int, ...], resized: tuple[int, int]) -> bool:
     """Whether ``shrink_and_crop`` applies: no side grows, and the sides do not both shrink by whole factors.
 
-    For whole factors OpenCV is fast itself, and it rounds differently.
+    For whole factors OpenCV is already fast, and it rounds differently.
     """
     scales = [_scale(old, new) for old, new in zip(stored, resized, strict=True)]
     return min(scales) >= 1 and any(scale != round(scale) for scale in scales)

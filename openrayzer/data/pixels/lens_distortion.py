@@ -135,7 +135,7 @@ def _rays(lens: Lens, pixels: np.ndarray) -> np.ndarray:
 
 
 def _shortest(possible: Callable[[float], bool]) -> float:
-    """Smallest possible zoom, by bisection. If a zoom is possible, so is every larger one, since it shows less."""
+    """Smallest possible zoom, by bisection. Above a possible zoom every zoom is possible, since it shows less."""
     if not possible(NARROWEST):
         raise LensError("its lens distortion leaves no image without empty borders")
     if possible(WIDEST):

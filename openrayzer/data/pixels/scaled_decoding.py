@@ -15,7 +15,7 @@ REDUCTIONS = (8, 4, 2)
 
 GAP = 2
 """Smallest ratio of a reduced image to the wanted size, if the reduced image is shrunk further. Below this ratio, area
-averages of the reduced image are blurred unevenly: they differ from those of the full image by about 6 dB more.
+averages of the reduced image are blurred unevenly: they differ from averages of the full image by about 6 dB more.
 """
 
 _WANTED: ContextVar[tuple[int, int] | None] = ContextVar("_WANTED", default=None)

@@ -15,7 +15,7 @@ from openrayzer.interfaces import InputError
 
 LOCK_NAME = ".lock"
 WAITING_SECONDS = 3.0
-"""How long to wait for the processes of a killed run, which check five times per second whether their parent lives."""
+"""Seconds to wait for the processes of a killed run; they check five times per second whether their parent lives."""
 
 STALE_SECONDS = 3600.0
 """Age at which the lock of another machine is ignored; writing a chunk, which renews the lock, may take minutes."""

@@ -3,9 +3,9 @@
 Overlap is measured from images alone, since few datasets have depth. A measure describes each image once and compares
 the descriptions:
 
-- ``KeypointOverlap`` needs no weights. It counts the parts of an image that are found in the other image, so it is
-  close to covisibility and falls to 0. It needs texture: blank walls do not count, and it underestimates the overlap
-  for changes of viewpoint above about 30 degrees.
+- ``KeypointOverlap`` needs no weights. It counts the parts of an image that are found in the other image. So it is
+  close to covisibility, and it is 0 for images without common parts. It needs texture: blank walls do not count, and it
+  underestimates the overlap for changes of viewpoint above about 30 degrees.
 - ``TokenOverlap`` is the cosine of the mean features of a tokenizer. With pretrained features (``dinov3``) it is the
   semantic overlap of E-RayZer. It works for blank walls, blur and wide baselines. Its range is narrow, because all
   views of one room have similar features: E-RayZer lowers it to 0.75 instead of 0.5.

@@ -92,7 +92,7 @@ def check_benchmark(names: frozenset[str] | None, keys: Sequence[str]) -> list[s
 
 
 def is_dl3dv(keys: Iterable[str]) -> bool:
-    """Whether any scene has a name like those of DL3DV."""
+    """Whether any scene has a name like the scenes of DL3DV."""
     return any(_HASH.search(key) for key in keys)
 
 

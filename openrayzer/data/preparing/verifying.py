@@ -136,7 +136,7 @@ def camera_fault(c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int])
         return f"its principal point, at {cx:.3g} of the width and {cy:.3g} of the height, is implausible"
     aspect = fx * size[1] / (fy * size[0])
     if abs(aspect - 1) > SQUARE_TOLERANCE:
-        return f"its pixels are not square, {aspect:.3g} to 1: are the intrinsics those of another image size?"
+        return f"its pixels are not square, {aspect:.3g} to 1: do the intrinsics belong to another image size?"
     return ""
 
 

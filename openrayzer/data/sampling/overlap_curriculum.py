@@ -1,4 +1,4 @@
-"""View sampler ``overlap_curriculum``: windows whose length follows from the wanted visual overlap in each scene."""
+"""View sampler ``overlap_curriculum``: windows with a length that gives the wanted visual overlap in each scene."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from openrayzer.interfaces import VIEW_SAMPLERS, InputError, UnusableSceneError,
 
 @VIEW_SAMPLERS.register("overlap_curriculum")
 class OverlapCurriculum(RoleSampler):
-    """A window whose neighbouring context views overlap by a drawn amount that shrinks with the optimizer step.
+    """A window with a random overlap of neighbouring context views; its lower bound falls during training.
 
     A scene with a fast camera gets short windows, a scene with a slow camera long ones. The sampler draws an overlap
     between the current lower bound and ``max_overlap`` and looks up in the scene's table how many frames apart two
@@ -34,7 +34,7 @@ class OverlapCurriculum(RoleSampler):
         max_overlap: upper bound of the overlap at every step.
         start_min_overlap: lower bound of the overlap at step 0; not below ``min_overlap``.
         curriculum_steps: optimizer steps until the lower bound stops falling.
-        tolerance: how far the drawn overlap may lie beyond the first or last overlap of a scene's table.
+        tolerance: largest distance of the drawn overlap from the range of overlaps in a scene's table.
         split: "rayzer", "lvsm" or "random"; see ``window``.
         order: "temporal" or "shuffled"; see ``window``.
 

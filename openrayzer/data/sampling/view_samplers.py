@@ -76,7 +76,7 @@ class Window(RoleSampler):
 
 @VIEW_SAMPLERS.register("window_curriculum")
 class WindowCurriculum(Window):
-    """A window whose distances grow linearly with the optimizer step and then stay constant.
+    """A window with distances that grow linearly with the optimizer step and then stay constant.
 
     ``published_windows`` has the schedules of published papers.
 

@@ -23,7 +23,7 @@ _OURS = {  # COLMAP's model -> model of ``Lens`` with the same coefficients
     "OPENCV_FISHEYE": "fisheye", "SIMPLE_FISHEYE": "fisheye", "FISHEYE": "fisheye",
 }  # fmt: skip
 _ONE_FOCAL = frozenset({"RADIAL", "RADIAL_FISHEYE"})
-"""Models with one focal length whose name does not begin with SIMPLE."""
+"""Models with one focal length and a name that does not begin with SIMPLE."""
 
 
 @DATASETS.register("colmap")

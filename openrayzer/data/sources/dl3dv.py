@@ -113,8 +113,8 @@ def _named(folder: Path, root: Path) -> Path:
 def _in_order(entries: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
     """Entries in natural order of their file names.
 
-    An entry without a usable name stays after its predecessor. Repeated names come last. So neither changes the numbers
-    of other frames.
+    An entry without a usable name stays after its predecessor. Repeated names come last. So such entries do not change
+    the numbers of other frames.
     """
     seen: set[str] = set()
     keys, key = [], natural_order("")

@@ -1,4 +1,4 @@
-"""Scenes whose frames are image files on disk."""
+"""Scenes with frames that are image files on disk."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -47,13 +47,13 @@ class Processed(ImageScenes):
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
         path = self.root if self.root.is_file() else self.root / LIST
         if not path.is_file():
-            raise InputError(f"there is no {path}; root must be the folder with {LIST}, or such a list")
+            raise InputError(f"there is no {path}; root must be the folder with {LIST}, or a file of this format")
         places = []
         for line, number_ in read_lines(path).items():
             place = _find_table(line, path.parent)
             if place is None:
                 problems.append(
-                    f"{path}, line {number_}: there is no file {line}, and none of its name in {path.parent}"
+                    f"{path}, line {number_}: there is no file {line}, and no file of the same name in {path.parent}"
                 )
             else:
                 places.append((place.stem, place))

@@ -156,7 +156,7 @@ def _write(target: Path, settings: FilmSettings) -> None:
     temporary = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}.tmp")
     cores, start = usable_cores(), time.monotonic()
     count = settings.num_train + settings.num_test
-    logger.info("synthetic rooms: filming %d rooms to %s with %d processes", count, target, cores)
+    logger.info("synthetic rooms: rendering %d rooms to %s with %d processes", count, target, cores)
     try:
         write_rooms(temporary, settings, processes=cores)
         manifest = json.dumps(_wanted(settings), indent=2)
@@ -178,7 +178,7 @@ def _lock(path: Path) -> Iterator[bool]:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
         if _is_stale(path):
-            logger.warning("synthetic rooms: removing %s, left behind by a process that is gone", path)
+            logger.warning("synthetic rooms: removing %s of a process that no longer exists", path)
             path.unlink(missing_ok=True)
         yield False
         return

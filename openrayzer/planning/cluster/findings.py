@@ -12,7 +12,7 @@ class Finding:
     """The result of one check.
 
     Attributes:
-        what: subject of the check, in a few words.
+        what: subject of the check in a few words.
         verdict: with "warning" a run can start, with "FAILS" it should not.
         found: values with units, or the problem and its remedy.
     """

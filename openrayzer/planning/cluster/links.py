@@ -16,7 +16,7 @@ LARGE = 64 * 2**20
 def check_links(process: Process, *, weights: int = 0) -> list[Finding]:
     """Latency and bandwidth of an all-reduce, and whether its sum is right.
 
-    The bandwidth is that of each rank's link in a ring of n ranks, which sends 2 (n - 1) / n times the bytes. Each
+    The bandwidth belongs to the link of each rank in a ring of n ranks; it sends 2 (n - 1) / n times the bytes. Each
     optimizer step sends the gradients once; this gives a lower bound for the time of a step.
 
     Args:

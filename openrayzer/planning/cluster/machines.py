@@ -45,7 +45,7 @@ def check_versions(process: Process) -> Finding:
     if not differing:
         return Finding("versions", "ok", ", ".join(f"{name} {value}" for name, value in mine.items()))
     what = "; ".join(f"{name}: {_by_rank([v.get(name) for v in everywhere])}" for name in differing)
-    return Finding("versions", "FAILS", f"{what}; install the same on all machines")
+    return Finding("versions", "FAILS", f"{what}; install the same versions on all machines")
 
 
 def check_clocks(process: Process) -> Finding:

@@ -11,7 +11,7 @@ from openrayzer.machine.distributed import Process
 from openrayzer.planning.cluster.findings import Finding
 
 TIMEOUT = 10.0
-"""Seconds within which all machines must see a file that one of them wrote; network file systems cache."""
+"""Seconds until all machines must see a file that one of them wrote, because network file systems have caches."""
 BLOCK = 64 * 2**20
 _REPLACEMENTS = 40  # of a file that the other ranks read meanwhile
 
@@ -131,7 +131,7 @@ def _free(place: Path, needed: float) -> Finding:
 
 
 def _wait(condition: object) -> bool:
-    """Whether ``condition()`` becomes true in time. A file that is still missing is no error."""
+    """Whether ``condition()`` becomes true within ``TIMEOUT``. A file that is still missing is no error."""
     assert callable(condition)
     end = time.monotonic() + TIMEOUT
     while True:

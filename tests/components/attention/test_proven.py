@@ -209,7 +209,7 @@ def test_rules_respect_the_switches_of_pytorch(monkeypatch: pytest.MonkeyPatch):
     assert CudnnAttention().rule(kind) == ""
     torch.backends.cuda.enable_cudnn_sdp(False)
     try:
-        assert "enable_cudnn_sdp(False) is in force" in CudnnAttention().rule(kind)
+        assert "enable_cudnn_sdp(False) is in effect" in CudnnAttention().rule(kind)
     finally:
         torch.backends.cuda.enable_cudnn_sdp(True)
 

@@ -32,7 +32,7 @@ class Deadly:
 def test_a_killed_worker_loses_nothing(tmp_path: Path, caplog):
     batches = load_batches(Deadly(tmp_path, (3, 11)), numbers=range(20), workers=2, prefetch=2)
     assert list(batches) == [2 * number for number in range(20)]
-    assert caplog.text.count("its batches are loaded anew") == 2
+    assert caplog.text.count("its batches are loaded again") == 2
 
 
 def test_a_killed_worker_loses_nothing_of_what_a_thread_prepares(tmp_path: Path, caplog):
@@ -40,7 +40,7 @@ def test_a_killed_worker_loses_nothing_of_what_a_thread_prepares(tmp_path: Path,
     load = Deadly(tmp_path, (3, 11))
     batches = load_batches(load, numbers=range(20), workers=2, prefetch=2, prepare=lambda batch: batch + 1)
     assert list(batches) == [2 * number + 1 for number in range(20)]
-    assert caplog.text.count("its batches are loaded anew") == 2
+    assert caplog.text.count("its batches are loaded again") == 2
 
 
 def _refused(number: int) -> int:

@@ -218,7 +218,7 @@ def test_a_killed_loading_process_loses_nothing(start: Start, folder: Path):
     for child in children:
         os.kill(int(child), signal.SIGKILL)
     assert run.wait() == (0, 0), run.output()
-    assert "its batches are loaded anew" in run.output()
+    assert "its batches are loaded again" in run.output()
     last = "checkpoints/step_00000030"
     assert same_checkpoint(folder / "workers" / last, folder / "worker_killed" / last)
     assert losses(folder / "workers") == losses(folder / "worker_killed")
