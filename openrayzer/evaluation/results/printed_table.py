@@ -25,7 +25,7 @@ def result_table(metrics: Mapping[str, Any], output: Path) -> str:
 
 def _images(summary: Mapping[str, Any]) -> list[str]:
     names = list(dict.fromkeys(metric for row in summary.values() for metric in row))
-    lines = [f"{'':<34}" + "".join(f"{name:>12}" for name in names)]
+    lines = [f"{'':<34}" + "".join(f"{name:>{_width(name)}}" for name in names)]
     return lines + [
         _row(method, {name: values["mean"] for name, values in row.items()}) for method, row in summary.items()
     ]
@@ -70,7 +70,12 @@ def _transfer(table: Mapping[str, Any]) -> list[str]:
 
 
 def _row(name: str, values: Mapping[str, float | None], *, signed: bool = False) -> str:
-    return f"{name:<34}" + "".join(_cell(value, 12, 4, "+" if signed else "") for value in values.values())
+    sign = "+" if signed else ""
+    return f"{name:<34}" + "".join(_cell(value, _width(column), 4, sign) for column, value in values.items())
+
+
+def _width(column: str) -> int:
+    return max(12, len(column) + 2)
 
 
 def _cell(value: float | None, width: int, decimals: int, sign: str = "") -> str:
