@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import METRICS, InputError, Metric
+from openrayzer.interfaces import METRICS, InputError, Metric, concerning
 
 WEIGHTS = Path("weights")
 """Folder in which weights of metrics are looked for."""
@@ -125,4 +125,5 @@ class ImageScores:
             )
             return None
         self.weights[name] = str(file)
-        return target(weights=file)  # type: ignore[call-arg]
+        with concerning(f"--metric_weights {name}"):
+            return target(weights=file)  # type: ignore[call-arg]
