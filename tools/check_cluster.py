@@ -38,7 +38,7 @@ def main() -> int:
         "--exp",
         type=Path,
         metavar="FILE",
-        help="experiment file; its data and the size of its checkpoints are checked as well",
+        help="experiment file; the tool also checks its data and the size of its checkpoints",
     )
     add_change_arguments(parser)
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # given by the deepspeed launcher

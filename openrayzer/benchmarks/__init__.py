@@ -1,1 +1,1 @@
-"""Speed and memory of this code, measured in turn with baselines that are written here."""
+"""Speed and memory of this code, measured alternately with baselines in this folder."""

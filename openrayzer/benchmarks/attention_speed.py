@@ -1,4 +1,4 @@
-"""Speed, memory and error of attention backends, measured in turn on the calls of view synthesis models."""
+"""Speed, memory and error of attention backends, measured alternately on the calls of view synthesis models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

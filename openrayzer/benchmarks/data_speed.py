@@ -1,4 +1,4 @@
-"""Speed of preparing and loading data, in turn with the PNG baseline on the same scenes."""
+"""Speed of preparing and loading data, measured alternately with the PNG baseline on the same scenes."""
 
 import json
 import logging

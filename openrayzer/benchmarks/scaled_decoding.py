@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def compare(images: Sequence[bytes], *, size: tuple[int, int], rounds: int) -> DecodingSpeed:
-    """Decode and crop frames fully and reduced, in turn.
+    """Decode and crop frames at full and at reduced size, alternately.
 
     Args:
         images: JPEG files of one size.

@@ -1,4 +1,4 @@
-"""Timing several pieces of work in turn, so that other load on the machine affects all of them equally."""
+"""Timing of several functions alternately, so that other load on the machine affects all of them equally."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Speed and memory of training steps, of one experiment or of two sides in turn."""
+"""Speed and memory of training steps, of one experiment or of two, measured alternately."""
 
 import json
 import os
@@ -143,7 +143,7 @@ class _Measured:
 
 
 def measure(sides: Sequence[TrainingSide], *, rounds: int, steps: int, warm_up: int = 3) -> list[StepSpeed]:
-    """Train the sides in turn, each for ``steps`` optimizer steps in a round. All sides stay in memory.
+    """Train the sides alternately, each for ``steps`` optimizer steps in a round. All sides stay in memory.
 
     Raises:
         InputError: a side cannot be built or cannot run on this machine.

@@ -37,7 +37,7 @@ def read_lines(path: Path) -> dict[str, int]:
 
 
 def lines_of(text: str) -> dict[str, int]:
-    """Stripped lines of a list -> number of their first occurrence, from 1; blank lines and # comments are left out."""
+    """Stripped lines of a list -> number of their first occurrence, from 1; without blank lines and # comments."""
     lines: dict[str, int] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if (stripped := line.strip()) and not stripped.startswith("#"):

@@ -48,7 +48,7 @@ def signed_svd(matrix: Float[Tensor, "*batch 3 3"]) -> SignedSvd:
     scale = torch.where(scale > 0, scale, 1.0)
     eye = torch.eye(3, dtype=matrix.dtype, device=matrix.device)
     stacked = torch.cat([matrix / scale, eye.expand_as(matrix)], dim=-2)
-    columns = list(stacked.unbind(-1))  # 3 x (*batch, 6): a column of the matrix above a column of the rotations so far
+    columns = list(stacked.unbind(-1))  # 3 x (*batch, 6): a column of the matrix above a column of the rotations
     for _ in range(SWEEPS):
         for first, second in PAIRS:
             columns[first], columns[second] = _orthogonal(columns[first], columns[second])

@@ -9,7 +9,7 @@ _CLOSE = 16
 
 
 def largest(fits: Callable[[int], bool], *, begin: int = 1) -> int:
-    """Find the largest size of 1 or more that fits, up to a sixteenth, by doubling, halving and bisection.
+    """Find the largest size of 1 or more that fits, to within a sixteenth, by doubling, halving and bisection.
 
     Args:
         fits: returns whether a size fits; if a size fits, every smaller size must fit.

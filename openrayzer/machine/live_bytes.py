@@ -20,7 +20,7 @@ class LiveBytes(TorchDispatchMode):
 
     Attributes:
         bytes: bytes in use now.
-        peak: most bytes in use at once so far.
+        peak: most bytes in use at one time until now.
     """
 
     def __init__(self, *, block: int = 1) -> None:

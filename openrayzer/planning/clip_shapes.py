@@ -10,7 +10,7 @@ from openrayzer.interfaces import InputError, UnusableSceneError, ViewSampler
 from openrayzer.types import Cameras, Views
 
 NUM_FRAMES = 10_000
-"""Frames of the imagined scene, more than any sampler's window needs."""
+"""Number of frames of a fictitious scene, more than the window of any sampler needs."""
 _DRAWS = 64
 _NAMES = 200
 
@@ -27,7 +27,7 @@ class ClipShape:
 def clip_shapes(sampler: ViewSampler, *, steps: int, seed: int = 0) -> list[ClipShape]:
     """The different shapes of a run's clips, smallest first.
 
-    The sampler chooses views of an imagined scene. A sampler with tables of scenes refuses an unknown name. The
+    The sampler chooses views of a fictitious scene. A sampler with tables of scenes refuses an unknown name. The
     function then tries the names in its tables.
 
     Args:

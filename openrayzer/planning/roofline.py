@@ -6,8 +6,8 @@ its dtype, whichever is longer, plus the launch of its kernel.
 Source: Williams, Waterman and Patterson 2009, "Roofline: An Insightful Visual Performance Model".
 
 ``train.compile`` compiles the blocks of every stack and the losses. In them, all operations between two products,
-convolutions or calls of attention count as one fused run of a few kernels. A run reads each of its inputs once and
-writes each result that is used outside of the run once.
+convolutions or calls of attention count as one fused run with a few kernels. A run reads each of its
+inputs once and writes each result that is used outside of the run once.
 
 Not modelled: communication, loading, waits of the host, caches, products too small to fill a GPU, and activations that
 the compiler recomputes.

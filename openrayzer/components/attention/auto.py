@@ -95,11 +95,11 @@ def _reported_choice(kind: Kind, short: bool) -> str:
         best = preferred(kind)[0]
         if best in refusals and not kind.one_query:
             _warn(
-                f"attention on {kind.device} in {kind.dtype}: {best!r} should be the fastest and cannot run: "
+                f"attention on {kind.device} in {kind.dtype}: {best!r} should be the fastest but cannot run: "
                 f"{refusals[best]}; {name!r} runs instead"
             )
         if trouble := broken():
-            _warn(f"xformers is installed and cannot be used: {trouble}")
+            _warn(f"xformers is installed but cannot be used: {trouble}")
     return name
 
 

@@ -61,7 +61,7 @@ class EfficientAttention(KernelAttention):
 
 @ATTENTION_BACKENDS.register("cudnn")
 class CudnnAttention(KernelAttention):
-    """NVIDIA's cuDNN kernel, for half precision. It plans each new shape first, in up to a second.
+    """NVIDIA's cuDNN kernel, for half precision. For each new shape it first makes a plan, in up to a second.
 
     Calls that need the log-sum-exp run PyTorch's other kernels instead.
     """

@@ -1,4 +1,4 @@
-"""Augmentation ``time_reversal``: clips played backwards."""
+"""Augmentation ``time_reversal``: clips with the views in reversed order."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ class TimeReversal(RandomChange):
     """The view axis reversed, for models that use the order of views.
 
     Images, frame numbers and cameras are reversed together, so frame numbers still name the frames of the original
-    sequence and fall along the view axis. Roles keep their positions: if the first view was context, the first view
+    sequence and decrease along the view axis. Roles keep their positions: if the first view was context, the first view
     of the reversed clip is context.
 
     Args:

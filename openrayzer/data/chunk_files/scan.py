@@ -143,11 +143,11 @@ def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dic
     try:
         index = read_json_object(path, root=None)
     except FileError as error:
-        problems.append(f"{path}: {error}; all chunks were looked through instead")
+        problems.append(f"{path}: {error}; the program searched all chunks instead")
         return {}
     if not all(isinstance(name, str) for name in index.values()):
         problems.append(
-            f"{path} is not an object of scene names and file names; all chunks were looked through instead"
+            f"{path} is not an object of scene names and file names; the program searched all chunks instead"
         )
         return {}
     numbers = {chunk.name: number for number, chunk in enumerate(chunks)}

@@ -21,7 +21,7 @@ STATS = """Write statistics and pictures of a dataset: histograms.png, contact_s
 
     python tools/prepare_data.py stats --from chunks /data/re10k --split test --output stats
 
-Lengths are those of all scenes. Fields of view, baselines, image sizes and pictures come from up to 16 frames of each
+Lengths include all scenes. Fields of view, baselines, image sizes and pictures come from up to 16 frames of each
 sampled scene. The histograms need matplotlib: pip install 'openrayzer[plots]'."""
 
 

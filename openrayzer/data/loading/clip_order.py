@@ -16,8 +16,8 @@ class ClipOrder:
 
     An epoch of one source shows every scene once. An epoch of several sources has one clip per scene, but at least
     1000 clips; their weights divide the clips, at least one for each source, and the sources alternate randomly.
-    Within a source, every scene is seen before any scene is seen again. Every epoch and every pass over a source is
-    shuffled anew.
+    Within a source, every scene is seen before any scene is seen again. Every epoch and every pass over a source has a
+    new random order.
 
     Args:
         sizes: number of scenes of each source.

@@ -23,7 +23,7 @@ _NAMED = 3  # reasons that one message lists
 
 @dataclass(frozen=True)
 class SkippedScene:
-    """A test scene that is not evaluated, and why."""
+    """A test scene that is not evaluated, and the reason."""
 
     scene: str
     reason: str
@@ -43,7 +43,7 @@ class EvaluationClips:
         expected: number of test scenes over all ranks, including skipped scenes.
         planned: number of scenes over all ranks that have a valid choice of views.
         skipped: scenes that are left out. Scenes skipped before reading are the same on every rank; a rank adds the
-            scenes that turn out broken when it reads them.
+            broken scenes that it finds during reading.
         problems: faults of the sources found while opening them, one sentence each.
     """
 
@@ -63,7 +63,7 @@ class EvaluationClips:
         self._batches = _share(plan, batch_size=evaluation.batch_size, rank=rank, world_size=world_size, dealt=dealt)
 
     def __len__(self) -> int:
-        """Number of batches of this rank. An iteration leaves out a batch if all its scenes turn out broken."""
+        """Number of batches of this rank. An iteration skips a batch if all its scenes are broken."""
         return len(self._batches)
 
     def __iter__(self) -> Iterator[Views]:
@@ -82,7 +82,7 @@ class EvaluationClips:
         return self._choices
 
     def index(self) -> dict[str, dict[str, list[int]] | None]:
-        """The chosen views as a pixelSplat evaluation index; None for the scenes skipped so far."""
+        """The chosen views as a pixelSplat evaluation index; None for the scenes skipped until now."""
         index: dict[str, dict[str, list[int]] | None] = {
             key: {"context": list(choice.context), "target": list(choice.target)}
             for key, choice in self._choices.items()
@@ -160,7 +160,7 @@ def _in_batches(scenes: list[_Planned], size: int) -> list[list[_Planned]]:
 
 
 class _EvaluationBatch:
-    """Loads batch number i: a list of at most one batch, and the scenes that turned out broken."""
+    """Loads batch number i: a list of at most one batch, and the broken scenes."""
 
     def __init__(self, settings: DataSettings, batches: Sequence[Sequence[_Planned]]) -> None:
         self.settings, self.batches = settings, batches

@@ -8,9 +8,9 @@ from typing import TypeVar, cast
 S = TypeVar("S")
 T = TypeVar("T")
 MAX_AHEAD = 2
-"""Largest number of items that are being prepared, or are prepared and not yet taken."""
+"""Largest number of items in preparation or ready for the caller."""
 CLOSING_SECONDS = 10.0
-"""How long closing waits for the thread, which may hang on slow storage."""
+"""Seconds that closing waits for the thread; the thread may hang on slow storage."""
 
 
 def prefetched(items: Iterator[S], prepare: Callable[[S], T]) -> Generator[T, None, None]:

@@ -1,7 +1,7 @@
 """Shrinking by up to the square root of 2: OpenCV's bilinear interpolation of little more than the crop.
 
 Published code resizes with LANCZOS. In this range, bilinear interpolation is as close to LANCZOS as area averages are
-and takes half of their time. For stronger shrinking it aliases.
+and takes less than half of their time. For stronger shrinking it aliases.
 """
 
 from functools import lru_cache

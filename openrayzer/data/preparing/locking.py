@@ -18,7 +18,8 @@ WAITING_SECONDS = 3.0
 """Seconds to wait for the processes of a killed run; they check five times per second whether their parent lives."""
 
 STALE_SECONDS = 3600.0
-"""Age at which the lock of another machine is ignored; writing a chunk, which renews the lock, may take minutes."""
+"""Age in seconds from which the lock of another machine is ignored; writing a chunk, which renews the lock, may take
+minutes."""
 
 
 @contextmanager

@@ -19,7 +19,7 @@ _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 BENCHMARK_SIZE = 140
 
 BENCHMARK_HELP = (
-    "the full release of DL3DV includes the 140 scenes of its benchmark, which must not be trained on. openrayzer does "
+    "the full release of DL3DV includes the 140 scenes of its benchmark; do not train on them. openrayzer does "
     "not include their names: give a file that lists them, --benchmark FILE, such as the table of "
     "huggingface.co/datasets/DL3DV/DL3DV-Benchmark or RayZer's rayzer_evaluation_index_dl3dv_even.json, or give "
     "--keep_benchmark"

@@ -21,7 +21,7 @@ class ReadFrame:
         image: (h, w, 3) uint8; None if the frame cannot be used.
         c2w: (4, 4); None without a camera.
         intrinsics: (4,) normalised; None without a camera.
-        fault: why the frame cannot be used; empty if it can.
+        fault: reason why the frame cannot be used; empty if there is none.
     """
 
     frame: int

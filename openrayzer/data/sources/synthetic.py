@@ -22,8 +22,8 @@ FORMAT_VERSION = 1
 """Version of the images; it must change whenever equal settings give other images."""
 _POLL_SECONDS = 0.5
 _STALE_SECONDS = 3600.0
-"""Age at which the lock of another host is ignored, since its processes are not visible. Two writers do no harm: they
-write equal content to separate folders, and the first to finish is kept."""
+"""Age in seconds from which the lock of another host is ignored, because its processes are not visible. Two writers at
+the same time are safe: they write equal content to separate folders, and only the first result is used."""
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ class Video(LazyScenes[VideoScene]):
 
     Args:
         root: a video, or a folder with videos up to 6 levels below it: mp4, mov, mkv, webm, avi.
-        fps: frames per second to use; each is the frame on screen at its time. None uses every frame.
+        fps: frames per second to use; each is the frame that a player shows at this time. None uses every frame.
         scenes: text file with the names of the scenes to use, one per line; None for all scenes.
         scan_limit: largest number of videos that opening checks.
         follow_links: whether links may lead out of ``root``.

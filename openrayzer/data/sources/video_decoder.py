@@ -45,7 +45,7 @@ class VideoIndex:
     num_lost: int = 0
 
     def at_rate(self, fps: float) -> np.ndarray:
-        """Times (g,) of the frames that are on screen 0, 1 / fps, 2 / fps, ... seconds after the first frame."""
+        """Times (g,) of the frames that a player shows 0, 1 / fps, 2 / fps, ... seconds after the first frame."""
         passed = (self.times - self.times[0]) * self.seconds
         first = np.ceil((passed - 1e-6) * fps)  # number of the first such moment at or after each frame
         return self.times[np.append(first[:-1] < first[1:], first[-1] <= np.floor(passed[-1] * fps + 1e-6))]
@@ -66,7 +66,7 @@ def read_index(path: Path) -> VideoIndex:
                 if not packet.size or packet.is_discard:
                     continue
                 if packet.pts is None:
-                    raise VideoError(f"its frames have no times; {_ENCODE} gives them some")
+                    raise VideoError(f"its frames have no times; to create times: {_ENCODE}")
                 times.append(packet.pts)
                 end = max(end, packet.pts + (packet.duration or 0))
                 if packet.is_keyframe:
@@ -102,7 +102,7 @@ def _check_order(container: Any, stream: Any, times: list[int]) -> None:
 
     AVI has only such times, and a copy of its packets to another container keeps them.
     """
-    unordered = VideoError(f"its times do not say in which order its frames are shown; {_ENCODE} gives it others")
+    unordered = VideoError(f"its times do not give the order of its frames; to create new times: {_ENCODE}")
     avi, reordering = container.format.name == "avi", stream.codec_context.name in _REORDERING
     delayed = stream.codec_context.has_b_frames
     if avi and reordering and delayed:
@@ -188,7 +188,7 @@ class VideoDecoder:
                 continue
             if self._last is not None and frame.pts < self._last:
                 self._last = None
-                raise VideoError(f"the times before it do not rise; {_ENCODE} gives the video others")
+                raise VideoError(f"the times before it do not rise; to create new times: {_ENCODE}")
             self._first = frame.pts if self._first is None else self._first
             self._last = frame.pts
             if frame.pts >= time:

@@ -19,7 +19,7 @@ class Materials:
     Attributes:
         generator: source of random colours and patterns.
         hue: main hue of the room, 0 to 1; furniture has a hue near it or opposite to it.
-        textures: all textures made so far.
+        textures: all textures made until now.
         tiled: whether each texture repeats.
     """
 

@@ -56,7 +56,7 @@ class _Furnisher:
         self.pictures = 0
         self.pieces = list(PIECES)
         width, depth, _ = self.size
-        self.walls = (  # frame whose front faces the room, and length of the wall
+        self.walls = (  # frame with its front towards the room, and length of the wall
             (Frame((width / 2, depth, 0), 0.0), width),
             (Frame((width / 2, 0, 0), np.pi), width),
             (Frame((width, depth / 2, 0), -np.pi / 2), depth),

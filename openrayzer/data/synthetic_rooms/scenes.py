@@ -1,4 +1,4 @@
-"""Films of synthetic rooms, rendered in parallel and stored as chunks."""
+"""Videos of synthetic rooms, rendered in parallel and stored as chunks."""
 
 import logging
 import multiprocessing
@@ -55,7 +55,7 @@ class FilmSettings:
 
 @dataclass(frozen=True)
 class FilmPlan:
-    """A room and the cameras that film it.
+    """A room and the cameras of its frames.
 
     Attributes:
         room: the room.
@@ -69,7 +69,7 @@ class FilmPlan:
 
 
 def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
-    """Room ``number`` and its cameras; they depend only on the settings of the film, not on the number of rooms."""
+    """Room ``number`` and its cameras; they depend only on the settings of the video, not on the number of rooms."""
     generator = np.random.default_rng((settings.seed, number))
     height, width = settings.image_size
     focal = max(height, width) / 2 / np.tan(np.deg2rad(generator.uniform(*_FIELD_OF_VIEW)) / 2)
@@ -86,7 +86,7 @@ def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
             )
             return FilmPlan(room, c2w, intrinsics)
         except NoPathError:
-            logger.debug("synthetic rooms: room %d is too full, furnishing another", number)
+            logger.debug("synthetic rooms: room %d has no space for a camera path; making another room", number)
     raise NoPathError(f"no room with a free path of {settings.num_frames} frames at motion {settings.motion}")
 
 

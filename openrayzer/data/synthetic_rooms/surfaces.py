@@ -18,7 +18,7 @@ Extent = tuple[float | int, float | int]
 
 @dataclass(frozen=True)
 class Look:
-    """How a surface is painted.
+    """Material of a surface.
 
     Attributes:
         texture: number of the texture in the room's atlas.
@@ -122,7 +122,7 @@ class Collector:
     _rows: list[tuple] = field(default_factory=list)
 
     def surfaces(self) -> Surfaces:
-        """All surfaces collected so far."""
+        """All surfaces collected until now."""
         kinds, centres, axes, textures, repeats, offsets, glows = (
             np.array(column) for column in zip(*self._rows, strict=True)
         )

@@ -163,7 +163,7 @@ def test_the_log_warns_once_of_a_broken_installation_with_its_remedy(monkeypatch
             chosen(Kind(CUDA, torch.bfloat16, width))
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
-    assert "'cudnn' should be the fastest and cannot run: not initialised; 'flash' runs instead" in warned[0]
+    assert "'cudnn' should be the fastest but cannot run: not initialised; 'flash' runs instead" in warned[0]
     assert warned[1].endswith("pip install nvidia-cuda-runtime-cu12")
     assert sum(record.levelno == logging.INFO for record in caplog.records) == 2
 

@@ -66,7 +66,7 @@ def test_damaged_index_is_reported_and_done_without(write_root, make_scene, scan
     dataset = opened(root, scan_limit=scan_limit)
     assert keys(dataset) == ["a"]
     assert len(dataset.problems) == 1
-    assert "all chunks were looked through instead" in dataset.problems[0]
+    assert "the program searched all chunks instead" in dataset.problems[0]
 
 
 def test_index_that_names_other_scenes_is_reported(write_root, make_scene):

@@ -130,14 +130,14 @@ def test_a_video_that_does_not_say_when_frames_are_shown_is_refused(tmp_path, su
     path = write_video(tmp_path / "else" / "x.avi")
     (tmp_path / "root").mkdir()
     copy_packets(path, tmp_path / "root" / f"x{suffix}")
-    with pytest.raises(InputError, match=r"is left out: its times do not say in which order .* ffmpeg -i IN .* OUT"):
+    with pytest.raises(InputError, match=r"is left out: its times do not give the order .* ffmpeg -i IN .* OUT"):
         opened(tmp_path / "root")
 
 
 def test_times_that_fall_where_a_frame_is_read_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("openrayzer.data.sources.video_decoder._TRIED", 0)
     dataset = opened(copy_packets(write_video(tmp_path / "x.avi"), tmp_path / "x.mp4"))
-    with pytest.raises(BrokenSceneError, match=r"frame 11: the times before it do not rise; ffmpeg -i IN"):
+    with pytest.raises(BrokenSceneError, match=r"the times before it do not rise; to create new times: ffmpeg"):
         dataset.read(0, [11])
 
 
