@@ -100,7 +100,7 @@ def check_writable(path: Path) -> None:
             raise IsADirectoryError("it is a folder")
         above = next(folder for folder in path.absolute().parents if folder.exists())
         if not above.is_dir():
-            raise NotADirectoryError(f"{above} is no folder")
+            raise NotADirectoryError(f"{above} is not a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = _temporary(path)
         probe.touch()

@@ -94,7 +94,9 @@ def read_views(
 
 def _plain(source: Path) -> LazyScenes:
     if source.is_file() and source.suffix.lower() not in VIDEO_SUFFIXES:
-        raise InputError(f"{source} is no video ({', '.join(sorted(VIDEO_SUFFIXES))}); for images, give their folder")
+        raise InputError(
+            f"{source} is not a video ({', '.join(sorted(VIDEO_SUFFIXES))}); for images, give their folder"
+        )
     return Video(root=source) if source.is_file() else Images(root=source)
 
 

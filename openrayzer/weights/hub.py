@@ -9,7 +9,7 @@ _NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
 def is_hub_name(name: str) -> bool:
-    """Return True if ``name`` has the form ``owner/name``. Check first that it is no existing path."""
+    """Return True if ``name`` has the form ``owner/name``. Check first that no such path exists."""
     return _NAME.fullmatch(name) is not None and not {".", ".."} & set(name.split("/"))
 
 
@@ -38,7 +38,7 @@ def download(name: str, *, files: tuple[str, ...]) -> Path:
         reason = "there is no such folder here, and no such model on the hub that you can access"
         raise _failure(name, reason, remedy) from error
     except errors.HFValidationError as error:
-        reason = f"there is no such folder here, and it is no valid name on the hub: {_first_line(error)}"
+        reason = f"there is no such folder here, and it is not a valid name on the hub: {_first_line(error)}"
         raise _failure(name, reason, "check the spelling") from error
     except (errors.HTTPError, OSError, ValueError) as error:
         remedy = (

@@ -82,7 +82,7 @@ def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKin
         checkpoint: ``latest``, ``best`` (the best by ``train.best_metric``), or a name in ``checkpoints/``, e.g.
             ``step_00001000``.
         weights: ``ema`` for the exponential moving average, ``raw`` for the weights of the last step, ``auto`` for
-            the average where the checkpoint has one.
+            the average if the checkpoint has one.
 
     Raises:
         InputError: there is no model at ``path``, no such checkpoint or average, the checkpoint is damaged, the
@@ -97,7 +97,7 @@ def _local(path: str) -> Path:
     folder = download(path, files=(CONFIG, WEIGHTS))
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
-            raise InputError(f"{path} on the Hugging Face hub has no {name}, so it is no openrayzer model")
+            raise InputError(f"{path} on the Hugging Face hub has no {name}, so it is not an openrayzer model")
     _refuse_more_than_weights(path, read_object(folder / CONFIG))
     return folder
 

@@ -75,7 +75,7 @@ def _relevant(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _defaults() -> dict[str, Any]:
-    """Defaults of all settings that are no components, as in an experiment.json."""
+    """Defaults of all settings that are not components, as in an experiment.json."""
     return json.loads(json.dumps(_flat(_defaults_of(Experiment)), default=str))
 
 

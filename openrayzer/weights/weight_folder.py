@@ -61,10 +61,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.safetensors`` file by name, on the CPU. No code from the file is run.
 
     Raises:
-        InputError: the file is missing, truncated, or no safetensors file.
+        InputError: the file is missing, truncated, or not a safetensors file.
     """
     if file.suffix != ".safetensors":
-        raise InputError(f"{file} is no .safetensors file; weights are read from no other kind of file")
+        raise InputError(f"{file} is not a .safetensors file; weights are read from no other kind of file")
     return read_state_dict(file, remedy="write or download it again")
 
 
@@ -103,7 +103,7 @@ def find_experiment(folder: Path) -> Path:
             return folder / name
     missing = "does not exist" if not folder.exists() else "is a file" if folder.is_file() else ""
     reason = missing or f"has neither {' nor '.join(EXPERIMENT_FILES)}"
-    raise InputError(f"{folder} is no run folder and no folder of weights: it {reason}")
+    raise InputError(f"{folder} is neither a run folder nor a weight folder: it {reason}")
 
 
 def origin_of(record: Mapping[str, Any]) -> dict[str, Any]:

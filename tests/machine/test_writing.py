@@ -115,7 +115,7 @@ def test_checks_refuse_what_cannot_be_written_and_leave_nothing(tmp_path: Path):
     assert contents(tmp_path) == {"file": "text"}
     with pytest.raises(InputError, match="cannot be written: it is a folder"):
         check_writable(tmp_path)
-    with pytest.raises(InputError, match=r"file/a.txt cannot be written: .*file is no folder"):
+    with pytest.raises(InputError, match=r"file/a.txt cannot be written: .*file is not a folder"):
         check_writable(tmp_path / "file/a.txt")
     with pytest.raises(InputError, match="file/out: cannot be written: Not a directory"):
         check_folder_writable(tmp_path / "file/out")

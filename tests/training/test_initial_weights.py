@@ -115,7 +115,7 @@ def test_a_path_without_weights_is_a_message_and_leaves_no_trace(train: Train, w
     for wrong, reason in (
         (tmp_path / "nowhere", "there are no weights in .*nowhere: it does not exist"),
         (tmp_path / "empty", "there are no weights in .*empty: it has no checkpoint yet and no model.safetensors"),
-        (tmp_path / "model.pt", "model.pt is no .safetensors file"),
+        (tmp_path / "model.pt", "model.pt is not a .safetensors file"),
         (weights, r"model.safetensors cannot be read as a file of weights \(.*\); write or download it again"),
     ):
         with pytest.raises(InputError, match=f"^train.initial_weights: .*{reason}"):

@@ -209,7 +209,7 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--cameras run/experiment.json --export_cameras run/experiment.json", "is an input and would be overwritten"),
         ("--path run/experiment.json --export_path ./run/experiment.json", "is an input and would be overwritten"),
         ("--export_cameras photos", "--export_cameras photos exists and is not empty"),
-        ("--export_cameras run/experiment.json/c.json", "experiment.json is no folder"),
+        ("--export_cameras run/experiment.json/c.json", "experiment.json is not a folder"),
         ("--export_path path.txt", "must end in .json"),
         ("--cameras c.json", "there is no c.json"),
         ("--checkpoint step_1", "step_1"),

@@ -14,7 +14,7 @@ av = pytest.importorskip("av")
 
 
 def written(path: Path, *, frames: int = 7, size: tuple[int, int] = (32, 48), **settings) -> list[np.ndarray]:
-    """Frames of a video whose frame i has red 30 * i on its left and green on its right."""
+    """Write a video and return its frames; frame i has red 30 * i on the left and green on the right."""
     pictures = []
     for number in range(frames):
         picture = np.zeros((*size, 3), np.uint8)
@@ -90,7 +90,7 @@ def test_a_video_without_frames_is_refused(tmp_path: Path):
     [
         ("out.gif", "out.gif: the name of a video must end in .mp4"),
         ("out", "must end in .mp4"),
-        ("file/out.mp4", "cannot be written: .*file is no folder"),
+        ("file/out.mp4", "cannot be written: .*file is not a folder"),
         ("folder.mp4", "it is a folder"),
         ("/proc/none/out.mp4", "/proc/none/out.mp4 cannot be written"),
     ],

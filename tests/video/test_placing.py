@@ -27,14 +27,14 @@ def test_frames_do_not_depend_on_the_batch_size(counting, batch):
     expected = torch.stack(list(render_path(counting, IMAGES, path)))
     counting.calls.clear()
     assert torch.equal(torch.stack(list(render_path(counting, IMAGES, path, batch=batch))), expected)
-    tried = batch > 1  # a single frame first, to see what memory it takes
+    tried = batch > 1  # a single frame first, to measure its memory
     assert counting.calls == ["estimate", "reconstruct", *["render"] * (tried + -(-60 // batch))]
 
 
 def test_frames_are_rendered_when_they_are_needed(counting):
     frames = render_path(counting, IMAGES, lambda views: interpolate_path(views, 60), batch=5)
     next(frames)
-    assert counting.calls.count("render") == 2  # the first one says what memory a frame takes
+    assert counting.calls.count("render") == 2  # the first one measures the memory of a frame
     assert torch.is_inference_mode_enabled() is False
 
 
@@ -75,10 +75,10 @@ def test_a_model_that_needs_intrinsics_gets_the_true_ones(counting, make_cameras
     assert torch.equal(counting.given[0], make_cameras(3).intrinsics)
 
 
-@pytest.mark.parametrize(("attribute", "what"), [("posed", "camera poses"), ("needs_intrinsics", "intrinsics")])
-def test_a_model_that_needs_cameras_is_not_run_without_them(counting, attribute, what):
+@pytest.mark.parametrize(("attribute", "needs"), [("posed", "camera poses"), ("needs_intrinsics", "intrinsics")])
+def test_a_model_that_needs_cameras_is_not_run_without_them(counting, attribute, needs):
     setattr(counting, attribute, True)
-    with pytest.raises(UnposedInputError, match=f"CountingModel needs {what}"):
+    with pytest.raises(UnposedInputError, match=f"CountingModel needs {needs}"):
         place(counting, IMAGES)
     assert counting.calls == []
 

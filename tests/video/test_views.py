@@ -101,7 +101,7 @@ def spoil(photos: Path, clip: Path, make_image) -> None:
         ("broken", {}, r"no image can be read; .*a\.jpg"),
         ("cut.mp4", {}, r"cut\.mp4.*it has no frames"),
         ("text.mp4", {}, r"text\.mp4.*cannot be opened"),
-        ("photos/photo_1.png", {}, r"photo_1\.png is no video.* for images, give their folder"),
+        ("photos/photo_1.png", {}, r"photo_1\.png is not a video.* for images, give their folder"),
         ("two", {}, r"two holds 2 scenes \(a, b"),
         ("photos", {"num_views": 7}, "photos: 7 views are requested, but there are only 6 images"),
         ("photos", {"num_views": 0}, "--num_views must be 1 or more"),

@@ -163,7 +163,7 @@ def test_the_card_of_imported_weights_names_their_origin_and_no_metrics(
         "Licence: CC BY-NC-SA 4.0",
     ):  # fmt: skip
         assert part in card.content, part
-    assert "rooms" not in card.content  # the data of the file are not what these weights were trained on
+    assert "rooms" not in card.content  # these weights were not trained on the data in the file
     again = export_weights(tmp_path / "out", tmp_path / "again", license="mit")
     assert again.notes[0] == "the initial weights were published under CC BY-NC-SA 4.0, not mit"
     assert same(openrayzer.load_model(tmp_path / "again"), make_model(1))

@@ -112,9 +112,9 @@ def test_a_truncated_file_and_a_folder_of_something_else_are_explained(imported:
     (imported / WEIGHTS).write_bytes((imported / WEIGHTS).read_bytes()[:1000])
     with pytest.raises(InputError, match=r"model.safetensors cannot be read as a file of weights"):
         openrayzer.load_model(imported)
-    with pytest.raises(InputError, match=r"no run folder and no folder of weights: it has neither experiment.json nor"):
+    with pytest.raises(InputError, match=r"is neither a run folder nor a weight folder: it has neither experiment"):
         openrayzer.load_model(tmp_path)
-    with pytest.raises(InputError, match=r"/no/where is no run folder and no folder of weights: it does not exist"):
+    with pytest.raises(InputError, match=r"/no/where is neither a run folder nor a weight folder: it does not exist"):
         openrayzer.load_model("/no/where")
 
 
@@ -178,7 +178,7 @@ def test_a_folder_of_that_name_comes_first(hub, imported: Path, make_model: Make
         (refusal(errors.RevisionNotFoundError, 404), ["RevisionNotFoundError", "hf download"]),
         (errors.LocalEntryNotFoundError("no network"), ["no network", "there is no such folder here", "hf download"]),
         (errors.OfflineModeIsEnabled("HF_HUB_OFFLINE=1"), ["HF_HUB_OFFLINE=1", "hf download"]),
-        (errors.HFValidationError("no repo id"), ["no valid name on the hub: no repo id", "check the spelling"]),
+        (errors.HFValidationError("no repo id"), ["not a valid name on the hub: no repo id", "check the spelling"]),
         (HTTPX.ProxyError("no proxy"), ["ProxyError: no proxy", "hf download"]),
         (HTTPX.ReadTimeout("too slow"), ["ReadTimeout: too slow", "try again when the network is there"]),
         (OSError(28, "No space left on device"), ["No space left on device"]),
@@ -213,10 +213,10 @@ def test_a_cached_model_loads_without_a_network(
 
 def test_a_model_of_something_else_on_the_hub_is_refused(hub, imported: Path):
     hub(imported)  # it has no config.json
-    with pytest.raises(InputError, match=r"somebody/rayzer on the Hugging Face hub has no config.json, so it is no"):
+    with pytest.raises(InputError, match=r"somebody/rayzer on the Hugging Face hub has no config.json, so it is not"):
         openrayzer.load_model(NAME)
     (as_exported(imported) / WEIGHTS).unlink()
-    with pytest.raises(InputError, match=r"has no model.safetensors, so it is no openrayzer model"):
+    with pytest.raises(InputError, match=r"has no model.safetensors, so it is not an openrayzer model"):
         openrayzer.load_model(NAME)
 
 

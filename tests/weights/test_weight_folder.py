@@ -115,7 +115,7 @@ def test_missing_truncated_and_other_files_are_refused(tmp_path: Path):
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(InputError, match=r"cannot be read as a file of weights \(.*\); write or download it again"):
         read_weights(file)
-    with pytest.raises(InputError, match=r"model.pt is no .safetensors file; weights are read from no other"):
+    with pytest.raises(InputError, match=r"model.pt is not a .safetensors file; weights are read from no other"):
         read_weights(tmp_path / "model.pt")
 
 
@@ -138,13 +138,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_experiment_file_is_found_or_its_absence_is_explained(tmp_path: Path):
-    with pytest.raises(InputError, match=r"no folder of weights: it has neither experiment.json nor config.json"):
+    with pytest.raises(InputError, match=r"nor a weight folder: it has neither experiment.json nor config.json"):
         find_experiment(tmp_path)
-    with pytest.raises(InputError, match=r"nowhere is no run folder and no folder of weights: it does not exist"):
+    with pytest.raises(InputError, match=r"nowhere is neither a run folder nor a weight folder: it does not exist"):
         find_experiment(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text("{}")
     assert find_experiment(tmp_path).name == "config.json"
-    with pytest.raises(InputError, match=r"config.json is no run folder and no folder of weights: it is a file"):
+    with pytest.raises(InputError, match=r"config.json is neither a run folder nor a weight folder: it is a file"):
         find_experiment(tmp_path / "config.json")
     (tmp_path / "experiment.json").write_text("{}")
     assert find_experiment(tmp_path).name == "experiment.json"

@@ -19,14 +19,14 @@ from openrayzer.weights.checkpoints.zero_layout import Pieces, cut_each, cut_row
 WEIGHTS = "weights"
 """Key of the float32 weights in ``ZeroCheckpoint.optimized``."""
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, OSError, AttributeError)
-"""Errors that ``torch.load`` and reading its result raise for a file that is no checkpoint. For a file that is no
-archive, ``torch.load(mmap=True)`` raises a RuntimeError about mmap."""
+"""Errors of ``torch.load`` and of reading its result for a file that is not a checkpoint. ``torch.load(mmap=True)``
+raises a RuntimeError about mmap for a file that is not an archive."""
 
 
 def why_unreadable(error: Exception) -> str:
     """Return one line for an error in ``UNREADABLE``; torch's message would advise to run code from the file."""
     if isinstance(error, pickle.UnpicklingError) or "mmap can only be used" in str(error):
-        return "it is no file of tensors, or it contains code, which is not run"
+        return "it is not a file of tensors, or it contains code, which is not run"
     return str(error).partition("\n")[0] or type(error).__name__
 
 
@@ -85,7 +85,7 @@ def check_readable(path: Path, *, stage: int, rank: int) -> None:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn errors of reading a file that is no checkpoint into an InputError."""
+    """Turn errors of reading a file that is not a checkpoint into an InputError."""
     try:
         yield
     except UNREADABLE as error:

@@ -63,7 +63,7 @@ def unwrapped(content: Any, path: Path) -> PublishedWeights:
     """Extract the weights from ``content``, which ``read_content`` returned for ``path``.
 
     Raises:
-        InputError: the content is no dictionary of floating-point tensors.
+        InputError: the content is not a dictionary of floating-point tensors.
     """
     content, notes = _unwrap(content, path)
     configuration = {}
@@ -152,7 +152,7 @@ def _assign(values: dict[str, Any], assignment: str) -> str:
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise InputError(f"--given {assignment}: {text!r} is no YAML value") from error
+        raise InputError(f"--given {assignment}: {text!r} is not a YAML value") from error
     return key
 
 
@@ -171,7 +171,7 @@ def _unwrap(content: Any, path: Path) -> tuple[dict[str, Any], list[str]]:
         raise InputError(f"{path} holds no tensors by name; {REMEDY}")
     strange = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
     if strange:
-        raise InputError(f"{path}: these are no tensors: {listed(sorted(strange))}; {REMEDY}")
+        raise InputError(f"{path}: these are not tensors: {listed(sorted(strange))}; {REMEDY}")
     return {str(name): value for name, value in content.items()}, notes
 
 

@@ -27,7 +27,7 @@ POSE, FOCAL = "camera_pose_head", "intrinsics_head"
 
 @runtime_checkable
 class _RayDer(Protocol):
-    """Methods of our model ``rayder`` beyond ``Model``; this room must not import models."""
+    """Methods of our model ``rayder`` beyond ``Model``; this package must not import models."""
 
     def observe(self, images: Tensor) -> tuple[Cameras, Tensor]: ...
 

@@ -45,6 +45,6 @@ def check_belongs(state: Mapping[str, Tensor], system: System) -> None:
     if others:
         raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: use --arch {others[0]}")
     raise InputError(
-        f"these are no weights of {system.name!r}: {system.fingerprint} is not among their {len(state)} names: "
+        f"these are not weights of {system.name!r}: {system.fingerprint} is not among their {len(state)} names: "
         f"{listed(sorted(state))}"
     )

@@ -149,7 +149,7 @@ def views_of(
             or places.shape[0] not in (1, batch)
             or not ((places >= 0) & (places < num_views)).all()
         ):
-            raise InputError(f"{places.tolist()} are no indices of views for {batch} clip(s) of {num_views} views")
+            raise InputError(f"{places.tolist()} are not indices of views for {batch} clip(s) of {num_views} views")
     cameras = None
     if posed:
         for name, shape in {"c2w": (batch, num_views, 4, 4), "fxfycxcy": (batch, num_views, 4)}.items():

@@ -26,7 +26,7 @@ FOCAL = ("pose_predictor.canonical_k_head.2.weight", "pose_wrapper.fov_head.weig
 
 
 def state_of(shapes: dict[str, tuple[int, ...]], *, seed: int = 0) -> dict[str, Tensor]:
-    """Return random weights scaled so that activations stay near 1; vectors that are no biases are gains."""
+    """Return random weights scaled so that activations stay near 1; vectors that are not biases are gains."""
     generator = torch.Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():

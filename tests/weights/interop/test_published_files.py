@@ -108,7 +108,7 @@ def test_code_in_a_pickle_is_named_and_never_run(tmp_path: Path):
         ({"model": lvsm(), "args": SimpleNamespace(a=1)}, "holds types.SimpleNamespace"),
         ([torch.zeros(1)], "holds no tensors by name"),
         ({}, "holds no tensors by name"),
-        ({"model": {"a": torch.zeros(1), "b": 3}}, "these are no tensors: b"),
+        ({"model": {"a": torch.zeros(1), "b": 3}}, "these are not tensors: b"),
         ({"a": torch.zeros(2, dtype=torch.long)}, r"1 weight\(s\) cannot be used: a is torch.int64"),
         ({"a": torch.zeros(2).to(torch.float8_e4m3fn)}, "a is torch.float8_e4m3fn"),
         ({"a": torch.eye(2).to_sparse()}, "a is torch.sparse_coo"),
@@ -149,7 +149,9 @@ def test_the_kind_of_a_file_is_read_from_its_content_not_its_name(tmp_path: Path
         assert_equal(read_weights_file(tmp_path / name).state, lvsm())
 
 
-@pytest.mark.parametrize("content", [b"", b"some text that is no file of weights", pickle.dumps({"a": 1}, protocol=4)])
+@pytest.mark.parametrize(
+    "content", [b"", b"some text that is not a file of weights", pickle.dumps({"a": 1}, protocol=4)]
+)
 def test_files_without_tensors_are_refused(tmp_path: Path, content: bytes):
     (tmp_path / "weights.pt").write_bytes(content)
     with pytest.raises(InputError, match=r"weights.pt (cannot be read as a file of weights|holds no tensors)"):

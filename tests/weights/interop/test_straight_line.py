@@ -37,7 +37,7 @@ from openrayzer.weights.interop.golden import ABSOLUTE, BY_RATIO, RELATIVE, buil
 HERE = Path(__file__).parent
 
 OTHER = Sizes(width=48, head=12, patch=8, latents=7)
-"""Four heads; their width is no power of 2."""
+"""Four heads; their width is not a power of 2."""
 WIDE, TALL = (16, 40), (40, 16)
 
 OFFICIAL = {

@@ -178,7 +178,7 @@ def test_weights_of_another_system_are_recognised():
         InputError, match="these are weights of 'lvsm-ed', not of 'rayzer-official': use --arch lvsm-ed"
     ):
         check_belongs(lvsm(), SYSTEMS["rayzer-official"])
-    with pytest.raises(InputError, match=r"these are no weights of 'rayder': .* is not among their 1 names: a"):
+    with pytest.raises(InputError, match=r"these are not weights of 'rayder': .* is not among their 1 names: a"):
         check_belongs({"a": torch.zeros(1)}, SYSTEMS["rayder"])
     with pytest.raises(InputError, match="no published system named 'rayzer'; did you mean 'rayder'"):
         system_named("rayzer")
