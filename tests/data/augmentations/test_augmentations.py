@@ -101,7 +101,7 @@ def test_crop_covers_every_place_and_may_differ_between_views():
 
 
 @pytest.mark.parametrize(("number", "name"), [(0, "brightness"), (2, "saturation"), (3, "hue")])
-def test_jitter_means_what_torchvision_means(clip, number, name):
+def test_jitter_agrees_with_torchvision(clip, number, name):
     amount = 0.07 if name == "hue" else 1.3
     found = _colour_change(number, clip.images, [amount] * 3, amount)(clip.images)
     wanted = getattr(torchvision, f"adjust_{name}")(torch.from_numpy(clip.images), amount)
@@ -139,7 +139,7 @@ def differing(clip: Clip) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pasted_objects_are_in_what_the_model_sees_only(clip, seed):
+def test_objects_are_pasted_only_into_the_images_of_the_model(clip, seed):
     pasted = CopyPaste(probability=1.0, num_objects=(1, 1), size=(0.4, 0.5)).apply(clip, random(seed))
     assert pasted.clean is clip.images
     side = np.array([0.38, 0.52]) * 24
@@ -197,7 +197,7 @@ def test_cut_outs_come_from_files(tmp_path, clip):
     assert (differing(pasted) > 0).all()
 
 
-def test_what_cannot_be_pasted_is_named(tmp_path, clip, waiting_pipe):
+def test_the_message_names_a_file_that_cannot_be_pasted(tmp_path, clip, waiting_pipe):
     with pytest.raises(InputError, match=r"has no files \.png"):
         CopyPaste(folder=tmp_path)
     (tmp_path / "broken.png").write_bytes(b"nothing")

@@ -44,7 +44,7 @@ def test_no_scene_of_a_source_comes_again_before_all_have_come():
         assert sorted(mine[first : first + 7]) == list(range(7))
 
 
-def test_order_does_not_depend_on_what_was_asked_before():
+def test_order_does_not_depend_on_earlier_calls():
     order = ClipOrder([7, 30], weights=[1.0, 2.0], seed=3)
     positions = [5000, 3, 1000, 999, 12345, 0]
     fresh = [ClipOrder([7, 30], weights=[1.0, 2.0], seed=3).scene(position) for position in positions]

@@ -35,7 +35,7 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, caplog):
     assert caplog.text.count("its batches are loaded again") == 2
 
 
-def test_a_killed_worker_loses_nothing_of_what_a_thread_prepares(tmp_path: Path, caplog):
+def test_a_killed_worker_loses_no_prefetched_batch(tmp_path: Path, caplog):
     """As on a GPU, where batches are copied ahead: those copied before the death come first."""
     load = Deadly(tmp_path, (3, 11))
     batches = load_batches(load, numbers=range(20), workers=2, prefetch=2, prepare=lambda batch: batch + 1)

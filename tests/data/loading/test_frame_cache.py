@@ -124,7 +124,7 @@ def test_size_is_kept_over_processes_and_restarts(tmp_path):
     assert 0.5e6 < used <= 1e6
 
 
-def test_what_a_killed_process_left_is_cleared(tmp_path):
+def test_files_of_a_killed_process_are_deleted(tmp_path):
     first = FrameCache(tmp_path, 0.1)
     first.put("a", "1", frame())
     (file,) = files(tmp_path)

@@ -103,7 +103,7 @@ def test_ranks_share_one_stream(world):
     assert together == alone
 
 
-def test_accumulation_does_not_change_what_a_step_sees():
+def test_accumulation_does_not_change_the_clips_of_a_step():
     settings = data_settings(Colours(7))
     assert stream(batches(settings, 8, size=2)) == stream(batches(settings, 4, size=4))
 
@@ -212,7 +212,7 @@ def test_images_leave_the_loading_process_in_8_bits_unless_they_are_augmented(mo
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_a_model_must_not_be_trained_with_is_refused_where_it_is_loaded(workers):
+def test_a_refused_batch_is_refused_in_the_process_that_loads_it(workers):
     def check(context: torch.Tensor, target: torch.Tensor, scenes: Sequence[str]) -> None:
         assert (context.device.type, context.shape[0], target.shape[0]) == ("cpu", 2, 2)
         raise InputError(f"not with {len(scenes)} scenes")
@@ -281,7 +281,7 @@ def test_scene_too_short_for_the_sampler_is_replaced(write_root, make_scene):
     assert "'short' has 2 frames" in " ".join(problem for views in loaded for problem in views.problems)
 
 
-def test_scenes_that_do_not_suit_the_sampler_are_told_once_and_not_all(write_root, make_scene):
+def test_each_unsuitable_scene_is_reported_once_up_to_a_limit(write_root, make_scene):
     short = [make_scene(f"short {number:02}", frames=2) for number in range(30)]
     settings = data_settings(Chunks(root=write_root([make_scene("a"), *short])))
     loaded = batches(settings, 40, size=2)
@@ -306,7 +306,7 @@ def test_every_source_that_cannot_be_opened_is_named(tmp_path):
         batches(settings, 1)
 
 
-def test_loader_tells_what_was_left_out_and_how_long_an_epoch_is():
+def test_loader_has_problems_and_the_size_of_an_epoch():
     loader = build_loader(data_settings(Colours(5)), batch_size_per_rank=1, rank=0, world_size=1, seed=0)
     assert loader.problems == ("one scene was left out",)
     assert loader.epoch_size == 5

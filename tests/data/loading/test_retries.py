@@ -46,7 +46,7 @@ def test_patience_has_an_end():
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
-def test_what_does_not_pass_is_not_waited_for(number: int):
+def test_other_errors_are_raised_without_waiting(number: int):
     read = Flaky(1, number)
     with pytest.raises(BrokenSceneError):
         with_retries(read, sleep=lambda seconds: pytest.fail("waited"))

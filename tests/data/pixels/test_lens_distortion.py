@@ -43,7 +43,7 @@ def photograph(lens: Lens) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", LENSES)
-def test_every_pixel_shows_what_the_pinhole_camera_sees_there(name):
+def test_every_pixel_agrees_with_the_pinhole_camera(name):
     lens = LENSES[name]
     image, (fx, fy, cx, cy) = undistort(photograph(lens), lens)
     height, width = SIZE

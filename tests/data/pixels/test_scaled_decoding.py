@@ -196,7 +196,7 @@ def test_loader_reduces_on_request_only(chunks, monkeypatch, augmentations):
         assert sizes[0] == first
 
 
-def test_what_would_change_or_be_without_effect_is_refused(chunks, tmp_path):
+def test_combinations_that_cannot_work_are_refused(chunks, tmp_path):
     with pytest.raises(InputError, match="scaled_decoding does not go with cache"):
         settings(chunks, scaled_decoding=True, cache=CacheSettings(folder=tmp_path / "cache", gigabytes=0.1))
     with pytest.raises(InputError, match="does not go with ResizeCrop"):

@@ -177,7 +177,7 @@ def test_lock_of_another_machine_holds_for_a_while(prepare, source, tmp_path):
     assert prepare("convert", "--from", "chunks", source, "--output", tmp_path / "out").returncode == 0
 
 
-def test_full_disk_is_told_and_the_conversion_goes_on(source, tmp_path, monkeypatch):
+def test_full_disk_is_reported_and_the_conversion_continues(source, tmp_path, monkeypatch):
     write, written = converting.write_chunk, []
 
     def fail_once(path, scenes):
@@ -196,7 +196,7 @@ def test_full_disk_is_told_and_the_conversion_goes_on(source, tmp_path, monkeypa
     assert "16 frames, 8 of them done" in said[0]
 
 
-def test_too_little_space_is_told_before_anything_is_written(source, tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_writing(source, tmp_path, monkeypatch):
     class Full:
         free = 10
 
@@ -371,9 +371,7 @@ def test_split_names_the_output_of_sources_that_have_none(prepare, tmp_path):
     assert opened(tmp_path / "out", split="test", posed=False).key(0) == "one"
     done = prepare("verify", *source)
     assert done.returncode == 2
-    assert (
-        "--split test: the dataset 'images' has no splits; give the folder of the scenes as its root" in done.stderr
-    )
+    assert "--split test: the dataset 'images' has no splits; give the folder of the scenes as its root" in done.stderr
     done = prepare("verify", "--source", '{"root": "x"}', "--split", "test")
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
 

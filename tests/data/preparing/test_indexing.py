@@ -13,7 +13,7 @@ from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import InputError
 
 
-def test_index_says_what_it_holds(write_root, make_scene):
+def test_index_reports_its_contents(write_root, make_scene):
     train = write_root([make_scene("a"), make_scene("b", size=(40, 20))], [make_scene("c")]) / "train"
     report = index_chunks(train, train / FRAME_INDEX_NAME, processes=2)
     assert (report.num_chunks, report.num_scenes, report.num_frames) == (2, 3, 24)
@@ -78,7 +78,7 @@ def test_index_stays_in_proportion_to_its_chunks(write_root, make_scene):
     assert report.num_bytes < 8 * report.chunk_bytes
 
 
-def test_full_disk_is_told_and_leaves_the_old_index(write_root, make_scene, monkeypatch):
+def test_full_disk_is_reported_and_keeps_the_old_index(write_root, make_scene, monkeypatch):
     train = write_root([make_scene("a")]) / "train"
     index_chunks(train, train / FRAME_INDEX_NAME, processes=1)
     before = sorted(train.iterdir()), (train / FRAME_INDEX_NAME).read_bytes()
@@ -92,14 +92,14 @@ def test_full_disk_is_told_and_leaves_the_old_index(write_root, make_scene, monk
     assert (sorted(train.iterdir()), (train / FRAME_INDEX_NAME).read_bytes()) == before
 
 
-def test_results_come_in_order_whatever_the_number_of_processes():
+def test_results_come_in_order_for_any_number_of_processes():
     for processes in (1, 3):
         assert list(parallel_results(lambda x: x * x, range(20), processes=processes)) == [
             (x, x * x) for x in range(20)
         ]
 
 
-def test_process_that_is_ended_is_told():
+def test_a_killed_process_is_reported():
     with pytest.raises(InputError, match="the system ended a process"):
         list(parallel_results(lambda x: os._exit(9), range(4), processes=2))
 

@@ -31,7 +31,7 @@ def clips(tmp_path: Path) -> Path:
     return tmp_path / "clips"
 
 
-def test_conversion_names_what_it_leaves_out(prepare, clips, tmp_path):
+def test_conversion_names_the_scenes_that_it_leaves_out(prepare, clips, tmp_path):
     output = Path(f"{tmp_path}/{NAME}")
     done = prepare("convert", "--from", "images", clips, "--output", output)
     assert done.returncode == 1, done.stderr

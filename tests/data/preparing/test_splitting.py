@@ -16,7 +16,7 @@ def divided(keys, **changes):
     return split_scenes(keys, **settings | changes)
 
 
-def test_every_scene_is_in_one_list_whatever_the_others_are():
+def test_every_scene_is_in_one_list_independent_of_other_scenes():
     keys = [f"scene_{i}" for i in range(1000)]
     split = divided(keys)
     assert sorted([*split.train, *split.test]) == sorted(keys)
@@ -25,7 +25,7 @@ def test_every_scene_is_in_one_list_whatever_the_others_are():
     assert divided(keys, seed=1).test != split.test
 
 
-def test_benchmark_scenes_are_in_no_list_whatever_is_around_their_names():
+def test_benchmark_scenes_are_in_no_other_list_under_any_longer_name():
     keys = [f"dl3dv_{HASHES[0]}", f"1K/{HASHES[1]}", *HASHES[2:]]
     split = divided(keys, benchmark=frozenset(HASHES[:3]), test_share=0.0, test=frozenset({HASHES[4]}))
     assert split.benchmark == keys[:3]

@@ -50,7 +50,7 @@ def test_tool_draws(prepare, write_root, make_scene, tmp_path):
         assert image.std() > 10
 
 
-def test_absent_matplotlib_is_told(prepare, write_root, make_scene, tmp_path, monkeypatch):
+def test_missing_matplotlib_is_reported(prepare, write_root, make_scene, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     done = prepare("stats", "--from", "chunks", write_root([make_scene("a")]), "--output", tmp_path / "stats")
     assert done.returncode == 2

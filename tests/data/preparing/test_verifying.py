@@ -101,7 +101,7 @@ def test_wrong_arguments_are_named(prepare, arguments, said):
 
 
 @pytest.mark.parametrize("command", ["verify", "pairs", "overlap", "split", "stats"])
-def test_what_is_written_does_not_take_the_place_of_a_file_of_the_source(prepare, write_root, make_scene, command):
+def test_an_output_does_not_overwrite_a_file_of_the_source(prepare, write_root, make_scene, command):
     root = write_root([make_scene("a")])
     names = {"split": "train.txt", "stats": "statistics.json"}
     victim = root / "train" / names.get(command, "000000.torch")

@@ -72,7 +72,7 @@ def test_pairs_by_overlap_are_within_it(write_root, make_scene):
     assert make_pairs(dataset, PairRule(gap=(30, 39), overlap=(0.99, 1.0)), processes=1)[0] == {"a": None}
 
 
-def test_tool_writes_what_the_sampler_reads(prepare, write_root, make_scene, tmp_path):
+def test_the_sampler_reads_the_index_of_the_tool(prepare, write_root, make_scene, tmp_path):
     root = write_root([make_scene("a", frames=30), make_scene("b")])
     done = prepare("pairs", "--from", "chunks", root, "--gap", 10, 20, "--output", tmp_path / "index.json")
     assert done.returncode == 0

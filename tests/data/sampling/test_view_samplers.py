@@ -82,7 +82,7 @@ def test_curriculum_refuses_to_shrink():
         )  # fmt: skip
 
 
-def test_window_says_what_a_short_scene_lacks():
+def test_the_message_says_how_many_frames_a_window_needs():
     sampler = Window(num_context=2, num_target=6, min_frame_distance=25, max_frame_distance=192)
     with pytest.raises(UnusableSceneError, match=r"'kitchen' has 20 frames; a distance of at least 25 needs 26"):
         sampler.sample("kitchen", 20, random())
@@ -132,7 +132,7 @@ def test_random_frames_are_uniform():
     assert pairs[pairs > 0].min() > 60  # of 100
 
 
-def test_random_says_what_does_not_fit():
+def test_random_reports_views_that_do_not_fit():
     with pytest.raises(InputError, match="span 2 fits 3 of 4 views; it must be at least 3"):
         Random(num_context=2, num_target=2, span=2)
     with pytest.raises(UnusableSceneError, match=r"'a' has 3 frames; 4 random views need 4"):

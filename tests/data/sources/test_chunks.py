@@ -31,7 +31,7 @@ SCAN_LIMITS = [pytest.param(64, id="checked"), pytest.param(0, id="trusted")]
 
 
 @pytest.mark.parametrize("scan_limit", SCAN_LIMITS)
-def test_frames_are_what_was_written(write_root, make_scene, scan_limit):
+def test_frames_are_those_written(write_root, make_scene, scan_limit):
     root = write_root([make_scene("a", frames=5), make_scene("b", frames=3)], [make_scene("c", frames=4)])
     dataset = opened(root, scan_limit=scan_limit)
     assert keys(dataset) == ["a", "b", "c"]
@@ -368,7 +368,7 @@ def test_damaged_chunk_never_ends_in_another_error(write_root, make_scene):
             assert str(path.parent) in str(error)  # noqa: PT017
 
 
-def test_old_file_is_refused_with_what_to_do(tmp_path):
+def test_old_file_is_refused_with_a_remedy(tmp_path):
     (tmp_path / "train").mkdir()
     torch.save([], tmp_path / "train" / "0.torch", _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match=r"is not a zip file.*weights_only=True"):
@@ -384,7 +384,7 @@ def test_compressed_file_is_refused(write_root, make_scene, tmp_path):
         opened(path.parents[1])
 
 
-def test_missing_root_is_told_from_missing_split_and_empty_folder(tmp_path, write_root, make_scene):
+def test_missing_root_missing_split_and_empty_folder_have_different_messages(tmp_path, write_root, make_scene):
     root = write_root([make_scene("a")])
     with pytest.raises(InputError, match=r"no folder .*root/no/where; the nearest that exists is .*root, with .*train"):
         opened(root / "no" / "where")
@@ -399,7 +399,7 @@ def test_missing_root_is_told_from_missing_split_and_empty_folder(tmp_path, writ
         opened(tmp_path / "empty")
 
 
-def test_opening_again_finds_what_changed(write_root, make_scene):
+def test_opening_again_finds_changes(write_root, make_scene):
     root = write_root([make_scene("a")])
     dataset = opened(root)
     write_chunk(root / "train" / "000001.torch", [make_scene("b")])

@@ -67,7 +67,7 @@ WRITERS = pytest.mark.parametrize("write", [write_text, write_binary])
 
 @WRITERS
 @pytest.mark.parametrize("where", ["sparse/0", "sparse", "colmap/sparse/0"])
-def test_frames_are_what_was_written(tmp_path, write, where):
+def test_frames_are_those_written(tmp_path, write, where):
     write_images(tmp_path / "a" / "images")
     write(tmp_path / "a" / where)
     dataset = opened(tmp_path)
@@ -151,7 +151,7 @@ def test_numbers_of_models_are_those_of_colmap():
 
 
 @pytest.mark.parametrize("form", ["text", "binary"])
-def test_what_colmap_writes_is_what_colmap_reads(tmp_path, form):
+def test_models_written_by_pycolmap_are_read(tmp_path, form):
     pycolmap = pytest.importorskip("pycolmap")
     pycolmap.set_random_seed(0)
     model = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())

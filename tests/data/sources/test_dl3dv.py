@@ -76,7 +76,7 @@ def test_frame_keeps_its_size(tmp_path, size):
     assert opened(tmp_path).read(0, [1]).images[0].shape == (*size, 3)
 
 
-def test_frames_are_in_order_of_their_names_whatever_the_table_says(tmp_path):
+def test_frames_are_in_order_of_their_names_for_any_order_of_the_table(tmp_path):
     table = write_scene(tmp_path / "a")
     table["frames"] = [table["frames"][place] for place in (2, 0, 3, 1)]
     (tmp_path / "a/transforms.json").write_text(json.dumps(table))
@@ -169,7 +169,7 @@ FISHEYE = {"k1": 0.2, "k2": 0.05, "fl_x": 64.0, "fl_y": 64.0}
 
 
 @pytest.mark.parametrize("stated", [{"camera_model": None}, {"camera_model": "OPENCV_FISHEYE"}])
-def test_a_fisheye_is_one_however_it_is_said(tmp_path, stated):
+def test_a_fisheye_may_be_stated_in_several_ways(tmp_path, stated):
     write_scene(tmp_path / "a", **FISHEYE, camera_model="OPENCV_FISHEYE")
     write_scene(tmp_path / "b", **FISHEYE, **stated, is_fisheye=True)
     table = write_scene(tmp_path / "c", **FISHEYE, camera_model=None)
@@ -317,7 +317,7 @@ def test_frame_beyond_the_scene_is_named(tmp_path, frame):
         opened(tmp_path).read(0, [frame])
 
 
-def test_links_out_of_the_root_are_followed_only_if_told(tmp_path):
+def test_links_out_of_the_root_need_follow_links(tmp_path):
     write_scene(tmp_path / "elsewhere" / "b")
     write_scene(tmp_path / "root" / "a")
     (tmp_path / "root" / "b").symlink_to(tmp_path / "elsewhere" / "b")
@@ -330,7 +330,7 @@ def test_links_out_of_the_root_are_followed_only_if_told(tmp_path):
     assert reds(dataset.read(1, [3])) == [3]
 
 
-def test_missing_root_and_empty_root_are_told_apart(tmp_path):
+def test_missing_root_and_empty_root_have_different_messages(tmp_path):
     with pytest.raises(InputError, match=r"there is no folder .*no/where; the nearest that exists is"):
         opened(tmp_path / "no" / "where")
     with pytest.raises(InputError, match=r"no scenes: looked for transforms\.json in"):

@@ -37,7 +37,7 @@ def test_frames_are_in_natural_order_and_without_cameras(tmp_path):
     assert (frames.c2w, frames.intrinsics, dataset.posed) == (None, None, False)
 
 
-def test_each_folder_with_images_is_a_scene_and_what_is_below_it_is_not(tmp_path):
+def test_each_folder_with_images_is_a_scene_and_its_subfolders_are_not(tmp_path):
     for name in ("b/10/x.png", "b/9/x.JPG", "a/x.webp", "a/thumbnails/x.png", "b/9/.hidden.png", "c/notes.txt"):
         write(tmp_path / name, 1) if not name.endswith("txt") else (tmp_path / "c").mkdir()
     dataset = opened(tmp_path)

@@ -44,7 +44,7 @@ def write_scene(folder: Path, *, frames: int = 4, changes: tuple[tuple[int, dict
     return folder
 
 
-def test_frames_are_what_was_written(tmp_path):
+def test_frames_are_those_written(tmp_path):
     write_scene(tmp_path / "mydesk")
     frames = opened(tmp_path).read(0, [3, 1])
     assert [int(image[0, 0, 0]) for image in frames.images] == [3, 1]
@@ -64,7 +64,7 @@ def test_a_list_is_relative_to_its_folder_and_names_scenes_as_their_folders(tmp_
     assert keys(opened(tmp_path)) == [DIGITS, "mine/desk"]
 
 
-def test_a_line_that_leaves_the_folder_is_not_followed_unless_told(tmp_path):
+def test_a_line_that_leaves_the_folder_needs_follow_links(tmp_path):
     write_scene(tmp_path / "else" / "a")
     write_scene(tmp_path / "here" / "b")
     lines = [f"{tmp_path}/else/a/opencv_cameras.json", "../else/a/opencv_cameras.json", "b/opencv_cameras.json"]

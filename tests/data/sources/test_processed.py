@@ -58,7 +58,7 @@ STATED = [None, "/somewhere/else/train", "out/train", "../out/train"]
 
 
 @pytest.mark.parametrize("stated", STATED)
-def test_frames_are_what_was_written_wherever_that_was(tmp_path, stated):
+def test_frames_are_those_written_for_any_stated_folder(tmp_path, stated):
     dataset = opened(write_root(tmp_path / "train", "b", "a", stated=stated))
     assert keys(dataset) == ["b", "a"]
     assert dataset.problems == ()

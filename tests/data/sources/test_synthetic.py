@@ -36,7 +36,7 @@ def everything(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_it_is_registered_and_reads_back_what_was_filmed(tmp_path):
+def test_it_is_registered_and_reads_the_rendered_frames(tmp_path):
     assert DATASETS["synthetic"] is SyntheticRooms
     dataset = rooms(tmp_path / "rooms")
     dataset.open()

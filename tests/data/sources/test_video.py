@@ -295,7 +295,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_no_video_is_left_out_and_named(tmp_path, case):
+def test_other_files_are_left_out_and_named(tmp_path, case):
     write_video(tmp_path / "good.mp4", frames=4)
     (tmp_path / "wrong.mp4").write_bytes(WRONG[case][0])
     dataset = opened(tmp_path)

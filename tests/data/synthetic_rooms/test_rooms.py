@@ -74,7 +74,7 @@ def one_ray(clip: FilmPlan, frame: int, at: np.ndarray) -> float:
     return 1 / float(trace(clip.room.surfaces, clip.c2w[frame], intrinsics, size=(1, 1)).inverse_depth[0, 0])
 
 
-def test_what_one_view_sees_is_in_another_either_drawn_or_hidden(clip):
+def test_a_point_of_one_view_is_drawn_or_hidden_in_another(clip):
     points = points_of(clip, 0, hits_of(clip, 0)).reshape(-1, 3)
     points = points[np.random.default_rng(0).permutation(len(points))[:400]]
     at, depth, inside = land(clip, points, 11)
