@@ -242,7 +242,10 @@ class _Workers:
             assert process.stdin is not None
             process.stdin.write(f"{steps}\n")
             process.stdin.flush()
-        return self._answers()
+        answers = self._answers()
+        if "processor" not in answers[0]:  # the worker of an old commit
+            raise InputError(f"{self.side.name} cannot be measured: its worker reports no processor time")
+        return answers
 
     def _answers(self) -> list[dict[str, Any]]:
         answers = []

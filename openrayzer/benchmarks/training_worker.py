@@ -12,9 +12,26 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from openrayzer.benchmarks.largest_batch import largest_batch
+from openrayzer.benchmarks.plain_ddp import PlainDDP
+from openrayzer.benchmarks.timing import Stopwatch
+from openrayzer.composer import load_experiment
+from openrayzer.interfaces import InputError
+from openrayzer.machine.autocast import autocast_to
+from openrayzer.machine.distributed import started
+from openrayzer.planning.clip_shapes import clip_shapes, empty_views
+from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
+from openrayzer.training.engine import Engine
+from openrayzer.training.objective import Objective
+from openrayzer.training.run import open_training_clips
 
 COLLECTIVES = (
     "all_reduce", "reduce", "broadcast", "all_gather", "all_gather_into_tensor", "reduce_scatter",
@@ -26,8 +43,6 @@ def main() -> int:
     """Read a JSON request from the first argument. Each input line is a number of steps; the answer is JSON."""
     request: dict[str, Any] = json.loads(sys.argv[1])
     out, sys.stdout = sys.stdout, sys.stderr  # so that libraries do not print between the answers
-    from openrayzer.interfaces import InputError
-
     try:
         serve(request, out)
     except InputError as error:
@@ -38,11 +53,6 @@ def main() -> int:
 
 def serve(request: dict[str, Any], out: Any) -> None:
     """Build the experiment, describe it, and train until the input ends."""
-    import torch
-
-    from openrayzer.composer import load_experiment
-    from openrayzer.machine.distributed import started
-
     planned = load_experiment(
         Path(request["experiment"]), overrides=request["set"], data_roots=[*map(Path, request["data"])]
     )
@@ -73,10 +83,8 @@ class Trainer:
     """
 
     def __init__(self, experiment: Any, process: Any, request: dict[str, Any]) -> None:
-        from openrayzer.training.deepspeed_config import load_deepspeed_config, micro_batch_size
-        from openrayzer.training.objective import Objective
-
         self.experiment, self.process, self.settings = experiment, process, experiment.train
+        self.watch = Stopwatch(process.device)
         self.batch = micro_batch_size(self.settings, world_size=process.world_size)
         config = load_deepspeed_config(experiment.deepspeed, self.settings, world_size=process.world_size)
         self.batches = _noise(experiment, self.batch) if request["clips"] == "noise" else _clips(experiment, process)
@@ -98,8 +106,6 @@ class Trainer:
 
     def enlarge(self) -> None:
         """Enlarge micro-batches to as many clips of noise as fit into the GPU."""
-        from openrayzer.benchmarks.largest_batch import largest_batch
-
         self.batches = _noise(self.experiment, 1)
         self.batch = largest_batch(
             lambda batch: next(_noise(self.experiment, batch)),
@@ -118,20 +124,20 @@ class Trainer:
         """
         self.host_seconds.clear()
         self.spans.clear()
-        self.losses, views_seen, marks, processor = [], 0, [self._mark()], []
+        self.losses, views_seen, marks, processor = [], 0, [self.watch.mark()], []
         with getattr(self.engine, "precision", nullcontext)():  # DDP has no such method
             for _ in range(steps):
                 computed = time.process_time()
                 for number in range(self.settings.accumulation):
                     views_seen += self._micro_batch(last=number + 1 == self.settings.accumulation)
-                marks.append(self._mark())
+                marks.append(self.watch.mark())
                 processor.append(time.process_time() - computed)
-        self._synchronise()
+        self.watch.synchronise()
         parts = defaultdict(float, self.host_seconds)
         for name, begin, end in self.spans:
-            parts[name] += self._seconds(begin, end)
+            parts[name] += self.watch.seconds(begin, end)
         return {
-            "steps": [self._seconds(begin, end) for begin, end in pairwise(marks)],
+            "steps": [self.watch.seconds(begin, end) for begin, end in pairwise(marks)],
             "processor": processor,
             "parts": dict(parts),
             "views": views_seen * self.process.world_size,
@@ -161,91 +167,52 @@ class Trainer:
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
-        begin = self._mark()
+        begin = self.watch.mark()
         yield
-        self.spans.append((name, begin, self._mark()))
-
-    def _mark(self) -> Any:
-        """Now on a CPU; on a GPU, the moment when it has finished all earlier work."""
-        import torch
-
-        if self.process.device.type != "cuda":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def _seconds(self, begin: Any, end: Any) -> float:
-        return begin.elapsed_time(end) / 1e3 if self.process.device.type == "cuda" else end - begin
-
-    def _synchronise(self) -> None:
-        import torch
-
-        if self.process.device.type == "cuda":
-            torch.cuda.synchronize()
+        self.spans.append((name, begin, self.watch.mark()))
 
     def autocast(self) -> Any:
         """A context with the experiment's precision, for calls of the model without the engine."""
-        import torch
-
-        from openrayzer.machine.autocast import autocast_to
-
         precision = torch.bfloat16 if _bf16(self.experiment, self.process) else None
         return autocast_to(self.process.device.type, precision)
 
     def _maps(self) -> dict[str, float]:
         """Seconds of estimate, reconstruct and render without gradients, the minimum of three."""
-        import torch
-
         model, views = self.engine.model, next(self.batches).to(self.process.device)
         marks: dict[str, list[tuple[Any, Any]]] = {"estimate": [], "reconstruct": [], "render": []}
         with torch.no_grad(), self.autocast():
             for _ in range(4):
-                times = [self._mark()]
+                times = [self.watch.mark()]
                 cameras = model.cameras_of(views)
-                times.append(self._mark())
+                times.append(self.watch.mark())
                 scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
-                times.append(self._mark())
+                times.append(self.watch.mark())
                 model.render(scene, cameras.select(views.target))
-                times.append(self._mark())
+                times.append(self.watch.mark())
                 for found, span in zip(marks.values(), pairwise(times), strict=True):
                     found.append(span)
-        self._synchronise()
-        return {name: min(self._seconds(*span) for span in found[1:]) for name, found in marks.items()}
+        self.watch.synchronise()
+        return {name: min(self.watch.seconds(*span) for span in found[1:]) for name, found in marks.items()}
 
 
 def _engine(kind: str, experiment: Any, config: dict[str, Any], process: Any) -> Any:
     if kind == "deepspeed":
-        from openrayzer.training.engine import Engine
-
         return Engine(experiment.model, settings=experiment.train, config=config, process=process)
-    from openrayzer.benchmarks.plain_ddp import PlainDDP
-
     bf16 = _bf16(experiment, process)
     return PlainDDP(experiment.model, settings=experiment.train, bf16=bf16, process=process)
 
 
 def _bf16(experiment: Any, process: Any) -> bool:
-    from openrayzer.training.deepspeed_config import load_deepspeed_config
-
     config = load_deepspeed_config(experiment.deepspeed, experiment.train, world_size=process.world_size)
     return any(config.get(section, {}).get("enabled") for section in ("torch_autocast", "bf16"))
 
 
 def _clips(experiment: Any, process: Any) -> Iterator[Any]:
-    from openrayzer.training.run import open_training_clips
-
     return open_training_clips(experiment, process, step=0)
 
 
 def _noise(experiment: Any, batch: int) -> Iterator[Any]:
     """The same clips of noise again and again, with the largest shape of the experiment's view sampler."""
-    from dataclasses import replace
-
-    import torch
-
-    from openrayzer.planning.clip_shapes import clip_shapes, empty_views
-
     shape = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1]
     views = empty_views(shape, experiment.data.image_size, batch=batch)
     return repeat(replace(views, images=torch.rand(views.images.shape)))
@@ -253,8 +220,6 @@ def _noise(experiment: Any, batch: int) -> Iterator[Any]:
 
 def _time_collectives(seconds: dict[str, float]) -> None:
     """Add up the host's time in calls of torch.distributed. DDP communicates from C++; those calls are not included."""
-    import torch.distributed as dist
-
     for name in COLLECTIVES:
         setattr(dist, name, _timed(getattr(dist, name), seconds))
 
@@ -275,8 +240,6 @@ def _state_bytes(model: Any, views: Any) -> int:
 
     These are gradients, communication buffers, the optimizer's state and its copies of the weights.
     """
-    import torch
-
     gc.collect()
     weights = list(model.parameters())
     known = {weight.untyped_storage().data_ptr() for weight in [*weights, *model.buffers()]}
@@ -300,8 +263,6 @@ def _copied_bytes(engine: Any) -> int:
 
 def _peak_bytes(device: Any) -> int:
     """Peak memory of the device until now; on a CPU, peak memory of the whole process."""
-    import torch
-
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

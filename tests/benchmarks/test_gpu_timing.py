@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from openrayzer.benchmarks import largest_batch
-from openrayzer.benchmarks.timing import time_in_turn
+from openrayzer.benchmarks.timing import Stopwatch, time_in_turn
 from openrayzer.benchmarks.training_speed import TrainingSide
 from openrayzer.benchmarks.training_worker import Trainer
 from openrayzer.interfaces import InputError
@@ -97,6 +97,7 @@ def test_steps_and_their_parts_are_timed_with_events_and_one_wait(gpu: FakeGpu, 
     trainer = Trainer.__new__(Trainer)
     trainer.engine = Engine(gpu)
     trainer.process = SimpleNamespace(device=GPU, world_size=1)
+    trainer.watch = Stopwatch(GPU)
     trainer.settings = SimpleNamespace(accumulation=2)
     trainer.objective = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
     trainer.batches = repeat(views)
