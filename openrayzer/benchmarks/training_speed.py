@@ -218,15 +218,11 @@ class _Workers:
         with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
             processes = [
                 subprocess.Popen(
-                    command,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    text=True,
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                     env=os.environ | environment,
                 )
                 for environment in _environments(side)
-            ]
+            ]  # fmt: skip
             try:
                 yield cls(side, processes, errors)
                 for process in processes:
