@@ -14,7 +14,7 @@ from openrayzer.types import Cameras, Prediction, SceneKind, Views, select_views
 
 
 class Model(nn.Module, ABC, Generic[SceneKind]):
-    """Three maps: images -> cameras, images + cameras -> scene, scene + cameras -> images.
+    """Three functions: images -> cameras, images + cameras -> scene, scene + cameras -> images.
 
     A model must define the three abstract methods: ``estimate``, ``reconstruct`` and ``render``. The other methods have
     defaults. ``class MyModel(Model[MyScene])`` states the model's own kind of scene, see ``openrayzer.types.Scene``.

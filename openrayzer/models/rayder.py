@@ -195,7 +195,8 @@ class RayDer(Model[RayDerScene]):
             _check_order(context, target, scenes)
 
     def forward(self, views: Views) -> Prediction:
-        """The composition of the three maps. In training, targets have states and attend as ``targets_see`` says.
+        """``estimate``, ``reconstruct`` and ``render`` in one call. In training, targets have states and attend as
+        ``targets_see`` says.
 
         Raises:
             InputError: in training with "prefix", the numbers of contexts and targets differ. ``check_roles`` also

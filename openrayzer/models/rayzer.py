@@ -156,7 +156,7 @@ class RayZer(LatentSceneModel):
         return self._scene(images, tokens, cameras)
 
     def forward(self, views: Views) -> Prediction:
-        """The composition of the three maps, which computes the image tokens once for all of them."""
+        """``estimate``, ``reconstruct`` and ``render`` in one call; it computes the image tokens only once."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
         tokens = self._image_tokens(views.images, view_index(views.images))
         cameras = self._cameras(tokens, image_size_of(views.images), intrinsics)
