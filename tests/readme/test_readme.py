@@ -1,4 +1,4 @@
-"""The README tells the truth: its file map is the tree, its example is trained, its experiments and options exist."""
+"""README agrees with the code: its file map is the tree, its example trains, its experiments and tools exist."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def test_the_two_commands_set_themselves_up(marker):
 
 
 def test_the_camera_head_of_the_readme_trains_as_a_plugin(tmp_path: Path):
-    """A third party's file and experiment, outside the project, for 20 steps."""
+    """The file and the experiment of a user, outside the project, for 20 steps."""
     (head,) = [block for block in code_blocks("python") if "CAMERA_HEADS.register" in block]
     (experiment,) = [json.loads(block) for block in code_blocks("json") if "plugins" in block]
     (tmp_path / "my_head.py").write_text(head, encoding="utf-8")
