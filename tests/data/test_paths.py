@@ -49,7 +49,7 @@ def test_every_dataset_has_a_path():
 
 @pytest.mark.parametrize("entry", WITH_PATHS, ids=lambda entry: entry.name)
 def test_a_string_does_what_a_path_does(entry: Entry, tmp_path: Path):
-    file = tmp_path / "file"  # a file where most want a folder
+    file = tmp_path / "file"  # most datasets need a folder instead
     file.write_text("{}")
     assert outcome(entry, str(file)) == outcome(entry, file)
 

@@ -90,7 +90,7 @@ def test_without_augmentations_there_are_no_clean_images(root):
 def test_targets_are_compared_with_clean_images(root):
     for views in load(settings(root, augmentations=(CopyPaste(probability=0.5),)), 4, size=8):
         pasted = (views.images != views.clean).flatten(2).any(dim=2)  # (b, v)
-        assert 0 < pasted.any(dim=1).sum() < 8  # clips without objects come in the same batch
+        assert 0 < pasted.any(dim=1).sum() < 8  # the batch also has clips without objects
         assert torch.equal(pasted.any(dim=1), pasted.all(dim=1))
         rows = torch.arange(8)[:, None]
         torch.testing.assert_close(views.target_images, views.clean[rows, views.target], rtol=0, atol=0)

@@ -61,7 +61,7 @@ def test_scenes_are_those_of_the_chunks(indexed, monkeypatch):
 
 def test_index_moves_with_its_folder_and_survives_copying(indexed, tmp_path):
     before = everything(opened(indexed))
-    shutil.copytree(indexed, tmp_path / "copy", copy_function=shutil.copyfile)  # times of change are lost
+    shutil.copytree(indexed, tmp_path / "copy", copy_function=shutil.copyfile)  # the copy has new times of change
     shutil.rmtree(indexed)
     dataset = opened(tmp_path / "copy")
     assert uses_index(dataset)

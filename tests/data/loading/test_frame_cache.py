@@ -52,7 +52,7 @@ def test_batches_are_the_same_to_the_last_bit(write_root, make_scene, tmp_path, 
     cache = CacheSettings(folder=tmp_path / "cache", gigabytes=0.1)
     assert_equal(loaded(Chunks(root=root), cache, workers=workers), plain)
     assert files(cache.folder)
-    monkeypatch.setattr("openrayzer.data.sources.chunks.decode_image", None)  # now nothing needs decoding
+    monkeypatch.setattr("openrayzer.data.sources.chunks.decode_image", None)  # all frames come from the cache now
     if not workers:
         assert_equal(loaded(Chunks(root=root), cache), plain)
 

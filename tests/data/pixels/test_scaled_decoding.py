@@ -103,7 +103,7 @@ def test_smooth_picture_is_the_same_at_the_same_place(stored, factor, chroma):
     assert np.abs(whole - reduced).mean() < 0.004  # one of 255 levels
     assert abs((whole - reduced).mean()) < 0.001
     assert shift(whole, reduced) < 0.02
-    assert shift(whole, np.roll(reduced, 1, axis=2)) > 0.5  # which the measure would have found
+    assert shift(whole, np.roll(reduced, 1, axis=2)) > 0.5  # the measure would find this shift
 
 
 @pytest.mark.parametrize(("stored", "factor"), [((278, 300), 2), ((540, 516), 4)])
@@ -112,7 +112,7 @@ def test_noise_keeps_its_mean_and_its_place(stored, factor):
     assert decode_image(data, covering=SIZE).shape[0] == stored[0] // factor
     whole, reduced = fitted(data, SIZE)
     error = np.abs(whole - reduced).mean()
-    assert 0.001 < error < 0.6 * whole.std()  # beyond what a reduced image holds, the two filters differ
+    assert 0.001 < error < 0.6 * whole.std()  # the filters differ in frequencies that a reduced image does not have
     assert abs((whole - reduced).mean()) < 0.003
     assert shift(whole, reduced) < 0.05
 

@@ -6,7 +6,7 @@ import pytest
 
 from openrayzer.data.sources.chunks import Chunks
 
-OUTCOMES = {  # case: exit codes of index, verify, convert; scenes written: frames, missing ones; what verify says
+OUTCOMES = {  # case: exit codes of index, verify, convert; written scenes: (frames, missing frames); part of the output
     "truncated_chunk": (1, 1, 1, {}, "was it cut short?"),
     "empty_file": (1, 1, 1, {}, "the file is empty"),
     "malicious_pickle": (1, 1, 1, {}, "which could run code"),

@@ -61,7 +61,7 @@ def test_unrelated_and_blank_images_do_not_overlap(measure):
 def test_table_follows_the_camera_and_leaves_out_broken_frames(pan, measure):
     table = overlap_table(pan, 0, measure, samples=4)
     assert list(table) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14]
-    assert table.pop(14) < 0.2  # one or two columns of cells are too few to be sure of
+    assert table.pop(14) < 0.2  # one or two columns of cells are too few for a reliable match
     for interval, overlap in table.items():
         assert overlap == pytest.approx(1 - interval / 16, abs=0.11)
     assert table == overlap_table(pan, 0, measure, samples=4, max_interval=12)

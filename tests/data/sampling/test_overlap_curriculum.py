@@ -53,7 +53,7 @@ def test_bound_falls_with_the_step_and_windows_grow(make):
     for step in (0, 50, 100):
         choices = [sampler.sample("a", 60, generator, step) for _ in range(400)]
         distances = [choice.frames[-1] - choice.frames[0] for choice in choices]
-        assert min(distances) == 4  # five views need no less
+        assert min(distances) == 4  # five views need at least this distance
         longest.append(max(distances))
         for choice in choices:
             assert (len(choice.context), len(choice.target), len(choice.frames)) == (3, 2, 5)

@@ -19,7 +19,7 @@ CURRICULUM = {
     "start_min_frame_distance": 4, "start_max_frame_distance": 6, "min_frame_distance": 10, "max_frame_distance": 30,
     "curriculum_steps": 10,
 }  # fmt: skip
-RECORDED = [  # choices of the first version, at steps 0, 5 and 20, and the number that the generator gives next
+RECORDED = [  # choices of the first version at steps 0, 5 and 20, and the next number of the generator
     (
         Window(num_context=3, num_target=2, min_frame_distance=5, max_frame_distance=20),
         [((12, 24, 32), (23, 29)), ((27, 28, 36), (31, 33)), ((22, 26, 34), (25, 33))],

@@ -425,11 +425,11 @@ def test_a_table_is_read_once_as_long_as_memory_allows(write_root, make_scene, m
         return len(looked)
 
     assert tables_read(room=10_000) == 6
-    assert tables_read(room=3000) == 12  # each is forgotten before its turn comes again
+    assert tables_read(room=3000) == 12  # each table is dropped before it is needed again
     assert tables_read(room=0) == 12
 
 
-EXPECTED = {  # case: (usable scenes, those of which a frame is broken, what the report says)
+EXPECTED = {  # case: (usable scenes, scenes with a broken frame, part of the report)
     "truncated_chunk": ([], [], "was it cut short?"),
     "empty_file": ([], [], "the file is empty"),
     "malicious_pickle": ([], [], "which could run code"),
@@ -473,7 +473,7 @@ def test_published_bad_chunks(shared_data, tmp_path, monkeypatch, case, split):
             said.append(str(error))
     assert (keys(dataset), failed) == (usable, broken)
     assert report in "\n".join([*said, *dataset.problems])
-    assert not list(tmp_path.iterdir())  # nothing was executed
+    assert not list(tmp_path.iterdir())  # no code was run
 
 
 def test_published_bad_chunks_are_all_expected(shared_data):

@@ -133,7 +133,7 @@ def test_every_camera_model_shows_the_world_through_a_pinhole(tmp_path, write, m
     rows, columns = np.mgrid[:24, :32] + 0.5
     rays = np.asarray(camera.cam_from_img(np.stack([columns, rows], -1).reshape(-1, 2))).reshape(24, 32, -1)
     write_images(tmp_path / "images")
-    ramps = np.clip(128 + 100 * rays[..., :2], 0, 255).round()  # red and green say where a ray goes
+    ramps = np.clip(128 + 100 * rays[..., :2], 0, 255).round()  # red and green give the direction of a ray
     picture = np.dstack([np.zeros((24, 32)), ramps[..., 1], ramps[..., 0]]).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "images/f0.png"), picture)
     write(tmp_path / "sparse", camera=(model, CAMERAS[model]))
@@ -295,7 +295,7 @@ def test_a_name_that_is_no_utf_8_spoils_nothing(tmp_path, write):
         table.write_bytes(table.read_bytes().replace("\u00fc".encode(), b"\xfc"))
     dataset = opened(tmp_path)
     dataset.read(0, [1, 4])
-    assert dataset.num_frames(0) == 6  # five files, and one that is only in the model
+    assert dataset.num_frames(0) == 6  # five files, and one image that is only in the model
     with pytest.raises(BrokenSceneError, match=r"f\udcfc.png is not in"):
         dataset.read(0, [5])
     os.rename(os.fsencode(tmp_path / "images" / "f2.png"), os.fsencode(tmp_path / "images") + b"/f\xfc.png")

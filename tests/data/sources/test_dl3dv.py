@@ -183,7 +183,7 @@ def test_a_fisheye_may_be_stated_in_several_ways(tmp_path, stated):
     assert np.abs(dataset.read(2, [0]).intrinsics - fisheye).max() > 1e-3
 
 
-WRONG = {  # what is changed in a scene of four frames, and what is said of all of it
+WRONG = {  # change of a scene of four frames, and part of the message
     "no frames": ({"frames": []}, "it lists no frames"),
     "frames is no list": ({"frames": {"a": 1}}, "it lists no frames"),
     "no width": ({"w": None}, "it has no width"),
@@ -228,7 +228,7 @@ SKEWED = np.eye(4)
 SKEWED[0, 1] = 0.1
 FAR = np.eye(4)
 FAR[0, 3] = 1e39
-FRAMES = {  # what replaces frame 2, and what is said of it
+FRAMES = {  # replacement of frame 2, and part of its message
     "absent": ({"file_path": "images/frame_9.png"}, "frame_9.png is not in images_4"),
     "no folder": ({"file_path": "photos/frame_9.png"}, "none of the folders photos_4, photos_8, photos, photos_2"),
     "no name": ({"file_path": None}, "None is not a file name"),
@@ -340,7 +340,7 @@ def test_missing_root_and_empty_root_have_different_messages(tmp_path):
         opened(tmp_path / "file")
 
 
-EXPECTED = {  # case: (frames that can be read, what is said)
+EXPECTED = {  # case: (readable frames, part of the message)
     "missing_image": ([0, 2, 3], "1 frame(s) marked missing, the first is frame 1: frame_00002.png is not in images_8"),
     "path_traversal": (
         [0, 2, 3],
@@ -399,13 +399,13 @@ def test_the_same_scene_as_chunk_and_as_downloaded_agree(shared_data, name):
     chunks.open()
     ours = raw.read([raw.key(scene) for scene in range(len(raw))].index(f"{name}_raw"), range(0, 16, 3))
     theirs = chunks.read([chunks.key(scene) for scene in range(len(chunks))].index(name), range(0, 16, 3))
-    # the chunk keeps float32 matrices in another world frame
+    # the chunk has float32 matrices in another world frame
     np.testing.assert_allclose(relative(ours.c2w), relative(theirs.c2w), atol=2e-5)
-    # removing distortion, the chunk's maker let the pixels become oblong to keep the longer side's border: 0.5 % of fx
+    # the maker of the chunk kept the border of the longer side when removing distortion, so fx differs by 0.5 %
     np.testing.assert_allclose(ours.intrinsics, theirs.intrinsics, rtol=5e-3)
     for mine, their in zip(range(6), theirs.images, strict=True):
         seen = as_seen_by(ours.images[mine], ours.intrinsics[mine], theirs.intrinsics[mine], their.shape[:2])
-        inner = np.s_[8:-8, 8:-8]  # the chunk sees a little more
+        inner = np.s_[8:-8, 8:-8]  # the chunk has a slightly larger field of view
         difference = cv2.GaussianBlur(seen, (5, 5), 0)[inner].astype(float) - cv2.GaussianBlur(their, (5, 5), 0)[inner]
         assert np.abs(difference).mean() < 2.0
         shift, _ = cv2.phaseCorrelate(

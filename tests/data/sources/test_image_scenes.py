@@ -86,7 +86,7 @@ def all_equal(left: Frames, right: Frames) -> bool:
 
 @every_kind
 def test_reads_are_the_same_in_any_order_and_process(tmp_path, write):
-    for scene in range(20):  # more than are remembered
+    for scene in range(20):  # more scenes than the cache holds
         write(tmp_path, scene)
     dataset = opened(write, tmp_path)
     assert [dataset.key(scene) for scene in range(20)] == [f"s{scene}" for scene in range(20)]

@@ -205,7 +205,7 @@ dataset = Video(root=Path(sys.argv[1]))
 dataset.open()
 dataset.read(0, [20, 21, 40])
 given_up = time.monotonic() + 5
-while threads() > before and time.monotonic() < given_up:  # one that has ended stays listed for a moment
+while threads() > before and time.monotonic() < given_up:  # a thread that has ended stays listed for a moment
     time.sleep(0.01)
 print(threads() - before)
 """
