@@ -1,4 +1,4 @@
-"""The size of the house: ``python tests/architecture/test_counts.py`` prints the table that the tests check."""
+"""Counts of rooms, files and names: ``python tests/architecture/test_counts.py`` prints them beside their limits."""
 
 import ast
 from collections import Counter
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "openrayzer"
 FORMER_ROOMS = ("evaluation", "evaluating", "reports", "comparing")
-"""Once four rooms of the first level measured; ``evaluation`` is left."""
+"""Names of four rooms that evaluated models; only ``evaluation`` still exists."""
 
 
 def sources(folder: Path = PACKAGE) -> list[Path]:
@@ -29,7 +29,7 @@ def first_level() -> list[str]:
     )
 
 
-def rooms_that_measure() -> list[str]:
+def evaluation_rooms() -> list[str]:
     return [room for room in FORMER_ROOMS if room in first_level()]
 
 
@@ -74,23 +74,23 @@ def repeated_class_names() -> list[str]:
 
 COUNTS: list[tuple[str, Callable[[], list[str]], int]] = [
     ("names on the first level of openrayzer/", first_level, 18),
-    ("rooms that measure", rooms_that_measure, 1),
+    ("rooms that evaluate models", evaluation_rooms, 1),
     ("rooms outside of training/ that import it, benchmarks/ aside", rooms_that_import_training, 0),
     ("folders of data/ and training/ with more than 15 files", crowded_folders, 0),
     ("file names that stand twice", repeated_file_names, 4),
     ("class names that stand twice", repeated_class_names, 0),
 ]
-"""What is counted, the names that count, and the largest number."""
+"""Title, function that finds the names, and largest number of names."""
 
 
 @pytest.mark.parametrize(("what", "find", "most"), COUNTS, ids=[what for what, _, _ in COUNTS])
-def test_the_house_stays_small(what: str, find: Callable[[], list[str]], most: int):
+def test_a_count_stays_below_its_limit(what: str, find: Callable[[], list[str]], most: int):
     found = find()
     assert len(found) <= most, f"{what}: {', '.join(found)}"
 
 
 def table() -> str:
-    """The counts beside their limits, with the names where there are few."""
+    """The counts beside their limits, with up to six names each."""
     rows = [f"{'count':>5}  {'most':>4}"]
     for what, find, most in COUNTS:
         found = find()

@@ -1,7 +1,7 @@
-"""Files for the components of ours that need some: tiny data sets, tables, and networks with random weights.
+"""Files for the built-in components that need some: tiny data sets, tables, and networks with random weights.
 
-Each function writes into a folder, once, and returns constructor arguments. A new component does not need an entry
-here: it may have a static method ``example(folder)`` that does the same.
+Each function in ``EXAMPLES`` writes into a folder and returns constructor arguments. A new component needs no entry:
+its class may have a static method ``example(folder)`` instead.
 """
 
 import json
@@ -240,4 +240,4 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("view_sampler", "overlap_curriculum"): _overlaps,
     ("view_sampler", "published_windows"): lambda _: {"schedule": "xfactor_co3d"},
 }
-"""By kind and registered name."""
+"""Functions by kind and registered name."""

@@ -1,11 +1,12 @@
 """Small components of every kind, built from the signatures of their constructors.
 
-The contract tests know no component by name. ``small_component`` gives a value to every required parameter:
+The contract tests know no component by name. ``small_component`` finds a value for each required parameter, in this
+order:
 
-1. what a static method ``example(folder)`` of the class returns: constructor arguments, for which it may write files
-   into ``folder`` (components of ours that need files have theirs in ``examples.py``);
-2. else the standard value of the parameter's name, see ``STANDARD``;
-3. else, for a parameter that is itself a component, a small one of its kind.
+1. in the constructor arguments that the static method ``example(folder)`` of the class returns; it may write files
+   into ``folder``. For the built-in components, ``examples.py`` has such functions.
+2. in ``STANDARD``, by the name of the parameter;
+3. if the parameter is a component, as a small component of its kind.
 """
 
 import inspect
@@ -36,16 +37,16 @@ STANDARD: dict[str, Any] = {
     "start_min_frame_distance": 5, "start_max_frame_distance": 8, "curriculum_steps": 100,
     "learning_rate": 1e-2, "warmup_steps": 10, "decay_steps": 20,
 }  # fmt: skip
-"""Values of required parameters, by name. A component whose parameter has another name gives it a default."""
+"""Values of required parameters, by name. A component gives its other parameters defaults."""
 
 SMALLER = {"head_width": 8, "state_width": 4}
-"""Values that take the place of defaults made for large models."""
+"""Values that replace defaults for large models."""
 
 USUAL = {
     TOKENIZERS: "linear", POSITION_ENCODINGS: "rope2d", ATTENTION_LAYOUTS: "global", ATTENTION_BACKENDS: "sdpa",
     CAMERA_HEADS: "se3", FUSIONS: "pixel", RENDERERS: "joint",
 }  # fmt: skip
-"""The parts that a small model is made of; they go together in every model."""
+"""Names of the parts of small models; they go together in every model."""
 
 
 def names(registry: Registry) -> list[str]:
@@ -69,8 +70,8 @@ def small_component(registry: Registry, name: str, *, folder: Path, **given: Any
     Args:
         registry: the registry that holds it.
         name: its registered name.
-        folder: where files that it needs are written, or were written by an earlier call.
-        given: arguments that take the place of the small ones.
+        folder: folder for the files that the component needs; calls may share it.
+        given: arguments that replace the small ones.
     """
     torch.manual_seed(0)
     entry = entry_of(registry, name)

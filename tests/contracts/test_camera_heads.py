@@ -24,7 +24,7 @@ def tokens(*shape: int, scale: float = 1.0) -> torch.Tensor:
 
 @EVERY_HEAD
 @pytest.mark.parametrize(("num_views", "count"), [(1, 1), (2, 1), (5, 6)])
-def test_cameras_are_rigid_and_of_the_asked_shape(small, name, num_views, count):
+def test_cameras_are_rigid_with_one_per_view(small, name, num_views, count):
     cameras = small(CAMERA_HEADS, name)(tokens(3, num_views, count, 32, scale=30), (48, 80))
     assert cameras.c2w.shape == (3, num_views, 4, 4)
     assert cameras.intrinsics.shape == (3, num_views, 4)

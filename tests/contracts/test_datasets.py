@@ -1,4 +1,4 @@
-"""What every dataset promises: pure reads, cameras that are cameras, and an answer where nothing can be read."""
+"""What every dataset promises: reads without side effects, rigid cameras, and errors that name the folder."""
 
 import pickle
 from pathlib import Path
@@ -53,7 +53,7 @@ def test_images_are_rgb_bytes_and_cameras_are_rigid(dataset):
         assert ((frames.intrinsics > 0) & (frames.intrinsics < 10)).all()  # in units of the image size
 
 
-def test_frames_come_in_the_order_asked_for_and_repeatedly(dataset):
+def test_frames_come_in_the_requested_order_and_repeatedly(dataset):
     last = dataset.num_frames(0) - 1
     order = [last, 0, last, min(1, last)]
     assert_equal(dataset.read(0, order), Frames.joined(dataset.read(0, [frame]) for frame in order))
@@ -76,7 +76,7 @@ def test_a_frame_beyond_the_scene_is_refused(dataset):
         dataset.read(0, [dataset.num_frames(0)])
 
 
-def test_a_folder_with_nothing_to_read_is_refused_with_its_name(small, name, tmp_path: Path):
+def test_the_error_for_a_folder_without_scenes_names_it(small, name, tmp_path: Path):
     entry = entry_of(DATASETS, name)
     folders = [p.name for p in required(entry) if get_type_hints(entry.target.__init__)[p.name] in (Path, Path | str)]
     if not folders:

@@ -1,4 +1,4 @@
-"""What every logger promises: it takes any record, writes into the run folder only, and starts again after a stop."""
+"""What every logger promises: it takes any record, writes into the run folder only, and continues a run."""
 
 import os
 from pathlib import Path

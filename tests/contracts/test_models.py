@@ -109,7 +109,7 @@ def test_rendered_views_and_batch_elements_never_see_each_other(model, views):
 
 
 @torch.no_grad()
-def test_a_scene_knows_its_size_and_can_be_chosen_from(model, views):
+def test_scenes_can_be_selected_from_a_batch(model, views):
     scene, cameras = reconstructed(model, views)
     assert (scene.image_size, scene.batch_size, scene.device.type) == ((16, 24), 2, "cpu")
     order = torch.tensor([1, 0, 1])
