@@ -27,7 +27,7 @@ def written(path: Path, *, frames: int = 7, size: tuple[int, int] = (32, 48), **
     return pictures
 
 
-def test_what_is_decoded_is_what_was_given(tmp_path: Path):
+def test_decoded_frames_are_the_given_frames(tmp_path: Path):
     given = written(tmp_path / "a/out.mp4", quality="best")
     with av.open(str(tmp_path / "a/out.mp4")) as container:
         stream = container.streams.video[0]
@@ -53,13 +53,13 @@ def test_the_lower_the_quality_the_smaller_the_file(tmp_path: Path):
     assert sizes == sorted(sizes, reverse=True)
 
 
-def test_sides_become_even(tmp_path: Path):
+def test_odd_sides_become_even(tmp_path: Path):
     written(tmp_path / "out.mp4", size=(31, 49))
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert (container.streams.video[0].height, container.streams.video[0].width) == (32, 50)
 
 
-def test_a_failure_leaves_what_was_there(tmp_path: Path):
+def test_a_failure_leaves_the_old_video(tmp_path: Path):
     (tmp_path / "out.mp4").write_bytes(b"before")
 
     def frames() -> Iterator[np.ndarray]:
@@ -95,7 +95,7 @@ def test_a_video_without_frames_is_refused(tmp_path: Path):
         ("/proc/none/out.mp4", "/proc/none/out.mp4 cannot be written"),
     ],
 )
-def test_an_output_that_cannot_be_is_refused_at_once(tmp_path: Path, name: str, said: str):
+def test_an_output_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str, said: str):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.mp4").mkdir()
     with pytest.raises(InputError, match=said):

@@ -55,7 +55,7 @@ def test_a_note_says_that_not_all_images_are_used(photos: Path):
     assert read(photos, num_views=4).notes == read(photos, most=6).notes == ()
 
 
-def test_frames_of_a_video(clip: Path):
+def test_frames_of_a_video_become_views(clip: Path):
     views = read(clip, num_views=3)
     assert views.frames == (0, 4, 8)
     assert views.names[1] == "frame_000004.png"

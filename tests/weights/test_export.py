@@ -225,7 +225,7 @@ def test_two_plugins_of_one_name_are_refused(imported: Path, tmp_path: Path):
         ({"run": Path("nowhere")}, r"there are no weights in nowhere: it does not exist"),
     ],
 )
-def test_a_mistake_is_a_message_and_leaves_nothing(run: Path, tmp_path: Path, changes: dict, message: str):
+def test_a_mistake_is_explained_and_leaves_nothing(run: Path, tmp_path: Path, changes: dict, message: str):
     with pytest.raises(InputError, match=message):
         export_weights(**({"run": run, "output": tmp_path / "out"} | changes))
     assert not list(tmp_path.glob("*out*"))

@@ -65,7 +65,7 @@ def test_a_file_that_contradicts_itself_is_refused(tmp_path: Path, arch: str, co
         compare(file)
 
 
-def test_files_that_are_no_recordings_are_refused(tmp_path: Path):
+def test_files_without_a_recording_are_refused(tmp_path: Path):
     file = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, file)
     with pytest.raises(InputError, match="its metadata has no 'config'"):

@@ -173,7 +173,7 @@ def test_folders_and_missing_files_are_refused(tmp_path: Path):
         read_weights_file(tmp_path / "other.pt")
 
 
-def test_yaml_with_and_without_the_root_of_open_rayzer(tmp_path: Path):
+def test_a_configuration_is_read_with_and_without_the_root_of_open_rayzer(tmp_path: Path):
     for number, text in enumerate(("model: {d: 3}", "parameters:\n  model: {d: 3}", '{"model": {"d": 3}}')):
         file = tmp_path / f"{number}.yaml"
         file.write_text(text)

@@ -139,26 +139,26 @@ def test_straight_line_code_imports_nothing_from_the_project():
 
 
 @pytest.mark.parametrize("title", OFFICIAL)
-def test_rayzer_official(tmp_path: Path, title: str):
+def test_rayzer_official_agrees_with_straight_line_code(tmp_path: Path, title: str):
     setup = rayzer_official_setup(**OFFICIAL[title])
     assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", OPEN_RAYZER)
-def test_open_rayzer(tmp_path: Path, title: str):
+def test_open_rayzer_agrees_with_straight_line_code(tmp_path: Path, title: str):
     setup = open_rayzer_setup(**OPEN_RAYZER[title])
     assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", LVSM)
 @pytest.mark.parametrize("decoder_only", [False, True])
-def test_lvsm(tmp_path: Path, title: str, decoder_only: bool):
+def test_lvsm_agrees_with_straight_line_code(tmp_path: Path, title: str, decoder_only: bool):
     setup = lvsm_setup(**LVSM[title], decoder_only=decoder_only)
     assert_reproduced(record(tmp_path, setup), setup)
 
 
 @pytest.mark.parametrize("title", RAYDER)
-def test_rayder(tmp_path: Path, title: str):
+def test_rayder_agrees_with_straight_line_code(tmp_path: Path, title: str):
     setup = rayder_setup(**RAYDER[title])
     assert_reproduced(record(tmp_path, setup), setup)
 

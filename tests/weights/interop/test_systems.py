@@ -251,7 +251,7 @@ def test_official_rotations_and_canonical_views(rotation: int, head: str, canoni
     assert [view for view in range(4) if torch.equal(c2w[0, view], torch.eye(4))] == [chosen]
 
 
-def test_official_focal_is_in_units_of_each_side_and_unbounded():
+def test_the_official_focal_length_is_in_units_of_each_side_and_unbounded():
     state = rayzer_official()
     state["pose_predictor.canonical_k_head.2.weight"] *= 0
     state["pose_predictor.canonical_k_head.2.bias"][:] = -1.5
@@ -290,7 +290,7 @@ def published_shapes(listing: Path, start: str = "", end: str = "### ") -> dict[
         ("lvsm-ed", "state_dict_lvsm.txt", "### LVSM_scene_encoder_decoder", {}, 173_154_816),
     ],
 )
-def test_released_sizes_fit_to_the_last_parameter(shared: Path, name, listing, start, config, parameters):
+def test_released_sizes_have_the_published_number_of_parameters(shared: Path, name, listing, start, config, parameters):
     found = imported(name, published_shapes(shared / "spec" / listing, start), config)
     with torch.device("meta"):
         model = construct(plan(found.model, Model, registries=REGISTRIES))
