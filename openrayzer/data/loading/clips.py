@@ -49,10 +49,10 @@ class LoadedViews:
         """The batch with float32 images in [0, 1] on ``device``; all other tensors stay on their device."""
         images = self.images.to(device, non_blocking=True)
         if images.dtype == torch.uint8 and images.device.type == "cpu":
-            images = torch.from_numpy(as_float(images.numpy()))  # NumPy's large arrays are huge pages, torch's are not
+            images = torch.from_numpy(as_float(images.numpy()))  # faster: NumPy puts large arrays into huge pages
         elif images.dtype == torch.uint8:
             images = rearrange(images, "b v h w c -> b v c h w").contiguous().float()
-            images /= torch.full((), 255.0, device=images.device)  # by a plain number, a GPU multiplies by its inverse
+            images /= torch.full((), 255.0, device=images.device)  # a GPU would multiply by the inverse of a number
         return Views(images=images, clean=self.clean, **self.others)
 
 
@@ -100,7 +100,7 @@ def read_clip(
         choice: frame numbers of the views.
         image_size: height and width of the result in pixels.
         changes: augmentations, applied in order.
-        buffer: array to decode into. Without augmentations the images of the clip are then this buffer, uint8 and
+        buffer: gives the array to decode into. Without augmentations the images of the clip are this array, uint8 and
             (v, h, w, 3); ``collate`` handles both forms. None: the images are (v, 3, h, w) float32 in a new array.
         scaled_decoding: whether JPEG files may be decoded at a fraction of their size. It must be False if an
             augmentation crops the stored frames.
