@@ -61,7 +61,7 @@ def test_a_restored_state_goes_on_alike(small, name):
     for optimizers in ((first,), (first, second)):  # the second optimizer begins with the second step
         if len(optimizers) == 2:
             other.load_state_dict(model.state_dict())
-            second.load_state_dict(first.state_dict())
+            second.load_state_dict(copy.deepcopy(first.state_dict()))  # else they share tensors
         for optimizer, trainee in zip(optimizers, (model, other), strict=False):
             optimizer.zero_grad()
             trainee(torch.ones(1, 4)).sum().backward()
