@@ -28,7 +28,7 @@ class Tokenizer(nn.Module, ABC):
         """Tokens of images in [0, 1].
 
         Raises:
-            InputError: the image sides are not multiples of ``patch_size``.
+            ValueError: the image sides are not multiples of ``patch_size``.
         """
 
 
