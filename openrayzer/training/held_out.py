@@ -6,7 +6,7 @@ itself with exchanged target cameras. A model that ignores its cameras is no bet
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,14 @@ def evaluate(
         for views in clips:
             measure(model, views.to(process.device), scores, own, numbers=numbers)
     parts = process.gather((own, clips.skipped))
-    means = {scene: values for part, _ in parts for scene, values in part.means.items()}
+    everything = merged([part for part, _ in parts])
+    means = everything.means
     skipped = {skip.scene: skip.reason for _, skips in parts for skip in skips}
     line = {"step": engine.steps, "split": f"test_{AVERAGED}" if averaged else "test"} | _means(means)
     line |= {"expected": clips.expected, "evaluated": len(means), "skipped_scenes": len(skipped)}
     line["target_pixels_used_for_cameras"] = not engine.model.posed
     if process.is_first:
-        results = sorted((result for part, _ in parts for result in part.scenes), key=lambda result: result.number)
+        results = sorted(everything.scenes, key=lambda result: result.number)
         metrics = metrics_of(
             results,
             model=about_model(
@@ -102,7 +103,7 @@ def evaluate(
             scores=scores,
             clips=clips,
             skipped=skipped,
-            problems=[problem for part, _ in parts for problem in part.problems],
+            problems=everything.problems,
             seconds=time.monotonic() - started,
         )
         folder = run_folder / EVALUATED / (AVERAGED if averaged else "")
@@ -110,6 +111,14 @@ def evaluate(
         _write(folder / PER_VIEW, lambda: per_view_lines(results, scores.names))
         _write(folder / INDEX, lambda: json.dumps({**clips.index(), **dict.fromkeys(skipped)}, indent=1))
     return line
+
+
+def merged(parts: Sequence[HeldOutResults]) -> HeldOutResults:
+    """The measurements of all processes. A scene counts once: under ZeRO stage 3 every process measures every scene."""
+    scenes = {result.scene: result for part in parts for result in part.scenes}
+    means = {scene: values for part in parts for scene, values in part.means.items()}
+    problems = dict.fromkeys(problem for part in parts for problem in part.problems)
+    return HeldOutResults(list(scenes.values()), means, list(problems))
 
 
 def measure(
