@@ -54,9 +54,9 @@ class Source:
 class CacheSettings:
     """A cache of decoded training frames, shared by all processes of a machine.
 
-    It pays where decoding is slow: videos, images with lens distortion, PNG files. The cache fills up to its size and
-    then stays as it is. Frames whose source file has changed are read again. The cache changes no pixel, and its folder
-    can be deleted at any time.
+    It saves time where decoding is slow: videos, images with lens distortion, PNG files. The cache fills up to its size
+    and then stays as it is. Frames whose source file has changed are read again. The cache changes no pixel, and its
+    folder can be deleted at any time.
 
     Args:
         folder: on a fast disk, or in shared memory such as /dev/shm/frames.
@@ -117,11 +117,11 @@ class DataSettings:
 
     def _check_scaled_decoding(self) -> None:
         if self.cache is not None:
-            raise InputError("scaled_decoding does not go with cache, which keeps images at their full size")
+            raise InputError("scaled_decoding cannot be combined with cache, which keeps images at their full size")
         cutting = [type(one).__name__ for one in self.augmentations if type(one).cut is not Augmentation.cut]
         if cutting:
             raise InputError(
-                f"scaled_decoding does not go with {', '.join(cutting)}, which cuts images at their full size"
+                f"scaled_decoding cannot be combined with {', '.join(cutting)}, which cuts images at their full size"
             )
 
 
@@ -165,8 +165,8 @@ class BadSteps:
         grace_steps: number of first steps in which a large norm is clipped, not skipped. The rule for the loss begins
             after as many steps, at most 32.
         max_in_a_row: training stops with exit code 3 after this many skipped steps in a row.
-        dump: when to write a bad step to ``bad_steps/`` for ``tools/replay_step.py``: "never", when training stops
-            because of it ("stop"), or then and at the first bad step of the run ("first").
+        dump: which bad steps to write to ``bad_steps/`` for ``tools/replay_step.py``: "never" writes none, "stop" the
+            step at which training stops, "first" also the first bad step of the run.
     """
 
     norm_factor: float = 5.0
@@ -190,11 +190,11 @@ class TrainSettings:
         steps: length of the run.
         batch_size: scenes per optimizer step, over all ranks and accumulated micro-batches.
         accumulation: micro-batches per optimizer step.
-        optimizer: moves the weights.
+        optimizer: updates the weights.
         schedule: factor of the learning rate over the run.
         clip_norm: larger gradients are scaled down to this global 2-norm.
         bad_steps: rules for skipping a step.
-        seed: of weights, data order and view choice.
+        seed: seed of the random weights, the data order and the view choice.
         log_every: steps between lines of metrics.jsonl.
         sample_every: steps between sample pictures; 0 draws none.
         evaluate_every: steps between evaluations; 0 evaluates at the end only.
@@ -211,10 +211,10 @@ class TrainSettings:
         compile: whether ``torch.compile`` compiles the model's repeated blocks and the losses. The first step takes a
             minute, later steps are faster. Losses differ in the last digits. Evaluations run without compiling. "auto"
             compiles on a GPU if a short trial is faster compiled, and never on a CPU.
-        tf32: whether, in mixed precision, a GPU may round the factors of the remaining float32 matrix products, e.g. in
-            camera heads, to 10 bits (TF32), which makes them several times as fast. Float32 stays exact in
-            convolutions, geometry, losses, metrics, evaluation, and in training without mixed precision. It has no
-            effect on a CPU.
+        tf32: whether a GPU may use TF32 in mixed precision. It then rounds the factors of the remaining float32 matrix
+            products, e.g. in camera heads, to 10 bits, and computes these products several times as fast. Float32 stays
+            exact in convolutions, geometry, losses, metrics, evaluation, and in training without mixed precision. It
+            has no effect on a CPU.
         statistics_every: steps between lines of statistics.jsonl, with weights, gradients and activations of every
             module; 0 writes none.
         watchdog_minutes: if a step takes longer, the run ends with exit code 3 and writes the stacks of all processes.
@@ -273,7 +273,7 @@ class EvaluationSettings:
         view_sampler: chooses the views of a held-out clip; the choice depends only on ``seed`` and the scene's name.
         max_scenes: largest number of scenes, in order; 0 takes all.
         batch_size: scenes per batch and rank.
-        seed: of the view choice.
+        seed: seed of the view choice.
     """
 
     view_sampler: ViewSampler
@@ -300,7 +300,7 @@ class Experiment:
         deepspeed: a ds_configs/ file: ZeRO stage, precision, buckets, offload.
 
     Raises:
-        InputError: the sections do not go together.
+        InputError: the sections contradict each other.
     """
 
     model: Model

@@ -21,7 +21,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 SceneKind = TypeVar("SceneKind", bound="Scene")
-"""The kind of scene of a model."""
+"""The class of a model's scenes."""
 
 
 def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
@@ -102,7 +102,8 @@ class Views:
         scenes: names of the scenes.
         cameras: true cameras; None without poses.
         problems: one sentence for each fault of the data that the loader met and worked around.
-        clean: true images of the target views, if an augmentation changed ``images`` only; otherwise None.
+        clean: all views before an augmentation that changed ``images`` only; ``target_images`` takes the targets from
+            here. None without such an augmentation.
     """
 
     images: Float[Tensor, "b v 3 h w"]
@@ -169,7 +170,7 @@ class Prediction:
     Attributes:
         images: rendered target views, in [0, 1] or slightly beyond.
         cameras: cameras of all views, in the order of ``Views.images``.
-        extra_losses: losses of the model's own, by name. Training adds each with weight 1 and logs it by its name.
+        extra_losses: losses that the model defines, by name. Training adds each with weight 1 and logs it by its name.
         extra_images: further maps of the target views by name, such as depth or opacity, with 1 or 3 channels.
     """
 

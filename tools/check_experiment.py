@@ -4,18 +4,18 @@
     python tools/check_experiment.py experiments/*.json --ranks 8
     python tools/check_experiment.py experiments/rayzer_demo.json --set train.steps=5 --data /data/dl3dv
 
-For a wrong file, the tool lists all problems. For a right file, it prints the resolved JSON with every default, the
-parameters of each part of the model, and estimates: computation of a step, memory of each rank for every ZeRO stage
-with all activations kept or recomputed, size of the checkpoints, and data volume. The model takes no memory and
-computes nothing, so a laptop can check the largest experiment. The estimates are for GPUs, or for CPUs with --device
-cpu. Missing data is a note, not an error.
+For a file with mistakes, the tool lists all of them. For a correct file, it prints the resolved JSON with every
+default, the parameters of each part of the model, and estimates: computation of a step, memory of each rank for every
+ZeRO stage with all activations kept or recomputed, size of the checkpoints, and data volume. The model takes no memory
+and computes nothing, so a laptop can check the largest experiment. The estimates are for GPUs, or for CPUs with
+--device cpu. Missing data is a note, not an error.
 
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
     python tools/check_experiment.py experiments/rayzer_re10k.json --roofline h200
 
 --roofline prints a model of the time of a step on a GPU, without and with train.compile.
 
-Exit code: 0 if every file is right, otherwise 2.
+Exit code: 0 if every file is correct, otherwise 2.
 """
 
 import argparse

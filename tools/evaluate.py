@@ -186,7 +186,7 @@ def _add_measures(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--sanity",
         action="store_true",
-        help="also run the sanity battery, which tells true poses from shortcuts by changing the clips",
+        help="also run the sanity battery, which changes the clips to distinguish true poses from shortcuts",
     )
     group.add_argument(
         "--transfer",

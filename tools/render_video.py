@@ -16,7 +16,7 @@ renders frames along a path:
     FILE.json    cameras from a file, in the world frame of --export_cameras; another --frames interpolates them
 
 Models that need camera poses (LVSM) or intrinsics get them from --cameras. An existing video is replaced when the new
-one is complete. A folder that is not empty is not written to.
+one is complete. The tool does not write into a folder that is not empty.
 
 Exit code: 0 done; 2 wrong input; 130 interrupted; 143 ended by SIGTERM. After exit codes other than 0 no unfinished
 video is left.

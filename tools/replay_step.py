@@ -1,4 +1,4 @@
-"""Repeat a skipped training step from its dump, and show where it went wrong.
+"""Repeat a skipped training step from its dump, and show the first modules with values that are not finite.
 
     python tools/replay_step.py runs/rayzer_dl3dv/bad_steps/step_00012345
 

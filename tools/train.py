@@ -7,9 +7,9 @@
 The output folder receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/ and train.log. The same
 command again goes on where the run stopped.
 
-Exit code: 0 finished; 2 the input is wrong or a checkpoint could not be written; 3 training stopped because it could
-not go on; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's early signal), after a checkpoint. A second
-Ctrl-C ends the run at once.
+Exit code: 0 finished; 1 an unexpected error, with a traceback; 2 the input is wrong or a checkpoint could not be
+written; 3 training stopped because it could not go on; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's
+early signal), after a checkpoint. A second Ctrl-C ends the run at once.
 """
 
 import argparse

@@ -40,7 +40,7 @@ from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
 MOST_CAMERAS = 20_000
-"""Number of views up to which all cameras are written. With more views, only scenes with pictures have cameras."""
+"""Largest number of views with all cameras in metrics.json. With more views, only scenes with pictures have them."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
         The content of metrics.json on the first process; an empty dict on the others.
 
     Raises:
-        InputError: something that the user gave cannot work; the output folder is as it was.
+        InputError: the request is wrong; the output folder does not change.
     """
     started = time.monotonic()
     process.by_first(lambda: refuse_output(Path(request.output)))
@@ -132,11 +132,11 @@ def _add_trials(
     try:
         result.sweep = sweep(measure, clip, counts)
     except (InputError, UnposedInputError) as error:
-        problems.append(f"no views sweep of {result.scene}: {error}")
+        problems.append(f"no views sweep for {result.scene}: {error}")
     try:
         result.sanity = sanity_of(measure.model, clip, measure.placements, measure.autocast) if sanity else {}
     except (InputError, UnposedInputError) as error:
-        problems.append(f"no sanity battery of {result.scene}: {error}")
+        problems.append(f"no sanity battery for {result.scene}: {error}")
     return problems
 
 

@@ -32,10 +32,11 @@ class Opened:
 
     Attributes:
         model: the evaluated model, on the device of the process, in evaluation mode.
-        oracle: the model that judges the transfer, likewise; None for the evaluated model.
+        oracle: the model that judges the transfer, on the same device, in evaluation mode; None for the evaluated
+            model.
         about_model: section ``model`` of metrics.json.
-        data: test sources and how their clips are cut.
-        evaluation: how views are chosen, and how many scenes there are.
+        data: test sources and settings of their images.
+        evaluation: view sampler and number of scenes.
         clips: the scenes of this process.
         placements: names of the placements.
         scores: the image metrics.
@@ -69,7 +70,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
     """Open the model, clips and metrics of one process.
 
     Raises:
-        InputError: the request cannot work; the message says what would.
+        InputError: the request is wrong; the message gives a remedy.
         UnknownNameError: no metric has the requested name.
     """
     _load_plugins(request)
@@ -159,7 +160,7 @@ def _about_index(path: str | Path | None) -> dict[str, str] | None:
 def _sections(
     request: EvaluationRequest, planned: ExperimentPlan, sampler: ViewSampler
 ) -> tuple[DataSettings, EvaluationSettings]:
-    """The sections ``data`` and ``evaluation`` of the run, without what only training needs.
+    """The sections ``data`` and ``evaluation`` of the run, without the parts that only training needs.
 
     Training sources, the view sampler and augmentations are not built, because their files may be on another machine.
     """

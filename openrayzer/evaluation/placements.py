@@ -44,8 +44,8 @@ class Placement:
         name: name of the option's value, of rows in tables and of keys in metrics.json.
         description: one or two sentences.
         uses_target_pixels: whether the camera of a target depends on the target's own pixels.
-        mixes_target_pixels: whether other cameras, and so the reconstructed scene, depend on them as well.
-        posed: whether it is for models that are given poses; if not, it is for models that estimate them.
+        mixes_target_pixels: whether other cameras, and so the reconstructed scene, also depend on these pixels.
+        posed: True for models that need true poses, False for models that estimate poses.
         place: finds the cameras.
     """
 
@@ -127,7 +127,7 @@ def _context_cameras(model: Model, views: Views) -> tuple[Cameras, Int[Tensor, "
 def _located(model: Model, views: Views, scene: Scene, context: Cameras, *, others: Bool[Tensor, "b vt"]) -> Cameras:
     """Cameras of the targets marked by ``others``, each located by itself; zeros for the other targets.
 
-    Together with their contexts, the targets of one call of ``locate`` are at most as many images as the batch has.
+    One call of ``locate`` takes few targets: with their contexts, they are at most as many images as the batch has.
     """
     c2w = context.c2w.new_zeros(*others.shape, 4, 4)
     intrinsics = context.intrinsics.new_zeros(*others.shape, 4)

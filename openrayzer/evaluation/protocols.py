@@ -90,7 +90,7 @@ class Protocol:
             return []
         return [
             f"{index.path} has {found[0]} scenes, {found[1]} of them null; the published {self.index} has "
-            f"{self.entries[0]} and {self.entries[1]}: published numbers are of other scenes"
+            f"{self.entries[0]} and {self.entries[1]}: published numbers belong to other scenes"
         ]
 
     def _fault(self, choice: ViewChoice) -> str:

@@ -115,7 +115,8 @@ def split_names(protocol: Sequence[str], placement: Sequence[str]) -> tuple[str,
     """The published protocol and the placements that the user named.
 
     Args:
-        protocol: values of ``--protocol``, which takes names of protocols and of placements; no name is both.
+        protocol: values of ``--protocol``, which takes names of protocols and of placements. A protocol and a placement
+            never have the same name.
         placement: values of ``--placement``.
 
     Raises:

@@ -5,11 +5,12 @@ package and registers itself: ``@CAMERA_HEADS.register("my_head")``. Components 
 component.
 
 The signature of the constructor is the JSON schema of the component. Parameters are keyword-only, have type
-annotations, and are described under ``Args``. A parameter without a default is required, in the component's JSON object
-or in the section ``shared`` of the experiment. A parameter annotated with a base class of this package is a component.
+annotations, and are described under ``Args``. A parameter without a default must have a value, in the component's JSON
+object or in the section ``shared`` of the experiment. A parameter annotated with a base class of this package is a
+component.
 
 The contract tests build a small component from its signature. A class whose constructor needs files has a static method
-``example(folder)``, which writes small ones into ``folder`` and returns constructor arguments.
+``example(folder)``, which writes small files into ``folder`` and returns constructor arguments.
 
     parts.py       tokenizers, position encodings, attention, camera heads, fusions, renderers
     model.py       models: images -> cameras -> scene -> images

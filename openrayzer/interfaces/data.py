@@ -59,7 +59,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def open(self) -> None:
-        """Find the scenes. Every other method needs an open dataset. It must be cheap: thousands of scenes are usual.
+        """Find the scenes; every other method needs an open dataset. Opening must be fast for thousands of scenes.
 
         Raises:
             InputError: there is no usable scene; the message names the folder and the expected files.
@@ -103,8 +103,8 @@ class Dataset(ABC):
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         """The origin of a frame, such as a path, and the state of this origin, such as its size and time of change.
 
-        The cache of decoded frames reads a frame anew if either differs. It never keeps a frame with two empty texts,
-        the default.
+        The cache of decoded frames decodes a frame again if one of the two has changed. It does not keep a frame if
+        both are empty, as by default.
 
         Raises:
             BrokenSceneError: the scene is damaged.
@@ -180,7 +180,8 @@ class Clip:
         target: positions (vt,) of the target views on the view axis.
         c2w: camera to world (v, 4, 4) float32, in the world frame of the source; None without poses.
         intrinsics: intrinsics (v, 4) float32 of ``images``; None without poses.
-        clean: true images (v, 3, h, w) of the targets; None if they are ``images``.
+        clean: images (v, 3, h, w) before a change of ``images`` alone; true images of the targets come from here. None
+            if ``images`` has the true images.
     """
 
     scene: str

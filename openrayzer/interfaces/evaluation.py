@@ -12,15 +12,16 @@ class Metric(ABC):
     """One number per rendered view.
 
     The class describes the metric, and ``compute`` measures it. Reports, comparisons and documentation read the
-    attributes. The constructor of a metric with ``weights_url`` takes the file: ``__init__(self, *, weights: Path)``.
+    attributes. The constructor of a metric with ``weights_url`` takes the file of these weights:
+    ``__init__(self, *, weights: Path)``.
 
     Attributes:
         label: name in tables and captions, e.g. "PSNR"; empty for the registered name.
         unit: e.g. "dB"; empty for a number without a unit.
         better: whether higher or lower values are better.
         digits: decimal places in tables.
-        definition: what the value depends on besides the images, such as the size of a window. Two evaluations are
-            compared by a metric only if their definitions are equal.
+        definition: all settings besides the images on which the value depends, such as the size of a window.
+            Comparisons of two evaluations use a metric only if its definitions are equal.
         weights_url: address of the pretrained weights; empty for a metric without weights. Without a path from the
             user, the evaluation looks for the file in ``weights/``.
         position: order of columns in tables; equal positions are ordered by registered name.

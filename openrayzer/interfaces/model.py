@@ -17,12 +17,12 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
     """Three functions: images -> cameras, images + cameras -> scene, scene + cameras -> images.
 
     A model must define the three abstract methods: ``estimate``, ``reconstruct`` and ``render``. The other methods have
-    defaults. ``class MyModel(Model[MyScene])`` states the model's own kind of scene, see ``openrayzer.types.Scene``.
+    defaults. ``class MyModel(Model[MyScene])`` names the class of the model's scenes, see ``openrayzer.types.Scene``.
 
     Attributes:
         posed: whether the model needs true cameras. Such a model cannot ``estimate``.
         needs_intrinsics: whether ``estimate`` needs the true intrinsics.
-        patch_size: number of pixels by which both image sides must be divisible; 1 for a model without patches.
+        patch_size: both image sides must be multiples of this number of pixels; 1 for a model without patches.
     """
 
     posed: ClassVar[bool]
@@ -53,8 +53,8 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         Args:
             images: the context views, in [0, 1].
             cameras: their cameras.
-            index: positions of the context views in the list whose cameras were estimated together; 0, 1, 2, ... by
-                default. Position encodings that count views read them.
+            index: positions of the context views in the list of views that ``estimate`` took; 0, 1, 2, ... by default.
+                Some position encodings need them.
         """
 
     @abstractmethod
@@ -92,7 +92,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
             context_images: the context views.
             intrinsics: true intrinsics of ``images``, for a model that needs them.
             index: positions of ``images`` in the clip. The default sorts the views by position, because an estimate
-                may depend on their order. Without positions, each view stands behind the context.
+                may depend on their order. Without positions, each view comes after the context views.
             context_index: positions of the context views in the clip.
 
         Returns:
@@ -129,10 +129,10 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
     ) -> SceneKind:
-        """The scene with further context views added, at the cost of the new views alone.
+        """The scene with further context views. Only the new views cost time.
 
         The result equals ``reconstruct`` of all views up to rounding. So a model can only extend if its context views
-        do not attend to later views. The default refuses. A prepared scene stays prepared.
+        do not attend to later views. The default raises an error. If ``scene`` is prepared, so is the result.
 
         Args:
             scene: reconstructed from the earlier views.
@@ -162,7 +162,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
             image_size: height and width in pixels.
 
         Raises:
-            InputError: the size does not fit; the message gives sizes that do.
+            InputError: the size does not fit; the message gives a size that fits.
         """
         if any(side % self.patch_size for side in image_size):
             height, width = (max(1, round(side / self.patch_size)) * self.patch_size for side in image_size)
@@ -199,7 +199,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
             scenes: names of the scenes of the batch.
 
         Raises:
-            InputError: a clip does not suit; the message names its views and a remedy.
+            InputError: a clip does not suit training; the message names its views and a remedy.
         """
 
     def forward(self, views: Views) -> Prediction:

@@ -1,4 +1,4 @@
-"""Interfaces of the parts of models. The shape letters are those of ```openrayzer.types```."""
+"""Interfaces of the parts of models. The shape letters are those of ``openrayzer.types``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from openrayzer.types import Cameras
 
 
 class Tokenizer(nn.Module, ABC):
-    """Images to tokens: one token per square patch, row by row. Each image is read alone.
+    """Images to tokens: one token per square patch, row by row. The tokens of an image depend on this image alone.
 
     Attributes:
         patch_size: side p of a patch in pixels; n = (h / p) * (w / p).
@@ -103,7 +103,7 @@ class AttentionBackend(ABC):
 
     @abstractmethod
     def refusal(self, query: Float[Tensor, "b n heads e"]) -> str:
-        """The reason why this backend cannot attend with such queries (device, dtype, width); empty if it can."""
+        """The reason why this backend cannot take such queries (device, dtype, width); empty if it can."""
 
     @abstractmethod
     def attend(
@@ -150,7 +150,7 @@ class AttentionBackend(ABC):
             query: the queries.
             key: some or all of the keys to which the queries attend.
             value: the values of these keys.
-            out: result of attention to all keys, those in other calls included.
+            out: result of attention to all keys, including the keys of other calls.
             lse: log-sum-exp of the scores of all keys.
 
         Source: Dao et al. 2022, "FlashAttention", algorithm 4.
@@ -199,7 +199,7 @@ class CameraHead(nn.Module, ABC):
 
 
 class Fusion(nn.Module, ABC):
-    """Context images and their rays to tokens, one per patch.
+    """Computes tokens from context images and their rays, one per patch.
 
     Attributes:
         reads_tokens: whether the fusion reads image tokens; other fusions read the pixels.
@@ -227,7 +227,7 @@ class Fusion(nn.Module, ABC):
 
 
 class Renderer(nn.Module, ABC):
-    """Ray tokens of target views and the tokens of a scene to tokens of images. Views do not attend to each other."""
+    """Computes image tokens of target views from their ray tokens and a scene. Views do not attend to each other."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -261,7 +261,7 @@ class Renderer(nn.Module, ABC):
         memory_positions: Float[Tensor, "b k 2"],
         position_encoding: PositionEncoding,
     ) -> tuple[Tensor, ...]:
-        """Tensors that depend on the memory alone, computed once for many calls of ``forward``. None by default.
+        """Tensors that depend on the memory alone, computed once for many calls of ``forward``; empty by default.
 
         A renderer that returns some takes them in ``forward`` as the keyword ``prepared``. With or without them,
         ``forward`` returns the same.

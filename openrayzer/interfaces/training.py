@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 class Loss(nn.Module, ABC):
-    """Rendered and true images to one number, computed in float32 even under autocast.
+    """Computes one number from rendered and true images, in float32 even under autocast.
 
     Networks in a loss are frozen and stay in evaluation mode.
     """
@@ -53,7 +53,9 @@ class Schedule(ABC):
 
     @abstractmethod
     def factor(self, step: int, steps: int) -> float:
-        """The factor in [0, 1] at one step. It depends on the arguments alone, because a resumed run starts anywhere.
+        """The factor in [0, 1] at one step.
+
+        It depends on the arguments alone, because a resumed run may start at any step.
 
         Args:
             step: optimizer step, from 0.
@@ -62,7 +64,7 @@ class Schedule(ABC):
 
 
 class Logger(ABC):
-    """Receives numbers and pictures of a run, on rank 0 only. A logger that raises is left out from then on."""
+    """Receives numbers and pictures of a run, on rank 0 only. If a logger fails, the run continues without it."""
 
     def __init__(self) -> None: ...
 

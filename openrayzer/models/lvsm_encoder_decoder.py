@@ -47,7 +47,7 @@ class LVSMEncoderDecoder(LatentSceneModel):
         activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
 
     Raises:
-        InputError: the parts do not go together; the message names them.
+        InputError: the parts cannot be combined; the message names them.
 
     Source: Jin et al. 2025, "LVSM: A Large View Synthesis Model with Minimal 3D Inductive Bias".
     """

@@ -68,7 +68,7 @@ class RayZer(LatentSceneModel):
         activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
 
     Raises:
-        InputError: the parts do not go together; the message names them.
+        InputError: the parts cannot be combined; the message names them.
 
     Source: Jiang et al. 2025, "RayZer: A Self-supervised Large View Synthesis Model".
     """
@@ -207,8 +207,8 @@ def _check_intrinsics(intrinsics: str, camera_head: CameraHead) -> None:
     name = type(camera_head).__name__
     if intrinsics == "given" and camera_head.predicts_intrinsics:
         raise InputError(
-            f"intrinsics 'given' does not go with camera head {name}, which predicts intrinsics; take a head that "
-            'predicts none, e.g. {"type": "pi3", "field_of_view": "fixed"}'
+            f"intrinsics 'given' cannot be combined with camera head {name}, which predicts intrinsics; take a head "
+            'that predicts none, e.g. {"type": "pi3", "field_of_view": "fixed"}'
         )
 
 
@@ -216,7 +216,7 @@ def _ray_tokenizer_of(fusion: Fusion) -> PatchLinear:
     rays = getattr(fusion, "rays", None)
     if not isinstance(rays, PatchLinear):
         raise InputError(
-            f"share_ray_tokens does not go with fusion {type(fusion).__name__}, which has no weights for rays alone; "
+            f"share_ray_tokens needs weights for rays alone, and fusion {type(fusion).__name__} has none; "
             "take the fusion 'token_mlp' or 'residual_mlp'"
         )
     return rays

@@ -74,7 +74,7 @@ def uncompiled(compiled: bool) -> AbstractContextManager[Any]:
 def _hindrance(stage: int, device: torch.device) -> str:
     """The reason why blocks cannot be compiled; empty if none is known."""
     if stage == 3:
-        return "does not go with ZeRO stage 3, which gathers weights when a layer is called"
+        return "cannot be combined with ZeRO stage 3, which gathers weights when a layer is called"
     variable = "CXX" if device.type == "cpu" else "CC"
     names = [os.environ[variable]] if os.environ.get(variable) else COMPILERS[device.type]
     if not any(shutil.which(name) for name in names):

@@ -168,11 +168,11 @@ class Engine:
         self.deepspeed.backward(loss)
 
     def step(self, *, loss: Tensor | None = None, objection: Objection = no_objection) -> None:
-        """End a micro-batch. The last one of an optimizer step moves the weights or skips the step.
+        """End a micro-batch. The last micro-batch of a step updates the weights or skips the step.
 
         Args:
             loss: mean over the step's micro-batches of this process; None if losses are not judged.
-            objection: gives the reason to skip the step for its loss, the mean over all processes; "" keeps the step.
+            objection: takes the mean loss over all processes, and returns the reason to skip the step; "" keeps it.
         """
         boundary = self.deepspeed.is_gradient_accumulation_boundary()
         if boundary:

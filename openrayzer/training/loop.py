@@ -1,4 +1,4 @@
-"""The training loop: optimizer steps and, after each of them, whatever is due."""
+"""The training loop: optimizer steps, and the checkpoints, evaluations and sample pictures between them."""
 
 import logging
 import time
@@ -32,7 +32,7 @@ def train_loop(
         run: the model in training and its run folder.
         batches: micro-batches of this process, one after the other.
         objective: the training loss.
-        watchdog: watches the run; its ``with`` block is entered.
+        watchdog: watches the run; the caller has entered its ``with`` block.
         evaluate_first: evaluate before the first step, because the run ended before the evaluation of its checkpoint.
 
     Returns:
@@ -104,7 +104,7 @@ def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: 
 
 
 def _handle_skipped(run: Run, made: StepRecord, *, watchdog: Watchdog) -> None:
-    """Log a skipped step, dump it where the settings ask for that, and stop if too many were skipped."""
+    """Log a skipped step, dump it if the settings ask for a dump, and stop after too many skipped steps."""
     engine, when = run.engine, run.experiment.train.bad_steps.dump
     with watchdog.during(CHECKPOINT):
         report(engine, made)
@@ -122,7 +122,7 @@ def _handle_skipped(run: Run, made: StepRecord, *, watchdog: Watchdog) -> None:
 def optimizer_step(
     run: Run, batches: Iterator[Views], *, objective: Objective, watched: Statistics | None = None
 ) -> StepRecord:
-    """Accumulate gradients over the micro-batches, then move the weights or skip the step.
+    """Accumulate gradients over the micro-batches, then update the weights or skip the step.
 
     Args:
         run: the model in training.
@@ -167,7 +167,7 @@ def _mean_loss(measured: Sequence[Mapping[str, Tensor]]) -> Tensor:
 
 
 def _record(run: Run) -> dict[str, object]:
-    """The line of metrics.jsonl for the step just made."""
+    """The line of metrics.jsonl for the last step."""
     engine, process = run.engine, run.engine.process
     counts = {"skipped": engine.skipped, "problems": int(process.total(torch.tensor([run.problems])))}
     head: dict[str, object] = {"step": engine.steps, "split": "train"}

@@ -55,10 +55,10 @@ class Objective(nn.Module):
             InputError: an extra loss has the name of a term.
         """
         if taken := extra.keys() & {"loss", "psnr", *self.names}:
-            raise InputError(f"the model calls an extra loss {sorted(taken)[0]!r}, and this name is taken")
+            raise InputError(f"extra loss {sorted(taken)[0]!r} of the model has the name of another value; rename it")
         with torch.autocast(prediction.device.type, enabled=False):
             prediction, target = prediction.float(), target.float()
-            total, values = prediction.sum() * 0.0, {}  # a graph through every weight even if no term is on yet
+            total, values = prediction.sum() * 0.0, {}  # keeps a gradient to every weight if no term has started
             for name, term in zip(self.names, self.terms, strict=True):
                 weight = term.weight_at(step)
                 if weight > 0:

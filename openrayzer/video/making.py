@@ -108,7 +108,7 @@ def make_video(
 
     Args:
         request: the request.
-        say: called with each note for the user, one sentence each.
+        say: receives each note for the user, one sentence each.
         progress: wraps the iterator of frames, e.g. in a progress bar; the second argument is their number.
 
     Raises:

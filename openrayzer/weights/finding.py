@@ -26,7 +26,7 @@ from openrayzer.weights.weight_folder import EXPERIMENT_FILES, WEIGHTS, read_wei
 
 LATEST, BEST = "latest", "best"
 WeightKind = Literal["auto", "ema", "raw"]
-"""Weights of a checkpoint: the exponential moving average, those of the last step, or the average if there is one."""
+"""Weights of a checkpoint: average, weights of the last step, or automatic: the average if there is one."""
 STARTED_FROM = "started_from"
 """Key under ``run`` in experiment.json: path of the initial weights; absent if they were random."""
 STEPS = "steps"
@@ -39,8 +39,8 @@ def find_weights(path: str | Path, *, checkpoint: str = LATEST) -> Path:
     """Find the checkpoint or the ``.safetensors`` file to load for ``path``.
 
     Args:
-        path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file. In a folder, checkpoints come
-            before ``model.safetensors``.
+        path: a run folder, a weight folder, a checkpoint, or a ``.safetensors`` file. In a folder, checkpoints have
+            priority over ``model.safetensors``.
         checkpoint: of a run folder: ``latest`` (the newest undamaged one), ``best`` (the best by
             ``train.best_metric``), or a name such as ``step_00001000``.
 

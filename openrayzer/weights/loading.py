@@ -77,8 +77,8 @@ def load_model(path: str | Path, *, checkpoint: str = LATEST, weights: WeightKin
 
     Args:
         path: a run folder, a folder with an imported or exported ``model.safetensors``, or ``owner/name`` on the
-            Hugging Face hub. A folder comes before a model of the same name on the hub, and the checkpoints of a run
-            come before a ``model.safetensors`` beside them.
+            Hugging Face hub. A folder has priority over a model of the same name on the hub, and the checkpoints of a
+            run have priority over a ``model.safetensors`` beside them.
         checkpoint: ``latest``, ``best`` (the best by ``train.best_metric``), or a name in ``checkpoints/``, e.g.
             ``step_00001000``.
         weights: ``ema`` for the exponential moving average, ``raw`` for the weights of the last step, ``auto`` for

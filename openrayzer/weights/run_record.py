@@ -21,8 +21,9 @@ MAY_CHANGE = (
     "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
     "train.statistics_every", "train.steps", "train.watchdog_minutes",
 )  # fmt: skip
-"""Settings that a resumed run may change. The DeepSpeed file may move because its precision is compared by content.
-Initial weights may move because the checkpoint holds the weights. Accumulation may follow the number of ranks."""
+"""Settings that a resumed run may change. The path of the DeepSpeed file may change, because ``differences`` compares
+its precision by content. The initial weights may change, because the checkpoint holds the weights. The accumulation may
+change with the number of ranks."""
 
 
 def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], world_size: int) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """List the changes that a resume does not allow, one line each: ``train.batch_size: 8 -> 16``.
 
     Args:
-        before: content of experiment.json of the run to resume. A setting that did not exist then counts as set to
-            its default of today.
+        before: content of experiment.json of the run to resume. A setting that did not exist then has the default value
+            of today.
         now: the same for the resumed run.
     """
     old, new = _relevant(before), _relevant(now)

@@ -64,7 +64,10 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         InputError: the file is missing, truncated, or not a safetensors file.
     """
     if file.suffix != ".safetensors":
-        raise InputError(f"{file} is not a .safetensors file; weights are read from no other kind of file")
+        raise InputError(
+            f"{file} is not a .safetensors file, the only kind that openrayzer loads; tools/import_weights.py converts "
+            "published weights"
+        )
     return read_state_dict(file, remedy="write or download it again")
 
 
@@ -120,7 +123,7 @@ def _unfit(value: Tensor, shape: torch.Size, name: str) -> str:
 
 
 def _stored_once(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Convert to tensors on the CPU that share no memory, floats to float32, and to the metadata of the file."""
+    """Return tensors on the CPU that share no memory, with floats as float32, and the metadata of the file."""
     stored: dict[str, Tensor] = {}
     metadata = dict(_FORMAT)
     for names in _same(state):

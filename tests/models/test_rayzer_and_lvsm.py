@@ -239,8 +239,8 @@ def test_arguments_of_lvsm_that_contradict_are_refused(small, given, message):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"share_ray_tokens": True}, "PixelFusion, which has no weights for rays alone"),
-        ({"intrinsics": "given"}, "does not go with camera head Rot6dHead, which predicts intrinsics"),
+        ({"share_ray_tokens": True}, "rays alone, and fusion PixelFusion has none"),
+        ({"intrinsics": "given"}, "cannot be combined with camera head Rot6dHead, which predicts intrinsics"),
         ({"qk_norm_eps": 0.0}, "qk_norm_eps must be above 0, or null for no norm, got 0.0"),
     ],
 )

@@ -48,7 +48,7 @@ def test_only_blocks_are_compiled_and_weights_keep_their_names(monkeypatch: pyte
 
 
 def test_blocks_that_cannot_be_compiled_are_a_message_at_the_start(monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(InputError, match="does not go with ZeRO stage 3"):
+    with pytest.raises(InputError, match="cannot be combined with ZeRO stage 3"):
         compiling(True, stage=3, device=CPU)
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(InputError, match=r"needs a C\+\+ compiler.*no-such-compiler"):
@@ -64,7 +64,7 @@ def test_blocks_that_cannot_be_compiled_are_a_message_at_the_start(monkeypatch: 
     [
         (1.0, 0.5, 2, ""),
         (1.0, 0.9, 2, "does not pay in a trial: 0.90 ms compiled, 1.00 ms as written"),
-        (1.0, 0.5, 3, "does not go with ZeRO stage 3"),
+        (1.0, 0.5, 3, "cannot be combined with ZeRO stage 3"),
         (1.0, RuntimeError("Cannot find a working triton"), 2, "fails in a trial: RuntimeError: Cannot find a working"),
     ],
 )

@@ -56,7 +56,7 @@ class Comparison:
     described: Mapping[str, Any]
 
     def style(self, metric: str) -> MetricStyle:
-        """How a metric is written."""
+        """Label and number format of a metric."""
         return metric_style(metric, self.described)
 
     def as_json(self) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def pair(sides: Sequence[Side], first: int, second: int, *, methods: Sequence[st
 
 
 def sign_flip_p_value(differences: np.ndarray) -> float:
-    """Two-sided probability of a mean at least as far from 0 if each difference could as well have the other sign.
+    """Two-sided probability of a mean at least as far from 0 if the sign of each difference were random.
 
     All choices of signs are tried if there are at most ``FLIPS``; otherwise ``FLIPS`` random ones.
 
@@ -126,7 +126,7 @@ def _obstacles(columns: Sequence[_Column], common: Sequence[str], metric: str) -
     ]
     found += _other_definitions(one, other, metric)
     if unknown := [str(side.folder) for side in (one, other) if not all(scene in side.views for scene in common)]:
-        found.append(f"{' and '.join(unknown)} does not say which views it used")
+        found.append(f"{' and '.join(unknown)} has no record of its views")
     elif other_views := [scene for scene in common if one.views[scene] != other.views[scene]]:
         count = f"{len(other_views)} of {len(common)} common scenes"
         found.append(f"different context or target views in {count}, e.g. {other_views[0]!r}")
@@ -177,5 +177,5 @@ def _notes(columns: Sequence[_Column], common: Sequence[str]) -> list[str]:
             notes.append(f"{key}: {one.settings[key]} and {other.settings[key]}")
     for key in DECIDES:
         if (key in one.settings) != (key in other.settings):
-            notes.append(f"{(other if key in one.settings else one).folder} does not say its {key}")
+            notes.append(f"{(other if key in one.settings else one).folder} has no record of its {key}")
     return notes

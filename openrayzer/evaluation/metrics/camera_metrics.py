@@ -26,7 +26,7 @@ AUC_THRESHOLDS = (5, 10, 20, 30)
 def pose_metrics(estimated: Cameras, true: Cameras) -> dict[str, float]:
     """All metrics of one scene. An undefined metric, such as one over the pairs of a single view, is NaN.
 
-    Poses that are not finite are wrong at every threshold, and errors over them are NaN.
+    Poses that are not finite are wrong at every threshold, and means and medians that include them are NaN.
 
     ``rra@t``: share of pairs with a rotation error up to t degrees.
     ``rta@t``: share of pairs with an error of the translation's direction up to t degrees, folded.

@@ -12,7 +12,7 @@ from torch import Tensor
 from openrayzer.interfaces import METRICS, InputError, Metric, concerning
 
 WEIGHTS = Path("weights")
-"""Folder in which weights of metrics are looked for."""
+"""Folder in which the evaluation looks for weights of metrics."""
 
 
 def metric_names() -> list[str]:
@@ -44,7 +44,7 @@ class ImageScores:
         device: device of the images.
 
     Attributes:
-        names: the metrics asked for, in the order of tables.
+        names: the requested metrics, in the order of tables.
         missing: metric name -> reason why it cannot be computed.
         weights: metric name -> file of its weights.
 

@@ -1,4 +1,4 @@
-"""Tables of metrics.json and per_view.csv. A value that is not finite is null there, in no mean, and counted."""
+"""Tables of metrics.json and per_view.csv. Values that are not finite are null; means omit them, counts report them."""
 
 import csv
 import io

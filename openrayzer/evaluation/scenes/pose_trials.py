@@ -107,7 +107,7 @@ def transfer_table(transfers: Iterable[dict[str, list[TransferResult]]], *, orac
     if not by_placement:
         return None
     summary: dict[str, Any] = {
-        "oracle": oracle or "the evaluated model itself, which may judge itself too well",
+        "oracle": oracle or "the evaluated model itself, which may overestimate its own scores",
         "pairs": max(map(len, by_placement.values())),
     }
     for name, results in by_placement.items():

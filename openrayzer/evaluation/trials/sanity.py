@@ -1,4 +1,6 @@
-"""The sanity battery: small changes of a clip that tell true poses from shortcuts.
+"""The sanity battery: small changes of a clip that distinguish true poses from shortcuts.
+
+A shortcut is a pose that depends on pixels or on the position of a view in the list, instead of the geometry.
 
 Most changes keep the content of the views. A model with true poses then keeps its poses, up to a change of frame and
 scale, and its renders. One change replaces the target's pose, so the renders must get worse.

@@ -53,7 +53,7 @@ def choose_start(run_folder: Path, resume: str, record: Mapping[str, Any]) -> Pa
         run_folder: the run folder.
         resume: ``auto`` goes on with the run in the folder, ``none`` requires an empty folder, and a path names a
             checkpoint or a run folder.
-        record: of the run that will start.
+        record: content of experiment.json of the run that will start.
 
     Raises:
         InputError: the folder holds another experiment or a run that must not be resumed, or ``resume`` names nothing
@@ -142,9 +142,8 @@ def _refuse_other(before: Path, record: Mapping[str, Any]) -> None:
     if changed:
         lines = "\n  ".join(changed)
         raise InputError(
-            f"{before.parent} belongs to another experiment:\n  {lines}\nOnly train.steps, train.accumulation, the "
-            "cadence of logs and checkpoints, loggers and the number of workers may change on a resume; choose another "
-            "--output for a new run"
+            f"{before.parent} belongs to another experiment:\n  {lines}\nA resumed run must keep these settings "
+            "(docs/training.md lists the settings that may change); choose another --output for a new run"
         )
 
 

@@ -41,8 +41,8 @@ _TORCH_CANNOT_WRITE = ("PytorchStreamWriter", "inline_container", "iostream erro
 class OwnFiles:
     """The files of a checkpoint that this process writes.
 
-    The error of a failed write is kept until ``check``. DeepSpeed runs collective operations between the writes, and an
-    error there would leave the other processes waiting.
+    ``check`` raises the error of the first failed write. DeepSpeed runs collective operations between the writes, and
+    an error there would leave the other processes waiting.
 
     Attributes:
         names: names of the written files.
@@ -74,7 +74,7 @@ class _Pending:
 
     Attributes:
         final: folder of the finished checkpoint.
-        unfinished: folder until then.
+        unfinished: folder before the checkpoint is finished.
         names: files that this process wrote.
         manifest: the manifest without ``files``.
         begun: start of the writing, by ``time.perf_counter``.
@@ -97,7 +97,7 @@ class CheckpointWriter:
     """Writes the checkpoints of a run, one after the other.
 
     All processes call the methods together. If the disk is full or cannot be written, all of them raise an InputError;
-    older checkpoints are untouched then.
+    older checkpoints do not change.
 
     Args:
         engine: weights, optimizer, schedule and step counts.
@@ -107,7 +107,7 @@ class CheckpointWriter:
         best: selects the best checkpoint, which is kept as well; None keeps only the newest.
 
     Attributes:
-        step: of the newest checkpoint of this run; -1 before there is one.
+        step: step of the newest checkpoint of this run; -1 before the first checkpoint.
     """
 
     def __init__(

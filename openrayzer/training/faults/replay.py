@@ -1,4 +1,4 @@
-"""Repeating a skipped step from its dump, to find the modules in which it went wrong."""
+"""Repeating a skipped step from its dump, to find the first modules with values that are not finite."""
 
 import json
 import math

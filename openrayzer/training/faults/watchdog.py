@@ -2,8 +2,8 @@
 
 In a collective operation all processes wait for the slowest one, so a single process cannot tell a hang from waiting.
 In every process a thread watches the main thread and publishes its progress. The run hangs if every process exceeds the
-time limit of its own phase; loading data or an evaluation may take longer than a step. A process that has ended is
-noticed at once.
+time limit of its own phase; loading data or an evaluation may take longer than a step. The watchdog notices at once
+when a process has ended.
 """
 
 import faulthandler
@@ -86,7 +86,7 @@ class Watchdog:
         minutes: time limit of an optimizer step; see ``LIMITS`` for the other phases. 0 turns the watchdog off.
         grace: seconds for the main thread to notice by itself that another process has ended. With Gloo it receives an
             error; in NCCL it keeps waiting, and PyTorch would abort it after a minute (exit code 134).
-        leave: ends the process at once; tests pass their own.
+        leave: ends the process at once; tests pass another function.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Watchdog:
 
     def _end_after_loss(self, rank: int) -> None:
         if not self._over.wait(self._grace):
-            LOG.error("%s", missing_process(f"rank {rank} closed its connection without a goodbye"))
+            LOG.error("%s", missing_process(f"rank {rank} closed its connection before the end of the run"))
             leave_now(HUNG, leave=self._leave)
 
     def _end_run(self, board: "_Board", progress: dict[int, Progress]) -> None:
@@ -208,13 +208,13 @@ class Watchdog:
             where.setdefault(f"{one.phase} after {one.step} micro-batches", []).append(rank)
         ranks = "; ".join(f"rank(s) {_ranges(numbers)} in {place}" for place, numbers in where.items())
         missing = sorted(set(range(self.process.world_size)) - progress.keys())
-        gone = f"; no word from rank(s) {_ranges(missing)}, look at their machines first" if missing else ""
+        gone = f"; rank(s) {_ranges(missing)} do not report, check their machines first" if missing else ""
         seconds = max(one.seconds for one in progress.values())
         return (
             f"the run hangs: nothing has moved for {seconds / 60:.1f} minutes; {ranks}{gone}. The stacks of all "
-            f"processes are in {self.folder}: the process whose stack differs holds the others up. All processes "
-            "end with exit code 3; the same command goes on from the last checkpoint. If this was only a slow step, "
-            "raise train.watchdog_minutes (0 turns the watchdog off)"
+            f"processes are in {self.folder}: compare them, the process with a different stack blocks the others. "
+            "All processes end with exit code 3; the same command goes on from the last checkpoint. If this was only "
+            "a slow step, raise train.watchdog_minutes (0 turns the watchdog off)"
         )
 
 

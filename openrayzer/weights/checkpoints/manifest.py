@@ -58,7 +58,7 @@ def newest_good(folder: Path) -> Path | None:
         damage = damage_of(path)
         if not damage:
             return path
-        LOG.error("CHECKPOINT %s IS DAMAGED (%s); falling back to the one before", path, damage)
+        LOG.error("CHECKPOINT %s IS DAMAGED (%s); trying the previous checkpoint", path, damage)
     if found:
         raise InputError(
             f"{folder}: all {len(found)} checkpoint(s) are damaged, the newest: {damage_of(found[0])}. Restore a "

@@ -1,4 +1,4 @@
-"""The model card: what the weights are, how they were trained, and their metrics beside those of free baselines."""
+"""The model card: origin, training and metrics of the weights, beside the metrics of simple baselines."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

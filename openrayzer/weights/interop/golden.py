@@ -34,7 +34,7 @@ class GoldenComparison:
         difference: largest absolute difference, or relative difference for outputs in ``BY_RATIO``; NaN if the output
             cannot be compared.
         tolerance: largest difference that passes.
-        remark: why the output cannot be compared; else empty.
+        remark: the reason why the output cannot be compared; empty if it can.
     """
 
     name: str

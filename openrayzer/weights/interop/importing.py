@@ -80,7 +80,7 @@ def import_weights(
 def read_published(system: System, weights: Path, *, config: str | Path | None, given: Sequence[str]) -> Imported:
     """Read a file of published weights and convert it to our names.
 
-    The notes name everything that was left out or converted, and every default.
+    The notes list all omitted weights, all conversions and all default settings.
 
     Raises:
         InputError: the file, the configuration, or both together are wrong.

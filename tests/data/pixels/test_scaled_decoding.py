@@ -197,9 +197,9 @@ def test_loader_reduces_on_request_only(chunks, monkeypatch, augmentations):
 
 
 def test_combinations_that_cannot_work_are_refused(chunks, tmp_path):
-    with pytest.raises(InputError, match="scaled_decoding does not go with cache"):
+    with pytest.raises(InputError, match="scaled_decoding cannot be combined with cache"):
         settings(chunks, scaled_decoding=True, cache=CacheSettings(folder=tmp_path / "cache", gigabytes=0.1))
-    with pytest.raises(InputError, match="does not go with ResizeCrop"):
+    with pytest.raises(InputError, match="cannot be combined with ResizeCrop"):
         settings(chunks, scaled_decoding=True, augmentations=(HorizontalFlip(), ResizeCrop()))
     assert not (tmp_path / "cache").exists()
 

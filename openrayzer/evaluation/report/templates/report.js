@@ -190,10 +190,10 @@
     tools.append(button("−", "Smaller", () => own.zoom(1 / 1.25), "push"), button("+", "Larger", () => own.zoom(1.25)), button("reset", "First view", own.reset));
     const errors = kinds.map(({ name, label }) => [label, own.error(name)]).filter(([, error]) => error !== null);
     const note = errors.length ? `Mean distance from the true centres: ${errors.map(([label, error]) => `${label} ${error.toPrecision(2)}`).join(", ")}.`
-      : "true" in groups ? "" : comparable ? "There are no true cameras." : "There are no true cameras. Each placement has its own frame, so only one is shown at a time.";
+      : "true" in groups ? "" : comparable ? "There are no true cameras." : "There are no true cameras. Each placement has its own frame, so the plot shows one placement at a time.";
     canvas.setAttribute("aria-label", `Cameras of ${scene.name}: frames ${scene.cameras.frames.join(", ")}; ${kinds.map(({ label }) => label).join(", ")}. ${note} Arrow keys turn, plus and minus zoom.`);
     split.append(make("div", { class: "camera-plot" }, make("h3", {}, "true" in groups ? "Cameras, predicted and true" : "Cameras, as predicted"), canvas, tools,
-      make("p", { class: "note" }, `${note} A square of the floor is ${Number(own.square().toPrecision(2))} wide. Context views are filled. Drag or press arrow keys to turn.`)));
+      make("p", { class: "note" }, `${note} A square of the grid is ${Number(own.square().toPrecision(2))} units wide. Context views are filled. Drag or press arrow keys to turn.`)));
     update();
   }
   const redraw = () => plot && plot.draw();
