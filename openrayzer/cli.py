@@ -12,6 +12,7 @@ from registry import RegistryError
 
 INPUT_WRONG = 2
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def run_tool(main: Callable[[], int]) -> NoReturn:
@@ -19,10 +20,16 @@ def run_tool(main: Callable[[], int]) -> NoReturn:
 
     An InputError or RegistryError is a mistake of the user: it becomes ``error: ...`` on stderr and exit code 2,
     without a traceback. Only the first process of a machine prints it. Ctrl-C becomes exit code 130. Any other
-    exception is a bug and keeps its traceback.
+    exception is a bug and keeps its traceback. If the reader of stdout ends early, as ``head`` does, the tool ends
+    without a traceback.
     """
     try:
-        sys.exit(main())
+        code = main()
+        sys.stdout.flush()
+        sys.exit(code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
+        sys.exit(BROKEN_PIPE)
     except (InputError, RegistryError) as error:
         print_error(error)
         sys.exit(INPUT_WRONG)

@@ -284,6 +284,14 @@ def test_outcomes_become_exit_codes(outcome, code, said, capsys, monkeypatch):
         assert capsys.readouterr().err == printed
 
 
+def test_a_reader_that_ends_early_gives_no_traceback():
+    code = "from openrayzer.cli import run_tool; run_tool(lambda: print('line ' * 100_000) or 0)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as tool:
+        tool.stdout.close()
+        assert tool.stderr.read() == b""
+    assert tool.returncode == 141
+
+
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         run_tool(lambda: 1 // 0)
