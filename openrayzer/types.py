@@ -32,7 +32,8 @@ def map_tensors(value: T, change: Callable[[Tensor], Tensor]) -> T:
     if isinstance(value, Tensor):
         return cast(T, change(value))
     if isinstance(value, tuple | list):
-        return cast(T, type(value)(map_tensors(entry, change) for entry in value))
+        items = [map_tensors(entry, change) for entry in value]
+        return cast(T, type(value)(*items) if hasattr(value, "_fields") else type(value)(items))
     if isinstance(value, Mapping):
         return cast(T, {key: map_tensors(entry, change) for key, entry in value.items()})
     if is_dataclass(value):

@@ -12,6 +12,23 @@ from openrayzer.interfaces import LOSSES, InputError
 from openrayzer.settings import LossTerm
 from registry import RegistryError
 
+RECORDED = frozenset(
+    {
+        "step",
+        "split",
+        "loss",
+        "psnr",
+        "grad_norm",
+        "lr",
+        "skipped",
+        "problems",
+        "seconds",
+        "views_per_second",
+        "data_wait",
+    }
+)
+"""Names of other values in the records of ``metrics.jsonl``."""
+
 
 class Objective(nn.Module):
     """The weighted sum of the terms. Weights inside of losses are neither trained nor saved.
@@ -25,6 +42,7 @@ class Objective(nn.Module):
         self.terms = tuple(terms)
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.names = _names(terms)
+        self._extra_names: list[str] | None = None
         self.requires_grad_(False).eval()
 
     def compile_losses(self) -> None:
@@ -52,10 +70,18 @@ class Objective(nn.Module):
             ``loss``, the weighted sum to differentiate; and each active term by name, unweighted and detached.
 
         Raises:
-            InputError: an extra loss has the name of a term.
+            InputError: an extra loss has the name of another value of a record, or the names differ from those of the
+                first call. All processes average the same values, so a loss without a value must be 0.
         """
-        if taken := extra.keys() & {"loss", "psnr", *self.names}:
-            raise InputError(f"extra loss {sorted(taken)[0]!r} of the model has the name of another value; rename it")
+        names = sorted(extra)
+        if taken := set(names) & {*RECORDED, *self.names}:
+            raise InputError(f"extra loss {min(taken)!r} of the model has the name of another value; rename it")
+        if self._extra_names not in (None, names):
+            raise InputError(
+                f"the extra losses of the model were {self._extra_names} and are now {names}; return all of them in "
+                "every call, 0 where a loss does not apply"
+            )
+        self._extra_names = names
         with torch.autocast(prediction.device.type, enabled=False):
             prediction, target = prediction.float(), target.float()
             total, values = prediction.sum() * 0.0, {}  # keeps a gradient to every weight if no term has started
@@ -65,9 +91,9 @@ class Objective(nn.Module):
                     value = term.loss(prediction, target)
                     total = total + weight * value
                     values[name] = value.detach()
-            for name, value in extra.items():
-                total = total + value.float()
-                values[name] = value.detach().float()
+            for name in names:
+                total = total + extra[name].float()
+                values[name] = extra[name].detach().float()
         return {"loss": total, **values}
 
 

@@ -121,7 +121,8 @@ class Run:
     def save_if_possible(self) -> None:
         """Write a checkpoint before the run ends with an error; if that fails, log it."""
         try:
-            self.save()
+            if self.checkpoints.step != self.engine.steps:
+                self.save()
             self.checkpoints.finish()
         except InputError as error:
             LOG.error("%s", error)

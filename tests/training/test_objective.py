@@ -40,10 +40,10 @@ def test_losses_are_in_float32_inside_autocast_and_from_bfloat16():
 
 
 def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
-    objective = Objective([LossTerm(loss=MeanSquaredError(), weight=2.0)])
-    plain = objective(PREDICTION, TARGET, step=0)
+    term = LossTerm(loss=MeanSquaredError(), weight=2.0)
+    plain = Objective([term])(PREDICTION, TARGET, step=0)
     size = torch.tensor(0.25, requires_grad=True)
-    terms = objective(PREDICTION, TARGET, step=0, extra={"size": size})
+    terms = Objective([term])(PREDICTION, TARGET, step=0, extra={"size": size})
     assert float(terms["loss"].detach()) == pytest.approx(float(plain["loss"]) + 0.25)
     assert float(terms["size"]) == 0.25
     assert not terms["size"].requires_grad
@@ -51,7 +51,16 @@ def test_extra_losses_are_added_with_weight_one_and_logged_by_their_names():
     assert float(size.grad) == 1.0
 
 
-@pytest.mark.parametrize("name", ["loss", "psnr", "mse"])
+@pytest.mark.parametrize("name", ["loss", "psnr", "mse", "step", "grad_norm"])
 def test_an_extra_loss_with_a_name_that_is_taken_is_refused(name: str):
     with pytest.raises(InputError, match=f"extra loss '{name}'"):
         Objective([LossTerm(loss=MeanSquaredError())])(PREDICTION, TARGET, step=0, extra={name: torch.zeros(())})
+
+
+def test_extra_losses_keep_their_names_and_the_order_of_the_names_is_fixed():
+    objective = Objective([LossTerm(loss=MeanSquaredError())])
+    one, other = torch.tensor(1.0), torch.tensor(2.0)
+    first = objective(PREDICTION, TARGET, step=0, extra={"b": other, "a": one})
+    assert list(first) == ["loss", "mse", "a", "b"]
+    with pytest.raises(InputError, match=r"were \['a', 'b'\] and are now \['a'\]"):
+        objective(PREDICTION, TARGET, step=1, extra={"a": one})

@@ -57,10 +57,11 @@ def publish(unfinished: Path, final: Path, manifest: Mapping[str, Any]) -> None:
     damage = damage_of(unfinished)
     if damage:
         raise OSError(f"the disk does not hold what was written: {damage}")
-    if final.exists():
-        shutil.rmtree(_put_aside(final))
+    former = _put_aside(final) if final.exists() else None
     unfinished.rename(final)
     flush(final.parent)
+    if former is not None:
+        shutil.rmtree(former)
     _replace(final.parent / LATEST, final.name)
 
 
