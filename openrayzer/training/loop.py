@@ -74,7 +74,8 @@ def train_loop(
 def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: bool) -> None:
     """Save, evaluate and draw sample pictures, if they are due.
 
-    The checkpoint is complete before the evaluation and the picture begin, so their errors lose no steps.
+    The checkpoint is complete before an evaluation begins, so an error in it loses no steps. Several processes also
+    complete it before a picture; one process completes it after the error.
     """
     engine, settings = run.engine, run.experiment.train
     step, last = engine.steps, engine.steps == settings.steps
@@ -86,7 +87,7 @@ def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: 
     if saving:
         with watchdog.during(CHECKPOINT):
             run.save()
-            if evaluating or drawing:
+            if evaluating or (drawing and engine.process.world_size > 1):
                 run.checkpoints.finish()
     try:
         if evaluating:
@@ -96,7 +97,7 @@ def _after_step(run: Run, made: StepRecord, *, watchdog: Watchdog, interrupted: 
             with watchdog.during(PICTURE):
                 run.draw_samples(made.micro_batches[-1])
     except Exception:
-        if not saving and engine.process.world_size == 1:  # several processes may fail at different places
+        if engine.process.world_size == 1:  # several processes may fail at different places
             with watchdog.during(CHECKPOINT):
                 run.save_if_possible()
         raise

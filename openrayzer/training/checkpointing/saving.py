@@ -232,7 +232,7 @@ class CheckpointWriter:
         publish(pending.unfinished, pending.final, {**pending.manifest, "files": files})
         prune(self._folder, keep=self._keep, best=self._best)
         LOG.info(
-            "checkpoint %s written in %.1f s, for %.1f s of which training waited",
+            "checkpoint %s complete after %.1f s; its files took %.1f s",
             pending.final.name, time.perf_counter() - pending.begun, pending.stall,
         )  # fmt: skip
 
