@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from in_process import process, rooms  # noqa: F401  one process group for all tests
 from small import small_component
 
 from openrayzer.types import Cameras, Views

@@ -11,7 +11,7 @@ import pytest
 import torch
 from gpu_suite import ORDER
 from gpu_table import FIGURE, Check, table
-from in_process import process, quiet_package, rooms, train  # noqa: F401  fixtures
+from in_process import quiet_package, train  # noqa: F401  fixtures
 from in_process import train_file as train_as_written  # noqa: F401
 
 from openrayzer.layers.tf32 import exact_float32

@@ -1,3 +1,3 @@
 """Fixtures of the tests of models: runs in this process, as in the training tests."""
 
-from in_process import process, quiet_package, rooms, train, train_file  # noqa: F401  fixtures
+from in_process import quiet_package, train, train_file  # noqa: F401  fixtures
