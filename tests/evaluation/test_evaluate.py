@@ -238,7 +238,7 @@ def test_a_trial_that_the_model_refuses_is_left_out_with_a_reason(
     assert (metrics["views_sweep"], metrics["sanity"]) == (None, None)
     for scene in metrics["per_scene"]:
         for trial in ("views sweep", "sanity battery"):
-            assert f"no {trial} of {scene}: I take five views" in metrics["scenes"]["problems"]
+            assert f"no {trial} for {scene}: I take five views" in metrics["scenes"]["problems"]
 
 
 def test_another_model_may_judge_the_transfer(rayzer: Path, make_run, evaluate):
