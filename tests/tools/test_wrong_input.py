@@ -25,8 +25,17 @@ from openrayzer.cli import run_tool
 import openrayzer.training.run
 sys.path.insert(0, sys.argv[1])
 import train
-finished = []
-for place, (arguments, environment) in enumerate(json.load(sys.stdin)):
+commands, running, finished = json.load(sys.stdin), {}, {}
+
+
+def wait():
+    child, status = os.wait()
+    finished[running.pop(child)] = os.waitstatus_to_exitcode(status)
+
+
+for place, (arguments, environment) in enumerate(commands):
+    if len(running) == 2:  # at a time
+        wait()
     child = os.fork()
     if child == 0:
         file = os.open(f"{place}.txt", os.O_WRONLY | os.O_CREAT)
@@ -34,8 +43,10 @@ for place, (arguments, environment) in enumerate(json.load(sys.stdin)):
         sys.argv = ["train.py", *arguments]
         os.environ.update(environment)
         run_tool(train.main)
-    finished.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-print(json.dumps(finished))
+    running[child] = place
+while running:
+    wait()
+print(json.dumps([finished[place] for place in range(len(commands))]))
 """
 DATA = ["--data", "clips"]
 LVSM = json.dumps(
