@@ -1,12 +1,11 @@
 """The weights with which a new run begins, and the record of their origin."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from openrayzer.interfaces import InputError
+from openrayzer.interfaces import concerning
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import Experiment
 from openrayzer.weights.finding import STARTED_FROM, find_weights, load_weights, record_beside
@@ -34,7 +33,7 @@ def take_initial_weights(experiment: Experiment, *, run_folder: Path, process: P
     model, wanted = experiment.model, experiment.train.initial_weights
     if wanted is None and not process.by_first((run_folder / WEIGHTS).is_file):
         return None
-    with _named("train.initial_weights" if wanted else f"--output {run_folder}"):
+    with concerning("train.initial_weights" if wanted else f"--output {run_folder}"):
         place = process.by_first(lambda: find_weights(wanted or run_folder))
         process.by_all(lambda: fill(model, load_weights(place), source=place))
     return place
@@ -68,12 +67,3 @@ def warn_of_other_model(place: Path, record: Mapping[str, Any]) -> None:
         if changed:
             lines = "\n  ".join(changed)
             LOG.warning("the weights fit, but they were trained in a model with other settings:\n  %s", lines)
-
-
-@contextmanager
-def _named(what: str) -> Iterator[None]:
-    """Prepend ``what``, the input of the user, to the message of an InputError."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{what}: {error}") from error

@@ -99,13 +99,12 @@ class _Clip:
     def all_targets(self) -> tuple[int, ...]:
         return tuple(range(self.views.target.shape[1]))
 
-    def placed(self, views: Views) -> PlacedViews:
-        return self.placement(self.model, views)
+    def placed(self, changed: Views) -> PlacedViews:
+        """Cameras estimated from a changed clip, without a scene: renders use the unchanged images of the clip."""
+        return replace(self.placement(self.model, changed), scene=None)
 
     def outcome(self, placed: PlacedViews, targets: tuple[int, ...]) -> _Outcome:
-        """Renders with ``placed``. The scene is reconstructed from the unchanged images of the clip, even if the
-        cameras were estimated from changed ones."""
-        placed = replace(placed, scene=None)
+        """Renders with ``placed``, of the scene of the unchanged clip."""
         return _Outcome(placed, render_targets(self.model, self.views, placed), targets)
 
 
@@ -121,7 +120,7 @@ def sanity_battery(model: Model, views: Views, *, placement: Placement) -> list[
     for row in range(len(views.scenes)):
         clip = _Clip(model, placement, single_clip(views, row))
         skipped = left_out(clip.views, placement=placement)
-        before = clip.outcome(clip.placed(clip.views), clip.all_targets)
+        before = clip.outcome(placement(model, clip.views), clip.all_targets)
         for name, check in CHECKS.items():
             if name not in skipped:
                 results.append(_compared(check, clip.views, before, _CHANGES[name](clip, before)))
@@ -171,9 +170,8 @@ def _repeated_views(clip: _Clip, before: _Outcome) -> _Outcome:
 
 
 def _nearest_context_pose(clip: _Clip, before: _Outcome) -> _Outcome:
-    context = before.placed.context
-    nearest = context.select(nearest_contexts(clip.views, itself=False))
-    return clip.outcome(PlacedViews(context, nearest, before.placed.index), clip.all_targets)
+    nearest = before.placed.context.select(nearest_contexts(clip.views, itself=False))
+    return clip.outcome(replace(before.placed, target=nearest), clip.all_targets)
 
 
 def _colour_change(clip: _Clip, before: _Outcome) -> _Outcome:
