@@ -2,8 +2,9 @@
 
 A chunk is ``torch.save(list[dict])`` with one dict per scene: ``key`` str, ``url`` str, ``timestamps`` int64 (v,),
 ``cameras`` float32 (v, 18), ``images`` a list of v uint8 tensors with encoded files (JPEG or PNG). The 18 numbers of a
-camera are fx / w, fy / h, cx / w, cy / h, 0, 0, then the world-to-camera matrix, 3x4, row by row, OpenCV axes. As an
-extension of the format, scenes without cameras have no ``cameras``. Each folder of chunks has an ``index.json`` that
+camera are fx / w, fy / h, cx / w, cy / h, 0, 0, then the world-to-camera matrix, 3x4, row by row, OpenCV axes. As
+extensions of the format, scenes without cameras have no ``cameras``, and scenes with known depth have ``depths``: a
+list of v uint8 tensors with 16-bit grey PNG files, see ``depth_png``. Each folder of chunks has an ``index.json`` that
 maps scene keys to names of chunk files.
 
 Source of the format: github.com/dcharatan/pixelsplat and github.com/dcharatan/real_estate_10k_tools.
@@ -16,14 +17,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import whole_file
 
 CAMERA_COLUMNS = 18
 INDEX_NAME = "index.json"
+_DEPTH_STEPS = 1000  # per unit of length
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class ChunkScene:
         images: v encoded image files; a missing frame has no bytes and a camera of NaN.
         timestamps: (v,) int64, usually in microseconds.
         url: source of the scene; empty if unknown.
+        depths: v depth maps, see ``depth_png``; None for a scene without depth.
     """
 
     key: str
@@ -43,6 +48,7 @@ class ChunkScene:
     images: list[bytes]
     timestamps: np.ndarray
     url: str = ""
+    depths: list[bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,11 +93,22 @@ def rows_to_cameras(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return c2w.astype(np.float32), rows[:, :4].astype(np.float32)
 
 
+def depth_png(depth: Float[np.ndarray, "h w"]) -> bytes:
+    """A depth map as a 16-bit grey PNG file: depth along the optical axis in thousandths of the scene's unit of length.
+
+    0 stands for an unknown depth: infinite, not a number, 0 or less, or more than 65.535 units.
+    """
+    steps = np.nan_to_num(depth.astype(np.float64) * _DEPTH_STEPS, nan=0.0, posinf=0.0).round()
+    steps[(steps < 0) | (steps > np.iinfo(np.uint16).max)] = 0
+    _, encoded = cv2.imencode(".png", steps.astype(np.uint16))
+    return encoded.tobytes()
+
+
 def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:
     """Write one chunk; the file exists completely or not at all.
 
     Raises:
-        InputError: the numbers of cameras, images and timestamps of a scene differ.
+        InputError: the numbers of cameras, images, depth maps and timestamps of a scene differ.
         OSError: the file cannot be written, e.g. because the disk is full.
     """
     buffer = BytesIO()  # torch's own error for a full disk does not give the reason
@@ -115,12 +132,22 @@ def _stored(scene: ChunkScene) -> dict[str, object]:
             f"scene {scene.key!r}: {count} images need cameras ({count}, {CAMERA_COLUMNS}) and timestamps ({count},), "
             f"got {cameras.shape} and {scene.timestamps.shape}"
         )
-    known = {} if scene.cameras is None else {"cameras": torch.from_numpy(cameras.astype(np.float32))}
+    if scene.depths is not None and len(scene.depths) != count:
+        raise InputError(f"scene {scene.key!r}: {count} images need {count} depth maps, got {len(scene.depths)}")
+    known: dict[str, object] = (
+        {} if scene.cameras is None else {"cameras": torch.from_numpy(cameras.astype(np.float32))}
+    )
+    if scene.depths is not None:
+        known["depths"] = _tensors(scene.depths)
     return {
         "url": scene.url,
         # torch saves the whole storage of a tensor, so each tensor needs its own storage
         "timestamps": torch.from_numpy(scene.timestamps.astype(np.int64)),
         **known,
-        "images": [torch.from_numpy(np.frombuffer(image, np.uint8).copy()) for image in scene.images],
+        "images": _tensors(scene.images),
         "key": scene.key,
     }
+
+
+def _tensors(files: Sequence[bytes]) -> list[torch.Tensor]:
+    return [torch.from_numpy(np.frombuffer(file, np.uint8).copy()) for file in files]

@@ -10,15 +10,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.synthetic_rooms.motions import Motion
 from openrayzer.data.synthetic_rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
 
 MANIFEST_NAME = "rooms.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the images; it must change whenever equal settings give other images."""
 _POLL_SECONDS = 0.5
 _STALE_SECONDS = 3600.0
@@ -32,6 +33,9 @@ logger = logging.getLogger(__name__)
 class SyntheticRooms(Dataset):
     """Furnished rooms with exact cameras, ray-cast on the CPU on first use and stored as chunks.
 
+    Focal lengths, motions, distances between frames, light and exposure differ from room to room. Held-out rooms have
+    depth maps.
+
     Args:
         root: folder for the chunks; written once and then reused. Its rooms.json holds the settings below.
         split: "train" for training rooms, "test" for held-out rooms.
@@ -39,8 +43,14 @@ class SyntheticRooms(Dataset):
         num_test: number of held-out rooms, all different from the training rooms.
         num_frames: number of frames per room.
         image_size: height and width in pixels.
-        motion: speed of the hand-held camera; at 1 it moves 2.5 to 8 cm and turns 1 to 3.2 degrees per frame.
+        motion: speed of the hand-held camera; at 1 and a focal length of 1 it moves up to 15 cm and turns up to 7
+            degrees per frame.
         seed: seed of rooms and camera paths.
+        focal_range: smallest and largest focal length, relative to the longer side of the image; each room has one
+            focal length, drawn from a log-uniform distribution.
+        motions: kinds of motion, which follow each other from room to room: a turn of a person who stands still, an arc
+            around a point ahead, forwards or backwards, sideways, a winding walk, and any of these with reversals.
+        exposure: share of the rooms whose exposure and white balance change from frame to frame, 0 to 1.
 
     Raises:
         InputError: an argument is out of range.
@@ -59,6 +69,9 @@ class SyntheticRooms(Dataset):
         image_size: tuple[int, int] = (96, 96),
         motion: float = 1.0,
         seed: int = 0,
+        focal_range: tuple[float, float] = FilmSettings.focal_range,
+        motions: tuple[Motion, ...] = FilmSettings.motions,
+        exposure: float = FilmSettings.exposure,
     ) -> None:
         super().__init__()
         for name, value in (("num_train", num_train), ("num_test", num_test), ("num_frames", num_frames)):
@@ -68,8 +81,20 @@ class SyntheticRooms(Dataset):
             raise InputError(f"synthetic rooms: image_size must be (height, width), 8 or more each, got {image_size}")
         if not 0 <= motion <= 10 or seed < 0:
             raise InputError(f"synthetic rooms: motion must be 0 to 10 and seed 0 or more, got {motion} and {seed}")
+        if not 0.2 <= focal_range[0] <= focal_range[1] <= 10:
+            raise InputError(
+                f"synthetic rooms: focal_range must be (smallest, largest), between 0.2 and 10, got {focal_range}"
+            )
+        if not motions:
+            raise InputError(f"synthetic rooms: motions must name one or more of {', '.join(get_args(Motion))}")
+        if not 0 <= exposure <= 1:
+            raise InputError(f"synthetic rooms: exposure must be 0 to 1, got {exposure}")
         self.root = Path(root)
-        self.settings = FilmSettings(num_train, num_test, num_frames, image_size, float(motion), seed)
+        smallest, largest = map(float, focal_range)
+        self.settings = FilmSettings(
+            num_train, num_test, num_frames, image_size, float(motion), seed,
+            (smallest, largest), tuple(motions), float(exposure),
+        )  # fmt: skip
         self._chunks = Chunks(root=self.root, split=split)
 
     def open(self) -> None:
@@ -128,6 +153,13 @@ def _is_ready(root: Path, settings: FilmSettings) -> bool:
     if found == wanted:
         return True
     found = found if isinstance(found, dict) else {}
+    version = found.get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{root} holds synthetic rooms of version {version}, and this program makes version {FORMAT_VERSION}; "
+            "delete this folder to render the rooms again, give another root, or read the old rooms with the dataset "
+            "'chunks'"
+        )
     keys = [key for key in wanted | found if wanted.get(key) != found.get(key)]
     differences = "; ".join(f"{key} is {found.get(key)} there and {wanted.get(key)} here" for key in keys)
     raise InputError(

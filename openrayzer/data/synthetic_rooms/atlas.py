@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from openrayzer.data.synthetic_rooms.textures import SIZE, Texture
+from openrayzer.data.synthetic_rooms.painting import SIZE, Texture
 
 LEVELS = 7
 _SIZES = (SIZE >> np.arange(LEVELS)).astype(np.float32)

@@ -1,13 +1,17 @@
-"""Paths of a hand-held camera through a room: smooth, slightly shaky, away from furniture."""
+"""Paths of a hand-held camera through a room: several kinds of motion, away from furniture, with views that overlap."""
 
 import numpy as np
 from jaxtyping import Float
 
-_CLEARANCE = 0.4
-"""Smallest distance in metres between the camera and furniture or walls."""
-_VIEW = 2.0
-"""Smallest distance in metres from the camera to a wall or tall furniture in the middle of a picture."""
-_TRIES = 500
+from openrayzer.data.synthetic_rooms.motions import MOTIONS, Course, Motion, wave
+from openrayzer.data.synthetic_rooms.path_checks import is_free, shows_the_room
+from openrayzer.data.synthetic_rooms.room import Room
+
+_TRIES = 400
+_PACE = (0.6, 2.4)
+"""Slowest and fastest speed at ``motion`` 1, relative to the speeds of ``motions``."""
+_REVERSALS = (9.0, 24.0)
+"""Shortest and longest period in frames of a path that goes back and forth."""
 
 
 class NoPathError(RuntimeError):
@@ -16,91 +20,82 @@ class NoPathError(RuntimeError):
 
 def camera_path(
     generator: np.random.Generator,
+    room: Room,
     *,
-    room_size: Float[np.ndarray, " 3"],
-    obstacles: Float[np.ndarray, "o 2 3"],
+    intrinsics: Float[np.ndarray, " 4"],
     num_frames: int,
+    kind: Motion,
     motion: float,
 ) -> Float[np.ndarray, "f 4 4"]:
     """Camera to world of each frame, OpenCV axes, world z up, metres.
 
-    At ``motion`` 1 the camera moves 2.5 to 8 cm and turns 1 to 3.2 degrees per frame; both are proportional to
-    ``motion``. If a path does not fit into the room, another path is drawn; after every 20 attempts paths get shorter.
+    Speeds are proportional to ``motion`` and to a factor from 0.6 to 2.4 of each path. Turns, and steps across the line
+    of sight, are proportional to the field of view, so that neighbouring frames share as much with any focal length.
+    If a path does not fit into the room or its views overlap too little, another path is drawn; paths get slower with
+    the number of attempts.
 
     Args:
         generator: source of all randomness.
-        room_size: extents along x, y and z in metres.
-        obstacles: boxes (lowest corner, highest corner) that the camera avoids.
+        room: the room; the camera keeps clear of its walls and obstacles.
+        intrinsics: fx, fy, cx, cy divided by width, height, width, height.
         num_frames: number of frames.
+        kind: kind of motion.
         motion: speed of the camera.
 
     Raises:
         NoPathError: the room has no space for a path.
     """
-    scale = motion
+    scale = motion * float(np.exp(generator.uniform(*np.log(_PACE))))
+    view = float(1 / intrinsics[:2].min())
     for attempt in range(_TRIES):
-        positions, yaw = _walk(generator, room_size, num_frames, scale)
-        if _is_free(positions, room_size, obstacles) and _looks_inside(positions, yaw, room_size, obstacles):
-            break
+        poses = _draw(generator, room, num_frames, kind, scale, view)
+        if is_free(poses[:, :3, 3], room.size, room.obstacles):
+            if shows_the_room(poses, room.surfaces, intrinsics):
+                return poses
+            scale *= 0.95
         scale *= 0.9 if attempt % 20 == 19 else 1.0
-    else:
-        raise NoPathError(f"no free path in a room of {room_size} m with {len(obstacles)} obstacles")
-    time = np.arange(num_frames)
-    shake = 0.012 * min(1.0, motion)
-    yaw = yaw + _wobble(generator, time, shake)
-    pitch = generator.uniform(0.05, 0.35) + _wobble(generator, time, 2.5 * shake)
-    roll = _wobble(generator, time, 1.5 * shake)
+    raise NoPathError(f"no free path in a room of {room.size} m with {len(room.obstacles)} obstacles")
+
+
+def _draw(
+    generator: np.random.Generator, room: Room, num_frames: int, kind: Motion, scale: float, view: float
+) -> Float[np.ndarray, "f 4 4"]:
+    """The poses of one attempt; ``scale`` is the speed."""
+    time = np.arange(num_frames) - (num_frames - 1) / 2
+    reversing = kind == "back_and_forth"
+    progress = _back_and_forth(generator, time) if reversing else _onwards(generator, time)
+    base = str(generator.choice(list(MOTIONS))) if reversing else kind
+    course = Course(generator, progress, scale, view)
+    track = MOTIONS[base](course)
+    strength = min(1.0, scale)
+    rise = generator.uniform(-0.5, 0.5) * np.linalg.norm(track.floor[-1] - track.floor[0])
+    height = generator.uniform(0.95, 1.75) + rise * time / max(num_frames - 1, 1)
+    height = height + wave(generator, time, 0.06 * strength)
+    middle = room.size[:2] * generator.uniform(0.1, 0.9, 2)
+    shake = 0.012 * strength * track.shake * course.angle
+    yaw = track.yaw + generator.uniform(0, 2 * np.pi) + wave(generator, time, shake)
+    pitch = generator.uniform(-0.1, 0.4) + wave(generator, time, 0.1 * strength * course.angle)
+    roll = generator.normal(0, 0.05) + wave(generator, time, 0.06 * strength * course.angle)
+    turned = yaw[num_frames // 2] - track.yaw[num_frames // 2]
+    cosine, sine = np.cos(turned), np.sin(turned)
+    floor = track.floor @ np.array([[cosine, sine], [-sine, cosine]])
     poses = np.tile(np.eye(4), (num_frames, 1, 1))
-    poses[:, :3, :3], poses[:, :3, 3] = _rotations(yaw, pitch, roll), positions
+    poses[:, :3, :3] = _rotations(yaw, pitch, roll)
+    poses[:, :2, 3], poses[:, 2, 3] = floor - floor.mean(axis=0) + middle, height
     return poses
 
 
-def _walk(
-    generator: np.random.Generator, room_size: np.ndarray, num_frames: int, scale: float
-) -> tuple[Float[np.ndarray, "f 3"], Float[np.ndarray, " f"]]:
-    """Positions and viewing directions (yaw) of one attempt."""
-    time = np.arange(num_frames) - (num_frames - 1) / 2
-    turn = np.deg2rad(generator.uniform(1.0, 3.2)) * generator.choice([-1, 1]) * scale
-    yaw = generator.uniform(0, 2 * np.pi) + turn * time + _wobble(generator, time, 0.06 * scale)
-    # 0 degrees moves forwards, +-90 degrees sideways. Moving against the turn gives an arc around the scene.
-    sideways = -np.sign(turn) if generator.uniform() < 0.65 else np.sign(turn)
-    heading = yaw + sideways * np.deg2rad(generator.choice([90, 75, 45, 15, 165]) + generator.uniform(-15, 15))
-    speed = generator.uniform(0.025, 0.08) * scale * (1 + _wobble(generator, time, 0.25))
-    steps = speed[:, None] * np.stack([np.cos(heading), np.sin(heading)], axis=-1)
-    floor = np.cumsum(steps, axis=0)
-    middle = room_size[:2] * generator.uniform(0.1, 0.9, 2)
-    floor += middle - floor.mean(axis=0)
-    height = generator.uniform(1.05, 1.65) + _wobble(generator, time, 0.06 * min(1.0, scale))
-    return np.concatenate([floor, height[:, None]], axis=-1), yaw
+def _onwards(generator: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, " f"]:
+    """Progress that only grows, at a speed that varies a little."""
+    speed = 1 + wave(generator, time, 0.25)
+    progress = np.cumsum(speed) - speed[0]
+    return progress - progress.mean()
 
 
-def _wobble(generator: np.random.Generator, time: np.ndarray, size: float) -> Float[np.ndarray, " f"]:
-    """A sum of three slow waves with periods of 10 to 40 frames."""
-    periods, phases = generator.uniform(10, 40, 3), generator.uniform(0, 2 * np.pi, 3)
-    weights = generator.uniform(0.3, 1.0, 3)
-    return size * np.sin(2 * np.pi * time[:, None] / periods + phases) @ weights / weights.sum() * 1.5
-
-
-def _is_free(positions: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray) -> bool:
-    margin = np.array([_CLEARANCE, _CLEARANCE, 0.3])
-    if (positions < margin).any() or (positions > room_size - margin).any():
-        return False
-    low, high = obstacles[:, 0] - margin, obstacles[:, 1] + margin
-    inside = (positions[:, None] > low) & (positions[:, None] < high)
-    return not inside.all(axis=-1).any()
-
-
-def _looks_inside(positions: np.ndarray, yaw: np.ndarray, room_size: np.ndarray, obstacles: np.ndarray) -> bool:
-    """Whether the middle of every picture is far enough from walls and tall furniture to show the room."""
-    tall = obstacles[(obstacles[:, 1, 2] > 1.5) & (obstacles[:, 0, 2] < 1.0), :, :2]
-    for distance, sideways in ((0.6, -0.4), (0.6, 0.4), (1.3, 0.0), (_VIEW, 0.0)):
-        angle = yaw + sideways
-        ahead = positions[:, :2] + distance * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        if (ahead < 0).any() or (ahead > room_size[:2]).any():
-            return False
-        if ((ahead[:, None] > tall[:, 0]) & (ahead[:, None] < tall[:, 1])).all(axis=-1).any():
-            return False
-    return True
+def _back_and_forth(generator: np.random.Generator, time: np.ndarray) -> Float[np.ndarray, " f"]:
+    """Progress that grows and shrinks; the mean of its absolute speed is 1.5."""
+    period = generator.uniform(*_REVERSALS)
+    return 1.5 * period / 4 * np.sin(2 * np.pi * time / period + generator.uniform(0, 2 * np.pi))
 
 
 def _rotations(yaw: np.ndarray, pitch: np.ndarray, roll: np.ndarray) -> Float[np.ndarray, "f 3 3"]:

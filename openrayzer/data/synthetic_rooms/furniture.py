@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from openrayzer.data.synthetic_rooms.faces import TEXTURES
+from openrayzer.data.synthetic_rooms.painting import Texture, hsv
 from openrayzer.data.synthetic_rooms.surfaces import ELLIPSE, Collector, Extent, Frame, Look, Point
-from openrayzer.data.synthetic_rooms.textures import TEXTURES, TILED, Texture, hsv
+from openrayzer.data.synthetic_rooms.textures import TILED
 
 
 @dataclass
@@ -47,9 +49,9 @@ class Materials:
             return hsv(uniform(0.03, 0.11), uniform(0.25, 0.65), uniform(0.35, 0.85))
         if recipe == "leaf":
             return hsv(uniform(0.2, 0.4), uniform(0.4, 0.8), uniform(0.3, 0.65))
-        if recipe == "bricks":
+        if recipe in ("bricks", "stones"):
             return hsv(uniform(-0.02, 0.09), uniform(0.15, 0.65), uniform(0.45, 0.8))
-        if recipe in ("tiles", "marble"):
+        if recipe in ("tiles", "marble", "terrazzo"):
             return hsv(uniform(), uniform(0.03, 0.3), uniform(0.6, 0.9))
         if recipe == "plain":
             return hsv(uniform(), 0.04, uniform(0.86, 0.97))
@@ -110,7 +112,7 @@ def cupboard(room: Collector, materials: Materials, frame: Frame, width: float) 
         frame, (0, -depth / 2, height / 2), (width, depth, height), materials.look("wood", 0, tile=0.9), front=front
     )
     room.box(frame, (0, -depth / 2, height + 0.015), (width + 0.04, depth + 0.03, 0.03),
-             materials.any_of("marble", "wood", tile=0.8), shadow=False)  # fmt: skip
+             materials.any_of("marble", "wood", "terrazzo", tile=0.8), shadow=False)  # fmt: skip
     for x in np.arange(-width / 2 + 0.2, width / 2 - 0.1, 0.34):
         ornament(room, materials, Frame(tuple(frame.place((float(x), -depth / 2, height + 0.03))), frame.yaw))
 
@@ -121,14 +123,18 @@ def wardrobe(room: Collector, materials: Materials, frame: Frame, width: float) 
     room.box(frame, (0, -depth / 2, height / 2), (width, depth, height), materials.look("wood", 2, tile=1.1),
              front=materials.look("drawers", 2))  # fmt: skip
     room.box(
-        frame, (0, -depth / 2, height + 0.02), (width + 0.08, depth + 0.05, 0.05), materials.look("wood", 2, tile=1.1)
+        frame,
+        (0, -depth / 2, height + 0.02),
+        (width + 0.08, depth + 0.05, 0.05),
+        materials.look("wood", 2, tile=1.1),
+        skip=(),
     )
 
 
 def sofa(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
     """A sofa with seat, back, arms and cushions."""
     generator = room.generator
-    cloth = materials.any_of("fabric", "carpet", "motifs", variant=2, tile=0.7)
+    cloth = materials.any_of("fabric", "carpet", "motifs", "blobs", "facets", variant=2, tile=0.7)
     room.box(frame, (0, -0.45, 0.22), (width, 0.85, 0.36), cloth)
     room.box(frame, (0, -0.12, 0.58), (width, 0.22, 0.5), cloth)
     for side in (-1, 1):
@@ -137,7 +143,12 @@ def sofa(room: Collector, materials: Materials, frame: Frame, width: float) -> N
         room.box(frame, (float(x), -0.5, 0.45), (0.55, 0.68, 0.12), materials.look("fabric", 3, tile=0.6), shadow=False)
         if generator.uniform() < 0.6:
             cushion = Frame(tuple(frame.place((float(x), -0.32, 0.51))), frame.yaw + generator.uniform(-0.4, 0.4))
-            room.box(cushion, (0, 0, 0.16), (0.36, 0.13, 0.32), materials.look("motifs", 4, tile=0.5))
+            room.box(
+                cushion,
+                (0, 0, 0.16),
+                (0.36, 0.13, 0.32),
+                materials.any_of("motifs", "facets", "blobs", variant=4, tile=0.5),
+            )
 
 
 def desk(room: Collector, materials: Materials, frame: Frame, width: float) -> None:
@@ -154,7 +165,7 @@ def desk(room: Collector, materials: Materials, frame: Frame, width: float) -> N
 
 def table(room: Collector, materials: Materials, frame: Frame, size: Extent, height: float) -> None:
     """A rectangular table centred at the local origin."""
-    top = materials.any_of("wood", "marble", "wood", variant=3, tile=0.9)
+    top = materials.any_of("wood", "marble", "wood", "terrazzo", variant=3, tile=0.9)
     room.box(frame, (0, 0, height - 0.02), (*size, 0.04), top, skip=())
     for x in (-1, 1):
         for y in (-1, 1):
@@ -186,7 +197,11 @@ def plant(room: Collector, materials: Materials, frame: Frame, width: float) -> 
     generator, middle = room.generator, Frame(tuple(frame.place((0, -0.32, 0))), frame.yaw)
     pot = generator.uniform(0.25, 0.4)
     room.cylinder(
-        middle, (0, 0, pot / 2), 0.16, pot, materials.any_of("marble", "motifs", "bricks", variant=5, tile=0.5)
+        middle,
+        (0, 0, pot / 2),
+        0.16,
+        pot,
+        materials.any_of("marble", "motifs", "bricks", "stones", variant=5, tile=0.5),
     )
     _leaves(room, materials, middle, (0, 0, pot), generator.uniform(0.35, 0.6), int(generator.integers(9, 15)))
 

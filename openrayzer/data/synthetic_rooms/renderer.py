@@ -13,8 +13,8 @@ from jaxtyping import Float, Int, UInt8
 
 from openrayzer.data.synthetic_rooms.atlas import LEVELS, Atlas
 from openrayzer.data.synthetic_rooms.lighting import Lightmap
+from openrayzer.data.synthetic_rooms.painting import SIZE
 from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Surfaces
-from openrayzer.data.synthetic_rooms.textures import SIZE
 
 NEAR = 0.02
 """Smallest depth in metres at which surfaces are drawn; camera paths keep a much larger distance."""
@@ -111,6 +111,7 @@ def shade(
     lightmap: Lightmap,
     *,
     pixel: float,
+    gain: Float[np.ndarray, " 3"],
 ) -> UInt8[np.ndarray, "h w 3"]:
     """RGB colours of hits.
 
@@ -120,6 +121,7 @@ def shade(
         atlas: their textures.
         lightmap: their light.
         pixel: width of a pixel at depth 1 m in metres; it decides the mip level.
+        gain: factor on the display values of red, green and blue, before they are clipped.
     """
     number = hits.surface
     repeats = surfaces.repeats.astype(np.float32)
@@ -137,7 +139,7 @@ def shade(
     albedo = cv2.remap(atlas.picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     columns, rows = lightmap.coordinates(number, hits.u, hits.v)
     light = cv2.remap(lightmap.picture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.multiply(albedo, light, dtype=cv2.CV_8U)
+    return cv2.multiply(albedo, light * gain.astype(np.float32), dtype=cv2.CV_8U)
 
 
 def render(
@@ -148,13 +150,14 @@ def render(
     intrinsics: Float[np.ndarray, " 4"],
     *,
     size: tuple[int, int],
+    gain: Float[np.ndarray, " 3"],
     oversampling: int = 2,
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Render an antialiased RGB picture; each pixel is the mean of ``oversampling`` * ``oversampling`` rays."""
     height, width = size
     fine = (height * oversampling, width * oversampling)
     hits = trace(surfaces, c2w, intrinsics, size=fine)
-    picture = shade(hits, surfaces, atlas, lightmap, pixel=1 / (float(intrinsics[0]) * fine[1]))
+    picture = shade(hits, surfaces, atlas, lightmap, pixel=1 / (float(intrinsics[0]) * fine[1]), gain=gain)
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from openrayzer.data.synthetic_rooms.atlas import Atlas, build_atlas
+from openrayzer.data.synthetic_rooms.exposures import CONSTANT, Exposure
 from openrayzer.data.synthetic_rooms.furniture import PIECES, Materials, Piece, chair, ornament, round_table, table
 from openrayzer.data.synthetic_rooms.lighting import Light, Lightmap, bake
-from openrayzer.data.synthetic_rooms.renderer import render
+from openrayzer.data.synthetic_rooms.painting import hsv
+from openrayzer.data.synthetic_rooms.renderer import render, trace
 from openrayzer.data.synthetic_rooms.surfaces import ELLIPSE, RECTANGLE, Collector, Frame, Surfaces
-from openrayzer.data.synthetic_rooms.textures import hsv
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,23 @@ class Room:
     obstacles: Float[np.ndarray, "o 2 3"]
 
     def view(
-        self, c2w: Float[np.ndarray, "4 4"], intrinsics: Float[np.ndarray, " 4"], *, size: tuple[int, int]
+        self,
+        c2w: Float[np.ndarray, "4 4"],
+        intrinsics: Float[np.ndarray, " 4"],
+        *,
+        size: tuple[int, int],
+        exposure: Exposure = CONSTANT,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """Render an antialiased RGB picture of ``size`` (height, width) in pixels."""
-        return render(self.surfaces, self.atlas, self.lightmap, c2w, intrinsics, size=size)
+        picture = render(self.surfaces, self.atlas, self.lightmap, c2w, intrinsics, size=size, gain=exposure.gain)
+        return picture if exposure.gamma == 1 else cv2.LUT(picture, exposure.table)
+
+    def depth(
+        self, c2w: Float[np.ndarray, "4 4"], intrinsics: Float[np.ndarray, " 4"], *, size: tuple[int, int]
+    ) -> Float[np.ndarray, "h w"]:
+        """Depth along the optical axis at the pixel centres, in metres; infinite where a ray meets nothing."""
+        inverse = trace(self.surfaces, c2w, intrinsics, size=size).inverse_depth
+        return np.divide(1, inverse, out=np.full_like(inverse, np.inf), where=inverse > 0)
 
 
 def make_room(generator: np.random.Generator) -> Room:
@@ -72,15 +87,16 @@ class _Furnisher:
             self._wall(frame, length, number in windows, bool(number == doors), corner=0.1 if number < 2 else 0.95)
         self._middle()
         self._lamp()
+        self._spot()
         surfaces = self.room.surfaces()
-        warm = hsv(self.generator.uniform(0.05, 0.15), 0.12, 1.0)
+        tint = hsv(self.generator.uniform(), self.generator.uniform(0.0, 0.2), 1.0)
         lightmap = bake(
             surfaces,
             self.room,
             self.lights,
             room=np.stack([np.zeros(3), self.size]),
-            ambient=warm * self.generator.uniform(0.12, 0.3),
-            exposure=self.generator.uniform(0.62, 0.82),
+            ambient=tint * self.generator.uniform(0.08, 0.3),
+            exposure=self.generator.uniform(0.5, 0.85),
         )
         atlas = build_atlas(self.materials.textures, self.materials.tiled)
         return Room(self.size, surfaces, atlas, lightmap, np.array(self.obstacles).reshape(-1, 2, 3))
@@ -88,10 +104,12 @@ class _Furnisher:
     def _shell(self) -> None:
         width, depth, height = self.size
         generator, look = self.generator, self.materials.look
-        main = self.materials.any_of("plaster", "stripes", "motifs", "bricks", tile=generator.uniform(1.3, 2.4))
-        accent = self.materials.any_of("bricks", "stripes", "plaster", "tiles", "motifs", variant=1,
-                                       tile=generator.uniform(1.3, 2.2))  # fmt: skip
-        floor = self.materials.any_of("planks", "planks", "tiles", "carpet", "marble", tile=generator.uniform(1.5, 2.4))
+        scales = np.exp(generator.uniform(np.log(0.8), np.log(3.0), 3))
+        main = self.materials.any_of("plaster", "stripes", "motifs", "bricks", "stones", tile=scales[0])
+        accent = self.materials.any_of("bricks", "stripes", "plaster", "tiles", "motifs", "stones", "facets", "blobs",
+                                       variant=1, tile=scales[1])  # fmt: skip
+        floor = self.materials.any_of("planks", "planks", "tiles", "carpet", "marble", "terrazzo", "stones",
+                                      tile=scales[2])  # fmt: skip
         special = generator.integers(4)
         for number, (frame, length) in enumerate(self.walls):
             wall = accent if number == special else main
@@ -155,7 +173,8 @@ class _Furnisher:
             self.room.box(frame, (x + side * (width / 2 + 0.1), -0.06, middle), (0.26, 0.08, height + 0.4),
                           look("stripes", 8, tile=0.5), shadow=False)  # fmt: skip
         spots = [(x + 0.3 * a * width, -0.06, middle + 0.3 * b * height) for a in (-1, 1) for b in (-1, 1)]
-        colour = hsv(self.generator.uniform(0.55, 0.65), 0.1, 1.0) * self.generator.uniform(1.2, 3.0)
+        hue = self.generator.choice([0.6, 0.6, 0.08]) + self.generator.uniform(-0.06, 0.06)  # daylight, or a low sun
+        colour = hsv(hue, self.generator.uniform(0.02, 0.35), 1.0) * self.generator.uniform(0.3, 4.0)
         inwards = -frame.rotation[1]
         self.lights.append(Light(np.array([frame.place(spot) for spot in spots]), colour, inwards))
 
@@ -173,9 +192,15 @@ class _Furnisher:
             frame, (0, 0, height - drop / 2), 0.012, drop, self.materials.look("plain", 2, tile=1), shadow=False
         )
         spots = [frame.place((0.15 * np.cos(turn), 0.15 * np.sin(turn), below - 0.2)) for turn in (0, 2.1, 4.2)]
-        colour = hsv(self.generator.uniform(0.07, 0.13), 0.25, 1.0) * self.generator.uniform(0.6, 2.0)
+        colour = hsv(self.generator.uniform(0.05, 0.15), 0.25, 1.0) * self.generator.uniform(0.2, 2.0)
         self.lights.append(Light(np.array(spots), colour, np.zeros(3)))
         self._obstacle(frame.place((0, 0, 0)), radius, below - 2 * radius, height)
+
+    def _spot(self) -> None:
+        """A light of any colour at a random place, e.g. a screen or a lamp behind a piece of furniture."""
+        place = self.size * self.generator.uniform((0.1, 0.1, 0.15), (0.9, 0.9, 0.7))
+        colour = hsv(self.generator.uniform(), self.generator.uniform(0.1, 0.6), 1.0) * self.generator.uniform(0, 1.2)
+        self.lights.append(Light(place[None], colour, np.zeros(3)))
 
     def _middle(self) -> None:
         generator, (width, depth, _) = self.generator, self.size
@@ -214,5 +239,5 @@ class _Furnisher:
             if self.generator.uniform() < 0.6:
                 self.room.sphere(frame, (0, 0, radius), radius, self.materials.look("ball", number % 2))
             else:
-                crate = self.materials.any_of("wood", "tiles", "fabric", variant=4, tile=0.6)
+                crate = self.materials.any_of("wood", "tiles", "fabric", "facets", "blobs", variant=4, tile=0.6)
                 self.room.box(frame, (0, 0, radius), (2 * radius, 1.6 * radius, 2 * radius), crate)

@@ -9,19 +9,21 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, depth_png, write_chunk, write_index
 from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
+from openrayzer.data.synthetic_rooms.exposures import Exposure, exposures
+from openrayzer.data.synthetic_rooms.motions import Motion
 from openrayzer.data.synthetic_rooms.room import Room, make_room
 
 SPLITS = ("train", "test")
 SCENES_PER_CHUNK = 16
-_FIELD_OF_VIEW = (50.0, 75.0)  # degrees, along the longer side of the image
 _ROOM_TRIES = 20
 _JPEG_QUALITY = 95
 _MICROSECONDS = 100_000  # between frames: 10 frames per second
@@ -39,6 +41,9 @@ class FilmSettings:
         image_size: height and width in pixels.
         motion: speed of the camera; see ``camera_path``.
         seed: seed of rooms and camera paths.
+        focal_range: smallest and largest focal length, relative to the longer side of the image.
+        motions: kinds of motion, which follow each other from room to room; see ``camera_path``.
+        exposure: share of the rooms whose exposure and white balance change from frame to frame.
     """
 
     num_train: int
@@ -47,6 +52,9 @@ class FilmSettings:
     image_size: tuple[int, int]
     motion: float
     seed: int
+    focal_range: tuple[float, float] = (0.7, 2.2)
+    motions: tuple[Motion, ...] = get_args(Motion)
+    exposure: float = 0.35
 
     def rooms(self, split: str) -> range:
         """Numbers of the rooms of a split; the splits share no room."""
@@ -61,45 +69,59 @@ class FilmPlan:
         room: the room.
         c2w: camera to world of each frame, OpenCV axes.
         intrinsics: fx, fy, cx, cy divided by width, height, width, height; the same for all frames.
+        exposures: the exposure of each frame.
     """
 
     room: Room
     c2w: Float[np.ndarray, "f 4 4"]
     intrinsics: Float[np.ndarray, " 4"]
+    exposures: list[Exposure]
 
 
 def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
     """Room ``number`` and its cameras; they depend only on the settings of the video, not on the number of rooms."""
     generator = np.random.default_rng((settings.seed, number))
     height, width = settings.image_size
-    focal = max(height, width) / 2 / np.tan(np.deg2rad(generator.uniform(*_FIELD_OF_VIEW)) / 2)
+    focal = max(height, width) * np.exp(generator.uniform(*np.log(settings.focal_range)))
     intrinsics = np.array([focal / width, focal / height, 0.5, 0.5])
+    kind = settings.motions[number % len(settings.motions)]
+    changing = bool(generator.uniform() < settings.exposure)
+    frames = exposures(generator, num_frames=settings.num_frames, changing=changing)
     for _ in range(_ROOM_TRIES):
         room = make_room(generator)
         try:
             c2w = camera_path(
                 generator,
-                room_size=room.size,
-                obstacles=room.obstacles,
+                room,
+                intrinsics=intrinsics,
                 num_frames=settings.num_frames,
+                kind=kind,
                 motion=settings.motion,
             )
-            return FilmPlan(room, c2w, intrinsics)
+            return FilmPlan(room, c2w, intrinsics, frames)
         except NoPathError:
             logger.debug("synthetic rooms: room %d has no space for a camera path; making another room", number)
     raise NoPathError(f"no room with a free path of {settings.num_frames} frames at motion {settings.motion}")
 
 
 def film(settings: FilmSettings, number: int) -> ChunkScene:
-    """Room ``number``, rendered, as a scene of a chunk."""
+    """Room ``number``, rendered, as a scene of a chunk; held-out rooms have depth maps."""
     plan = plan_film(settings, number)
-    images = [_jpeg(plan.room.view(pose, plan.intrinsics, size=settings.image_size)) for pose in plan.c2w]
+    images = [
+        _jpeg(plan.room.view(pose, plan.intrinsics, size=settings.image_size, exposure=exposure))
+        for pose, exposure in zip(plan.c2w, plan.exposures, strict=True)
+    ]
+    depths = None
+    if number in settings.rooms("test"):
+        maps = [plan.room.depth(pose, plan.intrinsics, size=settings.image_size) for pose in plan.c2w]
+        depths = [depth_png(depth) for depth in maps]
     count = settings.num_frames
     return ChunkScene(
         key=f"room_{number:05d}",
         cameras=cameras_to_rows(plan.c2w, np.tile(plan.intrinsics, (count, 1))),
         images=images,
         timestamps=np.arange(count, dtype=np.int64) * _MICROSECONDS,
+        depths=depths,
     )
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -49,7 +50,7 @@ def test_it_is_registered_and_reads_the_rendered_frames(tmp_path):
     clip = plan_film(dataset.settings, 1)
     np.testing.assert_allclose(frames.c2w, clip.c2w[[2, 0]], atol=1e-5)
     np.testing.assert_allclose(frames.intrinsics[0], clip.intrinsics, atol=1e-6)
-    exact = clip.room.view(clip.c2w[2], clip.intrinsics, size=(16, 24))
+    exact = clip.room.view(clip.c2w[2], clip.intrinsics, size=(16, 24), exposure=clip.exposures[2])
     assert frames.images[0].shape == (16, 24, 3)
     assert np.abs(frames.images[0].astype(int) - exact).mean() < 12  # JPEG halves the resolution of colours
 
@@ -117,6 +118,44 @@ def test_other_settings_are_refused_with_the_difference_and_the_way_out(tmp_path
         rooms(tmp_path / "rooms", motion=2.0).open()
     with pytest.raises(InputError, match="seed is 0 there and 7 here"):
         rooms(tmp_path / "rooms", seed=7).open()
+
+
+def test_rooms_of_an_older_version_are_refused_with_three_ways_out(tmp_path):
+    rooms(tmp_path / "rooms").open()
+    manifest = tmp_path / "rooms" / MANIFEST_NAME
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 1}))
+    with pytest.raises(
+        InputError, match=r"version 1, and this program makes version 2; delete.*another root.*'chunks'"
+    ):
+        rooms(tmp_path / "rooms").open()
+
+
+def test_the_settings_of_the_rooms_are_recorded(tmp_path):
+    changes = {"focal_range": (1.0, 1.5), "motions": ("arc", "arc", "walk"), "exposure": 0.0}
+    rooms(tmp_path / "rooms", **changes).open()
+    recorded = json.loads((tmp_path / "rooms" / MANIFEST_NAME).read_text())
+    assert recorded["focal_range"] == [1.0, 1.5]
+    assert recorded["motions"] == ["arc", "arc", "walk"]
+    assert recorded["exposure"] == 0.0
+    rooms(tmp_path / "rooms", **changes).open()
+
+
+def test_focal_lengths_fill_the_range_and_a_room_has_one():
+    settings = FilmSettings(16, 1, 2, (16, 24), 1.0, 0)
+    focal = np.array([plan_film(settings, number).intrinsics[0] for number in range(16)])
+    assert 0.7 <= focal.min() < 0.9
+    assert 1.7 < focal.max() <= 2.2
+    assert 1.0 < np.median(focal) < 1.6
+
+
+def test_only_held_out_rooms_have_depth_and_it_is_that_of_the_room():
+    settings = FilmSettings(1, 1, 2, (16, 24), 1.0, 0)
+    assert film(settings, 0).depths is None
+    plan, scene = plan_film(settings, 1), film(settings, 1)
+    for pose, file in zip(plan.c2w, scene.depths, strict=True):
+        stored = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert stored.dtype == np.uint16
+        np.testing.assert_allclose(stored / 1000, plan.room.depth(pose, plan.intrinsics, size=(16, 24)), atol=6e-4)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
@@ -244,6 +283,12 @@ def test_losing_the_race_to_rename_is_no_failure(tmp_path, monkeypatch):
         ({"image_size": (4, 96)}, "image_size must be"),
         ({"motion": -1.0}, "motion must be 0 to 10"),
         ({"seed": -3}, "seed 0 or more"),
+        (
+            {"focal_range": (2.0, 1.0)},
+            r"focal_range must be \(smallest, largest\), between 0.2 and 10, got \(2.0, 1.0\)",
+        ),
+        ({"motions": ()}, "motions must name one or more of turn, arc, .*back_and_forth"),
+        ({"exposure": 1.5}, "exposure must be 0 to 1, got 1.5"),
     ],
 )
 def test_impossible_settings_are_refused_at_once(tmp_path, change, message):

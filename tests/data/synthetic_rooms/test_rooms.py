@@ -1,20 +1,24 @@
 """Synthetic rooms: images agree with the cameras, and a point has the same colour in every view."""
 
+from dataclasses import replace
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 
 from openrayzer.data.synthetic_rooms.atlas import build_atlas
-from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
+from openrayzer.data.synthetic_rooms.faces import TEXTURES
 from openrayzer.data.synthetic_rooms.lighting import Light, bake
+from openrayzer.data.synthetic_rooms.painting import SIZE, hsv
 from openrayzer.data.synthetic_rooms.renderer import Hits, trace
 from openrayzer.data.synthetic_rooms.scenes import FilmPlan, FilmSettings, plan_film
 from openrayzer.data.synthetic_rooms.surfaces import CYLINDER, ELLIPSE, RECTANGLE, SPHERE, Collector, Frame, Look
-from openrayzer.data.synthetic_rooms.textures import SIZE, TEXTURES, TILED, hsv
+from openrayzer.data.synthetic_rooms.textures import TILED
 from openrayzer.geometry.rays import project, ray_directions
 from openrayzer.types import Cameras
 
-SETTINGS = FilmSettings(num_train=4, num_test=2, num_frames=12, image_size=(72, 96), motion=1.0, seed=0)
+SETTINGS = FilmSettings(4, 2, 12, (72, 96), 1.0, 0, focal_range=(0.65, 0.9), exposure=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +62,12 @@ def test_every_ray_meets_something(clip):
 
 def test_hits_lie_on_the_surfaces_they_name(clip):
     seen = set()
-    for frame in (0, 6, 11):
-        hits = hits_of(clip, frame)
-        points = points_of(clip, frame, hits).reshape(-1, 3)
-        on_surface, _ = clip.room.surfaces.points(hits.surface.ravel(), hits.u.ravel(), hits.v.ravel())
+    for film, frame in product((clip, plan_film(SETTINGS, 1), plan_film(SETTINGS, 3)), (0, 11)):
+        hits = hits_of(film, frame)
+        points = points_of(film, frame, hits).reshape(-1, 3)
+        on_surface, _ = film.room.surfaces.points(hits.surface.ravel(), hits.u.ravel(), hits.v.ravel())
         assert np.abs(points - on_surface).max() < 5e-3
-        seen |= set(clip.room.surfaces.kind[hits.surface].ravel().tolist())
+        seen |= set(film.room.surfaces.kind[hits.surface].ravel().tolist())
     assert seen == {RECTANGLE, ELLIPSE, SPHERE, CYLINDER}
 
 
@@ -100,54 +104,12 @@ def test_a_point_has_the_same_colour_in_every_view(clip):
     assert np.median(np.abs(seen - found[shuffled]).mean(axis=-1)) > 5 * np.median(error)
 
 
-def test_the_camera_keeps_clear_and_moves_like_a_hand(clip):
-    rotations, positions = clip.c2w[:, :3, :3], clip.c2w[:, :3, 3]
-    np.testing.assert_allclose(rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (12, 1, 1)), atol=1e-9)
-    np.testing.assert_allclose(np.linalg.det(rotations), 1)
-    assert (rotations[:, 2, 1] < -0.7).all()  # the picture's down is the world's down
-    for frame in range(SETTINGS.num_frames):
-        assert 1 / hits_of(clip, frame).inverse_depth.max() > 0.15
-    steps = np.diff(positions, axis=0)
-    assert np.linalg.norm(np.diff(steps, axis=0), axis=-1).max() < 0.5 * np.linalg.norm(steps, axis=-1).max()
-
-
-def test_motion_scales_the_path():
-    spans = []
-    for motion in (0.0, 0.5, 2.0):
-        paths = [
-            camera_path(
-                np.random.default_rng(seed),
-                room_size=np.array([6.0, 6.0, 2.8]),
-                obstacles=np.zeros((0, 2, 3)),
-                num_frames=16,
-                motion=motion,
-            )
-            for seed in range(12)
-        ]
-        spans.append(np.mean([np.linalg.norm(path[-1, :3, 3] - path[0, :3, 3]) for path in paths]))
-    assert spans[0] < 1e-9
-    assert spans[1] > 0.1
-    assert spans[2] > 2 * spans[1]
-
-
-def test_a_room_without_space_has_no_path():
-    full = np.array([[[0.0, 0.0, 0.0], [4.0, 4.0, 3.0]]])
-    with pytest.raises(NoPathError, match="no free path"):
-        camera_path(
-            np.random.default_rng(0),
-            room_size=np.array([4.0, 4.0, 3.0]),
-            obstacles=full,
-            num_frames=4,
-            motion=1.0,
-        )
-
-
 def test_rooms_repeat_by_seed_and_number_only(clip):
-    more = FilmSettings(num_train=900, num_test=5, num_frames=12, image_size=(72, 96), motion=1.0, seed=0)
+    more = replace(SETTINGS, num_train=900, num_test=5)
     again = plan_film(more, 0)
     picture = clip.room.view(clip.c2w[3], clip.intrinsics, size=(72, 96))
     np.testing.assert_array_equal(picture, again.room.view(again.c2w[3], again.intrinsics, size=(72, 96)))
-    for other in (plan_film(SETTINGS, 5), plan_film(FilmSettings(4, 2, 12, (72, 96), 1.0, 1), 0)):
+    for other in (plan_film(SETTINGS, 5), plan_film(replace(SETTINGS, seed=1), 0)):
         assert other.c2w.shape == clip.c2w.shape
         assert not np.allclose(other.c2w, clip.c2w)
         assert len(other.room.surfaces) != len(clip.room.surfaces)
@@ -159,7 +121,7 @@ def test_pictures_show_a_room_and_not_a_blank_wall():
         picture = film.room.view(film.c2w[0], film.intrinsics, size=(72, 96))
         assert picture.shape == (72, 96, 3)
         assert picture.std(axis=(0, 1)).mean() > 15
-        assert len(np.unique(hits_of(film, 0).surface)) > 15
+        assert len(np.unique(hits_of(film, 0).surface)) > 10
         assert 20 < picture.mean() < 235
 
 
@@ -206,11 +168,11 @@ def test_textures_are_colours_and_tiled_ones_have_no_seam():
         assert texture.dtype == np.float32, name
         assert np.isfinite(texture).all(), name
         assert texture.std() > 0.005, name
-        if name in ("plaster", "carpet", "wood", "marble"):
+        if name in ("plaster", "carpet", "wood", "marble", "terrazzo", "stones", "blobs"):
             inside = np.abs(np.diff(texture, axis=1)).mean()
             seam = np.abs(texture[:, 0] - texture[:, -1]).mean()
             assert seam < 3 * inside, name
-    assert set(TEXTURES) > TILED
+    assert TEXTURES.keys() > TILED.keys()
 
 
 def test_the_atlas_returns_each_texture_at_each_level():
