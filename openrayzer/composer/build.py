@@ -140,7 +140,7 @@ class _Checker:
             return None
         registry, element = self.schema.registry(inner), self.schema.element(inner)
         if registry is not None:
-            return self.check_component(spec, registry, path)
+            return self.check_component(spec, registry, inner, path)
         if element is not None:
             return self.check_list(spec, inner, element, path)
         if is_dataclass(inner):
@@ -164,7 +164,7 @@ class _Checker:
             return None
         return Plan(None, target, self.check_arguments(spec, target, target.__name__, path), path)
 
-    def check_component(self, spec: Any, registry: Registry, path: str) -> Plan | None:
+    def check_component(self, spec: Any, registry: Registry, interface: type, path: str) -> Plan | None:
         if not isinstance(spec, Mapping) or not isinstance(spec.get("type"), str):
             self.complete = False
             self.problem(path, f'expected {{"type": <{registry.kind}>, ...}}, got {shown(spec)}')
@@ -175,6 +175,11 @@ class _Checker:
         except RegistryError as error:
             self.complete = False
             self.problem(join(path, "type"), str(error))
+            return None
+        if not issubclass(target, interface):
+            fitting = ", ".join(repr(entry.name) for entry in registry if issubclass(entry.target, interface))
+            self.complete = False
+            self.problem(join(path, "type"), f"{name!r} is no {interface.__name__}; take one of {fitting}")
             return None
         given = {key: value for key, value in spec.items() if key != "type"}
         return Plan(name, target, self.check_arguments(given, target, name, path), path)

@@ -60,12 +60,14 @@ class Schema:
         self._registries = {registry.interface: registry for registry in registries}
 
     def registry(self, hint: Any) -> Registry | None:
-        """Registry of the interface ``hint``; None if ``hint`` is not an interface."""
-        return self._registries.get(hint) if isinstance(hint, type) else None
+        """Registry of the interface ``hint``, or of the interface that it narrows; None if it is not an interface."""
+        if not isinstance(hint, type):
+            return None
+        return next((self._registries[base] for base in hint.__mro__ if base in self._registries), None)
 
     def is_object(self, hint: Any) -> bool:
         """True if ``hint`` is an interface or a dataclass."""
-        return isinstance(hint, type) and (hint in self._registries or is_dataclass(hint))
+        return isinstance(hint, type) and (self.registry(hint) is not None or is_dataclass(hint))
 
     def element(self, hint: Any) -> Any:
         """X for ``list[X]`` and ``tuple[X, ...]`` if X is an interface or dataclass, otherwise None."""

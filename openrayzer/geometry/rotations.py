@@ -143,7 +143,7 @@ def so3_exp(omega: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"]:
     with no_autocast(omega):
         omega = full_precision(omega)
         sine, cosine, _ = _angle_quotients(omega)
-        cross = _cross_matrix(omega)
+        cross = hat(omega)
         eye = torch.eye(3, dtype=omega.dtype, device=omega.device)
         return eye + sine[..., None] * cross + cosine[..., None] * product(cross, cross)
 
@@ -222,7 +222,7 @@ def _cross(first: Tensor, second: Tensor) -> Tensor:
     return torch.linalg.cross(first, second, dim=-1)
 
 
-def _cross_matrix(omega: Tensor) -> Tensor:
+def hat(omega: Tensor) -> Tensor:
     """The matrix K with K v = omega x v."""
     x, y, z = omega.unbind(-1)
     zero = torch.zeros_like(x)

@@ -13,6 +13,7 @@ The contract tests build a small component from its signature. A class whose con
 ``example(folder)``, which writes small files into ``folder`` and returns constructor arguments.
 
     parts.py       tokenizers, position encodings, attention, camera heads, fusions, renderers
+    matching.py    matches between views, and the cameras that explain them
     model.py       models: images -> cameras -> scene -> images
     data.py        datasets, view samplers, augmentations, and the values that pass between them
     training.py    losses, optimizers, schedules, loggers
@@ -33,23 +34,32 @@ from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
 from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.evaluation import Metric as Metric
+from openrayzer.interfaces.matching import CameraSolver as CameraSolver
+from openrayzer.interfaces.matching import Matcher as Matcher
+from openrayzer.interfaces.matching import Matches as Matches
+from openrayzer.interfaces.matching import SolvedCameras as SolvedCameras
 from openrayzer.interfaces.model import Model as Model
 from openrayzer.interfaces.parts import AttentionBackend as AttentionBackend
 from openrayzer.interfaces.parts import AttentionLayout as AttentionLayout
 from openrayzer.interfaces.parts import CameraHead as CameraHead
 from openrayzer.interfaces.parts import Fusion as Fusion
+from openrayzer.interfaces.parts import ImageRenderer as ImageRenderer
 from openrayzer.interfaces.parts import PositionEncoding as PositionEncoding
 from openrayzer.interfaces.parts import Renderer as Renderer
+from openrayzer.interfaces.parts import Rendering as Rendering
 from openrayzer.interfaces.parts import Rotation as Rotation
 from openrayzer.interfaces.parts import Tokenizer as Tokenizer
+from openrayzer.interfaces.parts import TokenRenderer as TokenRenderer
 from openrayzer.interfaces.registries import ATTENTION_BACKENDS as ATTENTION_BACKENDS
 from openrayzer.interfaces.registries import ATTENTION_LAYOUTS as ATTENTION_LAYOUTS
 from openrayzer.interfaces.registries import AUGMENTATIONS as AUGMENTATIONS
 from openrayzer.interfaces.registries import CAMERA_HEADS as CAMERA_HEADS
+from openrayzer.interfaces.registries import CAMERA_SOLVERS as CAMERA_SOLVERS
 from openrayzer.interfaces.registries import DATASETS as DATASETS
 from openrayzer.interfaces.registries import FUSIONS as FUSIONS
 from openrayzer.interfaces.registries import LOGGERS as LOGGERS
 from openrayzer.interfaces.registries import LOSSES as LOSSES
+from openrayzer.interfaces.registries import MATCHERS as MATCHERS
 from openrayzer.interfaces.registries import METRICS as METRICS
 from openrayzer.interfaces.registries import MODELS as MODELS
 from openrayzer.interfaces.registries import OPTIMIZERS as OPTIMIZERS

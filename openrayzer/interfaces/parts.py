@@ -1,8 +1,8 @@
 """Interfaces of the parts of models. The shape letters are those of ``openrayzer.types``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -227,6 +227,13 @@ class Fusion(nn.Module, ABC):
 
 
 class Renderer(nn.Module, ABC):
+    """Base class of all renderers. A model takes one of the two kinds: ``TokenRenderer`` or ``ImageRenderer``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class TokenRenderer(Renderer):
     """Computes image tokens of target views from their ray tokens and a scene. Views do not attend to each other."""
 
     def __init__(self) -> None:
@@ -267,3 +274,45 @@ class Renderer(nn.Module, ABC):
         ``forward`` returns the same.
         """
         return ()
+
+
+class Rendering(NamedTuple):
+    """Rendered views.
+
+    Attributes:
+        images: the views, in [0, 1] or slightly beyond.
+        maps: further maps by name, with 1 or 3 channels, such as the z-depth in units of the scene.
+    """
+
+    images: Float[Tensor, "b v 3 h w"]
+    maps: Mapping[str, Float[Tensor, "b v _ h w"]]
+
+
+class ImageRenderer(Renderer):
+    """Computes target views from the images and cameras of context views. Target views do not influence each other."""
+
+    @abstractmethod
+    def prepare(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Tensor, ...]:
+        """Tensors (b, v, ...) of the context views that all renderings share. Each view has its own, whatever the others.
+
+        Args:
+            images: context views in [0, 1].
+        """
+
+    @abstractmethod
+    def forward(
+        self,
+        images: Float[Tensor, "b vc 3 h w"],
+        context: Cameras,
+        cameras: Cameras,
+        *,
+        prepared: tuple[Tensor, ...] = (),
+    ) -> Rendering:
+        """Views of the size of the context views.
+
+        Args:
+            images: context views in [0, 1].
+            context: their cameras.
+            cameras: cameras of the target views.
+            prepared: the result of ``prepare``, if it has been computed.
+        """

@@ -2,6 +2,7 @@
 
 from openrayzer.interfaces.data import Augmentation, Dataset, ViewSampler
 from openrayzer.interfaces.evaluation import Metric
+from openrayzer.interfaces.matching import CameraSolver, Matcher
 from openrayzer.interfaces.model import Model
 from openrayzer.interfaces.parts import (
     AttentionBackend,
@@ -23,6 +24,8 @@ POSITION_ENCODINGS = Registry("position_encoding", PositionEncoding, home="openr
 ATTENTION_LAYOUTS = Registry("attention_layout", AttentionLayout, home="openrayzer.components.layouts")
 ATTENTION_BACKENDS = Registry("attention_backend", AttentionBackend, home="openrayzer.components.attention")
 CAMERA_HEADS = Registry("camera_head", CameraHead, home="openrayzer.components.cameras")
+MATCHERS = Registry("matcher", Matcher, home="openrayzer.components.matchers")
+CAMERA_SOLVERS = Registry("camera_solver", CameraSolver, home="openrayzer.components.solvers")
 FUSIONS = Registry("fusion", Fusion, home="openrayzer.components.fusion")
 RENDERERS = Registry("renderer", Renderer, home="openrayzer.components.renderers")
 MODELS = Registry("model", Model, home="openrayzer.models")
@@ -36,7 +39,8 @@ LOGGERS = Registry("logger", Logger, home="openrayzer.training")
 METRICS = Registry("metric", Metric, home="openrayzer.evaluation.metrics")
 
 REGISTRIES = (
-    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, FUSIONS, RENDERERS,
+    TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, MATCHERS, CAMERA_SOLVERS,
+    FUSIONS, RENDERERS,
     MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
 """All registries, in the order of ``tools/list_components.py``."""

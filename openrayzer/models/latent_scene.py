@@ -16,7 +16,7 @@ from openrayzer.interfaces import (
     InputError,
     Model,
     PositionEncoding,
-    Renderer,
+    TokenRenderer,
     Tokenizer,
 )
 from openrayzer.layers.init import learned_tokens
@@ -62,7 +62,7 @@ class LatentScene(nn.Module):
         depth: int,
         mlp_ratio: float,
         patch_positions: Literal["grid", "rays"],
-        renderer: Renderer,
+        renderer: TokenRenderer,
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
         qk_norm_eps: float | None = 1e-5,
@@ -180,7 +180,7 @@ def check_sizes(model: nn.Module, *, width: int, patch_size: int) -> None:
     problems = [
         f"{type(part).__name__} was built with {size} {getattr(part, size)}, the model has {value}"
         for part in model.modules()
-        if isinstance(part, Tokenizer | PositionEncoding | CameraHead | Fusion | Renderer)
+        if isinstance(part, Tokenizer | PositionEncoding | CameraHead | Fusion | TokenRenderer)
         for size, value in wanted.items()
         if getattr(part, size, value) != value
     ]

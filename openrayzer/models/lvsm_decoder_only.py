@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from openrayzer.interfaces import MODELS, AttentionBackend, Fusion, PositionEncoding, Renderer, Tokenizer
+from openrayzer.interfaces import MODELS, AttentionBackend, Fusion, PositionEncoding, TokenRenderer, Tokenizer
 from openrayzer.models.lvsm_encoder_decoder import LVSMEncoderDecoder
 
 
@@ -37,7 +37,7 @@ class LVSMDecoderOnly(LVSMEncoderDecoder):
         num_heads: int,
         patch_size: int,
         fusion: Fusion,
-        renderer: Renderer,
+        renderer: TokenRenderer,
         attention: AttentionBackend,
         position_encoding: PositionEncoding,
         tokenizer: Tokenizer | None = None,

@@ -12,7 +12,7 @@ from openrayzer.interfaces import (
     Fusion,
     InputError,
     PositionEncoding,
-    Renderer,
+    TokenRenderer,
     Tokenizer,
     UnposedInputError,
 )
@@ -61,7 +61,7 @@ class LVSMEncoderDecoder(LatentSceneModel):
         num_heads: int,
         patch_size: int,
         fusion: Fusion,
-        renderer: Renderer,
+        renderer: TokenRenderer,
         attention: AttentionBackend,
         encoder_depth: int,
         num_latents: int,

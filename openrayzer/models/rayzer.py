@@ -18,7 +18,7 @@ from openrayzer.interfaces import (
     Fusion,
     InputError,
     PositionEncoding,
-    Renderer,
+    TokenRenderer,
     Tokenizer,
     UnposedInputError,
 )
@@ -86,7 +86,7 @@ class RayZer(LatentSceneModel):
         layout: AttentionLayout,
         camera_head: CameraHead,
         fusion: Fusion,
-        renderer: Renderer,
+        renderer: TokenRenderer,
         attention: AttentionBackend,
         estimator_depth: int,
         encoder_depth: int,

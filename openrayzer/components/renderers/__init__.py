@@ -1,4 +1,5 @@
-"""Renderers: ray tokens of target views and the memory of a scene to tokens of the rendered views."""
+"""Renderers: views from the tokens of a scene, or from the images and cameras of context views."""
 
 from openrayzer.components.renderers import joint as joint
+from openrayzer.components.renderers import plane_sweep as plane_sweep
 from openrayzer.components.renderers import reading as reading

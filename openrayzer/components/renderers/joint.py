@@ -1,17 +1,17 @@
-"""Renderer "joint": self-attention over target tokens and memory in one sequence."""
+"""TokenRenderer "joint": self-attention over target tokens and memory in one sequence."""
 
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, Renderer
+from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, TokenRenderer
 from openrayzer.layers.norm import layer_norm
 from openrayzer.layers.stack import SelfStack
 
 
 @RENDERERS.register("joint")
-class JointRenderer(Renderer):
+class JointRenderer(TokenRenderer):
     """Self-attention over the tokens of one target view and the whole memory, as in LVSM and RayZer.
 
     Each block also updates the memory, separately for each target view. So each view processes the whole memory.

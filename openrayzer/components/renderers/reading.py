@@ -1,4 +1,4 @@
-"""Renderer "reading": cross-attention from target tokens to a memory that does not change."""
+"""TokenRenderer "reading": cross-attention from target tokens to a memory that does not change."""
 
 from typing import cast
 
@@ -6,14 +6,14 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, Renderer
+from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding, TokenRenderer
 from openrayzer.layers.block import ReadingBlock
 from openrayzer.layers.norm import layer_norm
 from openrayzer.layers.stack import Stack
 
 
 @RENDERERS.register("reading")
-class ReadingRenderer(Renderer):
+class ReadingRenderer(TokenRenderer):
     """Each block has self-attention within the target view, then cross-attention to the memory, which never changes.
 
     All target views of a call share the keys and values of the memory. With a prepared scene, all calls share them.

@@ -1,0 +1,145 @@
+"""Matcher ``patch_correlation``: correlation of whitened patches and learned features."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from openrayzer.components.matchers.view_graph import nearest_views
+from openrayzer.geometry.precision import no_autocast
+from openrayzer.interfaces import MATCHERS, InputError, Matcher, Matches, SolvedCameras
+from openrayzer.layers.image_sampling import extent, image_points, resized, working_size
+from openrayzer.types import select_views
+
+_WINDOW = 9
+_WINDOW_SIGMA = 2.6
+_REACH = 2
+"""The softmax of a match covers this many cells on each side of the best cell."""
+_POOLED = 4
+"""Side of the pooled grid that compares whole views."""
+
+
+@MATCHERS.register("patch_correlation")
+class PatchCorrelation(Matcher):
+    """Matches each point to the cell with the most similar feature, and refines it by a softmax over nearby cells.
+
+    The feature of a cell is a learned projection of the 9 x 9 cells around it, less their mean, plus the output of a
+    small network; a random orthonormal projection already matches well. A match counts less if the way back from its
+    place ends elsewhere, or if its features differ.
+
+    Args:
+        cells: the grid of features has about ``cells * cells`` cells, whatever the image size.
+        width: length of a feature.
+        temperature: temperature of the softmax.
+        max_neighbours: largest number of neighbours of a view; the most similar views are chosen.
+
+    Raises:
+        InputError: ``cells`` is too small for a window, or there is no neighbour.
+    """
+
+    def __init__(
+        self, *, cells: int = 32, width: int = 64, temperature: float = 0.05, max_neighbours: int = 8
+    ) -> None:
+        super().__init__()
+        if cells < 2 * _WINDOW or max_neighbours < 1:
+            raise InputError(
+                f"patch_correlation needs cells >= {2 * _WINDOW} and max_neighbours >= 1, got {cells}, {max_neighbours}"
+            )
+        self.cells, self.temperature, self.max_neighbours = cells, temperature, max_neighbours
+        steps = (torch.arange(_WINDOW) - _WINDOW // 2) / _WINDOW_SIGMA
+        window = torch.exp(-steps.square() / 2)
+        window = (window[:, None] * window).flatten().repeat(3)
+        self.register_buffer("window", window, persistent=False)
+        start = torch.linalg.qr(torch.randn(len(window), width))[0] * (len(window) / width) ** 0.5
+        self.projection = nn.Parameter(start.contiguous())
+        self.network = nn.Sequential(
+            nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.GELU(), nn.Conv2d(32, 48, 3, padding=1), nn.GELU(),
+            nn.Conv2d(48, 48, 3, padding=2, dilation=2), nn.GELU(), nn.Conv2d(48, width, 1),
+        )  # fmt: skip
+        self.mix = nn.Parameter(torch.tensor([0.1]))
+        self.trust = nn.Linear(3, 1)
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(self.trust.bias)
+
+    def features(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d rows cols"]:
+        """Features of length 1 on the grid of cells."""
+        rows, cols = working_size((images.shape[-2], images.shape[-1]), self.cells, 2)
+        small = resized(images.flatten(0, 1), (2 * rows, 2 * cols))
+        padded = F.pad(F.avg_pool2d(small, 2), [_WINDOW // 2] * 4, mode="reflect")
+        patches = F.unfold(padded, _WINDOW)
+        patches = patches - (patches * self.window[:, None]).sum(1, keepdim=True) / self.window.sum()
+        correlated = torch.einsum("kd,bkn->bdn", self.projection * self.window.sqrt()[:, None], patches)
+        learned = self.network(small - 0.5).flatten(2)
+        features = F.normalize(F.normalize(correlated, dim=1) + self.mix * learned, dim=1)
+        return features.unflatten(0, images.shape[:2]).unflatten(3, (rows, cols))
+
+    def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
+        with no_autocast(images):
+            return self._matches(images.float())
+
+    def _matches(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
+        image_size = (images.shape[-2], images.shape[-1])
+        features = self.features(images)
+        b, v, _, rows, cols = features.shape
+        neighbours = nearest_views(_similarity(features.detach()), self.max_neighbours)
+        k = neighbours.shape[2]
+        cells = image_points(image_size, (rows, cols), images.device).flatten(0, 1)
+        chosen = torch.arange(rows * cols, device=images.device).reshape(rows, cols)[1::2, 1::2].flatten()
+        points, pitch = cells[chosen], extent(image_size)[0] / cols
+        keys = features.flatten(3).mT.contiguous()
+        there = select_views(keys, neighbours.flatten(1)).unflatten(1, (v, k))
+        scores = keys[:, :, None, chosen] @ there.mT  # b v k n cells
+        with torch.no_grad():
+            best = scores.argmax(-1)
+            near, exists = _around(best, (rows, cols))
+            found = there.gather(3, best[..., None].expand(*best.shape, keys.shape[-1]))
+            back = cells[(found @ keys[:, :, None].mT).argmax(-1)]
+            detour = (back - points).norm(dim=-1) / pitch
+        of_near = scores.gather(-1, near)
+        shares = (of_near / self.temperature).masked_fill(~exists, -1e4).softmax(-1)
+        around = cells[near]
+        places = (shares[..., None] * around).sum(-2)
+        spread = (shares[..., None] * (around - places[..., None, :]).square()).sum((-1, -2)) / pitch**2
+        top = of_near.amax(-1)
+        evidence = torch.stack([4 * (top - 0.8), spread - 1, detour.clamp(max=8) / 4 - 0.5], dim=-1)
+        weights = torch.exp(-(detour / 4).square()) * top.clamp(min=0).square()
+        weights = weights * 2 * torch.sigmoid(self.trust(evidence)[..., 0])
+        likelihood = (scores / self.temperature).log_softmax(-1) if self.training else None
+        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights, likelihood)
+
+    def loss(self, matches: Matches, solved: SolvedCameras) -> Float[Tensor, ""]:
+        """Cross-entropy of the cells at which the solved cameras see the points; doubtful points count less."""
+        if matches.likelihood is None:
+            raise InputError("patch_correlation has a loss only in training mode")
+        rows, cols = 2 * matches.grid[0], 2 * matches.grid[1]
+        wide, high = extent((rows, cols))
+        x = (solved.projected[..., 0].detach() / wide + 0.5) * cols - 0.5
+        y = (solved.projected[..., 1].detach() / high + 0.5) * rows - 0.5
+        inside = (x > -0.5) & (x < cols - 0.5) & (y > -0.5) & (y < rows - 0.5)
+        x, y = x.clamp(0, cols - 1), y.clamp(0, rows - 1)
+        left, top = x.floor().clamp(max=cols - 2), y.floor().clamp(max=rows - 2)
+        fx, fy = (x - left).float(), (y - top).float()
+        first = (top * cols + left).long()
+        cells = torch.stack([first, first + 1, first + cols, first + cols + 1], dim=-1)
+        shares = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+        wrong = -(matches.likelihood.gather(-1, cells) * shares).sum(-1)
+        trusted = inside * solved.trust
+        return (wrong * trusted).sum() / trusted.sum().clamp(min=1)
+
+
+def _similarity(features: Float[Tensor, "b v d rows cols"]) -> Float[Tensor, "b v v"]:
+    """How much of each view occurs in another one, by the features of large cells; symmetric."""
+    pooled = F.adaptive_avg_pool2d(features.flatten(0, 1), _POOLED).flatten(2)
+    pooled = F.normalize(pooled, dim=1).unflatten(0, features.shape[:2])
+    scores = torch.einsum("bidm,bjdn->bijmn", pooled, pooled)
+    return scores.amax(-1).mean(-1) + scores.amax(-2).mean(-1)
+
+
+def _around(best: Int[Tensor, "*batch"], grid: tuple[int, int]) -> tuple[Int[Tensor, "*batch near"], Tensor]:
+    """The cells around a cell, and whether they exist."""
+    rows, cols = grid
+    steps = torch.arange(-_REACH, _REACH + 1, device=best.device)
+    y = (best // cols)[..., None] + steps.repeat_interleave(len(steps))
+    x = (best % cols)[..., None] + steps.repeat(len(steps))
+    exists = (y >= 0) & (y < rows) & (x >= 0) & (x < cols)
+    return y.clamp(0, rows - 1) * cols + x.clamp(0, cols - 1), exists

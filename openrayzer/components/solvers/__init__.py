@@ -1,0 +1,3 @@
+"""Camera solvers: cameras that explain matches and images."""
+
+from openrayzer.components.solvers import bundle_adjustment as bundle_adjustment
