@@ -21,11 +21,14 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
 
     Attributes:
         posed: whether the model needs true cameras. Such a model cannot ``estimate``.
+        order_free_cameras: whether the order of the views has no influence on their estimated cameras, up to rounding
+            and the choice of the world frame. The contract tests check it.
         needs_intrinsics: whether ``estimate`` needs the true intrinsics.
         patch_size: both image sides must be multiples of this number of pixels; 1 for a model without patches.
     """
 
     posed: ClassVar[bool]
+    order_free_cameras: ClassVar[bool] = False
     needs_intrinsics: bool = False
     patch_size: int = 1
 

@@ -53,6 +53,7 @@ class RayZerGeometric(Model[ImageScene]):
     """
 
     posed = False
+    order_free_cameras = True
 
     def __init__(
         self,
