@@ -100,6 +100,17 @@ class Dataset(ABC):
         """
         yield from self.read(scene, frames).each()
 
+    def depths(self, scene: int, frames: Sequence[int]) -> list[np.ndarray] | None:
+        """True depth of frames of a scene, for evaluation: one float32 array (h, w) per frame, of the image's size.
+
+        A value is the depth along the optical axis at the pixel's centre, in the unit of length of the poses; 0 where
+        it is unknown. None for a scene without depth, as by default.
+
+        Raises:
+            BrokenSceneError: a depth map is damaged or does not exist.
+        """
+        return None
+
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         """The origin of a frame, such as a path, and the state of this origin, such as its size and time of change.
 
@@ -182,6 +193,8 @@ class Clip:
         intrinsics: intrinsics (v, 4) float32 of ``images``; None without poses.
         clean: images (v, 3, h, w) before a change of ``images`` alone; true images of the targets come from here. None
             if ``images`` has the true images.
+        depth: true depth (v, h, w) float32 of held-out views, see ``Dataset.depths``; None if it was not asked for, or
+            the scene has none.
     """
 
     scene: str
@@ -192,6 +205,7 @@ class Clip:
     c2w: np.ndarray | None
     intrinsics: np.ndarray | None
     clean: np.ndarray | None = None
+    depth: np.ndarray | None = None
 
     def with_images(self, change: Callable[[np.ndarray], np.ndarray]) -> "Clip":
         """The clip with ``change`` applied to ``images`` and to ``clean``."""

@@ -4,7 +4,7 @@ A chunk is ``torch.save(list[dict])`` with one dict per scene: ``key`` str, ``ur
 ``cameras`` float32 (v, 18), ``images`` a list of v uint8 tensors with encoded files (JPEG or PNG). The 18 numbers of a
 camera are fx / w, fy / h, cx / w, cy / h, 0, 0, then the world-to-camera matrix, 3x4, row by row, OpenCV axes. As
 extensions of the format, scenes without cameras have no ``cameras``, and scenes with known depth have ``depths``: a
-list of v uint8 tensors with 16-bit grey PNG files, see ``depth_png``. Each folder of chunks has an ``index.json`` that
+list of v uint8 tensors with 16-bit grey PNG files, see ``depth_maps``. Each folder of chunks has an ``index.json`` that
 maps scene keys to names of chunk files.
 
 Source of the format: github.com/dcharatan/pixelsplat and github.com/dcharatan/real_estate_10k_tools.
@@ -17,17 +17,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 import torch
-from jaxtyping import Float
 
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import whole_file
 
 CAMERA_COLUMNS = 18
 INDEX_NAME = "index.json"
-_DEPTH_STEPS = 1000  # per unit of length
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class ChunkScene:
         images: v encoded image files; a missing frame has no bytes and a camera of NaN.
         timestamps: (v,) int64, usually in microseconds.
         url: source of the scene; empty if unknown.
-        depths: v depth maps, see ``depth_png``; None for a scene without depth.
+        depths: v encoded depth maps, see ``depth_maps``; None for a scene without depth. A missing frame has no bytes.
     """
 
     key: str
@@ -91,17 +88,6 @@ def rows_to_cameras(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     c2w[:, :3, :3] = w2c[:, :, :3].transpose(0, 2, 1)
     c2w[:, :3, 3:] = -c2w[:, :3, :3] @ w2c[:, :, 3:]
     return c2w.astype(np.float32), rows[:, :4].astype(np.float32)
-
-
-def depth_png(depth: Float[np.ndarray, "h w"]) -> bytes:
-    """A depth map as a 16-bit grey PNG file: depth along the optical axis in thousandths of the scene's unit of length.
-
-    0 stands for an unknown depth: infinite, not a number, 0 or less, or more than 65.535 units.
-    """
-    steps = np.nan_to_num(depth.astype(np.float64) * _DEPTH_STEPS, nan=0.0, posinf=0.0).round()
-    steps[(steps < 0) | (steps > np.iinfo(np.uint16).max)] = 0
-    _, encoded = cv2.imencode(".png", steps.astype(np.uint16))
-    return encoded.tobytes()
 
 
 def write_chunk(path: Path, scenes: Sequence[ChunkScene]) -> None:

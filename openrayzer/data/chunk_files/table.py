@@ -50,6 +50,7 @@ class SceneTable:
         frame_faults: number of each missing frame -> its fault.
         fault: reason why the whole scene cannot be used; empty if there is none.
         origin: URL and timestamps of the scene.
+        depths: (v,) rows like ``images``, of the encoded depth maps; none for a scene without depth.
     """
 
     key: str
@@ -58,6 +59,7 @@ class SceneTable:
     frame_faults: Mapping[int, str] = field(default_factory=dict)
     fault: str = ""
     origin: Origin = field(default_factory=lambda: Origin("", np.zeros(0, np.int64)))
+    depths: np.ndarray = field(default_factory=lambda: np.zeros(0, _LOCATION))
 
     @property
     def num_frames(self) -> int:
@@ -70,8 +72,20 @@ class SceneTable:
         Raises:
             ZipFormatError: the file is damaged or has changed.
         """
-        header, entry_size, crc, start, size = self.images[frame].tolist()
-        return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
+        return _stored_bytes(descriptor, self.images, frame)
+
+    def depth_bytes(self, descriptor: int, frame: int) -> bytes:
+        """Read the encoded depth map of a frame of a scene with depth from its opened chunk.
+
+        Raises:
+            ZipFormatError: the file is damaged or has changed.
+        """
+        return _stored_bytes(descriptor, self.depths, frame)
+
+
+def _stored_bytes(descriptor: int, rows: np.ndarray, frame: int) -> bytes:
+    header, entry_size, crc, start, size = rows[frame].tolist()
+    return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
 
 
 @contextmanager
@@ -191,17 +205,18 @@ def _scene_table(chunk: _Chunk, scene: Any, position: int, *, posed: bool) -> Sc
         if not listed:
             raise _SceneFaultError("it has no frames")
         stored = _checked_cameras(scene.get("cameras"), len(listed)) if posed else None
-        images = _image_rows(chunk, listed)
-        origin = _origin(chunk, scene, len(images))
+        images = _image_rows(chunk, listed, "image")
+        origin, depths = _origin(chunk, scene, len(images)), _depth_rows(chunk, scene, len(images))
         if stored is None:
-            return SceneTable(key, images, np.zeros((len(images), CAMERA_COLUMNS), np.float32), origin=origin)
+            cameras = np.zeros((len(images), CAMERA_COLUMNS), np.float32)
+            return SceneTable(key, images, cameras, origin=origin, depths=depths)
         cameras = _read_cameras(chunk, stored)
     except (_SceneFaultError, ZipFormatError) as error:
         return SceneTable(key, fault=str(error))
     faults = camera_faults(cameras)
     if len(faults) == len(images):
         return SceneTable(key, fault=f"not one frame has a usable camera; frame 0: {faults[0]}")
-    return SceneTable(key, images, cameras, faults, origin=origin)
+    return SceneTable(key, images, cameras, faults, origin=origin, depths=depths)
 
 
 class _SceneFaultError(ValueError):
@@ -218,14 +233,23 @@ def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
     return Origin(url if isinstance(url, str) and len(url) <= _MAX_URL else "", timestamps)
 
 
-def _image_rows(chunk: _Chunk, images: list[Any]) -> np.ndarray:
-    what = f"its {len(images)} images"
+def _depth_rows(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> np.ndarray:
+    """The rows of the depth maps; none if the scene has no list of as many depth maps as frames."""
+    listed = scene.get("depths")
+    if isinstance(listed, list) and len(listed) == frames:
+        with suppress(_SceneFaultError):
+            return _image_rows(chunk, listed, "depth map")
+    return np.zeros(0, _LOCATION)
+
+
+def _image_rows(chunk: _Chunk, images: list[Any], kind: str) -> np.ndarray:
+    what = f"its {len(images)} {kind}s"
     chunk.claim(_RECORD_BYTES * len(images), what)  # before the images are read
     rows = []
     for frame, image in enumerate(images):
         if not isinstance(image, TensorRecord) or image.dtype != "uint8" or len(image.shape) != 1:
-            raise _SceneFaultError(f"image {frame} is not a uint8 tensor with one axis")
-        start, size = _byte_range(chunk.entries, image, f"image {frame}")
+            raise _SceneFaultError(f"{kind} {frame} is not a uint8 tensor with one axis")
+        start, size = _byte_range(chunk.entries, image, f"{kind} {frame}")
         rows.append((*chunk.entries[f"data/{image.storage}"], start, size))
     chunk.claim(sum(row[-1] for row in rows), what)
     return np.array(rows, _LOCATION)

@@ -7,7 +7,7 @@ float32 images, so it takes less time to write them, to pass them to the trainin
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from einops import rearrange
 from torch import Tensor
 
 from openrayzer.data.loading.retries import with_retries
-from openrayzer.data.pixels.resizing import as_float, fit_frames
+from openrayzer.data.pixels.resizing import as_float, fit_depth, fit_frames
 from openrayzer.data.pixels.scaled_decoding import decoding_for
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
@@ -91,6 +91,7 @@ def read_clip(
     changes: Sequence[Change] = (),
     buffer: Buffer | None = None,
     scaled_decoding: bool = False,
+    with_depth: bool = False,
 ) -> Clip:
     """Decode the chosen views, resize and crop them to ``image_size``, and augment them.
 
@@ -104,6 +105,7 @@ def read_clip(
             (v, h, w, 3); ``collate`` handles both forms. None: the images are (v, 3, h, w) float32 in a new array.
         scaled_decoding: whether JPEG files may be decoded at a fraction of their size. It must be False if an
             augmentation crops the stored frames.
+        with_depth: whether to read the true depth of the views; only without augmentations.
 
     Raises:
         BrokenSceneError: a view cannot be used.
@@ -125,7 +127,8 @@ def read_clip(
     clip = Clip(dataset.key(scene), images, np.array(choice.frames), context, target, c2w, intrinsics)
     for augmentation, generator in changes:
         clip = augmentation.apply(clip, generator)
-    return clip
+    depths = with_retries(lambda: dataset.depths(scene, choice.frames)) if with_depth else None
+    return clip if depths is None else replace(clip, depth=np.stack([fit_depth(depth, image_size) for depth in depths]))
 
 
 def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence[str] = ()) -> LoadedViews:
@@ -145,6 +148,7 @@ def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence
         "scenes": tuple(clip.scene for clip in clips),
         "cameras": _cameras(clips, settings),
         "problems": tuple(problems),
+        "depth": _depth(clips),
     }
     return LoadedViews(_stack([clip.images for clip in clips]), _clean(clips), others)
 
@@ -164,6 +168,12 @@ def _clean(clips: Sequence[Clip]) -> Tensor | None:
     if all(clip.clean is None for clip in clips):
         return None
     return _stack([clip.images if clip.clean is None else clip.clean for clip in clips])
+
+
+def _depth(clips: Sequence[Clip]) -> Tensor | None:
+    """The depth of all clips, unknown in clips without depth; None if no clip has depth."""
+    known = [clip.depth for clip in clips if clip.depth is not None]
+    return _stack([np.zeros_like(known[0]) if clip.depth is None else clip.depth for clip in clips]) if known else None
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -48,9 +48,16 @@ class EvaluationClips:
     """
 
     def __init__(
-        self, settings: DataSettings, evaluation: EvaluationSettings, *, rank: int, world_size: int, dealt: Dealt
+        self,
+        settings: DataSettings,
+        evaluation: EvaluationSettings,
+        *,
+        rank: int,
+        world_size: int,
+        dealt: Dealt,
+        with_depth: bool = False,
     ) -> None:
-        self._settings = settings
+        self._settings, self._with_depth = settings, with_depth
         self.problems = open_sources(settings.test)
         self.skipped: list[SkippedScene] = []
         plan = self._plan(evaluation)
@@ -68,7 +75,7 @@ class EvaluationClips:
 
     def __iter__(self) -> Iterator[Views]:
         settings = self._settings
-        load = _EvaluationBatch(settings, self._batches)
+        load = _EvaluationBatch(settings, self._batches, with_depth=self._with_depth)
         numbers = range(len(self._batches))
         for batches, broken in load_batches(
             load, numbers=numbers, workers=settings.workers, prefetch=settings.prefetch
@@ -123,16 +130,17 @@ def evaluation_views(
     rank: int = 0,
     world_size: int = 1,
     dealt: Dealt = "scenes",
+    with_depth: bool = False,
 ) -> EvaluationClips:
     """Held-out clips of one rank. Exactly one rank gets each usable test scene; no scene replaces another.
 
     The views of a scene depend only on ``evaluation.seed`` and the scene's name. All clips of a batch have equal
-    numbers of views, and all or none of them have cameras.
+    numbers of views, and all or none of them have cameras. They have true depth only ``with_depth``.
 
     Raises:
         InputError: a source cannot be opened, or there are test sources and none of their scenes can be used.
     """
-    return EvaluationClips(settings, evaluation, rank=rank, world_size=world_size, dealt=dealt)
+    return EvaluationClips(settings, evaluation, rank=rank, world_size=world_size, dealt=dealt, with_depth=with_depth)
 
 
 def _share(
@@ -162,16 +170,23 @@ def _in_batches(scenes: list[_Planned], size: int) -> list[list[_Planned]]:
 class _EvaluationBatch:
     """Loads batch number i: a list of at most one batch, and the broken scenes."""
 
-    def __init__(self, settings: DataSettings, batches: Sequence[Sequence[_Planned]]) -> None:
-        self.settings, self.batches = settings, batches
+    def __init__(self, settings: DataSettings, batches: Sequence[Sequence[_Planned]], *, with_depth: bool) -> None:
+        self.settings, self.batches, self.with_depth = settings, batches, with_depth
 
     def __call__(self, number: int) -> tuple[list[Views], list[SkippedScene]]:
         clips: list[Clip] = []
         broken = []
         for planned in self.batches[number]:
             try:
-                size = self.settings.image_size
-                clips.append(read_clip(planned.dataset, planned.scene, planned.choice, image_size=size))
+                clips.append(
+                    read_clip(
+                        planned.dataset,
+                        planned.scene,
+                        planned.choice,
+                        image_size=self.settings.image_size,
+                        with_depth=self.with_depth,
+                    )
+                )
             except BrokenSceneError as error:
                 broken.append(SkippedScene(planned.dataset.key(planned.scene), str(error)))
         return [collate(clips, settings=self.settings).views()] if clips else [], broken

@@ -76,6 +76,20 @@ def fit_into(image: np.ndarray, result: np.ndarray) -> None:
     result[:] = image[top : top + size[0], left : left + size[1]]
 
 
+def fit_depth(depth: Float[np.ndarray, "_ _"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """A depth map resized and cropped as ``fit_image`` does with its image.
+
+    Each pixel takes the depth of the stored pixel that holds its centre: a mean over an edge would be the depth of no
+    surface.
+    """
+    whole = covering_size(depth.shape, size)
+    rows, columns = (
+        ((np.arange(wanted) + (side - wanted) // 2 + 0.5) * stored / side).astype(int)
+        for wanted, side, stored in zip(size, whole, depth.shape, strict=True)
+    )
+    return depth[rows[:, None], columns]
+
+
 def fit_intrinsics(intrinsics: np.ndarray, stored: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """Intrinsics of the result of ``fit_image``.
 

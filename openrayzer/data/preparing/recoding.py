@@ -1,11 +1,13 @@
-"""A scene of any dataset as a scene of a chunk: smaller JPEG images, the same frame numbers."""
+"""A scene of any dataset as a scene of a chunk: smaller JPEG images and depth maps, the same frame numbers."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from openrayzer.data.chunk_files.depth_maps import depth_png
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, ChunkScene, KnowsOrigin, Origin, cameras_to_rows
+from openrayzer.data.pixels.resizing import fit_depth
 from openrayzer.data.preparing.whole_scenes import ReadFrame, SceneLength, read_all
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 
@@ -49,18 +51,20 @@ def recode_scene(dataset: Dataset, scene: SceneLength, recoding: Recoding) -> Re
 
     Timestamps are the times of the frames if the dataset knows them, or else their numbers.
     """
-    images, missing = list[bytes](), dict[int, str]()
+    images, depths, missing = list[bytes](), list[bytes](), dict[int, str]()
     rows = np.full((scene.num_frames, CAMERA_COLUMNS), np.nan, np.float32)
     for read in read_all(dataset, scene.scene, 0, scene.num_frames):
         data, fault = _encoded(read, recoding)
         images.append(data)
+        depths.append(_encoded_depth(dataset, scene, read, recoding) if data else b"")
         if not data:
             missing[read.frame] = fault
         elif dataset.posed:
             rows[read.frame] = _camera_row(read)
     cameras = rows if dataset.posed else None
     origin = _origin(dataset, scene)
-    return RecodedScene(ChunkScene(scene.key, cameras, images, origin.timestamps, origin.url), missing)
+    known = depths if any(depths) else None
+    return RecodedScene(ChunkScene(scene.key, cameras, images, origin.timestamps, origin.url, known), missing)
 
 
 def _encoded(read: ReadFrame, recoding: Recoding) -> tuple[bytes, str]:
@@ -71,6 +75,17 @@ def _encoded(read: ReadFrame, recoding: Recoding) -> tuple[bytes, str]:
         return encode(read.image, recoding), ""
     except BrokenSceneError as error:
         return b"", f"frame {read.frame}: {error}"
+
+
+def _encoded_depth(dataset: Dataset, scene: SceneLength, read: ReadFrame, recoding: Recoding) -> bytes:
+    """The depth map of a frame at the size of its image; no bytes without depth. A broken depth map becomes unknown."""
+    assert read.image is not None
+    size = read.image.shape[:2]
+    try:
+        depths = dataset.depths(scene.scene, [read.frame])
+    except BrokenSceneError:
+        depths = [np.zeros(size, np.float32)]
+    return b"" if depths is None else depth_png(fit_depth(depths[0], _stored_size(size, recoding)))
 
 
 def _origin(dataset: Dataset, scene: SceneLength) -> Origin:
@@ -90,16 +105,23 @@ def encode(image: np.ndarray, recoding: Recoding) -> bytes:
     Raises:
         BrokenSceneError: the image is too large for JPEG.
     """
-    height, width = image.shape[:2]
-    short = min(height, width)
-    if recoding.short_side is not None and short > recoding.short_side:
-        size = (_scaled(width, recoding.short_side, short), _scaled(height, recoding.short_side, short))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    height, width = _stored_size(image.shape[:2], recoding)
+    if (height, width) != image.shape[:2]:
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     colours = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     done, data = cv2.imencode(".jpg", colours, [cv2.IMWRITE_JPEG_QUALITY, recoding.quality])
     if not done:
         raise BrokenSceneError(f"{image.shape[1]} x {image.shape[0]} pixels are too many for a JPEG file")
     return data.tobytes()
+
+
+def _stored_size(size: tuple[int, ...], recoding: Recoding) -> tuple[int, int]:
+    """Height and width of a stored image."""
+    height, width = size
+    short = min(height, width)
+    if recoding.short_side is None or short <= recoding.short_side:
+        return height, width
+    return _scaled(height, recoding.short_side, short), _scaled(width, recoding.short_side, short)
 
 
 def _scaled(side: int, wanted: int, short: int) -> int:

@@ -1,4 +1,4 @@
-"""Verification of a dataset: every frame is decoded and every camera checked."""
+"""Verification of a dataset: every frame and every depth map is decoded, and every camera checked."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from openrayzer.data.preparing.processes import bar, parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, read_all, scene_lengths
-from openrayzer.interfaces import Dataset
+from openrayzer.interfaces import BrokenSceneError, Dataset
 
 ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity; float32 stays below 1e-6, six printed digits below 1e-5."""
@@ -37,6 +37,7 @@ class SceneReport:
         sizes: image size as "width x height" -> number of frames.
         broken: number of each unusable frame -> its fault.
         cameras: number of each frame with a wrong or implausible camera -> its fault.
+        depths: number of each frame with an unusable depth map -> its fault.
         remarks: unusual but usable properties.
     """
 
@@ -45,13 +46,19 @@ class SceneReport:
     sizes: dict[str, int] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
     cameras: dict[int, str] = field(default_factory=dict)
+    depths: dict[int, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
     def problems(self) -> list[str]:
-        """Up to one sentence on broken frames and one on wrong cameras."""
+        """Up to one sentence each on broken frames, wrong cameras and unusable depth maps."""
         said = []
-        for name, faults in (("frame(s) cannot be used", self.broken), ("camera(s) look wrong", self.cameras)):
+        faulty = {
+            "frame(s) cannot be used": self.broken,
+            "camera(s) look wrong": self.cameras,
+            "depth map(s) cannot be used": self.depths,
+        }
+        for name, faults in faulty.items():
             if faults:
                 first = min(faults)
                 said.append(f"scene {self.key!r}: {len(faults)} of {self.num_frames} {name}; {faults[first]}")
@@ -143,20 +150,34 @@ def camera_fault(c2w: np.ndarray, intrinsics: np.ndarray, size: tuple[int, int])
 def _look_at(dataset: Dataset, block: tuple[SceneLength, int, int]) -> SceneReport:
     scene, first, last = block
     sizes = Counter[str]()
-    broken, cameras, places = dict[int, str](), dict[int, str](), list[np.ndarray]()
+    broken, cameras, depths, places = dict[int, str](), dict[int, str](), dict[int, str](), list[np.ndarray]()
     for read in read_all(dataset, scene.scene, first, last):
         if read.image is None:
             broken[read.frame] = read.fault
             continue
         height, width = read.image.shape[:2]
         sizes[f"{width} x {height}"] += 1
+        if fault := _depth_fault(dataset, scene.scene, read.frame, (height, width)):
+            depths[read.frame] = f"frame {read.frame}: {fault}"
         if read.c2w is not None and read.intrinsics is not None:
             if fault := camera_fault(read.c2w, read.intrinsics, (height, width)):
                 cameras[read.frame] = f"frame {read.frame}: {fault}"
             places.append(read.c2w[:3, 3])
     still = len(places) > 1 and not np.ptp(np.stack(places), axis=0).any()
     remarks = (f"the camera does not move in frames {first} to {last - 1}",) if still else ()
-    return SceneReport(scene.key, scene.num_frames, dict(sizes), broken, cameras, remarks)
+    return SceneReport(scene.key, scene.num_frames, dict(sizes), broken, cameras, depths, remarks)
+
+
+def _depth_fault(dataset: Dataset, scene: int, frame: int, size: tuple[int, int]) -> str:
+    """The fault of a depth map; empty for a good one, or without depth."""
+    try:
+        depths = dataset.depths(scene, [frame])
+    except BrokenSceneError as error:
+        return str(error)
+    if depths is None or depths[0].shape == size:
+        return ""
+    height, width = depths[0].shape
+    return f"its depth map has {width} x {height} pixels, its image {size[1]} x {size[0]}"
 
 
 def _joined(report: SceneReport, part: SceneReport) -> SceneReport:
@@ -165,6 +186,7 @@ def _joined(report: SceneReport, part: SceneReport) -> SceneReport:
         sizes=dict(Counter(report.sizes) + Counter(part.sizes)),
         broken=report.broken | part.broken,
         cameras=report.cameras | part.cameras,
+        depths=report.depths | part.depths,
         remarks=(*report.remarks, *part.remarks),
     )
 

@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
+from openrayzer.data.chunk_files.depth_maps import read_depth
 from openrayzer.data.chunk_files.format import INDEX_NAME, Origin, rows_to_cameras
 from openrayzer.data.chunk_files.scan import (
     NoUsableSceneError,
@@ -138,6 +141,20 @@ class Chunks(Dataset):
                 one = slice(place, place + 1)
                 yield Frames([image], *(part if part is None else part[one] for part in cameras))
 
+    def depths(self, scene: int, frames: Sequence[int]) -> list[np.ndarray] | None:
+        """Depth maps of a scene, read from the chunk; a side index does not store them. See ``Dataset.depths``."""
+        table, path = self._table_in_chunk(scene), self._chunks[self._chunk_of[scene]]
+        if not len(table.depths):
+            return None
+        maps = []
+        with open_descriptor(path) as descriptor:
+            for frame in frames:
+                try:
+                    maps.append(read_depth(table.depth_bytes(descriptor, frame)))
+                except (ImageError, ZipFormatError) as error:
+                    raise BrokenSceneError(f"{path}: scene {table.key!r}, depth of frame {frame}: {error}") from error
+        return maps
+
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         path = self._chunks[self._chunk_of[scene]]
         return f"{path.absolute()} {self.posed} {self._keys[scene]} {frame}", file_state(path)
@@ -231,5 +248,9 @@ class Chunks(Dataset):
 
 def _memory(tables: dict[str, SceneTable]) -> int:
     """Approximate bytes of the tables of a chunk."""
-    arrays = (array for table in tables.values() for array in (table.images, table.cameras, table.origin.timestamps))
+    arrays = (
+        array
+        for table in tables.values()
+        for array in (table.images, table.cameras, table.origin.timestamps, table.depths)
+    )
     return sum(array.nbytes for array in arrays) + 1000 * len(tables)

@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.synthetic_rooms.motions import Motion
 from openrayzer.data.synthetic_rooms.scenes import FilmSettings, usable_cores, write_rooms
@@ -126,6 +128,10 @@ class SyntheticRooms(Dataset):
     def stream(self, scene: int, frames: Sequence[int]) -> Iterator[Frames]:
         """Decode some frames one at a time, see ``Dataset.stream``."""
         return self._chunks.stream(scene, frames)
+
+    def depths(self, scene: int, frames: Sequence[int]) -> list[np.ndarray] | None:
+        """Depth maps of held-out rooms in metres, see ``Dataset.depths``."""
+        return self._chunks.depths(scene, frames)
 
 
 def _wanted(settings: FilmSettings) -> dict[str, Any]:

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, depth_png, write_chunk, write_index
+from openrayzer.data.chunk_files.depth_maps import depth_png
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
 from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_path
 from openrayzer.data.synthetic_rooms.exposures import Exposure, exposures
 from openrayzer.data.synthetic_rooms.motions import Motion

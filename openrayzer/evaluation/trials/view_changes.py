@@ -23,7 +23,8 @@ def single_clip(views: Views, row: int) -> Views:
     if cameras is not None:
         cameras = Cameras(cameras.c2w[row : row + 1], cameras.intrinsics[row : row + 1])
     clean = None if views.clean is None else views.clean[row : row + 1]
-    return replace(views, scenes=views.scenes[row : row + 1], cameras=cameras, clean=clean, **tensors)
+    depth = None if views.depth is None else views.depth[row : row + 1]
+    return replace(views, scenes=views.scenes[row : row + 1], cameras=cameras, clean=clean, depth=depth, **tensors)
 
 
 def rearranged(views: Views, places: list[int], targets: tuple[int, ...]) -> Views:
@@ -47,6 +48,7 @@ def rearranged(views: Views, places: list[int], targets: tuple[int, ...]) -> Vie
         target=now[views.target[:, list(targets)]],
         cameras=None if views.cameras is None else views.cameras.select(chosen),
         clean=None if views.clean is None else select_views(views.clean, chosen),
+        depth=None if views.depth is None else select_views(views.depth, chosen),
     )
 
 

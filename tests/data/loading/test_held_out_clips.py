@@ -5,8 +5,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from openrayzer.data.chunk_files.depth_maps import depth_png
 from openrayzer.data.loading.held_out_clips import evaluation_views
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.data.sampling.view_samplers import Window
@@ -111,6 +113,21 @@ def test_index_is_followed_and_given_back(ten, tmp_path):
     assert clips.index() == expected
     again = evaluation_views(data_settings(ten), write(tmp_path / "again.json", clips.index()))
     assert choices(again) == choices(clips)
+
+
+def test_depth_is_there_only_if_it_is_asked_for_and_unknown_in_scenes_without(write_root, make_scene):
+    depth = [depth_png(np.full((24, 32), frame + 1, np.float32)) for frame in range(8)]
+    root = write_root([make_scene("flat"), replace(make_scene("deep"), depths=depth)], split="test")
+    settings = EvaluationSettings(view_sampler=WINDOW, batch_size=2)
+    assert [views.depth for views in evaluation_views(data_settings(root), settings)] == [None]
+    (views,) = evaluation_views(data_settings(root, workers=1), settings, with_depth=True)
+    assert views.depth.shape == (*views.frames.shape, 8, 8)
+    assert views.scenes == ("flat", "deep")
+    assert (views.depth[0] == 0).all()
+    assert (views.depth[1] == views.frames[1, :, None, None] + 1).all()
+    flat = write_root([make_scene("flat")], split="test", name="flat")
+    (views,) = evaluation_views(data_settings(flat), settings, with_depth=True)
+    assert views.depth is None
 
 
 def test_no_usable_scene_is_an_error_with_reasons(ten, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from openrayzer.data.pixels.resizing import covering_size, fit_image, fit_intrinsics
+from openrayzer.data.pixels.resizing import covering_size, fit_depth, fit_image, fit_intrinsics
 from openrayzer.data.sources.chunks import Chunks
 
 SIDE = st.integers(1, 700)
@@ -50,6 +50,21 @@ def test_intrinsics_follow_the_pixels(stored, size):
     shown_x, shown_y = image[0, size[0] // 2].mean(), image[1, :, size[1] // 2].mean()
     assert (0.5 - new[2]) / new[0] == pytest.approx((shown_x - old[2]) / old[0], abs=0.01)
     assert (0.5 - new[3]) / new[1] == pytest.approx((shown_y - old[3]) / old[1], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("stored", "size"), [((64, 96), (64, 64)), ((64, 96), (32, 32)), ((90, 60), (40, 40)), ((30, 40), (60, 60))]
+)
+def test_depth_follows_the_pixels(stored, size):
+    """An image whose red is its depth keeps this relation, and depth is never a mean over an edge."""
+    ramp = np.tile(np.linspace(40, 200, stored[1]), (stored[0], 1))
+    image = np.repeat(np.round(ramp).astype(np.uint8)[..., None], 3, axis=2)
+    depth = fit_depth(ramp.astype(np.float32), size)
+    assert depth.shape == size
+    slope = 160 / (stored[1] - 1)
+    assert np.abs(depth - fit_image(image, size)[0] * 255).max() < 0.51 + slope
+    edge = np.where(ramp > 120, 5.0, 1.0).astype(np.float32)
+    assert set(np.unique(fit_depth(edge, size))) == {1.0, 5.0}
 
 
 def test_odd_crop_moves_the_principal_point_by_whole_pixels():
