@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
         action="extend",
         default=[],
         metavar="NAME",
-        help="maps of the model, e.g. depth; each gets a video OUTPUT.NAME.mp4, one-channel maps in false colours",
+        help="maps of the model, e.g. depth; each gets a video OUTPUT.NAME.mp4, in false colours or in grey",
     )
     add(
         "--side_by_side",

@@ -67,7 +67,9 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
     def render_maps(self, scene: SceneKind, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
         """Further maps of the rendered views by name, such as depth or opacity; none by default.
 
-        Maps have 1 or 3 channels. Sample pictures, reports and videos show them.
+        Maps have 1 or 3 channels. Sample pictures, reports and videos show them. Three names have a meaning: "depth" is
+        the distance along the optical axis in the unit of length of the cameras, "confidence" says in [0, 1] how
+        reliable the depth is, and "opacity" is the share in [0, 1] of the colour that comes from the scene.
         """
         return {}
 

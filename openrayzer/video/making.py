@@ -214,9 +214,9 @@ def _map_pictures(
         if name not in context[0]:
             known = f"the model {registered_name(model)!r} has no such map{did_you_mean(name, list(context[0]))}"
             raise InputError(f"--maps {name}: {known}")
-    ranges = {name: colour_range(torch.stack([maps[name] for maps in context])) for name in request.maps}
+    ranges = {name: colour_range(name, torch.stack([maps[name] for maps in context])) for name in request.maps}
     along = render_map_frames(model, placed.scene, frames, batch=request.batch)
-    return ({name: as_picture(maps[name], ranges[name]) for name in request.maps} for maps in along)
+    return ({name: as_picture(name, maps[name], ranges[name]) for name in request.maps} for maps in along)
 
 
 def _write(

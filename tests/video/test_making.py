@@ -122,7 +122,9 @@ def test_maps_become_videos_in_colours_that_the_context_views_fix(tool: Tool, tm
         context, along = model.render_maps(scene, views), model.render_maps(scene, path)
     luma = np.array([0.2126, 0.7152, 0.0722])  # of BT.709; colours are stored at half the resolution
     for name in ("depth", "opacity"):
-        expected = np.stack([as_picture(value, colour_range(context[name])).numpy() for value in along[name][0]])
+        expected = np.stack(
+            [as_picture(name, value, colour_range(name, context[name])).numpy() for value in along[name][0]]
+        )
         video = frames_of(tmp_path / f"out.{name}.mp4")
         assert video.shape == expected.shape == (5, 24, 32, 3)
         assert np.abs(video @ luma - expected @ luma).mean() < 4, name

@@ -23,7 +23,10 @@ QUALITY = 92
 FULL_ERROR = 0.25
 """Mean absolute error over the colour channels, in [0, 1], that has the brightest colour of an error map."""
 ERROR_MAPS = f"mean absolute error over channels; inferno, black is 0, brightest is {FULL_ERROR} or more"
-MODEL_MAPS = "turbo, blue is the 2 % quantile and red the 98 % quantile of the map in this scene"
+MODEL_MAPS = (
+    "depth: turbo of the inverse, red is near and blue is far; confidence and opacity: grey, white is 1; other maps: turbo, "
+    "red is high; the ends of turbo are the 2 % and the 98 % quantile of the map in this scene"
+)
 EXTREMES = 4
 """Number of worst scenes, and of best scenes, that are drawn besides the first ones."""
 
@@ -62,8 +65,8 @@ def draw(
         errors = [error_map(image, truth) for image, truth in zip(images, target, strict=True)]
         _add_maps(result, f"{method}_error", frames, errors, folder)
         for name, values in maps.get(method, {}).items():
-            between = colour_range(values)
-            pictures = [as_picture(value, between).numpy() for value in values]
+            between = colour_range(name, values)
+            pictures = [as_picture(name, value, between).numpy() for value in values]
             _add_maps(result, f"{method}_{re.sub('[^A-Za-z0-9_]', '_', name)}", frames, pictures, folder)
 
 

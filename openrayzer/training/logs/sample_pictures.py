@@ -42,12 +42,12 @@ def _row(views: Views, prediction: Prediction, quality: Tensor, scene: int) -> I
     frames = views.frames[scene].tolist()
     context, target = views.context[scene].tolist(), views.target[scene].tolist()
     tiles = [(to_bytes(views.images[scene, view]), f"context {frames[view]}") for view in spread(context, MAX_CONTEXT)]
-    ranges = {name: colour_range(maps[scene]) for name, maps in prediction.extra_images.items()}
+    ranges = {name: colour_range(name, maps[scene]) for name, maps in prediction.extra_images.items()}
     for place in spread(list(range(len(target))), MAX_TARGETS):
         tiles.append((to_bytes(views.target_images[scene, place]), f"target {frames[target[place]]}"))
         tiles.append((to_bytes(prediction.images[scene, place]), f"{float(quality[scene, place]):.1f} dB"))
         for name, maps in prediction.extra_images.items():
-            tiles.append((as_picture(maps[scene, place], ranges[name]), name))
+            tiles.append((as_picture(name, maps[scene, place], ranges[name]), name))
     height, width = views.images.shape[-2:]
     factor = -(-TILE // width)
     height, width = height * factor, width * factor
