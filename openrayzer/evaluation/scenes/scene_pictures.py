@@ -24,8 +24,8 @@ FULL_ERROR = 0.25
 """Mean absolute error over the colour channels, in [0, 1], that has the brightest colour of an error map."""
 ERROR_MAPS = f"mean absolute error over channels; inferno, black is 0, brightest is {FULL_ERROR} or more"
 MODEL_MAPS = (
-    "depth: turbo of the inverse, red is near and blue is far; confidence and opacity: grey, white is 1; other maps: turbo, "
-    "red is high; the ends of turbo are the 2 % and the 98 % quantile of the map in this scene"
+    "depth: turbo of the inverse, red is near and blue is far; confidence and opacity: grey, white is 1; other maps: "
+    "turbo, red is high; the ends of turbo are the 2 % and the 98 % quantile of the map in this scene"
 )
 EXTREMES = 4
 """Number of worst scenes, and of best scenes, that are drawn besides the first ones."""
