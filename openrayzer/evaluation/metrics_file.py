@@ -12,6 +12,7 @@ from openrayzer.evaluation.results.output_folder import FORMAT
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.results.summary import (
     counted_targets,
+    depth_summary,
     differences,
     pose_summary,
     scene_entry,
@@ -84,6 +85,7 @@ def metrics_of(
         "summary": summary(results, names, seed=bootstrap_seed),
         "differences": differences(results, names, seed=bootstrap_seed),
         "poses": pose_summary(results),
+        "depth": depth_summary(results),
         "transfer": transfer,
         "sanity": sanity_table(results),
         "views_sweep": swept,

@@ -88,7 +88,14 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
             if model is not None:
                 model.check_size(size)
     placements = _placements(request, saved.model, data)
-    clips = evaluation_views(data, evaluation, rank=process.rank, world_size=process.world_size, dealt="batches")
+    clips = evaluation_views(
+        data,
+        evaluation,
+        rank=process.rank,
+        world_size=process.world_size,
+        dealt="batches",
+        with_depth=type(saved.model).render_maps is not Model.render_maps,  # only then a model can have depth maps
+    )
     settings = choice.about | {
         "image_size": list(size),
         "sources": source_names(saved.plan.resolved),

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from threaded_ranks import Ranks
 
+from openrayzer.data.sources.synthetic import SyntheticRooms
 from openrayzer.evaluation import evaluate as evaluation
 from openrayzer.evaluation.opening import open_evaluation
 from openrayzer.evaluation.report import write_report
@@ -36,7 +37,7 @@ LVSM = {
 
 def numbers(metrics: dict) -> dict:
     """The numbers that must not depend on the division of the work."""
-    parts = ("summary", "differences", "poses", "transfer", "sanity", "views_sweep", "targets", "per_scene")
+    parts = ("summary", "differences", "poses", "depth", "transfer", "sanity", "views_sweep", "targets", "per_scene")
     return {name: metrics[name] for name in parts}
 
 
@@ -470,9 +471,11 @@ def test_maps_of_the_model_are_beside_the_renders_of_drawn_scenes(
         return {"depth": depth, "normal map": depth.expand(-1, -1, 3, -1, -1) / 2}
 
     monkeypatch.setattr(RayZer, "render_maps", render_maps)
+    monkeypatch.setattr(SyntheticRooms, "depths", lambda *_: None)
     metrics = evaluate(rayzer, batch_size=3, pictures=0)
     assert asked == []
     metrics = evaluate(rayzer, batch_size=3, placements=("joint",))
+    assert metrics["depth"] == {}
     assert set(asked) == {(1, 1), (1, 2)}  # the trial of the memory of one view, and both targets of a scene
     pictures = next(iter(metrics["per_scene"].values()))["pictures"]
     assert list(pictures) == ["context", "target", "joint", "joint_error", "joint_depth", "joint_normal_map"]
@@ -481,6 +484,28 @@ def test_maps_of_the_model_are_beside_the_renders_of_drawn_scenes(
     assert colours[0, 0].argmax() == 2  # turbo starts with blue
     assert colours[0, -1].argmax() == 0  # and ends with red
     assert "joint_depth" in (tmp_path / "out/report.html").read_text()
+
+
+def test_depth_maps_are_measured_where_the_data_has_true_depth(
+    rayzer: Path, evaluate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert evaluate(rayzer, pictures=0)["depth"] == {}  # the model has no depth maps
+
+    def render_maps(model: RayZer, scene: Scene, cameras: Cameras) -> dict[str, torch.Tensor]:
+        return {"depth": torch.full((1, cameras.num_views, 1, *scene.image_size), 3.0)}
+
+    monkeypatch.setattr(RayZer, "render_maps", render_maps)
+    metrics = evaluate(rayzer, pictures=0)
+    assert list(metrics["depth"]) == ["joint", "context_only"]
+    joint = metrics["depth"]["joint"]
+    assert joint == metrics["depth"]["context_only"]
+    assert (joint["depth_abs_rel"]["scenes"], joint["depth_abs_rel"]["not_finite"]) == (3, 0)
+    assert 0.02 < joint["depth_abs_rel"]["mean"] < 0.6  # a plane in front of the camera is no room
+    assert 0.2 < joint["depth_delta_1.25"]["mean"] < 0.95
+    scenes = [scene["depth"]["joint"]["depth_abs_rel"] for scene in metrics["per_scene"].values()]
+    assert sum(scenes) / 3 == pytest.approx(joint["depth_abs_rel"]["mean"])
+    assert "Depth, AbsRel" in (tmp_path / "out/report.html").read_text()
+    assert "depth_abs_rel" in result_table(metrics, tmp_path)
 
 
 def test_paths_may_be_strings(rayzer: Path, evaluate, tmp_path: Path):

@@ -34,6 +34,10 @@ POSE_METRICS = {
     "translation_error": MetricStyle("Translation error", 3, "lower"),
     "focal_error": MetricStyle("Focal error", 3, "lower"),
 }
+DEPTH_METRICS = {
+    "depth_abs_rel": MetricStyle("Depth, AbsRel", 3, "lower"),
+    "depth_delta_1.25": MetricStyle("Depth, share below 1.25", 3, "higher"),
+}
 POSE_MEASURES = {
     "rra": "RRA",
     "rta": "RTA",
@@ -60,7 +64,7 @@ def metric_style(name: str, described: Mapping[str, Any] | None = None) -> Metri
     """How the metric ``name`` is written.
 
     Args:
-        name: an image metric or a pose metric.
+        name: an image metric, a pose metric or a depth metric.
         described: section ``metrics`` of metrics.json, which describes image metrics even if their plugin is not loaded
             here. Older files have none; then the registry describes them.
     """
@@ -71,7 +75,7 @@ def metric_style(name: str, described: Mapping[str, Any] | None = None) -> Metri
     measure, at, threshold = name.partition("@")
     if at and measure in POSE_MEASURES:
         return MetricStyle(f"{POSE_MEASURES[measure]} @ {threshold}°", 3, "higher")
-    return POSE_METRICS.get(name, MetricStyle(name.replace("_", " "), 3))
+    return (POSE_METRICS | DEPTH_METRICS).get(name, MetricStyle(name.replace("_", " "), 3))
 
 
 def _styled(name: str, about: Mapping[str, Any]) -> MetricStyle:

@@ -22,6 +22,7 @@ from openrayzer.evaluation.report.plots import Curve, Spread, spread_plot, sweep
 from openrayzer.evaluation.report.scene_data import scene_data
 from openrayzer.evaluation.report.tables import (
     PIXELS,
+    depth_table,
     difference_table,
     pixel_use,
     pose_table,
@@ -88,6 +89,7 @@ def render(results: Results, *, picture_bytes: int) -> str:
         sweep=sweep_table(results),
         sweep_plots=_sweep_plots(results),
         poses=pose_table(results),
+        depth=depth_table(results),
         transfer=any_tables(results.section("transfer")),
         sanity=sanity_tables(results),
         sanity_words=sanity_words(results),

@@ -1,4 +1,4 @@
-"""Tables of the report: summary, difference of placements, poses, number of context views."""
+"""Tables of the report: summary, difference of placements, poses, depth, number of context views."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,18 +56,27 @@ def difference_table(results: Results) -> Table:
 
 def pose_table(results: Results) -> Table:
     """Pose metrics by methods: the placements, then the baselines."""
-    poses = results.section("poses")
-    names = list(dict.fromkeys(name for row in poses.values() for name in row))
-    counts = {count for row in poses.values() if (count := _scenes(row))}
+    return _by_metric(results, "poses", "true cameras")
+
+
+def depth_table(results: Results) -> Table:
+    """Depth metrics by placements."""
+    return _by_metric(results, "depth", "true depth")
+
+
+def _by_metric(results: Results, section: str, needs: str) -> Table:
+    values = results.section(section)
+    names = list(dict.fromkeys(name for row in values.values() for name in row))
+    counts = {count for row in values.values() if (count := _scenes(row))}
     rows = tuple(
         Row(
             column_label(results.style(name)),
-            tuple(_pose_cell(row.get(name), results.style(name).decimals) for row in poses.values()),
+            tuple(_pose_cell(row.get(name), results.style(name).decimals) for row in values.values()),
         )
         for name in names
     )
-    notes = (f"Means over {max(counts)} scenes that have true cameras.",) if counts else ()
-    return Table(tuple(method(key) for key in poses), rows, notes)
+    notes = (f"Means over {max(counts)} scenes that have {needs}.",) if counts else ()
+    return Table(tuple(method(key) for key in values), rows, notes)
 
 
 def sweep_table(results: Results) -> Table:

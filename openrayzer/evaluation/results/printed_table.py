@@ -11,11 +11,12 @@ _NAMED = 5  # most reasons and problems that are printed
 
 
 def result_table(metrics: Mapping[str, Any], output: Path) -> str:
-    """Tables of images, poses and trials, the reasons for missing scenes and metrics, and the files."""
+    """Tables of images, poses, depth and trials, the reasons for missing scenes and metrics, and the files."""
     lines = _images(metrics["summary"])
     for name, columns in metrics["differences"].items():
         lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
     lines += _poses(metrics["poses"])
+    lines += _depth(metrics["depth"])
     lines += _sanity(metrics["sanity"] or {})
     lines += _transfer(metrics["transfer"] or {})
     lines += ["", *(f"{name}: {row['description']}" for name, row in metrics["placements"].items())]
@@ -36,6 +37,14 @@ def _poses(poses: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", f"{'poses':<34}" + "".join(f"{name:>12}" for name in _POSES)]
     return lines + [_row(method, {name: row[name]["mean"] for name in _POSES}) for method, row in poses.items()]
+
+
+def _depth(depth: Mapping[str, Any]) -> list[str]:
+    if not depth:
+        return []
+    names = list(next(iter(depth.values())))
+    lines = ["", f"{'depth':<34}" + "".join(f"{name:>{_width(name)}}" for name in names)]
+    return lines + [_row(method, {name: row[name]["mean"] for name in names}) for method, row in depth.items()]
 
 
 def _sanity(table: Mapping[str, Any]) -> list[str]:

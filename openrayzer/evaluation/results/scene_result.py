@@ -19,6 +19,7 @@ class SceneResult:
         images: method -> metric -> one value per target; NaN if the rendered image is not finite.
         quality: larger for scenes that are rendered better; None if nothing was measured.
         poses: method -> pose metric -> value; empty without true cameras, and for a model that is given poses.
+        depth: placement -> depth metric -> value; empty without true depth, and for a model without depth maps.
         cameras: cameras of all views for plots: frames, true cameras, and those of each placement.
         pictures: kind -> frame number -> path, for metrics.json.
         files: path -> encoded picture.
@@ -33,6 +34,7 @@ class SceneResult:
     images: dict[str, MetricRow]
     quality: float | None = None
     poses: dict[str, dict[str, float]] = field(default_factory=dict)
+    depth: dict[str, dict[str, float]] = field(default_factory=dict)
     cameras: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)

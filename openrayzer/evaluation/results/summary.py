@@ -53,14 +53,23 @@ def differences(results: Sequence[SceneResult], metrics: Sequence[str], *, seed:
 
 def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
     """Method -> pose metric -> mean over the scenes that define it, and the number of scenes that do not."""
-    names = {method: list(row) for result in results for method, row in result.poses.items()}
-    table: dict[str, dict[str, Any]] = {}
+    return _means([result.poses for result in results if result.poses])
+
+
+def depth_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
+    """The same for depth metrics, over the scenes with true depth."""
+    return _means([result.depth for result in results if result.depth])
+
+
+def _means(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
+    names = {method: list(row) for table in tables for method, row in table.items()}
+    means: dict[str, dict[str, Any]] = {}
     for method, metrics in names.items():
-        table[method] = {}
+        means[method] = {}
         for metric in metrics:
-            row = mean_over_scenes([result.poses[method][metric] for result in results if result.poses], seed=0)
-            table[method][metric] = {"mean": row.mean, "scenes": row.scenes, "not_finite": row.not_finite}
-    return table
+            row = mean_over_scenes([table[method][metric] for table in tables], seed=0)
+            means[method][metric] = {"mean": row.mean, "scenes": row.scenes, "not_finite": row.not_finite}
+    return means
 
 
 def sweep_table(results: Sequence[SceneResult], metrics: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -118,9 +127,9 @@ def scene_entry(result: SceneResult, metrics: Sequence[str]) -> dict[str, Any]:
         "context": result.context,
         "target": result.target,
         "metrics": means,
-        "poses": {method: {name: _plain(value) for name, value in row.items()} for method, row in result.poses.items()},
+        "poses": _plain_table(result.poses),
     }
-    optional = {"cameras": result.cameras, "pictures": result.pictures}
+    optional = {"depth": _plain_table(result.depth), "cameras": result.cameras, "pictures": result.pictures}
     return entry | {name: value for name, value in optional.items() if value}
 
 
@@ -139,6 +148,10 @@ def per_view_lines(results: Sequence[SceneResult], metrics: Sequence[str]) -> st
 
 def _methods(results: Sequence[SceneResult]) -> list[str]:
     return list(dict.fromkeys(method for result in results for method in result.images))
+
+
+def _plain_table(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    return {method: {name: _plain(value) for name, value in row.items()} for method, row in table.items()}
 
 
 def _plain(value: float | None) -> float | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from openrayzer.evaluation.metrics.depth_metrics import depth_metrics
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
 from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult
@@ -59,6 +60,7 @@ class Measurer:
             result = scene_result(views, rendered, row, number=self.numbers[scene])
             result.quality = self._quality(result)
             result.poses = self.pose_table(views, placed, row)
+            result.depth = self._depth(views, placed, scenes, row)
             if self.extremes.wants(result):
                 self._draw(result, views, rendered, self._maps(placed, scenes, row, shown), row, shown)
                 self.extremes.add(result)
@@ -107,6 +109,18 @@ class Measurer:
         free = {name: row_of(cameras, row) for name, cameras in camera_baselines(views).items()}
         return judged_poses(estimated, row_of(views.cameras, row), free)
 
+    def _depth(
+        self, views: Views, placed: Mapping[str, PlacedViews], scenes: Mapping[str, Scene], row: int
+    ) -> dict[str, dict[str, float]]:
+        """Depth metrics of one scene by placement; empty without true depth, or for a model without depth maps."""
+        if views.depth is None:
+            return {}
+        true = views.depth[row, views.target[row]].cpu()
+        if not (true > 0).any():
+            return {}
+        maps = self._maps(placed, scenes, row, tuple(range(len(true))))
+        return {name: depth_metrics(each["depth"][:, 0], true) for name, each in maps.items() if "depth" in each}
+
     def _add_cameras(self, result: SceneResult, views: Views, placed: Mapping[str, PlacedViews], row: int) -> None:
         estimated = {name: row_of(all_cameras(views, each), row) for name, each in placed.items()}
         true = None if views.cameras is None else row_of(views.cameras, row)
@@ -134,7 +148,7 @@ class Measurer:
             with self.autocast():
                 return {name: maps[0].float().cpu() for name, maps in self.model.render_maps(scene, chosen).items()}
 
-        advice = "maps of drawn scenes; take smaller images, or --pictures 0"
+        advice = "maps of the model; take smaller images"
         parts = list(self.batches.each(len(shown), rendered, advice=advice, like=("maps", scene.image_size)))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 

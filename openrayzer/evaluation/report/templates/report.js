@@ -146,7 +146,8 @@
   function numbers(scene, split) {
     const column = make("div");
     split.append(column);
-    for (const [title, rows] of [["Metrics of this scene", scene.metrics], ["Poses of this scene", scene.poses]]) {
+    for (const [title, rows] of [["Metrics of this scene", scene.metrics], ["Poses of this scene", scene.poses],
+      ["Depth of this scene", scene.depth]]) {
       const methods = Object.keys(rows);
       if (!methods.length) continue;
       const names = [...new Set(methods.flatMap((name) => Object.keys(rows[name])))];
