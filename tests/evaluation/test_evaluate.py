@@ -481,8 +481,8 @@ def test_maps_of_the_model_are_beside_the_renders_of_drawn_scenes(
     assert list(pictures) == ["context", "target", "joint", "joint_error", "joint_depth", "joint_normal_map"]
     (first, *_) = pictures["joint_depth"].values()
     colours = np.asarray(Image.open(tmp_path / "out" / first)).astype(int)
-    assert colours[0, 0].argmax() == 2  # turbo starts with blue
-    assert colours[0, -1].argmax() == 0  # and ends with red
+    assert colours[0, 0].argmax() == 0  # near depth is red
+    assert colours[0, -1].argmax() == 2  # and far depth is blue
     assert "joint_depth" in (tmp_path / "out/report.html").read_text()
 
 

@@ -12,7 +12,9 @@ TRUE = torch.tensor([[[1.0, 2.0, 4.0], [2.0, 2.0, 5.0]]])
 
 def test_perfect_depth_in_any_unit_has_no_error():
     for scale in (0.01, 1.0, 30.0):
-        assert depth_metrics(scale * TRUE, TRUE) == pytest.approx({"depth_abs_rel": 0.0, "depth_delta_1.25": 1.0}, abs=1e-6)
+        assert depth_metrics(scale * TRUE, TRUE) == pytest.approx(
+            {"depth_abs_rel": 0.0, "depth_delta_1.25": 1.0}, abs=1e-6
+        )
 
 
 def test_values_are_those_worked_out_by_hand():
