@@ -51,10 +51,11 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "evaluation.results": {"interfaces", "machine", "evaluation.metrics", "evaluation.report"},
     "evaluation.trials": JUDGES | {"evaluation", "evaluation.metrics"},
     "evaluation.scenes": JUDGES | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.trials"},
+    "evaluation.baselines": JUDGES | {"evaluation"} | {f"evaluation.{room}" for room in ("metrics", "results", "scenes")},
     "evaluation.comparison": JUDGES | {"evaluation.metrics", "evaluation.results", "evaluation.report"},
     "evaluation": JUDGES
     | {"openrayzer"}
-    | {f"evaluation.{room}" for room in ("metrics", "report", "results", "scenes", "trials")},
+    | {f"evaluation.{room}" for room in ("baselines", "metrics", "report", "results", "scenes", "trials")},
     "video": {"registry", *SOCKETS, "composer", "machine", "weights", *OF_DATA},
     "training.logs": TRAINS | {"training", "data.pixels", "data.sampling", "evaluation.metrics"},
     "training.checkpointing": TRAINS | {"training", "training.logs"},
@@ -81,7 +82,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     "timm": {"components.tokenizers"},
     "jinja2": {"evaluation.report", "evaluation.comparison"},
     "av": {"data", "data.sources", "video", "benchmarks"},
-    "pycolmap": {"data.sources", "data.pixels"},
+    "pycolmap": {"data.sources", "data.pixels", "evaluation.baselines"},
     "huggingface_hub": {"weights", "weights.export"},
 }
 FILES = sorted([*ROOT.glob("registry/**/*.py"), *ROOT.glob("openrayzer/**/*.py")])

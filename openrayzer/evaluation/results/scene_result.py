@@ -25,6 +25,7 @@ class SceneResult:
         files: path -> encoded picture.
         sweep: number of context views -> method -> metric -> value.
         sanity: placement -> sanity check -> result.
+        baselines: baseline -> numbers besides its metrics, such as its seconds.
     """
 
     scene: str
@@ -40,6 +41,7 @@ class SceneResult:
     files: dict[str, bytes] = field(default_factory=dict)
     sweep: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     sanity: dict[str, Any] = field(default_factory=dict)
+    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def equals_context(self) -> list[bool]:

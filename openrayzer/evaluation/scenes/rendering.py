@@ -45,6 +45,7 @@ def render_and_judge(
     batches: FittingBatches | None = None,
     shown: tuple[int, ...] = (),
     exchanged: bool = True,
+    free: Mapping[str, Callable[[Views], Tensor]] = BASELINES,
 ) -> Rendered:
     """Render all targets with the cameras of each placement, and measure them beside the baselines.
 
@@ -58,6 +59,7 @@ def render_and_judge(
         batches: how many targets of each scene are rendered together; None for all.
         shown: positions of the targets to return as images.
         exchanged: whether to render with exchanged target cameras as well.
+        free: predictions without a model to measure as well.
 
     Raises:
         InputError: memory does not suffice for one target.
@@ -76,7 +78,7 @@ def render_and_judge(
                 values[method] = scores(images, target)
                 if method == name and shown:
                     kept[name] = images[:, torch.isin(chunk, wanted)].float().cpu()
-        for method, baseline in BASELINES.items():
+        for method, baseline in free.items():
             values[method] = scores(baseline(part), target)
         return Rendered(values, kept)
 

@@ -20,13 +20,13 @@ def judged_poses(estimated: Mapping[str, Cameras], true: Cameras, baselines: Map
         true: the true cameras.
         baselines: ``camera_baselines`` of the same views.
     """
-    free = {name: pose_metrics(cameras, true) for name, cameras in baselines.items()}
-    names = next(iter(free.values()))
-    judged = {
-        name: pose_metrics(cameras, true) if is_finite(cameras) else dict.fromkeys(names, math.nan)
-        for name, cameras in estimated.items()
-    }
-    return judged | free
+    return {name: pose_row(cameras, true) for name, cameras in {**estimated, **baselines}.items()}
+
+
+def pose_row(cameras: Cameras, true: Cameras) -> dict[str, float]:
+    """The pose metrics of one method on one scene; all are NaN if a camera is not finite."""
+    metrics = pose_metrics(cameras, true)
+    return metrics if is_finite(cameras) else dict.fromkeys(metrics, math.nan)
 
 
 def camera_baselines(views: Views) -> dict[str, Cameras]:
