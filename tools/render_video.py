@@ -1,10 +1,11 @@
-"""Make a video of new views from a folder of images or a video, without cameras.
+"""Make a video of new views from a folder of images, a video or a held-out scene, without cameras.
 
     python tools/render_video.py --run runs/rayzer_demo --images photos --output out.mp4
     python tools/render_video.py --run runs/rayzer_demo --images clip.mp4 --output out.mp4 --path wobble --side_by_side
     python tools/render_video.py --run runs/rayzer --images photos --output out.mp4 --path orbit --degrees 60 --loop
     python tools/render_video.py --run runs/rayzer --images photos --output out.mp4 --export_cameras cameras.json colmap
     python tools/render_video.py --run runs/lvsm --images scene/images --cameras scene/transforms.json --output out.mp4
+    python tools/render_video.py --run runs/lvsm --data /data/re10k --output out.mp4
 
 The tool chooses context views evenly from the images and estimates their cameras. It reconstructs the scene once, then
 renders frames along a path:
@@ -15,8 +16,8 @@ renders frames along a path:
     spiral       circles around the mean camera while it moves forward and back, as in LLFF
     FILE.json    cameras from a file, in the world frame of --export_cameras; another --frames interpolates them
 
-Models that need camera poses (LVSM) or intrinsics get them from --cameras. An existing video is replaced when the new
-one is complete. The tool does not write into a folder that is not empty.
+Models that need camera poses (LVSM) or intrinsics get them from --cameras or --data. An existing video is replaced when
+the new one is complete. The tool does not write into a folder that is not empty.
 
 Exit code: 0 done; 2 wrong input; 130 interrupted; 143 ended by SIGTERM. After exit codes other than 0 no unfinished
 video is left.
@@ -30,23 +31,22 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from openrayzer.cli import run_tool
+from openrayzer.cli import add_input_arguments, input_arguments, run_tool
 
 
 def main() -> int:
     """Parse arguments, make the video, print the outputs."""
     arguments = parse()
-    from openrayzer.video.making import VideoRequest, default_device, make_video  # slow to import
+    from openrayzer.video.making import VideoRequest, make_video  # slow to import
     from openrayzer.video.named_paths import PathChoice
+    from openrayzer.video.run_inputs import default_device
 
     beside = arguments.side_by_side
     if beside is not None and not beside.name:
         beside = arguments.output.with_name(f"{arguments.output.stem}_side_by_side.mp4")
     request = VideoRequest(
-        run=arguments.run,
-        images=arguments.images,
+        **input_arguments(arguments),
         output=arguments.output,
-        checkpoint=arguments.checkpoint,
         path=PathChoice(
             name=arguments.path,
             num_frames=arguments.frames,
@@ -57,15 +57,10 @@ def main() -> int:
             radius=arguments.radius,
         ),
         fps=arguments.fps,
-        num_views=arguments.num_views,
-        window=None if arguments.window is None else tuple(arguments.window),
-        image_size=None if arguments.image_size is None else tuple(arguments.image_size),
-        cameras=arguments.cameras,
         maps=tuple(dict.fromkeys(arguments.maps)),
         side_by_side=beside,
         export=tuple(arguments.export_cameras),
         export_path=arguments.export_path,
-        batch=arguments.batch,
         quality=arguments.quality,
         device=arguments.device or default_device(),
     )
@@ -90,11 +85,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    add_input_arguments(parser)
     add = parser.add_argument
-    add("--run", required=True, metavar="DIR", help="run folder, weight folder, or owner/name on the Hugging Face hub")
-    add("--images", type=Path, required=True, metavar="PATH", help="folder of images, or a video")
     add("--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
-    add("--checkpoint", default="latest", metavar="NAME", help="latest (default), best, or a name: step_00001000")
     add("--path", default="interpolate", metavar="NAME", help="interpolate (default), orbit, wobble, spiral, FILE.json")
     add(
         "--frames", type=int, metavar="N", help="number of frames (default: 120, or the number of cameras in FILE.json)"
@@ -121,33 +114,6 @@ def parse() -> argparse.Namespace:
         metavar="SHARE",
         help="radius of a wobble as a share of the largest distance between two views (default: 0.1); factor on the "
         "radii of a spiral (default: 1)",
-    )
-    add(
-        "--num_views",
-        type=int,
-        metavar="N",
-        help="number of context views, evenly chosen (default: as many as in training)",
-    )
-    add(
-        "--window",
-        type=int,
-        nargs=2,
-        metavar=("FIRST", "LAST"),
-        help="choose context views from these frames only, counted from 0",
-    )
-    add(
-        "--image_size",
-        type=int,
-        nargs=2,
-        metavar=("H", "W"),
-        help="size of views and frames (default: that of the run); images are resized to cover it and cropped",
-    )
-    add(
-        "--cameras",
-        type=Path,
-        metavar="PATH",
-        help="true cameras, for models that need them: a JSON file from --export_cameras, a transforms.json, or a "
-        "folder with a COLMAP model",
     )
     add(
         "--maps",
@@ -178,19 +144,11 @@ def parse() -> argparse.Namespace:
     )
     add("--export_path", type=Path, metavar="FILE.json", help="write the cameras of the frames; --path reads them")
     add(
-        "--batch",
-        type=int,
-        default=8,
-        metavar="N",
-        help="largest number of frames rendered together (default: 8; fewer if memory does not suffice)",
-    )
-    add(
         "--quality",
         choices=["best", "high", "small"],
         default="high",
         help="quality of the videos; a better quality makes larger files",
     )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     return parser.parse_args()
 
 

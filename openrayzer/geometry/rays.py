@@ -99,3 +99,16 @@ def project(points: Float[Tensor, "b v n 3"], cameras: Cameras) -> Float[Tensor,
         depth = torch.where(seen, z, 1.0)
         image = torch.stack([fx * x / depth + cx, fy * y / depth + cy], dim=-1)
         return torch.where(seen[..., None], image, torch.nan)
+
+
+def unproject(depth: Float[Tensor, "b v h w"], cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    """World points at a depth along the optical axis of each view, through all pixel centres; inverse of ``project``.
+
+    Args:
+        depth: depth in the unit of length of ``cameras``.
+        cameras: cameras of the v views.
+    """
+    with no_autocast(cameras.c2w):
+        column, row = _direction_parts(cameras, (depth.shape[-2], depth.shape[-1]))
+        centre = full_precision(cameras.c2w)[..., :3, 3, None, None]
+        return centre + full_precision(depth)[:, :, None] * (column[..., None, :] + row[..., :, None])

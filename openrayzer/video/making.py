@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import UInt8
@@ -14,65 +13,44 @@ from torch import Tensor
 
 from openrayzer.data.pixels.false_colours import as_picture, colour_range
 from openrayzer.data.pixels.resizing import to_bytes
-from openrayzer.interfaces import InputError, Model, concerning, registered_name
+from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
 from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
 from openrayzer.video.named_paths import PathChoice, named_path
-from openrayzer.video.placing import PlacedScene, place, render_frames, render_map_frames
+from openrayzer.video.placing import PlacedScene, render_frames, render_map_frames
+from openrayzer.video.run_inputs import InputRequest, check_inputs, open_inputs
 from openrayzer.video.side_by_side import SideBySide, nearest_views
-from openrayzer.video.views import InputViews, read_views
-from openrayzer.weights.finding import LATEST
-from openrayzer.weights.loading import open_model
+from openrayzer.video.views import InputViews
 from registry import did_you_mean
 
-MOST_VIEWS = 16
-"""Largest number of views if neither the user nor the run sets one."""
 _SYMBOLS = re.compile(r"[^\w.-]")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VideoRequest:
+class VideoRequest(InputRequest):
     """A video to make.
 
     Attributes:
-        run: see ``load_model``.
-        images: a folder of images or a video.
         output: the .mp4 file.
-        checkpoint: see ``load_model``.
         path: the path of the camera.
         fps: frames per second.
-        num_views: number of context views, evenly chosen from ``images``; None: as many as in training.
-        window: first and last frame of ``images`` to choose from; None: all.
-        image_size: height and width in pixels; None: those of the run.
-        cameras: true cameras for models that need them; see ``read_views``.
         maps: names of maps of the model, such as depth; each gets its own video, see ``map_outputs``.
         side_by_side: a second .mp4 file that shows the inputs beside the new views.
         export: outputs for the cameras of the views; see ``export_cameras``.
         export_path: a .json file for the cameras of the frames.
-        batch: largest number of frames that are rendered together; fewer if memory does not suffice.
         quality: quality of the videos.
-        device: device that computes.
     """
 
-    run: str | Path
-    images: str | Path
     output: str | Path
-    checkpoint: str = LATEST
     path: PathChoice = field(default_factory=PathChoice)
     fps: float = 30.0
-    num_views: int | None = None
-    window: tuple[int, int] | None = None
-    image_size: tuple[int, int] | None = None
-    cameras: str | Path | None = None
     maps: tuple[str, ...] = ()
     side_by_side: str | Path | None = None
     export: tuple[str | Path, ...] = ()
     export_path: str | Path | None = None
-    batch: int = 8
     quality: Quality = "high"
-    device: str = "cpu"
 
     @property
     def map_outputs(self) -> dict[str, Path]:
@@ -115,27 +93,10 @@ def make_video(
         InputError: the request cannot be fulfilled; no video is written then.
     """
     _check(request)
-    saved = open_model(request.run, checkpoint=request.checkpoint)
-    data = saved.plan.resolved["data"]
-    trained = (int(data["image_size"][0]), int(data["image_size"][1]))
-    image_size = request.image_size or trained
+    opened = open_inputs(request, say=say)
+    model, views, image_size = opened.model, opened.views, opened.image_size
     path = named_path(request.path, image_size=image_size)
-    views = read_views(
-        request.images,
-        image_size=image_size,
-        num_views=request.num_views,
-        most=_trained_views(data),
-        window=request.window,
-        cameras=request.cameras,
-    )
-    for note in views.notes:
-        say(note)
-    model = saved.model.to(request.device)
-    _check_model(model, request, image_size)
-    if image_size != trained:
-        say(f"the run was trained with {trained[1]} x {trained[0]} pixels, not {image_size[1]} x {image_size[0]}")
-    scale = float(data["scene_scale"]) if data["normalise_poses"] else None
-    placed = place(model, views.images, known=views.known, scene_scale=scale)
+    placed = opened.place()
     frames = path(placed.cameras)
     maps = _map_pictures(model, request, placed, frames)
     for file in request.export:
@@ -155,12 +116,7 @@ def _check(request: VideoRequest) -> None:
         *request.export,
         request.export_path,
     ]
-    named = [Path(file).resolve() for file in outputs if file is not None]
-    if len(set(named)) < len(named):
-        raise InputError("two outputs have the same name")
-    for given in (request.images, request.cameras, request.path.name):
-        if given is not None and Path(given).is_file() and Path(given).resolve() in named:
-            raise InputError(f"{given} is an input and would be overwritten; choose another name for the output")
+    check_inputs(request, outputs, request.path.name)
     for video in (request.output, *request.map_outputs.values(), request.side_by_side):
         if video is not None:
             check_output(video)
@@ -169,38 +125,8 @@ def _check(request: VideoRequest) -> None:
         if Path(request.export_path).suffix.lower() != ".json":
             raise InputError(f"--export_path {request.export_path}: the name must end in .json")
         check_writable(Path(request.export_path))
-    try:
-        torch.empty(1, device=request.device)
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        raise InputError(f"--device {request.device}: {str(error).partition(chr(10))[0]}") from error
-    if request.batch < 1:
-        raise InputError(f"--batch must be 1 or more, got {request.batch}")
     if not 0.001 <= request.fps <= 1000:
         raise InputError(f"--fps must be from 0.001 to 1000, got {request.fps:g}")
-    if request.image_size is not None and min(request.image_size) < 1:
-        raise InputError(f"--image_size must be height and width in pixels, got {request.image_size}")
-
-
-def _check_model(model: Model, request: VideoRequest, image_size: tuple[int, int]) -> None:
-    name = registered_name(model)
-    with concerning("--image_size"):
-        model.check_size(image_size)
-    needs = "camera poses" if model.posed else "intrinsics" if model.needs_intrinsics else ""
-    if needs and request.cameras is None:
-        raise InputError(
-            f"the model {name!r} needs {needs}: give --cameras with a file from --export_cameras, a transforms.json, "
-            "or a folder with a COLMAP model"
-        )
-    if request.cameras is not None and not needs:
-        raise InputError(f"the model {name!r} estimates cameras itself; leave out --cameras")
-
-
-def _trained_views(data: dict[str, Any]) -> int:
-    """Return the largest number of context views in training, if the view sampler states one."""
-    sampler = data["view_sampler"]
-    stated = sampler.get("num_context", sampler.get("num_views"))
-    counts = [count for count in (stated if isinstance(stated, (list, tuple)) else [stated]) if isinstance(count, int)]
-    return max(counts, default=MOST_VIEWS)
 
 
 def _map_pictures(
@@ -244,8 +170,3 @@ def _write(
                 map_videos[name].add(picture.numpy())
             if beside is not None and drawing is not None:
                 beside.add(drawing.frame(image, number=number, nearest=nearest[number]))
-
-
-def default_device() -> str:
-    """Return "cuda" if there is a GPU, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""Read the context views of a video from a folder of images or a video, with true cameras if given."""
+"""Read context views from a folder of images, a video or a scene of a data set, with true cameras if given."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from openrayzer.data.pixels.resizing import fit_image, fit_intrinsics
 from openrayzer.data.sampling.view_samplers import spread
+from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.colmap import MODEL_FOLDERS, Colmap
 from openrayzer.data.sources.dl3dv import TABLE as NERFSTUDIO
 from openrayzer.data.sources.dl3dv import Dl3dv
@@ -18,7 +19,7 @@ from openrayzer.data.sources.image_scenes import ImageScenes
 from openrayzer.data.sources.images import Images
 from openrayzer.data.sources.lazy_scenes import LazyScenes
 from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
-from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import read_cameras
 
@@ -31,8 +32,8 @@ class InputViews:
 
     Attributes:
         images: the views, in [0, 1].
-        names: a file name for each view; made up for the frames of a video.
-        frames: indices of the views in the folder or video.
+        names: a file name for each view; made up for frames of a video or of a data set.
+        frames: indices of the views in the folder, video or scene.
         known: true cameras; None if none are given.
         notes: remarks for the user on the choice and the cropping, one sentence each.
     """
@@ -83,13 +84,51 @@ def read_views(
     if described and source.is_dir() and source.absolute() != dataset.root.absolute():
         usable = _listed(source, files, usable)
     chosen = _choose(usable, num_views=num_views, most=most, window=window, source=source)
-    views = _read(dataset, files, chosen, image_size)
+    views = _read(dataset, 0, files, chosen, image_size)
     notes = [*dataset.problems[:_NAMED], *views.notes]
-    if num_views is None and len(usable) > len(chosen) and window is None:
-        notes.append(f"{len(chosen)} of {len(usable)} images are used; use --num_views for more")
+    if num_views is None and window is None:
+        notes += _unused(chosen, usable)
     if cameras is not None and not described:
         views = replace(views, known=_matched(cameras, views, image_size))
     return replace(views, notes=tuple(notes))
+
+
+def read_scene_views(
+    root: str | Path,
+    *,
+    scene: str | None,
+    posed: bool,
+    image_size: tuple[int, int],
+    num_views: int | None,
+    most: int,
+    window: tuple[int, int] | None = None,
+) -> InputViews:
+    """Read views of a held-out scene from a folder of chunks, see ``Chunks``; evenly chosen, as by ``read_views``.
+
+    Args:
+        root: folder of the folder ``test``.
+        scene: name of the scene; None takes the first.
+        posed: whether to read the cameras of the scene.
+        image_size: height and width in pixels.
+        num_views: number of views; None takes all frames, but at most ``most``.
+        most: see ``num_views``.
+        window: first and last frame to choose from; None for all.
+
+    Raises:
+        InputError: there is no such scene, it has too few frames, or no frame can be read.
+    """
+    dataset = Chunks(root=root, split="test", posed=posed)
+    dataset.open()
+    keys = [dataset.key(number) for number in range(len(dataset))]
+    if scene is not None and scene not in keys:
+        some = ", ".join(keys[:_NAMED])
+        raise InputError(f"{root} has no held-out scene {scene!r}; it has {len(keys)}, such as {some}")
+    number = 0 if scene is None else keys.index(scene)
+    frames = range(dataset.num_frames(number))
+    chosen = _choose(frames, num_views=num_views, most=most, window=window, source=f"{root}, scene {keys[number]}")
+    views = _read(dataset, number, [_frame_name(frame) for frame in frames], chosen, image_size)
+    unused = _unused(chosen, frames) if num_views is None and window is None else []
+    return replace(views, notes=(*views.notes, *unused))
 
 
 def _plain(source: Path) -> LazyScenes:
@@ -127,7 +166,18 @@ def _names(dataset: LazyScenes) -> list[str]:
         files = dataset.table(0).files
         names = [PurePosixPath(file).name for file in files]
         return names if len(set(names)) == len(names) else [file.replace("/", "_") for file in files]
-    return [f"frame_{frame:06}.png" for frame in range(dataset.num_frames(0))]
+    return [_frame_name(frame) for frame in range(dataset.num_frames(0))]
+
+
+def _frame_name(frame: int) -> str:
+    return f"frame_{frame:06}.png"
+
+
+def _unused(chosen: Sequence[int], usable: Sequence[int]) -> list[str]:
+    """Return a note if not all usable images were chosen."""
+    if len(usable) == len(chosen):
+        return []
+    return [f"{len(chosen)} of {len(usable)} images are used; use --num_views for more"]
 
 
 def _listed(source: Path, files: Sequence[str], usable: Sequence[int]) -> list[int]:
@@ -140,7 +190,7 @@ def _listed(source: Path, files: Sequence[str], usable: Sequence[int]) -> list[i
 
 
 def _choose(
-    usable: Sequence[int], *, num_views: int | None, most: int, window: tuple[int, int] | None, source: Path
+    usable: Sequence[int], *, num_views: int | None, most: int, window: tuple[int, int] | None, source: str | Path
 ) -> list[int]:
     where = str(source)
     if window is not None:
@@ -156,12 +206,14 @@ def _choose(
     return spread(list(usable), count)
 
 
-def _read(dataset: LazyScenes, files: Sequence[str], chosen: Sequence[int], image_size: tuple[int, int]) -> InputViews:
+def _read(
+    dataset: Dataset, scene: int, files: Sequence[str], chosen: Sequence[int], image_size: tuple[int, int]
+) -> InputViews:
     images, c2w, intrinsics, kept, notes = [], [], [], [], []
     sizes: dict[tuple[int, ...], str] = {}
     for frame in chosen:
         try:
-            stored = dataset.read(0, [frame])
+            stored = dataset.read(scene, [frame])
         except BrokenSceneError as error:
             notes.append(f"left out: {error}")
             continue

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from openrayzer.geometry.intrinsics import square_pixel_intrinsics
-from openrayzer.geometry.rays import pixel_grid, plucker_rays, project, ray_directions
+from openrayzer.geometry.rays import pixel_grid, plucker_rays, project, ray_directions, unproject
 from openrayzer.geometry.rotations import se3_exp
 from openrayzer.types import Cameras
 
@@ -30,6 +30,18 @@ def test_rays_pass_through_pixel_centres(image_size, distance):
     points = cameras.c2w[:, :, None, :3, 3] + distance * pixels_first(ray_directions(cameras, image_size))
     grid = pixel_grid(image_size, like=points).flatten(0, 1)
     torch.testing.assert_close(project(points, cameras), grid.expand(2, 3, -1, 2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("image_size", SIZES)
+def test_unprojected_points_lie_at_their_pixels_and_depths(image_size):
+    cameras = random_cameras(dtype=torch.float64)
+    depth = 0.5 + torch.rand(2, 3, *image_size, generator=torch.Generator().manual_seed(1))
+    points = unproject(depth.double(), cameras)
+    grid = pixel_grid(image_size, like=points).flatten(0, 1)
+    torch.testing.assert_close(project(pixels_first(points), cameras), grid.expand(2, 3, -1, 2))
+    forward, centre = cameras.c2w[..., :3, 2], cameras.c2w[..., :3, 3]
+    along = torch.einsum("bvchw, bvc -> bvhw", points, forward) - (forward * centre).sum(-1)[..., None, None]
+    torch.testing.assert_close(along, depth.double())
 
 
 def test_pixel_centres_lie_at_half():

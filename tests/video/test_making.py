@@ -199,6 +199,7 @@ def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, pho
         ("--batch 0", "--batch must be 1 or more"),
         ("--fps 0.0004", "--fps must be from 0.001 to 1000"),
         ("--fps nan", "--fps must be from 0.001 to 1000"),
+        ("--scene room", "--scene names a scene of --data"),
         ("--num_views 9", "9 views are requested, but there are only 6 images"),
         ("--device cuda:99", "--device cuda:99"),
         ("--device tpu9", "--device tpu9"),
