@@ -105,8 +105,8 @@ class Views:
         problems: one sentence for each fault of the data that the loader met and worked around.
         clean: all views before an augmentation that changed ``images`` only; ``target_images`` takes the targets from
             here. None without such an augmentation.
-        depth: true depth along the optical axis at the pixel centres, for evaluation only, in the unit of length of the
-            stored scene, which ``data.normalise_poses`` does not change; 0 where it is unknown. None without depth.
+        depth: true depth along the optical axis at the pixel centres, for evaluation only, in the unit of length of
+            ``cameras``; 0 where it is unknown. None without depth.
     """
 
     images: Float[Tensor, "b v 3 h w"]

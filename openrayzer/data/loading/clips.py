@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from einops import rearrange
+from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.data.loading.retries import with_retries
@@ -141,14 +142,15 @@ def collate(clips: Sequence[Clip], *, settings: DataSettings, problems: Sequence
     if len(counts) > 1:
         some = "; ".join(f"{scene!r} has {v} ({vc} and {vt})" for (v, vc, vt), scene in counts.items())
         raise InputError(f"clips of one batch need equal numbers of views (context and target): {some}")
+    cameras = _cameras(clips, settings)
     others = {
         "frames": _stack([clip.frames for clip in clips]),
         "context": _stack([clip.context for clip in clips]),
         "target": _stack([clip.target for clip in clips]),
         "scenes": tuple(clip.scene for clip in clips),
-        "cameras": _cameras(clips, settings),
+        "cameras": cameras,
         "problems": tuple(problems),
-        "depth": _depth(clips),
+        "depth": _depth(clips, cameras),
     }
     return LoadedViews(_stack([clip.images for clip in clips]), _clean(clips), others)
 
@@ -170,10 +172,23 @@ def _clean(clips: Sequence[Clip]) -> Tensor | None:
     return _stack([clip.images if clip.clean is None else clip.clean for clip in clips])
 
 
-def _depth(clips: Sequence[Clip]) -> Tensor | None:
-    """The depth of all clips, unknown in clips without depth; None if no clip has depth."""
+def _depth(clips: Sequence[Clip], cameras: Cameras | None) -> Tensor | None:
+    """The depth of all clips in the unit of ``cameras``, unknown in clips without depth; None if no clip has depth."""
     known = [clip.depth for clip in clips if clip.depth is not None]
-    return _stack([np.zeros_like(known[0]) if clip.depth is None else clip.depth for clip in clips]) if known else None
+    if not known:
+        return None
+    depth = _stack([np.zeros_like(known[0]) if clip.depth is None else clip.depth for clip in clips])
+    if cameras is None:
+        return depth
+    stored = _spread(_stack([clip.c2w for clip in clips if clip.c2w is not None]))
+    scale = torch.where(stored > 0, _spread(cameras.c2w) / stored.clamp(min=1e-30), 1.0)  # avoids 0 / 0
+    return depth * scale[:, None, None, None]
+
+
+def _spread(c2w: Float[Tensor, "b v 4 4"]) -> Float[Tensor, " b"]:
+    """Root of the summed square distances of the centres from their mean."""
+    centres = c2w[..., :3, 3]
+    return (centres - centres.mean(dim=1, keepdim=True)).square().sum(dim=(1, 2)).sqrt()
 
 
 def _stack(arrays: Sequence[np.ndarray]) -> Tensor:

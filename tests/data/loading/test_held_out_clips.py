@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from openrayzer.data.chunk_files.depth_maps import depth_png
 from openrayzer.data.loading.held_out_clips import evaluation_views
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
 from openrayzer.data.sampling.view_samplers import Window
 from openrayzer.data.sources.chunks import Chunks
+from openrayzer.data.synthetic_rooms.scenes import FilmSettings, write_rooms
+from openrayzer.geometry.rays import project, ray_directions
 from openrayzer.interfaces import InputError
 from openrayzer.settings import DataSettings, EvaluationSettings, Source
 
@@ -124,10 +127,33 @@ def test_depth_is_there_only_if_it_is_asked_for_and_unknown_in_scenes_without(wr
     assert views.depth.shape == (*views.frames.shape, 8, 8)
     assert views.scenes == ("flat", "deep")
     assert (views.depth[0] == 0).all()
-    assert (views.depth[1] == views.frames[1, :, None, None] + 1).all()
+    ratio = views.depth[1] / (views.frames[1, :, None, None] + 1)
+    torch.testing.assert_close(ratio, ratio[:1, :1, :1].expand_as(ratio))  # normalised poses have another unit
     flat = write_root([make_scene("flat")], split="test", name="flat")
     (views,) = evaluation_views(data_settings(flat), settings, with_depth=True)
     assert views.depth is None
+
+
+def test_depth_and_cameras_of_a_batch_agree(tmp_path):
+    settings = FilmSettings(1, 3, 10, (48, 64), 1.0, 0, exposure=0.0)
+    write_rooms(tmp_path, settings, processes=1)
+    (views,) = evaluation_views(
+        replace(data_settings(tmp_path), image_size=(40, 40)), EvaluationSettings(view_sampler=WINDOW), with_depth=True
+    )
+    rays = ray_directions(views.cameras, (40, 40))
+    axis = views.cameras.c2w[..., :3, 2, None, None]
+    along = views.depth[:, :, None] / (rays * axis).sum(dim=2, keepdim=True)
+    points = (views.cameras.c2w[..., :3, 3, None, None] + along * rays)[:, 0].flatten(2).mT  # of the first view
+    last = views.cameras.select(torch.full((3, 1), views.frames.shape[1] - 1))
+    at = project(points[:, None], last)[:, 0]
+    depth = ((points - last.c2w[:, 0, None, :3, 3]) * last.c2w[:, 0, None, :3, 2]).sum(-1)
+    inside = (depth > 0) & ((at > 0) & (at < 1)).all(-1)
+    column, row = (at * 40).long().clamp(0, 39).unbind(-1)
+    seen = views.depth[:, -1][torch.arange(3)[:, None], row, column]
+    for scene in range(3):
+        error = (seen / depth - 1).abs()[scene, inside[scene]]
+        assert inside[scene].float().mean() > 0.3
+        assert error.median() < 0.02
 
 
 def test_no_usable_scene_is_an_error_with_reasons(ten, tmp_path):
