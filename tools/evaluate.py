@@ -9,8 +9,9 @@
 The output folder gets metrics.json, per_view.csv, report.html (open it in a browser) and pictures/. An evaluation that
 is already there is replaced when the new one is complete. The tables show the model beside baselines: for images the
 nearest context view, the mean of the context views, and the model with exchanged target cameras; for poses a constant
-pose, a straight line and random poses. The numbers do not depend on the number of processes. If memory is short and
-fewer targets are rendered together (--views_at_once), they change by rounding errors.
+pose, a straight line and random poses; for both an untrained geometric model, and COLMAP if it is asked for
+(--baselines). The numbers do not depend on the number of processes. If memory is short and fewer targets are rendered
+together (--views_at_once), they change by rounding errors.
 
 A placement finds the camera of each target before it is rendered, and every result names its placement:
 
@@ -70,6 +71,7 @@ def request_of(arguments: argparse.Namespace) -> "EvaluationRequest":
     return EvaluationRequest(
         **{name: getattr(arguments, name) for name in same},
         data=tuple(arguments.data),
+        baselines=tuple(name for name in arguments.baselines if name != "none"),
         overrides=tuple(arguments.set),
         plugins=tuple(arguments.plugin),
         metrics=tuple(arguments.metrics),
@@ -193,6 +195,11 @@ def _add_measures(group: argparse._ArgumentGroup) -> None:
         action="store_true",
         help="also render each clip with the cameras of another clip, and compare the motions",
     )
+    group.add_argument(
+        "--baselines", nargs="+", choices=["sfm", "colmap", "none"], default=["sfm"], metavar="NAME",
+        help="baselines that look at the images: sfm (default), an untrained geometric model; colmap, the cameras of "
+        "COLMAP, which needs pycolmap; none",
+    )  # fmt: skip
     group.add_argument(
         "--transfer_oracle", default="", metavar="DIR",
         help="run folder of the model that estimates the motion in the renders (default: the evaluated model)",

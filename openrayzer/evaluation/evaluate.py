@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
+from openrayzer.evaluation.baselines.baseline import Baseline, baseline_table
 from openrayzer.evaluation.metrics_file import metrics_of
 from openrayzer.evaluation.opening import Opened, open_evaluation
 from openrayzer.evaluation.report import write_report
@@ -52,12 +53,14 @@ class Tally:
         skipped: scene name -> reason.
         transfers: results of each pair of clips.
         problems: faults that were worked around, one sentence each.
+        seconds: duration of each baseline.
     """
 
     results: list[SceneResult] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     transfers: list[dict[str, list[TransferResult]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
@@ -109,35 +112,47 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
             tally.skipped |= dict.fromkeys(views.scenes, str(error))
             continue
         tally.results += results
+        for baseline in opened.baselines:
+            tally.problems += baseline.add_to(results, views)
         for row, result in enumerate(results):
             clip = single_clip(views, row)
-            tally.problems += _add_trials(result, clip, measure, counts.counts, sanity=request.sanity)
+            tally.problems += _add_sweep(result, clip, measure, opened.baselines, counts.counts)
+            tally.problems += _add_sanity(result, clip, measure) if request.sanity else []
         if request.sanity:
             tally.problems += sanity_notes(views, opened.placements)
     tally.skipped |= {skip.scene: skip.reason for skip in clips.skipped}
     if request.transfer:
         _add_transfers(tally, opened, process, measure.autocast)
+    tally.seconds = {baseline.name: baseline.seconds for baseline in opened.baselines}
     return tally
 
 
-def _add_trials(
-    result: SceneResult, clip: Views, measure: Measurer, counts: Sequence[int], *, sanity: bool
+def _add_sweep(
+    result: SceneResult, clip: Views, measure: Measurer, baselines: Sequence[Baseline], counts: Sequence[int]
 ) -> list[str]:
-    """Add the views sweep and the sanity battery of a scene to its result.
+    """Add the views sweep of the model and of the baselines to the result of a scene.
 
     Returns:
-        The reason for each trial that is missing because the model does not take the changed clip.
+        A sentence for the model and for each baseline that do not take the changed clip.
     """
     problems = []
-    try:
-        result.sweep = sweep(measure, clip, counts)
-    except (InputError, UnposedInputError) as error:
-        problems.append(f"no views sweep for {result.scene}: {error}")
-    try:
-        result.sanity = sanity_of(measure.model, clip, measure.placements, measure.autocast) if sanity else {}
-    except (InputError, UnposedInputError) as error:
-        problems.append(f"no sanity battery for {result.scene}: {error}")
+    swept = {"the model": measure.means} | {baseline.name: baseline.means for baseline in baselines if baseline.swept}
+    for name, means in swept.items():
+        try:
+            for count, row in sweep(means, clip, counts).items():
+                result.sweep.setdefault(count, {}).update(row)
+        except (InputError, UnposedInputError) as error:
+            problems.append(f"no views sweep of {name} for {result.scene}: {error}")
     return problems
+
+
+def _add_sanity(result: SceneResult, clip: Views, measure: Measurer) -> list[str]:
+    """Add the sanity battery to the result of a scene; if the model does not take a changed clip, return the reason."""
+    try:
+        result.sanity = sanity_of(measure.model, clip, measure.placements, measure.autocast)
+    except (InputError, UnposedInputError) as error:
+        return [f"no sanity battery for {result.scene}: {error}"]
+    return []
 
 
 def _add_transfers(
@@ -180,6 +195,7 @@ def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], 
     _drop_pictures(results, request.pictures)
     _drop_cameras(results)
     transfers = [table for part in parts for table in part.transfers]
+    seconds = {name: sum(part.seconds[name] for part in parts) for name in parts[0].seconds}
     metrics = metrics_of(
         results,
         model=opened.about_model,
@@ -191,6 +207,7 @@ def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], 
         problems=[*opened.notes, *sorted({problem for part in parts for problem in part.problems})],
         seconds=time.monotonic() - started,
         transfer=transfer_table(transfers, oracle=str(request.transfer_oracle)),
+        baselines=baseline_table(opened.baselines, results, seconds),
         bootstrap_seed=request.seed or 0,
     )
     with whole_folder(Path(request.output), replace=True) as folder:

@@ -40,6 +40,7 @@ def metrics_of(
     problems: Sequence[str],
     seconds: float,
     transfer: Mapping[str, Any] | None = None,
+    baselines: Mapping[str, Any] | None = None,
     bootstrap_seed: int = 0,
 ) -> dict[str, Any]:
     """All measurements of an evaluation and everything that they depend on; docs/evaluation.md explains each key.
@@ -55,6 +56,7 @@ def metrics_of(
         problems: remarks on the data and on the evaluation, one sentence each.
         seconds: duration of the evaluation.
         transfer: content of the section of this name; see ``transfer_table``.
+        baselines: content of the section of this name; see ``baseline_table``.
         bootstrap_seed: of the bootstrap intervals.
     """
     names = scores.names
@@ -86,6 +88,7 @@ def metrics_of(
         "differences": differences(results, names, seed=bootstrap_seed),
         "poses": pose_summary(results),
         "depth": depth_summary(results),
+        "baselines": baselines,
         "transfer": transfer,
         "sanity": sanity_table(results),
         "views_sweep": swept,

@@ -12,6 +12,8 @@ from openrayzer.composer.build import Plan, construct
 from openrayzer.composer.experiment import ExperimentPlan
 from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
 from openrayzer.data.sampling.evaluation_index import EvaluationIndex
+from openrayzer.evaluation.baselines.baseline import Baseline
+from openrayzer.evaluation.baselines.choice import open_baselines
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.metrics_file import about_model, own_views, source_names
 from openrayzer.evaluation.placements import placements_for
@@ -19,7 +21,8 @@ from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.scenes.scene_pictures import ERROR_MAPS, MODEL_MAPS
 from openrayzer.interfaces import DATASETS, PLUGIN_GROUP, InputError, Model, ViewSampler, concerning, registered_name
-from openrayzer.machine.distributed import Process
+from openrayzer.machine import FittingBatches
+from openrayzer.machine.distributed import Process, local_size
 from openrayzer.settings import DataSettings, EvaluationSettings
 from openrayzer.weights.finding import holds_average, record_beside, step_of_weights
 from openrayzer.weights.loading import SavedModel, load_model, open_model
@@ -40,6 +43,7 @@ class Opened:
         clips: the scenes of this process.
         placements: names of the placements.
         scores: the image metrics.
+        baselines: baselines that look at the images.
         settings: section ``settings`` of metrics.json.
         notes: remarks on the request, one sentence each.
     """
@@ -52,6 +56,7 @@ class Opened:
     clips: EvaluationClips
     placements: tuple[str, ...]
     scores: ImageScores
+    baselines: tuple[Baseline, ...]
     settings: Mapping[str, Any]
     notes: list[str]
 
@@ -88,6 +93,14 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
             if model is not None:
                 model.check_size(size)
     placements = _placements(request, saved.model, data)
+    baselines, misfits = open_baselines(
+        request.baselines,
+        image_size=size,
+        placements=placements,
+        scores=scores,
+        device=process.device,
+        batches=FittingBatches(request.views_at_once, device=process.device, processes=local_size()),
+    )
     clips = evaluation_views(
         data,
         evaluation,
@@ -116,8 +129,9 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         clips=clips,
         placements=placements,
         scores=scores,
+        baselines=baselines,
         settings=settings,
-        notes=[*choice.notes, *_size_notes(size, choice.image_size, trained), *clips.problems],
+        notes=[*choice.notes, *misfits, *_size_notes(size, choice.image_size, trained), *clips.problems],
     )
 
 

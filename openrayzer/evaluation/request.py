@@ -47,6 +47,7 @@ class EvaluationRequest:
         sweep: numbers of context views of the views sweep; empty for none.
         sanity: whether to run the sanity battery.
         transfer: whether to measure the transfer of cameras between clips.
+        baselines: baselines that look at the images: ``sfm``, ``colmap``.
         transfer_oracle: run of the model that judges the transfer, as ``run``; empty for the evaluated model.
         pictures: number of scenes with pictures, besides the worst and best ones; 0 for no pictures at all.
         seed: seed of the view choice and of the bootstrap; None takes the run's seed for the view choice and 0 for the
@@ -77,6 +78,7 @@ class EvaluationRequest:
     sweep: tuple[int, ...] = ()
     sanity: bool = False
     transfer: bool = False
+    baselines: tuple[str, ...] = ("sfm",)
     transfer_oracle: str | Path = ""
     pictures: int = 24
     seed: int | None = None

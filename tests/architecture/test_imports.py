@@ -51,7 +51,9 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "evaluation.results": {"interfaces", "machine", "evaluation.metrics", "evaluation.report"},
     "evaluation.trials": JUDGES | {"evaluation", "evaluation.metrics"},
     "evaluation.scenes": JUDGES | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.trials"},
-    "evaluation.baselines": JUDGES | {"evaluation"} | {f"evaluation.{room}" for room in ("metrics", "results", "scenes")},
+    "evaluation.baselines": JUDGES
+    | {"evaluation"}
+    | {f"evaluation.{room}" for room in ("metrics", "results", "scenes")},
     "evaluation.comparison": JUDGES | {"evaluation.metrics", "evaluation.results", "evaluation.report"},
     "evaluation": JUDGES
     | {"openrayzer"}

@@ -5,15 +5,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, ClassVar
 
-from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult
+from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult, method_means
 from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.types import Views
 
 
-@dataclass
+@dataclass(frozen=True)
 class BaselineResult:
     """One baseline on one scene.
 
@@ -27,14 +26,6 @@ class BaselineResult:
     poses: dict[str, dict[str, float]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
 
-    def means(self) -> dict[str, dict[str, float]]:
-        """Method -> metric -> value of the scene: the mean over targets of image metrics, and the pose metrics."""
-        images = {
-            method: {metric: fmean(values) for metric, values in metrics.items()}
-            for method, metrics in self.images.items()
-        }
-        return {method: images.get(method, {}) | self.poses.get(method, {}) for method in {**images, **self.poses}}
-
 
 class Baseline(ABC):
     """A baseline that looks at the images.
@@ -43,14 +34,18 @@ class Baseline(ABC):
         name: the value of ``--baselines``, and the key in metrics.json.
         description: one or two sentences.
         swept: whether the views sweep includes it.
+        seconds: duration of all measurements so far.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     swept: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
     @abstractmethod
-    def __call__(self, views: Views) -> list[BaselineResult]:
+    def measure(self, views: Views) -> list[BaselineResult]:
         """One result per scene of the batch.
 
         Raises:
@@ -58,35 +53,51 @@ class Baseline(ABC):
             UnposedInputError: it needs cameras, and the views have none.
         """
 
+    def __call__(self, views: Views) -> list[BaselineResult]:
+        """``measure``, counted in ``seconds``."""
+        started = time.monotonic()
+        try:
+            return self.measure(views)
+        finally:
+            self.seconds += time.monotonic() - started
 
-def add_baseline(baseline: Baseline, views: Views, results: Sequence[SceneResult]) -> tuple[float, list[str]]:
-    """Add a baseline to the results of a batch.
+    def means(self, clip: Views) -> dict[str, dict[str, float]]:
+        """Method -> metric -> value of one clip."""
+        (result,) = self(clip)
+        return method_means(result.images, result.poses)
 
-    Returns:
-        The seconds it took, and a sentence if the baseline cannot take the batch.
-    """
-    started = time.monotonic()
-    try:
-        found = baseline(views)
-    except (InputError, UnposedInputError) as error:
-        return time.monotonic() - started, [f"no baseline {baseline.name} for {', '.join(views.scenes)}: {error}"]
-    for result, row in zip(results, found, strict=True):
-        result.images |= row.images
-        result.poses |= row.poses
-        result.baselines[baseline.name] = row.numbers
-    return time.monotonic() - started, []
+    def add_to(self, results: Sequence[SceneResult], views: Views) -> list[str]:
+        """Add the measurements to the results of a batch.
+
+        Returns:
+            A sentence if the baseline cannot take the batch.
+        """
+        try:
+            measured = self(views)
+        except (InputError, UnposedInputError) as error:
+            return [f"no baseline {self.name} for {', '.join(views.scenes)}: {error}"]
+        for result, own in zip(results, measured, strict=True):
+            result.images |= own.images
+            result.poses |= own.poses
+            result.baselines[self.name] = own.numbers
+        return []
 
 
 def baseline_table(
     baselines: Sequence[Baseline], results: Sequence[SceneResult], seconds: Mapping[str, float]
 ) -> dict[str, Any] | None:
-    """Baseline -> description, number of scenes, means of its numbers, and total seconds; None without baselines."""
+    """Baseline -> description, number of scenes, means of its numbers over scenes, total seconds; None without any.
+
+    Args:
+        baselines: all baselines.
+        results: of all scenes.
+        seconds: duration of all measurements on all processes, by baseline.
+    """
     table: dict[str, Any] = {}
     for baseline in baselines:
         rows = [result.baselines[baseline.name] for result in results if baseline.name in result.baselines]
         names = dict.fromkeys(name for row in rows for name in row)
         means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
-        total = round(seconds.get(baseline.name, 0.0), 3)
-        table[baseline.name] = {"description": baseline.description, "scenes": len(rows)} | means
-        table[baseline.name]["total_seconds"] = total
+        entry = {"description": baseline.description, "scenes": len(rows)} | means
+        table[baseline.name] = entry | {"total_seconds": round(seconds[baseline.name], 3)}
     return table or None

@@ -46,13 +46,14 @@ class ColmapCameras(Baseline):
     )
 
     def __init__(self) -> None:
+        super().__init__()
         try:
             import pycolmap
         except ModuleNotFoundError as error:
             raise InputError("the baseline 'colmap' needs pycolmap: pip install 'openrayzer[colmap]'") from error
         self.pycolmap: ModuleType = pycolmap
 
-    def __call__(self, views: Views) -> list[BaselineResult]:
+    def measure(self, views: Views) -> list[BaselineResult]:
         return [self._scene(views, row) for row in range(len(views.scenes))]
 
     def _scene(self, views: Views, row: int) -> BaselineResult:

@@ -60,10 +60,11 @@ class UntrainedGeometry(Baseline):
     def __init__(
         self, model: Model, *, placements: Sequence[str], scores: ImageScores, batches: FittingBatches
     ) -> None:
+        super().__init__()
         self.model, self.placements, self.scores, self.batches = model, tuple(placements), scores, batches
 
     @torch.no_grad()
-    def __call__(self, views: Views) -> list[BaselineResult]:
+    def measure(self, views: Views) -> list[BaselineResult]:
         placed, found, seconds = {}, {}, []
         for name in self.placements:
             started = time.monotonic()

@@ -1,10 +1,22 @@
 """The measurements of one scene, as plain Python values that processes can exchange."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 MetricRow = dict[str, list[float]]
 """Metric -> one value per target."""
+
+
+def method_means(
+    images: Mapping[str, MetricRow], poses: Mapping[str, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Method -> metric -> value of one scene: means over targets of the image metrics, beside the pose metrics."""
+    means = {
+        method: {metric: fmean(values) for metric, values in metrics.items()} for method, metrics in images.items()
+    }
+    return {method: means.get(method, {}) | dict(poses.get(method, {})) for method in {**means, **poses}}
 
 
 @dataclass

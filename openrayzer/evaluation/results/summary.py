@@ -67,7 +67,7 @@ def _means(tables: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dic
     for method, metrics in names.items():
         means[method] = {}
         for metric in metrics:
-            row = mean_over_scenes([table[method][metric] for table in tables], seed=0)
+            row = mean_over_scenes([table[method][metric] for table in tables if method in table], seed=0)
             means[method][metric] = {"mean": row.mean, "scenes": row.scenes, "not_finite": row.not_finite}
     return means
 
@@ -129,7 +129,12 @@ def scene_entry(result: SceneResult, metrics: Sequence[str]) -> dict[str, Any]:
         "metrics": means,
         "poses": _plain_table(result.poses),
     }
-    optional = {"depth": _plain_table(result.depth), "cameras": result.cameras, "pictures": result.pictures}
+    optional = {
+        "depth": _plain_table(result.depth),
+        "baselines": {name: row for name, numbers in result.baselines.items() if (row := _without_seconds(numbers))},
+        "cameras": result.cameras,
+        "pictures": result.pictures,
+    }
     return entry | {name: value for name, value in optional.items() if value}
 
 
@@ -148,6 +153,11 @@ def per_view_lines(results: Sequence[SceneResult], metrics: Sequence[str]) -> st
 
 def _methods(results: Sequence[SceneResult]) -> list[str]:
     return list(dict.fromkeys(method for result in results for method in result.images))
+
+
+def _without_seconds(numbers: Mapping[str, float]) -> dict[str, float]:
+    """The numbers that are the same at the next evaluation."""
+    return {name: value for name, value in numbers.items() if name != "seconds"}
 
 
 def _plain_table(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from openrayzer.evaluation.metrics.depth_metrics import depth_metrics
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
-from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult
+from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult, method_means
 from openrayzer.evaluation.scenes.rendering import Rendered, all_cameras, render_and_judge
 from openrayzer.evaluation.scenes.scene_cameras import camera_baselines, judged_poses, written_cameras
 from openrayzer.evaluation.scenes.scene_pictures import Extremes, draw, drawn_views
@@ -68,6 +68,13 @@ class Measurer:
                 self._add_cameras(result, views, placed, row)
             results.append(result)
         return results
+
+    @torch.no_grad()
+    def means(self, clip: Views) -> dict[str, dict[str, float]]:
+        """Method -> metric -> value of one clip, without exchanged cameras, depth and pictures."""
+        placed = self.place(clip)
+        rendered = self.judge(clip, placed, self.reconstruct(clip, placed), exchanged=False)
+        return method_means(rows_of(rendered, 0), self.pose_table(clip, placed, 0))
 
     def place(self, views: Views) -> dict[str, PlacedViews]:
         """The cameras of each placement."""

@@ -1,12 +1,11 @@
 """The views sweep: the same targets from fewer context views."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 import torch
 
-from openrayzer.evaluation.scenes.measuring import Measurer, frames_at, rows_of
+from openrayzer.evaluation.scenes.measuring import frames_at
 from openrayzer.evaluation.trials.view_changes import rearranged
 from openrayzer.interfaces import InputError, ViewChoice
 from openrayzer.types import Views
@@ -53,23 +52,20 @@ def spread_order(frames: Sequence[int]) -> list[int]:
     return order
 
 
-@torch.no_grad()
-def sweep(measure: Measurer, clip: Views, counts: Sequence[int]) -> dict[int, dict[str, dict[str, float]]]:
-    """Number of context views -> method -> metric of one clip; empty if the clip has fewer than the largest number."""
+def sweep(
+    means: Callable[[Views], dict[str, dict[str, float]]], clip: Views, counts: Sequence[int]
+) -> dict[int, dict[str, dict[str, float]]]:
+    """Number of context views -> method -> metric of one clip; empty if the clip has fewer than the largest number.
+
+    Args:
+        means: measures a clip with some of its context views: method -> metric -> value.
+        clip: one batch element.
+        counts: numbers of context views.
+    """
     if not counts or clip.context.shape[1] < max(counts):
         return {}
     order = spread_order(frames_at(clip, clip.context, 0))
-    table = {}
-    for count in counts:
-        part = with_contexts(clip, sorted(order[:count]))
-        placed = measure.place(part)
-        poses = measure.pose_table(part, placed, 0)
-        rows = rows_of(measure.judge(part, placed, measure.reconstruct(part, placed), exchanged=False), 0)
-        images = {
-            method: {metric: fmean(values) for metric, values in metrics.items()} for method, metrics in rows.items()
-        }
-        table[count] = {method: images.get(method, {}) | poses.get(method, {}) for method in {**images, **poses}}
-    return table
+    return {count: means(with_contexts(clip, sorted(order[:count]))) for count in counts}
 
 
 def with_contexts(clip: Views, chosen: Sequence[int]) -> Views:
