@@ -84,6 +84,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     "timm": {"components.tokenizers"},
     "jinja2": {"evaluation.report", "evaluation.comparison"},
     "av": {"data", "data.sources", "video", "benchmarks"},
+    "trimesh": {"video"},
     "pycolmap": {"data.sources", "data.pixels", "evaluation.baselines"},
     "huggingface_hub": {"weights", "weights.export"},
 }

@@ -5,65 +5,35 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from tool_runs import POINTS, ROOT, Tool, make_run, tool_named
 
 from openrayzer import load_model
-from openrayzer.cli import run_tool
-from openrayzer.composer import construct, load_experiment
 from openrayzer.data.pixels.false_colours import as_picture, colour_range
 from openrayzer.geometry.paths import interpolate_path
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.video.camera_files import export_cameras, read_cameras
 from openrayzer.video.making import VideoRequest, make_video
 from openrayzer.video.named_paths import PathChoice
-from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 av = pytest.importorskip("av")
-ROOT = Path(__file__).parents[2]
-TINY = ROOT / "tests/training/tiny_rayzer.json"
-POINTS = ROOT / "tests/models/points.json"
 LVSM = json.dumps({
     "type": "lvsm_encoder_decoder", "position_encoding": {"type": "none"}, "fusion": {"type": "pixel"},
     "renderer": {"type": "joint", "depth": 1}, "encoder_depth": 1, "num_latents": 4,
 })  # fmt: skip
 GIVEN = ['model.intrinsics="given"', 'model.camera_head={"type":"pi3","field_of_view":"fixed"}']
-Tool = Callable[..., tuple[int, str, str]]
-
-
-def make_run(folder: Path, *changes: str, experiment: Path = TINY) -> Path:
-    """Return a run folder with random weights."""
-    plan = load_experiment(experiment, overrides=changes)
-    torch.manual_seed(0)
-    folder.mkdir()
-    (folder / "experiment.json").write_text(json.dumps(plan.resolved))
-    write_weights(construct(plan.plan.arguments["model"]), folder / WEIGHTS)
-    return folder
 
 
 @pytest.fixture
 def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Tool:
     """Return a function that runs the tool in a new folder and returns exit code, stdout and stderr."""
-    spec = spec_from_file_location("render_video", ROOT / "tools/render_video.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["render_video.py", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            run_tool(module.main)
-        return (int(ended.value.code or 0), *capsys.readouterr())
-
-    return run
+    return tool_named("render_video", monkeypatch, capsys)
 
 
 def frames_of(file: Path) -> np.ndarray:

@@ -4,14 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk
 from openrayzer.interfaces import InputError
 from openrayzer.video.camera_files import export_cameras, nerfstudio_table, write_cameras
 from openrayzer.video.mp4 import Mp4Writer
-from openrayzer.video.views import InputViews, read_views
+from openrayzer.video.views import InputViews, read_scene_views, read_views
 
 SIZE = (16, 16)
 
@@ -181,3 +183,38 @@ def test_views_of_real_clips(shared_data: Path):
         assert views.images.std() > 0.05
     pytest.importorskip("av")
     assert len(read(shared_data / "unposed/ramen_1fps.mp4", num_views=5).frames) == 5
+
+
+@pytest.fixture
+def stored(tmp_path: Path, make_cameras) -> Path:
+    """Return a folder of chunks with two held-out scenes of 5 frames; frame i of "attic" has red 40 * i."""
+    c2w, intrinsics = (part[0].numpy() for part in (make_cameras(5).c2w, make_cameras(5).intrinsics))
+    scenes = []
+    for name, red in (("attic", 40), ("cellar", 10)):
+        frames = [np.full((24, 32, 3), (7, 0, red * frame), np.uint8) for frame in range(5)]
+        encoded = [cv2.imencode(".png", frame)[1].tobytes() for frame in frames]
+        scenes.append(ChunkScene(name, cameras_to_rows(c2w, intrinsics), encoded, np.arange(5)))
+    write_chunk(tmp_path / "rooms/test/000000.torch", scenes)
+    return tmp_path / "rooms"
+
+
+def test_views_of_a_held_out_scene_have_its_cameras_if_the_model_needs_them(stored: Path, make_cameras):
+    settings = {"image_size": (24, 32), "num_views": 3, "most": 4}
+    views = read_scene_views(stored, scene="attic", posed=True, **settings)
+    assert (views.frames, views.names[1], views.notes) == ((0, 2, 4), "frame_000002.png", ())
+    assert torch.allclose(views.images[0, :, 0, 8, 8] * 255, torch.tensor([0.0, 80.0, 160.0]))
+    true = make_cameras(5).select(torch.tensor([[0, 2, 4]]))
+    assert torch.allclose(views.known.c2w, true.c2w, atol=1e-5)
+    assert torch.allclose(views.known.intrinsics, true.intrinsics, atol=1e-5)
+    assert read_scene_views(stored, scene="attic", posed=False, **settings).known is None
+
+
+def test_the_first_held_out_scene_is_the_default_and_an_unknown_one_is_refused(stored: Path):
+    settings = {"posed": False, "image_size": SIZE, "num_views": None, "most": 4}
+    views = read_scene_views(stored, scene=None, **settings)
+    assert torch.equal(views.images, read_scene_views(stored, scene="attic", **settings).images)
+    assert views.notes == ("4 of 5 images are used; use --num_views for more",)
+    with pytest.raises(InputError, match=r"no held-out scene 'atic'; it has 2, such as attic, cellar"):
+        read_scene_views(stored, scene="atic", **settings)
+    with pytest.raises(InputError, match=r"scene attic: 6 views are requested, but there are only 5 images"):
+        read_scene_views(stored, scene=None, **settings | {"num_views": 6})

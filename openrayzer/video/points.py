@@ -1,0 +1,210 @@
+"""Coloured points of a scene: the depth of each context view, unprojected with its camera, in a PLY file."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from openrayzer.data.pixels.resizing import to_bytes
+from openrayzer.geometry.rays import unproject
+from openrayzer.interfaces import InputError, Model, registered_name
+from openrayzer.machine.writing import check_writable, unwritable, whole_file
+from openrayzer.types import Cameras
+from openrayzer.video.placing import PlacedScene, render_map_frames
+from openrayzer.video.run_inputs import InputRequest, check_inputs, open_inputs
+from openrayzer.video.views import InputViews
+
+MIN_CONFIDENCE = 0.5
+"""Least confidence of a point, for models with a map of it."""
+FRUSTUM_DEPTH = 0.1
+"""Length of a drawn frustum, in units of the median depth of the points."""
+EDGE_POINTS = 40
+"""Number of points along each of the 8 edges of a frustum."""
+FRUSTUM_COLOUR = (255, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsRequest(InputRequest):
+    """A cloud of points to make.
+
+    Attributes:
+        output: the .ply file.
+        min_confidence: least confidence of a point, in [0, 1]; None: ``MIN_CONFIDENCE`` for a model with a map of the
+            confidence, otherwise all points.
+        draw_cameras: whether to add a frustum of points for each camera.
+    """
+
+    output: str | Path
+    min_confidence: float | None = None
+    draw_cameras: bool = False
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Coloured points.
+
+    Attributes:
+        positions: in the world frame of their cameras.
+        colours: RGB.
+    """
+
+    positions: Float[Tensor, "n 3"]
+    colours: UInt8[Tensor, "n 3"]
+
+    @property
+    def num_points(self) -> int:
+        """Number of points."""
+        return self.positions.shape[0]
+
+
+@dataclass(frozen=True)
+class MadePoints:
+    """Result of ``make_points``.
+
+    Attributes:
+        cloud: the points of the context views, without those of frustums.
+        num_pixels: number of pixels of the context views.
+        min_confidence: least confidence of a point; None if the model has no map of it.
+        views: the context views.
+    """
+
+    cloud: PointCloud
+    num_pixels: int
+    min_confidence: float | None
+    views: InputViews
+
+
+def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePoints:
+    """Write the points of a request.
+
+    Args:
+        request: the request.
+        say: receives each note for the user, one sentence each.
+
+    Raises:
+        InputError: the request cannot be fulfilled; no file is written then.
+    """
+    check_inputs(request, [request.output])
+    check_output(request.output)
+    if request.min_confidence is not None and not 0 <= request.min_confidence <= 1:
+        raise InputError(f"--min_confidence must be from 0 to 1, got {request.min_confidence:g}")
+    opened = open_inputs(request, say=say)
+    placed = opened.place()
+    depth, confidence = _depth_maps(opened.model, placed, batch=request.batch)
+    least, kept = request.min_confidence, depth.isfinite() & (depth > 0)
+    if confidence is not None:
+        least = MIN_CONFIDENCE if least is None else least
+        kept &= confidence >= least
+    elif least is not None:
+        raise InputError(
+            f"the model {registered_name(opened.model)!r} has no map 'confidence'; leave out --min_confidence"
+        )
+    if not kept.any():
+        raise InputError("no pixel has a depth of enough confidence; lower --min_confidence")
+    cameras = placed.cameras.to("cpu")
+    cloud = points_of(opened.views.images, depth, cameras, kept)
+    drawn = [cloud]
+    if request.draw_cameras:
+        drawn.append(frustums(cameras, depth=FRUSTUM_DEPTH * float(depth[kept].median())))
+    write_ply(request.output, *drawn)
+    return MadePoints(cloud, depth.numel(), least, opened.views)
+
+
+def points_of(
+    images: Float[Tensor, "1 v 3 h w"],
+    depth: Float[Tensor, "1 v h w"],
+    cameras: Cameras,
+    kept: Bool[Tensor, "1 v h w"],
+) -> PointCloud:
+    """One point for each kept pixel, at its depth and with its colour.
+
+    Args:
+        images: views in [0, 1].
+        depth: depth along the optical axis, in the unit of length of ``cameras``.
+        cameras: cameras of the views.
+        kept: True for the pixels that become points.
+    """
+    positions = rearrange(unproject(depth, cameras), "1 v xyz h w -> v h w xyz")
+    colours = torch.stack([to_bytes(image) for image in images[0]])
+    return PointCloud(positions[kept[0]].float(), colours[kept[0]])
+
+
+def frustums(cameras: Cameras, *, depth: float) -> PointCloud:
+    """Points along the edges of the pyramid from each camera, (1, v), to its image plane at ``depth``.
+
+    Points show in every viewer, also in those that draw no edges beside a cloud of points.
+    """
+    corners = unproject(cameras.c2w.new_full((1, cameras.num_views, 2, 2), depth), _of_corners(cameras))
+    corners = rearrange(corners, "1 v xyz y x -> v (y x) xyz")[:, [0, 1, 3, 2]]
+    centre = cameras.c2w[0, :, None, :3, 3].to(corners).expand_as(corners)
+    begin, end = torch.cat([centre, corners], dim=1), torch.cat([corners, corners.roll(-1, dims=1)], dim=1)
+    along = torch.linspace(0, 1, EDGE_POINTS)[:, None]
+    positions = rearrange(
+        torch.lerp(begin[:, :, None], end[:, :, None], along), "v edge point xyz -> (v edge point) xyz"
+    )
+    return PointCloud(positions.float(), torch.tensor(FRUSTUM_COLOUR, dtype=torch.uint8).expand(len(positions), 3))
+
+
+def check_output(path: str | Path) -> None:
+    """Check that ``write_ply`` can write to ``path``.
+
+    Raises:
+        InputError: the name does not end in .ply, trimesh is not installed, or the file cannot be written.
+    """
+    if Path(path).suffix.lower() != ".ply":
+        raise InputError(f"--output {path}: the name of a file of points must end in .ply")
+    _trimesh()
+    check_writable(Path(path))
+
+
+def write_ply(path: str | Path, *clouds: PointCloud) -> None:
+    """Write points as a binary PLY file.
+
+    Raises:
+        InputError: trimesh is not installed, or the file cannot be written.
+    """
+    positions, colours = (
+        torch.cat([getattr(cloud, name) for cloud in clouds]).numpy() for name in ("positions", "colours")
+    )
+    content: bytes = _trimesh().PointCloud(positions, colors=colours).export(file_type="ply")
+    path = Path(path)
+    try:
+        with whole_file(path, flush=False) as file:
+            file.write_bytes(content)
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def _depth_maps(
+    model: Model, placed: PlacedScene, *, batch: int
+) -> tuple[Float[Tensor, "1 v h w"], Float[Tensor, "1 v h w"] | None]:
+    """Depth of the context views, and its confidence if the model has a map of it."""
+    maps = list(render_map_frames(model, placed.scene, placed.cameras, batch=batch))
+    if "depth" not in maps[0]:
+        known = ", ".join(maps[0]) or "(none)"
+        raise InputError(
+            f"the model {registered_name(model)!r} has no map 'depth', so its scenes have no points; its maps: {known}"
+        )
+    depth = torch.cat([of_view["depth"] for of_view in maps])[None]
+    if "confidence" not in maps[0]:
+        return depth, None
+    return depth, torch.cat([of_view["confidence"] for of_view in maps])[None]
+
+
+def _of_corners(cameras: Cameras) -> Cameras:
+    """Cameras whose images of 2 x 2 pixels have their pixel centres at the corners of the given cameras' images."""
+    fx, fy, cx, cy = cameras.intrinsics.unbind(-1)
+    return Cameras(cameras.c2w, torch.stack([fx / 2, fy / 2, cx / 2 + 0.25, cy / 2 + 0.25], dim=-1))
+
+
+def _trimesh() -> Any:
+    try:
+        import trimesh
+    except ImportError as error:
+        raise InputError("files of points need trimesh: pip install 'openrayzer[points]'") from error
+    return trimesh
