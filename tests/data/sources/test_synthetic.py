@@ -17,6 +17,7 @@ import torch
 from openrayzer.data.sources import synthetic
 from openrayzer.data.sources.synthetic import MANIFEST_NAME, SyntheticRooms
 from openrayzer.data.synthetic_rooms import scenes as room_scenes
+from openrayzer.data.synthetic_rooms.room import make_room
 from openrayzer.data.synthetic_rooms.scenes import FilmSettings, film, plan_film, write_rooms
 from openrayzer.interfaces import DATASETS, InputError
 
@@ -121,9 +122,8 @@ def test_other_settings_are_refused_with_the_difference_and_the_way_out(tmp_path
 
 
 def test_rooms_of_an_older_version_are_refused_with_three_ways_out(tmp_path):
-    rooms(tmp_path / "rooms").open()
-    manifest = tmp_path / "rooms" / MANIFEST_NAME
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format_version": 1}))
+    (tmp_path / "rooms").mkdir()
+    (tmp_path / "rooms" / MANIFEST_NAME).write_text(json.dumps({"format_version": 1, "num_train": 2}))
     with pytest.raises(
         InputError, match=r"version 1, and this program makes version 2; delete.*another root.*'chunks'"
     ):
@@ -140,7 +140,9 @@ def test_the_settings_of_the_rooms_are_recorded(tmp_path):
     rooms(tmp_path / "rooms", **changes).open()
 
 
-def test_focal_lengths_fill_the_range_and_a_room_has_one():
+def test_focal_lengths_fill_the_range(monkeypatch):
+    room = make_room(np.random.default_rng(0))
+    monkeypatch.setattr(room_scenes, "make_room", lambda generator: room)  # to save time
     settings = FilmSettings(16, 1, 2, (16, 24), 1.0, 0)
     focal = np.array([plan_film(settings, number).intrinsics[0] for number in range(16)])
     assert 0.7 <= focal.min() < 0.9
