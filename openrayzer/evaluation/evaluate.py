@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
-from openrayzer.evaluation.baselines.baseline import Baseline, baseline_table
+from openrayzer.evaluation.baselines.baseline import Baseline, baseline_seconds, baseline_table
 from openrayzer.evaluation.metrics_file import metrics_of
 from openrayzer.evaluation.opening import Opened, open_evaluation
 from openrayzer.evaluation.report import write_report
@@ -136,13 +136,13 @@ def _add_sweep(
         A sentence for the model and for each baseline that do not take the changed clip.
     """
     problems = []
-    swept = {"the model": measure.means} | {baseline.name: baseline.means for baseline in baselines if baseline.swept}
+    swept = {"": measure.means} | {f"of {each.name} ": each.means for each in baselines if each.swept}
     for name, means in swept.items():
         try:
             for count, row in sweep(means, clip, counts).items():
                 result.sweep.setdefault(count, {}).update(row)
         except (InputError, UnposedInputError) as error:
-            problems.append(f"no views sweep of {name} for {result.scene}: {error}")
+            problems.append(f"no views sweep {name}for {result.scene}: {error}")
     return problems
 
 
@@ -205,9 +205,9 @@ def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], 
         clips=opened.clips,
         skipped=skipped,
         problems=[*opened.notes, *sorted({problem for part in parts for problem in part.problems})],
-        seconds=time.monotonic() - started,
+        seconds={"total": round(time.monotonic() - started, 3)} | baseline_seconds(opened.baselines, results, seconds),
         transfer=transfer_table(transfers, oracle=str(request.transfer_oracle)),
-        baselines=baseline_table(opened.baselines, results, seconds),
+        baselines=baseline_table(opened.baselines, results),
         bootstrap_seed=request.seed or 0,
     )
     with whole_folder(Path(request.output), replace=True) as folder:

@@ -38,7 +38,7 @@ def metrics_of(
     clips: EvaluationClips,
     skipped: Mapping[str, str],
     problems: Sequence[str],
-    seconds: float,
+    seconds: Mapping[str, Any],
     transfer: Mapping[str, Any] | None = None,
     baselines: Mapping[str, Any] | None = None,
     bootstrap_seed: int = 0,
@@ -54,7 +54,7 @@ def metrics_of(
         clips: the held-out clips.
         skipped: scene name -> reason.
         problems: remarks on the data and on the evaluation, one sentence each.
-        seconds: duration of the evaluation.
+        seconds: durations: ``total``, and those of the baselines.
         transfer: content of the section of this name; see ``transfer_table``.
         baselines: content of the section of this name; see ``baseline_table``.
         bootstrap_seed: of the bootstrap intervals.
@@ -92,7 +92,7 @@ def metrics_of(
         "transfer": transfer,
         "sanity": sanity_table(results),
         "views_sweep": swept,
-        "seconds": {"total": round(seconds, 3)},
+        "seconds": dict(seconds),
         "per_scene": {result.scene: scene_entry(result, names) for result in results},
     }
 

@@ -104,7 +104,7 @@ def evaluate(
             clips=clips,
             skipped=skipped,
             problems=everything.problems,
-            seconds=time.monotonic() - started,
+            seconds={"total": round(time.monotonic() - started, 3)},
         )
         folder = run_folder / EVALUATED / (AVERAGED if averaged else "")
         _write(folder / METRICS, lambda: as_json(metrics))

@@ -54,7 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_one_and_two_ranks_give_equal_numbers_bit_for_bit(rayzer: Path, evaluate, tmp_path: Path):
-    trials = {"sweep": SWEEP, "sanity": True, "transfer": True}
+    trials = {"sweep": SWEEP, "sanity": True, "transfer": True, "baselines": ()}
     alone = evaluate(rayzer, **trials)
     request = EvaluationRequest(run=str(rayzer), output=tmp_path / "two", **trials)
     first, second = Ranks(2).each(lambda process: evaluation.evaluate(request, process))
@@ -115,7 +115,7 @@ def test_the_evaluation_while_training_gives_the_numbers_of_joint(
     rayzer: Path, evaluate, process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     metrics = evaluate(rayzer)
-    opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path), process)
+    opened = open_evaluation(EvaluationRequest(run=str(rayzer), output=tmp_path, baselines=()), process)
     results, numbers = HeldOutResults(), {scene: number for number, scene in enumerate(opened.clips.choices)}
     rendered, render = [], RayZer.render
     monkeypatch.setattr(RayZer, "render", lambda *given: rendered.append(1) or render(*given))

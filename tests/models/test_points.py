@@ -66,7 +66,7 @@ def test_training_evaluates_and_draws_the_maps_beside_the_samples(run: Path):
 
 
 def test_it_is_evaluated_in_every_placement_with_pictures_of_its_maps(run: Path, tmp_path: Path):
-    request = EvaluationRequest(run=str(run), output=tmp_path / "out", pictures=1)
+    request = EvaluationRequest(run=str(run), output=tmp_path / "out", pictures=1, baselines=())
     metrics = evaluation.evaluate(request, Process(0, 0, 1, torch.device("cpu")))
     assert metrics["scenes"]["evaluated"] == 3
     assert {"joint", "context_only"} <= metrics["summary"].keys()

@@ -1,13 +1,14 @@
 """The interface of baselines, their results, and their part of metrics.json."""
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, ClassVar
 
 from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult, method_means
+from openrayzer.evaluation.results.summary import SECONDS
 from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.types import Views
 
@@ -19,7 +20,7 @@ class BaselineResult:
     Attributes:
         images: method -> metric -> one value per target.
         poses: method -> pose metric -> value.
-        numbers: further numbers by name, such as ``seconds``.
+        numbers: further numbers by name; ``seconds`` is the time to find the cameras.
     """
 
     images: dict[str, MetricRow] = field(default_factory=dict)
@@ -83,21 +84,34 @@ class Baseline(ABC):
         return []
 
 
-def baseline_table(
-    baselines: Sequence[Baseline], results: Sequence[SceneResult], seconds: Mapping[str, float]
-) -> dict[str, Any] | None:
-    """Baseline -> description, number of scenes, means of its numbers over scenes, total seconds; None without any.
+def baseline_table(baselines: Sequence[Baseline], results: Sequence[SceneResult]) -> dict[str, Any] | None:
+    """Baseline -> description, number of scenes, means of its numbers over scenes; None without baselines."""
+    table: dict[str, Any] = {}
+    for baseline in baselines:
+        rows = _rows(baseline, results)
+        names = dict.fromkeys(name for row in rows for name in row if name != SECONDS)
+        table[baseline.name] = {"description": baseline.description, "scenes": len(rows)}
+        table[baseline.name] |= {name: fmean(row[name] for row in rows) for name in names}
+    return table or None
+
+
+def baseline_seconds(
+    baselines: Sequence[Baseline], results: Sequence[SceneResult], total: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """Baseline -> seconds of all its measurements, and mean seconds to find the cameras of a scene.
 
     Args:
         baselines: all baselines.
         results: of all scenes.
-        seconds: duration of all measurements on all processes, by baseline.
+        total: sum of ``Baseline.seconds`` over all processes, by name.
     """
-    table: dict[str, Any] = {}
+    table = {}
     for baseline in baselines:
-        rows = [result.baselines[baseline.name] for result in results if baseline.name in result.baselines]
-        names = dict.fromkeys(name for row in rows for name in row)
-        means = {name: math.fsum(row[name] for row in rows) / len(rows) for name in names}
-        entry = {"description": baseline.description, "scenes": len(rows)} | means
-        table[baseline.name] = entry | {"total_seconds": round(seconds[baseline.name], 3)}
-    return table or None
+        table[baseline.name] = {"total": round(total[baseline.name], 3)}
+        if rows := _rows(baseline, results):
+            table[baseline.name]["cameras_of_a_scene"] = round(fmean(row[SECONDS] for row in rows), 3)
+    return table
+
+
+def _rows(baseline: Baseline, results: Sequence[SceneResult]) -> list[dict[str, float]]:
+    return [result.baselines[baseline.name] for result in results if baseline.name in result.baselines]

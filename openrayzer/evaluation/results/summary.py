@@ -10,6 +10,8 @@ from typing import Any
 from openrayzer.evaluation.metrics.intervals import mean_over_scenes, paired_difference
 from openrayzer.evaluation.results.scene_result import SceneResult
 
+SECONDS = "seconds"
+"""The number of a baseline that differs between equal evaluations."""
 COLUMNS = ("scene", "frame", "equals_context", "method")
 """First columns of per_view.csv; the metrics follow. Each line is one target view of one scene and one method."""
 
@@ -156,8 +158,8 @@ def _methods(results: Sequence[SceneResult]) -> list[str]:
 
 
 def _without_seconds(numbers: Mapping[str, float]) -> dict[str, float]:
-    """The numbers that are the same at the next evaluation."""
-    return {name: value for name, value in numbers.items() if name != "seconds"}
+    """The numbers that equal evaluations share."""
+    return {name: value for name, value in numbers.items() if name != SECONDS}
 
 
 def _plain_table(table: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
