@@ -8,7 +8,8 @@ For a file with mistakes, the tool lists all of them. For a correct file, it pri
 default, the parameters of each part of the model, and estimates: computation of a step, memory of each rank for every
 ZeRO stage with all activations kept or recomputed, size of the checkpoints, and data volume. The model takes no memory
 and computes nothing, so a laptop can check the largest experiment. The estimates are for GPUs, or for CPUs with
---device cpu. Missing data is a note, not an error.
+--device cpu. Missing data is a note, not an error. A warning names settings that let the model learn cameras from the
+order of the views.
 
     python tools/check_experiment.py experiments/rayzer_re10k.json --ranks 8 --data /data/re10k --open_data
     python tools/check_experiment.py experiments/rayzer_re10k.json --roofline h200
@@ -33,6 +34,7 @@ from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, par
 from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
 from openrayzer.planning.roofline_report import roofline_lines
 from openrayzer.planning.trace import Device
+from openrayzer.planning.view_order import view_order_warnings
 from registry import RegistryError
 
 
@@ -117,6 +119,7 @@ def check(
         *cost_lines(setting),
         *(roofline_lines(setting, gpu) if gpu else ()),
         *data_lines(setting, volume),
+        *(f"warning: {sentence}" for sentence in view_order_warnings(planned.plan, experiment)),
         *(f"note: {problem}" for problem in (volume.problems if volume else ())),
         *data_notes(planned.plan),
     ]

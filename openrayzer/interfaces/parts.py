@@ -41,7 +41,13 @@ class PositionEncoding(nn.Module, ABC):
 
     An encoding changes the tokens once (``embed_patches``, ``embed_cameras``), or the queries and keys of every block
     (``rotation``), or both. By default, it changes nothing.
+
+    Attributes:
+        reads_view_index: whether the tokens of a view depend on its position in the list of views. A model can then
+            learn cameras from the list instead of the images.
     """
+
+    reads_view_index: bool = False
 
     def __init__(self) -> None:
         super().__init__()

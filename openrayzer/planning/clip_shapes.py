@@ -1,12 +1,12 @@
 """Shapes of the clips that a view sampler chooses, found without any data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from openrayzer.interfaces import InputError, UnusableSceneError, ViewSampler
+from openrayzer.interfaces import InputError, UnusableSceneError, ViewChoice, ViewSampler
 from openrayzer.types import Cameras, Views
 
 NUM_FRAMES = 10_000
@@ -25,7 +25,17 @@ class ClipShape:
 
 
 def clip_shapes(sampler: ViewSampler, *, steps: int, seed: int = 0) -> list[ClipShape]:
-    """The different shapes of a run's clips, smallest first.
+    """The different shapes of a run's clips, smallest first; see ``example_choices``.
+
+    Raises:
+        InputError: the sampler refuses every scene.
+    """
+    choices = example_choices(sampler, steps=steps, seed=seed)
+    return sorted({ClipShape(len(choice.frames), len(choice.context), len(choice.target)) for choice in choices})
+
+
+def example_choices(sampler: ViewSampler, *, steps: int, seed: int = 0) -> Iterator[ViewChoice]:
+    """Choices of views from all parts of a run.
 
     The sampler chooses views of a fictitious scene. A sampler with tables of scenes refuses an unknown name. The
     function then tries the names in its tables.
@@ -39,20 +49,19 @@ def clip_shapes(sampler: ViewSampler, *, steps: int, seed: int = 0) -> list[Clip
         InputError: the sampler refuses every scene.
     """
     generator = np.random.default_rng(seed)
-    names, shapes, refusal = _scene_names(sampler), set(), ""
+    names, chosen, refusal = _scene_names(sampler), False, ""
     for step in np.linspace(0, max(0, steps - 1), _DRAWS).astype(int).tolist():
         of_step = sampler.for_step(step, generator)
         for name in names:
             try:
-                choice = of_step.sample(name, NUM_FRAMES, generator, step)
+                yield of_step.sample(name, NUM_FRAMES, generator, step)
             except UnusableSceneError as error:
                 refusal = str(error)
                 continue
-            shapes.add(ClipShape(len(choice.frames), len(choice.context), len(choice.target)))
+            chosen = True
             break
-    if not shapes:
+    if not chosen:
         raise InputError(f"{type(sampler).__name__} chooses no views without the data: {refusal}")
-    return sorted(shapes)
 
 
 def _scene_names(sampler: ViewSampler) -> list[str]:

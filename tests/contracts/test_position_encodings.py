@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from learning import awake
 from small import names
 
 from openrayzer.interfaces import POSITION_ENCODINGS
@@ -35,3 +36,15 @@ def test_rotation_keeps_lengths_dtype_and_tokens_without_a_position(small, name)
     torch.testing.assert_close(turned.norm(dim=-1), heads().norm(dim=-1))
     assert encoding.rotation(grid_positions(), 16)(heads().bfloat16()).dtype == torch.bfloat16
     torch.testing.assert_close(encoding.rotation(torch.zeros(1, 6, 2), 16)(heads()), heads())
+
+
+@EVERY
+@torch.no_grad()
+def test_an_encoding_states_whether_it_reads_the_index_of_a_view(small, name):
+    encoding, tokens = awake(small(POSITION_ENCODINGS, name)), torch.randn(1, 3, 6, 32)
+    embedded = [
+        (encoding.embed_patches(tokens, (2, 3), index), encoding.embed_cameras(tokens, index))
+        for index in (torch.tensor([[0, 1, 2]]), torch.tensor([[2, 0, 1]]))
+    ]
+    same = all(torch.equal(one, other) for one, other in zip(*embedded, strict=True))
+    assert encoding.reads_view_index is not same

@@ -15,6 +15,8 @@ class CameraIndexEncoding(PositionEncoding):
     Source: RayZer's released code with "input_with_pe" switched off.
     """
 
+    reads_view_index = True
+
     def embed_cameras(self, tokens: Float[Tensor, "b v c d"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v c d"]:
         code = sinusoid(rearrange(index, "b v -> (b v)"), tokens.shape[-1])
         return tokens + rearrange(code.to(tokens.dtype), "(b v) d -> b v 1 d", b=index.shape[0])

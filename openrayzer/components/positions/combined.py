@@ -23,6 +23,7 @@ class CombinedEncoding(PositionEncoding):
     def __init__(self, *, parts: list[PositionEncoding]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        self.reads_view_index = any(part.reads_view_index for part in parts)
 
     def embed_patches(
         self, tokens: Float[Tensor, "b v n d"], grid: tuple[int, int], index: Int[Tensor, "b v"]

@@ -36,6 +36,7 @@ class SinusoidalEncoding(PositionEncoding):
         if width % 8:
             raise InputError(f"sinusoidal needs a width that is a multiple of 8, got {width}")
         self.width, self.image_index, self.counting = width, image_index, counting
+        self.reads_view_index = image_index
         self.patch_network = _network(width)
         if image_index:
             self.camera_network = _network(width)
