@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOCKETS = {"interfaces", "types", "geometry", "layers"}
-PARTS = ("attention", "cameras", "fusion", "layouts", "losses", "positions", "renderers", "tokenizers")
+PARTS = (
+    "attention", "cameras", "fusion", "layouts", "losses", "matchers", "positions", "renderers", "solvers", "tokenizers"
+)  # fmt: skip
 READS_DATA = {"interfaces", "types", "geometry", "settings", "machine"}
 OF_DATA = {"data", "data.chunk_files", "data.loading", "data.pixels", "data.sampling", "data.sources"}
 JUDGES = {"registry", *SOCKETS, "settings", "composer", "machine", "weights", "planning", *OF_DATA}

@@ -254,7 +254,7 @@ def test_components_are_listed_by_kind_and_with_plugins(folder):
 def test_an_unknown_kind_gives_close_matches():
     done = tool("list_components", "camera_haed")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no kind of component named 'camera_haed'; did you mean 'camera_head'?")
+    assert done.stderr.startswith("error: no kind of component named 'camera_haed'; did you mean 'camera_head'")
 
 
 # openrayzer.cli
