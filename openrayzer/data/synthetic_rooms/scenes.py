@@ -26,6 +26,8 @@ from openrayzer.data.synthetic_rooms.room import Room, make_room
 SPLITS = ("train", "test")
 SCENES_PER_CHUNK = 16
 _ROOM_TRIES = 20
+_FULL_SPEED_TRIES = 4  # rooms that are tried before the camera gets slower
+_SLOWER = 0.7
 _JPEG_QUALITY = 95
 _MICROSECONDS = 100_000  # between frames: 10 frames per second
 
@@ -88,7 +90,7 @@ def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
     kind = settings.motions[number % len(settings.motions)]
     changing = bool(generator.uniform() < settings.exposure)
     frames = exposures(generator, num_frames=settings.num_frames, changing=changing)
-    for _ in range(_ROOM_TRIES):
+    for attempt in range(_ROOM_TRIES):
         room = make_room(generator)
         try:
             c2w = camera_path(
@@ -97,7 +99,7 @@ def plan_film(settings: FilmSettings, number: int) -> FilmPlan:
                 intrinsics=intrinsics,
                 num_frames=settings.num_frames,
                 kind=kind,
-                motion=settings.motion,
+                motion=settings.motion * _SLOWER ** max(0, attempt - _FULL_SPEED_TRIES),
             )
             return FilmPlan(room, c2w, intrinsics, frames)
         except NoPathError:

@@ -186,3 +186,9 @@ def test_the_atlas_returns_each_texture_at_each_level():
                 )
                 texel = atlas.picture[int(np.floor(y[0, 0])), int(np.floor(x[0, 0]))]
                 np.testing.assert_allclose(texel, colour * 255, atol=1)
+
+
+def test_the_fastest_motion_of_the_settings_has_paths():
+    for number in range(2):
+        fast = plan_film(replace(SETTINGS, motion=10.0, num_frames=40), number)
+        assert np.isfinite(fast.c2w).all()
