@@ -8,6 +8,7 @@ import openrayzer
 from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS
+from openrayzer.evaluation.results.against_baselines import against_baselines
 from openrayzer.evaluation.results.output_folder import FORMAT
 from openrayzer.evaluation.results.scene_result import SceneResult
 from openrayzer.evaluation.results.summary import (
@@ -88,6 +89,7 @@ def metrics_of(
         "differences": differences(results, names, seed=bootstrap_seed),
         "poses": pose_summary(results),
         "depth": depth_summary(results),
+        "against_baselines": against_baselines(results, placements, names, seed=bootstrap_seed),
         "baselines": baselines,
         "transfer": transfer,
         "sanity": sanity_table(results),

@@ -57,7 +57,12 @@ METHODS = {
     "constant_pose": "Constant pose",
     "straight_line": "Straight line",
     "random_poses": "Random poses",
+    "sfm": "Untrained geometry",
+    "colmap": "COLMAP",
+    "colmap_registered": "COLMAP, registered views",
 }
+UNTRAINED = "sfm_"
+"""Start of the names of the methods of the untrained geometric model; the name of a placement follows."""
 
 
 def metric_style(name: str, described: Mapping[str, Any] | None = None) -> MetricStyle:
@@ -88,6 +93,8 @@ def method(name: str) -> str:
     """Label of the method ``name``."""
     if name.endswith(EXCHANGED):
         return f"{method(name.removesuffix(EXCHANGED))}, cameras exchanged"
+    if name.startswith(UNTRAINED):
+        return f"Untrained geometry, {method(name.removeprefix(UNTRAINED)).lower()}"
     return METHODS.get(name, name.replace("_", " "))
 
 

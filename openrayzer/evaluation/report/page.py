@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from openrayzer.evaluation.report.cells import value_of
 from openrayzer.evaluation.report.evaluation_folder import Results, number, read_results
-from openrayzer.evaluation.report.names import kind, method, written
+from openrayzer.evaluation.report.names import EXCHANGED, kind, method, written
 from openrayzer.evaluation.report.other_tables import (
     any_tables,
     metrics_table,
@@ -22,6 +22,7 @@ from openrayzer.evaluation.report.plots import Curve, Spread, spread_plot, sweep
 from openrayzer.evaluation.report.scene_data import scene_data
 from openrayzer.evaluation.report.tables import (
     PIXELS,
+    baseline_tables,
     depth_table,
     difference_table,
     pixel_use,
@@ -90,6 +91,7 @@ def render(results: Results, *, picture_bytes: int) -> str:
         sweep_plots=_sweep_plots(results),
         poses=pose_table(results),
         depth=depth_table(results),
+        against=baseline_tables(results),
         transfer=any_tables(results.section("transfer")),
         sanity=sanity_tables(results),
         sanity_words=sanity_words(results),
@@ -122,7 +124,9 @@ def _headline(results: Results) -> list[dict[str, str]]:
     summary = results.values["summary"]
     means = {key: value_of(row.get(names[0])) for key, row in summary.items()}
     baselines = {
-        key: mean for key, mean in means.items() if key in ("nearest_context", "mean_context") and mean is not None
+        key: mean
+        for key, mean in means.items()
+        if mean is not None and key not in results.placements and not key.endswith(EXCHANGED)
     }
     shown = [key for key in results.placements if key in summary]
     if baselines:

@@ -54,6 +54,19 @@ def difference_table(results: Results) -> Table:
     return Table(tuple(results.style(name).label for name in names), rows)
 
 
+def baseline_tables(results: Results) -> list[Table]:
+    """One table per placement: its differences to the baselines, in bold where the placement is better."""
+    tables = []
+    for placement, metrics in results.section("against_baselines").items():
+        rows = tuple(
+            Row(method(key), tuple(_difference_cell(results, name, row.get(key)) for name, row in metrics.items()))
+            for key in dict.fromkeys(key for row in metrics.values() for key in row)
+        )
+        columns = tuple(column_label(results.style(name)) for name in metrics)
+        tables.append(Table(columns, rows, title=f"{method(placement)} minus baseline"))
+    return tables
+
+
 def pose_table(results: Results) -> Table:
     """Pose metrics by methods: the placements, then the baselines."""
     return _by_metric(results, "poses", "true cameras")
@@ -136,6 +149,11 @@ def _why_none(results: Results, values: Mapping[str, Any] | None, name: str) -> 
         return f"not finite in {values['not_finite']} scenes"
     missing = (results.section("metrics").get(name) or {}).get("missing")
     return str(missing or "not measured")
+
+
+def _difference_cell(results: Results, name: str, values: Mapping[str, Any] | None) -> Cell:
+    cell = interval_cell(values, results.style(name).decimals, sign=True)
+    return replace(cell, best=bool(values and values.get("better")))
 
 
 def _pose_cell(values: object, decimals: int) -> Cell:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from openrayzer.evaluation.results.against_baselines import verdicts
+
 _POSES = ("rra@5", "rra@15", "rta@15", "rpa@5", "rpa@15", "rpa@30", "auc@30", "focal_error")
 """Pose metrics of the printed table; metrics.json has all."""
 _NAMED = 5  # most reasons and problems that are printed
@@ -17,6 +19,8 @@ def result_table(metrics: Mapping[str, Any], output: Path) -> str:
         lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
     lines += _poses(metrics["poses"])
     lines += _depth(metrics["depth"])
+    lines += ["", "model minus baseline, 95 % intervals over scenes", *verdicts(metrics["against_baselines"])]
+    lines += _baselines(metrics["baselines"] or {}, metrics["seconds"])
     lines += _sanity(metrics["sanity"] or {})
     lines += _transfer(metrics["transfer"] or {})
     lines += ["", *(f"{name}: {row['description']}" for name, row in metrics["placements"].items())]
@@ -37,6 +41,21 @@ def _poses(poses: Mapping[str, Any]) -> list[str]:
         return []
     lines = ["", f"{'poses':<34}" + "".join(f"{name:>12}" for name in _POSES)]
     return lines + [_row(method, {name: row[name]["mean"] for name in _POSES}) for method, row in poses.items()]
+
+
+def _baselines(baselines: Mapping[str, Any], seconds: Mapping[str, Any]) -> list[str]:
+    """The cost of each baseline, and the views that COLMAP has registered."""
+    lines = []
+    for name, row in baselines.items():
+        spent = seconds[name]
+        parts = [f"{row['scenes']} scenes", f"{spent['total']:.1f} s in all"]
+        if "cameras_of_a_scene" in spent:
+            parts.append(f"{spent['cameras_of_a_scene']:.2f} s for the cameras of a scene")
+        if "views_registered" in row:
+            parts.append(f"{row['views_registered']:.0%} of the views registered")
+            parts.append(f"all views in {row['scenes_registered']:.0%} of the scenes")
+        lines.append(f"{name}: {', '.join(parts)}")
+    return lines
 
 
 def _depth(depth: Mapping[str, Any]) -> list[str]:
