@@ -18,14 +18,17 @@ import torch
 from examples import EXAMPLES
 
 from openrayzer.interfaces import (
-    ATTENTION_BACKENDS,
-    ATTENTION_LAYOUTS,
-    CAMERA_HEADS,
-    FUSIONS,
-    POSITION_ENCODINGS,
     REGISTRIES,
-    RENDERERS,
-    TOKENIZERS,
+    AttentionBackend,
+    AttentionLayout,
+    CameraHead,
+    CameraSolver,
+    Fusion,
+    ImageRenderer,
+    Matcher,
+    PositionEncoding,
+    Tokenizer,
+    TokenRenderer,
 )
 from openrayzer.layers.hourglass import Level
 from registry import Entry, Registry
@@ -42,11 +45,12 @@ STANDARD: dict[str, Any] = {
 SMALLER = {"head_width": 8, "state_width": 4}
 """Values that replace defaults for large models."""
 
-USUAL = {
-    TOKENIZERS: "linear", POSITION_ENCODINGS: "rope2d", ATTENTION_LAYOUTS: "global", ATTENTION_BACKENDS: "sdpa",
-    CAMERA_HEADS: "se3", FUSIONS: "pixel", RENDERERS: "joint",
+USUAL: dict[type, str] = {
+    Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
+    CameraHead: "se3", Fusion: "pixel", TokenRenderer: "joint", ImageRenderer: "plane_sweep",
+    Matcher: "patch_correlation", CameraSolver: "bundle_adjustment",
 }  # fmt: skip
-"""Names of the parts of small models; they go together in every model."""
+"""Names of the parts of small models by base class; they go together in every model."""
 
 
 def names(registry: Registry) -> list[str]:
@@ -92,13 +96,19 @@ def _example(registry: Registry, entry: Entry, folder: Path) -> dict[str, Any]:
 def _value(registry: Registry, name: str, parameter: str, hint: Any, folder: Path) -> Any:
     if parameter in STANDARD:
         return STANDARD[parameter]
-    inner = [kind for kind in REGISTRIES if kind.interface in (hint, *get_args(hint))]
+    inner = [
+        (kind, part)
+        for part in (hint, *get_args(hint))
+        for kind in REGISTRIES
+        if isinstance(part, type) and issubclass(part, kind.interface)
+    ]
     if not inner:
         raise AssertionError(
             f"the contract tests have no value for the required parameter {parameter!r} of {registry.kind} {name!r}; "
             "give it a default or a usual name (STANDARD in tests/contracts/small.py), or give the class a static "
             "method example(folder) that returns constructor arguments"
         )
+    kind, part = inner[0]
     if isinstance(get_origin(hint), type) and issubclass(get_origin(hint), Sequence):  # several of its own kind
-        return [small_component(inner[0], other, folder=folder) for other in names(inner[0]) if other != name]
-    return small_component(inner[0], USUAL[inner[0]], folder=folder)
+        return [small_component(kind, other, folder=folder) for other in names(kind) if other != name]
+    return small_component(kind, USUAL[part], folder=folder)
