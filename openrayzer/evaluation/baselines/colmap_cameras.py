@@ -62,11 +62,7 @@ class ColmapCameras(Baseline):
         seconds = time.monotonic() - started
         registered = _registered(cameras)
         share = float(registered.float().mean())
-        poses = {}
-        if views.cameras is not None:
-            true, seen = row_of(views.cameras, row), registered.nonzero().T
-            poses["colmap"] = pose_metrics(cameras, true)
-            poses["colmap_registered"] = pose_metrics(cameras.select(seen), true.select(seen))
+        poses = {} if views.cameras is None else _judged(cameras, registered, row_of(views.cameras, row))
         return BaselineResult(
             poses=poses,
             numbers={"seconds": seconds, "scenes_registered": float(share == 1), "views_registered": share},
@@ -127,6 +123,14 @@ def _largest(models: list[Any], images: Float[Tensor, "v 3 h w"]) -> Cameras:
             c2w[0, view, :3] = torch.from_numpy(image.cam_from_world().inverse().matrix())
             intrinsics[0, view] = from_pixels(torch.tensor([focal, focal, x, y]), (height, width))
     return Cameras(c2w, intrinsics)
+
+
+def _judged(cameras: Cameras, registered: Bool[Tensor, " v"], true: Cameras) -> dict[str, dict[str, float]]:
+    """Pose metrics over all pairs of views, and over the pairs of registered views."""
+    every, seen = pose_metrics(cameras, true), registered.nonzero().T
+    if seen.shape[1] < 2:
+        return {"colmap": every, "colmap_registered": dict.fromkeys(every, math.nan)}
+    return {"colmap": every, "colmap_registered": pose_metrics(cameras.select(seen), true.select(seen))}
 
 
 def _registered(cameras: Cameras) -> Bool[Tensor, " v"]:
