@@ -1,0 +1,132 @@
+"""The untrained geometric model as a baseline: names, metrics, true cameras, weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from doubles import SIZE, PerfectModel, clips
+from torch import Tensor
+
+from openrayzer.evaluation.baselines.choice import open_baselines
+from openrayzer.evaluation.baselines.untrained_geometry import UntrainedGeometry, untrained_geometry
+from openrayzer.evaluation.metrics.image_scores import ImageScores
+from openrayzer.evaluation.results.printed_table import result_table
+from openrayzer.evaluation.results.scene_result import SceneResult
+from openrayzer.geometry.focus import extent_of
+from openrayzer.interfaces import InputError, Model
+from openrayzer.machine import FittingBatches
+from openrayzer.models.token_scene import TokenScene
+from openrayzer.types import Cameras, Views
+
+
+@pytest.fixture
+def views() -> Views:
+    return clips([[0, 2, 4, 6, 8], [1, 3, 5, 7, 9]], [[0, 2, 4]] * 2, [[1, 3]] * 2)
+
+
+def baseline(model: Model, *placements: str) -> UntrainedGeometry:
+    scores = ImageScores(SIZE, metrics=("psnr",), device=torch.device("cpu"))
+    return UntrainedGeometry(
+        model, placements=placements, scores=scores, batches=FittingBatches(16, device=torch.device("cpu"))
+    )
+
+
+def test_methods_have_the_names_of_the_placements(views: Views):
+    results = baseline(PerfectModel().eval(), "joint", "context_only").measure(views)
+    assert len(results) == 2
+    for result in results:
+        assert list(result.images) == list(result.poses) == ["sfm_joint", "sfm_context_only"]
+        assert list(result.images["sfm_joint"]) == ["psnr"]
+        assert len(result.images["sfm_joint"]["psnr"]) == 2
+        assert min(result.images["sfm_joint"]["psnr"]) > 40
+        assert result.poses["sfm_context_only"]["rpa@5"] == 1.0
+        assert result.numbers["seconds"] > 0
+
+
+def test_given_poses_are_scaled_to_the_unit_of_the_solver(views: Views):
+    seen = []
+
+    class Recording(PerfectModel):
+        def reconstruct(self, images: Tensor, cameras: Cameras, index: Tensor | None = None) -> TokenScene:
+            seen.append(cameras)
+            return super().reconstruct(images, cameras, index)
+
+    model = Recording().eval()
+    results = baseline(model, "given_poses").measure(views)
+    assert [list(result.images) for result in results] == [["sfm_given_poses"]] * 2
+    assert all(result.poses == {} for result in results)
+    assert min(min(result.images["sfm_given_poses"]["psnr"]) for result in results) > 40
+    (cameras,) = seen
+    true = views.cameras.select(views.context)
+    estimated = model.estimate(views.context_images)
+    torch.testing.assert_close(extent_of(cameras.c2w).double(), extent_of(estimated.c2w), rtol=1e-3, atol=0)
+    assert not torch.allclose(extent_of(cameras.c2w), extent_of(true.c2w), rtol=0.05)
+    assert torch.equal(cameras.c2w[..., :3, :3], true.c2w[..., :3, :3])
+
+
+def test_the_weights_are_always_the_same_and_no_generator_moves():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = untrained_geometry()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    second = untrained_geometry()
+    assert not first.training
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_a_clip_that_the_baseline_refuses_keeps_its_result(views: Views):
+    class Refusing(PerfectModel):
+        def estimate(self, images: Tensor, intrinsics: Tensor | None = None) -> Cameras:
+            raise InputError("too few views")
+
+    results = [SceneResult(scene, number, [], [], {}) for number, scene in enumerate(views.scenes)]
+    assert baseline(Refusing().eval(), "joint").add_to(results, views) == [
+        "no baseline sfm for world 0, world 1: too few views"
+    ]
+    assert all(result.images == result.baselines == {} for result in results)
+
+
+@pytest.mark.parametrize("names", [("smf",), ("none",)])
+def test_an_unknown_baseline_is_an_error(names: tuple[str, ...]):
+    with pytest.raises(InputError, match=r"no baseline named .*known: colmap, sfm"):
+        opened(names)
+
+
+def test_images_that_are_too_small_leave_the_baseline_out():
+    baselines, (note,) = opened(("sfm",), size=(8, 64))
+    assert baselines == ()
+    assert note.startswith("no baseline sfm: images of 8 x 64 pixels are too small")
+
+
+def opened(names: tuple[str, ...], size: tuple[int, int] = (64, 64)):
+    cpu = torch.device("cpu")
+    return open_baselines(
+        names,
+        image_size=size,
+        placements=("joint",),
+        scores=ImageScores(SIZE, metrics=("psnr",), device=cpu),
+        device=cpu,
+        batches=FittingBatches(16, device=cpu),
+    )
+
+
+def test_an_evaluation_shows_the_untrained_model_beside_a_learned_one(rayzer: Path, evaluate, tmp_path: Path):
+    metrics = evaluate(rayzer, baselines=("sfm",), placements=("joint",), sweep=(3,), max_scenes=2, pictures=0)
+    assert list(metrics["summary"])[-1] == "sfm_joint"
+    assert metrics["summary"]["sfm_joint"]["psnr"]["scenes"] == 2
+    assert "sfm_joint" in metrics["poses"]
+    (swept,) = metrics["views_sweep"]
+    assert swept["sfm_joint"]["psnr"] == pytest.approx(metrics["summary"]["sfm_joint"]["psnr"]["mean"], abs=1e-4)
+    assert "rpa@15" in swept["sfm_joint"]
+    assert metrics["baselines"]["sfm"]["scenes"] == 2
+    assert metrics["seconds"]["sfm"]["total"] >= 2 * metrics["seconds"]["sfm"]["cameras_of_a_scene"]
+    difference = metrics["against_baselines"]["joint"]["psnr"]["sfm_joint"]
+    means = [metrics["summary"][method]["psnr"]["mean"] for method in ("joint", "sfm_joint")]
+    assert difference["mean"] == pytest.approx(means[0] - means[1])
+    lines = result_table(metrics, tmp_path).splitlines()
+    assert any(line.startswith("joint, psnr: ") and "sfm_joint (" in line for line in lines)
+    assert any(line.startswith("sfm: 2 scenes, ") for line in lines)
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Untrained geometry, joint" in page
+    assert "Joint minus baseline" in page
