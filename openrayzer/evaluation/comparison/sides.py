@@ -7,6 +7,7 @@ from typing import Any
 
 from openrayzer.evaluation.comparison.run_log import RunLog, read_run_log
 from openrayzer.evaluation.report import read_metrics
+from openrayzer.evaluation.results.against_baselines import verdicts
 from openrayzer.evaluation.results.output_folder import METRICS
 from openrayzer.evaluation.results.record_names import methods_of
 from openrayzer.interfaces import InputError
@@ -45,7 +46,7 @@ class Side:
         labels: description of each metric, from the section ``metrics`` of metrics.json.
         run: folder of the run that the weights come from; None if it does not exist here.
         log: the log of that run up to ``step``; None if there is none.
-        notes: remarks on missing parts, one sentence each.
+        notes: remarks on missing parts and on baselines, one sentence each.
     """
 
     folder: Path
@@ -147,9 +148,10 @@ def _of_evaluation(folder: Path, values: Mapping[str, Any], *, run: Path | None)
         del settings["crop"]
     run = run or (path if (path / LOG).is_file() else None)
     notes = () if run else (f"{folder}: the run {path} is not here, so its steps, seconds and FLOPs are not known",)
+    remarks = tuple(f"{folder}: {line}" for line in verdicts(values.get("against_baselines") or {}))
     log = read_run_log(run / LOG) if run and step is not None else None
     log = log.until(step) if log else None
-    return Side(folder, placements, step, metrics, views, settings, run, log, notes, definitions, labels)
+    return Side(folder, placements, step, metrics, views, settings, run, log, (*notes, *remarks), definitions, labels)
 
 
 def _definitions(metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Definition]:
