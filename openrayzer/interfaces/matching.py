@@ -30,7 +30,7 @@ class Matches:
     neighbours: Int[Tensor, "b v k"]
     places: Float[Tensor, "b v k n 2"]
     weights: Float[Tensor, "b v k n"]
-    likelihood: Float[Tensor, "b v k n cells"] | None = None
+    likelihood: Float[Tensor, "b v k some cells"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """Matcher ``patch_correlation``: correlation of whitened patches and learned features."""
 
+import math
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -15,6 +18,8 @@ _WINDOW = 9
 _WINDOW_SIGMA = 2.6
 _REACH = 2
 """The softmax of a match covers this many cells on each side of the best cell."""
+_STRETCH = 0.6
+"""Neighbouring points disagree if the distance between their places differs by more than this share."""
 _POOLED = 4
 """Side of the pooled grid that compares whole views."""
 
@@ -75,26 +80,32 @@ class PatchCorrelation(Matcher):
 
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
         with no_autocast(images):
-            return self._matches(images.float())
+            features = self.features(images.float())
+            size = (images.shape[-2], images.shape[-1])
+            matches, evidence = self._matches(features.detach(), size)
+            # The loss trains the features; a gradient of the solver trains only the trust in the matches.
+            matches = replace(matches, weights=matches.weights * 2 * torch.sigmoid(self.trust(evidence)[..., 0]))
+            return matches if not self.training else replace(matches, likelihood=self._likelihood(features, matches))
 
-    def _matches(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
-        image_size = (images.shape[-2], images.shape[-1])
-        features = self.features(images)
+    @torch.no_grad()
+    def _matches(
+        self, features: Float[Tensor, "b v d rows cols"], image_size: tuple[int, int]
+    ) -> tuple[Matches, Float[Tensor, "b v k n 3"]]:
+        """Matches whose weights do not contain the learned trust, and the evidence for the trust."""
         b, v, _, rows, cols = features.shape
-        neighbours = nearest_views(_similarity(features.detach()), self.max_neighbours)
+        neighbours = nearest_views(_similarity(features), self.max_neighbours)
         k = neighbours.shape[2]
-        cells = image_points(image_size, (rows, cols), images.device).flatten(0, 1)
-        chosen = torch.arange(rows * cols, device=images.device).reshape(rows, cols)[1::2, 1::2].flatten()
+        cells = image_points(image_size, (rows, cols), features.device).flatten(0, 1)
+        chosen = _every_second((rows, cols), features.device)
         points, pitch = cells[chosen], extent(image_size)[0] / cols
         keys = features.flatten(3).mT.contiguous()
         there = select_views(keys, neighbours.flatten(1)).unflatten(1, (v, k))
         scores = keys[:, :, None, chosen] @ there.mT  # b v k n cells
-        with torch.no_grad():
-            best = scores.argmax(-1)
-            near, exists = _around(best, (rows, cols))
-            found = there.gather(3, best[..., None].expand(*best.shape, keys.shape[-1]))
-            back = cells[(found @ keys[:, :, None].mT).argmax(-1)]
-            detour = (back - points).norm(dim=-1) / pitch
+        best = scores.argmax(-1)
+        near, exists = _around(best, (rows, cols))
+        found = there.gather(3, best[..., None].expand(*best.shape, keys.shape[-1]))
+        back = cells[(found @ keys[:, :, None].mT).argmax(-1)]
+        detour = (back - points).norm(dim=-1) / pitch
         of_near = scores.gather(-1, near)
         shares = (of_near / self.temperature).masked_fill(~exists, -1e4).softmax(-1)
         around = cells[near]
@@ -103,18 +114,27 @@ class PatchCorrelation(Matcher):
         top = of_near.amax(-1)
         evidence = torch.stack([4 * (top - 0.8), spread - 1, detour.clamp(max=8) / 4 - 0.5], dim=-1)
         weights = torch.exp(-(detour / 4).square()) * top.clamp(min=0).square()
-        weights = weights * 2 * torch.sigmoid(self.trust(evidence)[..., 0])
-        likelihood = (scores / self.temperature).log_softmax(-1) if self.training else None
-        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights, likelihood)
+        weights = weights * _agreement(places - points, weights, (rows // 2, cols // 2), 2 * pitch)
+        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights), evidence
+
+    def _likelihood(self, features: Float[Tensor, "b v d rows cols"], matches: Matches) -> Tensor:
+        """Logarithm of the probability of each cell of a neighbour, for every fourth point."""
+        b, v, k = matches.neighbours.shape
+        keys = features.flatten(3).mT
+        there = select_views(keys, matches.neighbours.flatten(1)).unflatten(1, (v, k))
+        chosen = _every_second((features.shape[-2], features.shape[-1]), features.device)
+        asked = keys[:, :, None, chosen[_every_second(matches.grid, features.device)]]
+        return (asked @ there.mT / self.temperature).log_softmax(-1)
 
     def loss(self, matches: Matches, solved: SolvedCameras) -> Float[Tensor, ""]:
         """Cross-entropy of the cells at which the solved cameras see the points; doubtful points count less."""
         if matches.likelihood is None:
             raise InputError("patch_correlation has a loss only in training mode")
+        some = _every_second(matches.grid, solved.projected.device)
         rows, cols = 2 * matches.grid[0], 2 * matches.grid[1]
         wide, high = extent((rows, cols))
-        x = (solved.projected[..., 0].detach() / wide + 0.5) * cols - 0.5
-        y = (solved.projected[..., 1].detach() / high + 0.5) * rows - 0.5
+        x = (solved.projected[:, :, :, some, 0].detach() / wide + 0.5) * cols - 0.5
+        y = (solved.projected[:, :, :, some, 1].detach() / high + 0.5) * rows - 0.5
         inside = (x > -0.5) & (x < cols - 0.5) & (y > -0.5) & (y < rows - 0.5)
         x, y = x.clamp(0, cols - 1), y.clamp(0, rows - 1)
         left, top = x.floor().clamp(max=cols - 2), y.floor().clamp(max=rows - 2)
@@ -123,8 +143,40 @@ class PatchCorrelation(Matcher):
         cells = torch.stack([first, first + 1, first + cols, first + cols + 1], dim=-1)
         shares = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
         wrong = -(matches.likelihood.gather(-1, cells) * shares).sum(-1)
-        trusted = inside * solved.trust
+        trusted = inside * solved.trust[:, :, :, some]
         return (wrong * trusted).sum() / trusted.sum().clamp(min=1)
+
+
+def _agreement(
+    shift: Float[Tensor, "b v k n 2"], weights: Float[Tensor, "b v k n"], grid: tuple[int, int], distance: float
+) -> Float[Tensor, "b v k n"]:
+    """How many of the neighbours of a point move like the point, in [0, 1]; half of them or more give 1.
+
+    Wrong matches point in random directions, and right matches move with their neighbours.
+
+    Args:
+        shift: displacement of each point.
+        weights: weights of the matches.
+        grid: rows and columns of points.
+        distance: distance between points.
+
+    Source: Bian et al. 2017, "GMS: Grid-based Motion Statistics for Fast, Ultra-robust Feature Correspondence".
+    """
+    rows, cols = grid
+    known = torch.cat([shift, weights[..., None], torch.ones_like(weights[..., None])], dim=-1).unflatten(3, grid)
+    padded = F.pad(known, (0, 0, 1, 1, 1, 1))
+    here, agreeing, count = shift.unflatten(3, grid), torch.zeros_like(weights), torch.zeros_like(weights)
+    for y, x in ((0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1), (2, 2)):
+        there = padded[:, :, :, y : y + rows, x : x + cols]
+        stretch = (there[..., :2] - here).norm(dim=-1) / (distance * math.hypot(y - 1, x - 1))
+        agreeing = agreeing + (torch.exp(-(stretch / _STRETCH).square()) * there[..., 2]).flatten(3)
+        count = count + there[..., 3].flatten(3)
+    return (2 * agreeing / count).clamp(max=1)
+
+
+def _every_second(grid: tuple[int, int], device: torch.device) -> Int[Tensor, " n"]:
+    """Positions of every second cell of every second row."""
+    return torch.arange(grid[0] * grid[1], device=device).reshape(grid)[1::2, 1::2].flatten()
 
 
 def _similarity(features: Float[Tensor, "b v d rows cols"]) -> Float[Tensor, "b v v"]:

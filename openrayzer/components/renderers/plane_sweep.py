@@ -1,7 +1,7 @@
 """Renderer ``plane_sweep``: depth by comparing the context views on planes, colours from the context views."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -118,7 +118,7 @@ class PlaneSweep(ImageRenderer):
             coarse = (shares * self.inverse_depths[:, None, None]).sum(1, keepdim=True)
             spread = (shares * (self.inverse_depths[:, None, None] - coarse).square()).sum(1, keepdim=True).sqrt()
             inverse_depth = _enlarged(coarse, (h, w)).unflatten(0, (b, vt))
-            fetched = _fetch(images, poses, cameras, context, inverse_depth)
+            fetched = _fetch(images, poses, cameras, context, inverse_depth, mode="bicubic")
             colours, inside = fetched.values[..., 0, :, :], fetched.inside[..., 0, :, :]
             distance = poses[1].norm(dim=-1)
             distance = distance / distance.mean(dim=-1, keepdim=True).clamp(min=1e-6)
@@ -206,6 +206,7 @@ def _fetch(
     target: Cameras,
     context: Cameras,
     inverse_depth: Float[Tensor, "b vt planes h w"],
+    mode: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> _Sampled:
     """Sample maps of the context views where they show the points of the target views at some inverse depths."""
     b, vt, planes, h, w = inverse_depth.shape
@@ -223,6 +224,6 @@ def _fetch(
     u, v = fx * at[:, :, :, 0] / depth + cx, fy * at[:, :, :, 1] / depth + cy  # b vt vc planes h w, in [0, 1]
     inside = (u > 0) & (u < 1) & (v > 0) & (v < 1) & (at[:, :, :, 2] > _NEAREST)
     places = rearrange(torch.stack([u, v], dim=-1), "b t c p h w two -> (b c) (t p h) w two")
-    found = F.grid_sample(maps.flatten(0, 1), 2 * places - 1, align_corners=False, padding_mode="border")
+    found = F.grid_sample(maps.flatten(0, 1), 2 * places - 1, mode=mode, align_corners=False, padding_mode="border")
     values = rearrange(found, "(b c) f (t p h) w -> b t c f p h w", b=b, t=vt, p=planes)
     return _Sampled(values, inside.to(values.dtype))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from openrayzer.components.solvers.depth_prior import DepthPrior
 from openrayzer.components.solvers.gauss_newton import Evidence, Priors, gauss_newton_step
 from openrayzer.components.solvers.photometric import (
     ColourChange,
@@ -70,7 +71,7 @@ class BundleAdjustment(CameraSolver):
         super().__init__()
         self.starts, self.survivors, self.starts_in_training = starts, survivors, starts_in_training
         self.focal_information, self.fine_steps = focal_information, fine_steps
-        self.depth = _DepthPrior()
+        self.depth_prior = DepthPrior()
         self.feature = nn.Sequential(
             nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU(),
             nn.Conv2d(16, features, 3, padding=1),
@@ -98,8 +99,7 @@ class BundleAdjustment(CameraSolver):
         image_size = (images.shape[-2], images.shape[-1])
         b, v = images.shape[:2]
         small = resized(images.flatten(0, 1), working_size(image_size, _SIDE, 4))
-        prior_depth = self.depth(small, matches.grid).reshape(b, v, -1)
-        prior_depth = prior_depth / prior_depth.mean(dim=(1, 2), keepdim=True)
+        prior_depth = self.depth_prior(small.unflatten(0, (b, v)), matches.grid)
         lens, log_focal, focal_information = self._lens(image_size, known, b, v, images.device)
         held = torch.zeros(b, v, dtype=torch.bool, device=images.device) if held is None else held
         priors = Priors(
@@ -260,19 +260,3 @@ def _first_bundle(priors: Priors, known: Cameras | None, held: Tensor, matches: 
         rotation = torch.where((any_held)[..., None, None], rot[rows, src], rotation)
         translation = torch.where((any_held)[..., None], tra[rows, src], translation)
     return Bundle(rotation, translation, priors.inverse_depth.detach(), priors.log_focal.detach())
-
-
-class _DepthPrior(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.network = nn.Sequential(
-            nn.Conv2d(5, 24, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(24, 32, 3, stride=2, padding=1), nn.GELU(),
-            nn.Conv2d(32, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 1, 1),
-        )
-        nn.init.zeros_(self.network[-1].weight); nn.init.zeros_(self.network[-1].bias)
-
-    def forward(self, images: Float[Tensor, "n 3 h w"], grid: tuple[int, int]) -> Float[Tensor, "n points"]:
-        size = (images.shape[-2], images.shape[-1])
-        places = image_points(size, size, images.device).permute(2, 0, 1).expand(len(images), -1, -1, -1)
-        logs = self.network(torch.cat([images - 0.5, 2 * places], dim=1))
-        return resized(logs, grid).flatten(1).clamp(-1.2, 1.2).exp()
