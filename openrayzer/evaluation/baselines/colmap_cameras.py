@@ -61,7 +61,7 @@ class ColmapCameras(Baseline):
         cameras = self.cameras(views.images[row])
         seconds = time.monotonic() - started
         registered = _registered(cameras)
-        share = float(registered.float().mean())
+        share = float(registered.double().mean())
         poses = {} if views.cameras is None else _judged(cameras, registered, row_of(views.cameras, row))
         return BaselineResult(
             poses=poses,
