@@ -101,13 +101,14 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         device=process.device,
         batches=FittingBatches(request.views_at_once, device=process.device, processes=local_size()),
     )
+    has_maps = type(saved.model).render_maps is not Model.render_maps  # otherwise it cannot have depth maps
     clips = evaluation_views(
         data,
         evaluation,
         rank=process.rank,
         world_size=process.world_size,
         dealt="batches",
-        with_depth=type(saved.model).render_maps is not Model.render_maps,  # only then a model can have depth maps
+        with_depth=has_maps or any(baseline.has_depth for baseline in baselines),
     )
     settings = choice.about | {
         "image_size": list(size),

@@ -20,11 +20,13 @@ class BaselineResult:
     Attributes:
         images: method -> metric -> one value per target.
         poses: method -> pose metric -> value.
+        depth: method -> depth metric -> value.
         numbers: further numbers by name; ``seconds`` is the time to find the cameras.
     """
 
     images: dict[str, MetricRow] = field(default_factory=dict)
     poses: dict[str, dict[str, float]] = field(default_factory=dict)
+    depth: dict[str, dict[str, float]] = field(default_factory=dict)
     numbers: dict[str, float] = field(default_factory=dict)
 
 
@@ -35,12 +37,14 @@ class Baseline(ABC):
         name: the value of ``--baselines``, and the key in metrics.json.
         description: one or two sentences.
         swept: whether the views sweep includes it.
+        has_depth: whether it has depth maps.
         seconds: duration of all measurements so far.
     """
 
     name: ClassVar[str]
     description: ClassVar[str]
     swept: ClassVar[bool] = False
+    has_depth: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -80,6 +84,7 @@ class Baseline(ABC):
         for result, own in zip(results, measured, strict=True):
             result.images |= own.images
             result.poses |= own.poses
+            result.depth |= own.depth
             result.baselines[self.name] = own.numbers
         return []
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -12,9 +13,10 @@ from openrayzer.composer.build import construct, plan
 from openrayzer.evaluation.baselines.baseline import Baseline, BaselineResult
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
-from openrayzer.evaluation.scenes.measuring import row_of, rows_of
+from openrayzer.evaluation.scenes.measuring import Measurer, row_of, rows_of
 from openrayzer.evaluation.scenes.rendering import all_cameras, render_and_judge
 from openrayzer.evaluation.scenes.scene_cameras import pose_row
+from openrayzer.evaluation.scenes.scene_pictures import Extremes
 from openrayzer.geometry.focus import extent_of
 from openrayzer.interfaces import REGISTRIES, Model
 from openrayzer.machine import FittingBatches
@@ -55,13 +57,14 @@ class UntrainedGeometry(Baseline):
         "rayzer_geometric with its initial weights: cameras by matches and bundle adjustment, views by a plane sweep; "
         "nothing is learned."
     )
-    swept = True
+    swept = has_depth = True
 
     def __init__(
         self, model: Model, *, placements: Sequence[str], scores: ImageScores, batches: FittingBatches
     ) -> None:
         super().__init__()
         self.model, self.placements, self.scores, self.batches = model, tuple(placements), scores, batches
+        self.depth = Measurer(model, placements, scores, nullcontext, batches, {}, Extremes(first=0)).depth_table
 
     @torch.no_grad()
     def measure(self, views: Views) -> list[BaselineResult]:
@@ -77,7 +80,12 @@ class UntrainedGeometry(Baseline):
         )
         numbers = {"seconds": seconds[0] / len(views.scenes)}
         return [
-            BaselineResult(rows_of(rendered, row), self._poses(found, views, row), dict(numbers))
+            BaselineResult(
+                rows_of(rendered, row),
+                self._poses(found, views, row),
+                self.depth(views, placed, scenes, row),
+                dict(numbers),
+            )
             for row in range(len(views.scenes))
         ]
 

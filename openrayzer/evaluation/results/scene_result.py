@@ -31,7 +31,7 @@ class SceneResult:
         images: method -> metric -> one value per target; NaN if the rendered image is not finite.
         quality: larger for scenes that are rendered better; None if nothing was measured.
         poses: method -> pose metric -> value; empty without true cameras, and for a model that is given poses.
-        depth: placement -> depth metric -> value; empty without true depth, and for a model without depth maps.
+        depth: method -> depth metric -> value; empty without true depth, and for a model without depth maps.
         cameras: cameras of all views for plots: frames, true cameras, and those of each placement.
         pictures: kind -> frame number -> path, for metrics.json.
         files: path -> encoded picture.

@@ -60,7 +60,7 @@ class Measurer:
             result = scene_result(views, rendered, row, number=self.numbers[scene])
             result.quality = self._quality(result)
             result.poses = self.pose_table(views, placed, row)
-            result.depth = self._depth(views, placed, scenes, row)
+            result.depth = self.depth_table(views, placed, scenes, row)
             if self.extremes.wants(result):
                 self._draw(result, views, rendered, self._maps(placed, scenes, row, shown), row, shown)
                 self.extremes.add(result)
@@ -116,10 +116,10 @@ class Measurer:
         free = {name: row_of(cameras, row) for name, cameras in camera_baselines(views).items()}
         return judged_poses(estimated, row_of(views.cameras, row), free)
 
-    def _depth(
+    def depth_table(
         self, views: Views, placed: Mapping[str, PlacedViews], scenes: Mapping[str, Scene], row: int
     ) -> dict[str, dict[str, float]]:
-        """Depth metrics of one scene by placement; empty without true depth, or for a model without depth maps."""
+        """Depth metrics of one scene by method; empty without true depth, or for a model without depth maps."""
         if views.depth is None:
             return {}
         true = views.depth[row, views.target[row]].cpu()

@@ -1,5 +1,6 @@
 """The untrained geometric model as a baseline: names, metrics, true cameras, weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def test_given_poses_are_scaled_to_the_unit_of_the_solver(views: Views):
     torch.testing.assert_close(extent_of(cameras.c2w).double(), extent_of(estimated.c2w), rtol=1e-3, atol=0)
     assert not torch.allclose(extent_of(cameras.c2w), extent_of(true.c2w), rtol=0.05)
     assert torch.equal(cameras.c2w[..., :3, :3], true.c2w[..., :3, :3])
+
+
+def test_depth_maps_are_measured_where_the_true_depth_is_known(views: Views):
+    true = torch.rand(2, 5, *SIZE) + 1
+    true[1] = 0  # unknown
+
+    class WithDepth(PerfectModel):
+        def render_maps(self, scene: TokenScene, cameras: Cameras) -> dict[str, Tensor]:
+            return {"depth": 2 * true[:1, views.target[0], None]}
+
+    results = baseline(WithDepth().eval(), "joint").measure(replace(views, depth=true))
+    assert results[0].depth["sfm_joint"]["depth_abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert results[1].depth == {}
 
 
 def test_the_weights_are_always_the_same_and_no_generator_moves():
