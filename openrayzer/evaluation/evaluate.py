@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -133,16 +134,19 @@ def _add_sweep(
     """Add the views sweep of the model and of the baselines to the result of a scene.
 
     Returns:
-        A sentence for the model and for each baseline that do not take the changed clip.
+        A sentence if the model does not take the changed clips, and one for each number of views that a baseline does
+        not take.
     """
     problems = []
-    swept = {"": measure.means} | {f"of {each.name} ": each.means for each in baselines if each.swept}
-    for name, means in swept.items():
+    try:
+        result.sweep = sweep(measure.means, clip, counts)
+    except (InputError, UnposedInputError) as error:
+        problems.append(f"no views sweep for {result.scene}: {error}")
+    for baseline, count in product([each for each in baselines if each.swept], result.sweep):
         try:
-            for count, row in sweep(means, clip, counts).items():
-                result.sweep.setdefault(count, {}).update(row)
+            result.sweep[count] |= sweep(baseline.means, clip, (count,))[count]
         except (InputError, UnposedInputError) as error:
-            problems.append(f"no views sweep {name}for {result.scene}: {error}")
+            problems.append(f"views sweep: no {baseline.name} from {count} context views: {error}")
     return problems
 
 

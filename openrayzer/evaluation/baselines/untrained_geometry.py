@@ -18,7 +18,7 @@ from openrayzer.evaluation.scenes.rendering import all_cameras, render_and_judge
 from openrayzer.evaluation.scenes.scene_cameras import pose_row
 from openrayzer.evaluation.scenes.scene_pictures import Extremes
 from openrayzer.geometry.focus import extent_of
-from openrayzer.interfaces import REGISTRIES, Model
+from openrayzer.interfaces import REGISTRIES, InputError, Model
 from openrayzer.machine import FittingBatches
 from openrayzer.types import Cameras, Views
 
@@ -98,7 +98,14 @@ class UntrainedGeometry(Baseline):
         """The true cameras in the unit of length of the solver, because the planes have fixed depths in this unit.
 
         The solver sees only the context views.
+
+        Raises:
+            InputError: there is a single context view, so that no distance is known.
         """
+        if views.context.shape[1] < 2:
+            raise InputError(
+                "with true cameras, the plane sweep needs 2 context views or more to find its unit of length"
+            )
         known = true.select(views.context)
         scale = _ratio(self.model.estimate(views.context_images, known.intrinsics).c2w, known.c2w)
         c2w = true.c2w.clone()
