@@ -11,18 +11,18 @@ from openrayzer.types import Cameras
 
 @dataclass(frozen=True)
 class Matches:
-    """Places of points of each view in other views.
+    """Places of points of each view in other views, without gradients.
 
     Coordinates are isotropic, see ``layers.image_sampling``.
 
     Attributes:
-        points: the points, the same grid in every view.
+        points: the points, the same grid in every view, row by row.
         grid: rows and columns of this grid; n = rows * columns.
-        neighbours: positions of the k other views in which the points of each view were looked for.
+        neighbours: positions of the k other views in which the points of a view were looked for.
         places: place of each point in each neighbour.
-        weights: how far to trust each place, 0 for no match.
-        likelihood: logarithm of the probability of every cell of a grid over the neighbour, which ``Matcher.loss``
-            reads; None outside training.
+        weights: trust in each place, 0 (no match) to 1.
+        likelihood: for ``Matcher.loss``, the logarithm of the probability of each cell of a neighbour, for some of the
+            points; with gradients. None outside training.
     """
 
     points: Float[Tensor, "n 2"]
@@ -35,30 +35,35 @@ class Matches:
 
 @dataclass(frozen=True)
 class SolvedCameras:
-    """Cameras that explain matches, with the points on which they rest.
+    """Cameras that explain matches, the points on which they rest, and how sure they are.
 
     Attributes:
-        cameras: cameras of all views; the inverse depths of their points have a mean near 1.
-        inverse_depth: inverse z-depth of each point of each view, in its own camera.
-        prior_depth: inverse depth that a network expects from each image alone.
-        projected: place of each point in each neighbour, by cameras and depths.
-        support: share of the points of each view that some neighbour confirms, in [0, 1].
-        residual: root mean square distance between confirmed matches and projected points, in isotropic coordinates.
-        rotation_error: standard deviation of each rotation in radians, if the residuals were independent.
-        supported: whether enough points confirm the camera. The camera of another view is a guess.
+        cameras: cameras of all views, in float32.
+        log_focal: logarithm of the focal length divided by sqrt(h * w) pixels, one per scene.
+        inverse_depth: inverse z-depth of each point of each view in its own camera; the mean over a scene is near 1.
+        expected_depth: inverse depths that the solver expected before it saw the other views, with gradients.
+        projected: place of each point in each neighbour, by cameras and depths, in isotropic coordinates.
+        agreement: agreement of each match with ``projected``, 0 to 1.
+        support: share of the points of each view that agree with a match in some neighbour.
+        residual: root mean square distance between matches and ``projected`` of each view, in isotropic coordinates,
+            where they agree.
+        rotation_error: standard deviation of the rotation of each view in radians, if the other cameras are exact.
+        position_error: standard deviation of the position of each view, in units of the scene, if the other cameras
+            are exact. Near a pure rotation it exceeds the distance between the views.
+        supported: whether enough points support the camera of each view. Other cameras are guesses.
     """
 
     cameras: Cameras
+    log_focal: Float[Tensor, " b"]
     inverse_depth: Float[Tensor, "b v n"]
-    prior_depth: Float[Tensor, "b v n"]
+    expected_depth: Float[Tensor, "b v n"]
     projected: Float[Tensor, "b v k n 2"]
+    agreement: Float[Tensor, "b v k n"]
     support: Float[Tensor, "b v"]
     residual: Float[Tensor, "b v"]
     rotation_error: Float[Tensor, "b v"]
+    position_error: Float[Tensor, "b v"]
     supported: Bool[Tensor, "b v"]
-    trust: Float[Tensor, "b v k n"]
-    point_support: Float[Tensor, "b v n"]
-    log_focal: Float[Tensor, " b"]
 
 
 class Matcher(nn.Module, ABC):
@@ -69,15 +74,20 @@ class Matcher(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
-        """Matches between views, in float32.
+        """Matches between views.
 
         Args:
-            images: two or more views of one scene per batch element, in [0, 1].
+            images: one or more views of one scene per batch element, in [0, 1].
         """
 
     @abstractmethod
     def loss(self, matches: Matches, solved: SolvedCameras) -> Float[Tensor, ""]:
-        """How badly the matcher predicts the places that the solved cameras imply; it teaches the matcher."""
+        """The loss that teaches the matcher the places which the solved cameras imply.
+
+        Args:
+            matches: the result of ``forward`` in training mode.
+            solved: cameras that explain the matches.
+        """
 
 
 class CameraSolver(nn.Module, ABC):
@@ -95,15 +105,15 @@ class CameraSolver(nn.Module, ABC):
         known: Cameras | None = None,
         held: Bool[Tensor, "b v"] | None = None,
     ) -> SolvedCameras:
-        """Cameras of all views, in float32.
+        """Cameras of all views.
 
         Args:
             images: views in [0, 1].
             matches: matches between them.
-            known: cameras with true or earlier intrinsics, which the solver keeps.
-            held: views that also keep their pose of ``known``; none by default.
+            known: cameras whose intrinsics the solver keeps; without them, it estimates one focal length per scene.
+            held: views that keep their pose in ``known``, in its world frame; none by default.
         """
 
     @abstractmethod
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
-        """How far the priors of the solver are from its results; it teaches the priors."""
+        """The loss that teaches the expectations of the solver its own results."""

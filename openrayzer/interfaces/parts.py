@@ -299,7 +299,7 @@ class ImageRenderer(Renderer):
 
     @abstractmethod
     def prepare(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Tensor, ...]:
-        """Tensors (b, v, ...) of the context views that all renderings share. Each view has its own, whatever the others.
+        """Tensors (b, v, ...) that all renderings of these context views share; views do not influence each other.
 
         Args:
             images: context views in [0, 1].

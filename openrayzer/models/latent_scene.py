@@ -16,8 +16,8 @@ from openrayzer.interfaces import (
     InputError,
     Model,
     PositionEncoding,
-    TokenRenderer,
     Tokenizer,
+    TokenRenderer,
 )
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions

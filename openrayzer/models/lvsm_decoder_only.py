@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from openrayzer.interfaces import MODELS, AttentionBackend, Fusion, PositionEncoding, TokenRenderer, Tokenizer
+from openrayzer.interfaces import MODELS, AttentionBackend, Fusion, PositionEncoding, Tokenizer, TokenRenderer
 from openrayzer.models.lvsm_encoder_decoder import LVSMEncoderDecoder
 
 

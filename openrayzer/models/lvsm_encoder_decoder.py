@@ -12,8 +12,8 @@ from openrayzer.interfaces import (
     Fusion,
     InputError,
     PositionEncoding,
-    TokenRenderer,
     Tokenizer,
+    TokenRenderer,
     UnposedInputError,
 )
 from openrayzer.layers.patches import patch_grid

@@ -18,8 +18,8 @@ from openrayzer.interfaces import (
     Fusion,
     InputError,
     PositionEncoding,
-    TokenRenderer,
     Tokenizer,
+    TokenRenderer,
     UnposedInputError,
 )
 from openrayzer.layers.init import learned_tokens

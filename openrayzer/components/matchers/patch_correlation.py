@@ -18,6 +18,8 @@ _WINDOW = 9
 _WINDOW_SIGMA = 2.6
 _REACH = 2
 """The softmax of a match covers this many cells on each side of the best cell."""
+_DETOUR = 4.0
+"""A match counts less if the way back from its place ends this many cells or more from its point."""
 _STRETCH = 0.6
 """Neighbouring points disagree if the distance between their places differs by more than this share."""
 _POOLED = 4
@@ -42,9 +44,9 @@ class PatchCorrelation(Matcher):
         InputError: ``cells`` is too small for a window, or there is no neighbour.
     """
 
-    def __init__(
-        self, *, cells: int = 32, width: int = 64, temperature: float = 0.05, max_neighbours: int = 8
-    ) -> None:
+    window: Tensor
+
+    def __init__(self, *, cells: int = 32, width: int = 64, temperature: float = 0.05, max_neighbours: int = 8) -> None:
         super().__init__()
         if cells < 2 * _WINDOW or max_neighbours < 1:
             raise InputError(
@@ -62,9 +64,6 @@ class PatchCorrelation(Matcher):
             nn.Conv2d(48, 48, 3, padding=2, dilation=2), nn.GELU(), nn.Conv2d(48, width, 1),
         )  # fmt: skip
         self.mix = nn.Parameter(torch.tensor([0.1]))
-        self.trust = nn.Linear(3, 1)
-        nn.init.zeros_(self.trust.weight)
-        nn.init.zeros_(self.trust.bias)
 
     def features(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v d rows cols"]:
         """Features of length 1 on the grid of cells."""
@@ -81,18 +80,12 @@ class PatchCorrelation(Matcher):
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
         with no_autocast(images):
             features = self.features(images.float())
-            size = (images.shape[-2], images.shape[-1])
-            matches, evidence = self._matches(features.detach(), size)
-            # The loss trains the features; a gradient of the solver trains only the trust in the matches.
-            matches = replace(matches, weights=matches.weights * 2 * torch.sigmoid(self.trust(evidence)[..., 0]))
-            return matches if not self.training else replace(matches, likelihood=self._likelihood(features, matches))
+            matches = self._matches(features.detach(), (images.shape[-2], images.shape[-1]))
+            return replace(matches, likelihood=self._likelihood(features, matches)) if self.training else matches
 
     @torch.no_grad()
-    def _matches(
-        self, features: Float[Tensor, "b v d rows cols"], image_size: tuple[int, int]
-    ) -> tuple[Matches, Float[Tensor, "b v k n 3"]]:
-        """Matches whose weights do not contain the learned trust, and the evidence for the trust."""
-        b, v, _, rows, cols = features.shape
+    def _matches(self, features: Float[Tensor, "b v d rows cols"], image_size: tuple[int, int]) -> Matches:
+        v, _, rows, cols = features.shape[1:]
         neighbours = nearest_views(_similarity(features), self.max_neighbours)
         k = neighbours.shape[2]
         cells = image_points(image_size, (rows, cols), features.device).flatten(0, 1)
@@ -110,16 +103,13 @@ class PatchCorrelation(Matcher):
         shares = (of_near / self.temperature).masked_fill(~exists, -1e4).softmax(-1)
         around = cells[near]
         places = (shares[..., None] * around).sum(-2)
-        spread = (shares[..., None] * (around - places[..., None, :]).square()).sum((-1, -2)) / pitch**2
-        top = of_near.amax(-1)
-        evidence = torch.stack([4 * (top - 0.8), spread - 1, detour.clamp(max=8) / 4 - 0.5], dim=-1)
-        weights = torch.exp(-(detour / 4).square()) * top.clamp(min=0).square()
+        weights = torch.exp(-(detour / _DETOUR).square()) * of_near.amax(-1).clamp(min=0).square()
         weights = weights * _agreement(places - points, weights, (rows // 2, cols // 2), 2 * pitch)
-        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights), evidence
+        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights)
 
     def _likelihood(self, features: Float[Tensor, "b v d rows cols"], matches: Matches) -> Tensor:
         """Logarithm of the probability of each cell of a neighbour, for every fourth point."""
-        b, v, k = matches.neighbours.shape
+        v, k = matches.neighbours.shape[1:]
         keys = features.flatten(3).mT
         there = select_views(keys, matches.neighbours.flatten(1)).unflatten(1, (v, k))
         chosen = _every_second((features.shape[-2], features.shape[-1]), features.device)
@@ -143,7 +133,7 @@ class PatchCorrelation(Matcher):
         cells = torch.stack([first, first + 1, first + cols, first + cols + 1], dim=-1)
         shares = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
         wrong = -(matches.likelihood.gather(-1, cells) * shares).sum(-1)
-        trusted = inside * solved.trust[:, :, :, some]
+        trusted = inside * solved.agreement[:, :, :, some]
         return (wrong * trusted).sum() / trusted.sum().clamp(min=1)
 
 

@@ -11,24 +11,15 @@ from torch import Tensor, nn
 
 from openrayzer.geometry.precision import full_precision, no_autocast, transform
 from openrayzer.interfaces import RENDERERS, ImageRenderer, InputError, Rendering
+from openrayzer.layers.convolutions import zeroed
 from openrayzer.types import Cameras
 
 _NEAREST = 0.05
 """Smallest depth of a point in a context camera, in units of the scene."""
 _FEATURES = 12
 _SQUEEZED = 16
-
-
-class _Sampled(NamedTuple):
-    """Maps of the context views at points of target views.
-
-    Attributes:
-        values: (b vt vc c ...), one value per point.
-        inside: (b vt vc ...), 1 where the context view shows the point and 0 elsewhere.
-    """
-
-    values: Tensor
-    inside: Tensor
+_UNSEEN = 6.0
+"""Score that a context view loses where it does not show the point."""
 
 
 @RENDERERS.register("plane_sweep")
@@ -57,7 +48,9 @@ class PlaneSweep(ImageRenderer):
     as in Hedman et al. 2018, "Deep Blending for Free-Viewpoint Image-Based Rendering".
     """
 
-    def __init__(self, *, planes: int = 16, nearest: float = 2.6, farthest: float = 0.12, width: int = 48) -> None:
+    inverse_depths: Tensor
+
+    def __init__(self, *, planes: int = 24, nearest: float = 2.6, farthest: float = 0.12, width: int = 48) -> None:
         super().__init__()
         if planes < 2 or not 0 < farthest < nearest:
             raise InputError(
@@ -71,23 +64,24 @@ class PlaneSweep(ImageRenderer):
         )  # fmt: skip
         self.feature_scale = nn.Parameter(torch.tensor([0.1]))
         self.log_sharpness = nn.Parameter(torch.tensor([math.log(150.0)]))
-        self.matching = _UNet(2 * planes + _FEATURES + 3, width)
-        self.plane_logits = _zeroed(nn.Conv2d(width, planes, 1))
-        self.view_weight = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), _zeroed(nn.Conv2d(16, 1, 3, padding=1)))
+        self.costs = _UNet(2 * planes + 3 + _FEATURES, width)
+        self.plane_logits = zeroed(nn.Conv2d(width, planes, 1))
+        self.view_score = nn.Sequential(
+            nn.Conv2d(8, 16, 3, padding=1), nn.GELU(), zeroed(nn.Conv2d(16, 1, 3, padding=1))
+        )
         self.preference_for_near = nn.Parameter(torch.tensor([2.0]))
         self.squeeze = nn.Conv2d(width, _SQUEEZED, 1)
         self.correction = nn.Sequential(
             nn.Conv2d(10 + _SQUEEZED, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, 32, 3, padding=1), nn.GELU(),
-            _zeroed(nn.Conv2d(32, 3, 3, padding=1)),
+            zeroed(nn.Conv2d(32, 3, 3, padding=1)),
         )  # fmt: skip
 
     def prepare(self, images: Float[Tensor, "b v 3 h w"]) -> tuple[Tensor, ...]:
         """Features of the context views at half resolution: (b, v, 15, h / 2, w / 2)."""
         flat = images.flatten(0, 1)
-        half = (math.ceil(images.shape[-2] / 2), math.ceil(images.shape[-1] / 2))
-        learned = self.feature(flat - 0.5)
-        small = F.interpolate(full_precision(flat), half, mode="area")
-        features = torch.cat([small, self.feature_scale * full_precision(learned)], dim=1)
+        learned = full_precision(self.feature(flat - 0.5))
+        small = F.interpolate(full_precision(flat), learned.shape[-2:], mode="area")
+        features = torch.cat([small, self.feature_scale * learned], dim=1)
         return (features.unflatten(0, images.shape[:2]),)
 
     def forward(
@@ -99,64 +93,75 @@ class PlaneSweep(ImageRenderer):
         prepared: tuple[Tensor, ...] = (),
     ) -> Rendering:
         b, vt = cameras.c2w.shape[:2]
-        vc, (h, w) = images.shape[1], images.shape[-2:]
         (features,) = prepared or self.prepare(images)
-        rows, cols = features.shape[-2:]
         images = full_precision(images)
+        size = (images.shape[-2], images.shape[-1])
         with no_autocast(images):
-            poses = _relative_poses(cameras, context)
-            planes = self.inverse_depths[:, None, None].expand(-1, rows, cols)
-            mean, variance, seen = self._compare(features, poses, cameras, context, planes)
-            logits = self._plane_costs(variance, seen, vc)
+            pair = _Pair(cameras, context, *_relative_poses(cameras, context))
+        hidden, coarse, confidence = self._depth(features, pair)
+        inverse_depth = _enlarged(coarse, size).unflatten(0, (b, vt))
+        blend, extra, seen = self._blend(images, pair, inverse_depth)
+        squeezed = _enlarged(full_precision(self.squeeze(hidden)), size)
+        known = torch.cat([extra.flatten(0, 1), squeezed], dim=1)
+        correction = full_precision(self.correction(known)).unflatten(0, (b, vt))
+        confidence = _enlarged(confidence, size).unflatten(0, (b, vt)) * seen
+        return Rendering(blend + correction, {"depth": 1 / inverse_depth, "confidence": confidence})
+
+    def _depth(self, features: Tensor, pair: "_Pair") -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden channels, expected inverse depth and its confidence, (b * vt, channels, rows, cols)."""
+        b, vt, vc = pair.rotation.shape[:3]
+        rows, cols = features.shape[-2:]
+        with no_autocast(features):
+            planes = self.inverse_depths[:, None, None].expand(b, vt, -1, rows, cols)
+            values, inside = _fetch(features, pair, planes)
+            weights = inside[:, :, :, None] + 1e-4
+            total = weights.sum(2)
+            mean = (values * weights).sum(2) / total
+            variance = (((values - mean[:, :, None]).square() * weights).sum(2) / total).sum(2)
+            count = inside.sum(2)
+            smooth = F.avg_pool2d(variance.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
+            cost = 0.3 * variance + 0.7 * smooth.unflatten(0, (b, vt))
+            logits = -self.log_sharpness.exp() * cost - (vc - count)
             expected = (mean * logits.softmax(2)[:, :, None]).sum(3)
-            expected = expected - torch.cat([expected.new_full((3,), 0.4), expected.new_zeros(_FEATURES)])[:, None, None]
-        known = torch.cat([logits.clamp(min=-8) / 4, seen - 2, expected], dim=2).flatten(0, 1)
-        hidden = self.matching(known)
-        corrected = logits.flatten(0, 1) + full_precision(self.plane_logits(hidden))
+            known = torch.cat([logits.clamp(min=-8) / 4, count - 2, expected], dim=2).flatten(0, 1)
+        hidden = self.costs(known)
+        residual = full_precision(self.plane_logits(hidden))
+        with no_autocast(features):
+            shares = (logits.flatten(0, 1) + residual).softmax(1)
+            planes = self.inverse_depths[:, None, None]
+            depth = (shares * planes).sum(1, keepdim=True)
+            spread = (shares * (planes - depth).square()).sum(1, keepdim=True).sqrt()
+            confidence = torch.exp(-spread / (4 * (self.inverse_depths[1] - self.inverse_depths[0])))
+        return hidden, depth, confidence
+
+    def _blend(self, images: Tensor, pair: "_Pair", inverse_depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The blended colours, maps (b, vt, 10, h, w) for their correction, and whether a context view sees a point."""
+        size = (images.shape[-2], images.shape[-1])
         with no_autocast(images):
-            shares = corrected.softmax(1)
-            coarse = (shares * self.inverse_depths[:, None, None]).sum(1, keepdim=True)
-            spread = (shares * (self.inverse_depths[:, None, None] - coarse).square()).sum(1, keepdim=True).sqrt()
-            inverse_depth = _enlarged(coarse, (h, w)).unflatten(0, (b, vt))
-            fetched = _fetch(images, poses, cameras, context, inverse_depth, mode="bicubic")
-            colours, inside = fetched.values[..., 0, :, :], fetched.inside[..., 0, :, :]
-            distance = poses[1].norm(dim=-1)
+            colours, inside = _fetch(images, pair, inverse_depth, mode="bicubic")
+            colours, inside = colours[..., 0, :, :], inside[..., 0, :, :]
+            distance = pair.translation.norm(dim=-1)
             distance = distance / distance.mean(dim=-1, keepdim=True).clamp(min=1e-6)
-            plain_mean = colours.mean(2, keepdim=True)
-            about = [colours - 0.5, colours - plain_mean, inside[:, :, :, None], _as_map(distance, (h, w))]
-            about = torch.cat(about, dim=3).flatten(0, 2)
-        scores = full_precision(self.view_weight(about)).reshape(b, vt, vc, h, w)
+            mean = colours.mean(2, keepdim=True)
+            apart = repeat(distance, "b vt vc -> b vt vc 1 h w", h=size[0], w=size[1])
+            about = torch.cat([colours - 0.5, colours - mean, inside[:, :, :, None], apart], dim=3)
+        scores = full_precision(self.view_score(about.flatten(0, 2))).reshape(inside.shape)
         with no_autocast(images):
-            scores = scores - self.preference_for_near * distance[..., None, None] - 6 * (1 - inside)
+            scores = scores - self.preference_for_near * distance[..., None, None] - _UNSEEN * (1 - inside)
             weights = scores.softmax(2)[:, :, :, None]
             blend = (weights * colours).sum(2)
             deviation = (weights * (colours - blend[:, :, None]).square()).sum(2).clamp(min=1e-8).sqrt()
-            squeezed = _enlarged(full_precision(self.squeeze(hidden)), (h, w))
-            known = [blend - 0.5, plain_mean[:, :, 0] - 0.5, 4 * deviation, inverse_depth]
-            known = torch.cat([torch.cat(known, dim=2).flatten(0, 1), squeezed], dim=1)
-        correction = full_precision(self.correction(known)).unflatten(0, (b, vt))
-        step = self.inverse_depths[1] - self.inverse_depths[0]
-        confidence = _enlarged(torch.exp(-spread / (4 * step)), (h, w)).unflatten(0, (b, vt))
-        confidence = confidence * inside.amax(2)[:, :, None]
-        return Rendering(blend + correction, {"depth": 1 / inverse_depth, "confidence": confidence})
+            extra = torch.cat([blend - 0.5, mean[:, :, 0] - 0.5, 4 * deviation, inverse_depth], dim=2)
+        return blend, extra, inside.amax(2)[:, :, None]
 
-    def _compare(
-        self, features: Tensor, poses: tuple[Tensor, Tensor], cameras: Cameras, context: Cameras, planes: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean (b vt c planes h w), variance (b vt planes h w) of the context features, and the count of views."""
-        b, vt = cameras.c2w.shape[:2]
-        planes = planes.expand(b, vt, -1, -1, -1)
-        sampled = _fetch(features, poses, cameras, context, planes)
-        weights = sampled.inside[:, :, :, None] + 1e-4
-        total = weights.sum(2)
-        mean = (sampled.values * weights).sum(2) / total
-        variance = ((sampled.values - mean[:, :, None]).square() * weights).sum(2) / total
-        return mean, variance.sum(2), sampled.inside.sum(2)
 
-    def _plane_costs(self, variance: Tensor, seen: Tensor, num_context: int) -> Tensor:
-        smooth = F.avg_pool2d(variance.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
-        cost = 0.3 * variance + 0.7 * smooth.reshape(variance.shape)
-        return -self.log_sharpness.exp() * cost - (num_context - seen)
+class _Pair(NamedTuple):
+    """Cameras of target and context views, and the poses from each target to each context camera."""
+
+    target: Cameras
+    context: Cameras
+    rotation: Float[Tensor, "b vt vc 3 3"]
+    translation: Float[Tensor, "b vt vc 3"]
 
 
 class _UNet(nn.Module):
@@ -177,22 +182,13 @@ class _UNet(nn.Module):
         return fine + F.gelu(self.join(torch.cat([fine, _enlarged(coarse, (x.shape[-2], x.shape[-1]))], dim=1)))
 
 
-def _zeroed(layer: nn.Conv2d) -> nn.Conv2d:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
-    return layer
-
-
 def _enlarged(maps: Float[Tensor, "n c rows cols"], size: tuple[int, int]) -> Float[Tensor, "n c h w"]:
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _as_map(values: Float[Tensor, "b vt vc"], size: tuple[int, int]) -> Float[Tensor, "b vt vc 1 h w"]:
-    return repeat(values, "b vt vc -> b vt vc 1 h w", h=size[0], w=size[1])
-
-
-def _relative_poses(target: Cameras, context: Cameras) -> tuple[Float[Tensor, "b vt vc 3 3"], Float[Tensor, "b vt vc 3"]]:
+def _relative_poses(
+    target: Cameras, context: Cameras
+) -> tuple[Float[Tensor, "b vt vc 3 3"], Float[Tensor, "b vt vc 3"]]:
     """Rotation and translation from every target camera to every context camera."""
     inverse = full_precision(context.c2w)[:, None, :, :3, :3].mT
     c2w = full_precision(target.c2w)[:, :, None]
@@ -202,28 +198,24 @@ def _relative_poses(target: Cameras, context: Cameras) -> tuple[Float[Tensor, "b
 
 def _fetch(
     maps: Float[Tensor, "b vc c rows cols"],
-    poses: tuple[Float[Tensor, "b vt vc 3 3"], Float[Tensor, "b vt vc 3"]],
-    target: Cameras,
-    context: Cameras,
+    pair: _Pair,
     inverse_depth: Float[Tensor, "b vt planes h w"],
     mode: Literal["bilinear", "bicubic"] = "bilinear",
-) -> _Sampled:
-    """Sample maps of the context views where they show the points of the target views at some inverse depths."""
+) -> tuple[Float[Tensor, "b vt vc c planes h w"], Float[Tensor, "b vt vc planes h w"]]:
+    """Maps of the context views at the points of the target views, and 1 where a context view shows the point."""
     b, vt, planes, h, w = inverse_depth.shape
-    vc = maps.shape[1]
-    y, x = torch.meshgrid(
-        *((torch.arange(side, device=maps.device, dtype=torch.float32) + 0.5) / side for side in (h, w)), indexing="ij"
-    )
-    fx, fy, cx, cy = (full_precision(value)[..., None, None] for value in target.intrinsics.unbind(-1))
-    ray = torch.stack([(x - cx) / fx, (y - cy) / fy, torch.ones_like(x).expand(b, vt, h, w)], dim=2)  # b vt 3 h w
-    rotation, translation = poses
-    turned = torch.einsum("btcij,btjhw->btcihw", rotation, ray)
-    at = turned[:, :, :, :, None] + translation[..., None, None, None] * inverse_depth[:, :, None, None]
+    sides = [(torch.arange(side, device=maps.device, dtype=torch.float32) + 0.5) / side for side in (h, w)]
+    y, x = torch.meshgrid(*sides, indexing="ij")
+    fx, fy, cx, cy = (full_precision(value)[..., None, None] for value in pair.target.intrinsics.unbind(-1))
+    ray = torch.stack([(x - cx) / fx, (y - cy) / fy, torch.ones_like(x).expand(b, vt, h, w)], dim=2)
+    turned = (pair.rotation[..., None, None] * ray[:, :, None, None]).sum(4)  # b vt vc 3 h w
+    at = turned[:, :, :, :, None] + pair.translation[..., None, None, None] * inverse_depth[:, :, None, None]
     depth = at[:, :, :, 2].clamp(min=_NEAREST)
-    fx, fy, cx, cy = (full_precision(value)[:, None, :, None, None, None] for value in context.intrinsics.unbind(-1))
-    u, v = fx * at[:, :, :, 0] / depth + cx, fy * at[:, :, :, 1] / depth + cy  # b vt vc planes h w, in [0, 1]
+    fx, fy, cx, cy = (
+        full_precision(value)[:, None, :, None, None, None] for value in pair.context.intrinsics.unbind(-1)
+    )
+    u, v = fx * at[:, :, :, 0] / depth + cx, fy * at[:, :, :, 1] / depth + cy
     inside = (u > 0) & (u < 1) & (v > 0) & (v < 1) & (at[:, :, :, 2] > _NEAREST)
     places = rearrange(torch.stack([u, v], dim=-1), "b t c p h w two -> (b c) (t p h) w two")
     found = F.grid_sample(maps.flatten(0, 1), 2 * places - 1, mode=mode, align_corners=False, padding_mode="border")
-    values = rearrange(found, "(b c) f (t p h) w -> b t c f p h w", b=b, t=vt, p=planes)
-    return _Sampled(values, inside.to(values.dtype))
+    return rearrange(found, "(b c) f (t p h) w -> b t c f p h w", b=b, t=vt, p=planes), inside.to(found.dtype)

@@ -1,7 +1,6 @@
-"""Camera solver ``bundle_adjustment``: cameras, inverse depths and focal length from matches, then from pixels."""
+"""Camera solver ``bundle_adjustment``: cameras, inverse depths and a focal length, from matches, then from pixels."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,78 +10,118 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from openrayzer.components.solvers.depth_prior import DepthPrior
-from openrayzer.components.solvers.gauss_newton import Evidence, Priors, gauss_newton_step
+from openrayzer.components.solvers.gauss_newton import Priors, normal_equations, step
 from openrayzer.components.solvers.photometric import (
     ColourChange,
+    Level,
     colour_change,
     level,
     photometric_cost,
     photometric_evidence,
 )
 from openrayzer.components.solvers.projection import Bundle, Lens, project
-from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, picked
+from openrayzer.components.solvers.reprojection import certainty, match_evidence
+from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
+from openrayzer.layers.convolutions import zeroed
 from openrayzer.layers.image_sampling import extent, image_points, resized, working_size
 from openrayzer.types import Cameras
 
-HELD = 1e9
+_HELD = 1e9
 """Information of an unknown that keeps its value."""
-_MATCH_SIGMAS = (0.3, 0.15, 0.08, 0.05, 0.03)
+_DAMPING = 1e-3
 _SIDE = 64
-"""Images are compared at about this side in pixels."""
+"""Images are compared at about this side in pixels. Blurs are in pixels of an image of 64 x 64."""
+_MATCH_SIGMAS = (0.3, 0.15, 0.08, 0.05, 0.03)
+_COARSE = ((3.0, 2), (1.5, 2))
+"""Blur and number of the photometric steps that every survivor takes."""
+_SELECTION_BLUR = 0.8
+_SURVIVORS = 2
+_SUPPORTED = 0.1
+"""Smallest share of points that must support a camera."""
 
 
-class Stage(NamedTuple):
-    """Photometric steps at one blur.
+class _Problem(NamedTuple):
+    """All that the steps of one scene share; see the classes of the fields."""
 
-    Attributes:
-        blur: sigma of the Gaussian blur, in pixels of an image of 64 x 64.
-        steps: number of Gauss-Newton steps.
-    """
+    lens: Lens
+    matches: Matches
+    priors: Priors
+    colours: ColourChange
 
-    blur: float
-    steps: int
+    def repeated(self, times: int) -> "_Problem":
+        """The same problem for several bundles of each scene."""
+        matches = self.matches
+        few = [repeated(entry, times) for entry in (matches.neighbours, matches.places, matches.weights)]
+        matches = replace(matches, neighbours=few[0], places=few[1], weights=few[2])
+        return _Problem(
+            repeated(self.lens, times), matches, repeated(self.priors, times), repeated(self.colours, times)
+        )
 
 
 @CAMERA_SOLVERS.register("bundle_adjustment")
 class BundleAdjustment(CameraSolver):
-    """Gauss-Newton over all poses, inverse depths and one focal length, first on matches, then on pixels.
+    """Gauss-Newton over all poses, all inverse depths and one focal length per scene, in float64.
+
+    1. Steps on the matches of a quarter of the points, from several shapes of the scene. The pixels choose the best.
+    2. Photometric steps: each point moves along the image gradients of the other views, from coarse to fine. They
+       refine the cameras below the precision of the matches, and they free the focal length.
+    3. In evaluation, the same steps with a point at every second pixel.
+
+    All views are treated alike: damping instead of a reference view fixes the world frame. The mean of the inverse
+    depths fixes the unit of length. Only the last step has gradients; at the minimum they are those of the minimum.
+
+    Networks expect an inverse depth from each image alone and compare learned features besides the colours. ``loss``
+    teaches the expected depth and the prior of the focal length the results of the solver.
 
     Args:
-        starts: number of shapes of the scene from which the match steps start, 1 to 16.
-        survivors: number of starts that also take the coarse photometric steps.
-        focal: focal length divided by sqrt(h * w) at the start of training; a network parameter follows the data.
-        focal_information: inverse variance of the prior of log focal length; 0 keeps the focal length at the prior.
-        features: number of learned channels that are compared besides the colours.
+        starts: number of shapes of a scene in evaluation, 1 to 16.
+        training_starts: number of shapes in training.
+        fine_steps: number of the last photometric steps in evaluation.
+        dense_steps: number of steps with a point at every second pixel in evaluation; they compare colours alone.
+        focal: focal length divided by sqrt(h * w) pixels, the prior before training.
+        focal_information: information of the prior about the logarithm of the focal length; 0 keeps the prior.
+        features: number of learned channels.
+
+    Raises:
+        InputError: a number is out of range.
+
+    Source: Triggs et al. 2000, "Bundle Adjustment: A Modern Synthesis"; Engel et al. 2018, "Direct Sparse Odometry";
+    Tang and Tan 2019, "BA-Net: Dense Bundle Adjustment Network".
     """
 
     def __init__(
         self,
         *,
         starts: int = 8,
-        survivors: int = 2,
-        starts_in_training: int = 3,
-        fine_steps: int = 8,
+        training_starts: int = 4,
+        fine_steps: int = 4,
+        dense_steps: int = 8,
         focal: float = 1.2,
         focal_information: float = 0.1,
         features: int = 8,
     ) -> None:
         super().__init__()
-        self.starts, self.survivors, self.starts_in_training = starts, survivors, starts_in_training
-        self.focal_information, self.fine_steps = focal_information, fine_steps
+        if not (1 <= starts <= NUM_SHAPES and 1 <= training_starts <= NUM_SHAPES):
+            raise InputError(f"starts and training_starts must be 1 to {NUM_SHAPES}, got {starts}, {training_starts}")
+        if min(fine_steps, features) < 1 or dense_steps < 0 or focal <= 0 or focal_information < 0:
+            raise InputError(
+                "bundle_adjustment needs fine_steps and features >= 1, dense_steps and focal_information >= 0, "
+                f"and focal > 0; got {fine_steps}, {features}, {dense_steps}, {focal_information}, {focal}"
+            )
+        self.starts, self.training_starts = starts, training_starts
+        self.fine_steps, self.dense_steps, self.focal_information = fine_steps, dense_steps, focal_information
         self.depth_prior = DepthPrior()
         self.feature = nn.Sequential(
             nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU(),
-            nn.Conv2d(16, features, 3, padding=1),
+            zeroed(nn.Conv2d(16, features, 3, padding=1)),
         )  # fmt: skip
-        nn.init.zeros_(self.feature[-1].weight)
-        nn.init.zeros_(self.feature[-1].bias)
-        self.log_photometric = nn.Parameter(torch.full((4,), math.log(0.1)))
-        self.log_match = nn.Parameter(torch.tensor([math.log(0.01)]))
-        self.log_depth_information = nn.Parameter(torch.tensor([math.log(3e-4)]))
         self.log_focal = nn.Parameter(torch.tensor([math.log(focal)]))
-        self.damping = 1e-3
+        # Information of one photometric sample, of a match in photometric steps, and of an expected depth.
+        self.log_photometric = nn.Parameter(torch.tensor([math.log(0.1)]))
+        self.log_match = nn.Parameter(torch.tensor([math.log(0.01)]))
+        self.log_depth = nn.Parameter(torch.tensor([math.log(3e-4)]))
 
     def forward(
         self,
@@ -93,170 +132,166 @@ class BundleAdjustment(CameraSolver):
         held: Bool[Tensor, "b v"] | None = None,
     ) -> SolvedCameras:
         with no_autocast(images):
-            return self._solve(images.float(), matches, known, held)
+            image_size, views = (images.shape[-2], images.shape[-1]), images.shape[:2]
+            small = resized(images.float().flatten(0, 1), working_size(image_size, _SIDE, 4))
+            held = torch.zeros(views, dtype=torch.bool, device=images.device) if held is None else held
+            expected = self.depth_prior(small.unflatten(0, views), matches.grid)
+            lens, log_focal = self._lens(image_size, known, held)
+            priors = Priors(
+                expected.double(), self.log_depth.exp().double().expand(len(images)), log_focal,
+                torch.full_like(log_focal, _HELD), torch.where(held, _HELD, _DAMPING).double(),
+            )  # fmt: skip
+            with torch.no_grad():
+                colours = colour_change(small, matches, 1.5)
+            problem = _Problem(lens, replace(matches, likelihood=None), priors, colours)
+            bundle = self._solve(small, problem, _first_bundle(problem, known, held), fixed_focal=known is not None)
+            sure = certainty(bundle, lens, matches, priors)
+            cameras = _cameras(bundle, lens, image_size, known)
+            supported = sure.support > _SUPPORTED
+            return SolvedCameras(
+                cameras, bundle.log_focal.detach(), bundle.inverse_depth.detach(), expected,
+                **{name: value.float() for name, value in sure._asdict().items()}, supported=supported,
+            )  # fmt: skip
 
-    def _solve(self, images: Tensor, matches: Matches, known: Cameras | None, held: Tensor | None) -> SolvedCameras:
-        image_size = (images.shape[-2], images.shape[-1])
-        b, v = images.shape[:2]
-        small = resized(images.flatten(0, 1), working_size(image_size, _SIDE, 4))
-        prior_depth = self.depth_prior(small.unflatten(0, (b, v)), matches.grid)
-        lens, log_focal, focal_information = self._lens(image_size, known, b, v, images.device)
-        held = torch.zeros(b, v, dtype=torch.bool, device=images.device) if held is None else held
-        priors = Priors(
-            prior_depth.double(), self.log_depth_information[0].exp().double(), log_focal,
-            torch.full_like(log_focal, HELD), torch.where(held, HELD, self.damping).double(),
-        )  # fmt: skip
-        bundle = _first_bundle(priors, known, held, matches)
-        with torch.no_grad():
-            colours = colour_change(small, matches, 1.5)
-            bundle = self._from_starts(small, bundle, lens, matches, priors, colours)
-        features = torch.cat([small, self.feature(small - 0.5)], dim=1)
-        bundle = self._photometric(features, bundle, lens, matches, priors, colours, focal_information)
-        return self._result(bundle, lens, matches, priors, image_size, known)
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
-        """How far the priors of depth and focal length are from the values that the solver found."""
-        found = solved.inverse_depth.clamp(0.15, 3.9)
-        found = (found / found.mean(dim=(1, 2), keepdim=True)).log()
-        sure = solved.point_support
-        depth = ((solved.prior_depth.log() - found).abs() * sure).sum() / sure.sum().clamp(min=1)
-        focal = (self.log_focal - solved.log_focal).abs().mean()
-        return (depth + focal).float()
+        """Mean error of the logarithms of the expected inverse depths and of the focal length's prior."""
+        found = solved.inverse_depth / solved.inverse_depth.mean(dim=(1, 2), keepdim=True)
+        wrong = (solved.expected_depth.log() - found.log().float()).abs()
+        sure = solved.agreement.amax(2) if solved.agreement.shape[2] else torch.zeros_like(wrong)
+        depth = (wrong * sure).sum() / sure.sum().clamp(min=1)
+        return depth + (self.log_focal - solved.log_focal.float()).abs().mean()
 
-    def _from_starts(
-        self, small: Tensor, bundle: Bundle, lens: Lens, matches: Matches, priors: Priors, colours: ColourChange
-    ) -> Bundle:
-        """The best bundle after match steps on a quarter of the points from several starts, then on all points."""
-        count = self.starts_in_training if self.training else self.starts
-        v = matches.neighbours.shape[1]
-        some = torch.arange(len(matches.points), device=small.device).reshape(matches.grid)[1::2, 1::2].flatten()
-        grid = (matches.grid[0] // 2, matches.grid[1] // 2)
-        few = replace(
-            matches, points=matches.points[some], grid=grid,
-            places=matches.places[:, :, :, some], weights=matches.weights[:, :, :, some], likelihood=None,
-        )  # fmt: skip
-        shapes = depth_shapes(few.points.double(), count)
-        def spread(tensor):  # each scene, once for each start
-            return tensor.repeat_interleave(count, dim=0)
-        few = replace(few, neighbours=spread(few.neighbours), places=spread(few.places), weights=spread(few.weights))
-        prior = priors.inverse_depth[:, :, some]
-        start = (prior[:, None] * shapes[:, None]).flatten(0, 1)
-        start = (start / start.mean(dim=(1, 2), keepdim=True)).clamp(0.1,4.)
-        guess = Priors(spread(prior), priors.depth_information, spread(priors.log_focal), spread(priors.focal_information), spread(priors.damping))
-        tried = Bundle(spread(bundle.rotation), spread(bundle.translation), start, spread(bundle.log_focal))
-        lenses = Lens(spread(lens.focal), spread(lens.centre))
-        for sigma in _MATCH_SIGMAS:
-            tried = self._match_step(tried, lenses, few, guess, sigma)
-        maps = level(small, v, 0.8, few.points)
-        cost = photometric_cost(maps, tried, lenses, few, ColourChange(spread(colours.gain), spread(colours.shift)))
-        best = lowest(cost.unflatten(0, (-1, count)), 1 if self.training else min(self.survivors,count))
-        keep=best.shape[1]
-        tried = picked(tried, best, count)
-        depth = F.interpolate(tried.inverse_depth.unflatten(2, grid), matches.grid, mode="bilinear").flatten(2)
-        tried = replace(tried, inverse_depth=depth)
-        self.keep = keep
-        return tried
-
-    def _match_step(self, bundle: Bundle, lens: Lens, matches: Matches, priors: Priors, sigma: float) -> Bundle:
-        seen = project(bundle, lens, matches.points.double(), bundle.inverse_depth, matches.neighbours)
-        return gauss_newton_step(bundle, seen, _match_evidence(seen, matches, sigma), priors, matches.neighbours)
-
-    def _photometric(self, features, bundle, lens, matches, priors, colours, focal_information) -> Bundle:
-        v = matches.neighbours.shape[1]
-        samples = _samples(matches, (features.shape[-2], features.shape[-1]))
-        keep = self.keep
-        def spread(value): 
-            from openrayzer.types import map_tensors
-            return map_tensors(value, lambda t: t.repeat_interleave(keep, dim=0) if t.dim() else t)
-        plain = replace(matches, likelihood=None)
-        many = replace(plain, neighbours=spread(plain.neighbours), places=spread(plain.places), weights=spread(plain.weights))
-        mp, ml, mc = spread(priors), spread(lens), spread(colours)
-        with torch.no_grad():
-            for sigma in (0.05,0.03):
-                bundle = self._match_step(bundle, ml, many, mp, sigma)
-            for number,(blur, steps) in enumerate(((3.0, 2), (1.5, 2))):
-                at = level(features, v, blur, samples)
-                for _ in range(steps):
-                    bundle = self._step(bundle, ml, many, mp, mc, at, number)
-            if keep > 1:
-                at = level(features, v, 0.8, samples)
-                cost = photometric_cost(at, bundle, ml, many, mc)
-                bundle = picked(bundle, lowest(cost.unflatten(0, (-1, keep)), 1), keep)
-            free = replace(priors, focal_information=focal_information)
-            stages = [(2, 0.8, 2)] if self.training else [(2, 0.8, 3), (3, 0.5, self.fine_steps)]
-            for number, blur, steps in stages:
-                at = level(features, v, blur, samples)
-                for _ in range(steps - (blur == stages[-1][1])):
-                    bundle = self._step(bundle, lens, plain, free, colours, at, number)
-        at = level(features, v, stages[-1][1], samples)
-        return self._step(bundle, lens, matches, free, colours, at, stages[-1][0])
-
-    def _step(self, bundle, lens, matches, priors, colours, at, number):
-        seen = project(bundle, lens, matches.points.double(), bundle.inverse_depth, matches.neighbours)
-        evidence = photometric_evidence(at, bundle, lens, matches, colours, self.log_photometric[number].exp())
-        evidence = evidence + _match_evidence(seen, matches, _MATCH_SIGMAS[-1], self.log_match.exp())
-        return gauss_newton_step(bundle, seen, evidence, priors, matches.neighbours)
-
-    def _lens(self, image_size, known, b, v, device):
+    def _lens(self, image_size: tuple[int, int], known: Cameras | None, held: Tensor) -> tuple[Lens, Tensor]:
+        """Lenses up to the common focal length, and the logarithm of the prior of this length."""
         if known is None:
-            ones = torch.ones(b, v, 2, dtype=torch.float64, device=device)
-            logf = self.log_focal.double().expand(b)
-            info = torch.full((b,), self.focal_information or HELD, dtype=torch.float64, device=device)
-            return Lens(ones, 0 * ones), logf, info
-        wide, high = extent(image_size)
-        scale = torch.tensor([wide, high], dtype=torch.float64, device=device)
-        k = known.intrinsics.double()
-        return Lens(k[..., :2] * scale, (k[..., 2:] - 0.5) * scale), torch.zeros(b, dtype=torch.float64, device=device), torch.full((b,), HELD, dtype=torch.float64, device=device)
+            ones = torch.ones(*held.shape, 2, dtype=torch.float64, device=held.device)
+            return Lens(ones, 0 * ones), self.log_focal.double().expand(len(held))
+        scale = torch.tensor(extent(image_size), dtype=torch.float64, device=held.device)
+        focal, centre = known.intrinsics.double().split(2, dim=-1)
+        return Lens(focal * scale, (centre - 0.5) * scale), focal.new_zeros(len(held))
 
-    def _result(self, bundle, lens, matches, priors, image_size, known) -> SolvedCameras:
-        wide, high = extent(image_size)
-        scale = torch.tensor([wide, high], dtype=torch.float64, device=bundle.translation.device)
-        intrinsics = torch.cat([lens.focal * bundle.log_focal.exp()[:, None, None] / scale, lens.centre / scale + 0.5], dim=-1)
-        inverse = bundle.rotation.mT
-        c2w = torch.cat([inverse, -(inverse @ bundle.translation[..., None])], dim=-1)
-        last = c2w.new_tensor([0.0, 0, 0, 1]).expand(*c2w.shape[:2], 1, 4)
-        cameras = Cameras(torch.cat([c2w, last], dim=2).float(), intrinsics.float())
-        if known is not None: cameras = replace(cameras, intrinsics=known.intrinsics.float())
+    def _solve(self, small: Tensor, problem: _Problem, bundle: Bundle, *, fixed_focal: bool) -> Bundle:
+        num_views = bundle.translation.shape[1]
+        samples = _samples(problem.matches)
+        features = torch.cat([small, self.feature(small - 0.5)], dim=1)
+        free = self.focal_information if self.focal_information and not fixed_focal else _HELD
+        fine = problem.priors.focal_information.new_full((len(bundle.translation),), free)
+        fine_problem = problem._replace(priors=replace(problem.priors, focal_information=fine))
+        blur, last_steps = (0.8, 2) if self.training else (0.5, self.fine_steps)
         with torch.no_grad():
-            seen = project(bundle, lens, matches.points.double(), bundle.inverse_depth, matches.neighbours, derivatives=False)
-            miss = (seen.point - matches.places).norm(dim=-1)
-            good = (miss < 0.05) & (matches.weights > 0.1)
-            support = good.any(2).double().mean(2)
-            trust = (1 / (1 + miss.square() / 0.05**2)).square() * 0 + torch.exp(-(miss / 0.06).square())
-            residual = ((miss.square() * good).sum((2, 3)) / good.sum((2, 3)).clamp(min=1)).sqrt()
-        return SolvedCameras(cameras, bundle.inverse_depth.detach(), priors.inverse_depth, seen.point, support, residual, residual, support > 0.05, trust.float(), trust.amax(2), bundle.log_focal.detach())
+            kept = 1 if self.training else min(_SURVIVORS, self.starts)
+            bundle = self._from_starts(small, problem, bundle, kept)
+            many = problem.repeated(kept)
+            for sigma in _MATCH_SIGMAS[-2:]:
+                bundle = _match_step(bundle, many, sigma)
+            for coarse_blur, steps in _COARSE:
+                bundle = self._photometric(bundle, many, level(features, num_views, coarse_blur, samples), steps)
+            if kept > 1:
+                at = level(features, num_views, _SELECTION_BLUR, samples)
+                costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
+                bundle = lowest(bundle, costs.unflatten(0, (-1, kept)), 1)
+            if not self.training:
+                bundle = self._photometric(bundle, fine_problem, level(features, num_views, 0.8, samples), 3)
+            at = level(features, num_views, blur, samples)
+            bundle = self._photometric(bundle, fine_problem, at, last_steps - 1)
+        at = level(features, num_views, blur, samples) if torch.is_grad_enabled() else at
+        bundle = self._photometric(bundle, fine_problem, at, 1)
+        return bundle if self.training else self._dense(small, fine_problem, bundle)
+
+    def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, kept: int) -> Bundle:
+        """The best bundles after match steps on a quarter of the points from several shapes of the scene."""
+        starts = self.training_starts if self.training else self.starts
+        matches, grid = problem.matches, problem.matches.grid
+        some = torch.arange(grid[0] * grid[1], device=small.device).reshape(grid)[1::2, 1::2]
+        few_grid, some = (some.shape[0], some.shape[1]), some.flatten()
+        few = replace(
+            matches, points=matches.points[some], grid=few_grid,
+            places=matches.places[:, :, :, some], weights=matches.weights[:, :, :, some],
+        )  # fmt: skip
+        priors = replace(problem.priors, inverse_depth=problem.priors.inverse_depth[:, :, some])
+        many = problem._replace(matches=few, priors=priors).repeated(starts)
+        shapes = depth_shapes(few.points.double(), starts).repeat(len(bundle.translation), 1)[:, None]
+        depths = many.priors.inverse_depth * shapes
+        bundle = replace(repeated(bundle, starts), inverse_depth=depths / depths.mean(dim=(1, 2), keepdim=True))
+        for sigma in _MATCH_SIGMAS:
+            bundle = _match_step(bundle, many, sigma)
+        at = level(small, bundle.translation.shape[1], _SELECTION_BLUR, few.points)
+        costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
+        bundle = lowest(bundle, costs.unflatten(0, (-1, starts)), kept)
+        return replace(bundle, inverse_depth=_on_grid(bundle.inverse_depth, few_grid, grid))
+
+    def _photometric(self, bundle: Bundle, problem: _Problem, at: Level, steps: int) -> Bundle:
+        matches, priors = problem.matches, problem.priors
+        for _ in range(steps):
+            seen = project(bundle, problem.lens, matches.points.double(), matches.neighbours)
+            weight = self.log_photometric.exp()
+            evidence = photometric_evidence(at, bundle, problem.lens, matches, problem.colours, weight)
+            evidence = evidence + match_evidence(seen, matches, _MATCH_SIGMAS[-1], self.log_match.exp().double())
+            bundle = step(bundle, normal_equations(bundle, seen, evidence, priors, matches.neighbours))
+        return bundle
+
+    def _dense(self, small: Tensor, problem: _Problem, bundle: Bundle) -> Bundle:
+        """The bundle, with its poses and focal length refined by a point at every second pixel, without matches."""
+        if not self.dense_steps:
+            return bundle
+        size, grid, matches = (small.shape[-2], small.shape[-1]), problem.matches.grid, problem.matches
+        dense_grid = (size[0] // 2, size[1] // 2)
+        points = image_points(size, dense_grid, small.device).flatten(0, 1)
+        nowhere = matches.weights.new_zeros(*matches.neighbours.shape, len(points))
+        dense = Matches(points, dense_grid, matches.neighbours, nowhere[..., None].expand(*nowhere.shape, 2), nowhere)
+        expected = _on_grid(problem.priors.inverse_depth, grid, dense_grid)
+        problem = problem._replace(matches=dense, priors=replace(problem.priors, inverse_depth=expected))
+        refined = replace(bundle, inverse_depth=_on_grid(bundle.inverse_depth, grid, dense_grid))
+        at = level(small, bundle.translation.shape[1], 0.5, _samples(dense))
+        refined = self._photometric(refined, problem, at, self.dense_steps)
+        return replace(refined, inverse_depth=_on_grid(refined.inverse_depth, dense_grid, grid))
 
 
-def _match_evidence(seen, matches: Matches, sigma: float, weight: Tensor | float = 1.0) -> Evidence:
-    """Robust pull of the projected points to their matches."""
-    miss = matches.places.double() - seen.point
-    with torch.no_grad():
-        robust = seen.in_front / (1 + miss.square().sum(-1) / sigma**2).square()
-    information = weight * matches.weights.double() * robust
-    return Evidence(information, torch.zeros_like(information), information, information * miss[..., 0], information * miss[..., 1])
+def _match_step(bundle: Bundle, problem: _Problem, sigma: float) -> Bundle:
+    matches = problem.matches
+    seen = project(bundle, problem.lens, matches.points.double(), matches.neighbours)
+    evidence = match_evidence(seen, matches, sigma)
+    return step(bundle, normal_equations(bundle, seen, evidence, problem.priors, matches.neighbours))
 
 
-def _samples(matches: Matches, image_size: tuple[int, int]) -> Float[Tensor, "ns 2"]:
-    """Four samples around each point, a quarter of the distance between points away from it."""
-    wide, high = extent(image_size)
-    quarter = torch.tensor([wide / matches.grid[1], high / matches.grid[0]], dtype=torch.float64) / 4
-    signs = torch.tensor([[-1.0, -1], [1, -1], [-1, 1], [1, 1]], dtype=torch.float64)
-    return (matches.points.double()[:, None] + (signs * quarter).to(matches.points.device)).flatten(0, 1)
-
-
-def _first_bundle(priors: Priors, known: Cameras | None, held: Tensor, matches: Matches) -> Bundle:
+def _first_bundle(problem: _Problem, known: Cameras | None, held: Bool[Tensor, "b v"]) -> Bundle:
+    """Equal poses of all views; or, where some views are held, the pose of the held view with the strongest matches."""
+    priors, matches = problem.priors, problem.matches
     b, v = held.shape
-    rotation = torch.eye(3, dtype=torch.float64, device=held.device).expand(b, v, 3, 3)
-    translation = torch.zeros(b, v, 3, dtype=torch.float64, device=held.device)
+    w2c = torch.eye(4, dtype=torch.float64, device=held.device).expand(b, v, 4, 4)
     if known is not None:
-        inverse = known.c2w[..., :3, :3].double().mT
-        w = held[..., None]
-        rot = inverse; tra = -(inverse @ known.c2w[..., :3, 3:].double())[..., 0]
-        strength = torch.zeros(b, v, v, dtype=torch.float64, device=held.device).scatter_(2, matches.neighbours, matches.weights.double().sum(-1))
-        strength = strength.masked_fill(~held[:, None], -1)
-        near = strength.argmax(2)
-        rows = torch.arange(b, device=held.device)[:, None]
-        any_held = held.any(1)[:, None]
-        src = torch.where(held, torch.arange(v, device=held.device).expand(b, v), near)
-        rotation = torch.where((any_held)[..., None, None], rot[rows, src], rotation)
-        translation = torch.where((any_held)[..., None], tra[rows, src], translation)
-    return Bundle(rotation, translation, priors.inverse_depth.detach(), priors.log_focal.detach())
+        rotation = known.c2w[..., :3, :3].double().mT
+        translation = -(rotation @ known.c2w[..., :3, 3:].double())
+        given = torch.cat([torch.cat([rotation, translation], dim=-1), w2c[..., 3:, :]], dim=-2)
+        strength = w2c.new_zeros(b, v, v).scatter(2, matches.neighbours, matches.weights.double().sum(-1))
+        source = torch.where(held[:, None], strength, -1.0).argmax(dim=2)
+        source = torch.where(held, torch.arange(v, device=held.device), source)
+        taken = given[torch.arange(b, device=held.device)[:, None], source]
+        w2c = torch.where(held.any(1)[:, None, None, None], taken, w2c)
+    return Bundle(w2c[..., :3, :3], w2c[..., :3, 3], priors.inverse_depth.detach(), priors.log_focal.detach())
+
+
+def _samples(matches: Matches) -> Float[Tensor, "samples 2"]:
+    """Four samples around each point, a quarter of the distance between points away along x and y."""
+    (rows, cols), points = matches.grid, matches.points.double()
+    wide, high = extent((rows, cols))
+    offsets = [(x * wide / cols / 4, y * high / rows / 4) for y in (-1, 1) for x in (-1, 1)]
+    return (points[:, None] + torch.tensor(offsets, dtype=points.dtype, device=points.device)).flatten(0, 1)
+
+
+def _on_grid(values: Float[Tensor, "b v n"], old: tuple[int, int], new: tuple[int, int]) -> Float[Tensor, "b v m"]:
+    if new[0] < old[0]:
+        return F.interpolate(values.unflatten(2, old), new, mode="area").flatten(2)
+    return F.interpolate(values.unflatten(2, old), new, mode="bilinear", align_corners=False).flatten(2)
+
+
+def _cameras(bundle: Bundle, lens: Lens, image_size: tuple[int, int], known: Cameras | None) -> Cameras:
+    inverse = bundle.rotation.mT
+    c2w = torch.cat([inverse, -(inverse @ bundle.translation[..., None])], dim=-1)
+    last = c2w.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*c2w.shape[:2], 1, 4)
+    c2w = torch.cat([c2w, last], dim=2).float()
+    if known is not None:
+        return Cameras(c2w, known.intrinsics.float())
+    scale = torch.tensor(extent(image_size), dtype=lens.focal.dtype, device=c2w.device)
+    focal = lens.focal * bundle.log_focal.exp()[:, None, None] / scale
+    return Cameras(c2w, torch.cat([focal, lens.centre / scale + 0.5], dim=-1).float())

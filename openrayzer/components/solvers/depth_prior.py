@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from openrayzer.layers.convolutions import zeroed
 from openrayzer.layers.image_sampling import image_points, resized
 
 _LARGEST = 1.5
@@ -31,9 +32,7 @@ class DepthPrior(nn.Module):
             nn.Conv2d(coarse + fine, fine, 3, padding=1)
             for fine, coarse in zip(widths[-2:0:-1], widths[:1:-1], strict=True)
         )
-        self.last = nn.Conv2d(widths[1], 1, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.last = zeroed(nn.Conv2d(widths[1], 1, 1))
 
     def forward(self, images: Float[Tensor, "b v 3 h w"], grid: tuple[int, int]) -> Float[Tensor, "b v points"]:
         """Inverse depths at the centres of a grid of points, row by row."""

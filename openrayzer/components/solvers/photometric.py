@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.components.solvers.gauss_newton import Evidence
-from openrayzer.components.solvers.projection import Bundle, Lens, project
+from openrayzer.components.solvers.projection import Bundle, Lens, projected
 from openrayzer.interfaces import Matches
 from openrayzer.layers.image_sampling import as_table, blurred, extent, sample_views, with_gradients
 
@@ -21,13 +21,10 @@ _COMPENSATED_FROM = 0.1
 
 @dataclass(frozen=True)
 class ColourChange:
-    """Gain and shift of each channel that make the colours of a neighbour those of the view."""
+    """Gain and shift of each channel that turn the colours of a neighbour into those of the view."""
 
     gain: Float[Tensor, "b v k 1 3"]
     shift: Float[Tensor, "b v k 1 3"]
-
-    def repeated(self, times: int) -> "ColourChange":
-        return ColourChange(self.gain.repeat_interleave(times, 0), self.shift.repeat_interleave(times, 0))
 
 
 @dataclass(frozen=True)
@@ -99,8 +96,10 @@ def photometric_evidence(
     )  # fmt: skip
 
 
-def photometric_cost(at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange) -> Float[Tensor, " b"]:
-    """Robust sum of squared differences of a scene. A point outside a neighbour costs half of the largest difference."""
+def photometric_cost(
+    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange
+) -> Float[Tensor, " b"]:
+    """Robust sum of squared differences. A point outside a neighbour costs half of the largest difference."""
     found, own, inside = _differences(at, bundle, lens, matches, colours)
     squares = (own[:, :, None] - found[..., : own.shape[-1]]).square().sum(-1)
     cost = torch.where(inside, squares / (squares + DIFFERENCE**2), 0.5)
@@ -110,16 +109,18 @@ def photometric_cost(at: Level, bundle: Bundle, lens: Lens, matches: Matches, co
 def _differences(
     at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Features and derivatives of the samples in the neighbours, features in the own view, and whether they are seen."""
+    """Features and derivatives of the samples in the neighbours, features in their own view, and visibility."""
     b, v, k = matches.neighbours.shape
     n, channels = matches.points.shape[0], at.own.shape[-1]
     repeats, times = at.samples.shape[0] // n, b // at.table.shape[0]
     samples = at.samples.to(bundle.translation.dtype)
     depths = bundle.inverse_depth.repeat_interleave(repeats, dim=-1)
-    places = project(bundle, lens, samples, depths, matches.neighbours, derivatives=False).point
+    places = projected(bundle, lens, samples, depths, matches.neighbours)
     # Several bundles of one scene share the maps of its views.
     wanted = matches.neighbours.reshape(-1, times * v * k)
-    found = sample_views(at.table, places.reshape(-1, times * v * k, repeats * n, 2), wanted).reshape(b, v, k, repeats * n, -1)
+    found = sample_views(at.table, places.reshape(-1, times * v * k, repeats * n, 2), wanted).reshape(
+        b, v, k, repeats * n, -1
+    )
     ones = colours.gain.new_ones(b, v, k, 1, channels - 3)
     gain = torch.cat([colours.gain, ones], dim=-1)
     shift = torch.cat([colours.shift, 0 * ones], dim=-1)
