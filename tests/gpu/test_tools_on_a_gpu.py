@@ -50,7 +50,9 @@ def test_an_evaluation_with_all_trials_agrees_with_the_cpu(
     found = []
     for device in (CPU, gpu):
         output = tmp_path / f"evaluated_on_{device.type}_{len(found)}"
-        request = EvaluationRequest(run=str(run), output=output, sanity=True, transfer=True, pictures=2, max_scenes=2)
+        request = EvaluationRequest(
+            run=str(run), output=output, sanity=True, transfer=True, baselines=(), pictures=2, max_scenes=2
+        )
         found.append(numbers(evaluate(request, Process(0, 1, 1, device))))
     right, ours = ({key: value for key, value in each.items() if "psnr" in key or "ssim" in key} for each in found)
     assert ours.keys() == right.keys()
