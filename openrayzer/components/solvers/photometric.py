@@ -117,9 +117,9 @@ def _differences(
     depths = bundle.inverse_depth.repeat_interleave(repeats, dim=-1)
     places = projected(bundle, lens, samples, depths, matches.neighbours)
     # Several bundles of one scene share the maps of its views.
-    wanted = matches.neighbours.reshape(-1, times * v * k)
-    found = sample_views(at.table, places.reshape(-1, times * v * k, repeats * n, 2), wanted).reshape(
-        b, v, k, repeats * n, -1
+    wanted = matches.neighbours.reshape(b // times, times * v * k)
+    found = sample_views(at.table, places.reshape(b // times, times * v * k, repeats * n, 2), wanted).reshape(
+        b, v, k, repeats * n, at.table.shape[-1]
     )
     ones = colours.gain.new_ones(b, v, k, 1, channels - 3)
     gain = torch.cat([colours.gain, ones], dim=-1)
