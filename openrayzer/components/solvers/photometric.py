@@ -71,7 +71,7 @@ def level(features: Float[Tensor, "n c h w"], num_views: int, sigma: float, samp
 
 
 def photometric_evidence(
-    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange, weight: Float[Tensor, ""]
+    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange, weight: Float[Tensor, " 1"]
 ) -> Evidence:
     """The wish of every point to move along the image gradient of its neighbours until the features agree.
 
