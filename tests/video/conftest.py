@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk
 from openrayzer.geometry.rotations import pose_from, so3_exp
 from openrayzer.interfaces import Model
 from openrayzer.models.token_scene import TokenScene
@@ -84,3 +85,16 @@ def photos(tmp_path: Path) -> Path:
     for place in range(6):
         write_image(tmp_path / "photos" / f"photo_{place}.png", 40 * place)
     return tmp_path / "photos"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    """Return a folder of chunks with two held-out scenes of 5 frames; frame i of "attic" has red 40 * i."""
+    c2w, intrinsics = (part[0].numpy() for part in (some_cameras(5).c2w, some_cameras(5).intrinsics))
+    scenes = []
+    for name, red in (("attic", 40), ("cellar", 10)):
+        frames = [np.full((24, 32, 3), (7, 0, red * frame), np.uint8) for frame in range(5)]
+        encoded = [cv2.imencode(".png", frame)[1].tobytes() for frame in frames]
+        scenes.append(ChunkScene(name, cameras_to_rows(c2w, intrinsics), encoded, np.arange(5)))
+    write_chunk(tmp_path / "rooms/test/000000.torch", scenes)
+    return tmp_path / "rooms"

@@ -141,6 +141,20 @@ def test_a_posed_model_renders_with_the_cameras_of_a_scene(tool: Tool, tmp_path:
     assert torch.allclose(used.intrinsics, cameras.intrinsics, atol=1e-5)
 
 
+def test_a_posed_model_renders_with_the_cameras_of_a_held_out_scene(
+    tool: Tool, tmp_path: Path, stored: Path, make_cameras
+):
+    make_run(tmp_path / "run", f"model={LVSM}")
+    call = ("--run", "run", "--data", str(stored), "--output", "out.mp4", "--num_views", "5", "--frames", "2")
+    code, _, errors = tool(*call, "--device", "cpu", "--export_cameras", "c.json")
+    assert code == 0, errors
+    used = read_cameras(tmp_path / "c.json").cameras
+    assert torch.allclose(used.c2w, normalise_poses(make_cameras(5).c2w), atol=1e-4)
+    assert torch.allclose(used.intrinsics, make_cameras(5).intrinsics, atol=1e-5)
+    code, _, errors = tool(*call, "--cameras", "c.json")
+    assert (code, "the scenes of --data have cameras; leave out --cameras" in errors) == (2, True)
+
+
 def test_a_model_that_needs_intrinsics_gets_them(tool: Tool, tmp_path: Path, photos: Path, make_cameras):
     make_run(tmp_path / "run", *GIVEN)
     code, _, errors = tool(*BASE)

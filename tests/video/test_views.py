@@ -4,12 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk
 from openrayzer.interfaces import InputError
 from openrayzer.video.camera_files import export_cameras, nerfstudio_table, write_cameras
 from openrayzer.video.mp4 import Mp4Writer
@@ -183,19 +181,6 @@ def test_views_of_real_clips(shared_data: Path):
         assert views.images.std() > 0.05
     pytest.importorskip("av")
     assert len(read(shared_data / "unposed/ramen_1fps.mp4", num_views=5).frames) == 5
-
-
-@pytest.fixture
-def stored(tmp_path: Path, make_cameras) -> Path:
-    """Return a folder of chunks with two held-out scenes of 5 frames; frame i of "attic" has red 40 * i."""
-    c2w, intrinsics = (part[0].numpy() for part in (make_cameras(5).c2w, make_cameras(5).intrinsics))
-    scenes = []
-    for name, red in (("attic", 40), ("cellar", 10)):
-        frames = [np.full((24, 32, 3), (7, 0, red * frame), np.uint8) for frame in range(5)]
-        encoded = [cv2.imencode(".png", frame)[1].tobytes() for frame in frames]
-        scenes.append(ChunkScene(name, cameras_to_rows(c2w, intrinsics), encoded, np.arange(5)))
-    write_chunk(tmp_path / "rooms/test/000000.torch", scenes)
-    return tmp_path / "rooms"
 
 
 def test_views_of_a_held_out_scene_have_its_cameras_if_the_model_needs_them(stored: Path, make_cameras):
