@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from openrayzer.interfaces.errors import InputError
 from openrayzer.types import Cameras
 
 
@@ -113,6 +114,31 @@ class CameraSolver(nn.Module, ABC):
             known: cameras whose intrinsics the solver keeps; without them, it estimates one focal length per scene.
             held: views that keep their pose in ``known``, in its world frame; none by default.
         """
+
+    def refine(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        matches: Matches,
+        solved: SolvedCameras,
+        *,
+        steps: int,
+        known: Cameras | None = None,
+        held: Bool[Tensor, "b v"] | None = None,
+    ) -> SolvedCameras:
+        """Better cameras, near those that another solver found.
+
+        Args:
+            images: as for ``forward``.
+            matches: as for ``forward``.
+            solved: cameras of the same views, found with the same ``known`` and ``held``.
+            steps: number of optimisation steps, 1 or more.
+            known: as for ``forward``.
+            held: as for ``forward``.
+
+        Raises:
+            InputError: the solver cannot start from given cameras, which is the default.
+        """
+        raise InputError(f"{type(self).__name__} cannot refine cameras; take the solver 'bundle_adjustment'")
 
     @abstractmethod
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:

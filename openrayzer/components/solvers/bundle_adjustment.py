@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from openrayzer.components.solvers.depth_prior import DepthPrior
 from openrayzer.components.solvers.gauss_newton import Priors, normal_equations, step
+from openrayzer.components.solvers.lenses import bundle_of, cameras_of, first_bundle, lens_of
 from openrayzer.components.solvers.photometric import (
     ColourChange,
     Level,
@@ -20,7 +21,7 @@ from openrayzer.components.solvers.photometric import (
     photometric_evidence,
 )
 from openrayzer.components.solvers.projection import Bundle, Lens, project
-from openrayzer.components.solvers.reprojection import certainty, match_evidence
+from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, match_evidence
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
@@ -38,8 +39,6 @@ _COARSE = ((3.0, 2), (1.5, 2))
 """Blur and number of the photometric steps that every survivor takes."""
 _SELECTION_BLUR = 0.8
 _SURVIVORS = 2
-_SUPPORTED = 0.1
-"""Smallest share of points that must support a camera."""
 
 
 class _Problem(NamedTuple):
@@ -132,26 +131,36 @@ class BundleAdjustment(CameraSolver):
         held: Bool[Tensor, "b v"] | None = None,
     ) -> SolvedCameras:
         with no_autocast(images):
-            image_size, views = (images.shape[-2], images.shape[-1]), images.shape[:2]
-            small = resized(images.float().flatten(0, 1), working_size(image_size, _SIDE, 4))
-            held = torch.zeros(views, dtype=torch.bool, device=images.device) if held is None else held
-            expected = self.depth_prior(small.unflatten(0, views), matches.grid)
-            lens, log_focal = self._lens(image_size, known, held)
-            priors = Priors(
-                expected.double(), self.log_depth.exp().double().expand(len(images)), log_focal,
-                torch.full_like(log_focal, _HELD), torch.where(held, _HELD, _DAMPING).double(),
-            )  # fmt: skip
-            with torch.no_grad():
-                colours = colour_change(small, matches, 1.5)
-            problem = _Problem(lens, replace(matches, likelihood=None), priors, colours)
-            bundle = self._solve(small, problem, _first_bundle(problem, known, held), fixed_focal=known is not None)
-            sure = certainty(bundle, lens, matches, priors)
-            cameras = _cameras(bundle, lens, image_size, known)
-            supported = sure.support > _SUPPORTED
-            return SolvedCameras(
-                cameras, bundle.log_focal.detach(), bundle.inverse_depth.detach(), expected,
-                **{name: value.float() for name, value in sure._asdict().items()}, supported=supported,
-            )  # fmt: skip
+            held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
+            small, problem = self._problem(images, matches, known, held)
+            bundle = self._solve(
+                small,
+                problem,
+                first_bundle(problem.priors, problem.matches, known, held),
+                fixed_focal=known is not None,
+            )
+            return _solved(bundle, problem, images, known)
+
+    def refine(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        matches: Matches,
+        solved: SolvedCameras,
+        *,
+        steps: int,
+        known: Cameras | None = None,
+        held: Bool[Tensor, "b v"] | None = None,
+    ) -> SolvedCameras:
+        """Photometric steps from other cameras, half of them at each of the two finest blurs."""
+        with no_autocast(images):
+            held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
+            small, problem = self._problem(images, matches, known, held)
+            problem, features = self._fine(problem, known is not None), self._features(small)
+            bundle, samples = bundle_of(solved), _samples(matches)
+            for blur, number in ((0.8, steps - steps // 2), (0.5, steps // 2)):
+                if number:
+                    bundle = self._photometric(bundle, problem, level(features, images.shape[1], blur, samples), number)
+            return _solved(bundle, problem, images, known)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
         """Mean error of the logarithms of the expected inverse depths and of the focal length's prior."""
@@ -161,22 +170,35 @@ class BundleAdjustment(CameraSolver):
         depth = (wrong * sure).sum() / sure.sum().clamp(min=1)
         return depth + (self.log_focal - solved.log_focal.float()).abs().mean()
 
-    def _lens(self, image_size: tuple[int, int], known: Cameras | None, held: Tensor) -> tuple[Lens, Tensor]:
-        """Lenses up to the common focal length, and the logarithm of the prior of this length."""
-        if known is None:
-            ones = torch.ones(*held.shape, 2, dtype=torch.float64, device=held.device)
-            return Lens(ones, 0 * ones), self.log_focal.double().expand(len(held))
-        scale = torch.tensor(extent(image_size), dtype=torch.float64, device=held.device)
-        focal, centre = known.intrinsics.double().split(2, dim=-1)
-        return Lens(focal * scale, (centre - 0.5) * scale), focal.new_zeros(len(held))
+    def _problem(
+        self, images: Tensor, matches: Matches, known: Cameras | None, held: Tensor
+    ) -> tuple[Float[Tensor, "n 3 rows cols"], _Problem]:
+        """The images at the size of comparison, and the problem with a fixed focal length."""
+        image_size, views = (images.shape[-2], images.shape[-1]), (images.shape[0], images.shape[1])
+        small = resized(images.float().flatten(0, 1), working_size(image_size, _SIDE, 4))
+        expected = self.depth_prior(small.unflatten(0, views), matches.grid)
+        lens, log_focal = lens_of(image_size, known, self.log_focal, views)
+        priors = Priors(
+            expected.double(), self.log_depth.exp().double().expand(len(images)), log_focal,
+            torch.full_like(log_focal, _HELD), torch.where(held, _HELD, _DAMPING).double(),
+        )  # fmt: skip
+        with torch.no_grad():
+            colours = colour_change(small, matches, 1.5)
+        return small, _Problem(lens, replace(matches, likelihood=None), priors, colours)
+
+    def _fine(self, problem: _Problem, fixed_focal: bool) -> _Problem:
+        """The problem of the last steps, in which the focal length is free."""
+        free = self.focal_information if self.focal_information and not fixed_focal else _HELD
+        information = torch.full_like(problem.priors.focal_information, free)
+        return problem._replace(priors=replace(problem.priors, focal_information=information))
+
+    def _features(self, small: Float[Tensor, "n 3 rows cols"]) -> Float[Tensor, "n c rows cols"]:
+        return torch.cat([small, self.feature(small - 0.5)], dim=1)
 
     def _solve(self, small: Tensor, problem: _Problem, bundle: Bundle, *, fixed_focal: bool) -> Bundle:
         num_views = bundle.translation.shape[1]
         samples = _samples(problem.matches)
-        features = torch.cat([small, self.feature(small - 0.5)], dim=1)
-        free = self.focal_information if self.focal_information and not fixed_focal else _HELD
-        fine = problem.priors.focal_information.new_full((len(bundle.translation),), free)
-        fine_problem = problem._replace(priors=replace(problem.priors, focal_information=fine))
+        features, fine_problem = self._features(small), self._fine(problem, fixed_focal)
         blur, last_steps = (0.8, 2) if self.training else (0.5, self.fine_steps)
         with torch.no_grad():
             kept = 1 if self.training else min(_SURVIVORS, self.starts)
@@ -254,23 +276,6 @@ def _match_step(bundle: Bundle, problem: _Problem, sigma: float) -> Bundle:
     return step(bundle, normal_equations(bundle, seen, evidence, problem.priors, matches.neighbours))
 
 
-def _first_bundle(problem: _Problem, known: Cameras | None, held: Bool[Tensor, "b v"]) -> Bundle:
-    """Equal poses of all views; or, where some views are held, the pose of the held view with the strongest matches."""
-    priors, matches = problem.priors, problem.matches
-    b, v = held.shape
-    w2c = torch.eye(4, dtype=torch.float64, device=held.device).expand(b, v, 4, 4)
-    if known is not None:
-        rotation = known.c2w[..., :3, :3].double().mT
-        translation = -(rotation @ known.c2w[..., :3, 3:].double())
-        given = torch.cat([torch.cat([rotation, translation], dim=-1), w2c[..., 3:, :]], dim=-2)
-        strength = w2c.new_zeros(b, v, v).scatter(2, matches.neighbours, matches.weights.double().sum(-1))
-        source = torch.where(held[:, None], strength, -1.0).argmax(dim=2)
-        source = torch.where(held, torch.arange(v, device=held.device), source)
-        taken = given[torch.arange(b, device=held.device)[:, None], source]
-        w2c = torch.where(held.any(1)[:, None, None, None], taken, w2c)
-    return Bundle(w2c[..., :3, :3], w2c[..., :3, 3], priors.inverse_depth.detach(), priors.log_focal.detach())
-
-
 def _samples(matches: Matches) -> Float[Tensor, "samples 2"]:
     """Four samples around each point, a quarter of the distance between points away along x and y."""
     (rows, cols), points = matches.grid, matches.points.double()
@@ -285,13 +290,10 @@ def _on_grid(values: Float[Tensor, "b v n"], old: tuple[int, int], new: tuple[in
     return F.interpolate(values.unflatten(2, old), new, mode="bilinear", align_corners=False).flatten(2)
 
 
-def _cameras(bundle: Bundle, lens: Lens, image_size: tuple[int, int], known: Cameras | None) -> Cameras:
-    inverse = bundle.rotation.mT
-    c2w = torch.cat([inverse, -(inverse @ bundle.translation[..., None])], dim=-1)
-    last = c2w.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*c2w.shape[:2], 1, 4)
-    c2w = torch.cat([c2w, last], dim=2).float()
-    if known is not None:
-        return Cameras(c2w, known.intrinsics.float())
-    scale = torch.tensor(extent(image_size), dtype=lens.focal.dtype, device=c2w.device)
-    focal = lens.focal * bundle.log_focal.exp()[:, None, None] / scale
-    return Cameras(c2w, torch.cat([focal, lens.centre / scale + 0.5], dim=-1).float())
+def _solved(bundle: Bundle, problem: _Problem, images: Tensor, known: Cameras | None) -> SolvedCameras:
+    sure = certainty(bundle, problem.lens, problem.matches, problem.priors)
+    cameras = cameras_of(bundle, problem.lens, (images.shape[-2], images.shape[-1]), known)
+    return SolvedCameras(
+        cameras, bundle.log_focal.detach(), bundle.inverse_depth.detach(), problem.priors.inverse_depth.float(),
+        **{name: value.float() for name, value in sure._asdict().items()}, supported=sure.support > SUPPORTED,
+    )  # fmt: skip

@@ -10,6 +10,8 @@ from openrayzer.components.solvers.gauss_newton import Evidence, Priors, normal_
 from openrayzer.components.solvers.projection import Bundle, Lens, Projection, project
 from openrayzer.interfaces import Matches
 
+SUPPORTED = 0.1
+"""Smallest share of points that must support a camera."""
 _AGREES = 0.06
 """Distance in isotropic coordinates from which a match no longer agrees with the cameras; 4 pixels of 64."""
 _TRUSTED = 0.1
