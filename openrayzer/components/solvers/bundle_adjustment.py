@@ -25,7 +25,6 @@ from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, mat
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
-from openrayzer.layers.convolutions import zeroed
 from openrayzer.layers.image_sampling import extent, image_points, resized, working_size
 from openrayzer.types import Cameras
 
@@ -35,10 +34,10 @@ _DAMPING = 1e-3
 _SIDE = 64
 """Images are compared at about this side in pixels. Blurs are in pixels of an image of 64 x 64."""
 _MATCH_SIGMAS = (0.3, 0.15, 0.08, 0.05, 0.03)
-_COARSE = ((3.0, 2), (1.5, 2))
-"""Blur and number of the photometric steps that every survivor takes."""
+_COARSE = ((3.0, 2), (1.5, 2), (0.8, 3))
+"""Blur and number of the photometric steps that every survivor takes; training leaves out the last."""
 _SELECTION_BLUR = 0.8
-_SURVIVORS = 2
+_SURVIVORS = 3
 
 
 class _Problem(NamedTuple):
@@ -71,8 +70,8 @@ class BundleAdjustment(CameraSolver):
     All views are treated alike: damping instead of a reference view fixes the world frame. The mean of the inverse
     depths fixes the unit of length. Only the last step has gradients; at the minimum they are those of the minimum.
 
-    Networks expect an inverse depth from each image alone and compare learned features besides the colours. ``loss``
-    teaches the expected depth and the prior of the focal length the results of the solver.
+    A network expects an inverse depth from each image alone. ``loss`` teaches this network and the prior of the focal
+    length the results of the solver.
 
     Args:
         starts: number of shapes of a scene in evaluation, 1 to 16.
@@ -81,7 +80,6 @@ class BundleAdjustment(CameraSolver):
         dense_steps: number of steps with a point at every second pixel in evaluation; they compare colours alone.
         focal: focal length divided by sqrt(h * w) pixels, the prior before training.
         focal_information: information of the prior about the logarithm of the focal length; 0 keeps the prior.
-        features: number of learned channels.
 
     Raises:
         InputError: a number is out of range.
@@ -99,23 +97,18 @@ class BundleAdjustment(CameraSolver):
         dense_steps: int = 8,
         focal: float = 1.2,
         focal_information: float = 0.1,
-        features: int = 8,
     ) -> None:
         super().__init__()
         if not (1 <= starts <= NUM_SHAPES and 1 <= training_starts <= NUM_SHAPES):
             raise InputError(f"starts and training_starts must be 1 to {NUM_SHAPES}, got {starts}, {training_starts}")
-        if min(fine_steps, features) < 1 or dense_steps < 0 or focal <= 0 or focal_information < 0:
+        if fine_steps < 1 or dense_steps < 0 or focal <= 0 or focal_information < 0:
             raise InputError(
-                "bundle_adjustment needs fine_steps and features >= 1, dense_steps and focal_information >= 0, "
-                f"and focal > 0; got {fine_steps}, {features}, {dense_steps}, {focal_information}, {focal}"
+                "bundle_adjustment needs fine_steps >= 1, dense_steps and focal_information >= 0, "
+                f"and focal > 0; got {fine_steps}, {dense_steps}, {focal_information}, {focal}"
             )
         self.starts, self.training_starts = starts, training_starts
         self.fine_steps, self.dense_steps, self.focal_information = fine_steps, dense_steps, focal_information
         self.depth_prior = DepthPrior()
-        self.feature = nn.Sequential(
-            nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 16, 3, padding=1), nn.GELU(),
-            zeroed(nn.Conv2d(16, features, 3, padding=1)),
-        )  # fmt: skip
         self.log_focal = nn.Parameter(torch.tensor([math.log(focal)]))
         # Information of one photometric sample, of a match in photometric steps, and of an expected depth.
         self.log_photometric = nn.Parameter(torch.tensor([math.log(0.1)]))
@@ -155,11 +148,11 @@ class BundleAdjustment(CameraSolver):
         with no_autocast(images):
             held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
             small, problem = self._problem(images, matches, known, held)
-            problem, features = self._fine(problem, known is not None), self._features(small)
+            problem = self._fine(problem, known is not None)
             bundle, samples = bundle_of(solved), _samples(matches)
             for blur, number in ((0.8, steps - steps // 2), (0.5, steps // 2)):
                 if number:
-                    bundle = self._photometric(bundle, problem, level(features, images.shape[1], blur, samples), number)
+                    bundle = self._photometric(bundle, problem, level(small, images.shape[1], blur, samples), number)
             return _solved(bundle, problem, images, known)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
@@ -192,13 +185,10 @@ class BundleAdjustment(CameraSolver):
         information = torch.full_like(problem.priors.focal_information, free)
         return problem._replace(priors=replace(problem.priors, focal_information=information))
 
-    def _features(self, small: Float[Tensor, "n 3 rows cols"]) -> Float[Tensor, "n c rows cols"]:
-        return torch.cat([small, self.feature(small - 0.5)], dim=1)
-
     def _solve(self, small: Tensor, problem: _Problem, bundle: Bundle, *, fixed_focal: bool) -> Bundle:
         num_views = bundle.translation.shape[1]
         samples = _samples(problem.matches)
-        features, fine_problem = self._features(small), self._fine(problem, fixed_focal)
+        fine_problem = self._fine(problem, fixed_focal)
         blur, last_steps = (0.8, 2) if self.training else (0.5, self.fine_steps)
         with torch.no_grad():
             kept = 1 if self.training else min(_SURVIVORS, self.starts)
@@ -206,17 +196,14 @@ class BundleAdjustment(CameraSolver):
             many = problem.repeated(kept)
             for sigma in _MATCH_SIGMAS[-2:]:
                 bundle = _match_step(bundle, many, sigma)
-            for coarse_blur, steps in _COARSE:
-                bundle = self._photometric(bundle, many, level(features, num_views, coarse_blur, samples), steps)
+            for coarse_blur, steps in _COARSE[:2] if self.training else _COARSE:
+                bundle = self._photometric(bundle, many, level(small, num_views, coarse_blur, samples), steps)
             if kept > 1:
-                at = level(features, num_views, _SELECTION_BLUR, samples)
+                at = level(small, num_views, _SELECTION_BLUR, samples)
                 costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
                 bundle = lowest(bundle, costs.unflatten(0, (-1, kept)), 1)
-            if not self.training:
-                bundle = self._photometric(bundle, fine_problem, level(features, num_views, 0.8, samples), 3)
-            at = level(features, num_views, blur, samples)
+            at = level(small, num_views, blur, samples)
             bundle = self._photometric(bundle, fine_problem, at, last_steps - 1)
-        at = level(features, num_views, blur, samples) if torch.is_grad_enabled() else at
         bundle = self._photometric(bundle, fine_problem, at, 1)
         return bundle if self.training else self._dense(small, fine_problem, bundle)
 
