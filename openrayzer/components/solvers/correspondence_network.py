@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from openrayzer.components.solvers.depth_prior import DepthPrior
 from openrayzer.components.solvers.gauss_newton import Priors
 from openrayzer.components.solvers.learned_rounds import LearnedRound, RoundInput
-from openrayzer.components.solvers.lenses import cameras_of, lens_of, poses_of
+from openrayzer.components.solvers.lenses import cameras_of, lens_of
+from openrayzer.components.solvers.lessons import Lesson, lesson_from, mirrored, with_fewer_views
 from openrayzer.components.solvers.photometric import colour_change, level
 from openrayzer.components.solvers.projection import Bundle
 from openrayzer.components.solvers.reprojection import SUPPORTED, certainty
-from openrayzer.geometry.pose_differences import pose_differences
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.geometry.similarity import similarity_between
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
@@ -33,18 +33,14 @@ class TaughtCameras(SolvedCameras):
     """Cameras of a student in training.
 
     Attributes:
-        rounds: the student's poses (b, v, 4, 4) after each round, with gradients.
-        depths: its inverse depths (b, v, n) after each round, with gradients.
-        focal: logarithms of its focal lengths (b) after each round, with gradients.
-        own_depth: inverse depths that it expects from each image alone, with gradients.
-        taught: cameras of the teacher.
+        taught: the result of the teacher.
+        own_depth: inverse depths that the student expects from each image alone, with gradients.
+        difference: differences between student and teacher, with gradients.
     """
 
-    rounds: tuple[Tensor, ...]
-    depths: tuple[Tensor, ...]
-    focal: tuple[Tensor, ...]
-    own_depth: Float[Tensor, "b v n"]
     taught: SolvedCameras
+    own_depth: Float[Tensor, "b v n"]
+    difference: Float[Tensor, ""]
 
 
 @CAMERA_SOLVERS.register("correspondence_network")
@@ -54,7 +50,8 @@ class CorrespondenceNetwork(CameraSolver):
     Each round reads the misfit of the present cameras and turns and moves every camera once, see ``LearnedRound``. All
     views start with equal poses. The order of the views has no influence.
 
-    In training, the teacher solves every clip. For ``teaching_steps`` batches, the renderer takes the teacher's
+    In training, the teacher solves every clip. The student learns from the clip, from its mirror image and from half of
+    its views. For ``teaching_steps`` batches, the renderer takes the teacher's
     cameras, and the student learns relative poses, depths and focal length from them. Afterwards the renderer takes
     the student's cameras, so that the photometric loss teaches the student too, and the teacher's loss counts
     ``later_weight`` times.
@@ -116,7 +113,8 @@ class CorrespondenceNetwork(CameraSolver):
             bundles = self._rounds(given, pictures)
             solved = self._solved(bundles[-1], given, images, known)
         if self.training:
-            return self._taught(solved, bundles[1:], self.teacher(images, matches, known=known, held=held))
+            taught = self.teacher(images, matches, known=known, held=held)
+            return self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
         if known is not None and held is not None:
             solved = _aligned(solved, known, held)
         if not self.finish_steps:
@@ -124,22 +122,15 @@ class CorrespondenceNetwork(CameraSolver):
         return self.teacher.refine(images, matches, solved, steps=self.finish_steps, known=known, held=held)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
-        """Differences to the teacher after each round, later rounds counting more, plus the loss of the teacher."""
+        """Differences to the teacher in poses, depths and focal length, plus the loss of the teacher."""
         if not isinstance(solved, TaughtCameras):
             raise InputError("correspondence_network has a loss only in training mode")
         taught = solved.taught
         sure = taught.agreement.amax(2) if taught.agreement.shape[2] else torch.zeros_like(solved.own_depth)
-        true_depth, total = taught.inverse_depth.log(), solved.own_depth.new_zeros(())
-        for number, (poses, depths, focal) in enumerate(zip(solved.rounds, solved.depths, solved.focal, strict=True)):
-            share = 0.6 ** (len(solved.rounds) - 1 - number)
-            total = total + share * pose_differences(poses, taught.cameras.c2w.detach()).total()
-            total = total + share * 0.1 * ((depths.log() - true_depth).abs() * sure).mean()
-            total = total + share * 0.2 * (focal - taught.log_focal).abs().mean()
-        own = solved.own_depth / solved.own_depth.mean(dim=(1, 2), keepdim=True)
         wanted = taught.inverse_depth / taught.inverse_depth.mean(dim=(1, 2), keepdim=True)
-        own_error = ((own.log() - wanted.log()).abs() * sure).sum() / sure.sum().clamp(min=1)
+        wrong = ((solved.own_depth.log() - wanted.log()).abs() * sure).sum() / sure.sum().clamp(min=1)
         weight = torch.where(self.step <= self.teaching_steps, 1.0, self.later_weight)
-        return (weight * (total + own_error)).float() + self.teacher.loss(taught)
+        return (weight * solved.difference + wrong).float() + self.teacher.loss(taught)
 
     def _input(self, images: Tensor, matches: Matches, known: Cameras | None) -> tuple[RoundInput, Tensor]:
         image_size, views = (images.shape[-2], images.shape[-1]), (images.shape[0], images.shape[1])
@@ -185,21 +176,28 @@ class CorrespondenceNetwork(CameraSolver):
             **{name: value.float() for name, value in sure._asdict().items()}, supported=sure.support > SUPPORTED,
         )  # fmt: skip
 
-    def _taught(self, solved: SolvedCameras, bundles: list[Bundle], taught: SolvedCameras) -> TaughtCameras:
+    def _taught(
+        self, solved: SolvedCameras, bundles: list[Bundle], lesson: Lesson, taught: SolvedCameras
+    ) -> TaughtCameras:
         """The cameras that the renderer takes, with the matches and depths of the teacher."""
         with torch.no_grad():
             self.step += 1
+        difference = lesson.loss(bundles)
+        v, k = lesson.given.matches.neighbours.shape[1:]
+        others = [mirrored(lesson)]
+        if k == v - 1 > 1:
+            others.append(with_fewer_views(lesson, (v + 1) // 2))
+        for other in others:
+            difference = difference + other.loss(self._rounds(other.given, other.pictures)[1:])
         early = self.step <= self.teaching_steps
         poses = torch.where(early, taught.cameras.c2w, solved.cameras.c2w)
         intrinsics = torch.where(early, taught.cameras.intrinsics, solved.cameras.intrinsics)
         shown = replace(taught, cameras=Cameras(poses, intrinsics))
         return TaughtCameras(
             **{entry.name: getattr(shown, entry.name) for entry in fields(SolvedCameras)},
-            rounds=tuple(poses_of(bundle) for bundle in bundles),
-            depths=tuple(bundle.inverse_depth for bundle in bundles),
-            focal=tuple(bundle.log_focal for bundle in bundles),
-            own_depth=solved.expected_depth,
             taught=taught,
+            own_depth=solved.expected_depth,
+            difference=difference,
         )
 
 
