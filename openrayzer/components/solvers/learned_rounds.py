@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.components.solvers.gauss_newton import INVERSE_DEPTHS, LOG_FOCALS
-from openrayzer.components.solvers.photometric import ColourChange, Level, photometric_evidence
-from openrayzer.components.solvers.projection import Bundle, Lens, Projection, adjoint, project
+from openrayzer.components.solvers.photometric import BlurredViews, ColourChange, photometric_evidence
+from openrayzer.components.solvers.projection import Bundle, Lenses, Projection, adjoint, project
 from openrayzer.geometry.rotations import so3_exp
 from openrayzer.interfaces import Matches
 from openrayzer.types import select_views
@@ -34,7 +34,7 @@ class RoundInput(NamedTuple):
         free_focal: whether the focal length is unknown.
     """
 
-    lens: Lens
+    lens: Lenses
     matches: Matches
     expected: Float[Tensor, "b v n"]
     colours: ColourChange
@@ -74,7 +74,7 @@ class LearnedRound(nn.Module):
         self.focal = _zero(nn.Linear(2 * width, 1)) if changes_focal else None
 
     def forward(
-        self, bundle: Bundle, given: RoundInput, at: Level, hidden: Float[Tensor, "b v n d"]
+        self, bundle: Bundle, given: RoundInput, at: BlurredViews, hidden: Float[Tensor, "b v n d"]
     ) -> tuple[Bundle, Float[Tensor, "b v n d"]]:
         """The bundle after the round, and the features of points for the next round.
 
@@ -160,14 +160,16 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def _features(bundle: Bundle, seen: Projection, given: RoundInput, at: Level) -> Float[Tensor, "b v k n features"]:
+def _features(
+    bundle: Bundle, seen: Projection, given: RoundInput, at: BlurredViews
+) -> Float[Tensor, "b v k n features"]:
     """Misfit of each point in each neighbour, and the places and directions in which to read it; float32."""
     matches = given.matches
     miss = (matches.places - seen.point).float() / _UNIT
     size = miss.norm(dim=-1, keepdim=True)
     along = torch.stack(seen.by_depth, dim=-1).float()
     with torch.no_grad():
-        one = torch.ones((), dtype=torch.float64, device=miss.device)
+        one = torch.ones(1, dtype=torch.float64, device=miss.device)
         pixels = photometric_evidence(at, bundle, given.lens, matches, given.colours, one)
         xx, yy = pixels.xx + _FLAT, pixels.yy + _FLAT
         area = xx * yy - pixels.xy.square()
