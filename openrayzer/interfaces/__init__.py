@@ -45,8 +45,8 @@ from openrayzer.interfaces.parts import CameraHead as CameraHead
 from openrayzer.interfaces.parts import Fusion as Fusion
 from openrayzer.interfaces.parts import ImageRenderer as ImageRenderer
 from openrayzer.interfaces.parts import PositionEncoding as PositionEncoding
+from openrayzer.interfaces.parts import RenderedViews as RenderedViews
 from openrayzer.interfaces.parts import Renderer as Renderer
-from openrayzer.interfaces.parts import Rendering as Rendering
 from openrayzer.interfaces.parts import Rotation as Rotation
 from openrayzer.interfaces.parts import Tokenizer as Tokenizer
 from openrayzer.interfaces.parts import TokenRenderer as TokenRenderer

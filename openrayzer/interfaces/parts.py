@@ -282,7 +282,7 @@ class TokenRenderer(Renderer):
         return ()
 
 
-class Rendering(NamedTuple):
+class RenderedViews(NamedTuple):
     """Rendered views.
 
     Attributes:
@@ -313,7 +313,7 @@ class ImageRenderer(Renderer):
         cameras: Cameras,
         *,
         prepared: tuple[Tensor, ...] = (),
-    ) -> Rendering:
+    ) -> RenderedViews:
         """Views of the size of the context views.
 
         Args:

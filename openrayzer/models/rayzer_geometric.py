@@ -15,14 +15,14 @@ from openrayzer.interfaces import (
     Matcher,
     Matches,
     Model,
-    Rendering,
+    RenderedViews,
     SolvedCameras,
 )
 from openrayzer.types import Cameras, Prediction, Scene, Views
 
 
 @dataclass(frozen=True)
-class ImageScene(Scene):
+class ContextScene(Scene):
     """Scenes as the images and cameras of their context views.
 
     Attributes:
@@ -37,7 +37,7 @@ class ImageScene(Scene):
 
 
 @MODELS.register("rayzer_geometric")
-class RayZerGeometric(Model[ImageScene]):
+class RayZerGeometric(Model[ContextScene]):
     """Self-supervised like RayZer, but it finds cameras by optimisation and renders by comparing context views.
 
     A matcher finds the points of each view in other views, a solver finds the cameras and depths that explain the
@@ -86,18 +86,18 @@ class RayZerGeometric(Model[ImageScene]):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> ImageScene:
-        return ImageScene(images, cameras, image_size=(images.shape[-2], images.shape[-1]))
+    ) -> ContextScene:
+        return ContextScene(images, cameras, image_size=(images.shape[-2], images.shape[-1]))
 
-    def render(self, scene: ImageScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: ContextScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self._rendering(scene, cameras).images
 
-    def render_maps(self, scene: ImageScene, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
+    def render_maps(self, scene: ContextScene, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
         return self._rendering(scene, cameras).maps
 
     def locate(
         self,
-        scene: ImageScene,
+        scene: ContextScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         context_images: Float[Tensor, "b vc 3 h w"],
@@ -124,11 +124,11 @@ class RayZerGeometric(Model[ImageScene]):
 
     def extend(
         self,
-        scene: ImageScene,
+        scene: ContextScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> ImageScene:
+    ) -> ContextScene:
         self.check_extension(scene, images)
         joined = Cameras(
             torch.cat([scene.cameras.c2w, cameras.c2w], dim=1),
@@ -140,7 +140,7 @@ class RayZerGeometric(Model[ImageScene]):
             prepared = tuple(torch.cat(pair, dim=1) for pair in zip(scene.prepared, later, strict=True))
         return replace(scene, images=torch.cat([scene.images, images], dim=1), cameras=joined, prepared=prepared)
 
-    def prepare(self, scene: ImageScene) -> ImageScene:
+    def prepare(self, scene: ContextScene) -> ContextScene:
         return scene if scene.prepared else replace(scene, prepared=self.renderer.prepare(scene.images))
 
     def check_size(self, image_size: tuple[int, int]) -> None:
@@ -159,5 +159,5 @@ class RayZerGeometric(Model[ImageScene]):
         }
         return Prediction(rendered.images, solved.cameras, extra_losses=losses)
 
-    def _rendering(self, scene: ImageScene, cameras: Cameras) -> Rendering:
+    def _rendering(self, scene: ContextScene, cameras: Cameras) -> RenderedViews:
         return self.renderer(scene.images, scene.cameras, cameras, prepared=scene.prepared)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.geometry.precision import full_precision, no_autocast, transform
-from openrayzer.interfaces import RENDERERS, ImageRenderer, InputError, Rendering
+from openrayzer.interfaces import RENDERERS, ImageRenderer, InputError, RenderedViews
 from openrayzer.layers.convolutions import zeroed
 from openrayzer.types import Cameras
 
@@ -91,7 +91,7 @@ class PlaneSweep(ImageRenderer):
         cameras: Cameras,
         *,
         prepared: tuple[Tensor, ...] = (),
-    ) -> Rendering:
+    ) -> RenderedViews:
         b, vt = cameras.c2w.shape[:2]
         (features,) = prepared or self.prepare(images)
         images = full_precision(images)
@@ -105,7 +105,7 @@ class PlaneSweep(ImageRenderer):
         known = torch.cat([extra.flatten(0, 1), squeezed], dim=1)
         correction = full_precision(self.correction(known)).unflatten(0, (b, vt))
         confidence = _enlarged(confidence, size).unflatten(0, (b, vt)) * seen
-        return Rendering(blend + correction, {"depth": 1 / inverse_depth, "confidence": confidence})
+        return RenderedViews(blend + correction, {"depth": 1 / inverse_depth, "confidence": confidence})
 
     def _depth(self, features: Tensor, pair: "_Pair") -> tuple[Tensor, Tensor, Tensor]:
         """Hidden channels, expected inverse depth and its confidence, (b * vt, channels, rows, cols)."""

@@ -13,14 +13,14 @@ from openrayzer.components.solvers.depth_prior import DepthPrior
 from openrayzer.components.solvers.gauss_newton import Priors, normal_equations, step
 from openrayzer.components.solvers.lenses import bundle_of, cameras_of, first_bundle, lens_of
 from openrayzer.components.solvers.photometric import (
+    BlurredViews,
     ColourChange,
-    Level,
     colour_change,
     level,
     photometric_cost,
     photometric_evidence,
 )
-from openrayzer.components.solvers.projection import Bundle, Lens, project
+from openrayzer.components.solvers.projection import Bundle, Lenses, project
 from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, match_evidence
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
@@ -43,7 +43,7 @@ _SURVIVORS = 3
 class _Problem(NamedTuple):
     """All that the steps of one scene share; see the classes of the fields."""
 
-    lens: Lens
+    lens: Lenses
     matches: Matches
     priors: Priors
     colours: ColourChange
@@ -229,7 +229,7 @@ class BundleAdjustment(CameraSolver):
         bundle = lowest(bundle, costs.unflatten(0, (-1, starts)), kept)
         return replace(bundle, inverse_depth=_on_grid(bundle.inverse_depth, few_grid, grid))
 
-    def _photometric(self, bundle: Bundle, problem: _Problem, at: Level, steps: int) -> Bundle:
+    def _photometric(self, bundle: Bundle, problem: _Problem, at: BlurredViews, steps: int) -> Bundle:
         matches, priors = problem.matches, problem.priors
         for _ in range(steps):
             seen = project(bundle, problem.lens, matches.points.double(), matches.neighbours)

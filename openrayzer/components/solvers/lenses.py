@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from openrayzer.components.solvers.gauss_newton import Priors
-from openrayzer.components.solvers.projection import Bundle, Lens
+from openrayzer.components.solvers.projection import Bundle, Lenses
 from openrayzer.geometry.rotations import pose_from
 from openrayzer.interfaces import Matches, SolvedCameras
 from openrayzer.layers.image_sampling import extent
@@ -16,7 +16,7 @@ from openrayzer.types import Cameras, select_views
 
 def lens_of(
     image_size: tuple[int, int], known: Cameras | None, log_focal: Float[Tensor, "1"], views: tuple[int, int]
-) -> tuple[Lens, Float[Tensor, " b"]]:
+) -> tuple[Lenses, Float[Tensor, " b"]]:
     """Lenses up to a common focal length, and the logarithm of the expected focal length of each scene.
 
     Args:
@@ -27,10 +27,10 @@ def lens_of(
     """
     if known is None:
         ones = torch.ones(*views, 2, dtype=torch.float64, device=log_focal.device)
-        return Lens(ones, 0 * ones), log_focal.double().expand(views[0])
+        return Lenses(ones, 0 * ones), log_focal.double().expand(views[0])
     scale = torch.tensor(extent(image_size), dtype=torch.float64, device=known.intrinsics.device)
     focal, centre = known.intrinsics.double().split(2, dim=-1)
-    return Lens(focal * scale, (centre - 0.5) * scale), focal.new_zeros(views[0])
+    return Lenses(focal * scale, (centre - 0.5) * scale), focal.new_zeros(views[0])
 
 
 def first_bundle(priors: Priors, matches: Matches, known: Cameras | None, held: Bool[Tensor, "b v"]) -> Bundle:
@@ -73,7 +73,7 @@ def poses_of(bundle: Bundle) -> Float[Tensor, "b v 4 4"]:
     return pose_from(inverse, -(inverse @ bundle.translation[..., None])[..., 0])
 
 
-def cameras_of(bundle: Bundle, lens: Lens, image_size: tuple[int, int], known: Cameras | None) -> Cameras:
+def cameras_of(bundle: Bundle, lens: Lenses, image_size: tuple[int, int], known: Cameras | None) -> Cameras:
     """The cameras of a bundle in float32; known intrinsics stay as they are."""
     c2w = poses_of(bundle).float()
     if known is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from openrayzer.components.solvers.learned_rounds import RoundInput
 from openrayzer.components.solvers.lenses import poses_of
 from openrayzer.components.solvers.photometric import ColourChange
-from openrayzer.components.solvers.projection import Bundle, Lens
+from openrayzer.components.solvers.projection import Bundle, Lenses
 from openrayzer.geometry.pose_differences import pose_differences
 from openrayzer.interfaces import SolvedCameras
 
@@ -64,7 +64,7 @@ def mirrored(lesson: Lesson) -> Lesson:
     matches = replace(
         matches, weights=flipped(matches.weights, 3), places=flipped(matches.places, 3) * sides[:2].to(matches.places)
     )
-    lens = Lens(given.lens.focal, given.lens.centre * sides[:2].to(given.lens.centre))
+    lens = Lenses(given.lens.focal, given.lens.centre * sides[:2].to(given.lens.centre))
     given = given._replace(matches=matches, lens=lens, expected=flipped(given.expected, 2))
     return replace(
         lesson, given=given, pictures=lesson.pictures.flip(-1), poses=sides[:, None] * lesson.poses * sides,
@@ -93,7 +93,7 @@ def with_fewer_views(lesson: Lesson, count: int) -> Lesson:
     )  # fmt: skip
     expected = given.expected[:, kept]
     given = given._replace(
-        matches=matches, lens=Lens(given.lens.focal[:, kept], given.lens.centre[:, kept]),
+        matches=matches, lens=Lenses(given.lens.focal[:, kept], given.lens.centre[:, kept]),
         colours=ColourChange(of_pairs(given.colours.gain), of_pairs(given.colours.shift)),
         expected=expected / expected.mean(dim=(1, 2), keepdim=True),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.components.solvers.gauss_newton import Evidence
-from openrayzer.components.solvers.projection import Bundle, Lens, projected
+from openrayzer.components.solvers.projection import Bundle, Lenses, projected
 from openrayzer.interfaces import Matches
 from openrayzer.layers.image_sampling import as_table, blurred, extent, sample_views, with_gradients
 
@@ -28,7 +28,7 @@ class ColourChange:
 
 
 @dataclass(frozen=True)
-class Level:
+class BlurredViews:
     """Features of all views at one blur.
 
     Attributes:
@@ -61,17 +61,19 @@ def colour_change(images: Float[Tensor, "n 3 h w"], matches: Matches, sigma: flo
     return ColourChange(gain, differs * (mean_own - gain * mean_there))
 
 
-def level(features: Float[Tensor, "n c h w"], num_views: int, sigma: float, samples: Float[Tensor, "ns 2"]) -> Level:
+def level(
+    features: Float[Tensor, "n c h w"], num_views: int, sigma: float, samples: Float[Tensor, "ns 2"]
+) -> BlurredViews:
     """Features of all views, blurred by ``sigma`` pixels."""
     table = as_table(with_gradients(blurred(features, sigma)), num_views)
     b, channels = table.shape[0], features.shape[1]
     views = torch.arange(num_views, device=table.device).expand(b, num_views)
     own = sample_views(table[..., :channels].contiguous(), samples.expand(b, num_views, *samples.shape), views)
-    return Level(table, samples, own)
+    return BlurredViews(table, samples, own)
 
 
 def photometric_evidence(
-    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange, weight: Float[Tensor, " 1"]
+    at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange, weight: Float[Tensor, " 1"]
 ) -> Evidence:
     """The wish of every point to move along the image gradient of its neighbours until the features agree.
 
@@ -97,7 +99,7 @@ def photometric_evidence(
 
 
 def photometric_cost(
-    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange
+    at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange
 ) -> Float[Tensor, " b"]:
     """Robust sum of squared differences. A point outside a neighbour costs half of the largest difference."""
     found, own, inside = _differences(at, bundle, lens, matches, colours)
@@ -107,7 +109,7 @@ def photometric_cost(
 
 
 def _differences(
-    at: Level, bundle: Bundle, lens: Lens, matches: Matches, colours: ColourChange
+    at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Features and derivatives of the samples in the neighbours, features in their own view, and visibility."""
     b, v, k = matches.neighbours.shape

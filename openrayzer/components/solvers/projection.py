@@ -15,7 +15,7 @@ NEAREST_DEPTH = 0.1
 
 
 @dataclass(frozen=True)
-class Lens:
+class Lenses:
     """Pinhole lenses in isotropic image coordinates, see ``Bundle``.
 
     Attributes:
@@ -79,7 +79,7 @@ def relative_poses(bundle: Bundle, neighbours: Int[Tensor, "b v k"]) -> tuple[Te
     return relative, translation - (relative @ bundle.translation[:, :, None, :, None])[..., 0]
 
 
-def project(bundle: Bundle, lens: Lens, points: Float[Tensor, "n 2"], neighbours: Int[Tensor, "b v k"]) -> Projection:
+def project(bundle: Bundle, lens: Lenses, points: Float[Tensor, "n 2"], neighbours: Int[Tensor, "b v k"]) -> Projection:
     """Project the points of each view, which have the inverse depths of ``bundle``, into its neighbours."""
     flat, seen = _seen(bundle, lens, points, bundle.inverse_depth, neighbours)
     rotation, translation, (fx, fy), (a, c), inverse, point, in_front = seen
@@ -101,7 +101,7 @@ def project(bundle: Bundle, lens: Lens, points: Float[Tensor, "n 2"], neighbours
 
 def projected(
     bundle: Bundle,
-    lens: Lens,
+    lens: Lenses,
     points: Float[Tensor, "n 2"],
     inverse_depth: Float[Tensor, "b v n"],
     neighbours: Int[Tensor, "b v k"],
@@ -110,7 +110,7 @@ def projected(
     return _seen(bundle, lens, points, inverse_depth, neighbours)[1].point
 
 
-class _Seen(NamedTuple):
+class _InNeighbours(NamedTuple):
     """Points in the neighbours: relative poses, focal lengths, slopes x/z and y/z, 1/z, places."""
 
     rotation: Tensor
@@ -123,8 +123,8 @@ class _Seen(NamedTuple):
 
 
 def _seen(
-    bundle: Bundle, lens: Lens, points: Tensor, inverse_depth: Tensor, neighbours: Tensor
-) -> tuple[Float[Tensor, "b v 2 n"], _Seen]:
+    bundle: Bundle, lens: Lenses, points: Tensor, inverse_depth: Tensor, neighbours: Tensor
+) -> tuple[Float[Tensor, "b v 2 n"], _InNeighbours]:
     """Slopes of the rays in their own view, and the points in the neighbours."""
     b, v, k = neighbours.shape
     focal = bundle.log_focal.exp()[:, None, None] * lens.focal
@@ -139,7 +139,7 @@ def _seen(
     fx, fy = there[..., 0, :], there[..., 1, :]
     point = torch.stack([fx * a + centre[..., 0, :], fy * c + centre[..., 1, :]], dim=-1)
     in_front = (y[..., 2, :] > NEAREST_DEPTH).to(a.dtype)
-    return flat, _Seen(rotation, translation, (fx, fy), (a, c), inverse, point, in_front)
+    return flat, _InNeighbours(rotation, translation, (fx, fy), (a, c), inverse, point, in_front)
 
 
 def adjoint(

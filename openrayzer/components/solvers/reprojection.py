@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.components.solvers.gauss_newton import Evidence, Priors, normal_equations
-from openrayzer.components.solvers.projection import Bundle, Lens, Projection, project
+from openrayzer.components.solvers.projection import Bundle, Lenses, Projection, project
 from openrayzer.interfaces import Matches
 
 SUPPORTED = 0.1
@@ -49,7 +49,7 @@ class Certainty(NamedTuple):
 
 
 @torch.no_grad()
-def certainty(bundle: Bundle, lens: Lens, matches: Matches, priors: Priors) -> Certainty:
+def certainty(bundle: Bundle, lens: Lenses, matches: Matches, priors: Priors) -> Certainty:
     """Agreement of cameras and matches, and the standard deviations of the poses that follow from it."""
     v = bundle.translation.shape[1]
     seen = project(bundle, lens, matches.points.to(bundle.translation.dtype), matches.neighbours)
