@@ -2,7 +2,7 @@
 
     python tools/benchmark_rendering.py experiments/rayzer_demo.json
     python tools/benchmark_rendering.py experiments/lvsm_re10k.json --targets 4 --rounds 1
-    python tools/benchmark_rendering.py experiments/rayzer_demo.json --set shared.width=384 model.num_latents=512
+    python tools/benchmark_rendering.py experiments/rayzer_latent_demo.json --set shared.width=384 model.num_latents=512
 
 The baseline is "joint", the decoder of LVSM's encoder-decoder and of RayZer, called once per view: the view's tokens
 and the whole memory in one sequence. "reading" is a variant, which needs its own training: the view's tokens attend to

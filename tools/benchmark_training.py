@@ -2,7 +2,7 @@
 
     python tools/benchmark_training.py experiments/rayzer_demo.json
     python tools/benchmark_training.py experiments/rayzer_demo.json experiments/rayder_demo.json
-    python tools/benchmark_training.py experiments/rayzer_demo.json --against ddp --set shared.width=384
+    python tools/benchmark_training.py experiments/rayzer_latent_demo.json --against ddp --set shared.width=384
     python tools/benchmark_training.py experiments/rayzer_demo.json --against HEAD~20
     python tools/benchmark_training.py experiments/rayzer_demo.json --curves
     python tools/benchmark_training.py experiments/rayzer_dl3dv.json --clips noise --set train.batch_size=1 --steps 1

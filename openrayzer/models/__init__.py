@@ -5,3 +5,4 @@ from openrayzer.models import lvsm_encoder_decoder as lvsm_encoder_decoder
 from openrayzer.models import rayder as rayder
 from openrayzer.models import rayzer as rayzer
 from openrayzer.models import rayzer_geometric as rayzer_geometric
+from openrayzer.models import taught as taught

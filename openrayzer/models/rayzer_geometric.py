@@ -49,7 +49,7 @@ class RayZerGeometric(Model[ContextScene]):
         solver: matches and images to cameras.
         renderer: context views and cameras to target views.
         matching_loss: weight of the loss that teaches the matcher the places that the solved cameras imply.
-        depth_loss: weight of the loss that teaches the solver's priors the depths and focal lengths that it found.
+        prior_loss: weight of the loss that teaches the solver's priors the depths and focal lengths that it found.
     """
 
     posed = False

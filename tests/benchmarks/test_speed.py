@@ -21,7 +21,7 @@ from openrayzer.benchmarks.worktree import worktree
 from openrayzer.interfaces import ATTENTION_BACKENDS, InputError
 
 ROOT = Path(__file__).parents[2]
-DEMO = ROOT / "experiments" / "rayzer_demo.json"
+DEMO = ROOT / "experiments" / "rayzer_latent_demo.json"
 TINY = (
     "shared.width=32", "shared.num_heads=2", "model.estimator_depth=1", "model.encoder_depth=1",
     "model.renderer.depth=1", "data.image_size=[16, 16]", "train.batch_size=2",

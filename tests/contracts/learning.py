@@ -19,9 +19,9 @@ def loss_of(model: Model, views: Views) -> torch.Tensor:
     return (prediction.images - views.target_images).square().mean() + sum(prediction.extra_losses.values())
 
 
-def assert_trains(model: Model, views: Views) -> None:
+def assert_trains(model: Model, views: Views, *, rate: float = 0.2) -> None:
     """Every weight gets a finite gradient, and two steps lower the loss."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
     first = loss_of(model, views)
     first.backward()
     for name, weight in model.named_parameters():

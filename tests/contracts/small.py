@@ -26,6 +26,7 @@ from openrayzer.interfaces import (
     Fusion,
     ImageRenderer,
     Matcher,
+    Model,
     PositionEncoding,
     Tokenizer,
     TokenRenderer,
@@ -48,7 +49,7 @@ SMALLER = {"head_width": 8, "state_width": 4}
 USUAL: dict[type, str] = {
     Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
     CameraHead: "se3", Fusion: "pixel", TokenRenderer: "joint", ImageRenderer: "plane_sweep",
-    Matcher: "patch_correlation", CameraSolver: "bundle_adjustment",
+    Matcher: "patch_correlation", CameraSolver: "bundle_adjustment", Model: "rayder",
 }  # fmt: skip
 """Names of the parts of small models by base class; they go together in every model."""
 

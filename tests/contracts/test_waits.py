@@ -36,6 +36,8 @@ def narrow(name: str) -> list[str]:
     given = load_experiment(ROOT / "experiments" / f"{name}.json").resolved["model"]
     if given["type"] == "rayder":
         return ["shared.width=128", "model.depth=1"]
+    if given["type"] == "rayzer_geometric":
+        return []
     depths = {"estimator_depth", "encoder_depth"} & given.keys()
     latents = ["model.num_latents=8"] * bool(given.get("num_latents"))
     return [
@@ -45,8 +47,9 @@ def narrow(name: str) -> list[str]:
 
 
 def built(name: str, *overrides: str):
-    sdpa = 'model.attention={"type": "sdpa"}'  # auto would run on the device
-    plan = load_experiment(ROOT / "experiments" / f"{name}.json", overrides=[*narrow(name), sdpa, *overrides])
+    file, small = ROOT / "experiments" / f"{name}.json", narrow(name)
+    sdpa = ['model.attention={"type": "sdpa"}'] if small else []  # auto would run on the device
+    plan = load_experiment(file, overrides=[*small, *sdpa, *overrides])
     with torch.device("meta"):
         return plan.build()
 
@@ -89,7 +92,7 @@ def test_a_micro_batch_of_no_experiment_waits(name):
 
 @pytest.mark.parametrize("head", [entry.name for entry in CAMERA_HEADS])
 def test_a_micro_batch_with_no_camera_head_waits(head):
-    assert waits_of_micro_batch("rayzer_demo", f"model.camera_head={json.dumps({'type': head})}") == []
+    assert waits_of_micro_batch("rayzer_latent_demo", f"model.camera_head={json.dumps({'type': head})}") == []
 
 
 @pytest.mark.parametrize(

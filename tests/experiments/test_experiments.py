@@ -68,7 +68,7 @@ RECIPES = {
         evaluated=(16, 8),
     ),
 }
-DEMOS = {"rayzer_demo", "rayder_demo"}
+DEMOS = {"rayzer_demo", "rayzer_latent_demo", "rayder_demo"}
 
 
 @cache

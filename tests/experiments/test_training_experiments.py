@@ -17,7 +17,9 @@ from openrayzer.composer import construct, load_experiment
 from openrayzer.machine.random_state import seed_all
 
 ROOT = Path(__file__).parents[2]
-FULL_SIZE = sorted({path.stem for path in (ROOT / "experiments").glob("*.json")} - {"rayzer_demo", "rayder_demo"})
+FULL_SIZE = sorted(
+    {path.stem for path in (ROOT / "experiments").glob("*.json")} - {"rayzer_demo", "rayzer_latent_demo", "rayder_demo"}
+)
 VGG19 = {
     0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
     16: (256, 256), 19: (256, 512), 21: (512, 512), 23: (512, 512), 25: (512, 512), 28: (512, 512), 30: (512, 512),
@@ -42,7 +44,10 @@ def records(run: Path, split: str) -> list[dict]:
     return [line for line in lines if line["split"] == split]
 
 
-@pytest.mark.parametrize("name", ["rayzer_demo", pytest.param("rayder_demo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name",
+    ["rayzer_demo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rayzer_latent_demo", "rayder_demo"))],
+)
 def test_the_demo_learns_within_twenty_steps(name: str, tmp_path: Path):
     small = ("num_train=3", "num_test=2", "num_frames=10")
     changes = [f"data.{split}[0].dataset.{change}" for split in ("train", "test") for change in small]

@@ -19,7 +19,11 @@ MOST = 3
 STEPS = 6
 WATCHED = 5
 """The watched step: earlier steps compile, tune and allocate, and the last one evaluates and saves."""
-NAMES = {"rayzer_demo": (ROOT / "experiments/rayzer_demo.json", SMALL_ROOMS), "rayder": (TINY_RAYDER, ())}
+NAMES = {
+    "rayzer_demo": (ROOT / "experiments/rayzer_demo.json", SMALL_ROOMS),
+    "rayzer_latent_demo": (ROOT / "experiments/rayzer_latent_demo.json", SMALL_ROOMS),
+    "rayder": (TINY_RAYDER, ()),
+}
 SYNCHRONISING = ((torch.cuda, "synchronize"), (torch.cuda.Event, "synchronize"), (torch.cuda.Stream, "synchronize"))
 
 
