@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from openrayzer.geometry.precision import full_precision, no_autocast, transform
+from openrayzer.geometry.precision import full_precision, no_autocast, product, transform
 from openrayzer.interfaces import RENDERERS, ImageRenderer, InputError, RenderedViews
 from openrayzer.layers.convolutions import zeroed
 from openrayzer.types import Cameras
@@ -40,9 +41,11 @@ class PlaneSweep(ImageRenderer):
         nearest: largest inverse depth, in units of the mean inverse depth of the scene.
         farthest: smallest inverse depth.
         width: channels of the U-net.
+        activation_checkpointing: 1 recomputes each target view in the backward pass, to save memory; 0 recomputes none.
 
     Raises:
-        InputError: there are fewer than 2 planes, or the inverse depths are not in order.
+        InputError: there are fewer than 2 planes, the inverse depths are not in order, or ``activation_checkpointing``
+            is neither 0 nor 1.
 
     Source: Collins 1996, "A Space-Sweep Approach to True Multi-Image Matching"; the blending of warped context colours
     as in Hedman et al. 2018, "Deep Blending for Free-Viewpoint Image-Based Rendering".
@@ -50,13 +53,24 @@ class PlaneSweep(ImageRenderer):
 
     inverse_depths: Tensor
 
-    def __init__(self, *, planes: int = 24, nearest: float = 2.6, farthest: float = 0.12, width: int = 48) -> None:
+    def __init__(
+        self,
+        *,
+        planes: int = 24,
+        nearest: float = 2.6,
+        farthest: float = 0.12,
+        width: int = 48,
+        activation_checkpointing: int = 0,
+    ) -> None:
         super().__init__()
         if planes < 2 or not 0 < farthest < nearest:
             raise InputError(
                 "plane_sweep needs 2 or more planes and 0 < farthest < nearest, "
                 f"got planes {planes}, farthest {farthest}, nearest {nearest}"
             )
+        if activation_checkpointing not in (0, 1):
+            raise InputError(f"activation_checkpointing of plane_sweep must be 0 or 1, got {activation_checkpointing}")
+        self.activation_checkpointing = activation_checkpointing
         self.register_buffer("inverse_depths", torch.linspace(farthest, nearest, planes), persistent=False)
         self.feature = nn.Sequential(
             nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.GELU(), nn.Conv2d(24, 24, 3, padding=1), nn.GELU(),
@@ -92,9 +106,25 @@ class PlaneSweep(ImageRenderer):
         *,
         prepared: tuple[Tensor, ...] = (),
     ) -> RenderedViews:
-        b, vt = cameras.c2w.shape[:2]
         (features,) = prepared or self.prepare(images)
         images = full_precision(images)
+        if self.activation_checkpointing and torch.is_grad_enabled():
+            views = [
+                checkpoint(
+                    self._rendered, images, features, context, view, use_reentrant=False, preserve_rng_state=False
+                )
+                for view in _one_by_one(cameras)
+            ]
+            image, inverse_depth, confidence = (torch.cat(parts, dim=1) for parts in zip(*views, strict=True))
+        else:
+            image, inverse_depth, confidence = self._rendered(images, features, context, cameras)
+        return RenderedViews(image, {"depth": 1 / inverse_depth, "confidence": confidence})
+
+    def _rendered(
+        self, images: Tensor, features: Tensor, context: Cameras, cameras: Cameras
+    ) -> tuple[Float[Tensor, "b vt 3 h w"], Float[Tensor, "b vt 1 h w"], Float[Tensor, "b vt 1 h w"]]:
+        """Images, inverse depths and confidences of the target views."""
+        b, vt = cameras.c2w.shape[:2]
         size = (images.shape[-2], images.shape[-1])
         with no_autocast(images):
             pair = _Pair(cameras, context, *_relative_poses(cameras, context))
@@ -105,20 +135,14 @@ class PlaneSweep(ImageRenderer):
         known = torch.cat([extra.flatten(0, 1), squeezed], dim=1)
         correction = full_precision(self.correction(known)).unflatten(0, (b, vt))
         confidence = _enlarged(confidence, size).unflatten(0, (b, vt)) * seen
-        return RenderedViews(blend + correction, {"depth": 1 / inverse_depth, "confidence": confidence})
+        return blend + correction, inverse_depth, confidence
 
     def _depth(self, features: Tensor, pair: "_Pair") -> tuple[Tensor, Tensor, Tensor]:
         """Hidden channels, expected inverse depth and its confidence, (b * vt, channels, rows, cols)."""
         b, vt, vc = pair.rotation.shape[:3]
         rows, cols = features.shape[-2:]
         with no_autocast(features):
-            planes = self.inverse_depths[:, None, None].expand(b, vt, -1, rows, cols)
-            values, inside = _fetch(features, pair, planes)
-            weights = inside[:, :, :, None] + 1e-4
-            total = weights.sum(2)
-            mean = (values * weights).sum(2) / total
-            variance = (((values - mean[:, :, None]).square() * weights).sum(2) / total).sum(2)
-            count = inside.sum(2)
+            mean, variance, count = self._compared(features, pair)
             smooth = F.avg_pool2d(variance.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
             cost = 0.3 * variance + 0.7 * smooth.unflatten(0, (b, vt))
             logits = -self.log_sharpness.exp() * cost - (vc - count)
@@ -133,6 +157,26 @@ class PlaneSweep(ImageRenderer):
             spread = (shares * (planes - depth).square()).sum(1, keepdim=True).sqrt()
             confidence = torch.exp(-spread / (4 * (self.inverse_depths[1] - self.inverse_depths[0])))
         return hidden, depth, confidence
+
+    def _compared(self, features: Tensor, pair: "_Pair") -> tuple[Tensor, Tensor, Tensor]:
+        """Mean features of the context views (b, vt, 15, planes, rows, cols), their variance, and how many see a point.
+
+        Running sums over the context views, so that memory does not grow with their number.
+
+        Source: West 1979, "Updating Mean and Variance Estimates: An Improved Method".
+        """
+        planes = self.inverse_depths[:, None, None].expand(*pair.rotation.shape[:2], -1, *features.shape[-2:])
+        mean = features.new_zeros(*planes.shape[:2], features.shape[2], *planes.shape[2:])
+        total, squares, count = torch.zeros_like(planes), torch.zeros_like(planes), torch.zeros_like(planes)
+        for view in range(features.shape[1]):
+            values, inside = (found[:, :, 0] for found in _fetch(features[:, view, None], pair.only(view), planes))
+            weights = inside + 1e-4
+            total = total + weights
+            difference = values - mean
+            mean = mean + difference * (weights / total)[:, :, None]
+            squares = squares + weights * (difference * (values - mean)).sum(2)
+            count = count + inside
+        return mean, squares / total, count
 
     def _blend(self, images: Tensor, pair: "_Pair", inverse_depth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The blended colours, maps (b, vt, 10, h, w) for their correction, and whether a context view sees a point."""
@@ -163,6 +207,12 @@ class _Pair(NamedTuple):
     rotation: Float[Tensor, "b vt vc 3 3"]
     translation: Float[Tensor, "b vt vc 3"]
 
+    def only(self, view: int) -> "_Pair":
+        """The same with a single context view."""
+        some = slice(view, view + 1)
+        context = Cameras(self.context.c2w[:, some], self.context.intrinsics[:, some])
+        return _Pair(self.target, context, self.rotation[:, :, some], self.translation[:, :, some])
+
 
 class _UNet(nn.Module):
     """A network with two resolutions."""
@@ -186,13 +236,18 @@ def _enlarged(maps: Float[Tensor, "n c rows cols"], size: tuple[int, int]) -> Fl
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
+def _one_by_one(cameras: Cameras) -> list[Cameras]:
+    pairs = zip(cameras.c2w.split(1, dim=1), cameras.intrinsics.split(1, dim=1), strict=True)
+    return [Cameras(c2w, intrinsics) for c2w, intrinsics in pairs]
+
+
 def _relative_poses(
     target: Cameras, context: Cameras
 ) -> tuple[Float[Tensor, "b vt vc 3 3"], Float[Tensor, "b vt vc 3"]]:
     """Rotation and translation from every target camera to every context camera."""
     inverse = full_precision(context.c2w)[:, None, :, :3, :3].mT
     c2w = full_precision(target.c2w)[:, :, None]
-    rotation = inverse @ c2w[..., :3, :3]
+    rotation = product(inverse, c2w[..., :3, :3])
     return rotation, transform(inverse, c2w[..., :3, 3] - full_precision(context.c2w)[:, None, :, :3, 3])
 
 
