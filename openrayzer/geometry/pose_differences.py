@@ -3,14 +3,16 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.geometry.precision import full_precision, no_autocast, product, transform
 
 _TINY = 1e-4
-"""Differences round off below it, so that gradients stay finite. Translations are in units of the mean baseline."""
+"""Distances round off below it, so that their gradients are finite."""
+_SHORT = 0.1
+"""A set of cameras with shorter baselines, in root mean squares of the wanted ones, counts as a point. This bounds the
+gradients of cameras that all start at one place."""
 
 
 class PoseDifferences(NamedTuple):
@@ -41,13 +43,13 @@ def pose_differences(c2w: Float[Tensor, "b v 4 4"], wanted: Float[Tensor, "b v 4
     with no_autocast(c2w):
         (rotation, moved), (true_rotation, true_moved) = _relative(c2w), _relative(wanted.to(c2w))
         turned = (rotation - true_rotation).square().sum((-1, -2)).add(_TINY**2).sqrt() - _TINY
-        unit, true_unit = (
-            value.square().sum(-1).mean(1).add(_TINY**2).sqrt()[:, None, None] for value in (moved, true_moved)
-        )
-        moved, true_moved = moved / unit, true_moved / true_unit
-        missed = (moved - true_moved).square().sum(-1).add(_TINY**2).sqrt() - _TINY
-        length = true_moved.norm(dim=-1).clamp(max=1)
-        turn = length * (1 - F.cosine_similarity(moved, true_moved, dim=-1, eps=_TINY))
+        true_unit = true_moved.square().sum(-1).mean(1).add(_TINY**2).sqrt()[:, None]
+        short = (_SHORT * true_unit).square()
+        unit = (moved.square().sum(-1).mean(1, keepdim=True) + short).sqrt()
+        missed = moved / unit[..., None] - true_moved / true_unit[..., None]
+        missed = missed.square().sum(-1).add(_TINY**2).sqrt() - _TINY
+        length, true_length = ((value.square().sum(-1) + short).sqrt() for value in (moved, true_moved))
+        turn = (true_length / true_unit).clamp(max=1) * (1 - (moved * true_moved).sum(-1) / (length * true_length))
         return PoseDifferences(*(value.sum(1) / max(value.shape[1], 1) for value in (turned, missed, turn)))
 
 
