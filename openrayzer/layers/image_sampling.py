@@ -16,6 +16,11 @@ def extent(image_size: tuple[int, int]) -> tuple[float, float]:
     return (width / height) ** 0.5, (height / width) ** 0.5
 
 
+def extent_of(image_size: tuple[int, int], like: Tensor) -> Float[Tensor, "2"]:
+    """``extent`` as a tensor of the dtype and on the device of ``like``, without a copy from the host."""
+    return torch.cat([like.new_full((1,), length) for length in extent(image_size)])
+
+
 def working_size(image_size: tuple[int, int], side: int, multiple: int) -> tuple[int, int]:
     """The size with the aspect ratio of ``image_size`` and about ``side * side`` pixels; both sides are multiples."""
     wide, high = extent(image_size)

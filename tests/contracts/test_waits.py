@@ -70,9 +70,9 @@ def clips(name: str) -> Views:
 def micro_batch(experiment, views: Views) -> None:
     """A micro-batch as in the training loop, without DeepSpeed."""
     trainee, objective = Trainee(experiment.model, autocast=torch.bfloat16).train(), Objective(experiment.loss)
-    images, c2w, intrinsics = trainee(views)
+    images, c2w, intrinsics, *extra = trainee(views)
     loss = objective(images, views.target_images, step=0)["loss"]
-    total = loss + 0 * c2w.sum() + 0 * intrinsics.sum()
+    total = loss + 0 * c2w.sum() + 0 * intrinsics.sum() + sum(extra)
     if torch.cuda.is_available():  # autograd needs a real driver
         total.backward()
     psnr(images.detach().float(), views.target_images).mean()

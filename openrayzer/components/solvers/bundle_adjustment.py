@@ -25,7 +25,7 @@ from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, mat
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
-from openrayzer.layers.image_sampling import extent, image_points, resized, working_size
+from openrayzer.layers.image_sampling import image_points, resized, working_size
 from openrayzer.types import Cameras
 
 _HELD = 1e9
@@ -265,10 +265,11 @@ def _match_step(bundle: Bundle, problem: _Problem, sigma: float) -> Bundle:
 
 def _samples(matches: Matches) -> Float[Tensor, "samples 2"]:
     """Four samples around each point, a quarter of the distance between points away along x and y."""
-    (rows, cols), points = matches.grid, matches.points.double()
-    wide, high = extent((rows, cols))
-    offsets = [(x * wide / cols / 4, y * high / rows / 4) for y in (-1, 1) for x in (-1, 1)]
-    return (points[:, None] + torch.tensor(offsets, dtype=points.dtype, device=points.device)).flatten(0, 1)
+    points, (rows, cols) = matches.points.double(), matches.grid
+    offsets = image_points(matches.grid, (2, 2), points.device, points.dtype).flatten(0, 1)
+    return torch.stack(
+        [points[:, None, 0] + offsets[:, 0] / cols, points[:, None, 1] + offsets[:, 1] / rows], dim=-1
+    ).flatten(0, 1)
 
 
 def _on_grid(values: Float[Tensor, "b v n"], old: tuple[int, int], new: tuple[int, int]) -> Float[Tensor, "b v m"]:

@@ -145,8 +145,9 @@ def normal_equations(
 def step(bundle: Bundle, equations: NormalEquations) -> Bundle:
     """The bundle after the solution of the equations. Steps are short, and depths and focal lengths stay in limits."""
     b, v = bundle.translation.shape[:2]
-    # Unlike solve, solve_ex does not wait for a GPU to report singular matrices; damping excludes them.
-    solution = torch.linalg.solve_ex(equations.matrix, equations.pull)[0]
+    # The matrix is positive definite, because damping is positive; cholesky_ex does not wait for a GPU to confirm it.
+    factor = torch.linalg.cholesky_ex(equations.matrix)[0]
+    solution = torch.cholesky_solve(equations.pull[..., None], factor)[..., 0]
     twists, d_focal = solution[:, :-1].reshape(b, v, 6), solution[:, -1]
     rows = torch.arange(b, device=twists.device)[:, None, None]
     by_poses = equations.by_tied.mT @ twists[rows, equations.tied].flatten(2)[..., None]

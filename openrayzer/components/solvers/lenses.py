@@ -10,7 +10,7 @@ from openrayzer.components.solvers.gauss_newton import Priors
 from openrayzer.components.solvers.projection import Bundle, Lenses
 from openrayzer.geometry.rotations import pose_from
 from openrayzer.interfaces import Matches, SolvedCameras
-from openrayzer.layers.image_sampling import extent
+from openrayzer.layers.image_sampling import extent_of
 from openrayzer.types import Cameras, select_views
 
 
@@ -28,8 +28,8 @@ def lens_of(
     if known is None:
         ones = torch.ones(*views, 2, dtype=torch.float64, device=log_focal.device)
         return Lenses(ones, 0 * ones), log_focal.double().expand(views[0])
-    scale = torch.tensor(extent(image_size), dtype=torch.float64, device=known.intrinsics.device)
     focal, centre = known.intrinsics.double().split(2, dim=-1)
+    scale = extent_of(image_size, focal)
     return Lenses(focal * scale, (centre - 0.5) * scale), focal.new_zeros(views[0])
 
 
@@ -78,6 +78,6 @@ def cameras_of(bundle: Bundle, lens: Lenses, image_size: tuple[int, int], known:
     c2w = poses_of(bundle).float()
     if known is not None:
         return Cameras(c2w, known.intrinsics.float())
-    scale = torch.tensor(extent(image_size), dtype=lens.focal.dtype, device=c2w.device)
+    scale = extent_of(image_size, lens.focal)
     focal = lens.focal * bundle.log_focal.exp()[:, None, None] / scale
     return Cameras(c2w, torch.cat([focal, lens.centre / scale + 0.5], dim=-1).float())

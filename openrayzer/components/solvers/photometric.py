@@ -9,7 +9,7 @@ from torch import Tensor
 from openrayzer.components.solvers.gauss_newton import Evidence
 from openrayzer.components.solvers.projection import Bundle, Lenses, projected
 from openrayzer.interfaces import Matches
-from openrayzer.layers.image_sampling import as_table, blurred, extent, sample_views, with_gradients
+from openrayzer.layers.image_sampling import as_table, blurred, extent_of, sample_views, with_gradients
 
 DIFFERENCE = 0.15
 """Differences of features beyond this count less and less (Geman-McClure)."""
@@ -129,5 +129,5 @@ def _differences(
     found = found * gain.repeat(1, 1, 1, 1, found.shape[-1] // channels)
     found = torch.cat([found[..., :channels] + shift, found[..., channels:]], dim=-1)
     size = (at.table.shape[2], at.table.shape[3])
-    limit = torch.tensor(extent(size), dtype=places.dtype, device=places.device) * (_MARGIN / 2)
+    limit = extent_of(size, places) * (_MARGIN / 2)
     return found, at.own.repeat_interleave(times, dim=0), (places.abs() < limit).all(-1)

@@ -67,7 +67,7 @@ def certainty(bundle: Bundle, lens: Lenses, matches: Matches, priors: Priors) ->
     matrix = normal_equations(bundle, seen, evidence, free, matches.neighbours).matrix[:, :-1, :-1]
     own = matrix.unflatten(2, (v, 6)).unflatten(1, (v, 6)).diagonal(dim1=1, dim2=3).movedim(-1, 1)
     # Both coordinates of a match share its squared distance, so that half of it is the variance of one coordinate.
-    covariance = torch.linalg.inv_ex(own)[0] * (variance / 2)[..., None, None]
+    covariance = torch.cholesky_inverse(torch.linalg.cholesky_ex(own)[0]) * (variance / 2)[..., None, None]
     spread = covariance.diagonal(dim1=-2, dim2=-1).clamp(min=0, max=1e6)
     rotation_error, position_error = spread[..., :3].sum(-1).sqrt(), spread[..., 3:].sum(-1).sqrt()
     return Certainty(seen.point, agreement, support, variance.sqrt(), rotation_error, position_error)
