@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 
 def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor, "b v k"]:
@@ -20,15 +21,13 @@ def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor,
         rows = torch.arange(b, device=similarity.device)
         found = similarity.masked_fill(itself, 0).sum(2).argmax(1)
         best, parent = similarity[rows, found].clone(), found[:, None].expand(b, v).clone()
-        reached = torch.zeros(b, v, dtype=torch.bool, device=similarity.device)
+        reached = one_hot(found, v).bool()
         for _ in range(v - 1):
-            reached[rows, found] = True
             found = best.masked_fill(reached, -torch.inf).argmax(1)
-            closer = similarity[rows, found] > best
-            closer = closer & ~reached
-            closer[rows, found] = False
+            reached = reached | one_hot(found, v).bool()
+            closer = (similarity[rows, found] > best) & ~reached
             best = torch.where(closer, similarity[rows, found], best)
             parent = torch.where(closer, found[:, None], parent)
-        kept = torch.nn.functional.one_hot(parent, v).bool() & ~itself
+        kept = one_hot(parent, v).bool() & ~itself
         similarity = similarity.masked_fill(kept, torch.inf)
     return similarity.topk(min(count, v - 1), dim=2).indices
