@@ -140,7 +140,6 @@ class PlaneSweep(ImageRenderer):
     def _depth(self, features: Tensor, pair: "_Pair") -> tuple[Tensor, Tensor, Tensor]:
         """Hidden channels, expected inverse depth and its confidence, (b * vt, channels, rows, cols)."""
         b, vt, vc = pair.rotation.shape[:3]
-        rows, cols = features.shape[-2:]
         with no_autocast(features):
             mean, variance, count = self._compared(features, pair)
             smooth = F.avg_pool2d(variance.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
