@@ -1,7 +1,7 @@
 """Stacks of transformer blocks, with optional activation checkpointing."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from einops import rearrange
 from jaxtyping import Float
@@ -122,8 +122,20 @@ class SelfStack(Stack):
         return tokens
 
 
+@runtime_checkable
+class Recomputing(Protocol):
+    """A module that can recompute activations in the backward pass, such as ``Stack``, which explains the number."""
+
+    checkpoint_every: int
+
+
+def recomputing(model: nn.Module) -> list[Recomputing]:
+    """The modules of ``model`` that can recompute activations."""
+    return [module for module in model.modules() if isinstance(module, Recomputing)]
+
+
 def checkpoint_activations(model: nn.Module, *, every: int) -> None:
-    """Set activation checkpointing for all stacks of ``model``.
+    """Set activation checkpointing for all modules of ``model`` that can recompute activations.
 
     Args:
         model: any module.
@@ -134,6 +146,5 @@ def checkpoint_activations(model: nn.Module, *, every: int) -> None:
     """
     if every < 0:
         raise ValueError(f"activation_checkpointing must be 0 (off) or a number of blocks, got {every}")
-    for module in model.modules():
-        if isinstance(module, Stack):
-            module.checkpoint_every = every
+    for module in recomputing(model):
+        module.checkpoint_every = every

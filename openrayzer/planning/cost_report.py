@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from openrayzer.layers.stack import Stack, checkpoint_activations
+from openrayzer.layers.stack import checkpoint_activations, recomputing
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.data_volume import DataVolume
 from openrayzer.planning.flops import BACKWARD_COST, count_flops
@@ -179,14 +179,14 @@ def data_lines(setting: Setting, volume: DataVolume | None) -> list[str]:
 
 
 def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCost], list[str]]:
-    """Traces without and, if the model has stacks, with recomputed activations; notes about failed traces."""
+    """Traces without and, if the model can, with recomputed activations; notes about failed traces."""
     model, size = setting.experiment.model, setting.experiment.data.image_size
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
-    stacks = [module for module in model.modules() if isinstance(module, Stack)]
+    modules = recomputing(model)
     traces: dict[bool, MicroBatchCost] = {}
     notes: list[str] = []
-    for again in (False, True) if stacks else (False,):
-        before = [stack.checkpoint_every for stack in stacks]
+    for again in (False, True) if modules else (False,):
+        before = [module.checkpoint_every for module in modules]
         checkpoint_activations(model, every=max([1, *before]) if again else 0)
         for counted, what in ((losses, "the losses"), ([], "activations")):
             try:
@@ -197,8 +197,8 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCo
                 break
             except Exception as error:  # as above; an operation may read numbers, which fake tensors lack
                 notes.append(f"  {_kind(again)}: {what} not counted ({reason(error)})")
-        for stack, every in zip(stacks, before, strict=True):
-            stack.checkpoint_every = every
+        for module, every in zip(modules, before, strict=True):
+            module.checkpoint_every = every
     return traces, notes
 
 

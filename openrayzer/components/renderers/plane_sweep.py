@@ -41,11 +41,12 @@ class PlaneSweep(ImageRenderer):
         nearest: largest inverse depth, in units of the mean inverse depth of the scene.
         farthest: smallest inverse depth.
         width: channels of the U-net.
-        activation_checkpointing: 1 recomputes each target view in the backward pass, to save memory; 0 recomputes none.
+        activation_checkpointing: n recomputes every n-th target view in the backward pass, to save memory; 0 recomputes
+            none. Memory of the sweep is then that of one target view.
 
     Raises:
         InputError: there are fewer than 2 planes, the inverse depths are not in order, or ``activation_checkpointing``
-            is neither 0 nor 1.
+            is negative.
 
     Source: Collins 1996, "A Space-Sweep Approach to True Multi-Image Matching"; the blending of warped context colours
     as in Hedman et al. 2018, "Deep Blending for Free-Viewpoint Image-Based Rendering".
@@ -68,9 +69,9 @@ class PlaneSweep(ImageRenderer):
                 "plane_sweep needs 2 or more planes and 0 < farthest < nearest, "
                 f"got planes {planes}, farthest {farthest}, nearest {nearest}"
             )
-        if activation_checkpointing not in (0, 1):
-            raise InputError(f"activation_checkpointing of plane_sweep must be 0 or 1, got {activation_checkpointing}")
-        self.activation_checkpointing = activation_checkpointing
+        if activation_checkpointing < 0:
+            raise InputError(f"activation_checkpointing must be 0 (off) or more, got {activation_checkpointing}")
+        self.checkpoint_every = activation_checkpointing
         self.register_buffer("inverse_depths", torch.linspace(farthest, nearest, planes), persistent=False)
         self.feature = nn.Sequential(
             nn.Conv2d(3, 24, 5, stride=2, padding=2), nn.GELU(), nn.Conv2d(24, 24, 3, padding=1), nn.GELU(),
@@ -108,17 +109,21 @@ class PlaneSweep(ImageRenderer):
     ) -> RenderedViews:
         (features,) = prepared or self.prepare(images)
         images = full_precision(images)
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            views = [
-                checkpoint(
-                    self._rendered, images, features, context, view, use_reentrant=False, preserve_rng_state=False
-                )
-                for view in _one_by_one(cameras)
-            ]
-            image, inverse_depth, confidence = (torch.cat(parts, dim=1) for parts in zip(*views, strict=True))
+        if self.checkpoint_every and self.training:
+            single = [self._single(number, images, features, context, cameras) for number in range(cameras.num_views)]
+            image, inverse_depth, confidence = (torch.cat(maps, dim=1) for maps in zip(*single, strict=True))
         else:
             image, inverse_depth, confidence = self._rendered(images, features, context, cameras)
         return RenderedViews(image, {"depth": 1 / inverse_depth, "confidence": confidence})
+
+    def _single(
+        self, number: int, images: Tensor, features: Tensor, context: Cameras, cameras: Cameras
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One target view; see ``checkpoint_every``."""
+        given = images, features, context, _only(cameras, number)
+        if number % self.checkpoint_every:
+            return self._rendered(*given)
+        return checkpoint(self._rendered, *given, use_reentrant=False, preserve_rng_state=False)
 
     def _rendered(
         self, images: Tensor, features: Tensor, context: Cameras, cameras: Cameras
@@ -208,9 +213,8 @@ class _Pair(NamedTuple):
 
     def only(self, view: int) -> "_Pair":
         """The same with a single context view."""
-        some = slice(view, view + 1)
-        context = Cameras(self.context.c2w[:, some], self.context.intrinsics[:, some])
-        return _Pair(self.target, context, self.rotation[:, :, some], self.translation[:, :, some])
+        rotation, translation = self.rotation[:, :, view, None], self.translation[:, :, view, None]
+        return _Pair(self.target, _only(self.context, view), rotation, translation)
 
 
 class _UNet(nn.Module):
@@ -235,9 +239,8 @@ def _enlarged(maps: Float[Tensor, "n c rows cols"], size: tuple[int, int]) -> Fl
     return F.interpolate(maps, size, mode="bilinear", align_corners=False)
 
 
-def _one_by_one(cameras: Cameras) -> list[Cameras]:
-    pairs = zip(cameras.c2w.split(1, dim=1), cameras.intrinsics.split(1, dim=1), strict=True)
-    return [Cameras(c2w, intrinsics) for c2w, intrinsics in pairs]
+def _only(cameras: Cameras, view: int) -> Cameras:
+    return Cameras(cameras.c2w[:, view, None], cameras.intrinsics[:, view, None])
 
 
 def _relative_poses(
