@@ -20,7 +20,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEP = re.compile(r"(New file|Add to) `([^`]+)`:\n\n```python\n(.*?)```", flags=re.DOTALL)
 IMPORTS = "test_imports_follow_the_table"
 RUFF = str(Path(sys.executable).with_name("ruff"))
-LIMITS = {"A camera head": 2, "A dataset": 2, "A metric": 2, "A model without tokens": 2, "A schedule": 1}
+LIMITS = {
+    "A camera head": 2, "A dataset": 2, "A matcher": 2, "A metric": 2, "A model without tokens": 2, "A schedule": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
