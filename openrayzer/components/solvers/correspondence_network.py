@@ -22,7 +22,7 @@ from openrayzer.layers.image_sampling import resized, working_size
 from openrayzer.types import Cameras
 
 _SIDE = 64
-_BLURS = (1.5, 1.5, 0.8)
+_BLURS = (1.5, 1.5, 0.8, 0.8, 0.5)
 """Blurs of the pictures in the first rounds, in pixels of an image of 64 x 64; later rounds have the last one."""
 _FIRST_ROUNDS = 2
 """The focal length changes after these rounds, when poses have formed."""
@@ -77,7 +77,7 @@ class CorrespondenceNetwork(CameraSolver):
         self,
         *,
         teacher: CameraSolver,
-        rounds: int = 4,
+        rounds: int = 6,
         width: int = 40,
         finish_steps: int = 0,
         teaching_steps: int = 1000,

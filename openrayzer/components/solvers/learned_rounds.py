@@ -18,6 +18,8 @@ _FEATURES = 20
 _UNIT = 1 / 15
 """Distance in isotropic coordinates that is 1 for the networks; 4 pixels of 64."""
 _LONGEST_SHIFT = 0.08
+_LONGEST_ZOOM = 0.4
+"""Largest change of the logarithm of the focal length in one round."""
 _FLAT = 1e-2
 """Information that keeps the photometric displacement of points without texture small."""
 
@@ -71,7 +73,7 @@ class LearnedRound(nn.Module):
         self.depth = _zero(nn.Linear(width, 2))
         self.twist = nn.Sequential(nn.Linear(6 * width + 12, 2 * width), nn.GELU(), _zero(nn.Linear(2 * width, 6)))
         self.implied = nn.Parameter(torch.full((6,), 0.5))
-        self.focal = _zero(nn.Linear(2 * width, 1)) if changes_focal else None
+        self.focal = _zero(nn.Linear(2 * width + 1, 1)) if changes_focal else None
 
     def forward(
         self, bundle: Bundle, given: RoundInput, at: BlurredViews, hidden: Float[Tensor, "b v n d"]
@@ -104,8 +106,9 @@ class LearnedRound(nn.Module):
         turned = _moved(bundle, _over_pairs(of_pairs, seen, matches))
         log_focal = bundle.log_focal
         if self.focal is not None and given.free_focal:
-            change = torch.tanh(self.focal(torch.cat([view, mean], dim=-1)).mean((1, 2)))
-            log_focal = (log_focal + 0.1 * change).clamp(*LOG_FOCALS)
+            implied = _implied_focal(seen, places, weights)[:, None, None].expand(*view.shape[:2], 1)
+            change = torch.tanh(self.focal(torch.cat([view, mean, implied], dim=-1)).mean((1, 2)))
+            log_focal = (log_focal + _LONGEST_ZOOM * change).clamp(*LOG_FOCALS)
         turned = Bundle(turned.rotation, turned.translation, bundle.inverse_depth, log_focal)
         return self._with_depths(turned, given, places.double(), weights.double(), hidden), hidden
 
@@ -185,6 +188,15 @@ def _features(
         ],
         dim=-1,
     )  # fmt: skip
+
+
+def _implied_focal(seen: Projection, places: Tensor, weights: Tensor) -> Float[Tensor, " b"]:
+    """Change of the logarithm of the focal length that the matches imply if poses and depths are fixed; float32."""
+    fx, fy = seen.by_focal
+    x, y = (places - seen.point).unbind(-1)
+    pull = (weights * (x * fx + y * fy)).sum((1, 2, 3))
+    information = (weights * (fx * fx + fy * fy)).sum((1, 2, 3))
+    return (pull / (information + 1e-2 * weights.sum((1, 2, 3)) + 1e-6)).float().clamp(-1, 1)
 
 
 def _over_pairs(twists: Float[Tensor, "b v k 6"], seen: Projection, matches: Matches) -> Float[Tensor, "b v 6"]:
