@@ -50,8 +50,9 @@ class SolvedCameras:
             where they agree.
         rotation_error: standard deviation of the rotation of each view in radians, if the other cameras are exact.
         position_error: standard deviation of the position of each view, in units of the scene, if the other cameras
-            are exact. Near a pure rotation it exceeds the distance between the views.
-        supported: whether enough points support the camera of each view. Other cameras are guesses.
+            are exact.
+        supported: whether enough points support the camera of each view. Another view has the pose of the supported
+            view that it resembles most, which is a guess.
     """
 
     cameras: Cameras

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from openrayzer.components.solvers.depth_prior import DepthPrior
 from openrayzer.components.solvers.gauss_newton import Priors, normal_equations, step
-from openrayzer.components.solvers.lenses import bundle_of, cameras_of, first_bundle, lens_of
+from openrayzer.components.solvers.lenses import bundle_of, cameras_of, first_bundle, lens_of, with_poses_of
 from openrayzer.components.solvers.photometric import (
     BlurredViews,
     ColourChange,
@@ -132,7 +132,7 @@ class BundleAdjustment(CameraSolver):
                 first_bundle(problem.priors, problem.matches, known, held),
                 fixed_focal=known is not None,
             )
-            return _solved(bundle, problem, images, known)
+            return _solved(bundle, problem, images, known, held)
 
     def refine(
         self,
@@ -153,7 +153,7 @@ class BundleAdjustment(CameraSolver):
             for blur, number in ((0.8, steps - steps // 2), (0.5, steps // 2)):
                 if number:
                     bundle = self._photometric(bundle, problem, level(small, images.shape[1], blur, samples), number)
-            return _solved(bundle, problem, images, known)
+            return _solved(bundle, problem, images, known, held)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
         """Mean error of the logarithms of the expected inverse depths and of the focal length's prior."""
@@ -278,10 +278,18 @@ def _on_grid(values: Float[Tensor, "b v n"], old: tuple[int, int], new: tuple[in
     return F.interpolate(values.unflatten(2, old), new, mode="bilinear", align_corners=False).flatten(2)
 
 
-def _solved(bundle: Bundle, problem: _Problem, images: Tensor, known: Cameras | None) -> SolvedCameras:
+def _solved(
+    bundle: Bundle, problem: _Problem, images: Tensor, known: Cameras | None, held: Bool[Tensor, "b v"]
+) -> SolvedCameras:
+    """The result. An unsupported view takes the pose of the supported view that it resembles most."""
     sure = certainty(bundle, problem.lens, problem.matches, problem.priors)
+    supported = sure.support > SUPPORTED
+    first = first_bundle(problem.priors, problem.matches, known, held)
+    bundle = with_poses_of(bundle, supported | held, problem.matches, instead=first)
+    log_focal = torch.where(supported.any(1), bundle.log_focal, first.log_focal)
+    bundle = replace(bundle, log_focal=log_focal)
     cameras = cameras_of(bundle, problem.lens, (images.shape[-2], images.shape[-1]), known)
     return SolvedCameras(
         cameras, bundle.log_focal.detach(), bundle.inverse_depth.detach(), problem.priors.inverse_depth.float(),
-        **{name: value.float() for name, value in sure._asdict().items()}, supported=sure.support > SUPPORTED,
+        **{name: value.float() for name, value in sure._asdict().items()}, supported=supported,
     )  # fmt: skip

@@ -44,14 +44,24 @@ def first_bundle(priors: Priors, matches: Matches, known: Cameras | None, held: 
     if known is None:
         return bundle
     rotation, translation = _world_to_camera(known.c2w)
-    strength = translation.new_zeros(b, v, v).scatter(2, matches.neighbours, matches.weights.double().sum(-1))
-    source = torch.where(held[:, None], strength, -1.0).argmax(dim=2)
-    source = torch.where(held, torch.arange(v, device=held.device), source)
-    some = held.any(1)[:, None, None]
+    return with_poses_of(replace(bundle, rotation=rotation, translation=translation), held, matches, instead=bundle)
+
+
+def with_poses_of(bundle: Bundle, chosen: Bool[Tensor, "b v"], matches: Matches, *, instead: Bundle) -> Bundle:
+    """The bundle in which each view that is not chosen has the pose of the chosen view with the strongest matches.
+
+    A scene without chosen views has the poses of ``instead``.
+    """
+    b, v = chosen.shape
+    strength = bundle.translation.new_zeros(b, v, v)
+    strength = strength.scatter(2, matches.neighbours, matches.weights.to(strength.dtype).sum(-1))
+    source = torch.where(chosen[:, None], strength, -1.0).argmax(dim=2)
+    source = torch.where(chosen, torch.arange(v, device=chosen.device), source)
+    some = chosen.any(1)[:, None, None]
     return replace(
         bundle,
-        rotation=torch.where(some[..., None], select_views(rotation, source), bundle.rotation),
-        translation=torch.where(some, select_views(translation, source), bundle.translation),
+        rotation=torch.where(some[..., None], select_views(bundle.rotation, source), instead.rotation),
+        translation=torch.where(some, select_views(bundle.translation, source), instead.translation),
     )
 
 
