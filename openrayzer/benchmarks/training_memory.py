@@ -38,7 +38,7 @@ class TrainingNeeds:
 
 
 def train_on(root: Path, run: Path) -> TrainingNeeds:
-    """Train some steps of ``experiments/rayzer_demo.json``, at half its width and 16 x 16 pixels.
+    """Train some steps of ``experiments/rayzer_latent_demo.json``, at half its width and 16 x 16 pixels.
 
     Args:
         root: folder that contains chunks in ``train``.
@@ -48,7 +48,7 @@ def train_on(root: Path, run: Path) -> TrainingNeeds:
         RuntimeError: the training failed; the message contains its output.
     """
     train = json.dumps([{"dataset": {"type": "chunks", "root": str(root)}}])
-    command = [sys.executable, "tools/train.py", "--exp", "experiments/rayzer_demo.json", "--output", str(run)]
+    command = [sys.executable, "tools/train.py", "--exp", "experiments/rayzer_latent_demo.json", "--output", str(run)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     begin, first, rank, worker, own = time.perf_counter(), 0.0, 0, 0, 0
     with (run.with_suffix(".log")).open("w+b") as log:
