@@ -1,9 +1,10 @@
 """Photometric evidence: differences between the image of a point in its own view and in its neighbours."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openrayzer.components.solvers.gauss_newton import Evidence
@@ -17,6 +18,8 @@ _MARGIN = 0.98
 """Points nearer to the border of the image than 1 percent do not count."""
 _COMPENSATED_FROM = 0.1
 """Colours of a pair are compensated only if they differ by more than this; otherwise the estimate is noise."""
+_SAMPLES_AT_ONCE = 2**16
+"""Samples that are compared at once on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,17 @@ def photometric_evidence(
 
     Source: Engel et al. 2018, "Direct Sparse Odometry"; features as in Tang and Tan 2019, "BA-Net".
     """
+    parts = [
+        _evidence(part, few, lens, matches, colours, weight) for part, few in _parts(at, bundle, matches.neighbours)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    return Evidence(*(torch.cat([getattr(part, entry.name) for part in parts], dim=-1) for entry in fields(Evidence)))
+
+
+def _evidence(
+    at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange, weight: Tensor
+) -> Evidence:
     found, own, inside = _differences(at, bundle, lens, matches, colours)
     channels = own.shape[-1]
     values, along_x, along_y = found.unflatten(-1, (3, channels)).unbind(-2)
@@ -86,7 +100,7 @@ def photometric_evidence(
     with torch.no_grad():
         robust = inside / (1 + difference.square().sum(-1) / DIFFERENCE**2).square()
     robust = weight * robust
-    n = matches.points.shape[0]
+    n = bundle.inverse_depth.shape[-1]
 
     def total(first: Tensor, second: Tensor) -> Tensor:
         per_sample = (robust * (first * second).sum(-1)).to(bundle.translation.dtype)
@@ -98,14 +112,27 @@ def photometric_evidence(
     )  # fmt: skip
 
 
+def _parts(at: BlurredViews, bundle: Bundle, neighbours: Int[Tensor, "b v k"]) -> Iterator[tuple[BlurredViews, Bundle]]:
+    """Groups of points. On a CPU, the samples of a group fit into its caches; a GPU takes all points at once."""
+    n = bundle.inverse_depth.shape[-1]
+    repeats = at.samples.shape[0] // n
+    size = n if at.table.is_cuda else max(1, _SAMPLES_AT_ONCE // (neighbours.numel() * repeats))
+    for first in range(0, n, size):
+        points, samples = slice(first, first + size), slice(first * repeats, (first + size) * repeats)
+        part = replace(at, samples=at.samples[samples], own=at.own[:, :, samples])
+        yield part, replace(bundle, inverse_depth=bundle.inverse_depth[:, :, points])
+
+
 def photometric_cost(
     at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange
 ) -> Float[Tensor, " b"]:
     """Robust sum of squared differences. A point outside a neighbour costs half of the largest difference."""
-    found, own, inside = _differences(at, bundle, lens, matches, colours)
-    squares = (own[:, :, None] - found[..., : own.shape[-1]]).square().sum(-1)
-    cost = torch.where(inside, squares / (squares + DIFFERENCE**2), 0.5)
-    return cost.double().sum((1, 2, 3))
+    total = bundle.translation.new_zeros(len(bundle.translation))
+    for part, few in _parts(at, bundle, matches.neighbours):
+        found, own, inside = _differences(part, few, lens, matches, colours)
+        squares = (own[:, :, None] - found[..., : own.shape[-1]]).square().sum(-1)
+        total = total + torch.where(inside, squares / (squares + DIFFERENCE**2), 0.5).double().sum((1, 2, 3))
+    return total
 
 
 def _differences(
@@ -113,7 +140,7 @@ def _differences(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Features and derivatives of the samples in the neighbours, features in their own view, and visibility."""
     b, v, k = matches.neighbours.shape
-    n, channels = matches.points.shape[0], at.own.shape[-1]
+    n, channels = bundle.inverse_depth.shape[-1], at.own.shape[-1]
     repeats, times = at.samples.shape[0] // n, b // at.table.shape[0]
     samples = at.samples.to(bundle.translation.dtype)
     depths = bundle.inverse_depth.repeat_interleave(repeats, dim=-1)
