@@ -11,7 +11,7 @@ from openrayzer.geometry.rotations import hat
 from openrayzer.types import select_views
 
 NEAREST_DEPTH = 0.1
-"""Smallest depth of a point in a neighbour's camera, in units of the scene."""
+"""Smallest depth of a point in a neighbour's camera, as a share of its depth in its own view."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Projection:
     Attributes:
         relative_rotation, relative_translation: pose of camera j relative to camera i: ``x_j = R x_i + t``.
         point: image coordinates of each point in image j; its last axis is (x, y).
-        in_front: whether the depth in camera j is above ``NEAREST_DEPTH``.
+        in_front: whether the depth in camera j is above this share.
         by_pose: derivatives of x and of y by a small rotation and translation of camera j, applied on the left, each
             (b, v, k, 6, n).
         by_depth: derivatives by the inverse depth, each (b, v, k, n).

@@ -18,7 +18,7 @@ from openrayzer.interfaces import InputError, Matches
 from openrayzer.layers.image_sampling import image_points
 from openrayzer.types import Cameras
 
-GRID = (8, 10)
+GRID = (4, 5)
 
 
 @pytest.fixture
@@ -87,8 +87,8 @@ def relative(cameras: Cameras) -> torch.Tensor:
 
 def test_mirror_images_of_lessons_are_consistent():
     lesson = consistent_lesson()
-    assert misfit(lesson) < 1e-6
-    assert misfit(mirrored(lesson)) < 1e-6
+    assert misfit(lesson) < 1e-5
+    assert misfit(mirrored(lesson)) < 1e-5
     assert not torch.equal(mirrored(lesson).given.matches.places, lesson.given.matches.places)
 
 
@@ -98,14 +98,14 @@ def test_lessons_with_fewer_views_are_consistent(count):
     assert fewer.poses.shape[1] == count
     assert fewer.given.matches.neighbours.shape[2] == count - 1
     assert fewer.pictures.shape[0] == 2 * count
-    assert misfit(fewer) < 1e-6
+    assert misfit(fewer) < 1e-5
 
 
 def test_students_approach_the_cameras_of_the_lesson():
     lesson, solver = consistent_lesson(), student()
     optimizer = torch.optim.AdamW(solver.rounds.parameters(), lr=3e-3)
     losses = []
-    for _ in range(12):
+    for _ in range(10):
         loss = lesson.loss(solver._rounds(lesson.given, lesson.pictures)[1:])
         optimizer.zero_grad()
         loss.backward()
