@@ -68,7 +68,9 @@ RECIPES = {
         evaluated=(16, 8),
     ),
 }
-DEMOS = {"rayzer_demo", "rayzer_latent_demo", "rayder_demo"}
+GEOMETRIC = {"rayzer_geometric_dl3dv": "rayzer_dl3dv", "rayzer_geometric_re10k": "rayzer_re10k"}
+"""Experiments of this project, and the published ones with the same clips and the same optimisation."""
+DEMOS = {"rayzer_demo", "rayzer_latent_demo", "rayzer_taught_demo", "rayder_demo"}
 
 
 @cache
@@ -93,7 +95,16 @@ def blocks(experiment: Experiment) -> tuple[int, ...]:
 
 
 def test_every_full_size_experiment_has_a_published_recipe():
-    assert set(NAMES) == set(RECIPES) | DEMOS
+    assert set(NAMES) == RECIPES.keys() | GEOMETRIC.keys() | DEMOS
+
+
+@pytest.mark.parametrize("name", GEOMETRIC)
+def test_geometric_experiments_have_the_clips_of_a_published_recipe_in_random_order(name: str):
+    own, published = planned(name).resolved, planned(GEOMETRIC[name]).resolved
+    assert own["data"]["view_sampler"].pop("order") == "shuffled"
+    assert published["data"]["view_sampler"].pop("order") == "temporal"
+    for section in ("data", "loss", "train", "evaluation", "deepspeed"):
+        assert own[section] == published[section]
 
 
 @pytest.mark.parametrize("name", NAMES)
