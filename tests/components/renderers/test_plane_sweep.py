@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 from painted_room import painted_rooms
+from torch import Tensor
 
 from openrayzer.components.renderers.plane_sweep import PlaneSweep
 from openrayzer.evaluation.metrics.image_baselines import nearest_context
 from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.interfaces import InputError
+from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.types import Cameras, Views
 
 
@@ -65,8 +67,61 @@ def test_crops_of_the_context_with_their_own_intrinsics_show_the_same_scene(rend
     assert psnr(middle[None], whole[:, :, :, 16:48, 16:48]).mean() > 22
 
 
+def results_and_peak(num_context: int, num_target: int, activation_checkpointing: int) -> tuple[list[Tensor], int]:
+    """Depths, gradients of weights and poses, and the peak of memory in training; all weights are random."""
+    torch.manual_seed(0)
+    renderer = PlaneSweep(planes=8, activation_checkpointing=activation_checkpointing)
+    for weight in renderer.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    c2w = torch.eye(4).repeat(1, num_context + num_target, 1, 1)
+    c2w[..., :3, 3] = 0.1 * torch.randn(*c2w.shape[:2], 3)
+    cameras = Cameras(c2w.requires_grad_(), torch.tensor([1.2, 1.2, 0.5, 0.5]).expand(*c2w.shape[:2], 4))
+    images = torch.rand(1, num_context, 3, 16, 16)
+    context, target = (torch.arange(*ends)[None] for ends in ((num_context,), (num_context, c2w.shape[1])))
+    with LiveBytes() as live:
+        rendered = renderer(images, cameras.select(context), cameras.select(target))
+        (rendered.images.square().mean() + rendered.maps["depth"].mean()).backward()
+    return [
+        rendered.maps["depth"],
+        c2w.grad,
+        renderer.feature[0].weight.grad,
+        renderer.costs.first.weight.grad,
+    ], live.peak
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_recomputed_target_views_have_equal_depths_and_gradients(every):
+    kept, recomputed = (results_and_peak(4, 3, number)[0] for number in (0, every))
+    for one, other in zip(kept, recomputed, strict=True):
+        torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-4 * one.abs().max().item())
+
+
+def test_memory_of_training_hardly_grows_with_recomputed_target_views():
+    kept, recomputed = ([results_and_peak(4, views, every)[1] for views in (2, 8)] for every in (0, 1))
+    assert kept[1] > 3 * kept[0]
+    assert recomputed[1] < 1.5 * recomputed[0]
+
+
+@torch.no_grad()
+def test_memory_of_rendering_hardly_grows_with_the_context(renderer):
+    """The sweep keeps running sums; the blending keeps colours of all context views, without planes."""
+    peaks = []
+    for views in (3, 12):
+        cameras = Cameras(torch.eye(4).repeat(1, views, 1, 1), torch.tensor([1.2, 1.2, 0.5, 0.5]).repeat(1, views, 1))
+        features, pair = torch.rand(1, views, 15, 16, 16), torch.zeros(1, 1, dtype=torch.int64)
+        with LiveBytes() as live:
+            renderer(torch.rand(1, views, 3, 32, 32), cameras, cameras.select(pair), prepared=(features,))
+        peaks.append(live.peak)
+    assert peaks[1] < 2 * peaks[0]
+
+
 def test_impossible_planes_are_refused():
     with pytest.raises(InputError, match="planes"):
         PlaneSweep(planes=1)
     with pytest.raises(InputError, match="farthest"):
         PlaneSweep(nearest=0.1, farthest=0.2)
+
+
+def test_a_negative_number_of_recomputed_views_is_refused():
+    with pytest.raises(InputError, match="activation_checkpointing"):
+        PlaneSweep(activation_checkpointing=-1)
