@@ -13,7 +13,7 @@ from openrayzer.interfaces import CAMERA_HEADS, InputError, Model
 pytestmark = pytest.mark.gpu
 HEADS = [entry.name for entry in CAMERA_HEADS if entry.target.__module__.startswith("openrayzer.")]
 CASES = dict(experiments()) | {
-    f"rayzer_demo with {head}": (*NARROW, f'model.camera_head={{"type": "{head}"}}') for head in HEADS
+    f"rayzer_latent_demo with {head}": (*NARROW, f'model.camera_head={{"type": "{head}"}}') for head in HEADS
 }
 FLOAT32 = 1e-3
 """Allowed distance of images, cameras and gradients. Sums in another order differ by about 1e-6 in each layer."""
