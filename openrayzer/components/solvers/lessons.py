@@ -59,7 +59,7 @@ def mirrored(lesson: Lesson) -> Lesson:
     def flipped(values: Tensor, axis: int) -> Tensor:
         return values.unflatten(axis, grid).flip(axis + 1).flatten(axis, axis + 1)
 
-    sides = lesson.poses.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    sides = 1 - 2 * torch.eye(4, dtype=lesson.poses.dtype, device=lesson.poses.device)[0]
     matches = given.matches
     matches = replace(
         matches, weights=flipped(matches.weights, 3), places=flipped(matches.places, 3) * sides[:2].to(matches.places)
