@@ -57,6 +57,8 @@ def _relative(c2w: Float[Tensor, "b v 4 4"]) -> tuple[Float[Tensor, "b pairs 3 3
     """Rotation and translation from the first to the second camera of every pair of different views."""
     c2w = full_precision(c2w)
     rotation, centre = c2w[..., :3, :3], c2w[..., :3, 3]
-    first, second = (~torch.eye(c2w.shape[1], dtype=torch.bool, device=c2w.device)).nonzero(as_tuple=True)
+    views = torch.arange(c2w.shape[1], device=c2w.device)[:, None]
+    others = views.mT[:, :-1] + (views.mT[:, :-1] >= views).long()
+    first, second = views.expand_as(others).flatten(), others.flatten()
     inverse = rotation[:, second].mT
     return product(inverse, rotation[:, first]), transform(inverse, centre[:, first] - centre[:, second])
