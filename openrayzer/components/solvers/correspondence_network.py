@@ -50,11 +50,10 @@ class CorrespondenceNetwork(CameraSolver):
     Each round reads the misfit of the present cameras and turns and moves every camera once, see ``LearnedRound``. All
     views start with equal poses. The order of the views has no influence.
 
-    In training, the teacher solves every clip. The student learns from the clip, from its mirror image and from half of
-    its views. For ``teaching_steps`` batches, the renderer takes the teacher's
-    cameras, and the student learns relative poses, depths and focal length from them. Afterwards the renderer takes
-    the student's cameras, so that the photometric loss teaches the student too, and the teacher's loss counts
-    ``later_weight`` times.
+    In training, the teacher solves every clip, and the student learns its relative poses, depths and focal length from
+    the clip, from its mirror image and from half of its views. For ``teaching_steps`` batches, the renderer takes the
+    teacher's cameras. Afterwards it takes the student's cameras, so that the photometric loss reaches the student, and
+    the differences to the teacher count ``later_weight`` times.
 
     Args:
         teacher: the solver that teaches.
@@ -62,7 +61,7 @@ class CorrespondenceNetwork(CameraSolver):
         width: hidden channels of a round.
         finish_steps: number of photometric steps of the teacher that follow the rounds outside of training.
         teaching_steps: number of training batches in which the renderer takes the teacher's cameras.
-        later_weight: weight of the teacher's loss after these batches.
+        later_weight: weight of the differences to the teacher after these batches.
         focal: focal length divided by sqrt(h * w) pixels, before training.
 
     Raises:
