@@ -116,7 +116,7 @@ def _parts(at: BlurredViews, bundle: Bundle, neighbours: Int[Tensor, "b v k"]) -
     """Groups of points. On a CPU, the samples of a group fit into its caches; a GPU takes all points at once."""
     n = bundle.inverse_depth.shape[-1]
     repeats = at.samples.shape[0] // n
-    size = n if at.table.is_cuda else max(1, _SAMPLES_AT_ONCE // (neighbours.numel() * repeats))
+    size = n if at.table.is_cuda else max(1, _SAMPLES_AT_ONCE // max(1, neighbours.numel() * repeats))
     for first in range(0, n, size):
         points, samples = slice(first, first + size), slice(first * repeats, (first + size) * repeats)
         part = replace(at, samples=at.samples[samples], own=at.own[:, :, samples])
