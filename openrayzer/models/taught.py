@@ -133,6 +133,7 @@ class Taught(Model[Scene]):
                 part.load_state_dict(select_weights(of_part, shapes=shapes, path=path, remedy=_REMEDY))
             self.teacher_weights = None
         for part in self._teacher:
-            part.to(images.device, torch.float32)
+            if any(weight.device != images.device for weight in part.parameters()):
+                part.to(images.device)
         images = images.float()
         return teacher(images, matcher(images)).cameras

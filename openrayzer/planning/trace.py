@@ -82,7 +82,7 @@ def trace_micro_batch(
     Raises:
         RuntimeError: an operator from outside PyTorch has no rule for fake tensors (``register_fake``).
     """
-    everything = nn.ModuleList([model, *losses])
+    everything = nn.ModuleList([model, *losses, *_hidden(model)])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
     with planned_for(model, everything, device=device), _Live(everything, block=block) as live, watching:
         views = empty_views(shape, image_size, batch=batch)
@@ -164,6 +164,12 @@ class _Live(LiveBytes):
 
 def _drop(weight: Tensor) -> None:
     weight.grad = None
+
+
+def _hidden(model: nn.Module) -> list[nn.Module]:
+    """Modules in tuples, such as the teacher of ``taught``: they compute, and they belong to no state dict."""
+    values = [value for module in model.modules() for value in vars(module).values() if isinstance(value, tuple)]
+    return [part for value in values for part in value if isinstance(part, nn.Module)]
 
 
 @contextmanager
