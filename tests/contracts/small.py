@@ -54,9 +54,9 @@ USUAL: dict[type, str] = {
 """Names of the parts of small models by base class; they go together in every model."""
 
 
-def names(registry: Registry) -> list[str]:
-    """All registered names, for ``pytest.mark.parametrize``."""
-    return [entry.name for entry in registry]
+def names(registry: Registry, base: type = object) -> list[str]:
+    """The registered names of all classes under ``base``, for ``pytest.mark.parametrize``."""
+    return [entry.name for entry in registry if issubclass(entry.target, base)]
 
 
 def entry_of(registry: Registry, name: str) -> Entry:

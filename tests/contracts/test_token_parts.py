@@ -69,7 +69,7 @@ def test_layout_groups_are_a_rearrangement(small, name):
         assert torch.equal(rearrange(grouped, f"{groups} d -> b v n d", b=2, v=3, n=4), tokens)
 
 
-@pytest.mark.parametrize("name", [name for name in names(RENDERERS) if issubclass(RENDERERS[name], TokenRenderer)])
+@pytest.mark.parametrize("name", names(RENDERERS, TokenRenderer))
 @pytest.mark.parametrize("encoding", ["none", "rope2d"])
 class TestRenderer:
     @pytest.fixture

@@ -17,6 +17,7 @@ from openrayzer.interfaces import (
     RENDERERS,
     TOKENIZERS,
     InputError,
+    TokenRenderer,
     UnposedInputError,
 )
 from openrayzer.layers.stack import Stack
@@ -65,12 +66,18 @@ def combinations_with_every_pair(*kinds: list[str]) -> list[tuple[str, ...]]:
     return chosen
 
 
-KINDS = (CAMERA_HEADS, ATTENTION_LAYOUTS, POSITION_ENCODINGS, FUSIONS, RENDERERS)
+KINDS = (
+    (CAMERA_HEADS, object),
+    (ATTENTION_LAYOUTS, object),
+    (POSITION_ENCODINGS, object),
+    (FUSIONS, object),
+    (RENDERERS, TokenRenderer),
+)
 
 
 @pytest.mark.parametrize(
     ("camera_head", "layout", "position_encoding", "fusion", "renderer"),
-    combinations_with_every_pair(*(names(registry) for registry in KINDS)),
+    combinations_with_every_pair(*(names(registry, base) for registry, base in KINDS)),
 )
 def test_every_two_parts_of_rayzer_train_together_or_are_refused(
     small, views, camera_head, layout, position_encoding, fusion, renderer

@@ -171,7 +171,8 @@ def test_fifty_steps_are_trained_from_every_kind_of_source(sources, scene, tmp_p
         "train.checkpoint_every=0", "data.view_sampler.min_frame_distance=5", "data.view_sampler.max_frame_distance=9",
     )  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "tools/train.py", "--exp", "experiments/rayzer_latent_demo.json", "--output", str(tmp_path / "run"),
+        [sys.executable, "tools/train.py", "--exp", "experiments/rayzer_latent_demo.json",
+         "--output", str(tmp_path / "run"),
          "--set", *changes],
         cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
