@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small import names
 
 from openrayzer.interfaces import (
     ATTENTION_BACKENDS,
@@ -14,10 +15,11 @@ from openrayzer.interfaces import (
     POSITION_ENCODINGS,
     RENDERERS,
     TOKENIZERS,
+    TokenRenderer,
 )
 
 
-@pytest.mark.parametrize("renderer", [entry.name for entry in RENDERERS])
+@pytest.mark.parametrize("renderer", names(RENDERERS, TokenRenderer))
 @pytest.mark.parametrize("patch_positions", ["grid", "rays"])
 def test_prepared_scenes_give_the_same_images(small, views, renderer, patch_positions):
     model = small(
