@@ -13,6 +13,8 @@ _TINY = 1e-4
 _SHORT = 0.1
 """A set of cameras with shorter baselines, in root mean squares of the wanted ones, counts as a point. This bounds the
 gradients of cameras that all start at one place."""
+_LEAST = 0.01
+"""Wanted cameras with shorter baselines, in their unit, count as a point. A solver without support gives them."""
 
 
 class PoseDifferences(NamedTuple):
@@ -43,7 +45,7 @@ def pose_differences(c2w: Float[Tensor, "b v 4 4"], wanted: Float[Tensor, "b v 4
     with no_autocast(c2w):
         (rotation, moved), (true_rotation, true_moved) = _relative(c2w), _relative(wanted.to(c2w))
         turned = (rotation - true_rotation).square().sum((-1, -2)).add(_TINY**2).sqrt() - _TINY
-        true_unit = true_moved.square().sum(-1).mean(1).add(_TINY**2).sqrt()[:, None]
+        true_unit = true_moved.square().sum(-1).mean(1).add(_LEAST**2).sqrt()[:, None]
         short = (_SHORT * true_unit).square()
         unit = (moved.square().sum(-1).mean(1, keepdim=True) + short).sqrt()
         missed = moved / unit[..., None] - true_moved / true_unit[..., None]

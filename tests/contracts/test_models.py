@@ -37,8 +37,8 @@ def assert_same(seen: object, wanted: object) -> None:
 
 def test_it_trains(small, name, views):
     model = small(MODELS, name)
-    # The images show no scene, so that longer steps lead a solver to other local minima.
-    assert_trains(model, accepted(model, views), rate=0.002 if model.order_free_cameras else 0.2)
+    # The images show no scene, so that longer steps lead a solver, also one that teaches, to other local minima.
+    assert_trains(model, accepted(model, views), rate=0.002 if name in ("rayzer_geometric", "taught") else 0.2)
 
 
 @torch.no_grad()

@@ -133,7 +133,8 @@ class LearnedRound(nn.Module):
         matrix = (weights[..., None, :] * jx) @ jx.mT + (weights[..., None, :] * jy) @ jy.mT
         pull = (weights * miss[..., 0])[..., None, :] @ jx.mT + (weights * miss[..., 1])[..., None, :] @ jy.mT
         damping = 0.02 * weights.shape[-1] / 256 * torch.eye(6, dtype=matrix.dtype, device=matrix.device)
-        implied = torch.linalg.solve_ex(matrix + damping, pull[..., 0, :])[0].float()
+        factor = torch.linalg.cholesky_ex(matrix + damping)[0]
+        implied = torch.cholesky_solve(pull[..., 0, :, None], factor)[..., 0].float()
         shares = (weights / weights.sum(-1, keepdim=True).clamp(min=1e-3)).float()
         pooled = torch.cat([(joined * shares[..., None]).sum(3), joined.mean(3)], dim=-1)
         moved = seen.relative_translation.float().clamp(-2, 2)
