@@ -15,8 +15,8 @@ TINY = ROOT / "tests/training/tiny_rayzer.json"
 TINY_RAYDER = ROOT / "tests/training/tiny_rayder.json"
 ORDER = (
     "test_attention_kernels", "test_attention_among_views", "test_models_on_a_gpu", "test_geometric_on_a_gpu",
-    "test_numbers_on_a_gpu", "test_training_on_a_gpu", "test_resume_on_a_gpu", "test_waits", "test_tools_on_a_gpu", "test_compiled_on_a_gpu",
-    "test_full_size", "test_two_gpus",
+    "test_numbers_on_a_gpu", "test_training_on_a_gpu", "test_resume_on_a_gpu", "test_waits", "test_tools_on_a_gpu",
+    "test_compiled_on_a_gpu", "test_full_size", "test_two_gpus",
 )  # fmt: skip
 """Files of the suite. Each relies on the earlier ones."""
 SMALL_ROOMS = tuple(
