@@ -67,6 +67,11 @@ class SolvedCameras:
     position_error: Float[Tensor, "b v"]
     supported: Bool[Tensor, "b v"]
 
+    @property
+    def point_agreement(self) -> Float[Tensor, "b v n"]:
+        """Agreement of each point with its best match; 0 for a single view."""
+        return self.agreement.amax(2) if self.agreement.shape[2] else self.agreement.new_zeros(self.inverse_depth.shape)
+
 
 class Matcher(nn.Module, ABC):
     """Looks for the points of each view in other views. The order of the views does not matter."""

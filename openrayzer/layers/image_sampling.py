@@ -77,6 +77,29 @@ def as_table(maps: Float[Tensor, "n c h w"], num_views: int) -> Float[Tensor, "b
     return maps.unflatten(0, (-1, num_views)).permute(0, 1, 3, 4, 2).contiguous()
 
 
+def every_second(grid: tuple[int, int], device: torch.device | str) -> Int[Tensor, " n"]:
+    """Positions of every second cell of every second row of a grid."""
+    return torch.arange(grid[0] * grid[1], device=device).reshape(grid)[1::2, 1::2].flatten()
+
+
+def bilinear(
+    x: Float[Tensor, "*batch"], y: Float[Tensor, "*batch"], size: tuple[int, int], dtype: torch.dtype
+) -> tuple[Int[Tensor, "*batch 4"], Float[Tensor, "*batch 4"]]:
+    """The four cells around a place, row by row in a map of ``size``, and their shares in its value.
+
+    Args:
+        x, y: column and row in cells; the centre of the first cell is 0. They must lie between the outermost centres.
+        size: rows and columns.
+        dtype: dtype of the shares.
+    """
+    height, width = size
+    left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
+    fx, fy = (x - left).to(dtype), (y - top).to(dtype)
+    first = (top * width + left).long()
+    cells = torch.stack([first, first + 1, first + width, first + width + 1], dim=-1)
+    return cells, torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+
+
 def sample_views(
     table: Float[Tensor, "b v h w c"], points: Float[Tensor, "b s n 2"], views: Int[Tensor, "b s"]
 ) -> Float[Tensor, "b s n c"]:
@@ -88,12 +111,9 @@ def sample_views(
     wide, high = extent((height, width))
     x = ((points[..., 0] / wide + 0.5) * width - 0.5).clamp(0, width - 1)
     y = ((points[..., 1] / high + 0.5) * height - 0.5).clamp(0, height - 1)
-    left, top = x.detach().floor().clamp(max=width - 2), y.detach().floor().clamp(max=height - 2)
-    fx, fy = (x - left).to(table.dtype), (y - top).to(table.dtype)
-    first = ((torch.arange(b, device=table.device)[:, None] * v + views) * (height * width))[..., None]
-    first = first + (top * width + left).long()
-    rows = torch.stack([first, first + 1, first + width, first + width + 1], dim=-1)
-    shares = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+    cells, shares = bilinear(x, y, (height, width), table.dtype)
+    first = (torch.arange(b, device=table.device)[:, None] * v + views) * (height * width)
+    rows = first[..., None, None] + cells
     found = F.embedding_bag(
         rows.flatten(0, -2), table.flatten(0, 3), per_sample_weights=shares.flatten(0, -2), mode="sum"
     )

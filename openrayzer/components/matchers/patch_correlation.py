@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from openrayzer.components.matchers.view_graph import nearest_views
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import MATCHERS, InputError, Matcher, Matches, SolvedCameras
-from openrayzer.layers.image_sampling import extent, image_points, resized, working_size
+from openrayzer.layers.image_sampling import bilinear, every_second, extent, image_points, resized, working_size
 from openrayzer.types import select_views
 
 _WINDOW = 9
@@ -89,7 +89,7 @@ class PatchCorrelation(Matcher):
         neighbours = nearest_views(_similarity(features), self.max_neighbours)
         k = neighbours.shape[2]
         cells = image_points(image_size, (rows, cols), features.device).flatten(0, 1)
-        chosen = _every_second((rows, cols), features.device)
+        chosen = every_second((rows, cols), features.device)
         points, pitch = cells[chosen], extent(image_size)[0] / cols
         keys = features.flatten(3).mT.contiguous()
         there = select_views(keys, neighbours.flatten(1)).unflatten(1, (v, k))
@@ -112,26 +112,22 @@ class PatchCorrelation(Matcher):
         v, k = matches.neighbours.shape[1:]
         keys = features.flatten(3).mT
         there = select_views(keys, matches.neighbours.flatten(1)).unflatten(1, (v, k))
-        chosen = _every_second((features.shape[-2], features.shape[-1]), features.device)
-        asked = keys[:, :, None, chosen[_every_second(matches.grid, features.device)]]
+        chosen = every_second((features.shape[-2], features.shape[-1]), features.device)
+        asked = keys[:, :, None, chosen[every_second(matches.grid, features.device)]]
         return (asked @ there.mT / self.temperature).log_softmax(-1)
 
     def loss(self, matches: Matches, solved: SolvedCameras) -> Float[Tensor, ""]:
         """Cross-entropy of the cells at which the solved cameras see the points; doubtful points count less."""
         if matches.likelihood is None:
             raise InputError("patch_correlation has a loss only in training mode")
-        some = _every_second(matches.grid, solved.projected.device)
+        some = every_second(matches.grid, solved.projected.device)
         rows, cols = 2 * matches.grid[0], 2 * matches.grid[1]
         wide, high = extent((rows, cols))
         x = (solved.projected[:, :, :, some, 0].detach() / wide + 0.5) * cols - 0.5
         y = (solved.projected[:, :, :, some, 1].detach() / high + 0.5) * rows - 0.5
         inside = (x > -0.5) & (x < cols - 0.5) & (y > -0.5) & (y < rows - 0.5)
         x, y = x.clamp(0, cols - 1), y.clamp(0, rows - 1)
-        left, top = x.floor().clamp(max=cols - 2), y.floor().clamp(max=rows - 2)
-        fx, fy = (x - left).float(), (y - top).float()
-        first = (top * cols + left).long()
-        cells = torch.stack([first, first + 1, first + cols, first + cols + 1], dim=-1)
-        shares = torch.stack([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+        cells, shares = bilinear(x, y, (rows, cols), torch.float32)
         wrong = -(matches.likelihood.gather(-1, cells) * shares).sum(-1)
         trusted = inside * solved.agreement[:, :, :, some]
         return (wrong * trusted).sum() / trusted.sum().clamp(min=1)
@@ -162,11 +158,6 @@ def _agreement(
         agreeing = agreeing + (torch.exp(-(stretch / _STRETCH).square()) * there[..., 2]).flatten(3)
         count = count + there[..., 3].flatten(3)
     return (2 * agreeing / count).clamp(max=1)
-
-
-def _every_second(grid: tuple[int, int], device: torch.device) -> Int[Tensor, " n"]:
-    """Positions of every second cell of every second row."""
-    return torch.arange(grid[0] * grid[1], device=device).reshape(grid)[1::2, 1::2].flatten()
 
 
 def _similarity(features: Float[Tensor, "b v d rows cols"]) -> Float[Tensor, "b v v"]:

@@ -1,4 +1,4 @@
-"""TokenRenderer "joint": self-attention over target tokens and memory in one sequence."""
+"""Renderer "joint": self-attention over target tokens and memory in one sequence."""
 
 import torch
 from einops import rearrange, repeat

@@ -1,4 +1,4 @@
-"""TokenRenderer "reading": cross-attention from target tokens to a memory that does not change."""
+"""Renderer "reading": cross-attention from target tokens to a memory that does not change."""
 
 from typing import cast
 

@@ -25,7 +25,7 @@ from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, mat
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
-from openrayzer.layers.image_sampling import image_points, resized, working_size
+from openrayzer.layers.image_sampling import every_second, image_points, resized, working_size
 from openrayzer.types import Cameras
 
 _HELD = 1e9
@@ -159,7 +159,7 @@ class BundleAdjustment(CameraSolver):
         """Mean error of the logarithms of the expected inverse depths and of the focal length's prior."""
         found = solved.inverse_depth / solved.inverse_depth.mean(dim=(1, 2), keepdim=True)
         wrong = (solved.expected_depth.log() - found.log().float()).abs()
-        sure = solved.agreement.amax(2) if solved.agreement.shape[2] else torch.zeros_like(wrong)
+        sure = solved.point_agreement
         depth = (wrong * sure).sum() / sure.sum().clamp(min=1)
         return depth + (self.log_focal - solved.log_focal.float()).abs().mean()
 
@@ -211,8 +211,7 @@ class BundleAdjustment(CameraSolver):
         """The best bundles after match steps on a quarter of the points from several shapes of the scene."""
         starts = self.training_starts if self.training else self.starts
         matches, grid = problem.matches, problem.matches.grid
-        some = torch.arange(grid[0] * grid[1], device=small.device).reshape(grid)[1::2, 1::2]
-        few_grid, some = (some.shape[0], some.shape[1]), some.flatten()
+        few_grid, some = (grid[0] // 2, grid[1] // 2), every_second(grid, small.device)
         few = replace(
             matches, points=matches.points[some], grid=few_grid,
             places=matches.places[:, :, :, some], weights=matches.weights[:, :, :, some],

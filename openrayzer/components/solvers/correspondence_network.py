@@ -125,7 +125,7 @@ class CorrespondenceNetwork(CameraSolver):
         if not isinstance(solved, TaughtCameras):
             raise InputError("correspondence_network has a loss only in training mode")
         taught = solved.taught
-        sure = taught.agreement.amax(2) if taught.agreement.shape[2] else torch.zeros_like(solved.own_depth)
+        sure = taught.point_agreement
         wanted = taught.inverse_depth / taught.inverse_depth.mean(dim=(1, 2), keepdim=True)
         wrong = ((solved.own_depth.log() - wanted.log()).abs() * sure).sum() / sure.sum().clamp(min=1)
         weight = torch.where(self.step <= self.teaching_steps, 1.0, self.later_weight)

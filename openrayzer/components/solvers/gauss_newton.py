@@ -152,17 +152,17 @@ def step(bundle: Bundle, equations: NormalEquations) -> Bundle:
     rows = torch.arange(b, device=twists.device)[:, None, None]
     by_poses = equations.by_tied.mT @ twists[rows, equations.tied].flatten(2)[..., None]
     left = equations.pull_depth - by_poses[..., 0] - equations.by_focal * d_focal[:, None, None]
-    rotation = so3_exp(_shortened(twists[..., :3], _LONGEST_STEP["rotation"]))
+    rotation = so3_exp(shortened(twists[..., :3], _LONGEST_STEP["rotation"]))
     translation = (rotation @ bundle.translation[..., None])[..., 0]
     longest = _LONGEST_STEP["log_focal"]
     return Bundle(
         rotation @ bundle.rotation,
-        translation + _shortened(twists[..., 3:], _LONGEST_STEP["translation"]),
+        translation + shortened(twists[..., 3:], _LONGEST_STEP["translation"]),
         (bundle.inverse_depth + left / equations.depth).clamp(*INVERSE_DEPTHS),
         (bundle.log_focal + d_focal.clamp(-longest, longest)).clamp(*LOG_FOCALS),
     )
 
 
-def _shortened(vector: Float[Tensor, "*batch 3"], longest: float) -> Float[Tensor, "*batch 3"]:
+def shortened(vector: Float[Tensor, "*batch 3"], longest: float) -> Float[Tensor, "*batch 3"]:
     """The vector, shortened to length ``longest`` if it is longer."""
     return vector * (longest / vector.norm(dim=-1, keepdim=True).clamp(min=longest))

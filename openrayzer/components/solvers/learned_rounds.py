@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.components.solvers.gauss_newton import INVERSE_DEPTHS, LOG_FOCALS
+from openrayzer.components.solvers.gauss_newton import INVERSE_DEPTHS, LOG_FOCALS, shortened
 from openrayzer.components.solvers.photometric import BlurredViews, ColourChange, photometric_evidence
 from openrayzer.components.solvers.projection import Bundle, Lenses, Projection, adjoint, project
 from openrayzer.geometry.rotations import so3_exp
@@ -221,7 +221,7 @@ def _over_pairs(twists: Float[Tensor, "b v k 6"], seen: Projection, matches: Mat
 
 def _moved(bundle: Bundle, twists: Float[Tensor, "b v 6"]) -> Bundle:
     """The bundle after a twist of each camera, at most 0.5 radians and 0.5 units of length."""
-    turn, move = (part * (0.5 / part.norm(dim=-1, keepdim=True).clamp(min=0.5)) for part in twists.split(3, dim=-1))
+    turn, move = (shortened(part, 0.5) for part in twists.split(3, dim=-1))
     rotation = so3_exp(turn)
     translation = (rotation @ bundle.translation[..., None])[..., 0] + move
     return Bundle(rotation @ bundle.rotation, translation, bundle.inverse_depth, bundle.log_focal)

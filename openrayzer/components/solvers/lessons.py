@@ -47,9 +47,8 @@ class Lesson:
 
 def lesson_from(given: RoundInput, pictures: Float[Tensor, "n 3 h w"], taught: SolvedCameras) -> Lesson:
     """The lesson of a clip that the teacher has solved, without gradients."""
-    sure = taught.agreement.amax(2) if taught.agreement.shape[2] else torch.zeros_like(taught.expected_depth)
     poses, depth = taught.cameras.c2w.detach(), taught.inverse_depth.double()
-    return Lesson(given, pictures, poses, depth, sure.detach(), taught.log_focal.double())
+    return Lesson(given, pictures, poses, depth, taught.point_agreement.detach(), taught.log_focal.double())
 
 
 def mirrored(lesson: Lesson) -> Lesson:
