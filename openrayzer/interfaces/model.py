@@ -13,6 +13,12 @@ from openrayzer.interfaces.errors import InputError, UnposedInputError
 from openrayzer.types import Cameras, Prediction, SceneKind, Views, select_views
 
 
+def with_each_view(of_context: Tensor, of_views: Tensor) -> Tensor:
+    """Lists of the context and one further view: (b, vc, ...) and (b, v, ...) to (b * v, vc + 1, ...)."""
+    repeated = of_context[:, None].expand(*of_views.shape[:2], *of_context.shape[1:])
+    return torch.cat([repeated, of_views[:, :, None]], dim=2).flatten(0, 1)
+
+
 class Model(nn.Module, ABC, Generic[SceneKind]):
     """Three functions: images -> cameras, images + cameras -> scene, scene + cameras -> images.
 
@@ -111,14 +117,11 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
             context_index = torch.arange(vc, device=images.device).expand(b, vc)
             index = context_index.new_full((b, v), vc)
 
-        def lists(of_context: Tensor, of_views: Tensor) -> Tensor:
-            """(b, vc, ...) and (b, v, ...) to (b * v, vc + 1, ...): the context and one view."""
-            repeated = of_context[:, None].expand(b, v, *of_context.shape[1:])
-            return torch.cat([repeated, of_views[:, :, None]], dim=2).flatten(0, 1)
-
-        order = lists(context_index, index).argsort(dim=1, stable=True)
-        known = None if intrinsics is None else select_views(lists(cameras.intrinsics, intrinsics), order)
-        seen = self.estimate(select_views(lists(context_images, images), order), known).select(order.argsort(dim=1))
+        order = with_each_view(context_index, index).argsort(dim=1, stable=True)
+        known = None if intrinsics is None else select_views(with_each_view(cameras.intrinsics, intrinsics), order)
+        seen = self.estimate(select_views(with_each_view(context_images, images), order), known).select(
+            order.argsort(dim=1)
+        )
         poses = seen.c2w.double()
         fixed = cameras.c2w.double()[:, None].expand(b, v, vc, 4, 4).flatten(0, 1)
         located = similarity_between(poses[:, :-1], fixed).poses(poses[:, -1:])

@@ -18,6 +18,7 @@ from openrayzer.interfaces import (
     RenderedViews,
     SolvedCameras,
 )
+from openrayzer.interfaces.model import with_each_view
 from openrayzer.types import Cameras, Prediction, Scene, Views
 
 
@@ -108,17 +109,14 @@ class RayZerGeometric(Model[ContextScene]):
     ) -> Cameras:
         """Cameras of further views, each found from the context views. The context keeps its poses and focal length."""
         (b, v), vc = images.shape[:2], context_images.shape[1]
-
-        def lists(of_context: Tensor, of_views: Tensor) -> Tensor:
-            repeated = of_context[:, None].expand(b, v, *of_context.shape[1:])
-            return torch.cat([repeated, of_views[:, :, None]], dim=2).flatten(0, 1)
-
         if intrinsics is None:
             intrinsics = cameras.intrinsics.mean(dim=1, keepdim=True).expand(b, v, 4)
         poses = torch.eye(4, device=images.device).expand(b, v, 4, 4)
-        known = Cameras(lists(cameras.c2w, poses.to(cameras.c2w)), lists(cameras.intrinsics, intrinsics))
+        known = Cameras(
+            with_each_view(cameras.c2w, poses.to(cameras.c2w)), with_each_view(cameras.intrinsics, intrinsics)
+        )
         held = torch.arange(vc + 1, device=images.device) < vc
-        _, solved = self.solve(lists(context_images, images), known=known, held=held.expand(b * v, vc + 1))
+        _, solved = self.solve(with_each_view(context_images, images), known=known, held=held.expand(b * v, vc + 1))
         c2w, found = solved.cameras.c2w[:, -1], solved.cameras.intrinsics[:, -1]
         return Cameras(c2w.unflatten(0, (b, v)), found.unflatten(0, (b, v)))
 

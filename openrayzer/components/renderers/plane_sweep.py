@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from openrayzer.geometry.precision import full_precision, no_autocast, product, transform
 from openrayzer.interfaces import RENDERERS, ImageRenderer, InputError, RenderedViews
-from openrayzer.layers.convolutions import zeroed
+from openrayzer.layers.zeroed import zeroed
 from openrayzer.types import Cameras
 
 _NEAREST = 0.05

@@ -5,8 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.layers.convolutions import zeroed
 from openrayzer.layers.image_sampling import image_points, resized
+from openrayzer.layers.zeroed import zeroed
 
 _LARGEST = 1.5
 """Largest logarithm of an inverse depth before normalisation."""

@@ -12,6 +12,7 @@ from openrayzer.components.solvers.photometric import BlurredViews, ColourChange
 from openrayzer.components.solvers.projection import Bundle, Lenses, Projection, adjoint, project
 from openrayzer.geometry.rotations import so3_exp
 from openrayzer.interfaces import Matches
+from openrayzer.layers.zeroed import zeroed
 from openrayzer.types import select_views
 
 _FEATURES = 20
@@ -69,11 +70,11 @@ class LearnedRound(nn.Module):
         )
         self.of_view = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.joined = nn.ModuleList(nn.Linear(width, width) for _ in range(4))
-        self.correction = _zero(nn.Linear(width, 3))
-        self.depth = _zero(nn.Linear(width, 2))
-        self.twist = nn.Sequential(nn.Linear(6 * width + 12, 2 * width), nn.GELU(), _zero(nn.Linear(2 * width, 6)))
+        self.correction = zeroed(nn.Linear(width, 3))
+        self.depth = zeroed(nn.Linear(width, 2))
+        self.twist = nn.Sequential(nn.Linear(6 * width + 12, 2 * width), nn.GELU(), zeroed(nn.Linear(2 * width, 6)))
         self.implied = nn.Parameter(torch.full((6,), 0.5))
-        self.focal = _zero(nn.Linear(2 * width + 1, 1)) if changes_focal else None
+        self.focal = zeroed(nn.Linear(2 * width + 1, 1)) if changes_focal else None
 
     def forward(
         self, bundle: Bundle, given: RoundInput, at: BlurredViews, hidden: Float[Tensor, "b v n d"]
@@ -156,12 +157,6 @@ class LearnedRound(nn.Module):
         pull = (weights * (x * dx + y * dy)).sum(2) - information * (bundle.inverse_depth - expected)
         depth = bundle.inverse_depth + pull / ((weights * (dx * dx + dy * dy)).sum(2) + information)
         return Bundle(bundle.rotation, bundle.translation, depth.clamp(*INVERSE_DEPTHS), bundle.log_focal)
-
-
-def _zero(layer: nn.Linear) -> nn.Linear:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
 
 
 def _features(
