@@ -197,9 +197,9 @@ class BundleAdjustment(CameraSolver):
             for sigma in _MATCH_SIGMAS[-2:]:
                 bundle = _match_step(bundle, many, sigma)
             for coarse_blur, steps in _COARSE[:2] if self.training else _COARSE:
-                bundle = self._photometric(bundle, many, level(small, num_views, coarse_blur, samples), steps)
-            if kept > 1:
-                at = level(small, num_views, _SELECTION_BLUR, samples)
+                at = level(small, num_views, coarse_blur, samples)
+                bundle = self._photometric(bundle, many, at, steps)
+            if kept > 1:  # only in evaluation, at the last blur
                 costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
                 bundle = lowest(bundle, costs.unflatten(0, (-1, kept)), 1)
             at = level(small, num_views, blur, samples)
