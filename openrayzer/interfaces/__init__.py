@@ -14,6 +14,7 @@ The contract tests build a small component from its signature. A class whose con
 
     parts.py       tokenizers, position encodings, attention, camera heads, fusions, renderers
     matching.py    matches between views, and the cameras that explain them
+    gaussians.py   scenes of explicit Gaussians, and rasterisers, which draw them
     model.py       models: images -> cameras -> scene -> images
     data.py        datasets, view samplers, augmentations, and the values that pass between them
     training.py    losses, optimizers, schedules, loggers
@@ -34,6 +35,9 @@ from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
 from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.evaluation import Metric as Metric
+from openrayzer.interfaces.gaussians import Gaussians as Gaussians
+from openrayzer.interfaces.gaussians import RasterisedViews as RasterisedViews
+from openrayzer.interfaces.gaussians import Rasteriser as Rasteriser
 from openrayzer.interfaces.matching import CameraSolver as CameraSolver
 from openrayzer.interfaces.matching import Matcher as Matcher
 from openrayzer.interfaces.matching import Matches as Matches
@@ -65,6 +69,7 @@ from openrayzer.interfaces.registries import MODELS as MODELS
 from openrayzer.interfaces.registries import OPTIMIZERS as OPTIMIZERS
 from openrayzer.interfaces.registries import PLUGIN_GROUP as PLUGIN_GROUP
 from openrayzer.interfaces.registries import POSITION_ENCODINGS as POSITION_ENCODINGS
+from openrayzer.interfaces.registries import RASTERISERS as RASTERISERS
 from openrayzer.interfaces.registries import REGISTRIES as REGISTRIES
 from openrayzer.interfaces.registries import RENDERERS as RENDERERS
 from openrayzer.interfaces.registries import SCHEDULES as SCHEDULES

@@ -2,6 +2,7 @@
 
 from openrayzer.interfaces.data import Augmentation, Dataset, ViewSampler
 from openrayzer.interfaces.evaluation import Metric
+from openrayzer.interfaces.gaussians import Rasteriser
 from openrayzer.interfaces.matching import CameraSolver, Matcher
 from openrayzer.interfaces.model import Model
 from openrayzer.interfaces.parts import (
@@ -28,6 +29,7 @@ MATCHERS = Registry("matcher", Matcher, home="openrayzer.components.matchers")
 CAMERA_SOLVERS = Registry("camera_solver", CameraSolver, home="openrayzer.components.solvers")
 FUSIONS = Registry("fusion", Fusion, home="openrayzer.components.fusion")
 RENDERERS = Registry("renderer", Renderer, home="openrayzer.components.renderers")
+RASTERISERS = Registry("rasteriser", Rasteriser, home="openrayzer.components.rasterisers")
 MODELS = Registry("model", Model, home="openrayzer.models")
 LOSSES = Registry("loss", Loss, home="openrayzer.components.losses")
 DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
@@ -40,7 +42,7 @@ METRICS = Registry("metric", Metric, home="openrayzer.evaluation.metrics")
 
 REGISTRIES = (
     TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, MATCHERS, CAMERA_SOLVERS,
-    FUSIONS, RENDERERS,
+    FUSIONS, RENDERERS, RASTERISERS,
     MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
 """All registries, in the order of ``tools/list_components.py``."""

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOCKETS = {"interfaces", "types", "geometry", "layers"}
 PARTS = (
-    "attention", "cameras", "fusion", "layouts", "losses", "matchers", "positions", "renderers", "solvers", "tokenizers"
+    "attention", "cameras", "fusion", "layouts", "losses", "matchers", "positions", "rasterisers", "renderers",
+    "solvers", "tokenizers"
 )  # fmt: skip
 READS_DATA = {"interfaces", "types", "geometry", "settings", "machine"}
 OF_DATA = {"data", "data.chunk_files", "data.loading", "data.pixels", "data.sampling", "data.sources"}
@@ -83,6 +84,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     },
     "jsonargparse": {"composer"},
     "xformers": {"components.attention"},
+    "gsplat": {"components.rasterisers"},
     "timm": {"components.tokenizers"},
     "jinja2": {"evaluation.report", "evaluation.comparison"},
     "av": {"data", "data.sources", "video", "benchmarks"},

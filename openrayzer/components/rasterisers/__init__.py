@@ -1,0 +1,1 @@
+"""Rasterisers: draw scenes of 3D Gaussians."""
