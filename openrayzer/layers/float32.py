@@ -22,9 +22,14 @@ class Float32Linear(nn.Linear):
             return F.linear(values.float(), self.weight.float(), bias)
 
 
-def float32_mlp(*widths: int) -> nn.Sequential:
-    """Linear layers in float32 with SiLU between them; ``widths`` are the widths of the input, hidden and output."""
+def float32_mlp(*widths: int, last_bias: bool = True) -> nn.Sequential:
+    """Linear layers in float32 with SiLU between them.
+
+    Args:
+        widths: widths of the input, the hidden values and the output.
+        last_bias: whether the last layer has a bias; the others have one.
+    """
     layers: list[nn.Module] = []
-    for before, after in pairwise(widths):
-        layers += [Float32Linear(before, after), nn.SiLU()]
+    for number, (before, after) in enumerate(pairwise(widths), start=2):
+        layers += [Float32Linear(before, after, bias=last_bias or number < len(widths)), nn.SiLU()]
     return nn.Sequential(*layers[:-1])

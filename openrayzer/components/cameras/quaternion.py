@@ -28,6 +28,10 @@ class QuaternionHead(RelativeHead):
         max_translation: upper bound on the distance of a camera from the canonical one; null sets no bound.
         focal_unit: unit of the focal length. "shorter_side" gives square pixels. "own_side", as in RayZer, is the
             width for fx and the height for fy; on square images both are equal.
+        focal_bias: whether the last layer of the network for the focal length has a bias: true as in RayZer, false as
+            in E-RayZer.
+        initial_std: standard deviation of the initial weights: 0.001 as in RayZer, where all cameras start nearly
+            equal; 0.02 as in E-RayZer, where they start up to 8 degrees apart.
 
     Source: RayZer, the released code with representation "quat".
     """
@@ -42,6 +46,8 @@ class QuaternionHead(RelativeHead):
         max_focal: float | None = None,
         max_translation: float | None = None,
         focal_unit: Literal["shorter_side", "own_side"] = "shorter_side",
+        focal_bias: bool = True,
+        initial_std: float = 1e-3,
     ) -> None:
         super().__init__(
             width=width,
@@ -52,6 +58,8 @@ class QuaternionHead(RelativeHead):
             max_focal=max_focal,
             max_translation=max_translation,
             focal_unit=focal_unit,
+            focal_bias=focal_bias,
+            initial_std=initial_std,
         )
 
     def rotation(self, values: Float[Tensor, "b v 4"]) -> Float[Tensor, "b v 3 3"]:

@@ -33,6 +33,8 @@ class RelativeHead(CameraHead):
         max_focal: upper bound on the focal length; None sets no bound.
         max_translation: upper bound on the distance of a camera from the canonical one; None sets no bound.
         focal_unit: unit of the focal length: the shorter image side, or the width for fx and the height for fy.
+        focal_bias: whether the last layer of the network for the focal length has a bias.
+        initial_std: standard deviation of the initial weights of both networks.
     """
 
     compares_views = True
@@ -49,6 +51,8 @@ class RelativeHead(CameraHead):
         max_focal: float | None,
         max_translation: float | None,
         focal_unit: Literal["shorter_side", "own_side"],
+        focal_bias: bool,
+        initial_std: float,
     ) -> None:
         super().__init__()
         self.bounds = CameraBounds(
@@ -59,8 +63,8 @@ class RelativeHead(CameraHead):
         self.canonical, self.initial_focal = canonical, initial_focal
         self.intrinsics = square_pixel_intrinsics if focal_unit == "shorter_side" else equal_share_intrinsics
         self.relative = float32_mlp(2 * width, width, len(identity) + 3)
-        self.focal = float32_mlp(width, width, 1)
-        init_linears(self, std=1e-3)
+        self.focal = float32_mlp(width, width, 1, last_bias=focal_bias)
+        init_linears(self, std=initial_std)
 
     @abstractmethod
     def rotation(self, values: Float[Tensor, "b v r"]) -> Float[Tensor, "b v 3 3"]:

@@ -91,3 +91,11 @@ def test_se3_focal_length_is_one_per_view_or_one_per_scene(small):
             head.log_focal.weight.normal_(generator=torch.Generator().manual_seed(0))
         focal = head(values, (32, 32)).intrinsics[0, :, 0]
         assert (focal.std() > 1e-3) == different
+
+
+@pytest.mark.parametrize("name", ["rot6d", "quaternion"])
+def test_relative_heads_without_a_focal_bias_and_with_larger_initial_weights(small, name):
+    head = small(CAMERA_HEADS, name, focal_bias=False, initial_std=0.02)
+    assert head.focal[-1].bias is None
+    assert head.focal[0].bias is not None
+    assert head.relative[0].weight.std().item() == pytest.approx(0.02, rel=0.1)
