@@ -240,7 +240,16 @@ class Renderer(nn.Module, ABC):
 
 
 class TokenRenderer(Renderer):
-    """Computes image tokens of target views from their ray tokens and a scene. Views do not attend to each other."""
+    """Computes image tokens of target views from their ray tokens and a scene. Views do not attend to each other.
+
+    Attributes:
+        num_layers: number of layers of the encoder that the renderer reads. For 1, it reads the tokens of the scene.
+            For more, ``forward`` and ``prepare`` also take the keyword ``earlier``: the same tokens after
+            ``num_layers`` - 1 earlier encoder blocks. The blocks are spread evenly over the encoder, and the last one
+            is the encoder's last.
+    """
+
+    num_layers: int = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -276,8 +285,9 @@ class TokenRenderer(Renderer):
     ) -> tuple[Tensor, ...]:
         """Tensors that depend on the memory alone, computed once for many calls of ``forward``; empty by default.
 
-        A renderer that returns some takes them in ``forward`` as the keyword ``prepared``. With or without them,
-        ``forward`` returns the same.
+        Each tensor is (b, k, ...), and its values for one token depend on this token alone, so that longer memories
+        are joined from shorter ones. A renderer that returns some tensors takes them in ``forward`` as the keyword
+        ``prepared``. With or without them, ``forward`` returns the same.
         """
         return ()
 

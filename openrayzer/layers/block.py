@@ -18,13 +18,22 @@ class Block(nn.Module):
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer, in token widths.
         qk_norm_eps: see ``SelfAttention``.
+        norm_gain: whether the LayerNorms have learned gains.
     """
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qk_norm_eps: float | None = 1e-5,
+        norm_gain: bool = True,
+    ) -> None:
         super().__init__()
-        self.attention_norm = layer_norm(width)
+        self.attention_norm = layer_norm(width, gain=norm_gain)
         self.attention = SelfAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
-        self.mlp_norm = layer_norm(width)
+        self.mlp_norm = layer_norm(width, gain=norm_gain)
         self.mlp = MLP(width=width, ratio=mlp_ratio)
 
     def forward(
@@ -42,15 +51,27 @@ class ReadingBlock(nn.Module):
         num_heads: attention heads.
         mlp_ratio: hidden width of the feed-forward layer, in token widths.
         qk_norm_eps: see ``SelfAttention``.
+        norm_gain: whether the LayerNorms have learned gains.
+        memory_norm: whether the block has a LayerNorm of its memory; without one, the memory must have had a norm.
     """
 
-    def __init__(self, *, width: int, num_heads: int, mlp_ratio: float = 4.0, qk_norm_eps: float | None = 1e-5) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qk_norm_eps: float | None = 1e-5,
+        norm_gain: bool = True,
+        memory_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.attention_norm = layer_norm(width)
+        self.attention_norm = layer_norm(width, gain=norm_gain)
         self.attention = SelfAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
-        self.reading_norm = layer_norm(width)
+        self.reading_norm = layer_norm(width, gain=norm_gain)
+        self.memory_norm = layer_norm(width, gain=norm_gain) if memory_norm else nn.Identity()
         self.reading = CrossAttention(width=width, num_heads=num_heads, qk_norm_eps=qk_norm_eps)
-        self.mlp_norm = layer_norm(width)
+        self.mlp_norm = layer_norm(width, gain=norm_gain)
         self.mlp = MLP(width=width, ratio=mlp_ratio)
 
     def forward(
@@ -78,7 +99,13 @@ class ReadingBlock(nn.Module):
         tokens = rearrange(tokens, "b v n d -> (b v) n d")
         tokens = tokens + self.attention(self.attention_norm(tokens), rotate, backend)
         tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views attend to the same memory
-        keys_values = self.reading.keys_values(memory, rotate_memory) if keys_values is None else keys_values
+        keys_values = self.keys_values(memory, rotate_memory) if keys_values is None else keys_values
         tokens = tokens + self.reading(self.reading_norm(tokens), keys_values, rotate_targets, backend)
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
         return rearrange(tokens, "b (v n) d -> b v n d", v=v)
+
+    def keys_values(
+        self, memory: Float[Tensor, "b k d"], rotate: Rotation
+    ) -> tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]]:
+        """Keys and values of the memory. Those of a token depend on this token alone."""
+        return self.reading.keys_values(self.memory_norm(memory), rotate)

@@ -20,6 +20,6 @@ def head_norm(head_width: int, eps: float | None) -> nn.Module:
     return RMSNorm(head_width, eps=eps)
 
 
-def layer_norm(width: int) -> nn.LayerNorm:
-    """LayerNorm with a gain and no bias, eps 1e-5, as in RayZer and LVSM."""
-    return nn.LayerNorm(width, bias=False)
+def layer_norm(width: int, *, gain: bool = True) -> nn.LayerNorm:
+    """LayerNorm without a bias, eps 1e-5; with a learned gain in RayZer and LVSM, without one in Efficient-LVSM."""
+    return nn.LayerNorm(width, elementwise_affine=gain, bias=False)

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from openrayzer.layers.init import init_linears, init_std
+from openrayzer.layers.norm import layer_norm
 
 
 def patchify(images: Float[Tensor, "b v c h w"], patch_size: int) -> Float[Tensor, "b v n values"]:
@@ -89,7 +90,7 @@ class PatchPixels(nn.Module):
     def __init__(self, *, width: int, patch_size: int, norm_gain: bool = True) -> None:
         super().__init__()
         self.patch_size = patch_size
-        self.norm = nn.LayerNorm(width, elementwise_affine=norm_gain, bias=False)
+        self.norm = layer_norm(width, gain=norm_gain)
         self.linear = nn.Linear(width, 3 * patch_size**2, bias=False)
         init_linears(self, std=init_std(width))
 

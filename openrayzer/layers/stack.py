@@ -1,6 +1,6 @@
 """Stacks of transformer blocks, with optional activation checkpointing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from einops import rearrange
@@ -60,6 +60,7 @@ class SelfStack(Stack):
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         qk_norm_eps: epsilon of the RMSNorm of queries and keys; None switches the norm off.
         input_norm: True for a LayerNorm before the first block.
+        norm_gain: whether the LayerNorms of the blocks have learned gains.
     """
 
     def __init__(
@@ -71,9 +72,11 @@ class SelfStack(Stack):
         mlp_ratio: float = 4.0,
         qk_norm_eps: float | None = 1e-5,
         input_norm: bool = False,
+        norm_gain: bool = True,
     ) -> None:
         blocks = [
-            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, qk_norm_eps=qk_norm_eps) for _ in range(depth)
+            Block(width=width, num_heads=num_heads, mlp_ratio=mlp_ratio, qk_norm_eps=qk_norm_eps, norm_gain=norm_gain)
+            for _ in range(depth)
         ]
         super().__init__(blocks, width=width)
         self.head_width = width // num_heads
@@ -94,11 +97,23 @@ class SelfStack(Stack):
             position_encoding: encodes positions in queries and keys.
             backend: computes attention.
         """
+        *_, last = self.each_block(tokens, positions, position_encoding, backend)
+        return last
+
+    def each_block(
+        self,
+        tokens: Float[Tensor, "b n d"],
+        positions: Float[Tensor, "b n 2"],
+        position_encoding: PositionEncoding,
+        backend: AttentionBackend,
+    ) -> Iterator[Float[Tensor, "b n d"]]:
+        """The input of the first block, then the tokens after each block; arguments as in ``forward``."""
         rotate = position_encoding.rotation(positions, self.head_width)
         tokens = self.input_norm(tokens)
+        yield tokens
         for number in range(len(self.blocks)):
             tokens = self.run(number, tokens, rotate, backend)
-        return tokens
+            yield tokens
 
     def over_views(
         self,

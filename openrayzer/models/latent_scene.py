@@ -1,5 +1,6 @@
 """From posed views to scene tokens, and from scene tokens to posed views: shared by RayZer and LVSM."""
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -25,12 +26,16 @@ from openrayzer.layers.stack import SelfStack
 from openrayzer.models.token_scene import TokenScene
 from openrayzer.types import Cameras
 
+EncoderKind = Literal["joint", "per_view"]
+"""The tokens that attend to each other in an encoder: all, or those of one view."""
+
 
 class LatentScene(nn.Module):
     """Encodes context tokens into a scene, and renders views of it.
 
     With ``num_latents`` above 0, the scene consists of this number of learned latents, after blocks in which they
-    attend to the context tokens. With 0, the scene consists of the context tokens.
+    attend to the context tokens. With 0, the scene consists of the context tokens. For a renderer that reads several
+    layers, the scene also has the same tokens after earlier blocks.
 
     Args:
         width: token width d.
@@ -38,6 +43,8 @@ class LatentScene(nn.Module):
         patch_size: side of a patch in pixels.
         num_latents: number of latents; 0 for none.
         depth: number of blocks of the encoder.
+        encoder: the tokens that attend to each other in the encoder: all ("joint"), or those of one view ("per_view"),
+            so that further views extend a scene at their own cost.
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         patch_positions: position of a patch for a rotary encoding: its row and column ("grid"), or the direction of its
             ray in the world ("rays").
@@ -46,10 +53,12 @@ class LatentScene(nn.Module):
         backend: computes attention.
         qk_norm_eps: epsilon of the RMS norm of queries and keys; None for no norm.
         input_norm: whether a LayerNorm precedes the encoder.
+        norm_gain: whether the LayerNorms in the encoder have learned gains.
         pixel_norm_gain: whether the norm before the pixels has a learned gain.
 
     Raises:
-        InputError: ``num_latents`` is negative, or the encoding cannot rotate heads of this width.
+        InputError: ``num_latents`` is negative, or above 0 with the encoder "per_view"; or the encoding cannot rotate
+            heads of this width.
     """
 
     def __init__(
@@ -65,14 +74,20 @@ class LatentScene(nn.Module):
         renderer: TokenRenderer,
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
+        encoder: EncoderKind = "joint",
         qk_norm_eps: float | None = 1e-5,
         input_norm: bool = False,
+        norm_gain: bool = True,
         pixel_norm_gain: bool = True,
     ) -> None:
         super().__init__()
         if num_latents < 0:
             raise InputError(f"num_latents must be 0 (the scene keeps the context tokens) or more, got {num_latents}")
-        self.patch_size, self.patch_positions = patch_size, patch_positions
+        if num_latents and encoder == "per_view":
+            raise InputError(
+                f"num_latents must be 0 with the encoder 'per_view', got {num_latents}: latents attend to all views"
+            )
+        self.patch_size, self.patch_positions, self.per_view = patch_size, patch_positions, encoder == "per_view"
         self.position_encoding, self.backend = position_encoding, backend
         self.latents = learned_tokens(num_latents, width) if num_latents else None
         self.encoder = SelfStack(
@@ -82,6 +97,7 @@ class LatentScene(nn.Module):
             mlp_ratio=mlp_ratio,
             qk_norm_eps=qk_norm_eps,
             input_norm=input_norm,
+            norm_gain=norm_gain,
         )
         self.target_rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
         position_encoding.rotation(torch.zeros(1, 1, 2), self.encoder.head_width)  # refuses a wrong head width at once
@@ -91,24 +107,37 @@ class LatentScene(nn.Module):
     @property
     def keeps_views_apart(self) -> bool:
         """Whether the scene is the list of the context tokens, view after view, and no view attends to another."""
-        return self.latents is None and not self.encoder.blocks
+        return self.latents is None and (self.per_view or not self.encoder.blocks)
 
     def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> TokenScene:
         """The scene of context views, from tokens of their colours and rays."""
-        positions = rearrange(self._positions(cameras, image_size), "b v n two -> b (v n) two")
-        sequence = rearrange(tokens, "b v n d -> b (v n) d")
+        b, groups = tokens.shape[0], "(b v) n" if self.per_view else "b (v n)"
+        sequence = rearrange(tokens, f"b v n d -> {groups} d")
+        positions = rearrange(self._positions(cameras, image_size), f"b v n two -> {groups} two")
         kept = sequence.shape[1]
         if self.latents is not None:
             kept = self.latents.shape[0]
-            latents = repeat(self.latents, "k d -> b k d", b=tokens.shape[0]).to(tokens.dtype)
+            latents = repeat(self.latents, "k d -> b k d", b=b).to(tokens.dtype)
             sequence = torch.cat([latents, sequence], dim=1)
-            positions = torch.cat([positions.new_zeros(positions.shape[0], kept, 2), positions], dim=1)
-        sequence = self.encoder(sequence, positions, self.position_encoding, self.backend)
-        return TokenScene(sequence[:, :kept], positions[:, :kept], image_size=image_size)
+            positions = torch.cat([positions.new_zeros(b, kept, 2), positions], dim=1)
+        layers = self._layers(sequence, positions)
+        *earlier, last = [rearrange(layer[:, :kept], "(b v) n d -> b (v n) d", b=b) for layer in layers]
+        positions = rearrange(positions[:, :kept], "(b v) n two -> b (v n) two", b=b)
+        return TokenScene(last, positions, earlier=tuple(earlier), image_size=image_size)
+
+    def _layers(
+        self, sequence: Float[Tensor, "b n d"], positions: Float[Tensor, "b n 2"]
+    ) -> list[Float[Tensor, "b n d"]]:
+        """Tokens after the blocks that the renderer reads, in order; the last block is always the last of them."""
+        blocks, layers = len(self.encoder.blocks), self.renderer.num_layers
+        read = [math.ceil(number * blocks / layers) for number in range(1, layers + 1)]
+        steps = self.encoder.each_block(sequence, positions, self.position_encoding, self.backend)
+        after = {number: tokens for number, tokens in enumerate(steps) if number in read}
+        return [after[number] for number in read]
 
     def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a scene, in [0, 1], float32."""
-        known = {"prepared": scene.prepared} if scene.prepared else {}
+        known = {"prepared": scene.prepared} if scene.prepared else _earlier(scene)
         tokens = self.renderer(
             self.target_rays(plucker_rays(cameras, scene.image_size)),
             scene.tokens,
@@ -121,10 +150,14 @@ class LatentScene(nn.Module):
         return self.pixels(tokens, scene.image_size)
 
     def prepare(self, scene: TokenScene) -> TokenScene:
-        """The scene with the tensors that its renderings share."""
+        """The scene with the tensors that its renderings share, in place of the layers from which they come."""
+        if scene.prepared:
+            return scene
         positions, encoding = scene.positions, self.position_encoding
-        prepared = self.renderer.prepare(scene.tokens, memory_positions=positions, position_encoding=encoding)
-        return replace(scene, prepared=prepared) if prepared else scene
+        prepared = self.renderer.prepare(
+            scene.tokens, memory_positions=positions, position_encoding=encoding, **_earlier(scene)
+        )
+        return replace(scene, prepared=prepared, earlier=()) if prepared else scene
 
     def num_views(self, scene: TokenScene) -> int:
         """Number of context views of a scene that keeps views apart."""
@@ -155,14 +188,19 @@ class LatentSceneModel(Model[TokenScene]):
             return super().extend(scene, images, cameras, index)
         self.check_extension(scene, images)
         places = view_index(images) + self.scene.num_views(scene) if index is None else index
-        longer = scene.joined(self.reconstruct(images, cameras, places))
-        return self.prepare(longer) if scene.prepared else longer
+        later = self.reconstruct(images, cameras, places)
+        return scene.joined(self.prepare(later) if scene.prepared else later)
 
     def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
     def prepare(self, scene: TokenScene) -> TokenScene:
         return self.scene.prepare(scene)
+
+
+def _earlier(scene: TokenScene) -> dict[str, tuple[Tensor, ...]]:
+    """The keyword ``earlier`` of a renderer that reads several layers."""
+    return {"earlier": scene.earlier} if scene.earlier else {}
 
 
 def view_index(values: Float[Tensor, "b v ..."]) -> Int[Tensor, "b v"]:

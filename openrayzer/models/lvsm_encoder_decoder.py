@@ -18,7 +18,7 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
+from openrayzer.models.latent_scene import EncoderKind, LatentScene, LatentSceneModel, check_sizes, view_index
 from openrayzer.models.token_scene import TokenScene
 from openrayzer.types import Cameras
 
@@ -44,6 +44,9 @@ class LVSMEncoderDecoder(LatentSceneModel):
         mlp_ratio: hidden width of the feed-forward layers, in token widths.
         qk_norm_eps: epsilon of the RMS norm of queries and keys in the encoder: 1e-5 as published, 1e-3 in
             Open-RayZer without rotary encoding; null for no norm. The renderer has its own norm.
+        encoder: the tokens that attend to each other in the encoder: all ("joint"), or those of one view ("per_view").
+            With "per_view", which needs ``num_latents`` 0, ``extend`` adds views at their own cost.
+        norm_gains: whether the LayerNorms of the encoder and before the pixels have learned gains.
         activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
 
     Raises:
@@ -70,6 +73,8 @@ class LVSMEncoderDecoder(LatentSceneModel):
         patch_positions: Literal["grid", "rays"] = "grid",
         mlp_ratio: float = 4.0,
         qk_norm_eps: float | None = 1e-5,
+        encoder: EncoderKind = "joint",
+        norm_gains: bool = True,
         activation_checkpointing: int = 0,
     ) -> None:
         super().__init__()
@@ -87,7 +92,10 @@ class LVSMEncoderDecoder(LatentSceneModel):
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
+            encoder=encoder,
             qk_norm_eps=qk_norm_eps,
+            norm_gain=norm_gains,
+            pixel_norm_gain=norm_gains,
         )
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)

@@ -25,7 +25,7 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
+from openrayzer.models.latent_scene import EncoderKind, LatentScene, LatentSceneModel, check_sizes, view_index
 from openrayzer.models.token_scene import TokenScene
 from openrayzer.types import Cameras, Prediction, Views, select_views
 
@@ -48,6 +48,8 @@ class RayZer(LatentSceneModel):
         estimator_depth: number of blocks of the camera estimator.
         encoder_depth: number of blocks of the scene encoder.
         num_latents: number of latents of a scene; 0 for a scene of context tokens.
+        encoder: the tokens that attend to each other in the encoder: all ("joint"), or those of one view ("per_view").
+            With "per_view", which needs ``num_latents`` 0, ``extend`` adds views at their own cost.
         num_camera_tokens: number of learned camera tokens per view, which the camera head reads; with 0, it reads the
             patch tokens.
         num_register_tokens: number of learned register tokens per view in the estimator.
@@ -91,6 +93,7 @@ class RayZer(LatentSceneModel):
         estimator_depth: int,
         encoder_depth: int,
         num_latents: int,
+        encoder: EncoderKind = "joint",
         num_camera_tokens: int = 1,
         num_register_tokens: int = 0,
         patch_positions: Literal["grid", "rays"] = "grid",
@@ -134,6 +137,7 @@ class RayZer(LatentSceneModel):
             renderer=renderer,
             position_encoding=position_encoding,
             backend=attention,
+            encoder=encoder,
             qk_norm_eps=qk_norm_eps,
             input_norm=input_norms,
             pixel_norm_gain=pixel_norm_gain,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.types import Scene
+from openrayzer.types import Scene, map_tensors, tensors_of
 
 
 @dataclass(frozen=True)
@@ -17,14 +17,16 @@ class TokenScene(Scene):
         tokens: tokens of the scene.
         positions: position of each token for the position encoding of the model; (0, 0) for a token without a position.
         prepared: tensors that all renderings of the scene share, after ``Model.prepare``; empty before.
+        earlier: the same tokens after earlier blocks of the encoder, for a renderer that reads several layers and a
+            scene that is not prepared; otherwise empty.
     """
 
     tokens: Float[Tensor, "b k d"]
     positions: Float[Tensor, "b k 2"]
     prepared: tuple[Tensor, ...] = ()
+    earlier: tuple[Float[Tensor, "b k d"], ...] = ()
 
     def joined(self, later: "TokenScene") -> "TokenScene":
-        """The tokens of this scene followed by the tokens of ``later``. The result is not prepared."""
-        tokens = torch.cat([self.tokens, later.tokens], dim=1)
-        positions = torch.cat([self.positions, later.positions], dim=1)
-        return TokenScene(tokens, positions, image_size=self.image_size)
+        """The tokens of this scene followed by the tokens of ``later``; both scenes are prepared, or none is."""
+        others = iter(tensors_of(later))
+        return map_tensors(self, lambda tensor: torch.cat([tensor, next(others)], dim=1))

@@ -55,6 +55,17 @@ GROWING = {
     "encoder-decoder without encoder": lambda small: lvsm(
         small, "lvsm_encoder_decoder", num_latents=0, encoder_depth=0
     ),
+    "encoder per view, joint": lambda small: lvsm(
+        small, "lvsm_encoder_decoder", num_latents=0, encoder="per_view", renderer="joint"
+    ),
+    "encoder per view, reading": lambda small: lvsm(small, "lvsm_encoder_decoder", num_latents=0, encoder="per_view"),
+    "efficient": lambda small: lvsm(small, "efficient_lvsm", renderer="layered"),
+    "efficient, counted views": lambda small: lvsm(
+        small, "efficient_lvsm", renderer="layered", position_encoding="sinusoidal"
+    ),
+    "rayzer, layered": lambda small: rayzer(
+        small, num_latents=0, encoder="per_view", renderer="layered", patch_positions="rays"
+    ),
     "rayzer without encoder": lambda small: rayzer(
         small, num_latents=0, encoder_depth=0, input_norms=True, position_encoding="sinusoidal"
     ),
@@ -131,13 +142,27 @@ def test_added_views_have_the_given_positions(small, views, cameras):
     assert not torch.allclose(grown.tokens, model.reconstruct(views.images, cameras).tokens, atol=1e-4)
 
 
+@pytest.mark.parametrize("prepared", [False, True])
 @torch.no_grad()
-def test_earlier_views_are_not_computed_again(growing, views, cameras):
+def test_earlier_views_are_not_computed_again(growing, views, cameras, prepared):
     scene = growing.reconstruct(views.images[:, :3], some(cameras, slice(3)))
+    scene = growing.prepare(scene) if prepared else scene
     grown = growing.extend(scene, views.images[:, 3:], some(cameras, slice(3, 5)))
     for known, longer in zip(tensors_of(scene), tensors_of(grown), strict=True):
         assert torch.equal(longer[:, : known.shape[1]], known)
         assert longer.shape[1] * 3 == known.shape[1] * 5
+
+
+@pytest.mark.parametrize("renderer", ["reading", "layered"])
+@torch.no_grad()
+def test_a_prepared_scene_is_extended_by_the_keys_and_values_of_the_new_views_alone(small, views, cameras, renderer):
+    model = lvsm(small, "efficient_lvsm", renderer=renderer).eval()
+    scene = model.prepare(model.reconstruct(views.images[:, :3], some(cameras, slice(3))))
+    lengths = []
+    for block in model.scene.renderer.stack.blocks:
+        block.reading.key_value.register_forward_pre_hook(lambda _, inputs: lengths.append(inputs[0].shape[1]))
+    model.extend(scene, views.images[:, 3:4], some(cameras, slice(3, 4)))
+    assert lengths == [6, 6]  # tokens of one view, in both blocks
 
 
 def test_gradients_of_extend_are_those_of_reconstruct(growing, views, cameras):

@@ -46,4 +46,4 @@ def test_prepared_scenes_give_the_same_images(small, views, renderer, patch_posi
             emptied = tuple(torch.zeros_like(part) for part in prepared.prepared)
             other = model.render(replace(scene, prepared=emptied), cameras)
             assert not torch.allclose(other, plain)
-    assert bool(prepared.prepared) == (renderer == "reading")
+    assert bool(prepared.prepared) == (renderer in ("reading", "layered"))

@@ -1,5 +1,6 @@
 """Renderers: views from the tokens of a scene, or from the images and cameras of context views."""
 
 from openrayzer.components.renderers import joint as joint
+from openrayzer.components.renderers import layered as layered
 from openrayzer.components.renderers import plane_sweep as plane_sweep
 from openrayzer.components.renderers import reading as reading

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed
+from openrayzer.weights.interop.efficient import EfficientLVSMWeights
 from openrayzer.weights.interop.lvsm import LVSMDecoderOnlyWeights, LVSMEncoderDecoderWeights
 from openrayzer.weights.interop.open_rayzer import OpenRayZer
 from openrayzer.weights.interop.rayder import RayDerWeights
@@ -17,6 +18,7 @@ SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
         OpenRayZer(), RayZerOfficial(), LVSMEncoderDecoderWeights(), LVSMDecoderOnlyWeights(), RayDerWeights(),
+        EfficientLVSMWeights(),
     )
 }  # fmt: skip
 """Systems by the value of the option ``--arch``."""
