@@ -15,6 +15,7 @@ The contract tests build a small component from its signature. A class whose con
     parts.py       tokenizers, position encodings, attention, camera heads, fusions, renderers
     matching.py    matches between views, and the cameras that explain them
     gaussians.py   scenes of explicit Gaussians, and rasterisers, which draw them
+    explicit_scenes.py  scenes of Gaussians, and renderers that make and draw them
     model.py       models: images -> cameras -> scene -> images
     data.py        datasets, view samplers, augmentations, and the values that pass between them
     training.py    losses, optimizers, schedules, loggers
@@ -35,6 +36,8 @@ from openrayzer.interfaces.errors import UnposedInputError as UnposedInputError
 from openrayzer.interfaces.errors import UnusableSceneError as UnusableSceneError
 from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.evaluation import Metric as Metric
+from openrayzer.interfaces.explicit_scenes import GaussianRenderer as GaussianRenderer
+from openrayzer.interfaces.explicit_scenes import GaussianScene as GaussianScene
 from openrayzer.interfaces.gaussians import Gaussians as Gaussians
 from openrayzer.interfaces.gaussians import RasterisedViews as RasterisedViews
 from openrayzer.interfaces.gaussians import Rasteriser as Rasteriser
@@ -46,6 +49,7 @@ from openrayzer.interfaces.model import Model as Model
 from openrayzer.interfaces.parts import AttentionBackend as AttentionBackend
 from openrayzer.interfaces.parts import AttentionLayout as AttentionLayout
 from openrayzer.interfaces.parts import CameraHead as CameraHead
+from openrayzer.interfaces.parts import ContextRenderer as ContextRenderer
 from openrayzer.interfaces.parts import Fusion as Fusion
 from openrayzer.interfaces.parts import ImageRenderer as ImageRenderer
 from openrayzer.interfaces.parts import PositionEncoding as PositionEncoding

@@ -1,7 +1,8 @@
 """Model: RayZer, self-supervised from unposed, uncalibrated images."""
 
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from einops import repeat
@@ -15,7 +16,9 @@ from openrayzer.interfaces import (
     AttentionBackend,
     AttentionLayout,
     CameraHead,
+    ContextRenderer,
     Fusion,
+    GaussianRenderer,
     InputError,
     PositionEncoding,
     Tokenizer,
@@ -25,9 +28,10 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
+from openrayzer.models.gaussian_scenes import GaussianScenes
 from openrayzer.models.latent_scene import EncoderKind, LatentScene, LatentSceneModel, check_sizes, view_index
-from openrayzer.models.token_scene import TokenScene
-from openrayzer.types import Cameras, Prediction, Views, select_views
+from openrayzer.models.scene_network import SceneNetwork
+from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
 
 @MODELS.register("rayzer")
@@ -43,13 +47,15 @@ class RayZer(LatentSceneModel):
         layout: the tokens that attend to each other in the camera estimator.
         camera_head: tokens to cameras.
         fusion: context images and rays to tokens.
-        renderer: target rays and memory to views.
+        renderer: target rays and memory to views; or, with ``num_latents`` 0, context tokens to Gaussians and these to
+            views ("gaussians").
         attention: computes attention in all stacks.
         estimator_depth: number of blocks of the camera estimator.
         encoder_depth: number of blocks of the scene encoder.
         num_latents: number of latents of a scene; 0 for a scene of context tokens.
         encoder: the tokens that attend to each other in the encoder: all ("joint"), or those of one view ("per_view").
-            With "per_view", which needs ``num_latents`` 0, ``extend`` adds views at their own cost.
+            With "per_view", which needs ``num_latents`` 0, ``extend`` adds views at their own cost. A scene of
+            Gaussians can also have both in turn, one view first ("alternating").
         num_camera_tokens: number of learned camera tokens per view, which the camera head reads; with 0, it reads the
             patch tokens.
         num_register_tokens: number of learned register tokens per view in the estimator.
@@ -88,7 +94,7 @@ class RayZer(LatentSceneModel):
         layout: AttentionLayout,
         camera_head: CameraHead,
         fusion: Fusion,
-        renderer: TokenRenderer,
+        renderer: ContextRenderer,
         attention: AttentionBackend,
         estimator_depth: int,
         encoder_depth: int,
@@ -116,34 +122,47 @@ class RayZer(LatentSceneModel):
         self.tokenizer, self.position_encoding, self.layout = tokenizer, position_encoding, layout
         num_learned = num_camera_tokens + num_register_tokens
         self.camera_tokens = learned_tokens(num_learned, width) if num_learned else None
-        self.estimator = SelfStack(
+        stack = partial(
+            SelfStack,
             width=width,
             num_heads=num_heads,
-            depth=estimator_depth,
             mlp_ratio=mlp_ratio,
             qk_norm_eps=qk_norm_eps,
             input_norm=input_norms,
         )
+        self.estimator = stack(depth=estimator_depth)
         self.needs_intrinsics = intrinsics == "given"
         self.camera_head, self.fusion, self.backend = camera_head, fusion, attention
-        self.scene = LatentScene(
-            width=width,
-            num_heads=num_heads,
-            patch_size=patch_size,
-            num_latents=num_latents,
-            depth=encoder_depth,
-            mlp_ratio=mlp_ratio,
-            patch_positions=patch_positions,
-            renderer=renderer,
-            position_encoding=position_encoding,
-            backend=attention,
-            encoder=encoder,
-            qk_norm_eps=qk_norm_eps,
-            input_norm=input_norms,
-            pixel_norm_gain=pixel_norm_gain,
-        )
-        if share_ray_tokens:
-            self.scene.target_rays = _ray_tokenizer_of(fusion)
+        self.scene: SceneNetwork[Any]
+        if isinstance(renderer, GaussianRenderer):
+            _check_gaussians(num_latents, patch_positions, share_ray_tokens=share_ray_tokens)
+            self.scene = GaussianScenes(
+                encoder=stack(depth=encoder_depth),
+                kind=encoder,
+                renderer=renderer,
+                position_encoding=position_encoding,
+                backend=attention,
+            )
+        else:
+            assert isinstance(renderer, TokenRenderer)
+            self.scene = LatentScene(
+                width=width,
+                num_heads=num_heads,
+                patch_size=patch_size,
+                num_latents=num_latents,
+                depth=encoder_depth,
+                mlp_ratio=mlp_ratio,
+                patch_positions=patch_positions,
+                renderer=renderer,
+                position_encoding=position_encoding,
+                backend=attention,
+                encoder=encoder,
+                qk_norm_eps=qk_norm_eps,
+                input_norm=input_norms,
+                pixel_norm_gain=pixel_norm_gain,
+            )
+            if share_ray_tokens:
+                self.scene.target_rays = _ray_tokenizer_of(fusion)
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
@@ -155,7 +174,7 @@ class RayZer(LatentSceneModel):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> TokenScene:
+    ) -> Scene:
         tokens = self._image_tokens(images, view_index(images) if index is None else index)
         return self._scene(images, tokens, cameras)
 
@@ -166,7 +185,11 @@ class RayZer(LatentSceneModel):
         cameras = self._cameras(tokens, image_size_of(views.images), intrinsics)
         context_tokens = select_views(tokens, views.context)
         scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
-        return Prediction(self.render(scene, cameras.select(views.target)), cameras)
+        targets = cameras.select(views.target)
+        if self.training:
+            return Prediction(self.render(scene, targets), cameras, extra_losses=self.scene.losses(scene))
+        images, maps = self.scene.views(scene, targets)
+        return Prediction(images, cameras, extra_images=maps)
 
     def _image_tokens(self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v n d"]:
         grid = patch_grid(image_size_of(images), self.patch_size)
@@ -191,7 +214,7 @@ class RayZer(LatentSceneModel):
         cameras = self.camera_head(read, image_size)
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
-    def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> TokenScene:
+    def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
         image_size = image_size_of(images)
         fused = self.fusion(images, tokens, plucker_rays(cameras, image_size))
         return self.scene.encode(fused, cameras, image_size)
@@ -224,3 +247,11 @@ def _ray_tokenizer_of(fusion: Fusion) -> PatchLinear:
             "take the fusion 'token_mlp' or 'residual_mlp'"
         )
     return rays
+
+
+def _check_gaussians(num_latents: int, patch_positions: str, *, share_ray_tokens: bool) -> None:
+    if num_latents or patch_positions != "grid" or share_ray_tokens:
+        raise InputError(
+            "a scene of Gaussians comes from the context tokens: it needs num_latents 0, patch_positions 'grid' and "
+            f"share_ray_tokens false, got {num_latents}, {patch_positions!r} and {str(share_ray_tokens).lower()}"
+        )

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.types import Scene, map_tensors, tensors_of
+from openrayzer.types import Scene
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,3 @@ class TokenScene(Scene):
     positions: Float[Tensor, "b k 2"]
     prepared: tuple[Tensor, ...] = ()
     earlier: tuple[Float[Tensor, "b k d"], ...] = ()
-
-    def joined(self, later: "TokenScene") -> "TokenScene":
-        """The tokens of this scene followed by the tokens of ``later``; both scenes are prepared, or none is."""
-        others = iter(tensors_of(later))
-        return map_tensors(self, lambda tensor: torch.cat([tensor, next(others)], dim=1))

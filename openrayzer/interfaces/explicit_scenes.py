@@ -1,0 +1,56 @@
+"""Scenes of 3D Gaussians, and the interface of renderers that make and draw them."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces.gaussians import Gaussians, RasterisedViews
+from openrayzer.interfaces.parts import ContextRenderer
+from openrayzer.types import Cameras, Scene
+
+
+@dataclass(frozen=True)
+class GaussianScene(Scene):
+    """Scenes of 3D Gaussians, which other programs can show: ``tools/export_scene.py`` writes them.
+
+    Attributes:
+        gaussians: the Gaussians, in the world frame of the cameras of the context views.
+    """
+
+    gaussians: Gaussians
+
+
+class GaussianRenderer(ContextRenderer):
+    """Turns the tokens of context views into Gaussians, and draws these. Views do not influence each other.
+
+    Attributes:
+        patch_size: side p of a patch in pixels.
+        pixels_per_gaussian: side in pixels of the square cell of a context view that each Gaussian stands for.
+    """
+
+    patch_size: int
+    pixels_per_gaussian: int
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def gaussians(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Gaussians:
+        """The Gaussians of the context views, in float32, in the world frame of ``cameras``.
+
+        Args:
+            tokens: one token per patch, row by row.
+            cameras: cameras of the context views.
+            image_size: height and width of the context views in pixels.
+        """
+
+    @abstractmethod
+    def forward(self, gaussians: Gaussians, cameras: Cameras, image_size: tuple[int, int]) -> RasterisedViews:
+        """Views of the Gaussians."""
+
+    def losses(self, gaussians: Gaussians) -> Mapping[str, Float[Tensor, ""]]:
+        """Losses on the Gaussians by name, which training adds with weight 1; none by default."""
+        return {}
