@@ -23,7 +23,9 @@ from openrayzer.interfaces import (
     AttentionLayout,
     CameraHead,
     CameraSolver,
+    ContextRenderer,
     Fusion,
+    GaussianRenderer,
     ImageRenderer,
     Matcher,
     Model,
@@ -48,7 +50,8 @@ SMALLER = {"head_width": 8, "state_width": 4}
 
 USUAL: dict[type, str] = {
     Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
-    CameraHead: "se3", Fusion: "pixel", TokenRenderer: "joint", ImageRenderer: "plane_sweep",
+    CameraHead: "se3", Fusion: "pixel", ContextRenderer: "joint", TokenRenderer: "joint",
+    GaussianRenderer: "gaussians", ImageRenderer: "plane_sweep",
     Matcher: "patch_correlation", CameraSolver: "bundle_adjustment", Model: "rayder",
 }  # fmt: skip
 """Names of the parts of small models by base class; they go together in every model."""
