@@ -29,12 +29,16 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         posed: whether the model needs true cameras. Such a model cannot ``estimate``.
         order_free_cameras: whether the order of the views has no influence on their estimated cameras, up to rounding
             and the choice of the world frame. The contract tests check it.
+        locates_in_scene: whether the model reconstructs a scene without poses, and then finds the camera of every view,
+            context or target, from its own image in this scene. ``cameras_of`` does so with the context views, so no
+            target has influence on another camera.
         needs_intrinsics: whether ``estimate`` needs the true intrinsics.
         patch_size: both image sides must be multiples of this number of pixels; 1 for a model without patches.
     """
 
     posed: ClassVar[bool]
     order_free_cameras: ClassVar[bool] = False
+    locates_in_scene: ClassVar[bool] = False
     needs_intrinsics: bool = False
     patch_size: int = 1
 
@@ -225,7 +229,8 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         return Prediction(images, cameras, extra_images={} if self.training else self.render_maps(scene, targets))
 
     def cameras_of(self, views: Views) -> Cameras:
-        """Cameras of all views: the true ones for a posed model, otherwise estimated from all images together.
+        """Cameras of all views: the true ones for a posed model, otherwise estimated from all images together, or as
+        ``locates_in_scene`` says.
 
         Raises:
             UnposedInputError: the model needs poses or intrinsics, and ``views`` has no cameras.

@@ -7,3 +7,4 @@ from openrayzer.models import rayder as rayder
 from openrayzer.models import rayzer as rayzer
 from openrayzer.models import rayzer_geometric as rayzer_geometric
 from openrayzer.models import taught as taught
+from openrayzer.models import uplvsm as uplvsm

@@ -19,6 +19,7 @@ from scipy.io import savemat
 from torch import Tensor
 
 from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk
+from openrayzer.interfaces import CAMERA_HEADS
 
 NUM_FRAMES = 14
 SCENES = ("attic", "cellar")
@@ -235,6 +236,7 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("loss", "perceptual"): lambda folder: {"weights": vgg19_mat(folder)},
     ("metric", "lpips_alex"): lambda folder: {"weights": alexnet(folder)},
     ("metric", "lpips_vgg"): lambda folder: {"weights": vgg16(folder)},
+    ("model", "uplvsm"): lambda _: {"camera_head": CAMERA_HEADS["absolute_quaternion"](width=32)},
     ("tokenizer", "dinov3"): _dinov3,
     ("view_sampler", "evaluation_index"): _index,
     ("view_sampler", "overlap_curriculum"): _overlaps,

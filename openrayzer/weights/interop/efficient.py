@@ -20,7 +20,7 @@ class EfficientLVSMWeights(System):
 
     name = "efficient-lvsm"
     experiment = "efficient_lvsm_re10k.json"
-    fingerprint = "rgbp_tokenizer.1.weight"
+    fingerprint = ("rgbp_tokenizer.1.weight",)
     title = "Efficient-LVSM (Jia et al. 2026, github.com/Ayakaee/Efficient-LVSM)"
     license = "cc-by-nc-sa-4.0"
 
@@ -64,7 +64,7 @@ class EfficientLVSMWeights(System):
         if missing:
             raise InputError(f"the recording has no {' nor '.join(missing)}")
         views = views_of(inputs, inputs["input_idx"], inputs["target_idx"], posed=True)
-        prediction, outputs = predicted(model, views)
+        prediction, outputs = predicted(model, views, configuration)
         targets, first = prediction.cameras.select(views.target), 0
         scene: Scene | None = None
         for number, count in enumerate(inputs["increments"].tolist()):

@@ -35,7 +35,7 @@ class OpenRayZer(System):
 
     name = "open-rayzer"
     experiment = "rayzer_dl3dv.json"
-    fingerprint = "latent_scene_tokens"
+    fingerprint = ("latent_scene_tokens",)
     title = "Open-RayZer (github.com/ou524u/Open-Rayzer)"
     license = "unknown"
 
@@ -83,7 +83,7 @@ class OpenRayZer(System):
         """Compute render, c2w, fov (radians, one per scene) and loss."""
         num_views = images_of(inputs).shape[1]
         views = views_of(inputs, *first_and_last(configuration, num_views), posed=model.needs_intrinsics)
-        prediction, outputs = predicted(model, views)
+        prediction, outputs = predicted(model, views, configuration)
         cameras = prediction.cameras
         return outputs | {"c2w": cameras.c2w, "fov": focal_to_fov(cameras.intrinsics[:, :1, 1])}
 

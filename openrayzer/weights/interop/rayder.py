@@ -41,7 +41,7 @@ class RayDerWeights(System):
 
     name = "rayder"
     experiment = "rayder_dl3dv.json"
-    fingerprint = "view_type_embedding.weight"
+    fingerprint = ("view_type_embedding.weight",)
     title = "RayDer (arXiv 2605.31535), the released code"
     license = "other"
 

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from openrayzer.interfaces import InputError, Model
@@ -17,6 +16,7 @@ from openrayzer.weights.interop.trunk import (
     patch_size_of,
     predicted,
     read_trunk,
+    recorded_roles,
     view_counts,
     views_of,
 )
@@ -32,7 +32,7 @@ class RayZerOfficial(System):
 
     name = "rayzer-official"
     experiment = "rayzer_paper_dl3dv.json"
-    fingerprint = "scene_code"
+    fingerprint = ("scene_code",)
     title = "RayZer (Jiang et al. 2025), the released code"
     license = "cc-by-nc-sa-4.0"
 
@@ -42,7 +42,7 @@ class RayZerOfficial(System):
         names = self._names(BlockNames(is_normed(state)), depths, embedded=embedded)
         weights = rename(state, names)
         trunk = read_trunk(state, "transformer_encoder.0", configuration)
-        patch_size = self._patch_size(state, configuration)
+        patch_size = square_patch_size(state, configuration)
         num_latents = configuration.agree("model.scene_latent.length", shape_of(state, "scene_code")[0])
         if (num_tokens := configuration.agree("model.pose_latent.length", shape_of(state, "cam_code")[0])) != 1:
             configuration.problem(
@@ -56,7 +56,7 @@ class RayZerOfficial(System):
             "tokenizer": {"type": "linear", "width": trunk.width, "patch_size": patch_size},
             "position_encoding": self._position_encoding(trunk, embedded=embedded),
             "layout": {"type": "global"},
-            "camera_head": self._camera_head(state, trunk, configuration),
+            "camera_head": relative_head(state, trunk, configuration),
             "fusion": {"type": "token_mlp", "width": trunk.width, "patch_size": patch_size},
             "renderer": {
                 "type": "joint",
@@ -76,17 +76,13 @@ class RayZerOfficial(System):
             "activation_checkpointing": 1,
         }
         configuration.check()
-        changes = (*self._image_size(configuration), *view_counts(configuration))
+        changes = (*configured_image_size(configuration), *view_counts(configuration))
         return Imported(model, weights, published_names(names), changes)
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """Compute render, c2w, fxfycxcy (divided by the sides of the image) and loss."""
-        missing = [f"in/{name}" for name in ("input_idx", "target_idx") if name not in inputs]
-        if missing:
-            raise InputError(f"the recording has no {' nor '.join(missing)}, the indices of context and target views")
-        context, target = (torch.atleast_2d(inputs[name]) for name in ("input_idx", "target_idx"))
-        views = views_of(inputs, context, target, posed=False)
-        prediction, outputs = predicted(model, views)
+        views = views_of(inputs, *recorded_roles(inputs), posed=False)
+        prediction, outputs = predicted(model, views, configuration)
         return outputs | {"c2w": prediction.cameras.c2w, "fxfycxcy": prediction.cameras.intrinsics}
 
     @staticmethod
@@ -102,46 +98,10 @@ class RayZerOfficial(System):
         }
 
     @staticmethod
-    def _patch_size(state: Mapping[str, Tensor], configuration: Configuration) -> int:
-        patch_size = patch_size_of(state, "image_tokenizer.1.weight", channels=3)
-        for section in ("image_tokenizer", "target_image"):
-            configuration.agree(f"model.{section}.patch_size", patch_size)
-        return patch_size
-
-    @staticmethod
     def _position_encoding(trunk: Trunk, *, embedded: bool) -> dict[str, Any]:
         if not embedded:
             return {"type": "camera_index"}
         return {"type": "sinusoidal", "width": trunk.width, "image_index": True, "counting": "square"}
-
-    @staticmethod
-    def _camera_head(state: Mapping[str, Tensor], trunk: Trunk, configuration: Configuration) -> dict[str, Any]:
-        numbers = shape_of(state, "pose_predictor.rel_head.2.weight")[0] - 3
-        if numbers not in ROTATIONS:
-            raise InputError(
-                f"pose_predictor.rel_head.2.weight gives {numbers + 3} values per view, supported are 9 and 7"
-            )
-        said = configuration.get("model.pose_latent.representation", None)
-        if said is not None and (said == QUATERNION) != (numbers == 4):
-            configuration.problem(
-                f"model.pose_latent.representation is {said!r}, the weights have {numbers} values per rotation"
-            )
-        canonical = configuration.ask(
-            "model.pose_latent.canonical", ("first", "middle"), "the reference view of all cameras; "
-            "'middle' in the released configuration", otherwise="first",
-        )  # fmt: skip
-        return {
-            "type": ROTATIONS[numbers],
-            "width": trunk.width,
-            "canonical": canonical,
-            "min_focal": None,
-            "focal_unit": "own_side",
-        }
-
-    @staticmethod
-    def _image_size(configuration: Configuration) -> tuple[str, ...]:
-        sides = [configuration.get(f"model.target_image.{side}", 0) for side in ("height", "width")]
-        return (f"data.image_size={sides}",) if all(sides) else ()
 
     @staticmethod
     def _names(block_names: BlockNames, depths: Mapping[str, int], *, embedded: bool) -> dict[str, str]:
@@ -172,3 +132,40 @@ class RayZerOfficial(System):
         for published, ours in stacks.items():
             names |= block_names.of(published, ours, depths[published])
         return names
+
+
+def square_patch_size(state: Mapping[str, Tensor], configuration: Configuration) -> int:
+    """Return the side of a patch in pixels, which images and rays share."""
+    patch_size = patch_size_of(state, "image_tokenizer.1.weight", channels=3)
+    for section in ("image_tokenizer", "target_image"):
+        configuration.agree(f"model.{section}.patch_size", patch_size)
+    return patch_size
+
+
+def relative_head(state: Mapping[str, Tensor], trunk: Trunk, configuration: Configuration) -> dict[str, Any]:
+    """Return the settings of the camera head that compares each view with a canonical one."""
+    numbers = shape_of(state, "pose_predictor.rel_head.2.weight")[0] - 3
+    if numbers not in ROTATIONS:
+        raise InputError(f"pose_predictor.rel_head.2.weight gives {numbers + 3} values per view, supported are 9 and 7")
+    said = configuration.get("model.pose_latent.representation", None)
+    if said is not None and (said == QUATERNION) != (numbers == 4):
+        configuration.problem(
+            f"model.pose_latent.representation is {said!r}, the weights have {numbers} values per rotation"
+        )
+    canonical = configuration.ask(
+        "model.pose_latent.canonical", ("first", "middle"), "the reference view of all cameras; "
+        "'middle' in the released configuration", otherwise="first",
+    )  # fmt: skip
+    return {
+        "type": ROTATIONS[numbers],
+        "width": trunk.width,
+        "canonical": canonical,
+        "min_focal": None,
+        "focal_unit": "own_side",
+    }
+
+
+def configured_image_size(configuration: Configuration) -> tuple[str, ...]:
+    """Return an override of the base experiment with the configured image size, if there is one."""
+    sides = [configuration.get(f"model.target_image.{side}", 0) for side in ("height", "width")]
+    return (f"data.image_size={sides}",) if all(sides) else ()

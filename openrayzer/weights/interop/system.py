@@ -36,16 +36,20 @@ class System(ABC):
     Attributes:
         name: value of the option ``--arch``.
         experiment: file in ``experiments/`` with settings to continue the training.
-        fingerprint: name of a weight that all files of this system have and files of other systems do not.
+        fingerprint: names of weights that all files of this system have; no file of another system has all of them.
         title: method, paper and code.
         license: identifier on the Hugging Face hub of the licence of the published code and weights.
     """
 
     name: ClassVar[str]
     experiment: ClassVar[str]
-    fingerprint: ClassVar[str]
+    fingerprint: ClassVar[tuple[str, ...]]
     title: ClassVar[str]
     license: ClassVar[str]
+
+    def owns(self, state: Mapping[str, Tensor]) -> bool:
+        """Return True if these are weights of this system, by its fingerprint."""
+        return all(name in state for name in self.fingerprint)
 
     @abstractmethod
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
@@ -64,6 +68,6 @@ class System(ABC):
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """Compute the outputs of the published system from recorded inputs with ``model``, in the system's units.
 
-        The outputs are differentiable, so that gradients can be compared. ``loss`` is the mean squared error over the
-        target views.
+        The outputs are differentiable, so that gradients can be compared. ``loss`` is that of the configuration, see
+        ``recorded_loss``.
         """

@@ -7,6 +7,7 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed
 from openrayzer.weights.interop.efficient import EfficientLVSMWeights
+from openrayzer.weights.interop.less3depend import PTLVSMWeights, UPLVSMWeights
 from openrayzer.weights.interop.lvsm import LVSMDecoderOnlyWeights, LVSMEncoderDecoderWeights
 from openrayzer.weights.interop.open_rayzer import OpenRayZer
 from openrayzer.weights.interop.rayder import RayDerWeights
@@ -18,7 +19,7 @@ SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
         OpenRayZer(), RayZerOfficial(), LVSMEncoderDecoderWeights(), LVSMDecoderOnlyWeights(), RayDerWeights(),
-        EfficientLVSMWeights(),
+        EfficientLVSMWeights(), UPLVSMWeights(), PTLVSMWeights(),
     )
 }  # fmt: skip
 """Systems by the value of the option ``--arch``."""
@@ -41,12 +42,13 @@ def check_belongs(state: Mapping[str, Tensor], system: System) -> None:
     Raises:
         InputError: they do not; the message names the system that they belong to if it is known.
     """
-    if system.fingerprint in state:
+    if system.owns(state):
         return
-    others = [other.name for other in SYSTEMS.values() if other.fingerprint in state]
+    others = [other.name for other in SYSTEMS.values() if other.owns(state)]
     if others:
         raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: use --arch {others[0]}")
+    missing = next(name for name in system.fingerprint if name not in state)
     raise InputError(
-        f"these are not weights of {system.name!r}: {system.fingerprint} is not among their {len(state)} names: "
+        f"these are not weights of {system.name!r}: {missing} is not among their {len(state)} names: "
         f"{listed(sorted(state))}"
     )

@@ -13,6 +13,7 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Prediction, Views
 from openrayzer.weights.interop.configuration import Configuration
 from openrayzer.weights.interop.naming import paired, shape_of
+from openrayzer.weights.interop.recorded_loss import recorded_loss
 
 PACKED, OUT = "to_qkv", "fc"
 """Published names of the linear layers of the attention in LVSM and RayZer."""
@@ -178,10 +179,24 @@ def first_and_last(configuration: Configuration, num_views: int) -> tuple[Int[Te
     return torch.arange(num_context)[None], torch.arange(num_views - num_target, num_views)[None]
 
 
-def predicted(model: Model, views: Views) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
+def recorded_roles(inputs: Mapping[str, Tensor]) -> tuple[Int[Tensor, "rows vc"], Int[Tensor, "rows vt"]]:
+    """Return the recorded indices of context and target views, one row for all scenes or one row for each scene.
+
+    Raises:
+        InputError: there are none.
+    """
+    missing = [f"in/{name}" for name in ("input_idx", "target_idx") if name not in inputs]
+    if missing:
+        raise InputError(f"the recording has no {' nor '.join(missing)}, the indices of context and target views")
+    return torch.atleast_2d(inputs["input_idx"]), torch.atleast_2d(inputs["target_idx"])
+
+
+def predicted(
+    model: Model, views: Views, configuration: Configuration
+) -> tuple[Prediction, dict[str, Float[Tensor, "..."]]]:
     """Return the prediction of ``model`` and the outputs that all these systems record: ``render`` and ``loss``."""
     prediction = model(views)
-    loss = (prediction.images - views.target_images).square().mean()
+    loss = recorded_loss(prediction.images, views.target_images, configuration)
     return prediction, {"render": prediction.images, "loss": loss}
 
 

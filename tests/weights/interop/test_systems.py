@@ -187,7 +187,7 @@ def test_weights_of_another_system_are_recognised():
         "open-rayzer": open_rayzer(),
     }  # fmt: skip
     for name, state in own.items():
-        assert [system.name for system in SYSTEMS.values() if system.fingerprint in state] == [name]
+        assert [system.name for system in SYSTEMS.values() if system.owns(state)] == [name]
 
 
 @pytest.mark.parametrize(("rotary", "style"), [(True, False), (False, True), (False, False)])
