@@ -235,13 +235,23 @@ class Fusion(nn.Module, ABC):
 
 
 class Renderer(nn.Module, ABC):
-    """Base class of all renderers. A model takes one of the two kinds: ``TokenRenderer`` or ``ImageRenderer``."""
+    """Base class of all renderers. A model takes one of the two kinds: ``ContextRenderer`` or ``ImageRenderer``."""
 
     def __init__(self) -> None:
         super().__init__()
 
 
-class TokenRenderer(Renderer):
+class ContextRenderer(Renderer):
+    """Base class of renderers of scenes that a model makes from the tokens of context views.
+
+    A ``TokenRenderer`` reads the tokens of the scene. A ``GaussianRenderer`` turns them into Gaussians and draws these.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class TokenRenderer(ContextRenderer):
     """Computes image tokens of target views from their ray tokens and a scene. Views do not attend to each other.
 
     Attributes:

@@ -1,8 +1,9 @@
 """From posed views to scene tokens, and from scene tokens to posed views: shared by RayZer and LVSM."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from einops import rearrange, repeat
@@ -13,6 +14,7 @@ from openrayzer.geometry.rays import patch_angles, plucker_rays
 from openrayzer.interfaces import (
     AttentionBackend,
     CameraHead,
+    ContextRenderer,
     Fusion,
     InputError,
     Model,
@@ -23,14 +25,15 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
+from openrayzer.models.scene_network import SceneNetwork
 from openrayzer.models.token_scene import TokenScene
-from openrayzer.types import Cameras
+from openrayzer.types import Cameras, Scene
 
-EncoderKind = Literal["joint", "per_view"]
-"""The tokens that attend to each other in an encoder: all, or those of one view."""
+EncoderKind = Literal["joint", "per_view", "alternating"]
+"""The tokens that attend to each other in an encoder: all, those of one view, or each in turn, one view first."""
 
 
-class LatentScene(nn.Module):
+class LatentScene(SceneNetwork[TokenScene]):
     """Encodes context tokens into a scene, and renders views of it.
 
     With ``num_latents`` above 0, the scene consists of this number of learned latents, after blocks in which they
@@ -57,8 +60,8 @@ class LatentScene(nn.Module):
         pixel_norm_gain: whether the norm before the pixels has a learned gain.
 
     Raises:
-        InputError: ``num_latents`` is negative, or above 0 with the encoder "per_view"; or the encoding cannot rotate
-            heads of this width.
+        InputError: ``num_latents`` is negative, or above 0 with the encoder "per_view"; the encoder is "alternating",
+            which is for Gaussians; or the encoding cannot rotate heads of this width.
     """
 
     def __init__(
@@ -86,6 +89,10 @@ class LatentScene(nn.Module):
         if num_latents and encoder == "per_view":
             raise InputError(
                 f"num_latents must be 0 with the encoder 'per_view', got {num_latents}: latents attend to all views"
+            )
+        if encoder == "alternating":
+            raise InputError(
+                "the encoder 'alternating' needs a scene of Gaussians; take 'joint', or the renderer 'gaussians'"
             )
         self.patch_size, self.patch_positions, self.per_view = patch_size, patch_positions, encoder == "per_view"
         self.position_encoding, self.backend = position_encoding, backend
@@ -159,6 +166,9 @@ class LatentScene(nn.Module):
         )
         return replace(scene, prepared=prepared, earlier=()) if prepared else scene
 
+    def joined(self, scene: TokenScene, later: TokenScene) -> TokenScene:
+        return super().joined(scene, self.prepare(later) if scene.prepared else later)
+
     def num_views(self, scene: TokenScene) -> int:
         """Number of context views of a scene that keeps views apart."""
         rows, columns = patch_grid(scene.image_size, self.patch_size)
@@ -172,30 +182,32 @@ class LatentScene(nn.Module):
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
 
 
-class LatentSceneModel(Model[TokenScene]):
-    """A model with a ``LatentScene``, which renders, prepares and extends."""
+class LatentSceneModel(Model[Any]):
+    """A model with a ``SceneNetwork``, which renders, prepares and extends."""
 
-    scene: LatentScene
+    scene: SceneNetwork[Any]
     fusion: Fusion
 
     def extend(
         self,
-        scene: TokenScene,
+        scene: Scene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> TokenScene:
+    ) -> Scene:
         if not (self.scene.keeps_views_apart and self.fusion.keeps_views_apart):
             return super().extend(scene, images, cameras, index)
         self.check_extension(scene, images)
         places = view_index(images) + self.scene.num_views(scene) if index is None else index
-        later = self.reconstruct(images, cameras, places)
-        return scene.joined(self.prepare(later) if scene.prepared else later)
+        return self.scene.joined(scene, self.reconstruct(images, cameras, places))
 
-    def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: Scene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.scene.render(scene, cameras)
 
-    def prepare(self, scene: TokenScene) -> TokenScene:
+    def render_maps(self, scene: Scene, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
+        return self.scene.views(scene, cameras).maps
+
+    def prepare(self, scene: Scene) -> Scene:
         return self.scene.prepare(scene)
 
 
@@ -219,7 +231,7 @@ def check_sizes(model: nn.Module, *, width: int, patch_size: int) -> None:
     problems = [
         f"{type(part).__name__} was built with {size} {getattr(part, size)}, the model has {value}"
         for part in model.modules()
-        if isinstance(part, Tokenizer | PositionEncoding | CameraHead | Fusion | TokenRenderer)
+        if isinstance(part, Tokenizer | PositionEncoding | CameraHead | Fusion | ContextRenderer)
         for size, value in wanted.items()
         if getattr(part, size, value) != value
     ]
