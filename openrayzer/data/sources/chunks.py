@@ -5,6 +5,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import filter as matching
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Chunks(Dataset):
         frame_index: the side index; None uses frame_index.bin beside the chunks if it exists.
         posed: whether the scenes have cameras; False reads all scenes without cameras.
         scenes: text file with the names of the scenes to use, one per line; None for all scenes.
+        chunks: names of the chunks to use, or patterns such as "0000??.torch"; empty for all chunks.
     """
 
     def __init__(
@@ -71,12 +73,14 @@ class Chunks(Dataset):
         frame_index: Path | str | None = None,
         posed: bool = True,
         scenes: Path | str | None = None,
+        chunks: tuple[str, ...] = (),
     ) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
         self.root, self.split, self.scan_limit, self.posed = Path(root), split, scan_limit, posed
         self.frame_index = None if frame_index is None else Path(frame_index)
         self.scenes = None if scenes is None else Path(scenes)
+        self.chunks = tuple(chunks)
         self._index: FrameIndex | None = None
         self._place_in_index: list[int] = []
         self._keys: list[str] = []
@@ -205,8 +209,15 @@ class Chunks(Dataset):
             return None
 
     def _choose(self, problems: list[str]) -> None:
-        """Keep only the scenes that ``scenes`` lists."""
+        """Keep only the scenes that ``scenes`` lists, in the chunks that ``chunks`` lists."""
         places = list(range(len(self._keys)))
+        if self.chunks:
+            patterns = {pattern: matching([chunk.name for chunk in self._chunks], pattern) for pattern in self.chunks}
+            unmatched = [pattern for pattern, found in patterns.items() if not found]
+            if unmatched:
+                raise InputError(f"chunks: no chunk of {self.root / self.split} has the name {', '.join(unmatched)}")
+            used = {name for found in patterns.values() for name in found}
+            places = [place for place in places if self._chunks[self._chunk_of[place]].name in used]
         if self.scenes is not None:
             listed = read_lines(self.scenes)
             places = [place for place in places if self._keys[place] in listed]

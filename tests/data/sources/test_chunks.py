@@ -12,6 +12,8 @@ import torch
 
 from openrayzer.data.chunk_files import table
 from openrayzer.data.chunk_files.format import write_chunk, write_index
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.preparing.indexing import index_chunks
 from openrayzer.data.sources import chunks as chunks_module
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError, InputError
@@ -49,6 +51,18 @@ def test_split_is_its_own_folder(write_root, make_scene):
     root = write_root([make_scene("b")], split="test")
     assert keys(opened(root)) == ["a"]
     assert keys(opened(root, split="test")) == ["b"]
+
+
+@pytest.mark.parametrize("scan_limit", SCAN_LIMITS)
+def test_only_listed_chunks_are_used(write_root, make_scene, scan_limit):
+    root = write_root([make_scene("a", frames=3)], [make_scene("b", frames=4)], [make_scene("c", frames=5)])
+    dataset = opened(root, scan_limit=scan_limit, chunks=("00000[01].torch", "000001.torch"))
+    assert [(dataset.key(scene), dataset.num_frames(scene)) for scene in range(len(dataset))] == [("a", 3), ("b", 4)]
+    index_chunks(root / "train", root / "train" / FRAME_INDEX_NAME, processes=1)
+    dataset = opened(root, chunks=("000002.torch",))
+    assert (keys(dataset), dataset.num_frames(0), len(dataset.read(0, [4]).images)) == (["c"], 5, 1)
+    with pytest.raises(InputError, match=r"no chunk of .*train has the name 00001\?.torch"):
+        opened(root, chunks=("000000.torch", "00001?.torch"))
 
 
 @pytest.mark.parametrize("scan_limit", SCAN_LIMITS)
