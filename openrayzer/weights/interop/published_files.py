@@ -19,8 +19,12 @@ WRAPPERS = ("model", "module", "state_dict", "model_state_dict")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 """Prefixes that DDP and DeepSpeed, Lightning and our training, and torch.compile add to every name."""
 COMPILED = "_orig_mod."
-LOSS_NETWORK = "loss_computer."
-"""Prefix of the weights of the perceptual loss, which published checkpoints contain."""
+LEFT_OUT = {
+    "loss_computer.": "the perceptual loss",
+    "repa_encoder.": "the frozen teacher of REPA",
+    "repa_projector.": "the projectors of REPA, which only training uses",
+}
+"""Prefix of weights in published checkpoints that are no part of the model, and the network to which they belong."""
 ROOT = "parameters"
 """Key at the top of Open-RayZer's configuration files; everything else is below it."""
 REMEDY = "give a .pt or .safetensors file with a state dict of one of the published systems"
@@ -72,12 +76,10 @@ def unwrapped(content: Any, path: Path) -> PublishedWeights:
         configuration = read_metadata(path)["config"]
         notes.append("this is a golden file: its recorded inputs and outputs are left out")
     state = _without_prefixes(content)
-    lost = [name for name in state if name.startswith(LOSS_NETWORK)]
-    if lost:
-        notes.append(
-            f"{len(lost)} weight(s) of the perceptual loss ({LOSS_NETWORK}*) are left out: the model has no such part"
-        )
-    kept = {name: value for name, value in state.items() if not name.startswith(LOSS_NETWORK)}
+    kept = {name: value for name, value in state.items() if not name.startswith(tuple(LEFT_OUT))}
+    for prefix, network in LEFT_OUT.items():
+        if lost := sum(name.startswith(prefix) for name in state):
+            notes.append(f"{lost} weight(s) of {network} ({prefix}*) are left out: the model has no such part")
     _check_numbers(kept, path)
     kinds = sorted({str(value.dtype).removeprefix("torch.") for value in kept.values()} - {"float32"})
     if kinds:

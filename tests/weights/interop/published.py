@@ -160,6 +160,30 @@ def open_rayzer_config(**changes: Any) -> dict[str, Any]:
     }
 
 
+def efficient_lvsm(sizes: Sizes = SIZES, *, depth: int = 3, normed: bool = True) -> dict[str, Tensor]:
+    """Return weights of Efficient-LVSM, whose LayerNorms have none."""
+    width, patch = sizes.width, sizes.patch**2
+    shapes: dict[str, tuple[int, ...]] = {
+        "rgbp_tokenizer.1.weight": (width, 9 * patch),
+        "target_pose_tokenizer.1.weight": (width, 6 * patch),
+        "image_token_decoder.1.weight": (3 * patch, width),
+    }
+    for number in range(depth):
+        attentions = {
+            f"input_self_attn_blocks.{number}.attn": {"to_qkv": 3, "fc": 1},
+            f"self_cross_blocks.{number}.self_attn": {"to_qkv": 3, "fc": 1},
+            f"self_cross_blocks.{number}.cross_attn": {"to_q": 1, "to_kv": 2, "fc": 1},
+        }
+        for name, layers in attentions.items():
+            shapes |= {f"{name}.{layer}.weight": (rows * width, width) for layer, rows in layers.items()}
+            if normed:
+                shapes |= {f"{name}.{kind}_norm.weight": (sizes.head,) for kind in "qk"}
+        for stack in ("input_self_attn_blocks", "self_cross_blocks"):
+            shapes[f"{stack}.{number}.mlp.mlp.0.weight"] = (4 * width, width)
+            shapes[f"{stack}.{number}.mlp.mlp.2.weight"] = (width, 4 * width)
+    return state_of(shapes)
+
+
 def lvsm(
     sizes: Sizes = SIZES, *, depths: tuple[int, int] | None = None, decoder_only: bool = False, normed: bool = True
 ) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from published import Sizes
 from published_rayder import RayDerSizes, rayder
 from safetensors.torch import save_file
-from straight_line import lvsm, open_rayzer, rayzer_official
+from straight_line import efficient, lvsm, open_rayzer, rayzer_official
 from straight_line import rayder as straight_rayder
 from torch import Tensor
 
@@ -21,11 +21,12 @@ FORWARD: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping
     "lvsm-ed": lvsm.encoder_decoder,
     "lvsm-d": lvsm.decoder_only,
     "rayder": straight_rayder.forward,
+    "efficient-lvsm": efficient.forward,
 }
 """Outputs of each system from its state, its inputs and its configuration."""
 GOLDEN = (
     "rayzer_official_tiny", "open_rayzer_tiny", "open_rayzer_feature_fuse_tiny", "lvsm_encoder_decoder_tiny",
-    "lvsm_decoder_only_tiny", "rayder_tiny",
+    "lvsm_decoder_only_tiny", "rayder_tiny", "efficient_lvsm_tiny", "efficient_lvsm_plain_tiny",
 )  # fmt: skip
 """Files recorded with the published code."""
 CONSTANT = "pos_emb"
@@ -147,6 +148,27 @@ def lvsm_setup(
     }
     arch = "lvsm-d" if switches.get("decoder_only", False) else "lvsm-ed"
     return Setup(arch, published.lvsm(sizes, **switches), posed(num_views, size), config)
+
+
+def efficient_lvsm_setup(
+    sizes: Sizes = published.SIZES,
+    *,
+    size: tuple[int, int] = (16, 16),
+    context: tuple[tuple[int, ...], ...] = ((0, 3, 4),),
+    target: tuple[tuple[int, ...], ...] = ((1, 2),),
+    increments: tuple[int, ...] = (2, 1),
+    **switches: Any,
+) -> Setup:
+    """``switches``: settings and depth for ``published.efficient_lvsm``."""
+    tokenizers = ("image_tokenizer", "target_pose_tokenizer")
+    config = {
+        "model": {name: {"image_size": size[0], "patch_size": sizes.patch} for name in tokenizers}
+        | {"transformer": transformer(sizes, **switches)},
+    }
+    places = {"input_idx": torch.tensor(context), "target_idx": torch.tensor(target)}
+    places = {name: value.expand(2, -1).contiguous() for name, value in places.items()}
+    inputs = posed(5, size) | places | {"increments": torch.tensor(increments)}
+    return Setup("efficient-lvsm", published.efficient_lvsm(sizes, **switches), inputs, config)
 
 
 def rayder_setup(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from published import lvsm
+from published import efficient_lvsm, lvsm
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -87,6 +87,20 @@ def test_the_loss_network_is_dropped_and_counted(tmp_path: Path):
     assert_equal(found.state, lvsm())
     assert found.notes == (
         "3 weight(s) of the perceptual loss (loss_computer.*) are left out: the model has no such part",
+    )
+
+
+def test_teacher_and_projectors_of_repa_are_dropped_and_counted_whatever_their_prefixes_and_dtypes(tmp_path: Path):
+    state = {f"module._orig_mod.{name}": value for name, value in efficient_lvsm().items()}
+    teacher = {"rope.periods": torch.zeros(2), "blocks.0.counter": torch.zeros((), dtype=torch.long)}
+    state |= {f"module._orig_mod.repa_encoder.{name}": value for name, value in teacher.items()}
+    state |= {f"module._orig_mod.repa_projector.input.8.2.{layer}.bias": torch.zeros(3) for layer in (0, 2, 4)}
+    found = read_weights_file(saved(tmp_path, {"model": state}))
+    assert_equal(found.state, efficient_lvsm())
+    assert found.notes == (
+        "2 weight(s) of the frozen teacher of REPA (repa_encoder.*) are left out: the model has no such part",
+        "3 weight(s) of the projectors of REPA, which only training uses (repa_projector.*) are left out: "
+        "the model has no such part",
     )
 
 

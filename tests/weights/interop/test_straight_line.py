@@ -17,6 +17,7 @@ from recordings import (
     FORWARD,
     GOLDEN,
     Setup,
+    efficient_lvsm_setup,
     gradient_norm,
     learned,
     lvsm_setup,
@@ -81,6 +82,15 @@ LVSM = {
     "no query-key norm": {"normed": False},
     "targets among the contexts": {"num_views": 3},
     "four heads, other depths": {"sizes": OTHER, "size": (16, 24), "counts": (4, 1), "num_views": 5},
+}
+EFFICIENT = {
+    "as released": {},
+    "wide": {"size": WIDE},
+    "tall": {"size": TALL},
+    "no query-key norm": {"normed": False},
+    "views of its own for each clip": {"context": ((0, 1, 3), (0, 2, 4)), "target": ((2, 4), (1, 3))},
+    "targets among the contexts, view after view": {"target": ((0, 4),), "increments": (1, 1, 1)},
+    "four heads, one block": {"sizes": OTHER, "size": (16, 24), "depth": 1},
 }
 RAYDER = {
     "two levels, several heads": {"sizes": RayDerSizes()},
@@ -157,6 +167,12 @@ def test_lvsm_agrees_with_straight_line_code(tmp_path: Path, title: str, decoder
     assert_reproduced(record(tmp_path, setup), setup)
 
 
+@pytest.mark.parametrize("title", EFFICIENT)
+def test_efficient_lvsm_agrees_with_straight_line_code(tmp_path: Path, title: str):
+    setup = efficient_lvsm_setup(**EFFICIENT[title])
+    assert_reproduced(record(tmp_path, setup), setup)
+
+
 @pytest.mark.parametrize("title", RAYDER)
 def test_rayder_agrees_with_straight_line_code(tmp_path: Path, title: str):
     setup = rayder_setup(**RAYDER[title])
@@ -200,6 +216,7 @@ SETUPS = {
     "lvsm-ed": lvsm_setup,
     "lvsm-d": lambda: lvsm_setup(decoder_only=True),
     "rayder": lambda: rayder_setup(RayDerSizes()),
+    "efficient-lvsm": efficient_lvsm_setup,
 }
 
 
