@@ -30,6 +30,7 @@ from openrayzer.interfaces import (
     Matcher,
     Model,
     PositionEncoding,
+    Rasteriser,
     Tokenizer,
     TokenRenderer,
 )
@@ -52,7 +53,7 @@ USUAL: dict[type, str] = {
     Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
     CameraHead: "se3", Fusion: "pixel", ContextRenderer: "joint", TokenRenderer: "joint",
     GaussianRenderer: "gaussians", ImageRenderer: "plane_sweep",
-    Matcher: "patch_correlation", CameraSolver: "bundle_adjustment", Model: "rayder",
+    Matcher: "patch_correlation", CameraSolver: "bundle_adjustment", Rasteriser: "torch", Model: "rayder",
 }  # fmt: skip
 """Names of the parts of small models by base class; they go together in every model."""
 
