@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from openrayzer.components.rasterisers.exact_product import exact_product
 from openrayzer.components.rasterisers.harmonics import colours_towards
 from openrayzer.geometry.poses import invert
 from openrayzer.geometry.precision import full_precision, no_autocast
@@ -122,9 +123,11 @@ def project(
 
 def _half_axes(gaussians: Gaussians, rotation: Float[Tensor, "3 3 b v 1"]) -> Float[Tensor, "3 3 b v k"]:
     """The three half axes of each Gaussian, the columns of Q diag(s), in camera coordinates."""
-    turned = rotation_from_quaternion(gaussians.rotations) * gaussians.scales[..., None, :]
-    columns = rearrange(turned, "b k row column -> row column b 1 k")
-    return (rotation[:, :, None] * columns).sum(1)
+    axes = rotation_from_quaternion(gaussians.rotations) * gaussians.scales[..., None, :]
+    seen = exact_product(
+        rearrange(rotation, "row c b v 1 -> b (v row) c"), rearrange(axes, "b k c axis -> b c (axis k)")
+    )
+    return rearrange(seen, "b (v row) (axis k) -> row axis b v k", row=3, axis=3)
 
 
 def _reach(variances: Float[Tensor, "2 b v k"], opacities: Float[Tensor, "b v k"]) -> Float[Tensor, "2 b v k"]:

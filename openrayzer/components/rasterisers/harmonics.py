@@ -1,10 +1,12 @@
 """Colours of Gaussians from real spherical harmonics."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from openrayzer.components.rasterisers.exact_product import exact_product
 from openrayzer.interfaces import Gaussians
 
 
@@ -18,25 +20,17 @@ def colours_towards(gaussians: Gaussians, centres: Float[Tensor, "b v 3"]) -> Fl
     Raises:
         InputError: the harmonics have a wrong number of coefficients.
     """
-    degree = gaussians.degree
-    coefficients = rearrange(gaussians.harmonics, "b k s c -> s c b 1 k")
-    shape = (*centres.shape[:2], gaussians.num_gaussians)
-    if degree == 0:
-        colour = (BASIS_0 * coefficients[0]).expand(3, *shape)
-    else:
-        away = rearrange(gaussians.means, "b k c -> c b 1 k") - rearrange(centres, "b v c -> c b v 1")
-        basis = harmonic_basis(torch.nn.functional.normalize(away, dim=0), degree)
-        colour = basis[0] * coefficients[0]
-        for value, coefficient in zip(basis[1:], coefficients[1:], strict=True):
-            colour = torch.addcmul(colour, value, coefficient)
-    return (colour + 0.5).clamp_min(0)
+    away = rearrange(gaussians.means, "b k c -> c b k 1") - rearrange(centres, "b v c -> c b 1 v")
+    basis = harmonic_basis(F.normalize(away, dim=0), gaussians.degree)
+    colours = exact_product(torch.stack(basis, dim=-1), gaussians.harmonics)
+    return rearrange((colours + 0.5).clamp_min(0), "b k v c -> c b v k")
 
 
 BASIS_0 = 0.28209479177387814
 """The constant function, 1 / sqrt(4 pi)."""
 
 
-def harmonic_basis(direction: Float[Tensor, "3 b v k"], degree: int) -> list[Float[Tensor, "b v k"]]:
+def harmonic_basis(direction: Float[Tensor, "3 b k v"], degree: int) -> list[Float[Tensor, "b k v"]]:
     """Values of the real spherical harmonics at unit directions, (degree + 1)^2 in all.
 
     Args:
