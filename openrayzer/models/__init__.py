@@ -1,6 +1,7 @@
 """Models: whole methods, made of components through their interfaces. Each file registers one model."""
 
 from openrayzer.models import efficient_lvsm as efficient_lvsm
+from openrayzer.models import erayzer as erayzer
 from openrayzer.models import lvsm_decoder_only as lvsm_decoder_only
 from openrayzer.models import lvsm_encoder_decoder as lvsm_encoder_decoder
 from openrayzer.models import rayder as rayder

@@ -2,5 +2,6 @@
 
 from openrayzer.components.renderers import joint as joint
 from openrayzer.components.renderers import layered as layered
+from openrayzer.components.renderers import pixel_gaussians as pixel_gaussians
 from openrayzer.components.renderers import plane_sweep as plane_sweep
 from openrayzer.components.renderers import reading as reading

@@ -1,6 +1,7 @@
 """Read a published configuration key by key; collect missing values and contradictions with the weights."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 from openrayzer.interfaces import InputError
@@ -62,6 +63,19 @@ class Configuration:
     def number(self, key: str, meaning: str, *, otherwise: float | None = None) -> float:
         """Return a number above 0 that the weights do not show; it must be configured, see ``ask``."""
         return float(self._above_0(key, meaning, (int, float), "a number above 0", otherwise))
+
+    def real(self, key: str, meaning: str, *, otherwise: float) -> float:
+        """Return a finite number of any sign that the weights do not show; it must be configured, see ``ask``."""
+        said: Any = self._find(key)
+        if said is _ABSENT and self.whole:
+            return self._default(key, otherwise)
+        if said is _ABSENT:
+            self._questions.append(f"{key} ({meaning}): a number")
+        elif isinstance(said, int | float) and not isinstance(said, bool) and isfinite(said):
+            return float(said)
+        else:
+            self._problems.append(f"{key}: {self.source} says {said!r}, expected a number")
+        return otherwise
 
     def count(self, key: str, meaning: str) -> int:
         """Return a whole number above 0 that the weights do not show; it must be configured."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 from openrayzer.layers.weight_files import listed
 from openrayzer.weights.interop.efficient import EfficientLVSMWeights
+from openrayzer.weights.interop.erayzer_released import ERayZerWeights
 from openrayzer.weights.interop.less3depend import PTLVSMWeights, UPLVSMWeights
 from openrayzer.weights.interop.lvsm import LVSMDecoderOnlyWeights, LVSMEncoderDecoderWeights
 from openrayzer.weights.interop.open_rayzer import OpenRayZer
@@ -19,7 +20,7 @@ SYSTEMS: dict[str, System] = {
     system.name: system
     for system in (
         OpenRayZer(), RayZerOfficial(), LVSMEncoderDecoderWeights(), LVSMDecoderOnlyWeights(), RayDerWeights(),
-        EfficientLVSMWeights(), UPLVSMWeights(), PTLVSMWeights(),
+        EfficientLVSMWeights(), UPLVSMWeights(), PTLVSMWeights(), ERayZerWeights(),
     )
 }  # fmt: skip
 """Systems by the value of the option ``--arch``."""
