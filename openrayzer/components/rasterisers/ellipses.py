@@ -53,6 +53,7 @@ class Ellipses:
         reach: half width and half height in pixels of the exact box, see ``Extent``; 0 for invisible Gaussians.
         radii: half width and half height in pixels, integers, by the extent rule; 0 for invisible Gaussians.
         finite: whether scene and camera are finite.
+        extent: the extent rule.
     """
 
     centres: Float[Tensor, "2 b v k"]
@@ -63,6 +64,7 @@ class Ellipses:
     reach: Float[Tensor, "2 b v k"]
     radii: Float[Tensor, "2 b v k"]
     finite: Bool[Tensor, "b v"]
+    extent: Extent
 
 
 def project(
@@ -118,6 +120,7 @@ def project(
             reach=torch.where(drawn, reach, 0.0),
             radii=torch.where(drawn, radii, 0.0),
             finite=_finite(gaussians)[:, None] & _finite(cameras, from_axis=2),
+            extent=extent,
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.checkpoint import checkpoint
 
 from openrayzer.components.rasterisers.ellipses import Ellipses, Extent, project
@@ -59,7 +60,7 @@ class ProjectingRasteriser(Rasteriser):
         *,
         background: Float[Tensor, "b v 3"],
     ) -> RasterisedViews:
-        if refusal := self.refusal(gaussians.means.device):
+        if not isinstance(gaussians.means, FakeTensor) and (refusal := self.refusal(gaussians.means.device)):
             raise InputError(f"rasteriser {self.name!r} cannot run: {refusal}; or take 'auto' or 'torch'")
         size = max(1, self.chunk // max(1, gaussians.means.shape[0] * gaussians.num_gaussians))
         pieces = list(
@@ -82,9 +83,22 @@ class ProjectingRasteriser(Rasteriser):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Images, depth and opacity."""
         ellipses = project(gaussians, Cameras(c2w, intrinsics), image_size, near=self.near, extent=self.extent)
-        sums, passed = self.draw(ellipses, torch.cat([ellipses.colours, ellipses.depths[None]]), image_size)
+        values = torch.cat([ellipses.colours, ellipses.depths[None]])
+        draw = _without_data if isinstance(values, FakeTensor) else self.draw
+        sums, passed = draw(ellipses, values, image_size)
         colours, depth = sums.split([3, 1], dim=2)
-        missing = torch.where(ellipses.finite, 0.0, torch.nan).to(colours.dtype)[:, :, None, None, None]
+        missing = torch.where(ellipses.finite, 0.0, torch.nan).to(colours.dtype)
         opacity = 1 - passed
-        images = colours + passed * rearrange(background, "b v c -> b v c 1 1") + missing
+        images = colours + passed * rearrange(background, "b v c -> b v c 1 1") + missing[:, :, None, None, None]
         return images, depth / opacity.clamp(min=SMALLEST_OPACITY), opacity
+
+
+def _without_data(
+    ellipses: Ellipses, values: Float[Tensor, "4 b v k"], image_size: tuple[int, int]
+) -> tuple[Float[Tensor, "b v 4 h w"], Float[Tensor, "b v 1 h w"]]:
+    """Results of the right shape, with gradients, for tensors without data, as in planning: they have no lists."""
+    light = ellipses.centres.mean(0) + ellipses.conics.mean(0) + ellipses.opacities
+    sums, passed = (
+        rearrange(part.mean(-1), "c b v -> b v c 1 1").expand(-1, -1, -1, *image_size) for part in (values, light[None])
+    )
+    return sums, passed

@@ -7,7 +7,7 @@ from einops import rearrange
 from jaxtyping import Int
 from torch import Tensor
 
-from openrayzer.components.rasterisers.ellipses import Ellipses, Extent
+from openrayzer.components.rasterisers.ellipses import Ellipses
 
 COARSE = 16
 """Side in pixels of the tiles of gsplat 1.4.0, to which ``three_sigma`` refers."""
@@ -39,7 +39,7 @@ class TileLists:
 
 
 @torch.no_grad()
-def list_tiles(ellipses: Ellipses, image_size: tuple[int, int], *, side: int, extent: Extent) -> TileLists:
+def list_tiles(ellipses: Ellipses, image_size: tuple[int, int], *, side: int) -> TileLists:
     """The Gaussians that may change a pixel of each tile.
 
     Equal depths keep the order of the Gaussians. Depths are compared in float32.
@@ -48,13 +48,12 @@ def list_tiles(ellipses: Ellipses, image_size: tuple[int, int], *, side: int, ex
         ellipses: projected Gaussians.
         image_size: height and width in pixels.
         side: side of a tile in pixels, a divisor of ``COARSE``.
-        extent: the rule of ``ellipses.radii``.
     """
     b, v, k = ellipses.depths.shape
     rows, columns = grid = (-(-image_size[0] // side), -(-image_size[1] // side))
     seen = front_to_back(ellipses)
     image = seen // k
-    first, last = _tile_range(ellipses, grid, side, extent)
+    first, last = _tile_range(ellipses, grid, side)
     first, last = first.flatten(1).index_select(1, seen), last.flatten(1).index_select(1, seen)
     width, height = (last - first + 1).clamp(min=0)
     counts = width * height
@@ -81,12 +80,12 @@ def front_to_back(ellipses: Ellipses) -> Int[Tensor, " seen"]:
 
 
 def _tile_range(
-    ellipses: Ellipses, grid: tuple[int, int], side: int, extent: Extent
+    ellipses: Ellipses, grid: tuple[int, int], side: int
 ) -> tuple[Int[Tensor, "2 b v k"], Int[Tensor, "2 b v k"]]:
     """Column and row of the first and the last tile that each Gaussian touches, both within the image."""
     centres, reach, radii = ellipses.centres, ellipses.reach, ellipses.radii
     first, last = ((centres - reach - 0.5).ceil() / side).floor(), ((centres + reach - 0.5).floor() / side).floor()
-    if extent == "three_sigma":
+    if ellipses.extent == "three_sigma":
         each = COARSE // side
         first = torch.maximum(first, each * ((centres - radii) / COARSE).floor())
         last = torch.minimum(last, each * ((centres + radii) / COARSE).ceil() - 1)

@@ -41,7 +41,7 @@ class TiledRasteriser(ProjectingRasteriser):
     def draw(
         self, ellipses: Ellipses, values: Float[Tensor, "4 b v k"], image_size: tuple[int, int]
     ) -> tuple[Float[Tensor, "b v 4 h w"], Float[Tensor, "b v 1 h w"]]:
-        lists = list_tiles(ellipses, image_size, side=SIDE, extent=self.extent)
+        lists = list_tiles(ellipses, image_size, side=SIDE)
         table = torch.cat([ellipses.centres, ellipses.conics, ellipses.opacities.log()[None]])
         pairs = PAIRS.get(values.device.type, MOST_PAIRS)
         sums, passed = blend(table.flatten(1), values.flatten(1), lists, pairs=pairs)
