@@ -3,14 +3,19 @@
     python tools/benchmark_rendering.py experiments/rayzer_demo.json
     python tools/benchmark_rendering.py experiments/lvsm_re10k.json --targets 4 --rounds 1
     python tools/benchmark_rendering.py experiments/rayzer_latent_demo.json --set shared.width=384 model.num_latents=512
+    python tools/benchmark_rendering.py experiments/efficient_lvsm_re10k.json --growing 4 8 16 32 64
 
 The baseline is "joint", the decoder of LVSM's encoder-decoder and of RayZer, called once per view: the view's tokens
 and the whole memory in one sequence. "reading" is a variant, which needs its own training: the view's tokens attend to
 a memory that they do not change. The keys and values of this memory are computed once per call, or once per scene if
 the scene is prepared. Both give the same images; the last column has the largest difference of a pixel.
+
+With --growing, the tool instead adds one view to prepared scenes of the given numbers of views and renders 8 targets,
+beside the model of --against, which starts from scratch: by default LVSM's decoder-only variant.
 """
 
 import argparse
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -31,14 +36,31 @@ def main() -> int:
     parser.add_argument(
         "--contexts", type=int, default=16, metavar="N", help="context views of the scene (default: 16)"
     )
-    parser.add_argument("--targets", type=int, default=60, metavar="N", help="views to render (default: 60)")
+    parser.add_argument(
+        "--targets", type=int, default=None, metavar="N", help="views to render (default: 60; with --growing: 8)"
+    )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="views in a call (default: 8)")
     parser.add_argument(
         "--rounds", type=int, default=3, metavar="N", help="number of rounds; the median counts (default: 3)"
     )
     parser.add_argument("--float32", action="store_true", help="compute in float32 instead of bfloat16")
+    parser.add_argument(
+        "--growing", type=int, nargs="+", default=None, metavar="N", help="numbers of views that get one more view"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        default=Path("experiments/lvsm_decoder_re10k.json"),
+        metavar="FILE",
+        help="experiment of the model that starts from scratch (default: LVSM's decoder-only variant)",
+    )
+    parser.add_argument(
+        "--processor_time", action="store_true", help="with --growing on a CPU, measure processor time, not passed time"
+    )
     parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="write the measurements as JSON")
     arguments = parser.parse_args()
+    if arguments.growing is not None:
+        return _growing(arguments)
     from openrayzer.benchmarks.rendering_speed import measure
     from openrayzer.data.preparing.folders import write_json
 
@@ -46,7 +68,7 @@ def main() -> int:
         arguments.experiment,
         overrides=arguments.set,
         contexts=arguments.contexts,
-        targets=arguments.targets,
+        targets=60 if arguments.targets is None else arguments.targets,
         batch=arguments.batch,
         rounds=arguments.rounds,
         bf16=not arguments.float32,
@@ -59,6 +81,33 @@ def main() -> int:
         )
     if arguments.output is not None:
         write_json(arguments.output, [asdict(line) for line in found])
+    return 0
+
+
+def _growing(arguments: argparse.Namespace) -> int:
+    """Measure growing scenes and print the table."""
+    from openrayzer.benchmarks.growing_speed import measure_growth
+    from openrayzer.data.preparing.folders import write_json
+
+    found = measure_growth(
+        arguments.experiment,
+        arguments.against,
+        overrides=arguments.set,
+        views=arguments.growing,
+        targets=8 if arguments.targets is None else arguments.targets,
+        rounds=arguments.rounds,
+        bf16=not arguments.float32,
+        clock=time.process_time if arguments.processor_time else None,
+    )
+    titles = ("views", "extended, ms", "from scratch, ms", "times as fast", "scene, MB", "difference")
+    print("".join(f"{title:>{len(title) + 2}}" for title in titles))
+    for line in found:
+        extended, scratch = line.extended.median * 1e3, line.scratch.median * 1e3
+        cells = (f"{line.views}", f"{extended:.1f}", f"{scratch:.1f}", f"{line.faster:.1f}")
+        cells += (f"{line.scene_bytes / 1e6:.1f}", f"{line.difference:.1e}")
+        print("".join(f"{cell:>{len(title) + 2}}" for cell, title in zip(cells, titles, strict=True)))
+    if arguments.output is not None:
+        write_json(arguments.output, [asdict(line) | {"faster": line.faster} for line in found])
     return 0
 
 

@@ -68,7 +68,7 @@ def measure(
         ways, weights, images = dict[str, Callable[[], Tensor]](), dict[str, int](), dict[str, Tensor]()
         for name in ("joint", "reading"):
             model, size = _model(experiment, overrides, name, device)
-            cameras = _row(contexts + targets, device)
+            cameras = cameras_in_a_row(contexts + targets, device)
             scene = _scene(model, size, Cameras(cameras.c2w[:, :contexts], cameras.intrinsics[:, :contexts]))
             path = Cameras(cameras.c2w[:, contexts:], cameras.intrinsics[:, contexts:])
             for way, render in _ways(model, scene, path, batch):
@@ -118,11 +118,15 @@ def _model(
 
 
 def _scene(model: Model, size: tuple[int, int], cameras: Cameras) -> Scene:
-    images = torch.rand(1, cameras.num_views, 3, *size, generator=torch.Generator().manual_seed(0))
-    return model.reconstruct(images.to(cameras.c2w.device), cameras)
+    return model.reconstruct(random_images(cameras.num_views, size).to(cameras.c2w.device), cameras)
 
 
-def _row(count: int, device: torch.device) -> Cameras:
+def random_images(count: int, size: tuple[int, int]) -> Tensor:
+    """Views of noise, (1, count, 3, h, w), on the CPU."""
+    return torch.rand(1, count, 3, *size, generator=torch.Generator().manual_seed(0))
+
+
+def cameras_in_a_row(count: int, device: torch.device) -> Cameras:
     """Parallel cameras in a row."""
     c2w = torch.eye(4, device=device).repeat(1, count, 1, 1)
     c2w[:, :, 0, 3] = torch.linspace(-1, 1, count, device=device)

@@ -12,6 +12,7 @@ from openrayzer.benchmarks import cost_curves
 from openrayzer.benchmarks.attention_report import plot, table, verdicts
 from openrayzer.benchmarks.attention_speed import DIRECTIONS, Figure, calls_of
 from openrayzer.benchmarks.attention_speed import measure as measure_attention
+from openrayzer.benchmarks.growing_speed import measure_growth
 from openrayzer.benchmarks.matmul_speed import Product, products_rate
 from openrayzer.benchmarks.rendering_speed import BASELINE
 from openrayzer.benchmarks.rendering_speed import measure as measure_rendering
@@ -110,6 +111,19 @@ def test_renderers_give_the_same_images_with_any_number_of_views_per_call():
     assert max(line.difference for line in found.values()) < 1e-5
     with pytest.raises(InputError, match=r"rayder.*no renderer"):
         measure_rendering(ROOT / "experiments" / "rayder_demo.json")
+
+
+def test_a_growing_scene_is_measured_beside_a_model_that_starts_from_scratch():
+    growing = [*TINY, "model.encoder=per_view", 'model.renderer={"type": "layered", "depth": 1}']
+    found = measure_growth(DEMO, DEMO, overrides=growing, views=(1, 3), targets=2, rounds=1, bf16=False)
+    assert [line.views for line in found] == [1, 3]
+    assert max(line.difference for line in found) < 1e-5
+    assert found[1].scene_bytes == 2 * found[0].scene_bytes  # four views beside two
+    assert all(line.faster == line.scratch.median / line.extended.median for line in found)
+    with pytest.raises(InputError, match="cannot add views to a scene"):
+        measure_growth(DEMO, DEMO, overrides=TINY, views=(1,), targets=1, rounds=1)
+    with pytest.raises(InputError, match=r"width 192 .*lvsm_decoder_re10k.json has 768 .*; give both the same"):
+        measure_growth(DEMO, ROOT / "experiments/lvsm_decoder_re10k.json")
 
 
 @pytest.mark.slow
