@@ -1,5 +1,6 @@
 """Speed of a scene that grows by one view, beside a model that starts from scratch."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ def measure_growth(
     targets: int = 8,
     rounds: int = 3,
     bf16: bool = True,
-    clock: Clock | None = None,
+    clock: Clock = time.perf_counter,
 ) -> list[Growth]:
     """Add one view to scenes of noise with random weights, and render targets; the time depends on neither.
 
@@ -87,7 +88,7 @@ def _growth(
     size: tuple[int, int],
     device: torch.device,
     rounds: int,
-    clock: Clock | None,
+    clock: Clock,
 ) -> Growth:
     cameras = cameras_in_a_row(count + 1 + targets, device)
     path = _part(cameras, slice(count + 1, None))
@@ -104,7 +105,7 @@ def _growth(
         "extended": lambda: grown.render(extended(), path),
         "scratch": lambda: from_scratch(other),
     }
-    timings = time_in_turn(ways, rounds=rounds, device=device, **({"clock": clock} if clock else {}))
+    timings = time_in_turn(ways, rounds=rounds, device=device, clock=clock)
     larger = extended()
     difference = (grown.render(larger, path) - from_scratch(grown)).abs().max()
     memory = sum(tensor.nbytes for tensor in tensors_of(larger))
