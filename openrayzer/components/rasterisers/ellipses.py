@@ -128,9 +128,9 @@ def _half_axes(gaussians: Gaussians, rotation: Float[Tensor, "3 3 b v 1"]) -> Fl
     """The three half axes of each Gaussian, the columns of Q diag(s), in camera coordinates."""
     axes = rotation_from_quaternion(gaussians.rotations) * gaussians.scales[..., None, :]
     seen = exact_product(
-        rearrange(rotation, "row c b v 1 -> b (v row) c"), rearrange(axes, "b k c axis -> b c (axis k)")
+        rearrange(rotation, "row c b v 1 -> b (v row) c"), rearrange(axes, "b k c principal -> b c (principal k)")
     )
-    return rearrange(seen, "b (v row) (axis k) -> row axis b v k", row=3, axis=3)
+    return rearrange(seen, "b (v row) (principal k) -> row principal b v k", row=3, principal=3)
 
 
 def _reach(variances: Float[Tensor, "2 b v k"], opacities: Float[Tensor, "b v k"]) -> Float[Tensor, "2 b v k"]:
