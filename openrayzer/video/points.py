@@ -1,10 +1,11 @@
 """Coloured points of a scene: the depth of each context view, unprojected with its camera, in a PLY file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, UInt8
@@ -16,7 +17,7 @@ from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable, unwritable, whole_file
 from openrayzer.types import Cameras
 from openrayzer.video.placing import PlacedScene, render_map_frames
-from openrayzer.video.run_inputs import InputRequest, check_inputs, open_inputs
+from openrayzer.video.run_inputs import InputRequest, RunInputs, check_inputs, open_inputs
 from openrayzer.video.views import InputViews
 
 MIN_CONFIDENCE = 0.5
@@ -90,12 +91,25 @@ def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePo
         InputError: the request cannot be fulfilled; no file is written then.
     """
     check_inputs(request, [request.output])
-    check_output(request.output)
+    check_points_output(request.output)
     if request.min_confidence is not None and not 0 <= request.min_confidence <= 1:
         raise InputError(f"--min_confidence must be from 0 to 1, got {request.min_confidence:g}")
     opened = open_inputs(request, say=say)
-    placed = opened.place()
-    depth, confidence = _depth_maps(opened.model, placed, batch=request.batch)
+    return draw_points(request, opened, opened.place())
+
+
+def draw_points(request: PointsRequest, opened: RunInputs, placed: PlacedScene) -> MadePoints:
+    """Write the points of a scene.
+
+    Args:
+        request: the request, after its checks.
+        opened: its model and views.
+        placed: their scene.
+
+    Raises:
+        InputError: the model has no depth, no pixel has enough confidence, or the file cannot be written.
+    """
+    depth, confidence = depth_maps(opened.model, placed, batch=request.batch)
     least, kept = request.min_confidence, depth.isfinite() & (depth > 0)
     if confidence is not None:
         least = MIN_CONFIDENCE if least is None else least
@@ -111,7 +125,7 @@ def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePo
     drawn = [cloud]
     if request.draw_cameras:
         drawn.append(frustums(cameras, depth=FRUSTUM_DEPTH * float(depth[kept].median())))
-    write_ply(request.output, *drawn)
+    write_points(request.output, *drawn)
     return MadePoints(cloud, depth.numel(), least, opened.views)
 
 
@@ -150,20 +164,26 @@ def frustums(cameras: Cameras, *, depth: float) -> PointCloud:
     return PointCloud(positions.float(), torch.tensor(FRUSTUM_COLOUR, dtype=torch.uint8).expand(len(positions), 3))
 
 
-def check_output(path: str | Path) -> None:
-    """Check that ``write_ply`` can write to ``path``.
+def check_points_output(path: str | Path, formats: Sequence[str] = (".ply",)) -> None:
+    """Check that ``write_points`` can write to ``path``.
+
+    Args:
+        path: the file.
+        formats: allowed suffixes of its name.
 
     Raises:
-        InputError: the name does not end in .ply, trimesh is not installed, or the file cannot be written.
+        InputError: the name has another suffix, trimesh is not installed, or the file cannot be written.
     """
-    if Path(path).suffix.lower() != ".ply":
-        raise InputError(f"--output {path}: the name of a file of points must end in .ply")
+    if Path(path).suffix.lower() not in formats:
+        raise InputError(f"--output {path}: the name of a file of points must end in {' or '.join(formats)}")
     _trimesh()
     check_writable(Path(path))
 
 
-def write_ply(path: str | Path, *clouds: PointCloud) -> None:
-    """Write points as a binary PLY file.
+def write_points(path: str | Path, *clouds: PointCloud) -> None:
+    """Write points in the format that the suffix of the name says: a binary PLY file, or .glb (binary glTF).
+
+    The axes of glTF are x right, y up and z backward, so that y and z change their signs in a .glb file.
 
     Raises:
         InputError: trimesh is not installed, or the file cannot be written.
@@ -171,8 +191,11 @@ def write_ply(path: str | Path, *clouds: PointCloud) -> None:
     positions, colours = (
         torch.cat([getattr(cloud, name) for cloud in clouds]).numpy() for name in ("positions", "colours")
     )
-    content: bytes = _trimesh().PointCloud(positions, colors=colours).export(file_type="ply")
     path = Path(path)
+    form = path.suffix.lower().removeprefix(".")
+    if form == "glb":
+        positions = positions * np.array([1, -1, -1], positions.dtype)
+    content: bytes = _trimesh().PointCloud(positions, colors=colours).export(file_type=form)
     try:
         with whole_file(path, flush=False) as file:
             file.write_bytes(content)
@@ -180,10 +203,14 @@ def write_ply(path: str | Path, *clouds: PointCloud) -> None:
         raise unwritable(path, error) from error
 
 
-def _depth_maps(
+def depth_maps(
     model: Model, placed: PlacedScene, *, batch: int
 ) -> tuple[Float[Tensor, "1 v h w"], Float[Tensor, "1 v h w"] | None]:
-    """Depth of the context views, and its confidence if the model has a map of it."""
+    """Depth of the context views, and its confidence if the model has a map of it.
+
+    Raises:
+        InputError: the model has no map of depth.
+    """
     maps = list(render_map_frames(model, placed.scene, placed.cameras, batch=batch))
     if "depth" not in maps[0]:
         known = ", ".join(maps[0]) or "(none)"

@@ -141,7 +141,7 @@ def _gaussians(state: Mapping[str, Tensor], patch_size: int, configuration: Conf
         "max_log_scale": configuration.real("model.scaling_max", "-2.0 in the released configuration", otherwise=-1.2),
         "opacity_bias": configuration.real("model.opacity_bias", "-2.0 in the released configuration", otherwise=-2.0),
         "rasteriser": {
-            "type": "torch",
+            "type": "auto",
             "near": configuration.number("model.near_plane", "smallest visible depth", otherwise=0.2),
             "extent": "three_sigma",
         },

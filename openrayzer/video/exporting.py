@@ -1,0 +1,149 @@
+"""A scene in files that other programs open: Gaussians, coloured points, depth maps."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from openrayzer.interfaces import GaussianScene, InputError, registered_name
+from openrayzer.machine.writing import check_writable, refuse_filled, whole_folder
+from openrayzer.video.placing import PlacedScene
+from openrayzer.video.points import PointsRequest, check_points_output, depth_maps, draw_points
+from openrayzer.video.run_inputs import RunInputs, check_inputs, open_inputs
+from openrayzer.video.splat_files import GAUSSIAN_FORMATS, kept_gaussians, write_gaussians
+from openrayzer.video.views import InputViews
+
+POINT_FORMATS = (".ply", ".glb")
+MIN_OPACITY = 1 / 255
+"""Gaussians of less opacity change no pixel."""
+DEPTH_STEPS = 1000
+"""Steps of a 16-bit depth map for each unit of length."""
+DEEPEST = np.iinfo(np.uint16).max
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRequest(PointsRequest):
+    """A scene to write.
+
+    Attributes:
+        content: "gaussians", "points", or "auto" for Gaussians if the scene has some and the format can hold them.
+        min_opacity: least opacity of a Gaussian, in [0, 1].
+        depth: folder for the depth maps of the views; None: none.
+        depth_format: "npy" for float32, or "png" for 16 bits, ``DEPTH_STEPS`` for each unit of length.
+    """
+
+    content: Literal["auto", "gaussians", "points"] = "auto"
+    min_opacity: float = MIN_OPACITY
+    depth: str | Path | None = None
+    depth_format: Literal["npy", "png"] = "npy"
+
+
+@dataclass(frozen=True)
+class WrittenScene:
+    """Result of ``export_scene``.
+
+    Attributes:
+        summary: what the file holds, e.g. "12000 Gaussians of 12288, with an opacity of 0.0039 or more".
+        views: the context views.
+    """
+
+    summary: str
+    views: InputViews
+
+
+def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> WrittenScene:
+    """Write the scene of a request.
+
+    Args:
+        request: the request.
+        say: receives each note for the user, one sentence each.
+
+    Raises:
+        InputError: the request cannot be fulfilled; no file is written then.
+    """
+    check_inputs(request, [request.output, request.depth])
+    _check_request(request)
+    opened = open_inputs(request, say=say)
+    placed = opened.place()
+    explicit = _wants_gaussians(request, opened, placed)
+    depth = None if request.depth is None else depth_maps(opened.model, placed, batch=request.batch)[0]
+    if explicit:
+        summary = _write_gaussians(request, placed)
+    else:
+        made = draw_points(request, opened, placed)
+        rule = "" if made.min_confidence is None else f", with a confidence of {made.min_confidence:g} or more"
+        summary = f"{made.cloud.num_points} points of {made.num_pixels} pixels{rule}"
+    if depth is not None:
+        write_depth_maps(str(request.depth), depth, opened.views.names, form=request.depth_format)
+    return WrittenScene(summary, opened.views)
+
+
+def write_depth_maps(
+    folder: str | Path, depth: Float[Tensor, "1 v h w"], names: tuple[str, ...], *, form: Literal["npy", "png"]
+) -> None:
+    """Write a depth map for each view into a new folder, under the name of the view.
+
+    Args:
+        folder: must not exist or be empty.
+        depth: distance along the optical axis in units of the scene; other values than numbers above 0 become 0.
+        names: names of the views.
+        form: see ``SceneRequest``; 16 bits end at ``DEEPEST`` / ``DEPTH_STEPS`` units.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    known = depth.isfinite() & (depth > 0)
+    maps = depth.where(known, 0.0)[0].numpy()
+    with whole_folder(Path(folder), option="--depth") as unfinished:
+        for number, (name, values) in enumerate(zip(names, maps, strict=True)):
+            path = unfinished / f"{number:03d}_{Path(name).stem}.{form}"
+            if form == "npy":
+                np.save(path, values)
+            elif not cv2.imwrite(str(path), (values * DEPTH_STEPS).round().clip(0, DEEPEST).astype(np.uint16)):
+                raise InputError(f"--depth {folder}: the depth map of {name} cannot be written")
+
+
+def _check_request(request: SceneRequest) -> None:
+    suffix = Path(request.output).suffix.lower()
+    formats = sorted({*POINT_FORMATS, *GAUSSIAN_FORMATS})
+    allowed = {"auto": formats, "gaussians": [*GAUSSIAN_FORMATS], "points": [*POINT_FORMATS]}[request.content]
+    if suffix not in allowed:
+        what = "a scene" if request.content == "auto" else request.content
+        raise InputError(f"--output {request.output}: a file of {what} must end in {' or '.join(allowed)}")
+    for name, value in (("min_confidence", request.min_confidence), ("min_opacity", request.min_opacity)):
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"--{name} must be from 0 to 1, got {value:g}")
+    if request.depth is not None:
+        refuse_filled(Path(request.depth), option="--depth")
+    check_writable(Path(request.output))
+
+
+def _wants_gaussians(request: SceneRequest, opened: RunInputs, placed: PlacedScene) -> bool:
+    suffix = Path(request.output).suffix.lower()
+    if request.content == "points" or suffix not in GAUSSIAN_FORMATS:
+        check_points_output(request.output, POINT_FORMATS)
+        return False
+    if isinstance(placed.scene, GaussianScene):
+        return True
+    if request.content == "gaussians" or suffix not in POINT_FORMATS:
+        raise InputError(
+            f"the scenes of the model {registered_name(opened.model)!r} have no Gaussians; write points to a file that "
+            f"ends in {' or '.join(POINT_FORMATS)}, or take a run of 'erayzer'"
+        )
+    check_points_output(request.output, POINT_FORMATS)
+    return False
+
+
+def _write_gaussians(request: SceneRequest, placed: PlacedScene) -> str:
+    assert isinstance(placed.scene, GaussianScene)
+    gaussians = placed.scene.gaussians
+    kept = gaussians.opacities >= request.min_opacity
+    if not kept.any():
+        raise InputError(f"no Gaussian has an opacity of {request.min_opacity:g} or more; lower --min_opacity")
+    write_gaussians(request.output, kept_gaussians(gaussians, kept))
+    return f"{int(kept.sum())} Gaussians of {kept.numel()}, with an opacity of {request.min_opacity:.4g} or more"
