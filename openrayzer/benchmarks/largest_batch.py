@@ -20,7 +20,7 @@ def largest_batch(
     clips: Callable[[int], Views],
     *,
     model: nn.Module,
-    objective: Callable[..., Mapping[str, Tensor]],
+    losses: Callable[..., Mapping[str, Tensor]],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager[Any]],
     train_on_one: Callable[[], object],
@@ -33,7 +33,7 @@ def largest_batch(
     Args:
         clips: makes a batch with the given number of clips, on the CPU.
         model: the model, in training mode.
-        objective: the training objective.
+        losses: the training loss.
         device: a GPU.
         autocast: returns the context that sets the precision of the model.
         train_on_one: trains on a single clip, so that the memory of the optimizer and of its buckets is in use.
@@ -47,7 +47,7 @@ def largest_batch(
         views = clips(batch).to(device)
         with autocast():
             prediction = model(views)
-        loss = objective(prediction.images, views.target_images, step=0, extra=prediction.extra_losses)["loss"]
+        loss = losses(prediction.images, views.target_images, step=0, extra=prediction.extra_losses)["loss"]
         torch.autograd.grad(loss + 0 * prediction.cameras.c2w.sum(), weights, allow_unused=True)
         torch.cuda.synchronize(device)
 

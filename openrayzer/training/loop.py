@@ -16,22 +16,22 @@ from openrayzer.training.faults.interruption import Interruption
 from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
 from openrayzer.training.logs.console import one_line, progress_bar
 from openrayzer.training.logs.module_statistics import Statistics
-from openrayzer.training.objective import Objective
 from openrayzer.training.run_outputs import Run
+from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Views
 
 LOG = logging.getLogger(__name__)
 
 
 def train_loop(
-    run: Run, batches: Iterator[Views], *, objective: Objective, watchdog: Watchdog, evaluate_first: bool = False
+    run: Run, batches: Iterator[Views], *, losses: WeightedLoss, watchdog: Watchdog, evaluate_first: bool = False
 ) -> int:
     """Train from ``run.engine.steps`` to ``train.steps``.
 
     Args:
         run: the model in training and its run folder.
         batches: micro-batches of this process, one after the other.
-        objective: the training loss.
+        losses: the training loss.
         watchdog: watches the run; the caller has entered its ``with`` block.
         evaluate_first: evaluate before the first step, because the run ended before the evaluation of its checkpoint.
 
@@ -53,7 +53,7 @@ def train_loop(
         while engine.steps < settings.steps:
             watched = run.statistics if _due(engine.steps + 1, settings.statistics_every) else None
             with watched.watching() if watched else nullcontext():
-                made = optimizer_step(run, batches, objective=objective, watched=watched)
+                made = optimizer_step(run, batches, losses=losses, watched=watched)
             bar.update()
             if engine.steps == settings.steps or _due(engine.steps, settings.log_every):
                 record = _record(run)
@@ -121,14 +121,14 @@ def _handle_skipped(run: Run, made: StepRecord, *, watchdog: Watchdog) -> None:
 
 
 def optimizer_step(
-    run: Run, batches: Iterator[Views], *, objective: Objective, watched: Statistics | None = None
+    run: Run, batches: Iterator[Views], *, losses: WeightedLoss, watched: Statistics | None = None
 ) -> StepRecord:
     """Accumulate gradients over the micro-batches, then update the weights or skip the step.
 
     Args:
         run: the model in training.
         batches: micro-batches of this process.
-        objective: the training loss.
+        losses: the training loss.
         watched: statistics that include the gradients of this step.
     """
     engine, settings, watch = run.engine, run.experiment.train, run.loss_watch
@@ -145,7 +145,7 @@ def optimizer_step(
         seen += views.images.shape[0] * views.images.shape[1]
         prediction = engine(views)
         target = views.target_images
-        terms = objective(prediction.images, target, step=step, extra=prediction.extra_losses)
+        terms = losses(prediction.images, target, step=step, extra=prediction.extra_losses)
         engine.backward(terms["loss"])
         with torch.no_grad():
             measured.append(terms | {"psnr": psnr(prediction.images.float(), target).mean()})

@@ -29,8 +29,8 @@ from openrayzer.training.initial_weights import take_initial_weights, with_origi
 from openrayzer.training.logs.console import logging_to
 from openrayzer.training.logs.meter import Meter
 from openrayzer.training.loop import train_loop
-from openrayzer.training.objective import Objective
 from openrayzer.training.run_outputs import Run
+from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Views
 from openrayzer.weights.run_layout import HANG
 from openrayzer.weights.run_record import run_record
@@ -101,9 +101,9 @@ def _train(
     if start is not None:
         run.load(start)
     run.announce(start, weights)
-    objective = Objective(experiment.loss).to(process.device)
+    losses = WeightedLoss(experiment.loss).to(process.device)
     if engine.compiled:
-        objective.compile_losses()
+        losses.compile_losses()
     process.by_first(lambda: take_over(run_folder, start, record, evaluated=not evaluate_first))
     run.loggers.open(run_folder, record)
     try:
@@ -112,7 +112,7 @@ def _train(
             signal_number = train_loop(
                 run,
                 watchdog.watched(batches),
-                objective=objective,
+                losses=losses,
                 watchdog=watchdog,
                 evaluate_first=evaluate_first,
             )

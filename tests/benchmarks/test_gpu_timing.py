@@ -99,7 +99,7 @@ def test_steps_and_their_parts_are_timed_with_events_and_one_wait(gpu: FakeGpu, 
     trainer.process = SimpleNamespace(device=GPU, world_size=1)
     trainer.watch = Stopwatch(GPU)
     trainer.settings = SimpleNamespace(accumulation=2)
-    trainer.objective = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
+    trainer.losses = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
     trainer.batches = repeat(views)
     trainer.host_seconds, trainer.spans, trainer.weigh = {}, [], False
     trainer.state_bytes = trainer.copied_bytes = 0
@@ -157,7 +157,7 @@ def test_the_largest_batch_reserves_the_memory_that_a_real_step_needs_beyond_a_t
     found = largest_batch.largest_batch(
         clips,
         model=model,
-        objective=lambda images, target, step, extra: {"loss": images.sum()},
+        losses=lambda images, target, step, extra: {"loss": images.sum()},
         device=GPU,
         autocast=lambda: torch.autocast("cpu", enabled=False),
         train_on_one=lambda: run(1, extra=100),

@@ -15,7 +15,7 @@ from openrayzer.interfaces import CAMERA_HEADS
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import Trainee
 from openrayzer.training.logs.meter import Meter
-from openrayzer.training.objective import Objective
+from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[2]
@@ -69,9 +69,9 @@ def clips(name: str) -> Views:
 
 def micro_batch(experiment, views: Views) -> None:
     """A micro-batch as in the training loop, without DeepSpeed."""
-    trainee, objective = Trainee(experiment.model, autocast=torch.bfloat16).train(), Objective(experiment.loss)
+    trainee, losses = Trainee(experiment.model, autocast=torch.bfloat16).train(), WeightedLoss(experiment.loss)
     images, c2w, intrinsics, *extra = trainee(views)
-    loss = objective(images, views.target_images, step=0)["loss"]
+    loss = losses(images, views.target_images, step=0)["loss"]
     total = loss + 0 * c2w.sum() + 0 * intrinsics.sum() + sum(extra)
     if torch.cuda.is_available():  # autograd needs a real driver
         total.backward()

@@ -18,7 +18,7 @@ from openrayzer.machine.autocast import autocast_to
 from openrayzer.settings import LossTerm
 from openrayzer.training.faults.bad_steps import FACTS, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
-from openrayzer.training.objective import Objective
+from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Views
 from openrayzer.weights.checkpoints.manifest import rank_file
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
@@ -103,7 +103,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
     tf32 = dtype is not None and record.get("train", {}).get("tf32", True)
     held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
     hold_focal_lengths(model, held=lambda: held)
-    objective = Objective(losses).to(device)
+    weighted = WeightedLoss(losses).to(device)
     ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
     count = sum(len(content["losses"]) for content in ranks)
     micro_batches = []
@@ -114,7 +114,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
             views = read_views(plain)
             with tf32_products(tf32):
                 with _watched(model) as seen:
-                    loss = _loss(model, objective, views.to(device), step=facts["step"], dtype=dtype)
+                    loss = _loss(model, weighted, views.to(device), step=facts["step"], dtype=dtype)
                 (loss / count).backward()
             now = float(loss.detach())
             frames = views.frames.tolist()
@@ -175,10 +175,10 @@ def _tensors(result: Any) -> Iterator[Tensor]:
             yield from _tensors(getattr(result, one.name))
 
 
-def _loss(model: Model, objective: Objective, views: Views, *, step: int, dtype: torch.dtype | None) -> Tensor:
+def _loss(model: Model, weighted: WeightedLoss, views: Views, *, step: int, dtype: torch.dtype | None) -> Tensor:
     with autocast_to(views.images.device.type, dtype):
         prediction = model(views)
-    return objective(prediction.images, views.target_images, step=step, extra=prediction.extra_losses)["loss"]
+    return weighted(prediction.images, views.target_images, step=step, extra=prediction.extra_losses)["loss"]
 
 
 def _gradients(model: nn.Module) -> dict[str, float]:

@@ -30,7 +30,7 @@ RECORDED = frozenset(
 """Names of other values in the records of ``metrics.jsonl``."""
 
 
-class Objective(nn.Module):
+class WeightedLoss(nn.Module):
     """The weighted sum of the terms. Weights inside of losses are neither trained nor saved.
 
     Args:
