@@ -12,8 +12,8 @@ tools/render_video.py does. The suffix of the output says what it writes:
     .splat  Gaussians whose colours have no direction, in 32 bytes each, for viewers on the web
     .glb    coloured points at the depth of each pixel, for 3D viewers and Blender
 
---depth also writes a depth map of each view. All files are in the unit of length of the estimated cameras, .ply and
-.splat also in their world frame; in .glb files, y points up and z backward.
+--depth also writes a depth map of each view, and --export_cameras the cameras. All files are in the unit of length of
+the estimated cameras, .ply and .splat also in their world frame; in .glb files, y points up and z backward.
 
 Exit code: 0 done; 2 wrong input; 130 interrupted.
 """
@@ -38,6 +38,7 @@ def main() -> int:
         min_confidence=arguments.min_confidence,
         min_opacity=MIN_OPACITY if arguments.min_opacity is None else arguments.min_opacity,
         draw_cameras=arguments.draw_cameras,
+        cameras_output=arguments.export_cameras,
         depth=arguments.depth,
         depth_format=arguments.depth_format,
         device=arguments.device or default_device(),
@@ -78,6 +79,13 @@ def parse() -> argparse.Namespace:
         help="leave out Gaussians of less opacity, from 0 to 1 (default: 1/255, below which they change no pixel)",
     )
     add("--draw_cameras", action="store_true", help="add a small red pyramid for each camera to points")
+    add(
+        "--export_cameras",
+        type=Path,
+        metavar="PATH",
+        help="also write the cameras, as tools/render_video.py: a .json file, DIR/transforms.json for nerfstudio, or a "
+        "folder in COLMAP's form, with coloured points if the model has depth",
+    )
     add("--depth", type=Path, metavar="DIR", help="folder to write for depth maps")
     add(
         "--depth_format",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -87,7 +87,12 @@ def check_exports(paths: Sequence[str | Path]) -> None:
 
 
 def export_cameras(
-    path: str | Path, cameras: Cameras, *, names: Sequence[str], images: Float[Tensor, "1 v 3 h w"]
+    path: str | Path,
+    cameras: Cameras,
+    *,
+    names: Sequence[str],
+    images: Float[Tensor, "1 v 3 h w"],
+    points: tuple[Float[Tensor, "n 3"], UInt8[Tensor, "n 3"]] | None = None,
 ) -> None:
     """Write cameras, (1, v); the name of ``path`` sets the form.
 
@@ -97,6 +102,7 @@ def export_cameras(
         cameras: cameras of the views.
         names: file names of the views, without duplicates.
         images: the views, in [0, 1].
+        points: positions and RGB colours of points for COLMAP's form; None for no points.
 
     Raises:
         InputError: the cameras cannot be written, or a folder is not empty.
@@ -118,7 +124,10 @@ def export_cameras(
         (folder / "images").mkdir()
         _write_images(folder / "images", files, images)
         (folder / "sparse/0").mkdir(parents=True)
-        for name, text in colmap_texts(cameras, (height, width), files).items():
+        texts = colmap_texts(cameras, (height, width), files)
+        if points is not None:
+            texts["points3D.txt"] += colmap_points(*points)
+        for name, text in texts.items():
             (folder / "sparse/0" / name).write_text(text, encoding="utf-8")
 
 
@@ -213,6 +222,14 @@ def colmap_texts(cameras: Cameras, image_size: tuple[int, int], names: Sequence[
     return {name: "\n".join(table) + "\n" for name, table in tables.items()}
 
 
+def colmap_points(positions: Float[Tensor, "n 3"], colours: UInt8[Tensor, "n 3"]) -> str:
+    """Return the lines of points for COLMAP's points3D.txt, with an error of 0 and without tracks."""
+    rows = zip(positions.tolist(), colours.tolist(), strict=True)
+    return "".join(
+        f"{number} {_numbers(place)} {_numbers(colour)} 0\n" for number, (place, colour) in enumerate(rows, 1)
+    )
+
+
 def nerfstudio_table(cameras: Cameras, image_size: tuple[int, int], names: Sequence[str]) -> dict[str, Any]:
     """Return the content of a transforms.json for cameras, (1, v): OpenGL axes, one pinhole camera per frame.
 
@@ -228,7 +245,7 @@ def nerfstudio_table(cameras: Cameras, image_size: tuple[int, int], names: Seque
     return {"camera_model": "OPENCV", "w": width, "h": height, "frames": frames}
 
 
-def _numbers(values: Sequence[float]) -> str:
+def _numbers(values: Sequence[float] | Sequence[int]) -> str:
     return " ".join(map(repr, values))
 
 

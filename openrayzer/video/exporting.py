@@ -7,13 +7,16 @@ from typing import Literal
 
 import cv2
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import GaussianScene, InputError, registered_name
+from openrayzer.interfaces import GaussianScene, InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable, refuse_filled, whole_folder
+from openrayzer.types import Cameras
+from openrayzer.video.camera_files import check_export, export_cameras
 from openrayzer.video.placing import PlacedScene
-from openrayzer.video.points import PointsRequest, check_points_output, depth_maps, draw_points
+from openrayzer.video.points import PointsRequest, check_points_output, points_of_scene, write_points
 from openrayzer.video.run_inputs import RunInputs, check_inputs, open_inputs
 from openrayzer.video.splat_files import GAUSSIAN_FORMATS, kept_gaussians, write_gaussians
 from openrayzer.video.views import InputViews
@@ -33,12 +36,15 @@ class SceneRequest(PointsRequest):
     Attributes:
         content: "gaussians", "points", or "auto" for Gaussians if the scene has some and the format can hold them.
         min_opacity: least opacity of a Gaussian, in [0, 1].
+        cameras_output: file or folder for the cameras, see ``export_cameras``; in COLMAP's form with the points of a
+            model that has depth. None: none.
         depth: folder for the depth maps of the views; None: none.
         depth_format: "npy" for float32, or "png" for 16 bits, ``DEPTH_STEPS`` for each unit of length.
     """
 
     content: Literal["auto", "gaussians", "points"] = "auto"
     min_opacity: float = MIN_OPACITY
+    cameras_output: str | Path | None = None
     depth: str | Path | None = None
     depth_format: Literal["npy", "png"] = "npy"
 
@@ -66,21 +72,27 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
     Raises:
         InputError: the request cannot be fulfilled; no file is written then.
     """
-    check_inputs(request, [request.output, request.depth])
+    check_inputs(request, [request.output, request.depth, request.cameras_output])
     _check_request(request)
     opened = open_inputs(request, say=say)
     placed = opened.place()
     explicit = _wants_gaussians(request, opened, placed)
-    depth = None if request.depth is None else depth_maps(opened.model, placed, batch=request.batch)[0]
-    if explicit:
+    beside = request.depth is not None or (request.cameras_output is not None and _has_depth(opened.model, placed))
+    made = points_of_scene(request, opened, placed) if beside or not explicit else None
+    if made is None or explicit:
         summary = _write_gaussians(request, placed)
     else:
-        made = draw_points(request, opened, placed)
+        write_points(request.output, made.cloud, made.frustums)
         rule = "" if made.min_confidence is None else f", with a confidence of {made.min_confidence:g} or more"
         summary = f"{made.cloud.num_points} points of {made.num_pixels} pixels{rule}"
-    if depth is not None:
-        write_depth_maps(str(request.depth), depth, opened.views.names, form=request.depth_format)
-    return WrittenScene(summary, opened.views)
+    views = opened.views
+    if made is not None and request.depth is not None:
+        write_depth_maps(request.depth, made.depth, views.names, form=request.depth_format)
+    if request.cameras_output is not None:
+        points = None if made is None else (made.cloud.positions, made.cloud.colours)
+        cameras = placed.cameras.to("cpu")
+        export_cameras(request.cameras_output, cameras, names=views.names, images=views.images, points=points)
+    return WrittenScene(summary, views)
 
 
 def write_depth_maps(
@@ -120,7 +132,15 @@ def _check_request(request: SceneRequest) -> None:
             raise InputError(f"--{name} must be from 0 to 1, got {value:g}")
     if request.depth is not None:
         refuse_filled(Path(request.depth), option="--depth")
+    if request.cameras_output is not None:
+        check_export(request.cameras_output)
     check_writable(Path(request.output))
+
+
+def _has_depth(model: Model, placed: PlacedScene) -> bool:
+    first = Cameras(placed.cameras.c2w[:, :1], placed.cameras.intrinsics[:, :1])
+    with torch.inference_mode():
+        return "depth" in model.render_maps(placed.scene, first)
 
 
 def _wants_gaussians(request: SceneRequest, opened: RunInputs, placed: PlacedScene) -> bool:

@@ -65,16 +65,20 @@ class PointCloud:
 
 @dataclass(frozen=True)
 class MadePoints:
-    """Result of ``make_points``.
+    """Points of a scene.
 
     Attributes:
-        cloud: the points of the context views, without those of frustums.
+        cloud: the points of the context views.
+        frustums: points that draw the cameras; None if the request does not want them.
+        depth: depth of the context views along their optical axes.
         num_pixels: number of pixels of the context views.
         min_confidence: least confidence of a point; None if the model has no map of it.
         views: the context views.
     """
 
     cloud: PointCloud
+    frustums: PointCloud | None
+    depth: Float[Tensor, "1 v h w"]
     num_pixels: int
     min_confidence: float | None
     views: InputViews
@@ -95,11 +99,13 @@ def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePo
     if request.min_confidence is not None and not 0 <= request.min_confidence <= 1:
         raise InputError(f"--min_confidence must be from 0 to 1, got {request.min_confidence:g}")
     opened = open_inputs(request, say=say)
-    return draw_points(request, opened, opened.place())
+    made = points_of_scene(request, opened, opened.place())
+    write_points(request.output, made.cloud, made.frustums)
+    return made
 
 
-def draw_points(request: PointsRequest, opened: RunInputs, placed: PlacedScene) -> MadePoints:
-    """Write the points of a scene.
+def points_of_scene(request: PointsRequest, opened: RunInputs, placed: PlacedScene) -> MadePoints:
+    """The points of a scene, by the depth of its context views.
 
     Args:
         request: the request, after its checks.
@@ -107,7 +113,7 @@ def draw_points(request: PointsRequest, opened: RunInputs, placed: PlacedScene) 
         placed: their scene.
 
     Raises:
-        InputError: the model has no depth, no pixel has enough confidence, or the file cannot be written.
+        InputError: the model has no depth, or no pixel has enough confidence.
     """
     depth, confidence = depth_maps(opened.model, placed, batch=request.batch)
     least, kept = request.min_confidence, depth.isfinite() & (depth > 0)
@@ -122,11 +128,8 @@ def draw_points(request: PointsRequest, opened: RunInputs, placed: PlacedScene) 
         raise InputError("no pixel has a depth of enough confidence; lower --min_confidence")
     cameras = placed.cameras.to("cpu")
     cloud = points_of(opened.views.images, depth, cameras, kept)
-    drawn = [cloud]
-    if request.draw_cameras:
-        drawn.append(frustums(cameras, depth=FRUSTUM_DEPTH * float(depth[kept].median())))
-    write_points(request.output, *drawn)
-    return MadePoints(cloud, depth.numel(), least, opened.views)
+    drawn = frustums(cameras, depth=FRUSTUM_DEPTH * float(depth[kept].median())) if request.draw_cameras else None
+    return MadePoints(cloud, drawn, depth, depth.numel(), least, opened.views)
 
 
 def points_of(
@@ -180,7 +183,7 @@ def check_points_output(path: str | Path, formats: Sequence[str] = (".ply",)) ->
     check_writable(Path(path))
 
 
-def write_points(path: str | Path, *clouds: PointCloud) -> None:
+def write_points(path: str | Path, *clouds: PointCloud | None) -> None:
     """Write points in the format that the suffix of the name says: a binary PLY file, or .glb (binary glTF).
 
     The axes of glTF are x right, y up and z backward, so that y and z change their signs in a .glb file.
@@ -189,7 +192,8 @@ def write_points(path: str | Path, *clouds: PointCloud) -> None:
         InputError: trimesh is not installed, or the file cannot be written.
     """
     positions, colours = (
-        torch.cat([getattr(cloud, name) for cloud in clouds]).numpy() for name in ("positions", "colours")
+        torch.cat([getattr(cloud, name) for cloud in clouds if cloud is not None]).numpy()
+        for name in ("positions", "colours")
     )
     path = Path(path)
     form = path.suffix.lower().removeprefix(".")

@@ -157,7 +157,12 @@ def test_points_are_written_as_glb_with_y_up_and_z_backward(tool: Tool, tmp_path
         code, said, errors = tool(*BASE, "--output", name, "--num_views", "2")
         assert code == 0, errors
         assert f"{name}: 1536 points of 1536 pixels" in said
+    code, _, errors = tool(*BASE, "--output", "again.ply", "--num_views", "2", "--export_cameras", "colmap")
+    assert code == 0, errors
     plain = trimesh.load(tmp_path / "scene.ply")
+    rows = [line.split() for line in (tmp_path / "colmap/sparse/0/points3D.txt").read_text().splitlines()[1:]]
+    np.testing.assert_allclose([[float(number) for number in row[1:4]] for row in rows], plain.vertices, atol=1e-5)
+    assert [int(number) for number in rows[7][4:7]] == plain.colors[7, :3].tolist()
     (turned,) = trimesh.load(tmp_path / "scene.glb").geometry.values()
     np.testing.assert_allclose(turned.vertices * [1, -1, -1], plain.vertices, atol=1e-5)
     np.testing.assert_array_equal(turned.colors, plain.colors)
