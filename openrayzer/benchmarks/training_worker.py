@@ -88,10 +88,10 @@ class Trainer:
         self.batch = micro_batch_size(self.settings, world_size=process.world_size)
         config = load_deepspeed_config(experiment.deepspeed, self.settings, world_size=process.world_size)
         self.batches = _noise(experiment, self.batch) if request["clips"] == "noise" else _clips(experiment, process)
-        self.losses = WeightedLoss(experiment.loss).to(process.device)
+        self.weighted_loss = WeightedLoss(experiment.loss).to(process.device)
         self.engine = _engine(request["engine"], experiment, config, process)
         if getattr(self.engine, "compiled", False):
-            self.losses.compile_losses()
+            self.weighted_loss.compile_losses()
         self.host_seconds: dict[str, float] = defaultdict(float)
         self.spans: list[tuple[str, Any, Any]] = []
         self.weigh, self.state_bytes, self.losses = False, 0, list[Any]()
@@ -110,7 +110,7 @@ class Trainer:
         self.batch = largest_batch(
             lambda batch: next(_noise(self.experiment, batch)),
             model=self.engine.model,
-            losses=self.losses,
+            losses=self.weighted_loss,
             device=self.process.device,
             autocast=self.autocast,
             train_on_one=lambda: self.train(1),
@@ -154,7 +154,7 @@ class Trainer:
             prediction = self.engine(views)
         with self._part("loss"):
             extra = prediction.extra_losses
-            loss = self.losses(prediction.images, views.target_images, step=0, extra=extra)["loss"]
+            loss = self.weighted_loss(prediction.images, views.target_images, step=0, extra=extra)["loss"]
         with self._part("backward"):
             self.engine.backward(loss)
         del prediction

@@ -99,7 +99,7 @@ def test_steps_and_their_parts_are_timed_with_events_and_one_wait(gpu: FakeGpu, 
     trainer.process = SimpleNamespace(device=GPU, world_size=1)
     trainer.watch = Stopwatch(GPU)
     trainer.settings = SimpleNamespace(accumulation=2)
-    trainer.losses = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
+    trainer.weighted_loss = lambda images, target, step, extra: {"loss": torch.tensor(0.5, requires_grad=True)}
     trainer.batches = repeat(views)
     trainer.host_seconds, trainer.spans, trainer.weigh = {}, [], False
     trainer.state_bytes = trainer.copied_bytes = 0
