@@ -4,6 +4,7 @@
     python tools/benchmark_rendering.py experiments/lvsm_re10k.json --targets 4 --rounds 1
     python tools/benchmark_rendering.py experiments/rayzer_latent_demo.json --set shared.width=384 model.num_latents=512
     python tools/benchmark_rendering.py experiments/efficient_lvsm_re10k.json --growing 4 8 16 32 64
+    python tools/benchmark_rendering.py --rasterisers 1024 4096
 
 The baseline is "joint", the decoder of LVSM's encoder-decoder and of RayZer, called once per view: the view's tokens
 and the whole memory in one sequence. "reading" is a variant, which needs its own training: the view's tokens attend to
@@ -12,6 +13,9 @@ the scene is prepared. Both give the same images; the last column has the larges
 
 With --growing, the tool instead adds one view to prepared scenes of the given numbers of views and renders 8 targets,
 beside the model of --against, which starts from scratch: by default LVSM's decoder-only variant.
+
+With --rasterisers, the tool measures the rasterisers of 3D Gaussians instead, on 8 scenes (--batch) with 3 context
+views of the given numbers of Gaussians each, and 3 targets. It takes no experiment.
 """
 
 import argparse
@@ -22,6 +26,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 
 from openrayzer.cli import add_change_arguments, run_tool
+from openrayzer.interfaces import InputError
 
 
 def main() -> int:
@@ -30,14 +35,23 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "experiment", type=Path, metavar="EXPERIMENT", help="experiment file of a model with a renderer"
+        "experiment",
+        type=Path,
+        nargs="?",
+        default=None,
+        metavar="EXPERIMENT",
+        help="experiment file of a model with a renderer",
     )
     add_change_arguments(parser)
     parser.add_argument(
         "--contexts", type=int, default=16, metavar="N", help="context views of the scene (default: 16)"
     )
     parser.add_argument(
-        "--targets", type=int, default=None, metavar="N", help="views to render (default: 60; with --growing: 8)"
+        "--targets",
+        type=int,
+        default=None,
+        metavar="N",
+        help="views to render (default: 60; with --growing: 8; with --rasterisers: 3)",
     )
     parser.add_argument("--batch", type=int, default=8, metavar="N", help="views in a call (default: 8)")
     parser.add_argument(
@@ -55,10 +69,20 @@ def main() -> int:
         help="experiment of the model that starts from scratch (default: LVSM's decoder-only variant)",
     )
     parser.add_argument(
-        "--processor_time", action="store_true", help="with --growing on a CPU, measure processor time, not passed time"
+        "--processor_time", action="store_true", help="with --growing or --rasterisers on a CPU, measure processor time"
+    )
+    parser.add_argument(
+        "--rasterisers", type=int, nargs="+", default=None, metavar="N", help="numbers of Gaussians of a context view"
+    )
+    parser.add_argument(
+        "--image_size", type=int, default=64, metavar="PIXELS", help="side of the images of --rasterisers (default: 64)"
     )
     parser.add_argument("--output", type=Path, default=None, metavar="FILE", help="write the measurements as JSON")
     arguments = parser.parse_args()
+    if arguments.rasterisers is not None:
+        return _rasterisers(arguments)
+    if arguments.experiment is None:
+        raise InputError("give an experiment file, or --rasterisers 1024 4096")
     if arguments.growing is not None:
         return _growing(arguments)
     from openrayzer.benchmarks.rendering_speed import measure
@@ -108,6 +132,33 @@ def _growing(arguments: argparse.Namespace) -> int:
         print("".join(f"{cell:>{len(title) + 2}}" for cell, title in zip(cells, titles, strict=True)))
     if arguments.output is not None:
         write_json(arguments.output, [asdict(line) | {"faster": line.faster} for line in found])
+    return 0
+
+
+def _rasterisers(arguments: argparse.Namespace) -> int:
+    """Measure rasterisers and print the table."""
+    from openrayzer.benchmarks.rasteriser_speed import measure_rasterisers
+    from openrayzer.data.preparing.folders import write_json
+
+    found = measure_rasterisers(
+        arguments.rasterisers,
+        size=arguments.image_size,
+        targets=3 if arguments.targets is None else arguments.targets,
+        batch=arguments.batch,
+        rounds=arguments.rounds,
+        clock=time.process_time if arguments.processor_time else time.perf_counter,
+    )
+    titles = ("Gaussians", "forward, ms", "with backward, ms", "difference", "gradients")
+    print(f"{'rasteriser':<12}" + "".join(f"{title:>{len(title) + 2}}" for title in titles))
+    for line in found:
+        cells = [f"{line.gaussians:,}"]
+        if line.forward is not None and line.step is not None:
+            cells += [f"{timing.median * 1e3:.1f}" for timing in (line.forward, line.step)]
+            cells += [f"{line.difference:.1e}", f"{line.gradient:.1e}"]
+        row = "".join(f"{cell:>{len(title) + 2}}" for cell, title in zip(cells, titles, strict=False))
+        print(f"{line.name:<12}{row}  {line.refusal}".rstrip())
+    if arguments.output is not None:
+        write_json(arguments.output, [asdict(line) for line in found])
     return 0
 
 

@@ -133,7 +133,7 @@ class _TiledScene:
     """
 
     def __init__(self, ellipses: Tensor, values: Tensor, lists: TileLists) -> None:
-        filler = torch.zeros_like(ellipses[:, :1])
+        filler = ellipses.new_zeros(6, 1)
         filler[5] = NOTHING
         self.table = torch.cat([torch.cat([ellipses, filler], dim=1), F.pad(values, (0, 1))])
         self.centres = lists.origins().to(ellipses.dtype) + lists.side / 2
