@@ -97,7 +97,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--arch", metavar="NAME", help="published system: open-rayzer, rayzer-official, lvsm-ed, lvsm-d, rayder"
+        "--arch",
+        metavar="NAME",
+        help="published system: open-rayzer, rayzer-official, erayzer, lvsm-ed, lvsm-d, efficient-lvsm, uplvsm, "
+        "ptlvsm, rayder",
     )
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".pt or .safetensors")
     parser.add_argument("--config", type=Path, metavar="FILE", help="configuration of the published code, YAML or JSON")

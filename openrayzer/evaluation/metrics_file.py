@@ -7,7 +7,7 @@ from typing import Any
 import openrayzer
 from openrayzer.data.loading.held_out_clips import EvaluationClips
 from openrayzer.evaluation.metrics.image_scores import ImageScores
-from openrayzer.evaluation.placements import PLACEMENTS
+from openrayzer.evaluation.placements import placement_of
 from openrayzer.evaluation.results.against_baselines import against_baselines
 from openrayzer.evaluation.results.output_folder import FORMAT
 from openrayzer.evaluation.results.scene_result import SceneResult
@@ -77,7 +77,9 @@ def metrics_of(
         "model": dict(model),
         "settings": {**settings, "placements": list(placements), "crop": CROP, "bootstrap_seed": bootstrap_seed},
         "metrics": scores.about(),
-        "placements": {name: _about_placement(name) for name in placements},
+        "placements": {
+            name: _about_placement(name, located=bool(model.get("locates_in_scene"))) for name in placements
+        },
         "scenes": {
             "expected": clips.expected,
             "evaluated": len(results),
@@ -120,6 +122,7 @@ def about_model(
         "step": step,
         "weights": num_weights,
         "posed": model.posed,
+        "locates_in_scene": model.locates_in_scene,
     }
 
 
@@ -134,8 +137,8 @@ def source_names(resolved: Mapping[str, Any]) -> list[str]:
     return [json.dumps(source["dataset"], default=str) for source in resolved.get("data", {}).get("test", ())]
 
 
-def _about_placement(name: str) -> dict[str, Any]:
-    placement = PLACEMENTS[name]
+def _about_placement(name: str, *, located: bool) -> dict[str, Any]:
+    placement = placement_of(name, locates_in_scene=located)
     return {
         "uses_target_pixels": placement.uses_target_pixels,
         "mixes_target_pixels": placement.mixes_target_pixels,

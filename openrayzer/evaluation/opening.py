@@ -20,6 +20,7 @@ from openrayzer.evaluation.placements import placements_for
 from openrayzer.evaluation.protocols import find_protocol
 from openrayzer.evaluation.request import EvaluationRequest
 from openrayzer.evaluation.scenes.scene_pictures import ERROR_MAPS, MODEL_MAPS
+from openrayzer.evaluation.trained_views import trained_views_notes
 from openrayzer.interfaces import DATASETS, PLUGIN_GROUP, InputError, Model, ViewSampler, concerning, registered_name
 from openrayzer.machine import FittingBatches
 from openrayzer.machine.distributed import Process, local_size
@@ -110,6 +111,8 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         dealt="batches",
         with_depth=has_maps or any(baseline.has_depth for baseline in baselines),
     )
+    sampler = saved.plan.resolved["data"]["view_sampler"]
+    views = trained_views_notes(saved.model, clips.choices.values(), sampler)
     settings = choice.about | {
         "image_size": list(size),
         "sources": source_names(saved.plan.resolved),
@@ -132,7 +135,7 @@ def open_evaluation(request: EvaluationRequest, process: Process) -> Opened:
         scores=scores,
         baselines=baselines,
         settings=settings,
-        notes=[*choice.notes, *misfits, *_size_notes(size, choice.image_size, trained), *clips.problems],
+        notes=[*choice.notes, *misfits, *_size_notes(size, choice.image_size, trained), *views, *clips.problems],
     )
 
 

@@ -1,7 +1,7 @@
 """Placements: ways to find the cameras of the target views, and the influence of target pixels on the cameras."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -104,6 +104,8 @@ def _together(model: Model, views: Views) -> PlacedViews:
 
 def _context_only(model: Model, views: Views) -> PlacedViews:
     """Estimate the cameras of the context views alone, then locate each other target in their scene."""
+    if model.locates_in_scene:
+        return _together(model, views)  # does the same, and keeps the order of the context views
     context, index = _context_cameras(model, views)
     scene = model.reconstruct(views.context_images, context, index)
     same = rearrange(views.target, "b vt -> b vt 1") == rearrange(views.context, "b vc -> b 1 vc")
@@ -183,3 +185,17 @@ PLACEMENTS: Mapping[str, Placement] = {
     )
 }
 """All placements by name."""
+
+SAME = (
+    "The model reconstructs the scene from the context views alone, and finds the camera of each view in it from the "
+    "view's own image. The placements 'joint' and 'context_only' are therefore the same."
+)
+"""Description of both placements of a model with ``locates_in_scene``."""
+
+
+def placement_of(name: str, *, locates_in_scene: bool) -> Placement:
+    """The placement of this name as it works with a model; see ``Model.locates_in_scene``."""
+    placement = PLACEMENTS[name]
+    if placement.posed or not locates_in_scene:
+        return placement
+    return replace(placement, mixes_target_pixels=False, description=SAME)

@@ -32,9 +32,9 @@ class UPLVSM(LatentSceneModel):
     """UP-LVSM: the scene comes first, from images alone; then each camera, from its own image and the scene.
 
     The context views give a scene without their poses. The fusion gets the rays of each context view in the frame of
-    its own camera, from the true intrinsics; with "first_view_rays", they mark the first context view. For any other
-    view, an estimator reads the tokens of its image beside the scene, and the camera head computes its pose, seven
-    numbers in a world frame that the model chooses. No other information on a target view reaches the renderer. The
+    its own camera, from the true intrinsics; with "first_view_rays", they mark the first context view. To find the
+    camera of a view, an estimator reads the tokens of its image beside the scene, and the camera head computes a pose
+    in the world frame of the scene. Nothing but this pose and the true intrinsics of a target reaches the renderer. The
     placements ``joint`` and ``context_only`` are therefore the same.
 
     Args:

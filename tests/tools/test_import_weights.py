@@ -23,6 +23,7 @@ NEEDS_GOLDEN = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden 
 RECORDED = {
     "rayzer-official": "rayzer_official_tiny", "open-rayzer": "open_rayzer_tiny", "rayder": "rayder_tiny",
     "lvsm-ed": "lvsm_encoder_decoder_tiny", "lvsm-d": "lvsm_decoder_only_tiny", "efficient-lvsm": "efficient_lvsm_tiny",
+    "uplvsm": "uplvsm_tiny", "ptlvsm": "ptlvsm_tiny",
 }  # fmt: skip
 LVSM = {
     "image_tokenizer.1.weight": (16, 36), "target_pose_tokenizer.1.weight": (16, 24),
@@ -247,7 +248,7 @@ SMALL = [
 OWN = {
     "rayder": ["data.view_sampler.num_views=4"],
     "rayzer-official": ["data.view_sampler.start_min_frame_distance=5", "data.view_sampler.start_max_frame_distance=8"],
-    "lvsm-ed": [], "lvsm-d": [], "open-rayzer": [], "efficient-lvsm": [],
+    "lvsm-ed": [], "lvsm-d": [], "open-rayzer": [], "efficient-lvsm": [], "uplvsm": [], "ptlvsm": [],
 }  # fmt: skip
 
 

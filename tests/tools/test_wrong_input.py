@@ -66,7 +66,7 @@ CASES = {
     ),
     "component": (
         ["--set", "model.camera_head.type=pi4"],
-        ["model.camera_head.type: no camera_head named 'pi4'; did you mean 'pi3'? known: pi3, quaternion, rot6d, se3"],
+        ["model.camera_head.type: no camera_head named 'pi4'; did you mean 'pi3'? known: absolute_quaternion,"],
     ),
     "type": (["--set", "train.steps=many"], ["train.steps: expected int, got 'many'"]),
     "missing_root": (["--data", "nowhere"], ["there is no folder nowhere; the nearest that exists is"]),

@@ -77,7 +77,11 @@ class RayZerOfficial(System):
         }
         configuration.check()
         changes = (*configured_image_size(configuration), *view_counts(configuration))
-        return Imported(model, weights, published_names(names), changes)
+        note = (
+            "the position encoding of these weights counts views: they work only with as many views, context and "
+            "target together, as in their training (24 for the released weights); train them further for another number"
+        )
+        return Imported(model, weights, published_names(names), changes, (note,))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
         """Compute render, c2w, fxfycxcy (divided by the sides of the image) and loss."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import published
+import published_less3depend
 import torch
 from published import Sizes
 from published_rayder import RayDerSizes, rayder
 from safetensors.torch import save_file
-from straight_line import efficient, lvsm, open_rayzer, rayzer_official
+from straight_line import efficient, less3depend, lvsm, open_rayzer, rayzer_official
 from straight_line import rayder as straight_rayder
 from torch import Tensor
 
@@ -22,14 +23,18 @@ FORWARD: dict[str, Callable[[Mapping[str, Tensor], Mapping[str, Tensor], Mapping
     "lvsm-d": lvsm.decoder_only,
     "rayder": straight_rayder.forward,
     "efficient-lvsm": efficient.forward,
+    "uplvsm": less3depend.unposed,
+    "ptlvsm": less3depend.posed_targets,
 }
 """Outputs of each system from its state, its inputs and its configuration."""
 GOLDEN = (
     "rayzer_official_tiny", "open_rayzer_tiny", "open_rayzer_feature_fuse_tiny", "lvsm_encoder_decoder_tiny",
-    "lvsm_decoder_only_tiny", "rayder_tiny", "efficient_lvsm_tiny", "efficient_lvsm_plain_tiny",
+    "lvsm_decoder_only_tiny", "rayder_tiny", "efficient_lvsm_tiny", "efficient_lvsm_plain_tiny", "uplvsm_tiny",
+    "ptlvsm_tiny",
 )  # fmt: skip
 """Files recorded with the published code."""
-CONSTANT = "pos_emb"
+LESS3DEPEND = {"uplvsm": published_less3depend.uplvsm, "ptlvsm": published_less3depend.ptlvsm}
+CONSTANT = "pos_emb."
 """Part of the names of constants that are stored with the weights."""
 
 
@@ -169,6 +174,25 @@ def efficient_lvsm_setup(
     places = {name: value.expand(2, -1).contiguous() for name, value in places.items()}
     inputs = posed(5, size) | places | {"increments": torch.tensor(increments)}
     return Setup("efficient-lvsm", published.efficient_lvsm(sizes, **switches), inputs, config)
+
+
+def less3depend_setup(
+    arch: str,
+    *,
+    sizes: Sizes = published_less3depend.SMALL,
+    size: tuple[int, int] = (28, 28),
+    context: tuple[tuple[int, ...], ...] = ((0, 1), (0, 1)),
+    target: tuple[tuple[int, ...], ...] = ((2, 3), (2, 4)),
+    normed: bool = True,
+    dino_normed: bool = True,
+) -> Setup:
+    """``normed``: use_qk_norm, ``dino_normed``: dino_qknorm."""
+    transformer = {"d": sizes.width, "d_head": sizes.head, "use_qk_norm": normed}
+    config = {"model": {"transformer": transformer}, "unposed": {"dino_qknorm": dino_normed}}
+    places = {"input_idx": torch.tensor(context), "target_idx": torch.tensor(target)}
+    return Setup(
+        arch, LESS3DEPEND[arch](sizes, normed=normed, dino_normed=dino_normed), posed(5, size) | places, config
+    )
 
 
 def rayder_setup(
