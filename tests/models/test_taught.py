@@ -17,7 +17,7 @@ def parts(small) -> dict[str, object]:
     return {
         "student": small(MODELS, "rayder", targets_see="all"),
         "matcher": small(MATCHERS, "patch_correlation", cells=18),
-        "teacher": small(CAMERA_SOLVERS, "bundle_adjustment", starts=1, dense_steps=0),
+        "teacher": small(CAMERA_SOLVERS, "bundle_adjustment", starts=1, focal_starts=1),
     }
 
 

@@ -16,6 +16,7 @@ from openrayzer.components.solvers.photometric import (
     BlurredViews,
     ColourChange,
     colour_change,
+    improved_colours,
     level,
     photometric_cost,
     photometric_evidence,
@@ -34,10 +35,17 @@ _DAMPING = 1e-3
 _SIDE = 64
 """Images are compared at about this side in pixels. Blurs are in pixels of an image of 64 x 64."""
 _MATCH_SIGMAS = (0.3, 0.15, 0.08, 0.05, 0.03)
-_COARSE = ((3.0, 2), (1.5, 2), (0.8, 3))
-"""Blur and number of the photometric steps that every survivor takes; training leaves out the last."""
+_COARSE = ((3.0, 2, 1), (1.5, 2, 1), (0.8, 3, 2))
+"""Photometric steps with the expected focal length: blur, number of steps, samples of a point along each axis."""
 _SELECTION_BLUR = 0.8
+_FINE_BLUR = 0.5
+_FINE_SAMPLES = 4
+_FINE = ((2, 2), (4, 1), (4, 1))
+"""For each third of the fine steps: samples of a point along each axis, and number of results that are left."""
+_FOCAL_RATIO = 1.4
+"""Ratio of neighbouring focal lengths among the starts."""
 _SURVIVORS = 3
+"""Number of starts with a known focal length that take the coarse photometric steps."""
 
 
 class _Problem(NamedTuple):
@@ -62,10 +70,12 @@ class _Problem(NamedTuple):
 class BundleAdjustment(CameraSolver):
     """Gauss-Newton over all poses, all inverse depths and one focal length per scene, in float64.
 
-    1. Steps on the matches of a quarter of the points, from several shapes of the scene. The pixels choose the best.
+    1. Steps on the matches of a quarter of the points, from several shapes of the scene, for each of several focal
+       lengths. The pixels choose the best shape of each.
     2. Photometric steps: each point moves along the image gradients of the other views, from coarse to fine. They
-       refine the cameras below the precision of the matches, and they free the focal length.
-    3. In evaluation, the same steps with a point at every second pixel.
+       refine the cameras below the precision of the matches.
+    3. In the last steps, the focal length is free, and each point compares all pixels around it. The pixels choose
+       the best of the results that are left.
 
     All views are treated alike: damping instead of a reference view fixes the world frame. The mean of the inverse
     depths fixes the unit of length. Only the last step has gradients; at the minimum they are those of the minimum.
@@ -74,10 +84,10 @@ class BundleAdjustment(CameraSolver):
     length the results of the solver.
 
     Args:
-        starts: number of shapes of a scene in evaluation, 1 to 16.
-        training_starts: number of shapes in training.
+        starts: number of shapes of a scene for each focal length, 1 to 16.
+        focal_starts: number of focal lengths from which evaluation starts, each 1.4 times the one before. Training
+            starts from the expected focal length.
         fine_steps: number of the last photometric steps in evaluation.
-        dense_steps: number of steps with a point at every second pixel in evaluation; they compare colours alone.
         focal: focal length divided by sqrt(h * w) pixels, the prior before training.
         focal_information: information of the prior about the logarithm of the focal length; 0 keeps the prior.
 
@@ -91,23 +101,22 @@ class BundleAdjustment(CameraSolver):
     def __init__(
         self,
         *,
-        starts: int = 8,
-        training_starts: int = 4,
-        fine_steps: int = 4,
-        dense_steps: int = 8,
+        starts: int = 4,
+        focal_starts: int = 5,
+        fine_steps: int = 12,
         focal: float = 1.2,
         focal_information: float = 0.1,
     ) -> None:
         super().__init__()
-        if not (1 <= starts <= NUM_SHAPES and 1 <= training_starts <= NUM_SHAPES):
-            raise InputError(f"starts and training_starts must be 1 to {NUM_SHAPES}, got {starts}, {training_starts}")
-        if fine_steps < 1 or dense_steps < 0 or focal <= 0 or focal_information < 0:
+        if not 1 <= starts <= NUM_SHAPES:
+            raise InputError(f"starts must be 1 to {NUM_SHAPES}, got {starts}")
+        if focal_starts < 1 or fine_steps < 1 or focal <= 0 or focal_information < 0:
             raise InputError(
-                "bundle_adjustment needs fine_steps >= 1, dense_steps and focal_information >= 0, "
-                f"and focal > 0; got {fine_steps}, {dense_steps}, {focal_information}, {focal}"
+                "bundle_adjustment needs focal_starts and fine_steps >= 1, focal_information >= 0, and focal > 0; "
+                f"got {focal_starts}, {fine_steps}, {focal_information}, {focal}"
             )
-        self.starts, self.training_starts = starts, training_starts
-        self.fine_steps, self.dense_steps, self.focal_information = fine_steps, dense_steps, focal_information
+        self.starts, self.focal_starts, self.fine_steps = starts, focal_starts, fine_steps
+        self.focal_information = focal_information
         self.depth_prior = DepthPrior()
         self.log_focal = nn.Parameter(torch.tensor([math.log(focal)]))
         # Information of one photometric sample, of a match in photometric steps, and of an expected depth.
@@ -149,7 +158,7 @@ class BundleAdjustment(CameraSolver):
             held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
             small, problem = self._problem(images, matches, known, held)
             problem = self._fine(problem, known is not None)
-            bundle, samples = bundle_of(solved), _samples(matches)
+            bundle, samples = bundle_of(solved), _samples(matches, _FINE_SAMPLES)
             for blur, number in ((0.8, steps - steps // 2), (0.5, steps // 2)):
                 if number:
                     bundle = self._photometric(bundle, problem, level(small, images.shape[1], blur, samples), number)
@@ -186,30 +195,41 @@ class BundleAdjustment(CameraSolver):
         return problem._replace(priors=replace(problem.priors, focal_information=information))
 
     def _solve(self, small: Tensor, problem: _Problem, bundle: Bundle, *, fixed_focal: bool) -> Bundle:
-        num_views = bundle.translation.shape[1]
-        samples = _samples(problem.matches)
-        fine_problem = self._fine(problem, fixed_focal)
-        blur, last_steps = (0.8, 2) if self.training else (0.5, self.fine_steps)
+        views, matches = bundle.translation.shape[1], problem.matches
+        focals = 1 if fixed_focal or self.training else self.focal_starts
+        kept = 1 if self.training or focals > 1 else min(_SURVIVORS, self.starts)
+        last = self._fine(problem, fixed_focal)
         with torch.no_grad():
-            kept = 1 if self.training else min(_SURVIVORS, self.starts)
-            bundle = self._from_starts(small, problem, bundle, kept)
-            many = problem.repeated(kept)
+            bundle, many = _with_focal_lengths(bundle, problem, focals)
+            bundle, many = self._from_starts(small, many, bundle, kept), many.repeated(kept)
             for sigma in _MATCH_SIGMAS[-2:]:
                 bundle = _match_step(bundle, many, sigma)
-            for coarse_blur, steps in _COARSE[:2] if self.training else _COARSE:
-                at = level(small, num_views, coarse_blur, samples)
-                bundle = self._photometric(bundle, many, at, steps)
-            if kept > 1:  # only in evaluation, at the last blur
+            for blur, steps, side in _COARSE[:2] if self.training else _COARSE:
+                bundle = self._photometric(bundle, many, level(small, views, blur, _samples(matches, side)), steps)
+            if self.training:
+                at = level(small, views, _SELECTION_BLUR, _samples(matches, _FINE_SAMPLES))
+                last = _recoloured(last, at, bundle)
+                bundle = self._photometric(bundle, last, at, 1)
+            else:
+                bundle, last, at = self._best(small, bundle, last, focals * kept)
+        return self._photometric(bundle, last, at, 1)
+
+    def _best(
+        self, small: Tensor, bundle: Bundle, problem: _Problem, count: int
+    ) -> tuple[Bundle, _Problem, BlurredViews]:
+        """The best of ``count`` bundles of each scene after all fine steps but one, and what the last step needs."""
+        views = bundle.translation.shape[1]
+        for third, (side, keep) in enumerate(_FINE):
+            at = level(small, views, _FINE_BLUR, _samples(problem.matches, side))
+            many = _recoloured(problem.repeated(count), at, bundle)
+            bundle = self._photometric(bundle, many, at, (self.fine_steps - 1 + third) // len(_FINE))
+            if keep < count:
                 costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
-                bundle = lowest(bundle, costs.unflatten(0, (-1, kept)), 1)
-            at = level(small, num_views, blur, samples)
-            bundle = self._photometric(bundle, fine_problem, at, last_steps - 1)
-        bundle = self._photometric(bundle, fine_problem, at, 1)
-        return bundle if self.training else self._dense(small, fine_problem, bundle)
+                bundle, count = lowest(bundle, costs.unflatten(0, (-1, count)), keep), keep
+        return bundle, _recoloured(problem, at, bundle), at
 
     def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, kept: int) -> Bundle:
         """The best bundles after match steps on a quarter of the points from several shapes of the scene."""
-        starts = self.training_starts if self.training else self.starts
         matches, grid = problem.matches, problem.matches.grid
         few_grid, some = (grid[0] // 2, grid[1] // 2), every_second(grid, small.device)
         few = replace(
@@ -217,16 +237,17 @@ class BundleAdjustment(CameraSolver):
             places=matches.places[:, :, :, some], weights=matches.weights[:, :, :, some],
         )  # fmt: skip
         priors = replace(problem.priors, inverse_depth=problem.priors.inverse_depth[:, :, some])
-        many = problem._replace(matches=few, priors=priors).repeated(starts)
-        shapes = depth_shapes(few.points.double(), starts).repeat(len(bundle.translation), 1)[:, None]
+        many = problem._replace(matches=few, priors=priors).repeated(self.starts)
+        shapes = depth_shapes(few.points.double(), self.starts).repeat(len(bundle.translation), 1)[:, None]
         depths = many.priors.inverse_depth * shapes
-        bundle = replace(repeated(bundle, starts), inverse_depth=depths / depths.mean(dim=(1, 2), keepdim=True))
+        bundle = replace(repeated(bundle, self.starts), inverse_depth=depths / depths.mean(dim=(1, 2), keepdim=True))
         for sigma in _MATCH_SIGMAS:
             bundle = _match_step(bundle, many, sigma)
         at = level(small, bundle.translation.shape[1], _SELECTION_BLUR, few.points)
         costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
-        bundle = lowest(bundle, costs.unflatten(0, (-1, starts)), kept)
-        return replace(bundle, inverse_depth=_on_grid(bundle.inverse_depth, few_grid, grid))
+        bundle = lowest(bundle, costs.unflatten(0, (-1, self.starts)), kept)
+        finer = F.interpolate(bundle.inverse_depth.unflatten(2, few_grid), grid, mode="bilinear", align_corners=False)
+        return replace(bundle, inverse_depth=finer.flatten(2))
 
     def _photometric(self, bundle: Bundle, problem: _Problem, at: BlurredViews, steps: int) -> Bundle:
         matches, priors = problem.matches, problem.priors
@@ -238,21 +259,20 @@ class BundleAdjustment(CameraSolver):
             bundle = step(bundle, normal_equations(bundle, seen, evidence, priors, matches.neighbours))
         return bundle
 
-    def _dense(self, small: Tensor, problem: _Problem, bundle: Bundle) -> Bundle:
-        """The bundle, with its poses and focal length refined by a point at every second pixel, without matches."""
-        if not self.dense_steps:
-            return bundle
-        size, grid, matches = (small.shape[-2], small.shape[-1]), problem.matches.grid, problem.matches
-        dense_grid = (size[0] // 2, size[1] // 2)
-        points = image_points(size, dense_grid, small.device).flatten(0, 1)
-        nowhere = matches.weights.new_zeros(*matches.neighbours.shape, len(points))
-        dense = Matches(points, dense_grid, matches.neighbours, nowhere[..., None].expand(*nowhere.shape, 2), nowhere)
-        expected = _on_grid(problem.priors.inverse_depth, grid, dense_grid)
-        problem = problem._replace(matches=dense, priors=replace(problem.priors, inverse_depth=expected))
-        refined = replace(bundle, inverse_depth=_on_grid(bundle.inverse_depth, grid, dense_grid))
-        at = level(small, bundle.translation.shape[1], 0.5, _samples(dense))
-        refined = self._photometric(refined, problem, at, self.dense_steps)
-        return replace(refined, inverse_depth=_on_grid(refined.inverse_depth, dense_grid, grid))
+
+def _with_focal_lengths(bundle: Bundle, problem: _Problem, count: int) -> tuple[Bundle, _Problem]:
+    """The same problem with ``count`` expected focal lengths."""
+    bundle, problem = repeated(bundle, count), problem.repeated(count)
+    steps = torch.arange(count, dtype=torch.float64, device=bundle.log_focal.device) - (count - 1) / 2
+    shift = (steps * math.log(_FOCAL_RATIO)).repeat(len(bundle.log_focal) // count)
+    priors = replace(problem.priors, log_focal=problem.priors.log_focal + shift)
+    return replace(bundle, log_focal=bundle.log_focal + shift), problem._replace(priors=priors)
+
+
+def _recoloured(problem: _Problem, at: BlurredViews, bundle: Bundle) -> _Problem:
+    """The problem with changes of colours between the points of a bundle and their projections."""
+    colours = improved_colours(at, bundle, problem.lens, problem.matches, problem.colours)
+    return problem._replace(colours=colours)
 
 
 def _match_step(bundle: Bundle, problem: _Problem, sigma: float) -> Bundle:
@@ -262,19 +282,13 @@ def _match_step(bundle: Bundle, problem: _Problem, sigma: float) -> Bundle:
     return step(bundle, normal_equations(bundle, seen, evidence, problem.priors, matches.neighbours))
 
 
-def _samples(matches: Matches) -> Float[Tensor, "samples 2"]:
-    """Four samples around each point, a quarter of the distance between points away along x and y."""
+def _samples(matches: Matches, side: int) -> Float[Tensor, "samples 2"]:
+    """``side * side`` samples around each point, which divide its part of the image evenly."""
     points, (rows, cols) = matches.points.double(), matches.grid
-    offsets = image_points(matches.grid, (2, 2), points.device, points.dtype).flatten(0, 1)
+    offsets = image_points(matches.grid, (side, side), points.device, points.dtype).flatten(0, 1)
     return torch.stack(
         [points[:, None, 0] + offsets[:, 0] / cols, points[:, None, 1] + offsets[:, 1] / rows], dim=-1
     ).flatten(0, 1)
-
-
-def _on_grid(values: Float[Tensor, "b v n"], old: tuple[int, int], new: tuple[int, int]) -> Float[Tensor, "b v m"]:
-    if new[0] < old[0]:
-        return F.interpolate(values.unflatten(2, old), new, mode="area").flatten(2)
-    return F.interpolate(values.unflatten(2, old), new, mode="bilinear", align_corners=False).flatten(2)
 
 
 def _solved(

@@ -93,7 +93,7 @@ def with_fewer_views(lesson: Lesson, count: int) -> Lesson:
     expected = given.expected[:, kept]
     given = given._replace(
         matches=matches, lens=Lenses(given.lens.focal[:, kept], given.lens.centre[:, kept]),
-        colours=ColourChange(of_pairs(given.colours.gain), of_pairs(given.colours.shift)),
+        colours=ColourChange(of_pairs(given.colours.matrix), of_pairs(given.colours.shift)),
         expected=expected / expected.mean(dim=(1, 2), keepdim=True),
     )  # fmt: skip
     return replace(

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
 import torch
+import torch.nn.functional as F
+from einops import einsum
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -13,7 +15,9 @@ from openrayzer.interfaces import Matches
 from openrayzer.layers.image_sampling import as_table, blurred, extent_of, sample_views, with_gradients
 
 DIFFERENCE = 0.15
-"""Differences of features beyond this count less and less (Geman-McClure)."""
+"""Differences of colours beyond this count less and less (Geman-McClure)."""
+_COLOUR_RIDGE = 0.003
+"""Variance of colours below which their change stays near the identity."""
 _MARGIN = 0.98
 """Points nearer to the border of the image than 1 percent do not count."""
 _COMPENSATED_FROM = 0.1
@@ -24,29 +28,32 @@ _SAMPLES_AT_ONCE = 2**16
 
 @dataclass(frozen=True)
 class ColourChange:
-    """Gain and shift of each channel that turn the colours of a neighbour into those of the view."""
+    """Change from the colours c of a neighbour, as a row, to those of the view: ``c @ matrix + shift``."""
 
-    gain: Float[Tensor, "b v k 1 3"]
+    matrix: Float[Tensor, "b v k 3 3"]
     shift: Float[Tensor, "b v k 1 3"]
 
 
 @dataclass(frozen=True)
 class BlurredViews:
-    """Features of all views at one blur.
+    """All views at one blur.
 
     Attributes:
-        table: features and their two derivatives, channels last.
+        table: colours and their two derivatives, channels last.
         samples: places of the samples of each point, s per point.
-        own: features of each sample in its own view.
+        own: colours of each sample in its own view.
     """
 
-    table: Float[Tensor, "b v h w c3"]
+    table: Float[Tensor, "b v h w 9"]
     samples: Float[Tensor, "ns 2"]
-    own: Float[Tensor, "b v ns c"]
+    own: Float[Tensor, "b v 3 ns"]
 
 
 def colour_change(images: Float[Tensor, "n 3 h w"], matches: Matches, sigma: float) -> ColourChange:
-    """Means and variances of the colours of matched points, compared for each pair of views."""
+    """The change between matched points, from means and standard deviations of each channel.
+
+    Matches are off by a pixel or so. A regression of colours at places that are a little wrong would lose contrast.
+    """
     b, v, k, n, _ = matches.places.shape
     table = as_table(blurred(images, sigma), v)
     there = sample_views(table, matches.places.flatten(1, 2), matches.neighbours.flatten(1)).unflatten(1, (v, k))
@@ -61,26 +68,47 @@ def colour_change(images: Float[Tensor, "n 3 h w"], matches: Matches, sigma: flo
     change = gain.log().abs().mean(4, keepdim=True) + 2 * (mean_own - mean_there).abs().mean(4, keepdim=True)
     differs = (change > _COMPENSATED_FROM).to(gain.dtype)
     gain = 1 + differs * (gain - 1)
-    return ColourChange(gain, differs * (mean_own - gain * mean_there))
+    return ColourChange(torch.diag_embed(gain[..., 0, :]), differs * (mean_own - gain * mean_there))
+
+
+def improved_colours(
+    at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange
+) -> ColourChange:
+    """The change between points and their projections, by robust regression of one sample of each point."""
+    every = at.samples.shape[0] // len(matches.points)
+    few = replace(at, samples=at.samples[::every], own=at.own[..., ::every])
+    found, own, inside = _differences(few, bundle, lens, matches, colours)
+    there, own = found[..., :3, :], own[:, :, None]
+    weights = inside / (1 + (own - there).square().sum(-2) / DIFFERENCE**2).square() + 1e-6
+    weights = (weights / weights.sum(-1, keepdim=True))[..., None, :]
+    mean_there, mean_own = ((weights * colour).sum(-1) for colour in (there, own))
+    varied = there - mean_there[..., None]
+    spread, lacking = ((weights * varied) @ other.mT for other in (varied, own - mean_own[..., None] - varied))
+    identity = torch.eye(3, dtype=spread.dtype, device=spread.device)
+    factor = torch.linalg.cholesky_ex(spread + _COLOUR_RIDGE * identity)[0]
+    matrix = identity + torch.cholesky_solve(lacking, factor)
+    return ColourChange(
+        colours.matrix @ matrix, (colours.shift - mean_there[..., None, :]) @ matrix + mean_own[..., None, :]
+    )
 
 
 def level(
-    features: Float[Tensor, "n c h w"], num_views: int, sigma: float, samples: Float[Tensor, "ns 2"]
+    images: Float[Tensor, "n 3 h w"], num_views: int, sigma: float, samples: Float[Tensor, "ns 2"]
 ) -> BlurredViews:
-    """Features of all views, blurred by ``sigma`` pixels."""
-    table = as_table(with_gradients(blurred(features, sigma)), num_views)
-    b, channels = table.shape[0], features.shape[1]
+    """All views, blurred by ``sigma`` pixels."""
+    table = as_table(with_gradients(blurred(images, sigma)), num_views)
+    b = table.shape[0]
     views = torch.arange(num_views, device=table.device).expand(b, num_views)
-    own = sample_views(table[..., :channels].contiguous(), samples.expand(b, num_views, *samples.shape), views)
-    return BlurredViews(table, samples, own)
+    own = sample_views(table[..., :3].contiguous(), samples.expand(b, num_views, *samples.shape), views)
+    return BlurredViews(table, samples, own.mT.contiguous())
 
 
 def photometric_evidence(
     at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange, weight: Float[Tensor, " 1"]
 ) -> Evidence:
-    """The wish of every point to move along the image gradient of its neighbours until the features agree.
+    """The wish of every point to move along the image gradient of its neighbours until the colours agree.
 
-    Source: Engel et al. 2018, "Direct Sparse Odometry"; features as in Tang and Tan 2019, "BA-Net".
+    Source: Engel et al. 2018, "Direct Sparse Odometry".
     """
     parts = [
         _evidence(part, few, lens, matches, colours, weight) for part, few in _parts(at, bundle, matches.neighbours)
@@ -94,17 +122,16 @@ def _evidence(
     at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange, weight: Tensor
 ) -> Evidence:
     found, own, inside = _differences(at, bundle, lens, matches, colours)
-    channels = own.shape[-1]
-    values, along_x, along_y = found.unflatten(-1, (3, channels)).unbind(-2)
+    values, along_x, along_y = found.unflatten(-2, (3, 3)).unbind(-3)
     difference = own[:, :, None] - values
     with torch.no_grad():
-        robust = inside / (1 + difference.square().sum(-1) / DIFFERENCE**2).square()
+        robust = inside / (1 + difference.square().sum(-2) / DIFFERENCE**2).square()
     robust = weight * robust
     n = bundle.inverse_depth.shape[-1]
 
     def total(first: Tensor, second: Tensor) -> Tensor:
-        per_sample = (robust * (first * second).sum(-1)).to(bundle.translation.dtype)
-        return per_sample.unflatten(-1, (n, -1)).sum(-1)
+        per_sample = robust * (first * second).sum(-2)
+        return per_sample.unflatten(-1, (n, -1)).sum(-1).to(bundle.translation.dtype)
 
     return Evidence(
         total(along_x, along_x), total(along_x, along_y), total(along_y, along_y),
@@ -119,7 +146,7 @@ def _parts(at: BlurredViews, bundle: Bundle, neighbours: Int[Tensor, "b v k"]) -
     size = n if at.table.is_cuda else max(1, _SAMPLES_AT_ONCE // max(1, neighbours.numel() * repeats))
     for first in range(0, n, size):
         points, samples = slice(first, first + size), slice(first * repeats, (first + size) * repeats)
-        part = replace(at, samples=at.samples[samples], own=at.own[:, :, samples])
+        part = replace(at, samples=at.samples[samples], own=at.own[..., samples])
         yield part, replace(bundle, inverse_depth=bundle.inverse_depth[:, :, points])
 
 
@@ -130,7 +157,7 @@ def photometric_cost(
     total = bundle.translation.new_zeros(len(bundle.translation))
     for part, few in _parts(at, bundle, matches.neighbours):
         found, own, inside = _differences(part, few, lens, matches, colours)
-        squares = (own[:, :, None] - found[..., : own.shape[-1]]).square().sum(-1)
+        squares = (own[:, :, None] - found[..., :3, :]).square().sum(-2)
         total = total + torch.where(inside, squares / (squares + DIFFERENCE**2), 0.5).double().sum((1, 2, 3))
     return total
 
@@ -138,23 +165,20 @@ def photometric_cost(
 def _differences(
     at: BlurredViews, bundle: Bundle, lens: Lenses, matches: Matches, colours: ColourChange
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Features and derivatives of the samples in the neighbours, features in their own view, and visibility."""
+    """Colours and derivatives of the samples in the neighbours, colours in their own view, and visibility."""
     b, v, k = matches.neighbours.shape
-    n, channels = bundle.inverse_depth.shape[-1], at.own.shape[-1]
+    n = bundle.inverse_depth.shape[-1]
     repeats, times = at.samples.shape[0] // n, b // at.table.shape[0]
-    samples = at.samples.to(bundle.translation.dtype)
     depths = bundle.inverse_depth.repeat_interleave(repeats, dim=-1)
-    places = projected(bundle, lens, samples, depths, matches.neighbours)
+    places = projected(bundle, lens, at.samples, depths, matches.neighbours)
     # Several bundles of one scene share the maps of its views.
     wanted = matches.neighbours.reshape(b // times, times * v * k)
-    found = sample_views(at.table, places.reshape(b // times, times * v * k, repeats * n, 2), wanted).reshape(
-        b, v, k, repeats * n, at.table.shape[-1]
-    )
-    ones = colours.gain.new_ones(b, v, k, 1, channels - 3)
-    gain = torch.cat([colours.gain, ones], dim=-1)
-    shift = torch.cat([colours.shift, 0 * ones], dim=-1)
-    found = found * gain.repeat(1, 1, 1, 1, found.shape[-1] // channels)
-    found = torch.cat([found[..., :channels] + shift, found[..., channels:]], dim=-1)
+    places_of_scene = places.reshape(b // times, times * v * k, repeats * n, 2)
+    found = sample_views(at.table, places_of_scene, wanted).reshape(b * v * k, repeats * n, 9)
+    # One product changes the colours and both derivatives; only colours have a shift.
+    identity = torch.eye(3, dtype=found.dtype, device=found.device)
+    matrix = einsum(identity, colours.matrix.flatten(0, 2), "i j, n c d -> n i d j c").flatten(3, 4).flatten(1, 2)
+    found = torch.baddbmm(F.pad(colours.shift.flatten(0, 2), (0, 6)).mT, matrix, found.mT).unflatten(0, (b, v, k))
     size = (at.table.shape[2], at.table.shape[3])
     limit = extent_of(size, places) * (_MARGIN / 2)
     return found, at.own.repeat_interleave(times, dim=0), (places.abs() < limit).all(-1)

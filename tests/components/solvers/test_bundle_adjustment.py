@@ -20,7 +20,7 @@ def rooms():
 @torch.no_grad()
 def solved(images: Tensor) -> SolvedCameras:
     torch.manual_seed(0)
-    matcher, solver = PatchCorrelation().eval(), BundleAdjustment(starts=2, fine_steps=2, dense_steps=2).eval()
+    matcher, solver = PatchCorrelation().eval(), BundleAdjustment(starts=2, focal_starts=1, fine_steps=2).eval()
     return solver(images, matcher(images))
 
 

@@ -32,7 +32,7 @@ def images() -> torch.Tensor:
 
 def student(**options: object) -> CorrespondenceNetwork:
     torch.manual_seed(0)
-    teacher = BundleAdjustment(starts=1, training_starts=1, fine_steps=1, dense_steps=0)
+    teacher = BundleAdjustment(starts=1, focal_starts=1, fine_steps=1)
     return CorrespondenceNetwork(**{"teacher": teacher, "rounds": 3, "width": 8} | options)
 
 
@@ -65,7 +65,7 @@ def consistent_lesson(num_views: int = 4) -> Lesson:
     points = image_points(GRID, GRID, "cpu").flatten(0, 1)
     places = project(bundle, lens, points.double(), others).point
     matches = Matches(points, GRID, others, places.float(), torch.rand(b, v, v - 1, n, generator=generator))
-    change = ColourChange(torch.ones(b, v, v - 1, 1, 3), torch.zeros(b, v, v - 1, 1, 3))
+    change = ColourChange(torch.eye(3).expand(b, v, v - 1, 3, 3), torch.zeros(b, v, v - 1, 1, 3))
     given = RoundInput(lens, matches, bundle.inverse_depth.float(), change, bundle.log_focal, True)
     pictures = torch.rand(b * v, 3, 16, 20, generator=generator)
     return Lesson(given, pictures, poses_of(bundle), bundle.inverse_depth, torch.ones(b, v, n), bundle.log_focal)
