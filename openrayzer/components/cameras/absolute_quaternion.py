@@ -12,6 +12,9 @@ from openrayzer.layers.float32 import Float32Linear
 from openrayzer.layers.init import init_linears, init_std
 from openrayzer.types import Cameras
 
+IDENTITY = (0.0, 0.0, 0.0, 1.0)
+"""(x, y, z, w) of the identity rotation."""
+
 
 @CAMERA_HEADS.register("absolute_quaternion")
 class AbsoluteQuaternionHead(CameraHead):
@@ -32,9 +35,7 @@ class AbsoluteQuaternionHead(CameraHead):
     def __init__(self, *, width: int) -> None:
         super().__init__()
         self.width = width
-        self.centre, self.quaternion = _network(width, 3), _network(width, 4)
-        with torch.no_grad():
-            self.quaternion[-1].bias[3] = 1.0
+        self.centre, self.quaternion = _network(width, start=(0.0, 0.0, 0.0)), _network(width, start=IDENTITY)
 
     def forward(self, tokens: Float[Tensor, "b v n d"], image_size: tuple[int, int]) -> Cameras:
         features = reduce(tokens.float(), "b v n d -> b v d", "mean")
@@ -43,8 +44,11 @@ class AbsoluteQuaternionHead(CameraHead):
         return Cameras(pose_from(rotations, self.centre(features)), square_pixel_intrinsics(focal, image_size))
 
 
-def _network(width: int, outputs: int) -> nn.Sequential:
-    network = nn.Sequential(Float32Linear(width, width // 2), nn.GELU(), Float32Linear(width // 2, outputs))
-    init_linears(network, std=init_std(width))
-    init_linears(network[-1], std=1e-3)
-    return network
+def _network(width: int, *, start: tuple[float, ...]) -> nn.Sequential:
+    """Two layers with outputs near ``start`` at the beginning of the training."""
+    hidden, last = Float32Linear(width, width // 2), Float32Linear(width // 2, len(start))
+    init_linears(hidden, std=init_std(width))
+    init_linears(last, std=1e-3)
+    with torch.no_grad():
+        last.bias.copy_(torch.tensor(start))
+    return nn.Sequential(hidden, nn.GELU(), last)

@@ -62,8 +62,9 @@ class DinoV2(PretrainedTokenizer):
         given = {"embed_dim": backbone_width, "depth": depth, "num_heads": num_heads}
         sizes = {name: size for name, size in given.items() if size is not None}
         backbone = _backbone(variant, sizes, pretrained=pretrained, checkpoint=checkpoint)
-        for block in backbone.blocks if qk_norm_eps is not None else ():
-            block.attn.q_norm, block.attn.k_norm = (_norm(block.attn.head_dim, qk_norm_eps) for _ in range(2))
+        if qk_norm_eps is not None:
+            for block in backbone.blocks:
+                block.attn.q_norm, block.attn.k_norm = (_norm(block.attn.head_dim, qk_norm_eps) for _ in range(2))
         super().__init__(width=width, backbone=backbone, trainable=trainable, normalise=normalise, always_project=False)
 
     @staticmethod
@@ -88,7 +89,7 @@ def _norm(head_width: int, eps: float) -> HeadNorm:
 def _backbone(variant: str, sizes: Mapping[str, int], *, pretrained: bool, checkpoint: Path | str | None) -> Any:
     import timm  # slow import (seconds)
 
-    options = {**sizes, "dynamic_img_size": True}
+    options: dict[str, Any] = {**sizes, "dynamic_img_size": True}
     if pretrained or checkpoint is not None:
         if sizes:
             raise InputError(

@@ -40,7 +40,7 @@ class Less3Depend(LVSM):
     qk_eps = 1e-3
 
     def read(self, state: Mapping[str, Tensor], configuration: Configuration) -> Imported:
-        notes = ()
+        notes: tuple[str, ...] = ()
         if configuration.get("unposed.decoder_as_canonical", False):
             state = {MARKER: state[TARGET_RAYS], **state} if TARGET_RAYS in state else state
             notes = ("the one tokenizer of all rays becomes two equal ones, which training may change differently",)
