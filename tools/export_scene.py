@@ -12,6 +12,8 @@ tools/render_video.py does. The suffix of the output says what it writes:
     .splat  Gaussians whose colours have no direction, in 32 bytes each, for viewers on the web
     .glb    coloured points at the depth of each pixel, for 3D viewers and Blender
 
+With --content gaussians, or in a .splat file, each pixel of a model with depth but without Gaussians becomes one.
+
 --depth also writes a depth map of each view, and --export_cameras the cameras. All files are in the unit of length of
 the estimated cameras, .ply and .splat also in their world frame; in .glb files, y points up and z backward.
 

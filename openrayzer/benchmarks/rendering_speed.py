@@ -109,8 +109,8 @@ def _model(
 ) -> tuple[Model, tuple[int, int]]:
     resolved = load_experiment(experiment, overrides=overrides).resolved
     given = resolved["model"].get("renderer")
-    if given is None:
-        raise InputError(f"model {resolved['model']['type']!r} has no renderer to replace")
+    if given is None or "depth" not in given:
+        raise InputError(f"model {resolved['model']['type']!r} has no renderer of tokens to replace")
     change = f'model.renderer={{"type": "{renderer}", "depth": {given["depth"]}}}'
     torch.manual_seed(0)
     built = load_experiment(experiment, overrides=[*overrides, change]).build()

@@ -18,7 +18,12 @@ from openrayzer.video.camera_files import check_export, export_cameras
 from openrayzer.video.placing import PlacedScene
 from openrayzer.video.points import PointsRequest, check_points_output, points_of_scene, write_points
 from openrayzer.video.run_inputs import RunInputs, check_inputs, open_inputs
-from openrayzer.video.splat_files import GAUSSIAN_FORMATS, kept_gaussians, write_gaussians
+from openrayzer.video.splat_files import (
+    GAUSSIAN_FORMATS,
+    gaussians_of_points,
+    kept_gaussians,
+    write_gaussians,
+)
 from openrayzer.video.views import InputViews
 
 POINT_FORMATS = (".ply", ".glb")
@@ -34,7 +39,8 @@ class SceneRequest(PointsRequest):
     """A scene to write.
 
     Attributes:
-        content: "gaussians", "points", or "auto" for Gaussians if the scene has some and the format can hold them.
+        content: "gaussians", "points", or "auto": Gaussians if the scene has some and the format can hold them. For a
+            model with depth and without Gaussians, each pixel becomes a round Gaussian.
         min_opacity: least opacity of a Gaussian, in [0, 1].
         cameras_output: file or folder for the cameras, see ``export_cameras``; in COLMAP's form with the points of a
             model that has depth. None: none.
@@ -78,13 +84,19 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
     placed = opened.place()
     explicit = _wants_gaussians(request, opened, placed)
     beside = request.depth is not None or (request.cameras_output is not None and _has_depth(opened.model, placed))
-    made = points_of_scene(request, opened, placed) if beside or not explicit else None
-    if made is None or explicit:
+    own = isinstance(placed.scene, GaussianScene)
+    made = points_of_scene(request, opened, placed) if beside or not (explicit and own) else None
+    if made is None or (explicit and own):
         summary = _write_gaussians(request, placed)
     else:
-        write_points(request.output, made.cloud, made.frustums)
+        cloud = made.cloud
+        if explicit:
+            write_gaussians(request.output, gaussians_of_points(cloud.positions, cloud.colours, cloud.footprints))
+        else:
+            write_points(request.output, cloud, made.frustums)
         rule = "" if made.min_confidence is None else f", with a confidence of {made.min_confidence:g} or more"
-        summary = f"{made.cloud.num_points} points of {made.num_pixels} pixels{rule}"
+        kind = "Gaussians" if explicit else "points"
+        summary = f"{cloud.num_points} {kind} of {made.num_pixels} pixels{rule}"
     views = opened.views
     if made is not None and request.depth is not None:
         write_depth_maps(request.depth, made.depth, views.names, form=request.depth_format)
@@ -151,9 +163,11 @@ def _wants_gaussians(request: SceneRequest, opened: RunInputs, placed: PlacedSce
     if isinstance(placed.scene, GaussianScene):
         return True
     if request.content == "gaussians" or suffix not in POINT_FORMATS:
+        if _has_depth(opened.model, placed):
+            return True
         raise InputError(
-            f"the scenes of the model {registered_name(opened.model)!r} have no Gaussians; write points to a file that "
-            f"ends in {' or '.join(POINT_FORMATS)}, or take a run of 'erayzer'"
+            f"the scenes of the model {registered_name(opened.model)!r} have neither Gaussians nor depth; "
+            "take a run of 'erayzer' or 'rayzer_geometric'"
         )
     check_points_output(request.output, POINT_FORMATS)
     return False

@@ -52,10 +52,12 @@ class PointCloud:
     Attributes:
         positions: in the world frame of their cameras.
         colours: RGB.
+        footprints: width of a pixel at the depth of each point, in the unit of the positions; 0 for points of frustums.
     """
 
     positions: Float[Tensor, "n 3"]
     colours: UInt8[Tensor, "n 3"]
+    footprints: Float[Tensor, " n"]
 
     @property
     def num_points(self) -> int:
@@ -148,7 +150,8 @@ def points_of(
     """
     positions = rearrange(unproject(depth, cameras), "1 v xyz h w -> v h w xyz")
     colours = torch.stack([to_bytes(image) for image in images[0]])
-    return PointCloud(positions[kept[0]].float(), colours[kept[0]])
+    footprints = depth[0] / (cameras.intrinsics[0, :, 0, None, None] * depth.shape[-1])
+    return PointCloud(positions[kept[0]].float(), colours[kept[0]], footprints[kept[0]].float())
 
 
 def frustums(cameras: Cameras, *, depth: float) -> PointCloud:
@@ -164,7 +167,8 @@ def frustums(cameras: Cameras, *, depth: float) -> PointCloud:
     positions = rearrange(
         torch.lerp(begin[:, :, None], end[:, :, None], along), "v edge point xyz -> (v edge point) xyz"
     )
-    return PointCloud(positions.float(), torch.tensor(FRUSTUM_COLOUR, dtype=torch.uint8).expand(len(positions), 3))
+    colours = torch.tensor(FRUSTUM_COLOUR, dtype=torch.uint8).expand(len(positions), 3)
+    return PointCloud(positions.float(), colours, torch.zeros(len(positions)))
 
 
 def check_points_output(path: str | Path, formats: Sequence[str] = (".ply",)) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float
+from einops import rearrange, repeat
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from openrayzer.interfaces import Gaussians, InputError
@@ -15,10 +15,32 @@ from openrayzer.types import map_tensors
 
 CONSTANT_HARMONIC = 0.28209479177387814
 """The spherical harmonic of degree 0, 1 / (2 sqrt(pi)); a colour is 0.5 plus its product with the first coefficient."""
+POINT_OPACITY = 0.9
+"""Opacity of Gaussians in place of points."""
 LOGIT_MARGIN = 1e-6
 """Distance of opacities from 0 and 1 in a PLY file, which holds their logits."""
 SMALLEST_SCALE = 1e-12
 """Lower limit of scales in a PLY file, which holds their logarithms."""
+
+
+def gaussians_of_points(
+    positions: Float[Tensor, "n 3"], colours: UInt8[Tensor, "n 3"], footprints: Float[Tensor, " n"]
+) -> Gaussians:
+    """Round Gaussians of one scene in place of points that stand for a pixel each, for models without Gaussians.
+
+    Args:
+        positions: the points.
+        colours: their RGB colours.
+        footprints: width of a pixel at the depth of each point; half of it is the standard deviation.
+    """
+    count = len(positions)
+    return Gaussians(
+        means=positions[None],
+        scales=repeat(footprints / 2, "n -> 1 n xyz", xyz=3),
+        rotations=torch.tensor([1.0, 0.0, 0.0, 0.0]).expand(1, count, 4),
+        opacities=torch.full((1, count), POINT_OPACITY),
+        harmonics=(colours.float() / 255 - 0.5)[None, :, None] / CONSTANT_HARMONIC,
+    )
 
 
 def kept_gaussians(gaussians: Gaussians, kept: Bool[Tensor, "1 k"]) -> Gaussians:

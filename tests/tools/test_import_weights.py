@@ -23,7 +23,7 @@ NEEDS_GOLDEN = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden 
 RECORDED = {
     "rayzer-official": "rayzer_official_tiny", "open-rayzer": "open_rayzer_tiny", "rayder": "rayder_tiny",
     "lvsm-ed": "lvsm_encoder_decoder_tiny", "lvsm-d": "lvsm_decoder_only_tiny", "efficient-lvsm": "efficient_lvsm_tiny",
-    "uplvsm": "uplvsm_tiny", "ptlvsm": "ptlvsm_tiny",
+    "uplvsm": "uplvsm_tiny", "ptlvsm": "ptlvsm_tiny", "erayzer": "erayzer_tiny",
 }  # fmt: skip
 LVSM = {
     "image_tokenizer.1.weight": (16, 36), "target_pose_tokenizer.1.weight": (16, 24),
@@ -227,6 +227,8 @@ def test_an_imported_run_renders_the_recorded_images(tool: Command, tmp_path: Pa
         num_views, num_target = images.shape[1], recorded.shape[1]
         context = torch.arange(num_views - num_target)[None]
         target = torch.arange(num_views - num_target, num_views)[None]
+        if arch == "erayzer":
+            context, target = tensors["in/input_idx"], tensors["in/target_idx"]
     views = views_of({"image": images} | _known(tensors), context, target, posed="in/c2w" in tensors)
     cameras = model.cameras_of(views)
     scene = model.reconstruct(views.context_images, cameras.select(views.context), views.context)
@@ -249,6 +251,10 @@ OWN = {
     "rayder": ["data.view_sampler.num_views=4"],
     "rayzer-official": ["data.view_sampler.start_min_frame_distance=5", "data.view_sampler.start_max_frame_distance=8"],
     "lvsm-ed": [], "lvsm-d": [], "open-rayzer": [], "efficient-lvsm": [], "uplvsm": [], "ptlvsm": [],
+    "erayzer": [
+        "data.view_sampler.start_min_frame_distance=5", "data.view_sampler.start_max_frame_distance=8",
+        "data.image_size=[32, 32]", "data.view_sampler.num_context=3", "data.view_sampler.num_target=2",
+    ],
 }  # fmt: skip
 
 

@@ -10,9 +10,18 @@ import torch
 from tool_runs import POINTS, TINY, Tool, make_run, tool_named
 
 from openrayzer import load_model
-from openrayzer.interfaces import Gaussians, GaussianScene, InputError
+from openrayzer.interfaces import RASTERISERS, Gaussians, GaussianScene, InputError
+from openrayzer.types import Cameras
 from openrayzer.video.exporting import DEEPEST, write_depth_maps
-from openrayzer.video.splat_files import base_colours, kept_gaussians, ply_content, splat_content, write_gaussians
+from openrayzer.video.points import points_of
+from openrayzer.video.splat_files import (
+    base_colours,
+    gaussians_of_points,
+    kept_gaussians,
+    ply_content,
+    splat_content,
+    write_gaussians,
+)
 
 EXPLICIT = ('model.renderer={"type": "gaussians", "rasteriser": {"type": "torch"}, "harmonics_degree": 1}',
             "model.num_latents=0")  # fmt: skip
@@ -168,12 +177,40 @@ def test_points_are_written_as_glb_with_y_up_and_z_backward(tool: Tool, tmp_path
     np.testing.assert_array_equal(turned.colors, plain.colors)
 
 
+def test_each_pixel_of_a_model_with_depth_becomes_a_gaussian_on_request(tool: Tool, tmp_path: Path, photos: Path):
+    pytest.importorskip("trimesh")
+    make_run(tmp_path / "run", experiment=POINTS)
+    for name, option in (("scene.ply", ("--content", "gaussians")), ("scene.splat", ())):
+        code, said, errors = tool(*BASE, "--output", name, "--num_views", "2", *option)
+        assert code == 0, errors
+        assert f"{name}: 1536 Gaussians of 1536 pixels" in said
+    assert len(read_vertices((tmp_path / "scene.ply").read_bytes())) == 1536
+
+
+def test_gaussians_in_place_of_pixels_give_the_picture_again():
+    """A picture on the plane z = 2, seen from its own camera and from one that moved by four pixels."""
+    camera = Cameras(torch.eye(4)[None, None], torch.tensor([[[0.9, 1.2, 0.5, 0.5]]]))
+    y, x, channel = torch.meshgrid(torch.arange(24), torch.arange(32), torch.arange(3), indexing="ij")
+    image = (0.5 + 0.4 * (0.3 * x + 0.2 * y + channel).sin()).movedim(-1, 0)[None, None]
+    depth = torch.full((1, 1, 24, 32), 2.0)
+    cloud = points_of(image, depth, camera, torch.ones_like(depth, dtype=torch.bool))
+    assert cloud.footprints.unique().item() == pytest.approx(2 / (0.9 * 32))
+    gaussians = gaussians_of_points(cloud.positions, cloud.colours, cloud.footprints)
+    seen = RASTERISERS["torch"]().rasterise(gaussians, camera, (24, 32), background=torch.zeros(1, 1, 3))
+    inside = (..., slice(2, -2), slice(2, -2))
+    assert (seen.images - image)[inside].abs().max() < 0.1
+    assert seen.opacity[inside].min() > 0.9
+    moved = Cameras(camera.c2w.clone(), camera.intrinsics)
+    moved.c2w[..., 0, 3] = 4 * float(cloud.footprints[0])
+    shifted = RASTERISERS["torch"]().rasterise(gaussians, moved, (24, 32), background=torch.zeros(1, 1, 3))
+    torch.testing.assert_close(shifted.images[..., 4:20, 4:20], seen.images[..., 4:20, 8:24], atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ("--output scene.obj", "a file of a scene must end in .glb or .ply or .splat"),
         ("--output scene.glb --content gaussians", "a file of gaussians must end in .ply or .splat"),
-        ("--output scene.splat", "the scenes of the model 'points' have no Gaussians"),
         ("--output scene.ply --min_opacity 2", "--min_opacity must be from 0 to 1, got 2"),
         ("--output scene.ply --depth photos", "--depth photos exists and is not empty"),
     ],
@@ -190,5 +227,9 @@ def test_wrong_input_is_explained_and_leaves_no_file(tool: Tool, tmp_path: Path,
 def test_a_model_without_gaussians_and_depth_has_nothing_to_write(tool: Tool, tmp_path: Path, photos: Path):
     pytest.importorskip("trimesh")
     make_run(tmp_path / "run", experiment=TINY)
-    code, _, errors = tool(*BASE, "--output", "scene.ply")
-    assert (code, "the model 'rayzer' has no map 'depth'" in errors) == (2, True)
+    for name, said in (
+        ("scene.ply", "the model 'rayzer' has no map 'depth'"),
+        ("scene.splat", "neither Gaussians nor"),
+    ):
+        code, _, errors = tool(*BASE, "--output", name)
+        assert (code, said in errors) == (2, True)
