@@ -19,7 +19,9 @@ from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("*.json"))
+OTHER_DATA = ("_little", "_medium", "_large")
+"""Ends of the names of experiments that differ from another one in their data alone."""
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("*.json") if not file.stem.endswith(OTHER_DATA))
 SIDE = 64
 
 
@@ -54,16 +56,16 @@ def built(name: str, *overrides: str):
         return plan.build()
 
 
-def clips(name: str) -> Views:
+def clips(name: str, patch_size: int) -> Views:
     """Two clips without content. In RayDer, all views but the last are context, all but the first are targets."""
-    views = 4
+    views, side = 4, SIDE // patch_size * patch_size
     context, target = (3, 3) if "rayder" in name else (2, 2)
 
     def numbers(count: int) -> torch.Tensor:
         return torch.zeros(2, count, dtype=torch.int64, device="cuda")
 
     cameras = Cameras(torch.rand(2, views, 4, 4, device="cuda"), torch.rand(2, views, 4, device="cuda"))
-    images = torch.rand(2, views, 3, SIDE, SIDE, device="cuda")
+    images = torch.rand(2, views, 3, side, side, device="cuda")
     return Views(images, numbers(views), numbers(context), numbers(target), ("one", "two"), cameras)
 
 
@@ -81,7 +83,7 @@ def micro_batch(experiment, views: Views) -> None:
 def waits_of_micro_batch(name: str, *overrides: str) -> list[str]:
     experiment = built(name, *overrides)
     with on_fake_gpu(experiment.model, *(term.loss for term in experiment.loss)), Waits() as waits:
-        micro_batch(experiment, clips(name))
+        micro_batch(experiment, clips(name, experiment.model.patch_size))
     return waits.found
 
 

@@ -234,7 +234,7 @@ def test_the_paper_experiment_has_the_curriculum_of_the_paper():
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", sorted({*NAMES} - SIZES.keys()))
 def test_every_deepspeed_configuration_works_with_every_experiment(name: str, config: str):
     settings = built(name).train
     most = settings.batch_size // settings.accumulation
