@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from openrayzer.interfaces.errors import InputError
-from openrayzer.types import Cameras
+from openrayzer.types import Cameras, map_tensors, select_views
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Matches:
         weights: trust in each place, 0 (no match) to 1.
         likelihood: for ``Matcher.loss``, the logarithm of the probability of each cell of a neighbour, for some of the
             points; with gradients. None outside training.
+        originals: position of the first view with the same image. Only this view and its depths are unknowns of a
+            solver; copies share them. None if the views have no copies.
     """
 
     points: Float[Tensor, "n 2"]
@@ -32,6 +35,15 @@ class Matches:
     places: Float[Tensor, "b v k n 2"]
     weights: Float[Tensor, "b v k n"]
     likelihood: Float[Tensor, "b v k some cells"] | None = None
+    originals: Int[Tensor, "b v"] | None = None
+
+    @property
+    def counted(self) -> Bool[Tensor, "b v k"]:
+        """Whether a view and its neighbour are both first among their copies."""
+        if self.originals is None:
+            return torch.ones_like(self.neighbours, dtype=torch.bool)
+        first = self.originals == torch.arange(self.originals.shape[1], device=self.originals.device)
+        return first[:, :, None] & select_views(first, self.neighbours.flatten(1)).view_as(self.neighbours)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,14 @@ class SolvedCameras:
     rotation_error: Float[Tensor, "b v"]
     position_error: Float[Tensor, "b v"]
     supported: Bool[Tensor, "b v"]
+
+    def with_copies(self, originals: Int[Tensor, "b v"]) -> "SolvedCameras":
+        """The same result, with the values of view ``originals[i]`` for view i."""
+
+        def of_views(values: Tensor) -> Tensor:
+            return select_views(values, originals) if values.ndim > 1 else values
+
+        return map_tensors(self, of_views)
 
     @property
     def point_agreement(self) -> Float[Tensor, "b v n"]:

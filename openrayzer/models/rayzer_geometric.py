@@ -53,7 +53,7 @@ class RayZerGeometric(Model[ContextScene]):
         prior_loss: weight of the loss that teaches the solver's priors the depths and focal lengths that it found.
     """
 
-    posed = False
+    posed, has_losses = False, True
     order_free_cameras = True
 
     def __init__(
@@ -77,7 +77,8 @@ class RayZerGeometric(Model[ContextScene]):
         held: Tensor | None = None,
     ) -> tuple[Matches, SolvedCameras]:
         matches = self.matcher(images)
-        return matches, self.solver(images, matches, known=known, held=held)
+        solved = self.solver(images, matches, known=known, held=held)
+        return matches, solved if matches.originals is None else solved.with_copies(matches.originals)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         known = None

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from openrayzer.components.matchers.view_graph import nearest_views
+from openrayzer.components.matchers.view_graph import first_copies, nearest_views, without_copies
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import MATCHERS, InputError, Matcher, Matches, SolvedCameras
 from openrayzer.layers.image_sampling import bilinear, every_second, extent, image_points, resized, working_size
@@ -80,13 +80,16 @@ class PatchCorrelation(Matcher):
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
         with no_autocast(images):
             features = self.features(images.float())
-            matches = self._matches(features.detach(), (images.shape[-2], images.shape[-1]))
+            matches = self._matches(features.detach(), first_copies(images), (images.shape[-2], images.shape[-1]))
             return replace(matches, likelihood=self._likelihood(features, matches)) if self.training else matches
 
     @torch.no_grad()
-    def _matches(self, features: Float[Tensor, "b v d rows cols"], image_size: tuple[int, int]) -> Matches:
+    def _matches(
+        self, features: Float[Tensor, "b v d rows cols"], originals: Int[Tensor, "b v"], image_size: tuple[int, int]
+    ) -> Matches:
         v, _, rows, cols = features.shape[1:]
-        neighbours = nearest_views(_similarity(features), self.max_neighbours)
+        neighbours = nearest_views(without_copies(_similarity(features), originals), self.max_neighbours)
+        neighbours = select_views(neighbours, originals)
         k = neighbours.shape[2]
         cells = image_points(image_size, (rows, cols), features.device).flatten(0, 1)
         chosen = every_second((rows, cols), features.device)
@@ -105,7 +108,8 @@ class PatchCorrelation(Matcher):
         places = (shares[..., None] * around).sum(-2)
         weights = torch.exp(-(detour / _DETOUR).square()) * of_near.amax(-1).clamp(min=0).square()
         weights = weights * _agreement(places - points, weights, (rows // 2, cols // 2), 2 * pitch)
-        return Matches(points, (rows // 2, cols // 2), neighbours, places, weights)
+        matches = Matches(points, (rows // 2, cols // 2), neighbours, places, weights, originals=originals)
+        return replace(matches, weights=weights * matches.counted[..., None])
 
     def _likelihood(self, features: Float[Tensor, "b v d rows cols"], matches: Matches) -> Tensor:
         """Logarithm of the probability of each cell of a neighbour, for every fourth point."""

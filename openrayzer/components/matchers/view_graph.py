@@ -1,6 +1,7 @@
 """The neighbours in which the points of each view are looked for."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
@@ -31,3 +32,17 @@ def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor,
         kept = one_hot(parent, v).bool() & ~itself
         similarity = similarity.masked_fill(kept, torch.inf)
     return similarity.topk(min(count, v - 1), dim=2).indices
+
+
+def first_copies(images: Float[Tensor, "b v 3 h w"]) -> Int[Tensor, "b v"]:
+    """Position of the first view with the same image, by means of 8 x 8 areas; a view without copies has its own."""
+    v = images.shape[1]
+    means = F.adaptive_avg_pool2d(images.flatten(0, 1), 8).unflatten(0, images.shape[:2]).flatten(2)
+    same = (means[:, :, None] == means[:, None]).all(-1)
+    return torch.where(same, torch.arange(v, device=images.device), v).amin(2)
+
+
+def without_copies(similarity: Float[Tensor, "b v v"], originals: Int[Tensor, "b v"]) -> Float[Tensor, "b v v"]:
+    """Similarities in which every copy of an earlier view is the least similar to all views."""
+    copy = originals != torch.arange(originals.shape[1], device=originals.device)
+    return similarity.masked_fill(copy[:, :, None] | copy[:, None], -2)

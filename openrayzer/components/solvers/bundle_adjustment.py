@@ -38,10 +38,12 @@ _MATCH_SIGMAS = (0.3, 0.15, 0.08, 0.05, 0.03)
 _COARSE = ((3.0, 2, 1), (1.5, 2, 1), (0.8, 3, 2))
 """Photometric steps with the expected focal length: blur, number of steps, samples of a point along each axis."""
 _SELECTION_BLUR = 0.8
-_FINE_BLUR = 0.5
 _FINE_SAMPLES = 4
-_FINE = ((2, 2), (4, 1), (4, 1))
-"""For each third of the fine steps: samples of a point along each axis, and number of results that are left."""
+_FINE = ((0.5, 2, 2), (0.5, _FINE_SAMPLES, 1), (0.5, _FINE_SAMPLES, 1))
+"""Parts of the fine steps: blur, samples of a point along each axis, number of results that are left."""
+_TRAINING_FINE = ((0.8, 2, 1), (0.8, _FINE_SAMPLES, 1))
+_TRAINING_FINE_STEPS = 2
+_TRAINING_FOCALS = 3
 _FOCAL_RATIO = 1.4
 """Ratio of neighbouring focal lengths among the starts."""
 _SURVIVORS = 3
@@ -59,8 +61,9 @@ class _Problem(NamedTuple):
     def repeated(self, times: int) -> "_Problem":
         """The same problem for several bundles of each scene."""
         matches = self.matches
-        few = [repeated(entry, times) for entry in (matches.neighbours, matches.places, matches.weights)]
-        matches = replace(matches, neighbours=few[0], places=few[1], weights=few[2])
+        names = ("neighbours", "places", "weights", "originals")
+        few = {name: repeated(getattr(matches, name), times) for name in names}
+        matches = replace(matches, **few)
         return _Problem(
             repeated(self.lens, times), matches, repeated(self.priors, times), repeated(self.colours, times)
         )
@@ -85,8 +88,8 @@ class BundleAdjustment(CameraSolver):
 
     Args:
         starts: number of shapes of a scene for each focal length, 1 to 16.
-        focal_starts: number of focal lengths from which evaluation starts, each 1.4 times the one before. Training
-            starts from the expected focal length.
+        focal_starts: number of focal lengths from which the solver starts, each 1.4 times the one before; training
+            takes 3 of them at most.
         fine_steps: number of the last photometric steps in evaluation.
         focal: focal length divided by sqrt(h * w) pixels, the prior before training.
         focal_information: information of the prior about the logarithm of the focal length; 0 keeps the prior.
@@ -161,7 +164,8 @@ class BundleAdjustment(CameraSolver):
             bundle, samples = bundle_of(solved), _samples(matches, _FINE_SAMPLES)
             for blur, number in ((0.8, steps - steps // 2), (0.5, steps // 2)):
                 if number:
-                    bundle = self._photometric(bundle, problem, level(small, images.shape[1], blur, samples), number)
+                    at = level(small, images.shape[1], blur, samples)
+                    bundle = self._photometric(bundle, _recoloured(problem, at, bundle), at, number)
             return _solved(bundle, problem, images, known, held)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
@@ -196,9 +200,9 @@ class BundleAdjustment(CameraSolver):
 
     def _solve(self, small: Tensor, problem: _Problem, bundle: Bundle, *, fixed_focal: bool) -> Bundle:
         views, matches = bundle.translation.shape[1], problem.matches
-        focals = 1 if fixed_focal or self.training else self.focal_starts
+        focals = min(_TRAINING_FOCALS, self.focal_starts) if self.training else self.focal_starts
+        focals = 1 if fixed_focal else focals
         kept = 1 if self.training or focals > 1 else min(_SURVIVORS, self.starts)
-        last = self._fine(problem, fixed_focal)
         with torch.no_grad():
             bundle, many = _with_focal_lengths(bundle, problem, focals)
             bundle, many = self._from_starts(small, many, bundle, kept), many.repeated(kept)
@@ -206,27 +210,21 @@ class BundleAdjustment(CameraSolver):
                 bundle = _match_step(bundle, many, sigma)
             for blur, steps, side in _COARSE[:2] if self.training else _COARSE:
                 bundle = self._photometric(bundle, many, level(small, views, blur, _samples(matches, side)), steps)
-            if self.training:
-                at = level(small, views, _SELECTION_BLUR, _samples(matches, _FINE_SAMPLES))
-                last = _recoloured(last, at, bundle)
-                bundle = self._photometric(bundle, last, at, 1)
-            else:
-                bundle, last, at = self._best(small, bundle, last, focals * kept)
-        return self._photometric(bundle, last, at, 1)
+        return self._finest(small, self._fine(problem, fixed_focal), bundle, focals * kept)
 
-    def _best(
-        self, small: Tensor, bundle: Bundle, problem: _Problem, count: int
-    ) -> tuple[Bundle, _Problem, BlurredViews]:
-        """The best of ``count`` bundles of each scene after all fine steps but one, and what the last step needs."""
-        views = bundle.translation.shape[1]
-        for third, (side, keep) in enumerate(_FINE):
-            at = level(small, views, _FINE_BLUR, _samples(problem.matches, side))
-            many = _recoloured(problem.repeated(count), at, bundle)
-            bundle = self._photometric(bundle, many, at, (self.fine_steps - 1 + third) // len(_FINE))
-            if keep < count:
-                costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
-                bundle, count = lowest(bundle, costs.unflatten(0, (-1, count)), keep), keep
-        return bundle, _recoloured(problem, at, bundle), at
+    def _finest(self, small: Tensor, problem: _Problem, bundle: Bundle, count: int) -> Bundle:
+        """The best of ``count`` bundles of each scene after the fine steps."""
+        parts, steps = (_TRAINING_FINE, _TRAINING_FINE_STEPS) if self.training else (_FINE, self.fine_steps)
+        with torch.no_grad():
+            for part, (blur, side, keep) in enumerate(parts):
+                at = level(small, bundle.translation.shape[1], blur, _samples(problem.matches, side))
+                many = _recoloured(problem.repeated(count), at, bundle)
+                bundle = self._photometric(bundle, many, at, (steps - 2 + len(parts) - part) // len(parts))
+                if keep < count:
+                    costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
+                    bundle, count = lowest(bundle, costs.unflatten(0, (-1, count)), keep), keep
+            last = _recoloured(problem, at, bundle)
+        return self._photometric(bundle, last, at, 1)
 
     def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, kept: int) -> Bundle:
         """The best bundles after match steps on a quarter of the points from several shapes of the scene."""

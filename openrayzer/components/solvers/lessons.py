@@ -87,7 +87,7 @@ def with_fewer_views(lesson: Lesson, count: int) -> Lesson:
         return values[rows, views, place]
 
     matches = replace(
-        matches, neighbours=others.expand(b, -1, -1),
+        matches, originals=None, neighbours=others.expand(b, -1, -1),
         places=of_pairs(matches.places), weights=of_pairs(matches.weights),
     )  # fmt: skip
     expected = given.expected[:, kept]

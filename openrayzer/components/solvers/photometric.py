@@ -181,4 +181,5 @@ def _differences(
     found = torch.baddbmm(F.pad(colours.shift.flatten(0, 2), (0, 6)).mT, matrix, found.mT).unflatten(0, (b, v, k))
     size = (at.table.shape[2], at.table.shape[3])
     limit = extent_of(size, places) * (_MARGIN / 2)
-    return found, at.own.repeat_interleave(times, dim=0), (places.abs() < limit).all(-1)
+    seen = (places.abs() < limit).all(-1) & matches.counted[..., None]
+    return found, at.own.repeat_interleave(times, dim=0), seen
