@@ -2,7 +2,7 @@
 
 import torch
 
-from openrayzer.components.matchers.view_graph import nearest_views
+from openrayzer.components.matchers.view_graph import first_copies, nearest_views, without_copies
 
 
 def similarity(v: int) -> torch.Tensor:
@@ -48,3 +48,12 @@ def test_the_graph_follows_the_order_of_the_views():
     there = torch.zeros(3, 12, 12, dtype=torch.bool).scatter(2, nearest_views(nearness, 3), True)
     again = torch.zeros(3, 12, 12, dtype=torch.bool).scatter(2, shuffled, True)
     assert torch.equal(there[:, order][:, :, order], again)
+
+
+def test_copies_of_a_view_are_neighbours_only_if_no_other_view_is_left():
+    images = torch.rand(1, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))[:, [0, 1, 1, 2, 0, 3, 4, 5]]
+    originals = first_copies(images)
+    assert originals.tolist() == [[0, 1, 1, 3, 0, 5, 6, 7]]
+    neighbours = nearest_views(without_copies(torch.ones(1, 8, 8), originals), 5)
+    for view in (0, 1, 3, 5, 6, 7):
+        assert sorted(neighbours[0, view].tolist()) == [other for other in (0, 1, 3, 5, 6, 7) if other != view]

@@ -18,6 +18,11 @@ def tokens(scale: float = 1.0) -> torch.Tensor:
     return scale * torch.randn(2, 3, 6, 32, generator=torch.Generator().manual_seed(1))
 
 
+def images() -> torch.Tensor:
+    """Three views of 16 x 24 pixels."""
+    return torch.rand(2, 3, 3, *SIZE, generator=torch.Generator().manual_seed(2))
+
+
 def cameras() -> Cameras:
     """Parallel cameras in a row."""
     c2w = torch.eye(4).repeat(2, 3, 1, 1)
@@ -27,7 +32,7 @@ def cameras() -> Cameras:
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
 def test_each_gaussian_is_on_the_ray_of_its_pixel_in_the_order_of_patches(small, cell):
-    gaussians = small(RENDERERS, "gaussians", pixels_per_gaussian=cell).gaussians(tokens(), cameras(), SIZE)
+    gaussians = small(RENDERERS, "gaussians", pixels_per_gaussian=cell).gaussians(tokens(), images(), cameras())
     means = rearrange(gaussians.means, "b (v each) xyz -> b v each xyz", v=3)
     assert means.shape[2] == 16 * 24 // cell**2
     places = project(means, cameras())
@@ -47,7 +52,7 @@ def test_distances_start_in_the_middle_and_stay_between_near_and_far(small, spac
 
     def distances(scale: float) -> torch.Tensor:
         centres = cameras().c2w[:, :, None, :3, 3]
-        means = renderer.gaussians(tokens(scale), cameras(), SIZE).means.unflatten(1, (3, -1))
+        means = renderer.gaussians(tokens(scale), images(), cameras()).means.unflatten(1, (3, -1))
         return (means - centres).norm(dim=-1)
 
     torch.testing.assert_close(distances(0.0), torch.full((2, 3, 384), start))
@@ -62,22 +67,38 @@ def test_distances_start_in_the_middle_and_stay_between_near_and_far(small, spac
 
 def test_scales_and_opacities_start_at_their_biases_and_keep_their_limits(small):
     renderer = small(RENDERERS, "gaussians", min_log_scale=-6.0, min_opacity_logit=-4.0)
-    start = renderer.gaussians(tokens(0.0), cameras(), SIZE)
+    start = renderer.gaussians(tokens(0.0), images(), cameras())
     assert start.scales.unique().item() == pytest.approx(math.exp(-3))
     assert start.opacities.unique().item() == pytest.approx(1 / (1 + math.exp(2)))
     with torch.no_grad():
         renderer.linear.weight.mul_(1e3)
-    extreme = renderer.gaussians(tokens(), cameras(), SIZE)
+    extreme = renderer.gaussians(tokens(), images(), cameras())
     assert extreme.scales.min().item() == pytest.approx(math.exp(-6))
     assert extreme.scales.max().item() == pytest.approx(math.exp(-2))
     assert extreme.opacities.min().item() == pytest.approx(1 / (1 + math.exp(4)))
     torch.testing.assert_close(extreme.rotations.norm(dim=-1), torch.ones(2, 1152))
 
 
+def test_residual_colours_are_added_to_the_mean_colours_of_the_cells(small):
+    for cell in (1, 2):
+        predicted, residual = (
+            small(RENDERERS, "gaussians", pixels_per_gaussian=cell, colours=colours)
+            .gaussians(tokens(), images(), cameras())
+            .harmonics
+            for colours in ("predicted", "residual")
+        )
+        assert torch.equal(predicted[:, :, 1:], residual[:, :, 1:])
+        added = 0.5 + 0.28209479177387814 * (residual - predicted)[:, :, 0]
+        means = images().unflatten(-1, (-1, cell)).unflatten(-3, (-1, cell)).mean(dim=(-3, -1))
+        side = 8 // cell
+        wanted = rearrange(means, "b v c (y p) (x q) -> b (v y x p q) c", p=side, q=side)
+        torch.testing.assert_close(added, wanted)
+
+
 def test_training_clamps_images_and_evaluation_does_not(small):
     for clamped in (True, False):
         renderer = small(RENDERERS, "gaussians", clamp_in_training=clamped, background=(1.5, 0.5, -0.5))
-        gaussians = renderer.gaussians(tokens(0.0), cameras(), SIZE)
+        gaussians = renderer.gaussians(tokens(0.0), images(), cameras())
         far_away = Cameras(cameras().c2w.clone(), cameras().intrinsics)
         far_away.c2w[..., 2, 3] = 100.0  # all Gaussians are behind these cameras
         colours = [
@@ -87,7 +108,7 @@ def test_training_clamps_images_and_evaluation_does_not(small):
 
 
 def test_losses_are_the_weighted_means_of_opacities_and_scales(small):
-    gaussians = small(RENDERERS, "gaussians").gaussians(tokens(), cameras(), SIZE)
+    gaussians = small(RENDERERS, "gaussians").gaussians(tokens(), images(), cameras())
     assert small(RENDERERS, "gaussians").losses(gaussians) == {}
     losses = small(RENDERERS, "gaussians", opacity_loss=0.5, scale_loss=2.0).losses(gaussians)
     assert losses["opacity"].item() == pytest.approx(0.5 * gaussians.opacities.mean().item())
@@ -98,7 +119,7 @@ def test_depth_of_a_plane_of_gaussians(small):
     """Opaque Gaussians on the plane z = 2 give its depth in all views."""
     renderer = small(RENDERERS, "gaussians")
     plane = rearrange(unproject(torch.full((2, 3, *SIZE), 2.0), cameras()), "b v xyz h w -> b (v h w) xyz")
-    start = renderer.gaussians(tokens(0.0), cameras(), SIZE)
+    start = renderer.gaussians(tokens(0.0), images(), cameras())
     flat = type(start)(plane, start.scales, start.rotations, torch.full_like(start.opacities, 0.99), start.harmonics)
     views = renderer(flat, cameras(), SIZE)
     inside = (slice(None), slice(1, 2), slice(None), slice(3, -3), slice(6, -6))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from openrayzer.components.matchers.patch_correlation import PatchCorrelation
 from openrayzer.components.solvers.bundle_adjustment import BundleAdjustment
-from openrayzer.evaluation.metrics.camera_metrics import pose_metrics
+from openrayzer.evaluation.metrics.camera_metrics import direction_errors, pose_metrics, rotation_errors
 from openrayzer.interfaces import InputError, SolvedCameras
 from openrayzer.types import Cameras
 
@@ -18,9 +18,10 @@ def rooms():
 
 
 @torch.no_grad()
-def solved(images: Tensor) -> SolvedCameras:
+def solved(images: Tensor, *, focal: float = 1.2, focal_starts: int = 1, fine_steps: int = 2) -> SolvedCameras:
     torch.manual_seed(0)
-    matcher, solver = PatchCorrelation().eval(), BundleAdjustment(starts=2, focal_starts=1, fine_steps=2).eval()
+    matcher = PatchCorrelation().eval()
+    solver = BundleAdjustment(starts=2, focal=focal, focal_starts=focal_starts, fine_steps=fine_steps).eval()
     return solver(images, matcher(images))
 
 
@@ -88,6 +89,30 @@ def test_identical_views_have_equal_cameras(rooms):
     result = solved(rooms.images[:, :1].expand(-1, 3, -1, -1, -1).contiguous())
     assert_finite(result)
     torch.testing.assert_close(result.cameras.c2w, torch.eye(4).expand(2, 3, 4, 4), atol=1e-3, rtol=0)
+
+
+def test_copies_of_a_view_change_no_camera(rooms):
+    before, after = solved(rooms.images).cameras, solved(rooms.images[:, [0, 1, 1, 1, 2, 3]]).cameras
+    once = after.select(torch.tensor([[0, 1, 4, 5]] * 2))
+    assert rotation_errors(once.c2w.double(), before.c2w.double()).max() < 0.01
+    assert direction_errors(once.c2w.double(), before.c2w.double()).max() < 0.1
+    torch.testing.assert_close(once.intrinsics, before.intrinsics, atol=1e-3, rtol=0)
+
+
+def test_several_starts_find_a_focal_length_far_from_the_prior(rooms):
+    far = {number: solved(rooms.images, focal=2.2, focal_starts=number, fine_steps=9) for number in (1, 5)}
+    wrong = {number: result.log_focal.abs().exp().sub(1) for number, result in far.items()}  # the true one is 1
+    assert (wrong[5] < 0.15).all()
+    assert (wrong[1] > 0.4).any()
+
+
+def test_a_view_with_other_contrast_and_saturation_keeps_its_camera(rooms):
+    images = rooms.images.clone()
+    grey = images[:, 1].mean(1, keepdim=True)
+    images[:, 1] = 0.05 + 0.85 * (grey + 0.6 * (images[:, 1] - grey))
+    before, after = (solved(views, fine_steps=6).cameras for views in (rooms.images, images))
+    assert rotation_errors(after.c2w.double(), before.c2w.double()).max() < 0.3
+    assert direction_errors(after.c2w.double(), before.c2w.double()).max() < 5
 
 
 def test_a_moving_object_over_a_third_of_the_picture_leaves_the_rotations(rooms):
