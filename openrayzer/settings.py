@@ -15,6 +15,7 @@ from openrayzer.interfaces import (
     Logger,
     Loss,
     Model,
+    Objective,
     Optimizer,
     Schedule,
     ViewSampler,
@@ -192,6 +193,7 @@ class TrainSettings:
         accumulation: micro-batches per optimizer step.
         optimizer: updates the weights.
         schedule: factor of the learning rate over the run.
+        objective: how a step makes the predictions that ``loss`` compares with the true views; None calls the model.
         clip_norm: larger gradients are scaled down to this global 2-norm.
         bad_steps: rules for skipping a step.
         seed: seed of the random weights, the data order and the view choice.
@@ -229,6 +231,7 @@ class TrainSettings:
     optimizer: Optimizer
     schedule: Schedule
     accumulation: int = 1
+    objective: Objective | None = None
     clip_norm: float = 1.0
     bad_steps: BadSteps = field(default_factory=BadSteps)
     seed: int = 0
@@ -319,6 +322,9 @@ class Experiment:
         with concerning("data.image_size"):
             self.model.check_size(self.data.image_size)
         self._check_cameras()
+        if self.train.objective is not None:
+            with concerning("train.objective"):
+                self.train.objective.check_model(self.model)
 
     def _check_cameras(self) -> None:
         """Refuse sources without cameras if the model needs them."""

@@ -18,7 +18,7 @@ The contract tests build a small component from its signature. A class whose con
     explicit_scenes.py  scenes of Gaussians, and renderers that make and draw them
     model.py       models: images -> cameras -> scene -> images
     data.py        datasets, view samplers, augmentations, and the values that pass between them
-    training.py    losses, optimizers, schedules, loggers
+    training.py    objectives, losses, optimizers, schedules, loggers
     evaluation.py  metrics of rendered views
     errors.py      exceptions that callers handle
     registries.py  one registry for each base class
@@ -70,6 +70,7 @@ from openrayzer.interfaces.registries import LOSSES as LOSSES
 from openrayzer.interfaces.registries import MATCHERS as MATCHERS
 from openrayzer.interfaces.registries import METRICS as METRICS
 from openrayzer.interfaces.registries import MODELS as MODELS
+from openrayzer.interfaces.registries import OBJECTIVES as OBJECTIVES
 from openrayzer.interfaces.registries import OPTIMIZERS as OPTIMIZERS
 from openrayzer.interfaces.registries import PLUGIN_GROUP as PLUGIN_GROUP
 from openrayzer.interfaces.registries import POSITION_ENCODINGS as POSITION_ENCODINGS
@@ -82,5 +83,6 @@ from openrayzer.interfaces.registries import VIEW_SAMPLERS as VIEW_SAMPLERS
 from openrayzer.interfaces.registries import registered_name as registered_name
 from openrayzer.interfaces.training import Logger as Logger
 from openrayzer.interfaces.training import Loss as Loss
+from openrayzer.interfaces.training import Objective as Objective
 from openrayzer.interfaces.training import Optimizer as Optimizer
 from openrayzer.interfaces.training import Schedule as Schedule

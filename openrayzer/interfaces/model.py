@@ -32,6 +32,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         locates_in_scene: whether the model reconstructs a scene without poses, and then finds the camera of every view,
             context or target, from its own image in this scene. ``cameras_of`` does so with the context views, so no
             target has influence on another camera.
+        has_losses: whether ``forward`` adds losses in training, which an objective that does not call it leaves out.
         needs_intrinsics: whether ``estimate`` needs the true intrinsics.
         patch_size: both image sides must be multiples of this number of pixels; 1 for a model without patches.
     """
@@ -39,6 +40,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
     posed: ClassVar[bool]
     order_free_cameras: ClassVar[bool] = False
     locates_in_scene: ClassVar[bool] = False
+    has_losses: ClassVar[bool] = False
     needs_intrinsics: bool = False
     patch_size: int = 1
 

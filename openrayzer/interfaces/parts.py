@@ -1,13 +1,14 @@
 """Interfaces of the parts of models. The shape letters are those of ``openrayzer.types``."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from openrayzer.interfaces.errors import InputError
 from openrayzer.types import Cameras
 
 
@@ -16,12 +17,28 @@ class Tokenizer(nn.Module, ABC):
 
     Attributes:
         patch_size: side p of a patch in pixels; n = (h / p) * (w / p).
+        feature_width: width e of ``block_features``; 0 if there are none.
     """
 
     patch_size: int
+    feature_width: int = 0
 
     def __init__(self) -> None:
         super().__init__()
+
+    def block_features(
+        self, images: Float[Tensor, "b v 3 h w"], blocks: Sequence[int]
+    ) -> list[Float[Tensor, "b v n e"]]:
+        """Patch tokens after some blocks of a pretrained network, without a norm, for an objective that teaches.
+
+        Args:
+            images: images in [0, 1]; sides are multiples of ``patch_size``.
+            blocks: numbers of the blocks, counted from 1, in rising order.
+
+        Raises:
+            InputError: the tokenizer has no blocks, or too few.
+        """
+        raise InputError(f"tokenizer {type(self).__name__} has no blocks with features; take 'dinov2' or 'dinov3'")
 
     @abstractmethod
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v n d"]:

@@ -14,7 +14,7 @@ from openrayzer.interfaces.parts import (
     Renderer,
     Tokenizer,
 )
-from openrayzer.interfaces.training import Logger, Loss, Optimizer, Schedule
+from openrayzer.interfaces.training import Logger, Loss, Objective, Optimizer, Schedule
 from registry import Registry
 
 PLUGIN_GROUP = "openrayzer.plugins"
@@ -31,6 +31,7 @@ FUSIONS = Registry("fusion", Fusion, home="openrayzer.components.fusion")
 RENDERERS = Registry("renderer", Renderer, home="openrayzer.components.renderers")
 RASTERISERS = Registry("rasteriser", Rasteriser, home="openrayzer.components.rasterisers")
 MODELS = Registry("model", Model, home="openrayzer.models")
+OBJECTIVES = Registry("objective", Objective, home="openrayzer.components.objectives")
 LOSSES = Registry("loss", Loss, home="openrayzer.components.losses")
 DATASETS = Registry("dataset", Dataset, home="openrayzer.data")
 VIEW_SAMPLERS = Registry("view_sampler", ViewSampler, home="openrayzer.data")
@@ -43,7 +44,7 @@ METRICS = Registry("metric", Metric, home="openrayzer.evaluation.metrics")
 REGISTRIES = (
     TOKENIZERS, POSITION_ENCODINGS, ATTENTION_LAYOUTS, ATTENTION_BACKENDS, CAMERA_HEADS, MATCHERS, CAMERA_SOLVERS,
     FUSIONS, RENDERERS, RASTERISERS,
-    MODELS, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
+    MODELS, OBJECTIVES, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
 """All registries, in the order of ``tools/list_components.py``."""
 

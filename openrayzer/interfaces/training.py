@@ -1,4 +1,4 @@
-"""Interfaces of training: losses, optimizers, schedules, loggers."""
+"""Interfaces of training: objectives, losses, optimizers, schedules, loggers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -8,6 +8,31 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from openrayzer.interfaces.model import Model
+from openrayzer.types import Prediction, Views
+
+
+class Objective(nn.Module, ABC):
+    """Makes the predictions of the target views that the losses compare with the true views, and perhaps more losses.
+
+    Only training uses an objective. Evaluation and every other use call the model itself. The weights of an objective
+    are trained and saved in checkpoints beside the model's, but they are no part of the model: nothing exports them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def check_model(self, model: Model) -> None:
+        """Refuse a model that does not suit; by default, accept all.
+
+        Raises:
+            InputError: the model does not suit; the message gives the reason and a remedy.
+        """
+
+    @abstractmethod
+    def forward(self, model: Model, views: Views) -> Prediction:
+        """The prediction, whose ``extra_losses`` are those of the model and of the objective."""
 
 
 class Loss(nn.Module, ABC):

@@ -1,6 +1,7 @@
 """Stacks of transformer blocks, with optional activation checkpointing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 from einops import rearrange
@@ -32,6 +33,7 @@ class Stack(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.checkpoint_every = 0
         self.call: Callable[..., Any] = call_block
+        self._kept: dict[int, Any] = {}
         init_blocks(self.blocks, width=width)
 
     @property
@@ -42,7 +44,22 @@ class Stack(nn.Module):
     def run(self, number: int, *inputs: Any) -> Any:
         """Result of block ``number`` for these inputs."""
         recompute = self.checkpoint_every > 0 and self.training and number % self.checkpoint_every == 0
-        return self.call(self.blocks[number], recompute, *inputs)
+        result = self.call(self.blocks[number], recompute, *inputs)
+        if number in self._kept:
+            self._kept[number] = result
+        return result
+
+    @contextmanager
+    def keeping(self, numbers: Iterable[int]) -> Iterator[Mapping[int, Any]]:
+        """The results of the blocks with these numbers, from 0, after the stack was called in this ``with`` block.
+
+        Unlike hooks of modules, it works with compiled and with recomputed blocks.
+        """
+        self._kept = dict.fromkeys(numbers)
+        try:
+            yield self._kept
+        finally:
+            self._kept = {}
 
 
 def call_block(block: nn.Module, recompute: bool, *inputs: Any) -> Any:

@@ -40,7 +40,7 @@ class Taught(Model[Scene]):
         InputError: the student needs true cameras, or a number is negative.
     """
 
-    posed = False
+    posed, has_losses = False, True
     step: Tensor
 
     def __init__(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from openrayzer.interfaces import Model
+from openrayzer.interfaces import Model, Objective
 from openrayzer.layers.tf32 import exact_float32, tf32_products
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process
@@ -35,18 +35,19 @@ class Trainee(nn.Module):
 
     Args:
         model: the model.
+        objective: makes the predictions; None calls the model.
         autocast: dtype of an autocast inside ``forward``; None leaves the precision to DeepSpeed.
     """
 
-    def __init__(self, model: Model, *, autocast: torch.dtype | None) -> None:
+    def __init__(self, model: Model, *, autocast: torch.dtype | None, objective: Objective | None = None) -> None:
         super().__init__()
-        self.model, self.autocast = model, autocast
+        self.model, self.objective, self.autocast = model, objective, autocast
         self.names: tuple[tuple[str, ...], tuple[str, ...]] = (), ()
 
     def forward(self, views: Views) -> tuple[Tensor, ...]:
         """The tensors of the model's prediction; ``prediction_of`` puts them together again."""
         with autocast_to(views.images.device.type, self.autocast):
-            prediction = self.model(views)
+            prediction = self.model(views) if self.objective is None else self.objective(self.model, views)
         losses, maps = prediction.extra_losses, prediction.extra_images
         self.names = tuple(losses), tuple(maps)
         cameras = prediction.cameras
@@ -112,7 +113,7 @@ class Engine:
         pure_bf16 = bool(config.get("bf16", {}).get("enabled"))
         autocast = bool(config.get("torch_autocast", {}).get("enabled"))
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
-        trainee = Trainee(model, autocast=torch.bfloat16 if pure_bf16 else None)
+        trainee = Trainee(model, objective=settings.objective, autocast=torch.bfloat16 if pure_bf16 else None)
 
         reason = process.by_first(lambda: compiling(settings.compile, stage=self.stage, device=process.device))
         self.compiled = not reason

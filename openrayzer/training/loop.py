@@ -159,8 +159,8 @@ def optimizer_step(
             run.meter.add(values)
         run.meter.add({"grad_norm": engine.last_norm})
     run.meter.tick(views=seen, waited=waited)
-    losses = tuple(values["loss"].detach() for values in measured)
-    return StepRecord(step, tuple(micro_batches), losses, random)
+    measured_losses = tuple(values["loss"].detach() for values in measured)
+    return StepRecord(step, tuple(micro_batches), measured_losses, random)
 
 
 def _mean_loss(measured: Sequence[Mapping[str, Tensor]]) -> Tensor:

@@ -32,7 +32,7 @@ STARTED_FROM = "started_from"
 STEPS = "steps"
 """Key under ``run`` in an exported config.json: number of optimizer steps that the weights were trained for."""
 _STATES = "mp_rank_00_model_states.pt"
-_PREFIX = "model."  # DeepSpeed trains a module that holds the model under this name
+_PREFIX = "model."  # DeepSpeed trains a module that holds the model under this name, and perhaps an objective
 
 
 def find_weights(path: str | Path, *, checkpoint: str = LATEST) -> Path:
@@ -93,7 +93,7 @@ def load_weights(place: Path, *, weights: WeightKind = "auto") -> dict[str, Tens
         else:
             states: dict[str, Any] = torch.load(place / _STATES, map_location="cpu", weights_only=True)
             found = states["module"]
-        return {name.removeprefix(_PREFIX): value for name, value in found.items()}
+        return {name.removeprefix(_PREFIX): value for name, value in found.items() if name.startswith(_PREFIX)}
     except UNREADABLE as error:
         raise InputError(f"{place} cannot be read as weights: {why_unreadable(error)}") from error
 

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOCKETS = {"interfaces", "types", "geometry", "layers"}
 PARTS = (
-    "attention", "cameras", "fusion", "layouts", "losses", "matchers", "positions", "rasterisers", "renderers",
-    "solvers", "tokenizers"
+    "attention", "cameras", "fusion", "layouts", "losses", "matchers", "objectives", "positions", "rasterisers",
+    "renderers", "solvers", "tokenizers",
 )  # fmt: skip
 READS_DATA = {"interfaces", "types", "geometry", "settings", "machine"}
 OF_DATA = {"data", "data.chunk_files", "data.loading", "data.pixels", "data.sampling", "data.sources"}

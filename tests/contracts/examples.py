@@ -18,8 +18,9 @@ from safetensors.torch import save_file
 from scipy.io import savemat
 from torch import Tensor
 
+from openrayzer.components.objectives.repa import Alignment
 from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk
-from openrayzer.interfaces import CAMERA_HEADS
+from openrayzer.interfaces import CAMERA_HEADS, TOKENIZERS
 
 NUM_FRAMES = 14
 SCENES = ("attic", "cellar")
@@ -223,6 +224,13 @@ def vgg16(folder: Path) -> Path:
     return _backbone(folder, "vgg16.pth", VGG16)
 
 
+def _repa(_: Path) -> Mapping[str, Any]:
+    sizes = {"backbone_width": 16, "depth": 2, "num_heads": 2, "variant": "vit_base_patch14_dinov2"}
+    teacher = TOKENIZERS["dinov2"](width=16, pretrained=False, **sizes)
+    alignments = tuple(Alignment(stream=stream, layer=2, teacher_block=1) for stream in ("input", "target"))
+    return {"teacher": teacher, "alignments": alignments, "teacher_size": 42, "projector_width": 8}
+
+
 EXAMPLES: dict[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("dataset", "chunks"): partial(_dataset, _chunks),
     ("dataset", "colmap"): partial(_dataset, _colmap),
@@ -237,6 +245,7 @@ EXAMPLES: dict[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("metric", "lpips_alex"): lambda folder: {"weights": alexnet(folder)},
     ("metric", "lpips_vgg"): lambda folder: {"weights": vgg16(folder)},
     ("model", "uplvsm"): lambda _: {"camera_head": CAMERA_HEADS["absolute_quaternion"](width=32)},
+    ("objective", "repa"): _repa,
     ("tokenizer", "dinov3"): _dinov3,
     ("view_sampler", "evaluation_index"): _index,
     ("view_sampler", "overlap_curriculum"): _overlaps,

@@ -1,6 +1,6 @@
 """Patch features of pretrained vision transformers from timm, for the tokenizers "dinov2" and "dinov3"."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ class PretrainedTokenizer(Tokenizer):
         self.trainable = trainable
         self.backbone = backbone.requires_grad_(trainable)
         self.patch_size = backbone.patch_embed.patch_size[0]
+        self.feature_width = int(backbone.embed_dim)
         projected = always_project or backbone.embed_dim != width
         self.projection = nn.Linear(backbone.embed_dim, width) if projected else nn.Identity()
         init_linears(self.projection, std=init_std(width))
@@ -76,15 +77,32 @@ class PretrainedTokenizer(Tokenizer):
         Raises:
             ValueError: height or width is not a multiple of the patch size.
         """
-        batch, _, _, height, width = images.shape
-        patch_grid((height, width), self.patch_size)
-        pixels = (rearrange(images, "b v c h w -> (b v) c h w").float() - self.mean.float()) / self.deviation.float()
+        batch, pixels = images.shape[0], self._pixels(images)
         with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
-            features = self.backbone.forward_features(pixels.to(self.backbone.patch_embed.proj.weight.dtype))
+            features = self.backbone.forward_features(pixels)
         patches = rearrange(features[:, self.backbone.num_prefix_tokens :], "(b v) n d -> b v n d", b=batch)
         if isinstance(self.projection, nn.Linear):
             patches = patches.to(self.projection.weight.dtype)
         return self.projection(patches)
+
+    def block_features(
+        self, images: Float[Tensor, "b v 3 h w"], blocks: Sequence[int]
+    ) -> list[Float[Tensor, "b v n e"]]:
+        depth = len(self.backbone.blocks)
+        if not all(1 <= block <= depth for block in blocks):
+            raise InputError(f"the backbone has {depth} blocks, counted from 1, and not the blocks {list(blocks)}")
+        indices = [block - 1 for block in blocks]
+        with torch.set_grad_enabled(self.trainable and torch.is_grad_enabled()):
+            features = self.backbone.forward_intermediates(
+                self._pixels(images), indices=indices, norm=False, output_fmt="NLC", intermediates_only=True
+            )
+        return [rearrange(each, "(b v) n e -> b v n e", b=images.shape[0]) for each in features]
+
+    def _pixels(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "bv 3 h w"]:
+        """Normalised images in the dtype of the backbone."""
+        patch_grid((images.shape[-2], images.shape[-1]), self.patch_size)
+        pixels = (rearrange(images, "b v c h w -> (b v) c h w").float() - self.mean.float()) / self.deviation.float()
+        return pixels.to(self.backbone.patch_embed.proj.weight.dtype)
 
 
 def pretrained_backbone(variant: str, checkpoint: Path | None, *, family: str, convert: Convert, **options: Any) -> Any:
