@@ -11,6 +11,9 @@ from openrayzer.interfaces.gaussians import Gaussians, RasterisedViews
 from openrayzer.interfaces.parts import ContextRenderer
 from openrayzer.types import Cameras, Scene
 
+CONSTANT_HARMONIC = 0.28209479177387814
+"""The spherical harmonic of degree 0, 1 / (2 sqrt(pi)); a colour is 0.5 plus its product with the first coefficient."""
+
 
 @dataclass(frozen=True)
 class GaussianScene(Scene):
@@ -38,13 +41,15 @@ class GaussianRenderer(ContextRenderer):
         super().__init__()
 
     @abstractmethod
-    def gaussians(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Gaussians:
+    def gaussians(
+        self, tokens: Float[Tensor, "b v n d"], images: Float[Tensor, "b v 3 h w"], cameras: Cameras
+    ) -> Gaussians:
         """The Gaussians of the context views, in float32, in the world frame of ``cameras``.
 
         Args:
             tokens: one token per patch, row by row.
-            cameras: cameras of the context views.
-            image_size: height and width of the context views in pixels.
+            images: the context views, in [0, 1].
+            cameras: their cameras.
         """
 
     @abstractmethod

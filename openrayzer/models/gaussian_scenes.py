@@ -15,7 +15,7 @@ from openrayzer.interfaces import (
     PositionEncoding,
     RenderedViews,
 )
-from openrayzer.layers.patches import patch_grid, patch_positions
+from openrayzer.layers.patches import image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
 from openrayzer.models.latent_scene import EncoderKind
 from openrayzer.models.scene_network import SceneNetwork
@@ -66,12 +66,14 @@ class GaussianScenes(SceneNetwork[GaussianScene]):
     def keeps_views_apart(self) -> bool:
         return all(self.layout.groups(block) == "(b v) n" for block in range(len(self.encoder.blocks)))
 
-    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> GaussianScene:
-        b, v = tokens.shape[:2]
+    def encode(
+        self, tokens: Float[Tensor, "b v n d"], images: Float[Tensor, "b v 3 h w"], cameras: Cameras
+    ) -> GaussianScene:
+        (b, v), image_size = tokens.shape[:2], image_size_of(images)
         positions = patch_positions(patch_grid(image_size, self.renderer.patch_size), tokens.device)
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
         seen = self.encoder.over_views(tokens, positions, self.layout, self.position_encoding, self.backend)
-        return GaussianScene(self.renderer.gaussians(seen, cameras, image_size), image_size=image_size)
+        return GaussianScene(self.renderer.gaussians(seen, images, cameras), image_size=image_size)
 
     def render(self, scene: GaussianScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self.renderer(scene.gaussians, cameras, scene.image_size).images

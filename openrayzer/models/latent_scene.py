@@ -23,7 +23,7 @@ from openrayzer.interfaces import (
     TokenRenderer,
 )
 from openrayzer.layers.init import learned_tokens
-from openrayzer.layers.patches import PatchLinear, PatchPixels, patch_grid, patch_positions
+from openrayzer.layers.patches import PatchLinear, PatchPixels, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
 from openrayzer.models.scene_network import SceneNetwork
 from openrayzer.models.token_scene import TokenScene
@@ -116,8 +116,10 @@ class LatentScene(SceneNetwork[TokenScene]):
         """Whether the scene is the list of the context tokens, view after view, and no view attends to another."""
         return self.latents is None and (self.per_view or not self.encoder.blocks)
 
-    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> TokenScene:
-        """The scene of context views, from tokens of their colours and rays."""
+    def encode(
+        self, tokens: Float[Tensor, "b v n d"], images: Float[Tensor, "b v 3 h w"], cameras: Cameras
+    ) -> TokenScene:
+        image_size = image_size_of(images)
         b, groups = tokens.shape[0], "(b v) n" if self.per_view else "b (v n)"
         sequence = rearrange(tokens, f"b v n d -> {groups} d")
         positions = rearrange(self._positions(cameras, image_size), f"b v n two -> {groups} two")

@@ -113,7 +113,7 @@ class LVSMEncoderDecoder(LatentSceneModel):
             grid = patch_grid((height, width), self.patch_size)
             tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, places)
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))
-        return self.scene.encode(fused, cameras, (height, width))
+        return self.scene.encode(fused, images, cameras)
 
 
 def _check_fusion(fusion: Fusion, tokenizer: Tokenizer | None, position_encoding: PositionEncoding) -> None:

@@ -215,9 +215,8 @@ class RayZer(LatentSceneModel):
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
     def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:
-        image_size = image_size_of(images)
-        fused = self.fusion(images, tokens, plucker_rays(cameras, image_size))
-        return self.scene.encode(fused, cameras, image_size)
+        fused = self.fusion(images, tokens, plucker_rays(cameras, image_size_of(images)))
+        return self.scene.encode(fused, images, cameras)
 
 
 def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: int) -> None:

@@ -24,8 +24,16 @@ class SceneNetwork(nn.Module, ABC, Generic[SceneKind]):
         """Whether the scene is a list of parts, one for each context view, and no view attends to another."""
 
     @abstractmethod
-    def encode(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> SceneKind:
-        """The scene of context views, from tokens of their colours and rays."""
+    def encode(
+        self, tokens: Float[Tensor, "b v n d"], images: Float[Tensor, "b v 3 h w"], cameras: Cameras
+    ) -> SceneKind:
+        """The scene of context views, from tokens of their colours and rays.
+
+        Args:
+            tokens: one token per patch, row by row.
+            images: the context views, in [0, 1].
+            cameras: their cameras.
+        """
 
     @abstractmethod
     def render(self, scene: SceneKind, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:

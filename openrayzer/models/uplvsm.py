@@ -166,7 +166,7 @@ class UPLVSM(LatentSceneModel):
         known = full_precision(intrinsics)
         own_frame = torch.eye(4, dtype=known.dtype, device=known.device).expand(*known.shape[:2], 4, 4)
         cameras, size = Cameras(own_frame, known), image_size_of(images)
-        return self.scene.encode(self.fusion(images, tokens, plucker_rays(cameras, size)), cameras, size)
+        return self.scene.encode(self.fusion(images, tokens, plucker_rays(cameras, size)), images, cameras)
 
     def _located(
         self, scene: TokenScene, tokens: Float[Tensor, "b v n d"], intrinsics: Float[Tensor, "b v 4"]

@@ -10,11 +10,10 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from openrayzer.interfaces import Gaussians, InputError
+from openrayzer.interfaces.explicit_scenes import CONSTANT_HARMONIC
 from openrayzer.machine.writing import unwritable, whole_file
 from openrayzer.types import map_tensors
 
-CONSTANT_HARMONIC = 0.28209479177387814
-"""The spherical harmonic of degree 0, 1 / (2 sqrt(pi)); a colour is 0.5 plus its product with the first coefficient."""
 POINT_OPACITY = 0.9
 """Opacity of Gaussians in place of points."""
 LOGIT_MARGIN = 1e-6

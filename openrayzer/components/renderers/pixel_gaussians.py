@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange, reduce, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,10 +19,11 @@ from openrayzer.interfaces import (
     RasterisedViews,
     Rasteriser,
 )
+from openrayzer.interfaces.explicit_scenes import CONSTANT_HARMONIC
 from openrayzer.interfaces.gaussians import MAX_DEGREE
 from openrayzer.layers.init import init_linears, init_std
 from openrayzer.layers.norm import layer_norm
-from openrayzer.layers.patches import patchify
+from openrayzer.layers.patches import image_size_of, patchify
 from openrayzer.types import Cameras
 
 Spacing = Literal["linear", "log", "disparity"]
@@ -48,6 +49,8 @@ class PixelGaussians(GaussianRenderer):
         rasteriser: draws the Gaussians.
         pixels_per_gaussian: side in pixels of the square cell that each Gaussian stands for; it divides ``patch_size``.
             1 gives one Gaussian per pixel, 2 a quarter of them.
+        colours: whether the harmonics are predicted alone, as published ("predicted"), or added to the colour of the
+            pixels ("residual"), so that the first renderings already show the context views.
         harmonics_degree: degree s of the spherical harmonics, 0 to 3. With 0, colours do not depend on the direction.
         near: smallest distance of a Gaussian from its camera.
         far: largest distance.
@@ -79,6 +82,7 @@ class PixelGaussians(GaussianRenderer):
         patch_size: int,
         rasteriser: Rasteriser,
         pixels_per_gaussian: int = 1,
+        colours: Literal["predicted", "residual"] = "predicted",
         harmonics_degree: int = 3,
         near: float = 0.0,
         far: float = 8.0,
@@ -104,7 +108,7 @@ class PixelGaussians(GaussianRenderer):
         self.pixels_per_gaussian, self.near, self.far, self.spacing = pixels_per_gaussian, near, far, spacing
         self.scale_bias, self.log_scales = scale_bias, (min_log_scale, max_log_scale)
         self.opacity_bias, self.min_opacity_logit = opacity_bias, min_opacity_logit
-        self.clamp_in_training = clamp_in_training
+        self.clamp_in_training, self.adds_pixels = clamp_in_training, colours == "residual"
         self.loss_weights = {"opacity": opacity_loss, "scale": scale_loss}
         self.register_buffer("paint", torch.tensor(background), persistent=False)
         self.widths = (3, 3 * (harmonics_degree + 1) ** 2, 3, 4, 1)
@@ -112,18 +116,24 @@ class PixelGaussians(GaussianRenderer):
         self.linear = nn.Linear(width, (patch_size // self.pixels_per_gaussian) ** 2 * sum(self.widths), bias=False)
         init_linears(self.linear, std=init_std(width))
 
-    def gaussians(self, tokens: Float[Tensor, "b v n d"], cameras: Cameras, image_size: tuple[int, int]) -> Gaussians:
+    def gaussians(
+        self, tokens: Float[Tensor, "b v n d"], images: Float[Tensor, "b v 3 h w"], cameras: Cameras
+    ) -> Gaussians:
         values = self.linear(self.norm(tokens)).float()
         with no_autocast(values):
             values = rearrange(values, "b v n (cell value) -> b (v n cell) value", value=sum(self.widths))
             distance, harmonics, log_scales, rotations, logits = values.split(self.widths, dim=-1)
+            harmonics = rearrange(harmonics, "b k (coefficient rgb) -> b k coefficient rgb", rgb=3)
+            if self.adds_pixels:
+                pixels = (self._cells(area_mean(images.float(), self.pixels_per_gaussian)) - 0.5) / CONSTANT_HARMONIC
+                harmonics = torch.cat([harmonics[:, :, :1] + pixels[:, :, None], harmonics[:, :, 1:]], dim=2)
             least, most = self.log_scales
             return Gaussians(
-                means=self._means(distance.mean(dim=-1), cameras, image_size),
+                means=self._means(distance.mean(dim=-1), cameras, image_size_of(images)),
                 scales=(log_scales + self.scale_bias).clamp(min=least, max=most).exp(),
                 rotations=nn.functional.normalize(rotations, dim=-1),
                 opacities=(logits[..., 0] + self.opacity_bias).clamp(min=self.min_opacity_logit).sigmoid(),
-                harmonics=rearrange(harmonics, "b k (coefficient rgb) -> b k coefficient rgb", rgb=3),
+                harmonics=harmonics,
             )
 
     def forward(self, gaussians: Gaussians, cameras: Cameras, image_size: tuple[int, int]) -> RasterisedViews:
@@ -142,12 +152,21 @@ class PixelGaussians(GaussianRenderer):
     ) -> Float[Tensor, "b k 3"]:
         """Centres on the rays, in the order view, patch, row and column in the patch."""
         cells = (image_size[0] // self.pixels_per_gaussian, image_size[1] // self.pixels_per_gaussian)
-        rays = patchify(ray_directions(cameras, cells), self.patch_size // self.pixels_per_gaussian)
-        rays = rearrange(rays, "b v n (cell xyz) -> b (v n cell) xyz", xyz=3)
+        rays = self._cells(ray_directions(cameras, cells))
         each = rays.shape[1] // cameras.num_views
         centres = repeat(full_precision(cameras.c2w)[..., :3, 3], "b v xyz -> b (v each) xyz", each=each)
         distances = DISTANCES[self.spacing](values.sigmoid(), self.near, self.far)
         return centres + distances[..., None] * rays
+
+    def _cells(self, values: Float[Tensor, "b v 3 y x"]) -> Float[Tensor, "b k 3"]:
+        """Values of the cells in the order of the Gaussians."""
+        patches = patchify(values, self.patch_size // self.pixels_per_gaussian)
+        return rearrange(patches, "b v n (cell c) -> b (v n cell) c", c=3)
+
+
+def area_mean(images: Float[Tensor, "b v 3 h w"], side: int) -> Float[Tensor, "b v 3 y x"]:
+    """Means over square cells of pixels."""
+    return reduce(images, "b v c (y i) (x j) -> b v c y x", "mean", i=side, j=side)
 
 
 def _check(patch_size: int, cell: int, degree: int, near: float, far: float, spacing: Spacing) -> None:
