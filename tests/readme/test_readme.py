@@ -53,7 +53,8 @@ def test_file_map_is_the_tree():
 
 
 def test_every_experiment_named_in_the_readme_exists_and_every_one_is_named():
-    named = set(re.findall(r"`((?:rayzer|rayder|lvsm)_\w+)`", README)) - {"lvsm_encoder_decoder"}
+    kinds = "rayzer|rayder|erayzer|lvsm|efficient_lvsm|uplvsm|ptlvsm"
+    named = set(re.findall(rf"`((?:{kinds})_\w+)`", README)) - {"lvsm_encoder_decoder"}
     assert named == {file.stem for file in (ROOT / "experiments").glob("*.json")}
 
 
