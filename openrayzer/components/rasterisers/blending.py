@@ -5,6 +5,7 @@ of all Gaussians and pixels are one matrix product of coefficients and monomials
 Nothing of the size Gaussians x pixels is stored between the passes.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,7 @@ class _Blend(torch.autograd.Function):
         scene = _TiledScene(ellipses, values, ctx.lists)
         gradient = torch.zeros_like(scene.table)
         behind = of_passed.clone()
+        limited = bool((ellipses[5] >= math.log(MOST_OPAQUE)).any())
         with no_autocast(values), exact_float32():
             for segment in reversed(ctx.segments):
                 rows = scene.rows(segment)
@@ -114,9 +116,10 @@ class _Blend(torch.autograd.Function):
                     value.sub_(rear)
                     rear.addcmul_(share, value)
                 behind[segment.tiles] = rear
-                by_alpha.mul_(light[:, :-1]).mul_(alpha)  # the derivative by the exponent
-                by_alpha.masked_fill_(alpha >= MOST_OPAQUE, 0.0)
+                if limited:
+                    by_alpha.masked_fill_(alpha >= MOST_OPAQUE, 0.0)
                 alpha.mul_(light[:, :-1])
+                by_alpha.mul_(alpha)  # the derivative by the exponent
                 of_values = torch.bmm(incoming, alpha.mT).movedim(1, 0).flatten(1)
                 of_ellipses = scene.through_exponents(segment, rows, by_alpha)
                 gradient.index_add_(1, segment.members.flatten(), torch.cat([of_ellipses, of_values]))

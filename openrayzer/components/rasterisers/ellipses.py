@@ -86,8 +86,8 @@ def project(
     """
     with no_autocast(gaussians.means):
         gaussians, cameras = map_tensors((gaussians, cameras), full_precision)
-        pixels = torch.tensor(image_size[::-1], device=gaussians.means.device)  # width, height
-        size = rearrange(pixels, "c -> c 1 1 1")
+        size = gaussians.means.new_empty(2, 1, 1, 1)
+        size[1], size[0] = image_size  # a fill on the device, for which the host does not wait
         focal, principal = rearrange(cameras.intrinsics, "b v (two c) -> two c b v 1", two=2) * size
         w2c = rearrange(invert(cameras.c2w), "b v row column -> row column b v 1")
         rotation, translation = w2c[:3, :3], w2c[:3, 3]
@@ -102,7 +102,7 @@ def project(
         low, high = (-principal - BEYOND * size) / focal, (size - principal + BEYOND * size) / focal
         axes = _half_axes(gaussians, rotation)
         axes = (focal / depths)[:, None] * (axes[:2] - slopes.clamp(low, high)[:, None] * axes[2])
-        first, second = axes.clamp(-LARGEST, LARGEST)
+        first, second = axes.clamp(-LARGEST, LARGEST)  # x and y of the half axes in pixels
         xx, xy, yy = (first * first).sum(0) + BLUR, (first * second).sum(0), (second * second).sum(0) + BLUR
         determinant = xx * yy - xy * xy
         with torch.no_grad():

@@ -14,7 +14,7 @@ from openrayzer.interfaces import RASTERISERS
 SIDE = 8
 """Side of a tile in pixels."""
 
-PAIRS = {"cpu": 2**18}
+PAIRS = {"cpu": 2**20}
 """Pairs of a Gaussian and a pixel in one step, by type of device: on a CPU, they stay in the cache."""
 
 MOST_PAIRS = 2**24

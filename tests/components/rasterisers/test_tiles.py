@@ -6,13 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 from literal import blended, random_scene
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from openrayzer.components.rasterisers import blending, tile_lists
 from openrayzer.components.rasterisers.ellipses import project
 from openrayzer.components.rasterisers.harmonics import harmonic_basis
 from openrayzer.components.rasterisers.tiled import TiledRasteriser
 from openrayzer.interfaces import Gaussians
-from openrayzer.types import Cameras
+from openrayzer.types import Cameras, map_tensors
 
 
 def literal_views(gaussians: Gaussians, cameras: Cameras, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -189,3 +190,13 @@ def test_gaussians_from_outside_are_checked_with_the_place_of_the_first_fault():
         gaussians.scales[1, 4, 2] = torch.inf
     with pytest.raises(ValueError, match=r"scales of 1 Gaussians are not finite, first of Gaussian 4 of scene 1"):
         gaussians.require_finite()
+
+
+def test_planning_sees_shapes_and_gradients_without_data():
+    with FakeTensorMode() as mode:
+        gaussians, cameras, background = map_tensors(random_scene(), mode.from_tensor)
+        views = TiledRasteriser().rasterise(gaussians, cameras, (18, 27), background=background)
+        leaves = (*vars(gaussians).values(), cameras.c2w, cameras.intrinsics)
+        gradients = torch.autograd.grad(views.images.sum() + views.depth.sum(), leaves)
+    assert (views.images.shape, views.depth.shape) == ((2, 2, 3, 18, 27), (2, 2, 1, 18, 27))
+    assert [gradient.shape for gradient in gradients] == [leaf.shape for leaf in leaves]
