@@ -42,8 +42,9 @@ def main() -> int:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {arguments.device}: {str(error).splitlines()[0]}") from error
     dump = arguments.dump
-    losses = construct(load_experiment(dump / EXPERIMENT).plan.arguments["loss"])
-    step = replay(dump, model=load_model(dump), losses=losses, device=device)
+    planned = load_experiment(dump / EXPERIMENT).plan.arguments
+    losses, objective = construct(planned["loss"]), construct(planned["train"].arguments["objective"])
+    step = replay(dump, model=load_model(dump), losses=losses, objective=objective, device=device)
     print(f"step {step.step} was skipped: {step.reason}")
     for number, one in enumerate(step.micro_batches):
         print(f"\nmicro-batch {number} (process {one.rank}): loss recorded {one.recorded:.6g}, now {one.loss:.6g}")

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from openrayzer.composer import load_experiment
-from openrayzer.interfaces import InputError, Model
+from openrayzer.interfaces import InputError, Model, Objective
 from openrayzer.planning.clip_shapes import clip_shapes, empty_views
 from openrayzer.settings import Experiment
 from openrayzer.types import Views
@@ -51,15 +51,15 @@ def count_flops(experiment: Experiment) -> Flops:
     shape = clip_shapes(experiment.data.view_sampler, steps=experiment.train.steps)[-1]
     with torch.device("meta"):
         views = empty_views(shape, experiment.data.image_size)
-    clip = forward_flops(experiment.model, views)
+    clip = forward_flops(experiment.model, views, objective=experiment.train.objective)
     step = clip * (1 + BACKWARD_COST) * experiment.train.batch_size
     return Flops(clip, step, shape.context, shape.target)
 
 
-def forward_flops(model: Model, views: Views) -> int:
-    """Operations of one forward pass. On ``meta`` this computes nothing."""
+def forward_flops(model: Model, views: Views, *, objective: Objective | None = None) -> int:
+    """Operations of one forward pass, by ``objective`` if there is one. On ``meta`` this computes nothing."""
     with torch.no_grad(), torch.device(views.images.device), FlopCounterMode(display=False) as counter:
-        model(views)
+        model(views) if objective is None else objective(model, views)
     return counter.get_total_flops()
 
 

@@ -41,6 +41,7 @@ def _recorded(setting: Setting, losses: Sequence[nn.Module]) -> Operations:
         batch=setting.micro_batch,
         bf16=setting.bf16,
         losses=losses,
+        objective=setting.experiment.train.objective,
         watching=operations,
     )
     return operations

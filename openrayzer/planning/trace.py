@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import flop_registry
 
-from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model
+from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model, Objective
 from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.cuda_autocast import cuda_casts
@@ -56,6 +56,7 @@ def trace_micro_batch(
     bf16: bool,
     losses: Sequence[nn.Module] = (),
     device: Device = "cuda",
+    objective: Objective | None = None,
     watching: AbstractContextManager[Any] = _NO_WATCH,
 ) -> MicroBatchCost:
     """Trace a micro-batch of a model on the ``meta`` device. This computes nothing and allocates nothing.
@@ -77,17 +78,19 @@ def trace_micro_batch(
         losses: losses of prediction and target, on ``meta``; without any, the loss is the mean of the prediction. The
             extra losses of the model are added.
         device: device of the planned micro-batch.
+        objective: makes the prediction; None calls the model.
         watching: context around both passes, entered after the weights have become fake tensors.
 
     Raises:
         RuntimeError: an operator from outside PyTorch has no rule for fake tensors (``register_fake``).
     """
-    everything = nn.ModuleList([model, *losses, *_hidden(model)])
+    objectives = [] if objective is None else [objective, *_hidden(objective)]
+    everything = nn.ModuleList([model, *losses, *_hidden(model), *objectives])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
     with planned_for(model, everything, device=device), _Live(everything, block=block) as live, watching:
         views = empty_views(shape, image_size, batch=batch)
         with autocast(bf16=bf16):
-            prediction = model(views)
+            prediction = model(views) if objective is None else objective(model, views)
         target = views.target_images
         images = prediction.images.float()
         values = [loss(images, target) for loss in losses] or [images.mean()]

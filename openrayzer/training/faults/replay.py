@@ -2,16 +2,17 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from openrayzer.interfaces import InputError, Model
+from openrayzer.interfaces import InputError, Model, Objective
 from openrayzer.layers.tf32 import tf32_products
 from openrayzer.machine import random_state
 from openrayzer.machine.autocast import autocast_to
@@ -19,7 +20,7 @@ from openrayzer.settings import LossTerm
 from openrayzer.training.faults.bad_steps import FACTS, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.weighted_loss import WeightedLoss
-from openrayzer.types import Views
+from openrayzer.types import Prediction, Views
 from openrayzer.weights.checkpoints.manifest import rank_file
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.weights.run_layout import EXPERIMENT
@@ -81,7 +82,9 @@ class Replayed:
         return all(_close(then, now) for then, now in pairs)
 
 
-def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torch.device) -> Replayed:
+def replay(
+    dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torch.device, objective: Objective | None = None
+) -> Replayed:
     """Repeat the step, with the micro-batches of all its processes one after the other.
 
     Args:
@@ -89,6 +92,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
         model: the model of the dump with its weights, as ``openrayzer.load_model(dump)`` returns it; its
             gradients change.
         losses: the losses of the dump's experiment.
+        objective: the objective of the dump's experiment; its own weights, which dumps do not return, stay as they are.
         device: device of the computation. Another kind of device than in the run rounds differently and draws other
             random numbers.
 
@@ -104,6 +108,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
     held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
     hold_focal_lengths(model, held=lambda: held)
     weighted = WeightedLoss(losses).to(device)
+    predict = model if objective is None else partial(objective.to(device), model)
     ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
     count = sum(len(content["losses"]) for content in ranks)
     micro_batches = []
@@ -114,7 +119,7 @@ def replay(dump: Path, *, model: Model, losses: Sequence[LossTerm], device: torc
             views = read_views(plain)
             with tf32_products(tf32):
                 with _watched(model) as seen:
-                    loss = _loss(model, weighted, views.to(device), step=facts["step"], dtype=dtype)
+                    loss = _loss(predict, weighted, views.to(device), step=facts["step"], dtype=dtype)
                 (loss / count).backward()
             now = float(loss.detach())
             frames = views.frames.tolist()
@@ -175,9 +180,16 @@ def _tensors(result: Any) -> Iterator[Tensor]:
             yield from _tensors(getattr(result, one.name))
 
 
-def _loss(model: Model, weighted: WeightedLoss, views: Views, *, step: int, dtype: torch.dtype | None) -> Tensor:
+def _loss(
+    predict: Callable[[Views], Prediction],
+    weighted: WeightedLoss,
+    views: Views,
+    *,
+    step: int,
+    dtype: torch.dtype | None,
+) -> Tensor:
     with autocast_to(views.images.device.type, dtype):
-        prediction = model(views)
+        prediction = predict(views)
     return weighted(prediction.images, views.target_images, step=step, extra=prediction.extra_losses)["loss"]
 
 
