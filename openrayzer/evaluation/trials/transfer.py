@@ -20,7 +20,7 @@ from openrayzer.geometry.precision import product
 from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Views, select_views
 
-ACCURACY_THRESHOLDS = (10, 20, 30)
+ACCURACY_THRESHOLDS = (3, 5, 10, 15, 20, 30)
 """Error in degrees below which a pair of views counts as moved alike."""
 
 AREA_THRESHOLDS = (20, 30)
@@ -37,6 +37,8 @@ Oracle = Callable[[Float[Tensor, "b v 3 h w"]], Cameras]
 class TransferResult:
     """How closely a scene moves like the clip that drives it.
 
+    ``trajectory_error`` is the mean absolute difference of the coordinates of the camera centres, in the frame of the
+    middle target of each motion, after one scale factor for all of them. Its unit is that of the driver's motion.
     ``rotation@t`` and ``translation@t`` are the shares of pairs of targets with an error below t degrees, in the
     relative rotation and in the direction of the translation (folded). ``auc@t`` is the area under the accuracy curve
     of the larger of both errors. ``like_scene`` is the share of renders with colours nearer to an image of the scene
@@ -132,7 +134,26 @@ def _alike(motion: Float[Tensor, "b v 4 4"], wanted: Float[Tensor, "b v 4 4"]) -
     """Scores of each clip: the agreement of two sets of poses."""
     rotation, direction = rotation_errors(motion, wanted), direction_errors(motion, wanted)
     direction = torch.minimum(direction, 180 - direction)
-    return [_scores(*errors) for errors in zip(rotation, direction, strict=True)]
+    paths = trajectory_errors(motion, wanted).tolist()
+    rows = zip(rotation, direction, paths, strict=True)
+    return [_scores(*errors) | {"trajectory_error": path} for *errors, path in rows]
+
+
+def trajectory_errors(motion: Float[Tensor, "b v 4 4"], wanted: Float[Tensor, "b v 4 4"]) -> Float[Tensor, " b"]:
+    """Mean absolute difference of camera centres, relative to the middle view, after the best scale of ``motion``.
+
+    Source: XFactor's scale-invariant trajectory error: frame 0 is the middle one, the scale is <t, p> / <p, p>, and
+    there is no further alignment.
+    """
+    own, true = (_centres_from_the_middle(poses) for poses in (motion, wanted))
+    squares = (own * own).sum(dim=(1, 2), keepdim=True)
+    scale = (own * true).sum(dim=(1, 2), keepdim=True) / squares.clamp(min=1e-12)  # a motionless prediction stays
+    return (scale * own - true).abs().mean(dim=(1, 2))
+
+
+def _centres_from_the_middle(poses: Float[Tensor, "b v 4 4"]) -> Float[Tensor, "b v 3"]:
+    middle = poses.shape[1] // 2
+    return product(invert(poses[:, middle : middle + 1]), poses)[..., :3, 3]
 
 
 def _scores(rotation: Float[Tensor, " pairs"], direction: Float[Tensor, " pairs"]) -> dict[str, float]:

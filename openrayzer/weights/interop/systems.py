@@ -24,6 +24,13 @@ SYSTEMS: dict[str, System] = {
     )
 }  # fmt: skip
 """Systems by the value of the option ``--arch``."""
+XFACTOR, XFACTOR_WEIGHT = "xfactor", "PoseEnc.global_embed"
+"""A known system without an importer, and one of its weights."""
+XFACTOR_REASON = (
+    "XFactor's weights are not imported: a camera of XFactor is a list of 256 numbers relative to another view, "
+    "without rotation, position and focal length; its training objective works with the models here: "
+    'train.objective={"type": "mask_swap"}'
+)
 
 
 def system_named(name: str) -> System:
@@ -32,6 +39,8 @@ def system_named(name: str) -> System:
     Raises:
         InputError: there is no system of this name.
     """
+    if name == XFACTOR:
+        raise InputError(XFACTOR_REASON)
     if name not in SYSTEMS:
         raise InputError(f"no published system named {name!r}{did_you_mean(name, list(SYSTEMS))}")
     return SYSTEMS[name]
@@ -45,6 +54,8 @@ def check_belongs(state: Mapping[str, Tensor], system: System) -> None:
     """
     if system.owns(state):
         return
+    if XFACTOR_WEIGHT in state:
+        raise InputError(XFACTOR_REASON)
     others = [other.name for other in SYSTEMS.values() if other.owns(state)]
     if others:
         raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: use --arch {others[0]}")

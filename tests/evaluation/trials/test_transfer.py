@@ -10,7 +10,7 @@ from torch import Tensor
 
 from openrayzer.evaluation.metrics.camera_metrics import accuracy_area
 from openrayzer.evaluation.placements import PLACEMENTS
-from openrayzer.evaluation.trials.transfer import histogram_area, transfer, transferred_views
+from openrayzer.evaluation.trials.transfer import histogram_area, trajectory_errors, transfer, transferred_views
 from openrayzer.interfaces import InputError
 from openrayzer.types import Cameras, Views
 
@@ -88,6 +88,7 @@ def test_pixels_in_poses_show_the_driver(pair):
 
 def test_what_is_not_finite_is_never_alike(pair):
     for result in transfer(BrokenModel(), *pair, placement=JOINT):
+        assert not torch.tensor(result.metrics.pop("trajectory_error")).isfinite()
         assert result.metrics == dict.fromkeys(result.metrics, 0)
 
 
@@ -171,3 +172,19 @@ def _one(views: Views) -> Views:
     assert views.cameras is not None
     cameras = Cameras(views.cameras.c2w[:1], views.cameras.intrinsics[:1])
     return replace(views, scenes=views.scenes[:1], cameras=cameras, **tensors)
+
+
+def test_the_trajectory_error_ignores_frame_and_scale_and_measures_the_rest_from_the_middle_view():
+    wanted = torch.eye(4, dtype=torch.float64).repeat(1, 5, 1, 1)
+    wanted[0, :, 0, 3] = torch.tensor([-2.0, -1, 0, 1, 2])
+    moved = wanted.clone()
+    moved[..., :3, 3] *= 7
+    frame = torch.eye(4, dtype=torch.float64)
+    frame[:3, :3] = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    frame[:3, 3] = 5
+    assert trajectory_errors(frame @ moved, wanted).item() == pytest.approx(0, abs=1e-12)
+    sideways = wanted.clone()
+    sideways[..., :2, 3] = sideways[..., [1, 0], 3]  # at right angles, so that the best scale is 0
+    assert trajectory_errors(sideways, wanted).item() == pytest.approx(6 / 15)
+    still = torch.eye(4, dtype=torch.float64).repeat(1, 5, 1, 1)
+    assert trajectory_errors(still, wanted).item() == pytest.approx(6 / 15)

@@ -12,6 +12,7 @@ from openrayzer.weights.interop.configuration import Configuration
 from openrayzer.weights.interop.efficient import EfficientLVSMWeights
 from openrayzer.weights.interop.golden import build_imported, compare
 from openrayzer.weights.interop.system import Imported
+from openrayzer.weights.interop.systems import SYSTEMS, check_belongs, system_named
 
 HEADS = {"transformer": {"d_head": HEAD}}
 
@@ -81,3 +82,11 @@ def test_a_recording_without_the_roles_of_its_views_is_refused(tmp_path: Path):
     file = write(tmp_path / "recording.safetensors", setup, {"render": torch.zeros(1)})
     with pytest.raises(InputError, match="the recording has no in/target_idx nor in/increments"):
         compare(file)
+
+
+def test_xfactor_is_known_and_refused_with_the_reason():
+    with pytest.raises(InputError, match="XFactor's weights are not imported: a camera of XFactor is a list of 256"):
+        system_named("xfactor")
+    for system in SYSTEMS.values():
+        with pytest.raises(InputError, match=r"its training objective works with the models here: .*mask_swap"):
+            check_belongs({"PoseEnc.global_embed": torch.zeros(32, 4)}, system)
