@@ -19,7 +19,7 @@ from openrayzer.machine.random_state import seed_all
 ROOT = Path(__file__).parents[2]
 FULL_SIZE = sorted(
     {path.stem for path in (ROOT / "experiments").glob("*.json")}
-    - {"rayzer_demo", "rayzer_latent_demo", "rayzer_taught_demo", "rayder_demo"}
+    - {"rayzer_demo", "rayzer_latent_demo", "rayzer_taught_demo", "rayder_demo", "erayzer_demo"}
 )
 VGG19 = {
     0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
@@ -94,7 +94,9 @@ def few_small_views(name: str) -> list[str]:
     values = {"num_context": 3, "num_target": 2, "min_frame_distance": 4, "max_frame_distance": 8}
     if "rayder" in name:
         values = {"num_views": 4, "min_frame_distance": 4, "max_frame_distance": 8}
-    if "paper" in name:
+    if name.startswith("erayzer"):  # every weight moves in the first step
+        changes.append("train.focal_detached_steps=0")
+    if "paper" in name or name.startswith("erayzer"):
         values = {"start_min_frame_distance": 4, "start_max_frame_distance": 8} | values
     return [*changes, *(f"data.view_sampler.{key}={value}" for key, value in values.items())]
 
