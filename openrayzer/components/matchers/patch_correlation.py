@@ -81,7 +81,10 @@ class PatchCorrelation(Matcher):
         with no_autocast(images):
             features = self.features(images.float())
             matches = self._matches(features.detach(), first_copies(images), (images.shape[-2], images.shape[-1]))
-            return replace(matches, likelihood=self._likelihood(features, matches)) if self.training else matches
+            if not self.training:
+                return matches
+            features = self.features(_with_other_colours(images.float()))
+            return replace(matches, likelihood=self._likelihood(features, matches))
 
     @torch.no_grad()
     def _matches(
@@ -135,6 +138,16 @@ class PatchCorrelation(Matcher):
         wrong = -(matches.likelihood.gather(-1, cells) * shares).sum(-1)
         trusted = inside * solved.agreement[:, :, :, some]
         return (wrong * trusted).sum() / trusted.sum().clamp(min=1)
+
+
+def _with_other_colours(images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b v 3 h w"]:
+    """Each view with another exposure, white balance and saturation, all random, so that features ignore them."""
+    shape = images.shape[:2]
+    grey = images.mean(2, keepdim=True)
+    saturation = 0.4 + 0.8 * torch.rand(*shape, 1, 1, 1, device=images.device)
+    gain = torch.exp(0.2 * torch.randn(*shape, 1, 1, 1, device=images.device))
+    balance = torch.exp(0.08 * torch.randn(*shape, 3, 1, 1, device=images.device))
+    return (gain * balance * (grey + saturation * (images - grey))).clamp(0, 1)
 
 
 def _agreement(

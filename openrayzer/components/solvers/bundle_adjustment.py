@@ -209,7 +209,8 @@ class BundleAdjustment(CameraSolver):
             for sigma in _MATCH_SIGMAS[-2:]:
                 bundle = _match_step(bundle, many, sigma)
             for blur, steps, side in _COARSE[:2] if self.training else _COARSE:
-                bundle = self._photometric(bundle, many, level(small, views, blur, _samples(matches, side)), steps)
+                at = level(small, views, blur, _samples(matches, side))
+                bundle = self._photometric(bundle, _recoloured(many, at, bundle), at, steps)
         return self._finest(small, self._fine(problem, fixed_focal), bundle, focals * kept)
 
     def _finest(self, small: Tensor, problem: _Problem, bundle: Bundle, count: int) -> Bundle:
