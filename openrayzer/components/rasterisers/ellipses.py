@@ -116,7 +116,7 @@ def project(
             conics=torch.where(drawn, conics, 0.0),
             depths=depths,
             colours=colours_towards(gaussians, cameras.c2w[..., :3, 3]),
-            opacities=torch.where(drawn, gaussians.opacities[:, None], 1.0),
+            opacities=torch.where(drawn, gaussians.opacities[:, None], FAINTEST),
             reach=torch.where(drawn, reach, 0.0),
             radii=torch.where(drawn, radii, 0.0),
             finite=_finite(gaussians)[:, None] & _finite(cameras, from_axis=2),
