@@ -197,8 +197,13 @@ class LatentSceneModel(Model[Any]):
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
     ) -> Scene:
-        if not (self.scene.keeps_views_apart and self.fusion.keeps_views_apart):
+        if not self.scene.keeps_views_apart:
             return super().extend(scene, images, cameras, index)
+        if not self.fusion.keeps_views_apart:
+            raise InputError(
+                f"{type(self).__name__} cannot add views to a scene, because fusion {type(self.fusion).__name__} marks "
+                "the first view of a list; reconstruct the scene anew from all views"
+            )
         self.check_extension(scene, images)
         places = view_index(images) + self.scene.num_views(scene) if index is None else index
         return self.scene.joined(scene, self.reconstruct(images, cameras, places))

@@ -17,9 +17,12 @@ from openrayzer.composer import construct, load_experiment
 from openrayzer.machine.random_state import seed_all
 
 ROOT = Path(__file__).parents[2]
+OTHER_DATA = ("_little", "_medium", "_large")
+"""Ends of the names of experiments that differ from another one in their data alone."""
 FULL_SIZE = sorted(
-    {path.stem for path in (ROOT / "experiments").glob("*.json")}
-    - {"rayzer_demo", "rayzer_latent_demo", "rayzer_taught_demo", "rayder_demo", "erayzer_demo"}
+    name
+    for name in (path.stem for path in (ROOT / "experiments").glob("*.json"))
+    if not name.endswith(("_demo", *OTHER_DATA))
 )
 VGG19 = {
     0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256),
@@ -92,6 +95,8 @@ def few_small_views(name: str) -> list[str]:
     changes = [f"data.train={json.dumps([{'dataset': room}])}", "data.test=[]", "data.workers=0"]
     changes += ["data.image_size=[64, 64]", "train.steps=1", "train.batch_size=1", "train.accumulation=1"]
     values = {"num_context": 3, "num_target": 2, "min_frame_distance": 4, "max_frame_distance": 8}
+    if name.startswith(("uplvsm", "ptlvsm")):  # patches of 14; without downloads and the run that comes before
+        changes += ["data.image_size=[56, 56]", "model.tokenizer.pretrained=false", "train.initial_weights=null"]
     if "rayder" in name:
         values = {"num_views": 4, "min_frame_distance": 4, "max_frame_distance": 8}
     if name.startswith("erayzer"):  # every weight moves in the first step

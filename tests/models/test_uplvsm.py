@@ -171,7 +171,7 @@ def test_ptlvsm_uses_the_pose_of_the_first_context_view_and_of_targets_alone(sma
 def test_a_scene_with_a_marked_view_cannot_be_extended(small, views):
     model, cameras = ptlvsm(small), views.cameras
     scene = model.reconstruct(views.context_images, cameras.select(views.context))
-    with pytest.raises(InputError, match="reconstruct the scene anew from all views"):
+    with pytest.raises(InputError, match="fusion FirstViewRays marks the first view of a list; reconstruct"):
         model.extend(scene, views.target_images, cameras.select(views.target))
 
 
