@@ -40,7 +40,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
     posed: ClassVar[bool]
     order_free_cameras: ClassVar[bool] = False
     locates_in_scene: ClassVar[bool] = False
-    has_losses: ClassVar[bool] = False
+    has_losses: bool = False
     needs_intrinsics: bool = False
     patch_size: int = 1
 

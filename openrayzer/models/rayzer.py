@@ -132,6 +132,7 @@ class RayZer(LatentSceneModel):
         )
         self.estimator = stack(depth=estimator_depth)
         self.needs_intrinsics = intrinsics == "given"
+        self.has_losses = any(getattr(renderer, "loss_weights", {}).values())  # of the Gaussians of a scene
         self.camera_head, self.fusion, self.backend = camera_head, fusion, attention
         self.scene: SceneNetwork[Any]
         if isinstance(renderer, GaussianRenderer):
