@@ -77,7 +77,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     tree = tmp_path_factory.mktemp("newcomer") / "openrayzer"
     for folder in ("openrayzer", "registry", "experiments", "ds_configs"):
         shutil.copytree(ROOT / folder, tree / folder)
-    for folder in ("architecture", "contracts", "models", "training", "data"):
+    for folder in ("architecture", "contracts", "models", "training", "data", "components/rasterisers"):
         shutil.copytree(ROOT / "tests" / folder, tree / "tests" / folder)
     for file in ("setup.cfg", "pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / file, tree / file)
