@@ -37,21 +37,23 @@ def narrow(name: str) -> list[str]:
     """Overrides that make an experiment small and keep all its parts."""
     given = load_experiment(ROOT / "experiments" / f"{name}.json").resolved["model"]
     if given["type"] == "rayder":
-        return ["shared.width=128", "model.depth=1"]
+        return ["shared.width=128", "model.depth=1", 'model.attention={"type": "sdpa"}']
     if given["type"] == "rayzer_geometric":
         return []
+    at = "model.student" if "student" in given else "model"
+    given = given.get("student", given)
     depths = {"estimator_depth", "encoder_depth"} & given.keys()
-    latents = ["model.num_latents=8"] * bool(given.get("num_latents"))
+    latents = [f"{at}.num_latents=8"] * bool(given.get("num_latents"))
     return [
-        "shared.width=96", "shared.num_heads=2", "model.renderer.depth=1", *latents,
-        *(f"model.{depth}=1" for depth in sorted(depths)),
+        "shared.width=96", "shared.num_heads=2", *latents,
+        *(f"{at}.renderer.{name}=1" for name in {"depth"} & given["renderer"].keys()),
+        *(f"{at}.{depth}=1" for depth in sorted(depths)),
+        f'{at}.attention={{"type": "sdpa"}}',  # auto would run on the device
     ]  # fmt: skip
 
 
 def built(name: str, *overrides: str):
-    file, small = ROOT / "experiments" / f"{name}.json", narrow(name)
-    sdpa = ['model.attention={"type": "sdpa"}'] if small else []  # auto would run on the device
-    plan = load_experiment(file, overrides=[*small, *sdpa, *overrides])
+    plan = load_experiment(ROOT / "experiments" / f"{name}.json", overrides=[*narrow(name), *overrides])
     with torch.device("meta"):
         return plan.build()
 
@@ -82,7 +84,8 @@ def micro_batch(experiment, views: Views) -> None:
 
 def waits_of_micro_batch(name: str, *overrides: str) -> list[str]:
     experiment = built(name, *overrides)
-    with on_fake_gpu(experiment.model, *(term.loss for term in experiment.loss)), Waits() as waits:
+    teacher = getattr(experiment.model, "_teacher", ())  # weights that checkpoints must not hold are no submodules
+    with on_fake_gpu(experiment.model, *teacher, *(term.loss for term in experiment.loss)), Waits() as waits:
         micro_batch(experiment, clips(name, experiment.model.patch_size))
     return waits.found
 

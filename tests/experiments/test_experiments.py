@@ -98,7 +98,11 @@ RECIPES = {
         evaluated=(16, 8),
     ),
 }
-GEOMETRIC = {"rayzer_geometric_dl3dv": "rayzer_dl3dv", "rayzer_geometric_re10k": "rayzer_re10k"}
+GEOMETRIC = {
+    "rayzer_geometric_dl3dv": "rayzer_dl3dv",
+    "rayzer_geometric_re10k": "rayzer_re10k",
+    "rayzer_dl3dv_bootstrapped": "rayzer_dl3dv",
+}
 """Experiments of this project, and the published ones with the same clips and the same optimisation."""
 SIZES = {"uplvsm_re10k_224_little": 76, "uplvsm_re10k_224_medium": 304, "uplvsm_re10k_224_large": 1216}
 """Experiments on some of the 4,866 chunks of RealEstate10K, and the number of these chunks."""
@@ -129,6 +133,11 @@ def blocks(experiment: Experiment) -> tuple[int, ...]:
 
 def test_every_full_size_experiment_has_a_published_recipe():
     assert set(NAMES) == RECIPES.keys() | GEOMETRIC.keys() | SIZES.keys() | DEMOS
+
+
+def test_the_student_of_the_bootstrapped_experiment_is_open_rayzer():
+    student, alone = (planned(name).resolved["model"] for name in ("rayzer_dl3dv_bootstrapped", "rayzer_dl3dv"))
+    assert student["student"] == alone
 
 
 @pytest.mark.parametrize("name", GEOMETRIC)
