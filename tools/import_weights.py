@@ -11,7 +11,7 @@ and openrayzer.load_model loads it. If the weights do not show a setting, the me
 give it with --config or --given. Of a training checkpoint, only the weights are imported. No code in a file is run.
 
 --check computes every recorded output of golden files and prints its largest absolute difference, for loss and gradient
-norm the relative difference.
+norm the relative difference. It skips recordings of systems that are not imported, with the reason.
 
 Exit code: 0 done; 1 an output differs by more than its tolerance; 2 wrong input.
 """
@@ -72,11 +72,16 @@ def import_one(arguments: argparse.Namespace) -> int:
 def check(files: list[Path], *, attention: str, activation_checkpointing: int) -> int:
     """Print each recorded output with its difference and tolerance; return the exit code."""
     from openrayzer.weights.interop.golden import BY_RATIO, compare
+    from openrayzer.weights.interop.systems import NotImportedError
 
-    failed = refused = 0
+    failed = refused = skipped = 0
     for file in files:
         try:
             arch, comparisons = compare(file, attention=attention, activation_checkpointing=activation_checkpointing)
+        except NotImportedError as error:
+            print(f"{file}: skipped: {error}")
+            skipped += 1
+            continue
         except InputError as error:
             print_error(InputError(f"{file}: {error}"))
             refused += 1
@@ -88,7 +93,7 @@ def check(files: list[Path], *, attention: str, activation_checkpointing: int) -
             shown = row.remark or f"{row.difference:9.2e} {kind}, tolerance {row.tolerance:g}"
             print(f"  {row.name:<18}{shown:<42}{verdict}")
             failed += not row.passed
-    print(f"{failed} output(s) beyond their tolerance, {refused} file(s) refused", flush=True)
+    print(f"{failed} output(s) beyond their tolerance, {refused} file(s) refused, {skipped} skipped", flush=True)
     return INPUT_WRONG if refused else DIFFERENT if failed else 0
 
 

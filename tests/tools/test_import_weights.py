@@ -176,10 +176,24 @@ def test_check_refuses_unsuitable_files_and_continues(tool: Command, tmp_path: P
     (tmp_path / "3.safetensors").write_bytes(b"PK\x03\x04 and no zip")
     code, said, errors = tool("--check", *files, tmp_path / "3.safetensors", tmp_path / "4.safetensors")
     assert code == 2
-    assert "0 output(s) beyond their tolerance, 5 file(s) refused" in said
+    assert "0 output(s) beyond their tolerance, 5 file(s) refused, 0 skipped" in said
     for message in (*wrong, "cannot be read as a file of weights", "does not exist"):
         assert message in errors
     assert "Traceback" not in errors
+
+
+def test_check_skips_recordings_of_systems_that_are_not_imported(tool: Command, tmp_path: Path):
+    reasons = {"xfactor": "XFactor's weights are not imported: ", "gsplat-1.4.0": "gsplat is a rasteriser and has no"}
+    files = [tmp_path / f"{arch}.safetensors" for arch in reasons]
+    for file, arch in zip(files, reasons, strict=True):
+        save_file({"out/render": torch.zeros(1)}, file, metadata={"config": json.dumps({"arch": arch, "config": {}})})
+    code, said, errors = tool("--check", *files)
+    assert (code, errors) == (0, "")
+    *lines, last = said.splitlines()
+    assert len(lines) == len(files)
+    for file, line, reason in zip(files, lines, reasons.values(), strict=True):
+        assert line.startswith(f"{file}: skipped: {reason}")
+    assert last == "0 output(s) beyond their tolerance, 0 file(s) refused, 2 skipped"
 
 
 @NEEDS_GOLDEN

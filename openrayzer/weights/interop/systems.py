@@ -24,23 +24,34 @@ SYSTEMS: dict[str, System] = {
     )
 }  # fmt: skip
 """Systems by the value of the option ``--arch``."""
-XFACTOR, XFACTOR_WEIGHT = "xfactor", "PoseEnc.global_embed"
-"""A known system without an importer, and one of its weights."""
+XFACTOR_WEIGHT = "PoseEnc.global_embed"
+"""The name of a weight of XFactor that no other system has."""
 XFACTOR_REASON = (
     "XFactor's weights are not imported: a camera of XFactor is a list of 256 numbers relative to another view, "
     "without rotation, position and focal length; its training objective works with the models here: "
     'train.objective={"type": "mask_swap"}'
 )
+NOT_IMPORTED = {
+    "xfactor": XFACTOR_REASON,
+    "gsplat-1.4.0": "gsplat is a rasteriser and has no weights; "
+    "tests/components/rasterisers compares its recorded images and gradients with ours",
+}
+"""For each known system without an importer, the reason."""
+
+
+class NotImportedError(InputError):
+    """The system is known, and its weights are not imported."""
 
 
 def system_named(name: str) -> System:
     """Return a published system by its name.
 
     Raises:
+        NotImportedError: the system is known, and its weights are not imported.
         InputError: there is no system of this name.
     """
-    if name == XFACTOR:
-        raise InputError(XFACTOR_REASON)
+    if name in NOT_IMPORTED:
+        raise NotImportedError(NOT_IMPORTED[name])
     if name not in SYSTEMS:
         raise InputError(f"no published system named {name!r}{did_you_mean(name, list(SYSTEMS))}")
     return SYSTEMS[name]
@@ -50,12 +61,13 @@ def check_belongs(state: Mapping[str, Tensor], system: System) -> None:
     """Check that weights belong to ``system``.
 
     Raises:
+        NotImportedError: they belong to XFactor.
         InputError: they do not; the message names the system that they belong to if it is known.
     """
     if system.owns(state):
         return
     if XFACTOR_WEIGHT in state:
-        raise InputError(XFACTOR_REASON)
+        raise NotImportedError(XFACTOR_REASON)
     others = [other.name for other in SYSTEMS.values() if other.owns(state)]
     if others:
         raise InputError(f"these are weights of {others[0]!r}, not of {system.name!r}: use --arch {others[0]}")
