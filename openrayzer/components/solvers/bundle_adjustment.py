@@ -43,7 +43,7 @@ _FINE = ((0.5, 2, 2), (0.5, _FINE_SAMPLES, 1), (0.5, _FINE_SAMPLES, 1))
 """Parts of the fine steps: blur, samples of a point along each axis, number of results that are left."""
 _TRAINING_FINE = ((0.8, 2, 1), (0.8, _FINE_SAMPLES, 1))
 _TRAINING_FINE_STEPS = 2
-_TRAINING_FOCALS = 3
+_TRAINING_STARTS, _TRAINING_FOCALS = 4, 3
 _FOCAL_RATIO = 1.4
 """Ratio of neighbouring focal lengths among the starts."""
 _SURVIVORS = 3
@@ -87,7 +87,7 @@ class BundleAdjustment(CameraSolver):
     length the results of the solver.
 
     Args:
-        starts: number of shapes of a scene for each focal length, 1 to 16.
+        starts: number of shapes of a scene for each focal length, 1 to 16; training takes 4 of them at most.
         focal_starts: number of focal lengths from which the solver starts, each 1.4 times the one before; training
             takes 3 of them at most.
         fine_steps: number of the last photometric steps in evaluation.
@@ -104,7 +104,7 @@ class BundleAdjustment(CameraSolver):
     def __init__(
         self,
         *,
-        starts: int = 4,
+        starts: int = 8,
         focal_starts: int = 5,
         fine_steps: int = 12,
         focal: float = 1.2,
@@ -230,21 +230,22 @@ class BundleAdjustment(CameraSolver):
     def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, kept: int) -> Bundle:
         """The best bundles after match steps on a quarter of the points from several shapes of the scene."""
         matches, grid = problem.matches, problem.matches.grid
+        starts = min(_TRAINING_STARTS, self.starts) if self.training else self.starts
         few_grid, some = (grid[0] // 2, grid[1] // 2), every_second(grid, small.device)
         few = replace(
             matches, points=matches.points[some], grid=few_grid,
             places=matches.places[:, :, :, some], weights=matches.weights[:, :, :, some],
         )  # fmt: skip
         priors = replace(problem.priors, inverse_depth=problem.priors.inverse_depth[:, :, some])
-        many = problem._replace(matches=few, priors=priors).repeated(self.starts)
-        shapes = depth_shapes(few.points.double(), self.starts).repeat(len(bundle.translation), 1)[:, None]
+        many = problem._replace(matches=few, priors=priors).repeated(starts)
+        shapes = depth_shapes(few.points.double(), starts).repeat(len(bundle.translation), 1)[:, None]
         depths = many.priors.inverse_depth * shapes
-        bundle = replace(repeated(bundle, self.starts), inverse_depth=depths / depths.mean(dim=(1, 2), keepdim=True))
+        bundle = replace(repeated(bundle, starts), inverse_depth=depths / depths.mean(dim=(1, 2), keepdim=True))
         for sigma in _MATCH_SIGMAS:
             bundle = _match_step(bundle, many, sigma)
         at = level(small, bundle.translation.shape[1], _SELECTION_BLUR, few.points)
         costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
-        bundle = lowest(bundle, costs.unflatten(0, (-1, self.starts)), kept)
+        bundle = lowest(bundle, costs.unflatten(0, (-1, starts)), kept)
         finer = F.interpolate(bundle.inverse_depth.unflatten(2, few_grid), grid, mode="bilinear", align_corners=False)
         return replace(bundle, inverse_depth=finer.flatten(2))
 
