@@ -46,8 +46,8 @@ STANDARD: dict[str, Any] = {
 }  # fmt: skip
 """Values of required parameters, by name. A component gives its other parameters defaults."""
 
-SMALLER = {"head_width": 8, "state_width": 4}
-"""Values that replace defaults for large models."""
+SMALLER = {"head_width": 8, "state_width": 4, "starts": 2, "focal_starts": 2, "fine_steps": 6}
+"""Values that replace defaults for large models and for the last digits of a solver."""
 
 USUAL: dict[type, str] = {
     Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
