@@ -20,13 +20,15 @@ class Matches:
     Attributes:
         points: the points, the same grid in every view, row by row.
         grid: rows and columns of this grid; n = rows * columns.
-        neighbours: positions of the k other views in which the points of a view were looked for.
+        neighbours: positions of the k other views in which the points of a view were looked for. A copy has the
+            neighbours of its original.
         places: place of each point in each neighbour.
         weights: trust in each place, 0 (no match) to 1.
         likelihood: for ``Matcher.loss``, the logarithm of the probability of each cell of a neighbour, for some of the
             points; with gradients. None outside training.
-        originals: position of the first view with the same image. Only this view and its depths are unknowns of a
-            solver; copies share them. None if the views have no copies.
+        originals: position of the first view with the same image, its own position for a view that is no copy. Copies
+            share the camera and the depths of this view, see ``SolvedCameras.with_copies``. None if the matcher does
+            not look for copies.
     """
 
     points: Float[Tensor, "n 2"]
@@ -79,8 +81,10 @@ class SolvedCameras:
     position_error: Float[Tensor, "b v"]
     supported: Bool[Tensor, "b v"]
 
-    def with_copies(self, originals: Int[Tensor, "b v"]) -> "SolvedCameras":
-        """The same result, with the values of view ``originals[i]`` for view i."""
+    def with_copies(self, originals: Int[Tensor, "b v"] | None) -> "SolvedCameras":
+        """The same result, in which each copy has the values of its original; see ``Matches.originals``."""
+        if originals is None:
+            return self
 
         def of_views(values: Tensor) -> Tensor:
             return select_views(values, originals) if values.ndim > 1 else values
@@ -136,7 +140,7 @@ class CameraSolver(nn.Module, ABC):
 
         Args:
             images: views in [0, 1].
-            matches: matches between them.
+            matches: matches between them. The result for copies is arbitrary, see ``SolvedCameras.with_copies``.
             known: cameras whose intrinsics the solver keeps; without them, it estimates one focal length per scene.
             held: views that keep their pose in ``known``, in its world frame; none by default.
         """

@@ -77,8 +77,7 @@ class RayZerGeometric(Model[ContextScene]):
         held: Tensor | None = None,
     ) -> tuple[Matches, SolvedCameras]:
         matches = self.matcher(images)
-        solved = self.solver(images, matches, known=known, held=held)
-        return matches, solved if matches.originals is None else solved.with_copies(matches.originals)
+        return matches, self.solver(images, matches, known=known, held=held).with_copies(matches.originals)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         known = None

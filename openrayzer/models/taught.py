@@ -136,4 +136,5 @@ class Taught(Model[Scene]):
             if any(weight.device != images.device for weight in part.parameters()):
                 part.to(images.device)
         images = images.float()
-        return teacher(images, matcher(images)).cameras
+        matches = matcher(images)
+        return teacher(images, matches).with_copies(matches.originals).cameras

@@ -112,7 +112,7 @@ class CorrespondenceNetwork(CameraSolver):
             bundles = self._rounds(given, pictures)
             solved = self._solved(bundles[-1], given, images, known)
         if self.training:
-            taught = self.teacher(images, matches, known=known, held=held)
+            taught = self.teacher(images, matches, known=known, held=held).with_copies(matches.originals)
             return self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
         if known is not None and held is not None:
             solved = _aligned(solved, known, held)

@@ -54,7 +54,7 @@ def certainty(bundle: Bundle, lens: Lenses, matches: Matches, priors: Priors) ->
     v = bundle.translation.shape[1]
     seen = project(bundle, lens, matches.points.to(bundle.translation.dtype), matches.neighbours)
     squares = (seen.point - matches.places).square().sum(-1)
-    agreement = seen.in_front * torch.exp(-squares / _AGREES**2)
+    agreement = seen.in_front * torch.exp(-squares / _AGREES**2) * matches.counted[..., None]
     agrees = ((agreement > 0.5) & (matches.weights > _TRUSTED)).to(squares.dtype)
     variance = ((squares * agrees).sum((2, 3)) + _AGREES**2) / (agrees.sum((2, 3)) + 1)
     support = (agrees.sum(2) > 0).to(squares.dtype).mean(2)
