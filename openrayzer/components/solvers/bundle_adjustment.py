@@ -27,6 +27,7 @@ from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowes
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
 from openrayzer.layers.image_sampling import every_second, image_points, resized, working_size
+from openrayzer.layers.tf32 import exact_float32
 from openrayzer.types import Cameras
 
 _HELD = 1e9
@@ -40,14 +41,15 @@ _COARSE = ((3.0, 2, 1), (1.5, 2, 1), (0.8, 3, 2))
 _SELECTION_BLUR = 0.8
 _FINE_SAMPLES = 4
 _FINE = ((0.5, 2, 2), (0.5, _FINE_SAMPLES, 1), (0.5, _FINE_SAMPLES, 1))
-"""Parts of the fine steps: blur, samples of a point along each axis, number of results that are left."""
+"""Parts of the fine steps: blur, samples of a point along each axis, number of results that are left afterwards."""
 _TRAINING_FINE = ((0.8, 2, 1), (0.8, _FINE_SAMPLES, 1))
+"""The same in training; each part is one step."""
 _TRAINING_FINE_STEPS = 2
 _TRAINING_STARTS, _TRAINING_FOCALS = 4, 3
 _FOCAL_RATIO = 1.4
 """Ratio of neighbouring focal lengths among the starts."""
 _SURVIVORS = 3
-"""Number of starts with a known focal length that take the coarse photometric steps."""
+"""Number of shapes that take the coarse photometric steps if there is only one focal length."""
 
 
 class _Problem(NamedTuple):
@@ -62,11 +64,9 @@ class _Problem(NamedTuple):
         """The same problem for several bundles of each scene."""
         matches = self.matches
         names = ("neighbours", "places", "weights", "originals")
-        few = {name: repeated(getattr(matches, name), times) for name in names}
-        matches = replace(matches, **few)
-        return _Problem(
-            repeated(self.lens, times), matches, repeated(self.priors, times), repeated(self.colours, times)
-        )
+        matches = replace(matches, **{name: repeated(getattr(matches, name), times) for name in names})
+        lens, priors, colours = repeated((self.lens, self.priors, self.colours), times)
+        return _Problem(lens, matches, priors, colours)
 
 
 @CAMERA_SOLVERS.register("bundle_adjustment")
@@ -135,7 +135,7 @@ class BundleAdjustment(CameraSolver):
         known: Cameras | None = None,
         held: Bool[Tensor, "b v"] | None = None,
     ) -> SolvedCameras:
-        with no_autocast(images):
+        with no_autocast(images), exact_float32():
             held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
             small, problem = self._problem(images, matches, known, held)
             bundle = self._solve(
@@ -157,7 +157,7 @@ class BundleAdjustment(CameraSolver):
         held: Bool[Tensor, "b v"] | None = None,
     ) -> SolvedCameras:
         """Photometric steps from other cameras, half of them at each of the two finest blurs."""
-        with no_autocast(images):
+        with no_autocast(images), exact_float32():
             held = torch.zeros(images.shape[:2], dtype=torch.bool, device=images.device) if held is None else held
             small, problem = self._problem(images, matches, known, held)
             problem = self._fine(problem, known is not None)
