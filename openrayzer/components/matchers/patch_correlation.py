@@ -79,18 +79,16 @@ class PatchCorrelation(Matcher):
 
     def forward(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
         with no_autocast(images):
-            features = self.features(images.float())
-            matches = self._matches(features.detach(), first_copies(images), (images.shape[-2], images.shape[-1]))
+            with torch.no_grad():
+                matches = self._matches(images.float())
             if not self.training:
                 return matches
             features = self.features(_with_other_colours(images.float()))
             return replace(matches, likelihood=self._likelihood(features, matches))
 
-    @torch.no_grad()
-    def _matches(
-        self, features: Float[Tensor, "b v d rows cols"], originals: Int[Tensor, "b v"], image_size: tuple[int, int]
-    ) -> Matches:
-        v, _, rows, cols = features.shape[1:]
+    def _matches(self, images: Float[Tensor, "b v 3 h w"]) -> Matches:
+        features, originals = self.features(images), first_copies(images)
+        image_size, (v, _, rows, cols) = (images.shape[-2], images.shape[-1]), features.shape[1:]
         neighbours = nearest_views(without_copies(_similarity(features), originals), self.max_neighbours)
         neighbours = select_views(neighbours, originals)
         k = neighbours.shape[2]

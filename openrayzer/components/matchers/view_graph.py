@@ -35,14 +35,15 @@ def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor,
 
 
 def first_copies(images: Float[Tensor, "b v 3 h w"]) -> Int[Tensor, "b v"]:
-    """Position of the first view with the same image, by means of 8 x 8 areas; a view without copies has its own."""
+    """Position of the first view with equal mean colours in 8 x 8 areas; a view that is no copy has its own."""
     v = images.shape[1]
+    itself = torch.eye(v, dtype=torch.bool, device=images.device)  # an image with NaN does not equal itself
     means = F.adaptive_avg_pool2d(images.flatten(0, 1), 8).unflatten(0, images.shape[:2]).flatten(2)
-    same = (means[:, :, None] == means[:, None]).all(-1)
+    same = (means[:, :, None] == means[:, None]).all(-1) | itself
     return torch.where(same, torch.arange(v, device=images.device), v).amin(2)
 
 
 def without_copies(similarity: Float[Tensor, "b v v"], originals: Int[Tensor, "b v"]) -> Float[Tensor, "b v v"]:
-    """Similarities in which every copy of an earlier view is the least similar to all views."""
+    """Similarities in which a copy of an earlier view is less similar to all views than any other view."""
     copy = originals != torch.arange(originals.shape[1], device=originals.device)
     return similarity.masked_fill(copy[:, :, None] | copy[:, None], -2)

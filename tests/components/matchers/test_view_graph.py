@@ -50,6 +50,11 @@ def test_the_graph_follows_the_order_of_the_views():
     assert torch.equal(there[:, order][:, :, order], again)
 
 
+def test_a_view_without_a_finite_colour_has_no_copy():
+    images = torch.full((1, 3, 3, 16, 16), torch.nan)
+    assert first_copies(images).tolist() == [[0, 1, 2]]
+
+
 def test_copies_of_a_view_are_neighbours_only_if_no_other_view_is_left():
     images = torch.rand(1, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))[:, [0, 1, 1, 2, 0, 3, 4, 5]]
     originals = first_copies(images)
