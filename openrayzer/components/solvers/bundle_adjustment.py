@@ -46,6 +46,8 @@ _TRAINING_FINE = ((0.8, 2, 1), (0.8, _FINE_SAMPLES, 1))
 """The same in training; each part is one step."""
 _TRAINING_FINE_STEPS = 2
 _TRAINING_STARTS, _TRAINING_FOCALS = 4, 3
+_FEW_VIEWS = 9
+"""With more views, the number of shapes falls as the number of views grows, so that the time stays in proportion."""
 _FOCAL_RATIO = 1.4
 """Ratio of neighbouring focal lengths among the starts."""
 _SURVIVORS = 3
@@ -87,7 +89,8 @@ class BundleAdjustment(CameraSolver):
     length the results of the solver.
 
     Args:
-        starts: number of shapes of a scene for each focal length, 1 to 16; training takes 4 of them at most.
+        starts: number of shapes of a scene for each focal length, 1 to 16; training takes 4 of them at most. With v > 9
+            views, both numbers are multiplied by 9 / v, down to 2.
         focal_starts: number of focal lengths from which the solver starts, each 1.4 times the one before; training
             takes 3 of them at most.
         fine_steps: number of the last photometric steps in evaluation.
@@ -202,10 +205,13 @@ class BundleAdjustment(CameraSolver):
         views, matches = bundle.translation.shape[1], problem.matches
         focals = min(_TRAINING_FOCALS, self.focal_starts) if self.training else self.focal_starts
         focals = 1 if fixed_focal else focals
-        kept = 1 if self.training or focals > 1 else min(_SURVIVORS, self.starts)
+        starts = min(_TRAINING_STARTS, self.starts) if self.training else self.starts
+        if views > _FEW_VIEWS:
+            starts = min(starts, max(2, starts * _FEW_VIEWS // views))
+        kept = 1 if self.training or focals > 1 else min(_SURVIVORS, starts)
         with torch.no_grad():
             bundle, many = _with_focal_lengths(bundle, problem, focals)
-            bundle, many = self._from_starts(small, many, bundle, kept), many.repeated(kept)
+            bundle, many = self._from_starts(small, many, bundle, starts, kept), many.repeated(kept)
             for sigma in _MATCH_SIGMAS[-2:]:
                 bundle = _match_step(bundle, many, sigma)
             for blur, steps, side in _COARSE[:2] if self.training else _COARSE:
@@ -227,10 +233,9 @@ class BundleAdjustment(CameraSolver):
             last = _recoloured(problem, at, bundle)
         return self._photometric(bundle, last, at, 1)
 
-    def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, kept: int) -> Bundle:
+    def _from_starts(self, small: Tensor, problem: _Problem, bundle: Bundle, starts: int, kept: int) -> Bundle:
         """The best bundles after match steps on a quarter of the points from several shapes of the scene."""
         matches, grid = problem.matches, problem.matches.grid
-        starts = min(_TRAINING_STARTS, self.starts) if self.training else self.starts
         few_grid, some = (grid[0] // 2, grid[1] // 2), every_second(grid, small.device)
         few = replace(
             matches, points=matches.points[some], grid=few_grid,
