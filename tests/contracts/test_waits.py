@@ -19,9 +19,12 @@ from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[2]
-OTHER_DATA = ("_little", "_medium", "_large")
-"""Ends of the names of experiments that differ from another one in their data alone."""
-EXPERIMENTS = sorted(file.stem for file in (ROOT / "experiments").glob("*.json") if not file.stem.endswith(OTHER_DATA))
+EXPERIMENTS = sorted(
+    file.stem
+    for file in (ROOT / "experiments").glob("*.json")
+    if not {"model", "loss", "shared"}.isdisjoint(json.loads(file.read_text(encoding="utf-8")))
+)
+"""All experiments but those that extend another one and keep its model and its loss."""
 SIDE = 64
 
 
