@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from painted_room import painted_rooms
 
 from openrayzer.components.solvers.bundle_adjustment import BundleAdjustment
 from openrayzer.interfaces import CAMERA_SOLVERS, MATCHERS, MODELS, InputError, Model
@@ -46,6 +47,13 @@ def test_the_loss_fades_and_reaches_the_estimator(parts, views):
     assert [first, *later] == pytest.approx([1, 0.625, 0.25, 0.25], rel=1e-3)
     assert all(weight.grad is not None for weight in parts["student"].camera_head.parameters())
     assert all(weight.grad is None for weight in parts["teacher"].parameters())
+
+
+def test_copies_of_a_view_are_taught_one_camera(parts):
+    images = painted_rooms(1, image_size=(64, 64), num_views=4).images[:, [0, 1, 1, 2, 3]]
+    poses = Taught(**parts)._solved(images).c2w
+    torch.testing.assert_close(poses[:, 1], poses[:, 2], atol=0, rtol=0)
+    assert (poses[:, 1] - poses[:, 0]).abs().max() > 0.01
 
 
 def exported(parts: dict[str, object], folder: Path) -> str:

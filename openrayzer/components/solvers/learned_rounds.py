@@ -201,17 +201,16 @@ def _over_pairs(twists: Float[Tensor, "b v k 6"], seen: Projection, matches: Mat
     If all views are neighbours of each other and the twists of the pairs are small and consistent, the result has
     exactly these relative motions.
     """
-    b, v, k = matches.neighbours.shape
+    counted = matches.counted.to(twists.dtype)
+    twists = twists * counted[..., None]
     inverse = seen.relative_rotation.mT
     back = adjoint(inverse, -(inverse @ seen.relative_translation[..., None])[..., 0])
     total = -(back @ twists[..., None])[..., 0].sum(2)
-    rows = torch.arange(b, device=twists.device)[:, None]
+    rows = torch.arange(len(twists), device=twists.device)[:, None]
     total = total.index_put((rows, matches.neighbours.flatten(1)), twists.flatten(1, 2), accumulate=True)
-    count = torch.full((b, v), float(k), dtype=twists.dtype, device=twists.device)
-    count = count.index_put(
-        (rows, matches.neighbours.flatten(1)), torch.ones_like(twists[..., 0].flatten(1)), accumulate=True
-    )
-    return total / count[..., None] * (v - 1) / v
+    count = counted.sum(2).index_put((rows, matches.neighbours.flatten(1)), counted.flatten(1), accumulate=True)
+    num_views = counted.any(2).sum(1)[:, None, None].clamp(min=1)
+    return total / count[..., None].clamp(min=1) * (num_views - 1) / num_views
 
 
 def _moved(bundle: Bundle, twists: Float[Tensor, "b v 6"]) -> Bundle:

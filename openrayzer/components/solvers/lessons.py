@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from openrayzer.components.solvers.learned_rounds import RoundInput
@@ -11,7 +11,8 @@ from openrayzer.components.solvers.lenses import poses_of
 from openrayzer.components.solvers.photometric import ColourChange
 from openrayzer.components.solvers.projection import Bundle, Lenses
 from openrayzer.geometry.pose_differences import pose_differences
-from openrayzer.interfaces import SolvedCameras
+from openrayzer.interfaces import Matches, SolvedCameras
+from openrayzer.types import select_views
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,17 @@ class Lesson:
     log_focal: Float[Tensor, " b"]
 
     def loss(self, bundles: list[Bundle]) -> Float[Tensor, ""]:
-        """Differences of the student's cameras to the teacher's after each round; later rounds count more."""
+        """Differences of the student's cameras to the teacher's after each round; later rounds count more.
+
+        Copies of a view have the pose and depths of their original.
+        """
+        originals = _originals(self.given.matches)
         total = self.inverse_depth.new_zeros(())
         for number, bundle in enumerate(bundles):
-            wrong_depth = ((bundle.inverse_depth.log() - self.inverse_depth.log()).abs() * self.sure).mean()
+            depth = select_views(bundle.inverse_depth, originals)
+            wrong_depth = ((depth.log() - self.inverse_depth.log()).abs() * self.sure).mean()
             wrong_focal = (bundle.log_focal - self.log_focal).abs().mean()
-            wrong_poses = pose_differences(poses_of(bundle), self.poses.double()).total()
+            wrong_poses = pose_differences(select_views(poses_of(bundle), originals), self.poses.double()).total()
             total = total + 0.6 ** (len(bundles) - 1 - number) * (wrong_poses + 0.1 * wrong_depth + 0.2 * wrong_focal)
         return total
 
@@ -49,6 +55,12 @@ def lesson_from(given: RoundInput, pictures: Float[Tensor, "n 3 h w"], taught: S
     """The lesson of a clip that the teacher has solved, without gradients."""
     poses, depth = taught.cameras.c2w.detach(), taught.inverse_depth.double()
     return Lesson(given, pictures, poses, depth, taught.point_agreement.detach(), taught.log_focal.double())
+
+
+def _originals(matches: Matches) -> Int[Tensor, "b v"]:
+    b, v = matches.weights.shape[:2]
+    every = torch.arange(v, device=matches.weights.device).expand(b, v)
+    return every if matches.originals is None else matches.originals
 
 
 def mirrored(lesson: Lesson) -> Lesson:
@@ -76,20 +88,24 @@ def with_fewer_views(lesson: Lesson, count: int) -> Lesson:
     given, matches = lesson.given, lesson.given.matches
     b, v = matches.weights.shape[:2]
     kept = torch.randperm(v, device=matches.weights.device)[:count]
-    order = matches.neighbours.argsort(dim=2)  # of the views but the own one
+    views = _originals(matches)[:, kept]  # only they have matches
+    same = views[:, :, None] == views[:, None]
+    originals = torch.where(same, torch.arange(count, device=kept.device), count).amin(2)
+    order = select_views(matches.neighbours.argsort(dim=2), views)  # of the views but the own one
     others = torch.arange(count - 1, device=kept.device).expand(count, -1)
     others = others + (others >= torch.arange(count, device=kept.device)[:, None])  # count count-1
-    wanted = kept[others] - (kept[others] > kept[:, None]).long()  # positions among the other views
-    place = order[:, kept].gather(2, wanted.expand(b, -1, -1))
-    rows, views = torch.arange(b, device=kept.device)[:, None, None], kept[None, :, None]
+    wanted = views[:, others] - (views[:, others] > views[..., None]).long()  # positions among the other views
+    place = order.gather(2, wanted.clamp(max=v - 2))  # two copies have no place, and their pair does not count
+    rows = torch.arange(b, device=kept.device)[:, None, None]
 
     def of_pairs(values: Tensor) -> Tensor:
-        return values[rows, views, place]
+        return values[rows, views[..., None], place]
 
     matches = replace(
-        matches, originals=None, neighbours=others.expand(b, -1, -1),
+        matches, originals=originals, neighbours=others.expand(b, -1, -1),
         places=of_pairs(matches.places), weights=of_pairs(matches.weights),
     )  # fmt: skip
+    matches = replace(matches, weights=matches.weights * matches.counted[..., None])
     expected = given.expected[:, kept]
     given = given._replace(
         matches=matches, lens=Lenses(given.lens.focal[:, kept], given.lens.centre[:, kept]),

@@ -9,6 +9,7 @@ from openrayzer.components.matchers.patch_correlation import PatchCorrelation
 from openrayzer.components.solvers.bundle_adjustment import BundleAdjustment
 from openrayzer.evaluation.metrics.camera_metrics import direction_errors, pose_metrics, rotation_errors
 from openrayzer.interfaces import InputError, SolvedCameras
+from openrayzer.layers.tf32 import tf32_products
 from openrayzer.types import Cameras
 
 
@@ -113,6 +114,20 @@ def test_a_view_with_other_contrast_and_saturation_keeps_its_camera(rooms):
     before, after = (solved(views, fine_steps=6).cameras for views in (rooms.images, images))
     assert rotation_errors(after.c2w.double(), before.c2w.double()).max() < 0.3
     assert direction_errors(after.c2w.double(), before.c2w.double()).max() < 5
+
+
+def test_colours_are_compared_without_tf32(rooms, monkeypatch):
+    allowed, baddbmm = [], torch.baddbmm
+
+    def noted(*tensors: Tensor) -> Tensor:
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return baddbmm(*tensors)
+
+    monkeypatch.setattr(torch, "baddbmm", noted)
+    with tf32_products(True):
+        solved(rooms.images[:1, :2], fine_steps=1)
+    assert allowed
+    assert not any(allowed)
 
 
 def test_a_moving_object_over_a_third_of_the_picture_leaves_the_rotations(rooms):

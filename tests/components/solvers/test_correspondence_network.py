@@ -16,7 +16,7 @@ from openrayzer.components.solvers.projection import Bundle, Lenses, project
 from openrayzer.geometry.rotations import so3_exp
 from openrayzer.interfaces import InputError, Matches
 from openrayzer.layers.image_sampling import image_points
-from openrayzer.types import Cameras
+from openrayzer.types import Cameras, map_tensors, select_views
 
 GRID = (4, 5)
 
@@ -77,7 +77,7 @@ def misfit(lesson: Lesson) -> float:
     bundle = Bundle(inverse[..., :3, :3], inverse[..., :3, 3], lesson.inverse_depth, lesson.log_focal)
     matches = lesson.given.matches
     seen = project(bundle, lesson.given.lens, matches.points.double(), matches.neighbours)
-    return float((seen.point - matches.places).abs().max())
+    return float(((seen.point - matches.places).abs() * matches.counted[..., None, None]).max())
 
 
 def relative(cameras: Cameras) -> torch.Tensor:
@@ -99,6 +99,43 @@ def test_lessons_with_fewer_views_are_consistent(count):
     assert fewer.given.matches.neighbours.shape[2] == count - 1
     assert fewer.pictures.shape[0] == 2 * count
     assert misfit(fewer) < 1e-5
+
+
+def test_lessons_with_fewer_views_keep_the_matches_of_copies():
+    lesson, originals = consistent_lesson(), torch.tensor([[0, 1, 1, 3]] * 2)
+    given = map_tensors(lesson.given, lambda values: select_views(values, originals) if values.ndim > 2 else values)
+    matches = replace(given.matches, originals=originals)
+    matches = replace(matches, weights=matches.weights * matches.counted[..., None])
+    poses, depth = (select_views(values, originals) for values in (lesson.poses, lesson.inverse_depth))
+    copied = replace(lesson, given=given._replace(matches=matches), poses=poses, inverse_depth=depth)
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(40):
+        fewer = with_fewer_views(copied, 2)
+        assert misfit(fewer) < 1e-5
+        matches = fewer.given.matches
+        assert torch.equal(matches.counted, (matches.weights > 0).any(-1))
+        seen.add(int(matches.counted.sum()))
+    assert seen == {0, 4}
+
+
+def test_teachers_give_copies_of_a_view_one_camera(images):
+    images = images[:, [0, 1, 1, 2]]
+    taught = student().train()(images, matches_of(images)).taught
+    torch.testing.assert_close(taught.cameras.c2w[:, 1], taught.cameras.c2w[:, 2], atol=0, rtol=0)
+    assert taught.agreement[:, 0, :].amax() > 0.5
+    with_copy = ~matches_of(images).counted[:, 0]
+    assert with_copy.any()
+    assert not taught.agreement[:, 0][with_copy].any()
+
+
+@torch.no_grad()
+def test_students_move_other_views_as_without_the_copy(images):
+    solver = student().eval()
+    before = solver(images[:, :3], matches_of(images[:, :3])).cameras
+    copied = images[:, [0, 1, 1, 2]]
+    after = solver(copied, matches_of(copied)).cameras.select(torch.tensor([[0, 1, 3]] * 2))
+    torch.testing.assert_close(relative(after), relative(before), atol=1e-5, rtol=0)
 
 
 def test_students_approach_the_cameras_of_the_lesson():
