@@ -180,7 +180,7 @@ def test_weights_of_another_system_are_recognised():
         check_belongs(lvsm(), SYSTEMS["rayzer-official"])
     with pytest.raises(InputError, match=r"these are not weights of 'rayder': .* is not among their 1 names: a"):
         check_belongs({"a": torch.zeros(1)}, SYSTEMS["rayder"])
-    with pytest.raises(InputError, match="no published system named 'rayzer'; did you mean 'rayder'"):
+    with pytest.raises(InputError, match="no published system named 'rayzer'; did you mean 'erayzer' or 'rayder'"):
         system_named("rayzer")
     own = {
         "rayzer-official": rayzer_official(), "lvsm-ed": lvsm(), "lvsm-d": lvsm(decoder_only=True),
