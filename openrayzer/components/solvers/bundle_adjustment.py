@@ -225,8 +225,11 @@ class BundleAdjustment(CameraSolver):
         with torch.no_grad():
             for part, (blur, side, keep) in enumerate(parts):
                 at = level(small, bundle.translation.shape[1], blur, _samples(problem.matches, side))
+                taken = (steps - 2 + len(parts) - part) // len(parts)
+                if not taken and keep == count:  # the last step has its own changes of colours
+                    continue
                 many = _recoloured(problem.repeated(count), at, bundle)
-                bundle = self._photometric(bundle, many, at, (steps - 2 + len(parts) - part) // len(parts))
+                bundle = self._photometric(bundle, many, at, taken)
                 if keep < count:
                     costs = photometric_cost(at, bundle, many.lens, many.matches, many.colours)
                     bundle, count = lowest(bundle, costs.unflatten(0, (-1, count)), keep), keep
