@@ -140,7 +140,7 @@ class CameraSolver(nn.Module, ABC):
 
         Args:
             images: views in [0, 1].
-            matches: matches between them. The result for copies is arbitrary, see ``SolvedCameras.with_copies``.
+            matches: matches between them. A copy has the result of its original, see ``SolvedCameras.with_copies``.
             known: cameras whose intrinsics the solver keeps; without them, it estimates one focal length per scene.
             held: views that keep their pose in ``known``, in its world frame; none by default.
         """

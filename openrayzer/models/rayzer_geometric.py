@@ -77,7 +77,7 @@ class RayZerGeometric(Model[ContextScene]):
         held: Tensor | None = None,
     ) -> tuple[Matches, SolvedCameras]:
         matches = self.matcher(images)
-        return matches, self.solver(images, matches, known=known, held=held).with_copies(matches.originals)
+        return matches, self.solver(images, matches, known=known, held=held)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         known = None

@@ -136,5 +136,4 @@ class Taught(Model[Scene]):
             if any(weight.device != images.device for weight in part.parameters()):
                 part.to(images.device)
         images = images.float()
-        matches = matcher(images)
-        return teacher(images, matches).with_copies(matches.originals).cameras
+        return teacher(images, matcher(images)).cameras

@@ -60,6 +60,16 @@ def test_cameras_are_rigid_with_one_focal_length_per_scene(small, name, clips, m
 
 
 @EVERY_SOLVER
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_a_copy_has_the_camera_of_its_original(small, name, clips, matches_of, training):
+    images = clips.images[:, [0, 1, 1, 2]]
+    c2w = small(CAMERA_SOLVERS, name).train(training)(images, matches_of(images)).cameras.c2w
+    torch.testing.assert_close(c2w[:, 2], c2w[:, 1], atol=0, rtol=0)
+    assert (c2w[:, 0] - c2w[:, 1]).abs().max() > 0
+
+
+@EVERY_SOLVER
 @torch.no_grad()
 def test_the_order_of_the_views_does_not_matter(small, name, clips, matches_of):
     solver, order = small(CAMERA_SOLVERS, name).eval(), [2, 0, 3, 1]

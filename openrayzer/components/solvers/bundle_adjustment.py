@@ -310,7 +310,8 @@ def _solved(
     log_focal = torch.where(supported.any(1), bundle.log_focal, first.log_focal)
     bundle = replace(bundle, log_focal=log_focal)
     cameras = cameras_of(bundle, problem.lens, (images.shape[-2], images.shape[-1]), known)
-    return SolvedCameras(
+    solved = SolvedCameras(
         cameras, bundle.log_focal.detach(), bundle.inverse_depth.detach(), problem.priors.inverse_depth.float(),
         **{name: value.float() for name, value in sure._asdict().items()}, supported=supported,
     )  # fmt: skip
+    return solved.with_copies(problem.matches.originals)

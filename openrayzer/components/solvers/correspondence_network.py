@@ -112,12 +112,13 @@ class CorrespondenceNetwork(CameraSolver):
             bundles = self._rounds(given, pictures)
             solved = self._solved(bundles[-1], given, images, known)
         if self.training:
-            taught = self.teacher(images, matches, known=known, held=held).with_copies(matches.originals)
-            return self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
+            taught = self.teacher(images, matches, known=known, held=held)
+            shown = self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
+            return shown.with_copies(matches.originals)
         if known is not None and held is not None:
             solved = _aligned(solved, known, held)
         if not self.finish_steps:
-            return solved
+            return solved.with_copies(matches.originals)
         return self.teacher.refine(images, matches, solved, steps=self.finish_steps, known=known, held=held)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:
