@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TypeVar, cast
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 T = TypeVar("T")
@@ -63,6 +63,12 @@ def select_views(values: Tensor, views: Int[Tensor, "b s"]) -> Tensor:
     """The views of each batch element at its positions ``views``: (b, v, ...) becomes (b, s, ...)."""
     rows = torch.arange(values.shape[0], device=values.device)[:, None]
     return values[rows, views]
+
+
+def first_equal(same: Bool[Tensor, "b v v"]) -> Int[Tensor, "b v"]:
+    """Position of the first view that is the same as each view; every view must be the same as itself."""
+    v = same.shape[1]
+    return torch.where(same, torch.arange(v, device=same.device), v).amin(2)
 
 
 @dataclass(frozen=True)

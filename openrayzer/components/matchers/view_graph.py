@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from openrayzer.types import first_equal
+
 
 def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor, "b v k"]:
     """The ``count`` most similar other views of each view; all others if there are no more.
@@ -36,11 +38,11 @@ def nearest_views(similarity: Float[Tensor, "b v v"], count: int) -> Int[Tensor,
 
 def first_copies(images: Float[Tensor, "b v 3 h w"]) -> Int[Tensor, "b v"]:
     """Position of the first view with equal mean colours in 8 x 8 areas; a view that is no copy has its own."""
-    v = images.shape[1]
-    itself = torch.eye(v, dtype=torch.bool, device=images.device)  # an image with NaN does not equal itself
+    itself = torch.eye(
+        images.shape[1], dtype=torch.bool, device=images.device
+    )  # an image with NaN does not equal itself
     means = F.adaptive_avg_pool2d(images.flatten(0, 1), 8).unflatten(0, images.shape[:2]).flatten(2)
-    same = (means[:, :, None] == means[:, None]).all(-1) | itself
-    return torch.where(same, torch.arange(v, device=images.device), v).amin(2)
+    return first_equal((means[:, :, None] == means[:, None]).all(-1) | itself)
 
 
 def without_copies(similarity: Float[Tensor, "b v v"], originals: Int[Tensor, "b v"]) -> Float[Tensor, "b v v"]:

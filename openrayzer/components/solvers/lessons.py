@@ -12,7 +12,7 @@ from openrayzer.components.solvers.photometric import ColourChange
 from openrayzer.components.solvers.projection import Bundle, Lenses
 from openrayzer.geometry.pose_differences import pose_differences
 from openrayzer.interfaces import Matches, SolvedCameras
-from openrayzer.types import select_views
+from openrayzer.types import first_equal, select_views
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,7 @@ def with_fewer_views(lesson: Lesson, count: int) -> Lesson:
     b, v = matches.weights.shape[:2]
     kept = torch.randperm(v, device=matches.weights.device)[:count]
     views = _originals(matches)[:, kept]  # only they have matches
-    same = views[:, :, None] == views[:, None]
-    originals = torch.where(same, torch.arange(count, device=kept.device), count).amin(2)
+    originals = first_equal(views[:, :, None] == views[:, None])
     order = select_views(matches.neighbours.argsort(dim=2), views)  # of the views but the own one
     others = torch.arange(count - 1, device=kept.device).expand(count, -1)
     others = others + (others >= torch.arange(count, device=kept.device)[:, None])  # count count-1
