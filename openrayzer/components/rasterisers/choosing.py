@@ -31,9 +31,6 @@ class AutoRasteriser(ProjectingRasteriser):
 
     name = "auto"
 
-    def refusal(self, device: torch.device) -> str:
-        return ""
-
     def draw(
         self, ellipses: Ellipses, values: Float[Tensor, "4 b v k"], image_size: tuple[int, int]
     ) -> tuple[Float[Tensor, "b v 4 h w"], Float[Tensor, "b v 1 h w"]]:

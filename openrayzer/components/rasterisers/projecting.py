@@ -46,6 +46,10 @@ class ProjectingRasteriser(Rasteriser):
             raise InputError(f"chunk must be 1 or more, got {chunk}")
         self.near, self.extent, self.chunk = near, extent, chunk
 
+    def refusal(self, device: torch.device) -> str:
+        """Empty by default: plain PyTorch draws on every device."""
+        return ""
+
     @abstractmethod
     def draw(
         self, ellipses: Ellipses, values: Float[Tensor, "4 b v k"], image_size: tuple[int, int]
