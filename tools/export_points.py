@@ -35,8 +35,7 @@ def main() -> int:
     made = make_points(request, say=lambda note: print(f"note: {note}", file=sys.stderr))
     names = made.views.names
     print(f"{len(names)} views: {', '.join(names)}")
-    rule = "" if made.min_confidence is None else f", with a confidence of {made.min_confidence:g} or more"
-    print(f"{request.output}: {made.cloud.num_points} points of {made.num_pixels} pixels{rule}")
+    print(f"{request.output}: {made.summary()}")
     return 0
 
 

@@ -16,7 +16,7 @@ from openrayzer.machine.writing import check_writable, refuse_filled, whole_fold
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_export, export_cameras
 from openrayzer.video.placing import PlacedScene
-from openrayzer.video.points import PointsRequest, check_points_output, points_of_scene, write_points
+from openrayzer.video.points import PointsRequest, check_points_output, check_share, points_of_scene, write_points
 from openrayzer.video.run_inputs import RunInputs, check_inputs, open_inputs
 from openrayzer.video.splat_files import (
     GAUSSIAN_FORMATS,
@@ -94,9 +94,7 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
             write_gaussians(request.output, gaussians_of_points(cloud.positions, cloud.colours, cloud.footprints))
         else:
             write_points(request.output, cloud, made.frustums)
-        rule = "" if made.min_confidence is None else f", with a confidence of {made.min_confidence:g} or more"
-        kind = "Gaussians" if explicit else "points"
-        summary = f"{cloud.num_points} {kind} of {made.num_pixels} pixels{rule}"
+        summary = made.summary("Gaussians" if explicit else "points")
     views = opened.views
     if made is not None and request.depth is not None:
         write_depth_maps(request.depth, made.depth, views.names, form=request.depth_format)
@@ -139,9 +137,8 @@ def _check_request(request: SceneRequest) -> None:
     if suffix not in allowed:
         what = "a scene" if request.content == "auto" else request.content
         raise InputError(f"--output {request.output}: a file of {what} must end in {' or '.join(allowed)}")
-    for name, value in (("min_confidence", request.min_confidence), ("min_opacity", request.min_opacity)):
-        if value is not None and not 0 <= value <= 1:
-            raise InputError(f"--{name} must be from 0 to 1, got {value:g}")
+    check_share("min_confidence", request.min_confidence)
+    check_share("min_opacity", request.min_opacity)
     if request.depth is not None:
         refuse_filled(Path(request.depth), option="--depth")
     if request.cameras_output is not None:

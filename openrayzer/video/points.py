@@ -85,6 +85,17 @@ class MadePoints:
     min_confidence: float | None
     views: InputViews
 
+    def summary(self, kind: str = "points") -> str:
+        """Number of points of how many pixels, e.g. "900 points of 1024 pixels"; ``kind`` names the points."""
+        rule = "" if self.min_confidence is None else f", with a confidence of {self.min_confidence:g} or more"
+        return f"{self.cloud.num_points} {kind} of {self.num_pixels} pixels{rule}"
+
+
+def check_share(option: str, value: float | None) -> None:
+    """Raise an ``InputError`` if the value of an option is neither None nor from 0 to 1."""
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"--{option} must be from 0 to 1, got {value:g}")
+
 
 def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePoints:
     """Write the points of a request.
@@ -98,8 +109,7 @@ def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePo
     """
     check_inputs(request, [request.output])
     check_points_output(request.output)
-    if request.min_confidence is not None and not 0 <= request.min_confidence <= 1:
-        raise InputError(f"--min_confidence must be from 0 to 1, got {request.min_confidence:g}")
+    check_share("min_confidence", request.min_confidence)
     opened = open_inputs(request, say=say)
     made = points_of_scene(request, opened, opened.place())
     write_points(request.output, made.cloud, made.frustums)
