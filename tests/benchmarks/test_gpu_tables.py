@@ -97,7 +97,7 @@ def test_every_part_is_measured_and_fills_a_table(measure: Any, tmp_path: Path):
     assert all(call[-1] == "train.batch_size=8" for call in steps)
     for call in calls:
         if call[0].startswith("tools/"):
-            source = (ROOT / call[0]).read_text() + (ROOT / "openrayzer/cli.py").read_text()
+            source = (ROOT / call[0]).read_text() + (ROOT / "openrayzer/cli/arguments.py").read_text()
             for option in (word for word in call if word.startswith("--")):
                 assert f'"{option}"' in source, f"{call[0]} has no option {option}"
 

@@ -19,7 +19,9 @@ CALLS = re.findall(r"(tools/\w+\.(?:py|sh))([^`\n]*)", PAGE)
 def test_tools_and_their_options_exist():
     assert {tool for tool, _ in CALLS} >= {"tools/check_gpu.py", "tools/measure_gpu.sh", "tools/benchmark_training.py"}
     for tool, rest in CALLS:
-        source = (ROOT / tool).read_text(encoding="utf-8") + (ROOT / "openrayzer/cli.py").read_text(encoding="utf-8")
+        source = (ROOT / tool).read_text(encoding="utf-8") + (ROOT / "openrayzer/cli/arguments.py").read_text(
+            encoding="utf-8"
+        )
         for option in re.findall(r"(--\w+)", rest.partition("#")[0].partition(";")[0]):
             assert f'"{option}"' in source, f"{tool} has no option {option}"
 

@@ -1,46 +1,15 @@
-"""Common parts of the command line tools: exit codes, error messages, and the arguments for an experiment."""
+"""Arguments that several commands share."""
 
-import os
-import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import Any, NoReturn
-
-from openrayzer.interfaces import InputError
-from registry import RegistryError
-
-INPUT_WRONG = 2
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+from typing import Any
 
 
-def run_tool(main: Callable[[], int]) -> NoReturn:
-    """Run ``main`` and end the process with its exit code.
-
-    An InputError or RegistryError is a mistake of the user: it becomes ``error: ...`` on stderr and exit code 2,
-    without a traceback. Only the first process of a machine prints it. Ctrl-C becomes exit code 130. Any other
-    exception is a bug and keeps its traceback. If the reader of stdout ends early, as ``head`` does, the tool ends
-    without a traceback.
-    """
-    try:
-        code = main()
-        sys.stdout.flush()
-        sys.exit(code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes stdout at its end
-        sys.exit(BROKEN_PIPE)
-    except (InputError, RegistryError) as error:
-        print_error(error)
-        sys.exit(INPUT_WRONG)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-
-
-def print_error(error: Exception) -> None:
-    """Print ``error: ...`` to stderr, from the first process of a machine only."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"error: {error}", file=sys.stderr)
+def command_parser(name: str, text: str | None) -> ArgumentParser:
+    """A parser for ``openrayzer NAME``; ``text`` is the help, usually the docstring of the module."""
+    return ArgumentParser(
+        prog=f"openrayzer {name}", description=text, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )
 
 
 def add_experiment_arguments(parser: ArgumentParser) -> None:
