@@ -223,7 +223,8 @@ class Engine:
     def evaluating(self) -> Iterator[Model]:
         """The model for calls outside of training: no gradients, no TF32, evaluation mode, autocast as in training.
 
-        torch's random generators are restored afterwards, so evaluations change no training step.
+        ZeRO stage 3 gathers all weights, those of the objective too. torch's random generators are restored
+        afterwards, so evaluations change no training step.
         """
         import deepspeed
 
@@ -231,7 +232,7 @@ class Engine:
         devices = [device] if device.type == "cuda" else []
         gathered: Any = nullcontext()
         if self.stage == 3:
-            gathered = deepspeed.zero.GatheredParameters(list(model.parameters()))
+            gathered = deepspeed.zero.GatheredParameters(list(self.deepspeed.module.parameters()))
         model.eval()
         try:
             precision = autocast_to(device.type, self._evaluation_dtype)

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 
 import openrayzer
-from openrayzer.composer import load_experiment
+from openrayzer.components.tokenizers.dinov2 import DinoV2
+from openrayzer.composer import construct, load_experiment
 from openrayzer.planning.flops import count_flops
+from openrayzer.training.faults.replay import replay
 
 TINY = Path(__file__).parent / "tiny_rayzer.json"
 TEACHER = {
@@ -39,6 +42,31 @@ def test_projectors_train_resume_and_are_not_exported(train_file, tmp_path, monk
     assert not any("teacher" in name or "backbone" in name for name in saved)
     model = openrayzer.load_model(tmp_path / "whole")
     assert len(model.state_dict()) == sum(name.startswith("model.") for name in saved)
+
+
+def test_a_repeated_step_has_the_projectors_of_the_run(train_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(DinoV2, "block_features", _constant_features)  # a teacher without a file has random weights
+    rule = 'train.bad_steps={"norm_factor": 1, "grace_steps": 1, "max_in_a_row": 1}'
+    assert (
+        train_file(TINY, tmp_path, *LAYERED, f"train.objective={json.dumps(REPA)}", rule, "train.clip_norm=1e-6") == 3
+    )
+    (dump,) = (tmp_path / "bad_steps").iterdir()
+    plan = load_experiment(dump / "experiment.json").plan.arguments
+    objective = construct(plan["train"].arguments["objective"])
+    step = replay(
+        dump, model=openrayzer.load_model(dump), losses=construct(plan["loss"]), objective=objective,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+    assert [one.loss for one in step.micro_batches] == pytest.approx(
+        [one.recorded for one in step.micro_batches], rel=1e-5
+    )
+    assert step.norm == pytest.approx(step.recorded_norm, rel=1e-3)
+    assert any(name.startswith("objective.projectors") for name in step.gradients)
+
+
+def _constant_features(_: DinoV2, images: torch.Tensor, blocks: list[int]) -> list[torch.Tensor]:
+    b, v, _, height, width = images.shape
+    return [torch.full((b, v, height // 14 * (width // 14), 16), float(block)) for block in blocks]
 
 
 def _second(folder: Path) -> Path:

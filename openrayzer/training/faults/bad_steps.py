@@ -29,7 +29,7 @@ from openrayzer.weights.weight_folder import WEIGHTS, write_weights
 
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
-FACTS = "step.json"
+FACTS, OBJECTIVE = "step.json", "objective.safetensors"
 MOST = 4
 """Largest number of dumps in a run folder. Each holds the weights, and a script may restart a bad run many times."""
 WINDOW = 32
@@ -138,6 +138,9 @@ def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[
         process.by_all(_explaining(write_own))
         with engine.evaluating() as model:
             process.by_first(_explaining(lambda: write_weights(model, unfinished / WEIGHTS)))
+            if engine.settings.objective is not None and engine.settings.objective.state_dict():
+                weights = engine.settings.objective.state_dict()
+                process.by_first(_explaining(lambda: write_weights(weights, unfinished / OBJECTIVE)))
         process.by_first(_explaining(finish))
     except InputError as error:
         if process.is_first:

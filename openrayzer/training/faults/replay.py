@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from openrayzer.layers.tf32 import tf32_products
 from openrayzer.machine import random_state
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.settings import LossTerm
-from openrayzer.training.faults.bad_steps import FACTS, read_views
+from openrayzer.training.faults.bad_steps import FACTS, OBJECTIVE, read_views
 from openrayzer.training.focal_warm_up import hold_focal_lengths
 from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Prediction, Views
@@ -25,6 +25,7 @@ from openrayzer.weights.checkpoints.manifest import rank_file
 from openrayzer.weights.checkpoints.zero_checkpoint import UNREADABLE, why_unreadable
 from openrayzer.weights.run_layout import EXPERIMENT
 from openrayzer.weights.run_record import RUN
+from openrayzer.weights.weight_folder import fill, read_weights
 
 SAME = 0.02
 """Largest relative difference of a reproduced number. In bfloat16, sums in another order differ by that much."""
@@ -92,7 +93,7 @@ def replay(
         model: the model of the dump with its weights, as ``openrayzer.load_model(dump)`` returns it; its
             gradients change.
         losses: the losses of the dump's experiment.
-        objective: the objective of the dump's experiment; its own weights, which dumps do not return, stay as they are.
+        objective: the objective of the dump's experiment; it receives its weights from the dump.
         device: device of the computation. Another kind of device than in the run rounds differently and draws other
             random numbers.
 
@@ -108,6 +109,8 @@ def replay(
     held = facts["step"] < record.get("train", {}).get("focal_detached_steps", 0)
     hold_focal_lengths(model, held=lambda: held)
     weighted = WeightedLoss(losses).to(device)
+    if objective is not None and objective.state_dict():
+        fill(objective, read_weights(dump / OBJECTIVE), source=dump / OBJECTIVE)
     predict = model if objective is None else partial(objective.to(device), model)
     ranks = [_read_rank(dump, rank) for rank in range(facts["world_size"])]
     count = sum(len(content["losses"]) for content in ranks)
@@ -126,7 +129,10 @@ def replay(
             micro_batches.append(
                 MicroBatch(rank, views.scenes, frames, recorded, now, seen.first_activation, seen.first_gradient)
             )
-    gradients = _gradients(model)
+    weights = dict(model.named_parameters())
+    if objective is not None:
+        weights.update(objective.named_parameters(prefix="objective"))
+    gradients = _gradients(weights)
     norm = math.hypot(*gradients.values())
     return Replayed(
         facts["step"] + 1, facts["reason"], tuple(micro_batches), _number(facts["grad_norm"]), norm, gradients
@@ -193,9 +199,9 @@ def _loss(
     return weighted(prediction.images, views.target_images, step=step, extra=prediction.extra_losses)["loss"]
 
 
-def _gradients(model: nn.Module) -> dict[str, float]:
+def _gradients(weights: Mapping[str, nn.Parameter]) -> dict[str, float]:
     squares: dict[str, float] = {}
-    for name, weight in model.named_parameters():
+    for name, weight in weights.items():
         if weight.grad is not None:
             module = name.rpartition(".")[0]
             squares[module] = squares.get(module, 0.0) + float(weight.grad.float().square().sum())
