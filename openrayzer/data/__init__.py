@@ -13,3 +13,4 @@ from openrayzer.data.sources import opencv_cameras as opencv_cameras
 from openrayzer.data.sources import processed as processed
 from openrayzer.data.sources import synthetic as synthetic
 from openrayzer.data.sources import video as video
+from openrayzer.data.sources.nerfstudio import transforms as transforms

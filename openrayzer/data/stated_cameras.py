@@ -10,6 +10,10 @@ from openrayzer.machine.plain_files import FileError
 ROTATION_TOLERANCE = 1e-2
 """Largest deviation of R R^T from the identity. Published chunks stay below 1e-5; skewed or scaled matrices do not."""
 
+OPENGL_TO_OPENCV = np.array([1.0, -1.0, -1.0, 1.0])
+"""Signs of the camera axes, the columns of a camera-to-world matrix: OpenGL's y points up, and its z points backwards.
+"""
+
 _LAST_ROW = np.array([0.0, 0.0, 0.0, 1.0])
 
 

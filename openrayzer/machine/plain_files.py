@@ -149,6 +149,7 @@ def find_folders(
     follow_links: bool,
     problems: list[str],
     nested: bool = False,
+    others: Callable[[Path, list[str]], None] | None = None,
 ) -> Iterator[Path]:
     """Yield the folders of scenes, ``root`` itself or below it, in natural order. Hidden folders are ignored.
 
@@ -158,6 +159,7 @@ def find_folders(
         follow_links: whether to follow links to folders outside of ``root``.
         problems: list to extend with one sentence for each ignored link and each folder that cannot be listed.
         nested: whether to search the folders of scenes for other scenes.
+        others: called with each folder that is no scene and the names of its files.
     """
     waiting, seen = [(root, 0)], {os.path.realpath(root)}
     while waiting:
@@ -169,6 +171,8 @@ def find_folders(
             continue
         if is_scene(files):
             yield folder
+        elif others is not None:
+            others(folder, files)
         if depth < MAX_DEPTH and (nested or not is_scene(files)):
             for name in reversed(folders):
                 below = folder / name

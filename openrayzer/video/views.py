@@ -13,11 +13,11 @@ from openrayzer.data.pixels.resizing import fit_image, fit_intrinsics
 from openrayzer.data.sampling.view_samplers import spread
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.colmap import MODEL_FOLDERS, Colmap
-from openrayzer.data.sources.dl3dv import TABLE as NERFSTUDIO
 from openrayzer.data.sources.dl3dv import Dl3dv
 from openrayzer.data.sources.image_scenes import ImageScenes
 from openrayzer.data.sources.images import Images
 from openrayzer.data.sources.lazy_scenes import LazyScenes
+from openrayzer.data.sources.nerfstudio.transforms import TABLE as NERFSTUDIO
 from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.types import Cameras

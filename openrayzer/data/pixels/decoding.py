@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from openrayzer.data.pixels import pillow_decoding
 from openrayzer.data.pixels.scaled_decoding import reduction
 
 MAX_PIXELS = 1 << 26
@@ -28,17 +29,24 @@ class ImageError(ValueError):
     """Bytes that are not a usable image; the message names the fault."""
 
 
-def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int] | None = None) -> np.ndarray:
-    """Decode a JPEG, PNG or WebP file to uint8 (h, w, 3), RGB.
+def decode_image(
+    data: bytes,
+    *,
+    upright: bool = False,
+    covering: tuple[int, int] | None = None,
+    background: int | None = None,
+) -> np.ndarray:
+    """Decode a JPEG, PNG, WebP, HEIC, AVIF, TIFF or BMP file to uint8 (h, w, 3), RGB.
 
-    Grey images get three equal channels, transparency is dropped, and 16 bits become 8.
+    Grey images get three equal channels, and 16 bits become 8.
 
     Args:
         data: the bytes of the whole file.
         upright: rotate the image by its EXIF orientation. False for images with cameras, which are calibrated for the
-            stored image.
+            stored image. HEIC and TIFF files are always rotated.
         covering: height and width that ``fit_image`` is going to cut the image to. A JPEG file may then be decoded at
             a half, a quarter or an eighth of its size; see ``reduction``. None for the full size.
+        background: grey value, 0 to 255, behind transparent pixels; None ignores transparency.
 
     Raises:
         ImageError: the file is empty, truncated, damaged, of another format, or larger than ``MAX_PIXELS``.
@@ -46,6 +54,8 @@ def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int
     height, width = image_size(data)
     if height * width > MAX_PIXELS:
         raise ImageError(f"its header says {width} x {height} pixels, more than the {MAX_PIXELS} allowed")
+    if pillow_decoding.kind_of(data) or (background is not None and not data.startswith(_JPEG)):
+        return _by_pillow(data, upright, background)
     factor = 1
     if covering is not None and data.startswith(_JPEG):
         factor = reduction((height, width), covering)
@@ -62,8 +72,15 @@ def decode_image(data: bytes, *, upright: bool = False, covering: tuple[int, int
     return image
 
 
+def _by_pillow(data: bytes, upright: bool, background: int | None) -> np.ndarray:
+    try:
+        return pillow_decoding.decoded(pillow_decoding.opened(data), upright=upright, background=background)
+    except pillow_decoding.UnreadableError as error:
+        raise ImageError(str(error)) from error
+
+
 def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width in the header of a complete JPEG, PNG or WebP file.
+    """Height and width in the header of a complete image file, see ``decode_image``.
 
     Raises:
         ImageError: see ``decode_image``.
@@ -76,8 +93,16 @@ def image_size(data: bytes) -> tuple[int, int]:
         height, width = _png_size(data)
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
         height, width = _webp_size(data)
+    elif pillow_decoding.kind_of(data):
+        try:
+            width, height = pillow_decoding.opened(data).size
+        except pillow_decoding.UnreadableError as error:
+            raise ImageError(str(error)) from error
     else:
-        raise ImageError(f"it is neither JPEG nor PNG nor WebP, it starts with {data[:8].hex(' ')}")
+        raise ImageError(
+            "it is neither JPEG nor PNG nor WebP, and no HEIC, AVIF, TIFF or BMP file; "
+            f"it starts with {data[:8].hex(' ')}"
+        )
     if height < 1 or width < 1:
         raise ImageError(f"its header says {width} x {height} pixels")
     return height, width

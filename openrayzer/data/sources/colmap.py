@@ -8,11 +8,18 @@ import numpy as np
 from openrayzer.data.pixels.lens_distortion import Lens, LensError, check_lens
 from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.colmap_model import ColmapCamera, ColmapImage, read_cameras, read_images
-from openrayzer.data.sources.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.image_scenes import (
+    ImageScene,
+    ImageScenes,
+    PosedFrame,
+    find_posed,
+    is_image,
+    posed_scene,
+)
 from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.stated_cameras import image_sides
 from openrayzer.interfaces import DATASETS
-from openrayzer.machine.plain_files import FileError, Listing, find_folders, inner_name, natural_order, require_folder
+from openrayzer.machine.plain_files import FileError, Listing, inner_name, natural_order
 
 MODEL_FOLDERS = ("sparse", "sparse/0", "colmap/sparse/0", "colmap/sparse", "dense/sparse", ".")
 """Folders of a scene that may hold its model; the first one with a model is used."""
@@ -59,9 +66,7 @@ class Colmap(ImageScenes):
         self.images, self.folders = images, MODEL_FOLDERS if model is None else (model,)
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        require_folder(self.root)
-        folders = find_folders(self.root, _has_model, follow_links=self.follow_links, problems=problems)
-        scenes = dict.fromkeys(self._scene_of(folder) for folder in folders)
+        scenes = find_posed(self, _has_model, problems, table="COLMAP model", scene_of=self._scene_of)
         places = [(relative_key(scene, self.root), scene) for scene in scenes]
         if not places:
             what = f"no COLMAP model in {self.root} or the folders below it: looked for cameras.bin or cameras.txt"
@@ -90,7 +95,7 @@ class Colmap(ImageScenes):
             registered.setdefault(_file(image.name, place), []).append(image)
         below = {name.rpartition("/")[0] for name in registered} | {""}
         files = {f"{up}/{file}".lstrip("/") for up in below if ".." not in up for file in there.files(up or ".")
-                 if Path(file).suffix.lower() in IMAGE_SUFFIXES}  # fmt: skip
+                 if is_image(file)}  # fmt: skip
         entries = [(name, registered.get(name, [])) for name in sorted(files | registered.keys(), key=natural_order)]
         return posed_scene(place, entries, lambda entry: _frame(*entry, lenses, there, self.images))
 

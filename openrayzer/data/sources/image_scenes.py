@@ -1,8 +1,9 @@
 """Scenes with frames that are image files on disk."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import ClassVar, TypeVar
 
 import numpy as np
@@ -13,11 +14,14 @@ from openrayzer.data.pixels.scaled_decoding import wanted_size
 from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.stated_cameras import pose_faults
 from openrayzer.interfaces import Frames
-from openrayzer.machine.plain_files import FileError, file_state, read_plain_file
+from openrayzer.machine.plain_files import FileError, file_state, find_folders, read_plain_file, require_folder
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp"})
 NO_LENS = Lens((1.0, 1.0, 0.5, 0.5))
 """Lens of missing frames."""
+
+_IMAGES_FOLDER = re.compile(r"(images?|rgb)(_[0-9]+)?")
+"""Names of folders inside of a scene that hold its images."""
 
 Entry = TypeVar("Entry")
 
@@ -32,6 +36,7 @@ class ImageScene(SceneContents):
         c2w: (f, 4, 4) float64, OpenCV axes, identity for missing frames; None without cameras.
         lenses: lens of each frame; empty without cameras.
         frame_faults: number of each missing frame -> its fault.
+        times: (f,) int64, microseconds; empty if unknown.
     """
 
     folder: Path
@@ -39,6 +44,7 @@ class ImageScene(SceneContents):
     c2w: np.ndarray | None = None
     lenses: tuple[Lens, ...] = ()
     frame_faults: Mapping[int, str] = field(default_factory=dict)
+    times: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def num_frames(self) -> int:
@@ -51,9 +57,11 @@ class ImageScenes(LazyScenes[ImageScene]):
 
     Attributes:
         upright: whether images are rotated by their EXIF orientation.
+        behind: grey value, 0 to 255, behind transparent pixels; None ignores transparency.
     """
 
     upright: ClassVar[bool] = False
+    behind: int | None = None
 
     def read(self, scene: int, frames: Sequence[int]) -> Frames:
         return Frames.joined(self.stream(scene, frames))
@@ -68,7 +76,7 @@ class ImageScenes(LazyScenes[ImageScene]):
             covering = None if lens is not None and lens.distorts else wanted_size()
             try:
                 data = read_plain_file(table.folder / table.files[frame], root=root)
-                image = decode_image(data, upright=self.upright, covering=covering)
+                image = decode_image(data, upright=self.upright, covering=covering, background=self.behind)
                 if lens is not None:
                     image, normalised = undistort(image, lens, stored=image_size(data))
                     intrinsics = normalised[None]
@@ -83,11 +91,56 @@ class ImageScenes(LazyScenes[ImageScene]):
         file = table.folder / table.files[frame]
         camera = "" if table.c2w is None else f"{table.c2w[frame].tolist()} {table.lenses[frame]}"
         state = file_state(file)
-        return (f"{file.absolute()} {self.upright} {bool(table.lenses)}", f"{state} {camera}") if state else ("", "")
+        settings = f"{self.upright} {bool(table.lenses)}" + ("" if self.behind is None else f" {self.behind}")
+        return (f"{file.absolute()} {settings}", f"{state} {camera}") if state else ("", "")
 
     def confines(self, table: ImageScene) -> Path:
         """Folder that links in the folder of a scene must not leave."""
         return self.root
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image, by the ending of its name."""
+    return PurePath(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def find_posed(
+    dataset: ImageScenes,
+    has_table: Callable[[list[str]], bool],
+    problems: list[str],
+    *,
+    table: str,
+    scene_of: Callable[[Path], Path] = lambda folder: folder,
+    nested: bool = False,
+) -> list[Path]:
+    """Folders of the scenes of a dataset; the problems get one sentence for each other folder with images.
+
+    Args:
+        dataset: the dataset, whose root is searched.
+        has_table: whether a folder with these file names holds the cameras of a scene.
+        problems: list to extend.
+        table: name of the table in the sentences.
+        scene_of: the scene of a folder with a table.
+        nested: see ``find_folders``.
+
+    Raises:
+        InputError: the root is no folder.
+    """
+    require_folder(dataset.root)
+    others: dict[Path, None] = {}
+
+    def note(folder: Path, files: list[str]) -> None:
+        if any(map(is_image, files)):
+            inner = folder != dataset.root and _IMAGES_FOLDER.fullmatch(folder.name.lower())
+            others[folder.parent if inner else folder] = None
+
+    found = find_folders(
+        dataset.root, has_table, follow_links=dataset.follow_links, problems=problems, nested=nested, others=note
+    )
+    scenes = list(dict.fromkeys(map(scene_of, found)))
+    known = set(scenes)
+    problems += [f"{folder}: images and no {table}" for folder in others if not known & {folder, *folder.parents}]
+    return scenes
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from openrayzer.data.pixels.pillow_decoding import NO_HEIC, has_heic
 from openrayzer.data.scene_names import relative_key
-from openrayzer.data.sources.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes
+from openrayzer.data.sources.image_scenes import IMAGE_SUFFIXES, ImageScene, ImageScenes, is_image
 from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, find_folders, list_folder, require_folder
 
-OTHER_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".dng"})
+OTHER_SUFFIXES = frozenset({".gif", ".jp2", ".dng"})
 """Types of images that are not read; such a file is a missing frame."""
 
 
@@ -17,8 +18,9 @@ OTHER_SUFFIXES = frozenset({".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp", 
 class Images(ImageScenes):
     """Folders of images without cameras; each folder is one scene, in natural order of the file names.
 
-    JPEG, PNG and WebP files are read and rotated by their EXIF orientation. Grey, transparent and 16-bit images become
-    8-bit RGB. Folders inside a folder of images are ignored.
+    JPEG, PNG, WebP, AVIF, TIFF and BMP files are read, and HEIC files with ``pip install 'openrayzer[heic]'``. Images
+    are rotated by their EXIF orientation. Grey, transparent and 16-bit images become 8-bit RGB. Folders inside a folder
+    of images are ignored.
 
     Args:
         root: a folder of images, or a folder with such folders up to 6 levels below it.
@@ -57,17 +59,19 @@ class Images(ImageScenes):
             files, _ = list_folder(place)
         except OSError as error:
             raise FileError(f"it cannot be listed: {error.strerror or error}") from error
-        files = [name for name in files if _suffix(name) in IMAGE_SUFFIXES | OTHER_SUFFIXES]
-        faults = {
-            frame: f"{name}: images of this type are not supported"
-            for frame, name in enumerate(files)
-            if _suffix(name) in OTHER_SUFFIXES
-        }
+        files = [name for name in files if is_image(name) or _suffix(name) in OTHER_SUFFIXES]
+        faults = {frame: f"{name}: {fault}" for frame, name in enumerate(files) if (fault := _fault(name))}
         return ImageScene(place, tuple(files), frame_faults=faults)
 
 
 def _has_images(files: list[str]) -> bool:
-    return any(_suffix(name) in IMAGE_SUFFIXES for name in files)
+    return any(map(is_image, files))
+
+
+def _fault(name: str) -> str:
+    if _suffix(name) in (".heic", ".heif") and not has_heic():
+        return NO_HEIC
+    return "images of this type are not supported" if _suffix(name) in OTHER_SUFFIXES else ""
 
 
 def _suffix(name: str) -> str:

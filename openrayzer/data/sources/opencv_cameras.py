@@ -6,17 +6,15 @@ from typing import Any
 
 from openrayzer.data.pixels.lens_distortion import Lens
 from openrayzer.data.scene_names import read_lines, relative_key
-from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes, PosedFrame, posed_scene
+from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes, PosedFrame, find_posed, posed_scene
 from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.stated_cameras import camera_to_world, image_sides, number
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import (
     FileError,
     Listing,
-    find_folders,
     inner_name,
     read_json_object,
-    require_folder,
 )
 
 TABLE = "opencv_cameras.json"
@@ -57,10 +55,7 @@ class OpencvCameras(ImageScenes):
         if self.root.is_file():
             places = list(self._listed(problems))
         else:
-            require_folder(self.root)
-            found = find_folders(
-                self.root, lambda files: TABLE in files, follow_links=self.follow_links, problems=problems
-            )
+            found = find_posed(self, lambda files: TABLE in files, problems, table=TABLE)
             places = [(relative_key(folder, self.root), folder / TABLE) for folder in found]
         if not places:
             raise nothing_found(f"no scenes: looked for {TABLE} in {self.root}", problems)

@@ -1,0 +1,1 @@
+"""Datasets in the forms of other data sets, and of apps that record poses."""

@@ -1,0 +1,1 @@
+"""Datasets with transforms.json."""
