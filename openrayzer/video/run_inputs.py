@@ -118,7 +118,7 @@ def open_inputs(request: InputRequest, *, say: Callable[[str], None]) -> RunInpu
     trained = (int(data["image_size"][0]), int(data["image_size"][1]))
     image_size = request.image_size or trained
     model = saved.model.to(request.device)
-    views = _read(request, image_size, most=_trained_views(data), posed=model.posed or model.needs_intrinsics)
+    views = _read(request, image_size, most=trained_views(data), posed=model.posed or model.needs_intrinsics)
     for note in views.notes:
         say(note)
     _check_model(model, request, image_size)
@@ -169,7 +169,7 @@ def _check_model(model: Model, request: InputRequest, image_size: tuple[int, int
         raise InputError(f"the model {name!r} estimates cameras itself; leave out --cameras")
 
 
-def _trained_views(data: dict[str, Any]) -> int:
+def trained_views(data: dict[str, Any]) -> int:
     """Return the largest number of context views in training, if the view sampler states one."""
     sampler = data["view_sampler"]
     stated = sampler.get("num_context", sampler.get("num_views"))
