@@ -42,6 +42,12 @@ class Setting:
     device: Device = "cuda"
 
     @property
+    def trained(self) -> nn.Module:
+        """The model together with the objective, whose weights are trained and saved, too."""
+        model, objective = self.experiment.model, self.experiment.train.objective
+        return model if objective is None else nn.ModuleList([model, objective])
+
+    @property
     def stage(self) -> int:
         """ZeRO stage."""
         return int(self.deepspeed.get("zero_optimization", {}).get("stage", 0))
@@ -71,15 +77,18 @@ class Setting:
         optimizer = self.experiment.train.optimizer
         name = type(optimizer).__name__
         try:
-            found = state_bytes(optimizer, self.experiment.model)
+            found = state_bytes(optimizer, self.trained)
         except Exception as error:  # an optimizer may come from a plugin, and this is only an estimate
             assumed = f"assumed are {ADAM:g} bytes for each weight, as for Adam"
             return ADAM, f"  the state of the optimizer {name} is unknown ({reason(error)}); {assumed}"
         return found, "" if found == ADAM else f"  the optimizer {name} keeps {found:g} bytes for each weight"
 
 
-def parameter_lines(model: nn.Module) -> list[str]:
-    """Numbers of parameters: of each direct child, of the model itself, and in total. Shared weights count once."""
+def parameter_lines(model: nn.Module, objective: nn.Module | None = None) -> list[str]:
+    """Numbers of parameters: of each direct child of the model, of the model itself, and in total; of the objective.
+
+    Shared weights count once.
+    """
     rows = [(name, list(child.parameters())) for name, child in model.named_children()]
     rows.append(("(itself)", list(model.parameters(recurse=False))))
     rows.append(("total", list(model.parameters())))
@@ -89,6 +98,8 @@ def parameter_lines(model: nn.Module) -> list[str]:
         frozen = sum(weight.numel() for weight in weights if not weight.requires_grad)
         if count or name == "total":
             lines.append(f"  {name:<24}{count:>16,}" + (f"  ({frozen:,} frozen)" if frozen else ""))
+    if objective is not None and (count := sum(weight.numel() for weight in objective.parameters())):
+        lines.append(f"  {'objective':<24}{count:>16,}  (trained and saved beside the model)")
     return lines
 
 
@@ -126,7 +137,7 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
     ]
     for stage in STAGES:
         needed = memory(
-            setting.experiment.model,
+            setting.trained,
             setting.deepspeed,
             ranks=ranks,
             stage=stage,
@@ -153,7 +164,7 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
 def checkpoint_lines(setting: Setting) -> list[str]:
     """Size of one checkpoint, and of all checkpoints that the run keeps."""
     train = setting.experiment.train
-    size = checkpoint_bytes(setting.experiment.model, setting.deepspeed, averaged=setting.averaged, state=setting.state)
+    size = checkpoint_bytes(setting.trained, setting.deepspeed, averaged=setting.averaged, state=setting.state)
     kept = train.keep_checkpoints + 1  # the new checkpoint is complete before an old one is deleted
     return [f"checkpoints               {_gib(size)} GiB each, up to {_gib(kept * size)} GiB at once"]
 

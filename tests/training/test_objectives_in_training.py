@@ -9,7 +9,9 @@ import torch
 import openrayzer
 from openrayzer.components.tokenizers.dinov2 import DinoV2
 from openrayzer.composer import construct, load_experiment
+from openrayzer.planning.cost_report import Setting, parameter_lines
 from openrayzer.planning.flops import count_flops
+from openrayzer.planning.memory import checkpoint_bytes
 from openrayzer.training.faults.replay import replay
 
 TINY = Path(__file__).parent / "tiny_rayzer.json"
@@ -78,3 +80,15 @@ def test_the_planned_cost_of_mask_swap_is_twice_that_of_a_step_without_it():
     with torch.device("meta"):
         plain, swapped = (count_flops(load_experiment(TINY, overrides=more).build()).clip for more in ([], [swap]))
     assert 1.9 * plain < swapped < 2.4 * plain
+
+
+def test_the_plan_counts_the_projectors():
+    with torch.device("meta"):
+        plain, aligned = (
+            load_experiment(TINY, overrides=[*LAYERED, *more]).build()
+            for more in ([], [f"train.objective={json.dumps(REPA)}"])
+        )
+    count = sum(weight.numel() for weight in aligned.train.objective.parameters())
+    assert parameter_lines(aligned.model, aligned.train.objective)[-1].split()[:2] == ["objective", f"{count:,}"]
+    sizes = [checkpoint_bytes(Setting(each, {}, 1, 1).trained, {}) for each in (plain, aligned)]
+    assert sizes[1] - sizes[0] == 16 * count
