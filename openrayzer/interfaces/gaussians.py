@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from math import isqrt
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from openrayzer.interfaces.errors import InputError
@@ -122,4 +122,16 @@ class Rasteriser(ABC):
         Raises:
             InputError: the rasteriser cannot run on the device of the Gaussians, or the harmonics have a wrong number
                 of coefficients.
+        """
+
+    @abstractmethod
+    def seen(self, gaussians: Gaussians, cameras: Cameras, image_size: tuple[int, int]) -> Bool[Tensor, "b k"]:
+        """Whether a Gaussian may change a pixel of any view of its scene. All others have no effect on the views.
+
+        All Gaussians of a scene with a value that is not finite count as seen. The call computes no gradients.
+
+        Args:
+            gaussians: the scenes.
+            cameras: v cameras for each scene.
+            image_size: height and width in pixels.
         """

@@ -31,6 +31,9 @@ class TiledRasteriser(ProjectingRasteriser):
             gsplat 1.4.0, with which E-RayZer was trained.
         chunk: number of Gaussians, counted once per view, in one pass. Several passes take less memory; in training
             they compute everything twice.
+        prune: whether each pass leaves out the Gaussians that its views do not see before it computes gradients and
+            harmonics. The views stay the same. It saves time and memory where views see a part of the scene; a CUDA
+            device has to wait for the number of seen Gaussians.
     """
 
     name = "torch"

@@ -195,8 +195,67 @@ def test_gaussians_from_outside_are_checked_with_the_place_of_the_first_fault():
 def test_planning_sees_shapes_and_gradients_without_data():
     with FakeTensorMode() as mode:
         gaussians, cameras, background = map_tensors(random_scene(), mode.from_tensor)
-        views = TiledRasteriser().rasterise(gaussians, cameras, (18, 27), background=background)
+        views = TiledRasteriser(prune=True).rasterise(gaussians, cameras, (18, 27), background=background)
         leaves = (*vars(gaussians).values(), cameras.c2w, cameras.intrinsics)
         gradients = torch.autograd.grad(views.images.sum() + views.depth.sum(), leaves)
     assert (views.images.shape, views.depth.shape) == ((2, 2, 3, 18, 27), (2, 2, 1, 18, 27))
     assert [gradient.shape for gradient in gradients] == [leaf.shape for leaf in leaves]
+
+
+def test_pruning_of_unseen_gaussians_changes_no_image_and_no_gradient():
+    results = []
+    for rasteriser in (TiledRasteriser(), TiledRasteriser(prune=True), TiledRasteriser(prune=True, chunk=1)):
+        gaussians, cameras, background = random_scene(k=30, degree=2)
+        with torch.no_grad():
+            gaussians.means[0, 5:20, 2] -= 10.0  # behind the cameras
+            gaussians.means[1, ::2, 0] += 50.0  # beside the images
+            gaussians.opacities[:, 3] = 0.003  # too faint for any pixel
+        seen = rasteriser.seen(gaussians, cameras, (18, 27))
+        views = rasteriser.rasterise(gaussians, cameras, (18, 27), background=background)
+        leaves = (*vars(gaussians).values(), cameras.c2w, cameras.intrinsics, background)
+        loss = views.images.square().mean() + 0.1 * views.depth.mean() + views.opacity.mean()
+        results.append([*vars(views).values(), *torch.autograd.grad(loss, leaves)])
+        assert 0 < seen[0].sum() <= 14
+        assert 0 < seen[1].sum() <= 15
+        assert not seen[:, 3].any()
+    for others in results[1:]:
+        for one, other in zip(results[0], others, strict=True):
+            torch.testing.assert_close(other, one, atol=1e-7, rtol=1e-5)
+
+
+def test_only_seen_gaussians_change_an_image():
+    gaussians, cameras, background = random_scene(b=1, v=2, k=40)
+    with torch.no_grad():
+        gaussians.means[..., 0] *= 4
+    rasteriser = TiledRasteriser()
+    seen = rasteriser.seen(gaussians, cameras, (18, 27))[0]
+    images = rasteriser.rasterise(gaussians, cameras, (18, 27), background=background).images
+    changed = torch.autograd.grad(images.square().sum(), gaussians.opacities)[0][0] != 0
+    assert seen.any()
+    assert not seen.all()
+    assert not (changed & ~seen).any()
+
+
+def test_a_scene_without_a_gaussian_in_view_is_its_background():
+    gaussians, cameras, background = random_scene()
+    with torch.no_grad():
+        gaussians.means[0, :, 2] = -5.0
+    views = TiledRasteriser(prune=True).rasterise(gaussians, cameras, (9, 14), background=background)
+    assert torch.equal(views.images[0], background[0, :, :, None, None].expand(2, 3, 9, 14))
+    assert not views.opacity[0].any()
+    assert not views.depth[0].any()
+    assert views.opacity[1].any()
+    (views.images.sum() + views.depth.sum()).backward()
+    assert not gaussians.means.grad[0].any()
+
+
+@pytest.mark.parametrize("field", ["means", "scales", "rotations", "opacities", "harmonics"])
+def test_with_pruning_a_scene_that_is_not_finite_gives_nan_and_leaves_the_others_alone(field):
+    right, cameras, background = random_scene()
+    rasteriser = TiledRasteriser(prune=True)
+    with torch.no_grad():
+        clean = rasteriser.rasterise(right, cameras, (9, 14), background=background).images
+        getattr(right, field)[0, 2] = torch.nan
+        images = rasteriser.rasterise(right, cameras, (9, 14), background=background).images
+    assert images[0].isnan().all()
+    assert torch.equal(images[1], clean[1])
