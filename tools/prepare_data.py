@@ -3,55 +3,13 @@
     python tools/prepare_data.py index /data/re10k
     python tools/prepare_data.py verify --from chunks /data/re10k
     python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
-    python tools/prepare_data.py split --from dl3dv /data/dl3dv --output lists --benchmark benchmark.csv
-    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
-    python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
-    python tools/prepare_data.py stats --from chunks /data/re10k --output stats
 
-Every command explains its options with --help. A command writes only its output and never runs code from a file.
-
-Exit code: 0 done; 1 the data have a fault; 2 an option is wrong; 130 interrupted.
+This is ``openrayzer prepare`` in a clone. ``--help`` lists its commands.
 """
 
-import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from io import TextIOWrapper
-from typing import Any
+from openrayzer.cli import COMMANDS, run_tool
 
-from openrayzer.cli import print_error, run_tool
-from openrayzer.composer import construct, plan
-from openrayzer.data.chunk_files.scan import NoUsableSceneError
-from openrayzer.data.commands.convert_command import add_convert
-from openrayzer.data.commands.index_commands import add_index, add_process
-from openrayzer.data.commands.overlap_command import add_overlap
-from openrayzer.data.commands.pairs_command import add_pairs
-from openrayzer.data.commands.source_options import DATA_WRONG
-from openrayzer.data.commands.split_command import add_split
-from openrayzer.data.commands.statistics_command import add_stats
-from openrayzer.data.commands.verify_command import add_verify
-from openrayzer.interfaces import REGISTRIES
-
-
-def main() -> int:
-    """Parse arguments and run one command."""
-    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_index, add_verify, add_convert, add_split, add_pairs, add_overlap, add_stats, add_process):
-        add(commands)
-    arguments = parser.parse_args(namespace=Namespace(build=build))
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
-    try:
-        return arguments.run(arguments)
-    except NoUsableSceneError as error:
-        print_error(error)
-        return DATA_WRONG
-
-
-def build(spec: dict[str, Any], interface: type, *, path: str) -> Any:
-    """The component that a JSON object describes; ``path`` names the object in messages."""
-    return construct(plan(spec, interface, registries=REGISTRIES, path=path))
-
+main = COMMANDS["prepare"].main
 
 if __name__ == "__main__":
     run_tool(main)

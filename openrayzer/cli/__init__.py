@@ -5,6 +5,8 @@ from openrayzer.cli.arguments import add_experiment_arguments as add_experiment_
 from openrayzer.cli.arguments import add_input_arguments as add_input_arguments
 from openrayzer.cli.arguments import command_parser as command_parser
 from openrayzer.cli.arguments import input_arguments as input_arguments
+from openrayzer.cli.command_table import COMMANDS as COMMANDS
+from openrayzer.cli.command_table import Command as Command
 from openrayzer.cli.exit_codes import BROKEN_PIPE as BROKEN_PIPE
 from openrayzer.cli.exit_codes import INPUT_WRONG as INPUT_WRONG
 from openrayzer.cli.exit_codes import INTERRUPTED as INTERRUPTED

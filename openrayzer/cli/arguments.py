@@ -13,8 +13,10 @@ def command_parser(name: str, text: str | None) -> ArgumentParser:
 
 
 def add_experiment_arguments(parser: ArgumentParser) -> None:
-    """Add ``--exp FILE``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``. The last two may be repeated."""
-    parser.add_argument("--exp", type=Path, required=True, metavar="FILE", help="experiment file")
+    """Add ``--exp EXPERIMENT``, ``--set KEY=VALUE ...`` and ``--data ROOT ...``. The last two may be repeated."""
+    parser.add_argument(
+        "--exp", type=Path, required=True, metavar="EXPERIMENT", help="a file, or the name of a shipped experiment"
+    )
     add_change_arguments(parser)
 
 

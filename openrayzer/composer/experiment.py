@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.composer.build import ExperimentError, Plan, construct, plan, resolved
-from openrayzer.composer.files import Document, read_chain
+from openrayzer.composer.files import SHIPPED, Document, experiment_file, read_chain
 from openrayzer.composer.leaves import shown
 from openrayzer.composer.overrides import apply_overrides, merge, with_data_roots
 from openrayzer.composer.schema import Schema
@@ -51,14 +51,14 @@ def load_experiment(
     data_roots: Sequence[Path | str] = (),
     registries: Iterable[Registry] = REGISTRIES,
 ) -> ExperimentPlan:
-    """Read and check an experiment file.
+    """Read and check an experiment.
 
     Paths under ``extends`` and ``plugins`` are relative to the file that contains them. Other paths are relative to the
-    current folder. If there is no such file for ``deepspeed``, its path is relative to the parent of the experiment's
-    folder.
+    current folder. If there is no such file for ``deepspeed``, its path is relative to the experiment's folder, to the
+    parent of this folder, or to the files that openrayzer ships.
 
     Args:
-        path: the JSON file.
+        path: the JSON file, or the name of an experiment that openrayzer ships.
         overrides: changes such as ``train.steps=100``; they apply in order to the merged JSON, before the check.
         data_roots: folders of chunks that replace ``data.train`` and ``data.test``.
         registries: registries of the components.
@@ -66,7 +66,7 @@ def load_experiment(
     Raises:
         ExperimentError: the file has problems; the message lists all with their JSON paths.
     """
-    path, schema = Path(path), Schema(registries := tuple(registries))
+    path, schema = experiment_file(path), Schema(registries := tuple(registries))
     chain = read_chain(path)
     plugins = _load_plugins(chain)
     values: dict[str, Any] = {}
@@ -127,7 +127,12 @@ def _load_plugins(chain: list[Document]) -> list[str]:
 
 
 def _deepspeed(planned: Plan, path: Path) -> str:
-    """Path of the DeepSpeed file: from the current folder, otherwise from the parent of the experiment's folder."""
+    """Path of the DeepSpeed file: from the current folder, the experiment's folder or the parent of this folder.
+
+    A path from the shipped files stays as it is, so that the record of a run is valid on every machine.
+    """
     given = planned.arguments["deepspeed"]
-    beside = path.resolve().parent.parent / given
-    return str(beside) if not Path(given).exists() and beside.exists() else given
+    if Path(given).exists() or path.parent.parent == SHIPPED:
+        return given
+    places = (folder / given for folder in (path.resolve().parent, path.resolve().parent.parent))
+    return next((str(place) for place in places if place.exists()), given)

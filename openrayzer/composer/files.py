@@ -8,6 +8,9 @@ from typing import Any
 from openrayzer.composer.build import ExperimentError, join
 from registry import did_you_mean
 
+SHIPPED = Path(__file__).parents[1] / "shipped"
+"""Folder with the folders experiments/ and ds_configs/ of openrayzer; in a clone they are links."""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -17,10 +20,26 @@ class Document:
     values: dict[str, Any]
 
 
+def experiment_file(given: Path | str, *, folder: Path = Path()) -> Path:
+    """The file of an experiment.
+
+    Args:
+        given: a path, or the name of an experiment that openrayzer ships, e.g. ``rayzer_demo``.
+        folder: the folder for relative paths.
+    """
+    path = folder / given
+    shipped = SHIPPED / "experiments" / f"{given}.json"
+    return shipped if _is_name(given) and not path.is_file() and shipped.is_file() else path
+
+
+def _is_name(given: Path | str) -> bool:
+    return Path(given).name == str(given) and not Path(given).suffix
+
+
 def read_chain(path: Path | str) -> list[Document]:
     """The file and all files that it extends, the outermost base first.
 
-    ``extends`` is relative to the file that contains it.
+    ``extends`` is the name of a shipped experiment, or a path that is relative to the file that contains it.
 
     Raises:
         ExperimentError: a file is missing, is not a JSON object, or has a key twice; or the chain is a cycle.
@@ -34,12 +53,12 @@ def read_chain(path: Path | str) -> list[Document]:
             return chain
         if not isinstance(base, str):
             raise ExperimentError([f"extends: expected a path, got {base!r:.60}"], source=path)
-        path = path.parent / base
+        path = experiment_file(base, folder=path.parent)
         if any(path.resolve() == seen.path.resolve() for seen in chain):
             names = " -> ".join([*(seen.path.name for seen in reversed(chain)), path.name])
             raise ExperimentError([f"extends: the files extend each other in a cycle: {names}"], source=document.path)
         if not path.is_file():
-            raise ExperimentError([f"extends: {_missing(path)}"], source=document.path)
+            raise ExperimentError([f"extends: {_missing(path, base)}"], source=document.path)
 
 
 def read_object(path: Path | str) -> dict[str, Any]:
@@ -50,7 +69,7 @@ def read_object(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ExperimentError([_missing(path)])
+        raise ExperimentError([_missing(path, path)])
     try:
         values = parse_json(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
@@ -103,10 +122,17 @@ def _path_of(wanted: Any, values: Any, path: str = "") -> str:
     return next(filter(None, (_path_of(wanted, value, place) for place, value in items)), "")
 
 
-def _missing(path: Path) -> str:
+def _missing(path: Path, given: Path | str) -> str:
+    """Why there is no experiment at ``path``, which a user gave as ``given``."""
+    shipped = [file.stem for file in (SHIPPED / "experiments").glob("*.json")]
+    files = [file.name for file in path.parent.glob("*.json")]
     if path.is_dir():
         names = sorted(file.name for file in path.glob("*.json"))
         return f"{path} is a folder; name a file in it: {', '.join(names) or '(it has no .json files)'}"
+    if _is_name(given):
+        return f"there is no experiment named {str(given)!r}{did_you_mean(str(given), [*shipped, *files])}"
+    if path.suffix == ".json" and path.stem in shipped:
+        return f"there is no file {path}; openrayzer ships an experiment of this name: {path.stem}"
     if not path.parent.is_dir():
         return f"there is no file {path}, nor a folder {path.parent}"
-    return f"there is no file {path}{did_you_mean(path.name, (file.name for file in path.parent.glob('*.json')))}"
+    return f"there is no file {path}{did_you_mean(path.name, files)}"

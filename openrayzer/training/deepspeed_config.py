@@ -81,11 +81,11 @@ def micro_batch_size(settings: TrainSettings, *, world_size: int) -> int:
 
 
 def _find(path: Path) -> Path:
-    clone = Path(__file__).parents[2]
-    for candidate in (path, clone / path):
+    shipped = Path(__file__).parents[1] / "shipped"
+    for candidate in (path, shipped / path):
         if candidate.is_file():
             return candidate
-    known = sorted(file.name for file in (clone / "ds_configs").glob("*.json"))
+    known = sorted(file.name for file in (shipped / "ds_configs").glob("*.json"))
     raise InputError(f"no DeepSpeed configuration {str(path)!r}; ds_configs/ has: {', '.join(known) or '(nothing)'}")
 
 

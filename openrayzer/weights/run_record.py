@@ -115,6 +115,8 @@ def _version(package: str) -> str:
 def _commit() -> str | None:
     """Git commit of this package, with ``+changes`` if files were changed; None outside of a clone."""
     clone = str(Path(__file__).parents[2])
+    if not Path(clone, ".git").exists():  # an installed package may lie inside the clone of another project
+        return None
     try:
         commit = _git(clone, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(clone, "status", "--porcelain", "--untracked-files=no") else "")

@@ -27,7 +27,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "geometry": {"types"},
     "layers": {"interfaces", "types", "geometry"},
     "settings": {"interfaces"},
-    "cli": {"registry", "interfaces"},
+    "cli": {"registry", "openrayzer"},  # names of commands; their modules load when they are asked for
     "machine": {"interfaces", "layers"},
     "components": set(),
     **{f"components.{kind}": SOCKETS for kind in PARTS},  # parts never meet
@@ -58,6 +58,8 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     | {"evaluation"}
     | {f"evaluation.{room}" for room in ("metrics", "results", "scenes")},
     "evaluation.comparison": JUDGES | {"evaluation.metrics", "evaluation.results", "evaluation.report"},
+    "evaluation.studies": JUDGES
+    | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.report", "evaluation.comparison"},
     "evaluation": JUDGES
     | {"openrayzer"}
     | {f"evaluation.{room}" for room in ("baselines", "metrics", "report", "results", "scenes", "trials")},
@@ -68,9 +70,12 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "training": TRAINS
     | {"data.loading", "training.logs", "training.checkpointing", "training.faults"}
     | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.scenes"},
+    "cli.commands": {"evaluation.studies", "registry", "interfaces", "settings", "composer", "machine", "weights", "planning", "cli", "video"}
+    | {"data.chunk_files", "data.commands", "data.preparing", "evaluation", "evaluation.comparison"}
+    | {"evaluation.results", "planning.cluster", "training", "training.faults", "weights.export", "weights.interop"},
     "benchmarks": SOCKETS
     | OF_DATA
-    | {"cli", "components.attention", "composer", "data.preparing", "machine", "planning", "settings"}
+    | {"cli", "components.attention", "composer", "data.commands", "data.preparing", "machine", "planning", "settings"}
     | {"training", "training.checkpointing", "weights.checkpoints"},
 }
 ONLY_THERE = {  # third-party package -> the only rooms that may import it
@@ -86,7 +91,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     "xformers": {"components.attention"},
     "gsplat": {"components.rasterisers"},
     "timm": {"components.tokenizers"},
-    "jinja2": {"evaluation.report", "evaluation.comparison"},
+    "jinja2": {"evaluation.report", "evaluation.comparison", "evaluation.studies"},
     "av": {"data", "data.sources", "video", "benchmarks"},
     "trimesh": {"video"},
     "pycolmap": {"data.sources", "data.pixels", "evaluation.baselines"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from openrayzer.cli import COMMANDS
 from openrayzer.components.attention.preference import TABLE
 from openrayzer.interfaces import ATTENTION_BACKENDS
 from openrayzer.settings import DataSettings, TrainSettings
@@ -16,12 +17,19 @@ PAGE = (ROOT / "docs/gpus.md").read_text(encoding="utf-8")
 CALLS = re.findall(r"(tools/\w+\.(?:py|sh))([^`\n]*)", PAGE)
 
 
+def source_of(tool: str) -> str:
+    """The text of a script; of a Python tool, the texts that define its command."""
+    text = (ROOT / tool).read_text(encoding="utf-8")
+    for name in re.findall(r'COMMANDS\["([\w-]+)"\]', text):
+        command = ROOT / f"{COMMANDS[name].module.replace('.', '/')}.py"
+        text = command.read_text(encoding="utf-8") + (ROOT / "openrayzer/cli/arguments.py").read_text(encoding="utf-8")
+    return text
+
+
 def test_tools_and_their_options_exist():
     assert {tool for tool, _ in CALLS} >= {"tools/check_gpu.py", "tools/measure_gpu.sh", "tools/benchmark_training.py"}
     for tool, rest in CALLS:
-        source = (ROOT / tool).read_text(encoding="utf-8") + (ROOT / "openrayzer/cli/arguments.py").read_text(
-            encoding="utf-8"
-        )
+        source = source_of(tool)
         for option in re.findall(r"(--\w+)", rest.partition("#")[0].partition(";")[0]):
             assert f'"{option}"' in source, f"{tool} has no option {option}"
 

@@ -54,7 +54,9 @@ def options_of(file: Path) -> list[str]:
 def test_options_are_spelt_with_underscores():
     options = [
         (file.name, option)
-        for file in tracked("tools/*.py", "openrayzer/cli/*.py", "openrayzer/data/commands/*.py")
+        for file in tracked(
+            "openrayzer/cli/*.py", "openrayzer/data/commands/*.py", "openrayzer/benchmarks/*_command.py"
+        )
         for option in options_of(file)
     ]
     assert len(options) > 100

@@ -235,7 +235,7 @@ def test_errors_of_a_constructor_and_of_a_wrong_split_are_printed(folder):
 def test_the_help_lists_the_arguments():
     done = tool("check_experiment", "--help")
     assert done.returncode == 0
-    for wanted in ("--set KEY=VALUE", "--data ROOT", "--ranks N", "--roofline [GPU]", "FILE", "Exit code"):
+    for wanted in ("--set KEY=VALUE", "--data ROOT", "--ranks N", "--roofline [GPU]", "EXPERIMENT", "Exit code"):
         assert wanted in done.stdout
     assert tool("check_experiment").returncode == 2
 

@@ -1,0 +1,1 @@
+"""The commands of ``openrayzer``: each module has a function for its parser and one that runs it."""

@@ -1,0 +1,145 @@
+"""Check experiment files without training, and print what a run would cost.
+
+    openrayzer check rayzer_dl3dv
+    openrayzer check my_experiments/*.json --ranks 8
+    openrayzer check rayzer_demo --set train.steps=5 --data /data/dl3dv
+
+For a file with mistakes, the tool lists all of them. For a correct file, it prints the resolved JSON with every
+default, the parameters of each part of the model, and estimates: computation of a step, memory of each rank for every
+ZeRO stage with all activations kept or recomputed, size of the checkpoints, and data volume. The model takes no memory
+and computes nothing, so a laptop can check the largest experiment. The estimates are for GPUs, or for CPUs with
+--device cpu. Missing data is a note, not an error. A warning names settings that let the model learn cameras from the
+order of the views.
+
+    openrayzer check rayzer_re10k --ranks 8 --data /data/re10k --open_data
+    openrayzer check rayzer_re10k --roofline h200
+
+--roofline prints a model of the time of a step on a GPU, without and with train.compile.
+
+Exit code: 0 if every file is correct, otherwise 2.
+"""
+
+import json
+import os
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+
+from openrayzer.cli import INPUT_WRONG, add_change_arguments, command_parser, print_error
+from openrayzer.composer import Plan, load_experiment
+from openrayzer.interfaces import InputError
+from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, parameter_lines
+from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
+from openrayzer.planning.roofline_report import roofline_lines
+from openrayzer.planning.trace import Device
+from openrayzer.planning.view_order import view_order_warnings
+from registry import RegistryError
+
+
+def parser() -> ArgumentParser:
+    """The parser of the command."""
+    parser = command_parser("check", __doc__)
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="EXPERIMENT",
+        help="experiments: files, or names of experiments that openrayzer ships",
+    )
+    add_change_arguments(parser)
+    parser.add_argument(
+        "--ranks", type=int, default=1, metavar="N", help="number of processes that would train (default: 1)"
+    )
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], default="cuda", help="device of each process (default: cuda)"
+    )
+    parser.add_argument(
+        "--roofline",
+        nargs="?",
+        const="h100",
+        metavar="GPU",
+        help=f"model the time of a step on a GPU: {', '.join(GPUS)} (default: h100)",
+    )
+    parser.add_argument(
+        "--open_data",
+        action="store_true",
+        help="read clips from the training sources and print the bytes of a step and the number of epochs",
+    )
+    return parser
+
+
+def run(arguments: Namespace) -> int:
+    """Check the files."""
+    code = 0
+    for file in arguments.files:
+        try:
+            check(
+                file,
+                overrides=arguments.set,
+                data_roots=arguments.data,
+                ranks=arguments.ranks,
+                device=arguments.device,
+                gpu=gpu_named(arguments.roofline) if arguments.roofline else None,
+                open_data=arguments.open_data,
+            )
+        except (InputError, RegistryError) as error:
+            print_error(error)
+            code = INPUT_WRONG
+    return code
+
+
+def check(
+    file: Path,
+    *,
+    overrides: list[str],
+    data_roots: list[Path],
+    ranks: int,
+    device: Device,
+    gpu: Gpu | None,
+    open_data: bool,
+) -> None:
+    """Print the resolved experiment and its costs.
+
+    Raises:
+        InputError: the experiment is wrong; the message lists every problem.
+    """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # avoids a warning of DeepSpeed
+    from openrayzer.planning.data_volume import data_volume
+    from openrayzer.training.deepspeed_config import (  # slow to import, so after the arguments are checked
+        load_deepspeed_config,
+        micro_batch_size,
+    )
+
+    planned = load_experiment(file, overrides=overrides, data_roots=data_roots)
+    with torch.device("meta"):
+        experiment = planned.build()
+    train = experiment.train
+    deepspeed = load_deepspeed_config(Path(experiment.deepspeed), train, world_size=ranks)
+    setting = Setting(experiment, deepspeed, ranks, micro_batch_size(train, world_size=ranks), device)
+    volume = data_volume(planned.build().data, seed=train.seed) if open_data else None
+    lines = [
+        str(file),
+        json.dumps(planned.resolved, indent=2),
+        *parameter_lines(experiment.model, experiment.train.objective),
+        *cost_lines(setting),
+        *(roofline_lines(setting, gpu) if gpu else ()),
+        *data_lines(setting, volume),
+        *(f"warning: {sentence}" for sentence in view_order_warnings(planned.plan, experiment)),
+        *(f"note: {problem}" for problem in (volume.problems if volume else ())),
+        *data_notes(planned.plan),
+    ]
+    print("\n".join(lines), flush=True)
+
+
+def data_notes(planned: Plan) -> list[str]:
+    """Notes about paths of data sources that do not exist here. No source is opened, because some create files."""
+    notes = []
+    for split in ("train", "test"):
+        for source in planned.arguments["data"].arguments[split]:
+            dataset: Plan = source.arguments["dataset"]
+            for key, value in dataset.arguments.items():
+                if isinstance(value, Path) and not value.exists():
+                    notes.append(f"note: {dataset.path}.{key}: there is no {value} on this machine")
+    return notes

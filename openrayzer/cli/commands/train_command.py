@@ -1,0 +1,52 @@
+"""Train an experiment.
+
+    openrayzer train --exp rayzer_demo --set train.steps=20 --output runs/try
+    openrayzer train --exp my_experiment.json --data /data/re10k
+    deepspeed --module openrayzer.cli train --exp rayzer_dl3dv --data /data/dl3dv
+    torchrun --nproc_per_node 8 -m openrayzer.cli train --exp rayzer_dl3dv --data /data/dl3dv
+
+The output folder receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/ and train.log. The same
+command again goes on where the run stopped.
+
+Exit code: 0 finished; 1 an unexpected error, with a traceback; 2 the input is wrong or a checkpoint could not be
+written; 3 training stopped because it could not go on; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's
+early signal), after a checkpoint. A second Ctrl-C ends the run at once.
+"""
+
+from argparse import SUPPRESS, ArgumentParser, Namespace
+from pathlib import Path
+
+from openrayzer.cli import add_experiment_arguments, command_parser
+
+
+def parser() -> ArgumentParser:
+    """The parser of the command."""
+    parser = command_parser("train", __doc__)
+    add_experiment_arguments(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="run folder (default: runs/<name of the experiment>)"
+    )
+    parser.add_argument(
+        "--resume",
+        default="auto",
+        metavar="auto|none|PATH",
+        help="auto (default): go on with the run in the output folder, if there is one; none: refuse an output folder "
+        "that holds a run; PATH: go on from this checkpoint or run folder",
+    )
+    parser.add_argument("--local_rank", type=int, help=SUPPRESS)  # given by the deepspeed launcher
+    return parser
+
+
+def run(arguments: Namespace) -> int:
+    """Build the experiment and train it."""
+    from openrayzer.composer import load_experiment
+    from openrayzer.machine.distributed import check_local_processes
+
+    check_local_processes()
+    plan = load_experiment(arguments.exp, overrides=arguments.set, data_roots=arguments.data)
+    from openrayzer.machine.random_state import seed_all  # slow imports come after the experiment is checked
+    from openrayzer.training.run import train
+
+    seed_all(plan.resolved["train"]["seed"])  # the same weights on every process
+    run_folder = arguments.output or Path("runs") / arguments.exp.stem
+    return train(plan.build(), resolved=plan.resolved, run_folder=run_folder, resume=arguments.resume)
