@@ -166,7 +166,7 @@ class BadSteps:
         grace_steps: number of first steps in which a large norm is clipped, not skipped. The rule for the loss begins
             after as many steps, at most 32.
         max_in_a_row: training stops with exit code 3 after this many skipped steps in a row.
-        dump: which bad steps to write to ``bad_steps/`` for ``tools/replay_step.py``: "never" writes none, "stop" the
+        dump: which bad steps to write to ``bad_steps/`` for ``openrayzer replay``: "never" writes none, "stop" the
             step at which training stops, "first" also the first bad step of the run.
     """
 

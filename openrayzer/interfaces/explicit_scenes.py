@@ -17,7 +17,7 @@ CONSTANT_HARMONIC = 0.28209479177387814
 
 @dataclass(frozen=True)
 class GaussianScene(Scene):
-    """Scenes of 3D Gaussians, which other programs can show: ``tools/export_scene.py`` writes them.
+    """Scenes of 3D Gaussians, which other programs can show: ``openrayzer export-scene`` writes them.
 
     Attributes:
         gaussians: the Gaussians, in the world frame of the cameras of the context views.

@@ -46,7 +46,7 @@ REGISTRIES = (
     FUSIONS, RENDERERS, RASTERISERS,
     MODELS, OBJECTIVES, LOSSES, DATASETS, VIEW_SAMPLERS, AUGMENTATIONS, OPTIMIZERS, SCHEDULES, LOGGERS, METRICS,
 )  # fmt: skip
-"""All registries, in the order of ``tools/list_components.py``."""
+"""All registries, in the order of ``openrayzer list``."""
 
 
 def registered_name(component: Model | Dataset) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation while training: the evaluation of ``tools/evaluate.py`` with one placement and one metric, PSNR.
+"""Evaluation while training: the evaluation of ``openrayzer evaluate`` with one placement and one metric, PSNR.
 
 The model is measured beside the baselines: the nearest context view, the mean of the context views, and the model
 itself with exchanged target cameras. A model that ignores its cameras is no better than the last.

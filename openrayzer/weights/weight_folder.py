@@ -65,8 +65,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     """
     if file.suffix != ".safetensors":
         raise InputError(
-            f"{file} is not a .safetensors file, the only kind that openrayzer loads; tools/import_weights.py converts "
-            "published weights"
+            f"{file} is not a .safetensors file, the only kind that openrayzer loads; `openrayzer import-weights` "
+            "converts published weights"
         )
     return read_state_dict(file, remedy="write or download it again")
 

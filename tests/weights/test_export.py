@@ -123,7 +123,7 @@ def test_the_snippet_of_the_card_runs(run: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     export_weights(run, Path("owner/tiny"))
     (code,) = re.findall(r"```python\n(.*?)```", Path("owner/tiny/README.md").read_text(), flags=re.DOTALL)
-    (command,) = re.findall(r"tools/train.py (.*)", Path("owner/tiny/README.md").read_text())
+    (command,) = re.findall(r"openrayzer train (.*)", Path("owner/tiny/README.md").read_text())
     Path("snippet.py").write_text(f"import torch\nimages = torch.rand(1, 4, 3, 16, 24)\n{code}")
     views = runpy.run_path("snippet.py")["views"]
     assert views.shape == (1, 4, 3, 16, 24)

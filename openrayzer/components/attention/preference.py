@@ -1,7 +1,7 @@
 """Order in which ``auto`` tries attention backends for each kind of call.
 
 The order is a fixed table. A measurement at run time could give different results on different ranks, machines and
-runs, and a resumed run would not continue exactly. ``tools/benchmark_attention.py`` checks the table on a GPU.
+runs, and a resumed run would not continue exactly. ``openrayzer benchmark-attention`` checks the table on a GPU.
 """
 
 from dataclasses import dataclass

@@ -123,7 +123,7 @@ class FrameIndex:
         return IndexedTable(self.keys[scene], rows, cameras, faults)
 
 
-REMEDY = "make it again with: python tools/prepare_data.py index"
+REMEDY = "make it again with: openrayzer prepare index"
 
 
 class FrameIndexWriter:

@@ -1,1 +1,1 @@
-"""The commands of tools/prepare_data.py: each module adds the parser of its command and runs it."""
+"""The commands of ``openrayzer prepare``: each module adds the parser of its command and runs it."""

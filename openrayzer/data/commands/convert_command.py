@@ -20,9 +20,9 @@ from openrayzer.data.preparing.recoding import Recoding
 
 CONVERT = """Write any dataset as chunks with smaller images.
 
-    python tools/prepare_data.py convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
-    python tools/prepare_data.py convert --from video /data/clips --output /data/clips_256 --short_side 256
-    python tools/prepare_data.py convert --from chunks /data/re10k --split test --output /data/small --short_side 128
+    openrayzer prepare convert --from dl3dv /data/dl3dv --output /data/dl3dv_256 --short_side 256
+    openrayzer prepare convert --from video /data/clips --output /data/clips_256 --short_side 256
+    openrayzer prepare convert --from chunks /data/re10k --split test --output /data/small --short_side 128
 
 The chunks are written to OUTPUT/train, or to OUTPUT/NAME with --split NAME, together with index.json, a side index and
 manifest.json (counts, checksums, missing frames). For a dataset without splits, --split only names the folder. Larger

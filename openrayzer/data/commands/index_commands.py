@@ -18,9 +18,9 @@ from openrayzer.interfaces import InputError
 
 INDEX = """Write a side index, frame_index.bin, into each folder of chunks.
 
-    python tools/prepare_data.py index /data/re10k               # the folders train and test in it
-    python tools/prepare_data.py index /data/re10k/test /data/dl3dv_chunked/1K
-    python tools/prepare_data.py index /readonly/re10k --output /scratch/re10k
+    openrayzer prepare index /data/re10k               # the folders train and test in it
+    openrayzer prepare index /data/re10k/test /data/dl3dv_chunked/1K
+    openrayzer prepare index /readonly/re10k --output /scratch/re10k
 
 The index holds the position, size, checksum and camera of each frame. No image is decoded. The index takes less than
 1 % of the space of the chunks and can be moved with them. With it, the dataset "chunks" opens without searching the
@@ -30,8 +30,8 @@ folder is given to the dataset as "frame_index"."""
 
 PROCESS = """Accept the command line that LVSM and RayZer document for chunks of RealEstate10K and DL3DV.
 
-    python tools/prepare_data.py process --base_path /data/re10k --output_dir /data/ready --mode train
-    python tools/prepare_data.py process --base_path /data/dl3dv_chunked --output_dir /data/ready --mode 1K \\
+    openrayzer prepare process --base_path /data/re10k --output_dir /data/ready --mode train
+    openrayzer prepare process --base_path /data/dl3dv_chunked --output_dir /data/ready --mode 1K \\
         --num_processes 32
 
 Their script decodes BASE_PATH/MODE/*.torch to OUTPUT_DIR/MODE/images/*/*.png, which takes four to six times the space;

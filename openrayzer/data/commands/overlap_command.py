@@ -26,8 +26,8 @@ _SHOWN = 20  # scenes that the message lists if no scene has a table
 
 OVERLAP = """Measure the overlap of views in each scene: the table for the view sampler "overlap_curriculum".
 
-    python tools/prepare_data.py overlap --from chunks /data/re10k --output overlap.json
-    python tools/prepare_data.py overlap --from images /data/clips --output overlap.json \\
+    openrayzer prepare overlap --from chunks /data/re10k --output overlap.json
+    openrayzer prepare overlap --from images /data/clips --output overlap.json \\
         --tokenizer '{"type": "dinov3", "width": 768, "patch_size": 16}'
 
 The table is {scene: {interval in frames: overlap}}. By default the overlap is the share of keypoints found in both

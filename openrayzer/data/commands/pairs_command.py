@@ -18,9 +18,9 @@ from openrayzer.data.preparing.view_pairs import PairRule, make_pairs
 
 PAIRS = """Choose context and target frames of each scene: an evaluation index in pixelSplat's format.
 
-    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --output index.json
-    python tools/prepare_data.py pairs --from chunks /data/re10k --split test --overlap 0.3 0.6 --output medium.json
-    python tools/prepare_data.py pairs --from images /data/clips --context 4 --gap 8 30 --output clips.json
+    openrayzer prepare pairs --from chunks /data/re10k --split test --output index.json
+    openrayzer prepare pairs --from chunks /data/re10k --split test --overlap 0.3 0.6 --output medium.json
+    openrayzer prepare pairs --from images /data/clips --context 4 --gap 8 30 --output clips.json
 
 The index is {scene: {"context": [...], "target": [...]}}, with null for a scene without a fitting choice. If no scene
 has a fitting choice, no index is written, and the exit code is 1. The first and the last context frame are a random gap

@@ -1,4 +1,4 @@
-"""Options that the commands of tools/prepare_data.py share, and the dataset that they open.
+"""Options that the commands of ``openrayzer prepare`` share, and the dataset that they open.
 
 The tool puts a function ``build`` into the parsed options, which makes a component from a JSON object: no file of the
 data knows the composer.

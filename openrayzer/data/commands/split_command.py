@@ -24,8 +24,8 @@ from openrayzer.interfaces import InputError
 
 SPLIT = """Divide the scenes of a dataset into lists: train.txt, test.txt, benchmark.txt.
 
-    python tools/prepare_data.py split --from dl3dv /data/dl3dv --benchmark benchmark.csv --output lists
-    python tools/prepare_data.py split --from images /data/clips --test_share 0.1 --output lists
+    openrayzer prepare split --from dl3dv /data/dl3dv --benchmark benchmark.csv --output lists
+    openrayzer prepare split --from images /data/clips --test_share 0.1 --output lists
 
 Datasets take the lists as "scenes". The list of a scene depends only on its name and the seed, not on other scenes.
 The full release of DL3DV includes the 140 scenes of its benchmark. They must stay out of both other lists, so a file

@@ -19,7 +19,7 @@ from openrayzer.interfaces import InputError
 
 STATS = """Write statistics and pictures of a dataset: histograms.png, contact_sheet.png, statistics.json.
 
-    python tools/prepare_data.py stats --from chunks /data/re10k --split test --output stats
+    openrayzer prepare stats --from chunks /data/re10k --split test --output stats
 
 Lengths include all scenes. Fields of view, baselines, image sizes and pictures come from up to 16 frames of each
 sampled scene. The histograms need matplotlib: pip install 'openrayzer[plots]'."""

@@ -17,9 +17,9 @@ from openrayzer.data.preparing.verifying import verify as verify_source
 
 VERIFY = """Decode every frame and check every camera; print one line per scene.
 
-    python tools/prepare_data.py verify --from chunks /data/re10k --split test
-    python tools/prepare_data.py verify --from dl3dv /data/dl3dv --output report.json
-    python tools/prepare_data.py verify --source '{"type": "images", "root": "/data/clips", "follow_links": true}'
+    openrayzer prepare verify --from chunks /data/re10k --split test
+    openrayzer prepare verify --from dl3dv /data/dl3dv --output report.json
+    openrayzer prepare verify --source '{"type": "images", "root": "/data/clips", "follow_links": true}'
 
 A camera must be finite, its rotation must be a rotation and not mirrored, and its intrinsics must be plausible: focal
 lengths of 0.1 to 20 image sides, principal point in the middle 60 % of the image, square pixels. Different frame sizes

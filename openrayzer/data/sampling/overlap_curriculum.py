@@ -28,7 +28,7 @@ class OverlapCurriculum(RoleSampler):
     Args:
         num_context: number of context views, 2 or more; or [smallest, largest], drawn for each optimizer step.
         num_target: number of target views, 1 or more; or [smallest, largest].
-        table: a JSON file {scene: {interval in frames: overlap}}, written by ``tools/prepare_data.py overlap``; or
+        table: a JSON file {scene: {interval in frames: overlap}}, written by ``openrayzer prepare overlap``; or
             E-RayZer's folder of <scene>/covisibility.json.
         min_overlap: lower bound of the overlap from step ``curriculum_steps`` on.
         max_overlap: upper bound of the overlap at every step.

@@ -51,7 +51,7 @@ class Chunks(Dataset):
     Opening checks every scene of every chunk if there are at most ``scan_limit`` chunks. With more chunks it trusts
     ``index.json`` and checks a scene on first use (``num_frames`` and ``read`` then raise ``BrokenSceneError``).
     Memory holds the names of the scenes and the tables of the latest chunks, up to 32 MiB. Beyond 32 MiB of tables,
-    every clip has to read the table of a chunk again. A side index, written by ``tools/prepare_data.py index``, avoids
+    every clip has to read the table of a chunk again. A side index, written by ``openrayzer prepare index``, avoids
     this; an index of other chunks is ignored.
 
     Args:
@@ -236,7 +236,7 @@ class Chunks(Dataset):
         if len(self._chunks) > self.scan_limit:
             LOG.info(
                 "%s has no side index, so reading a clip may take longer; to make one: "
-                "python tools/prepare_data.py index %s",
+                "openrayzer prepare index %s",
                 folder, self.root,
             )  # fmt: skip
             for key, chunk in listed.items():

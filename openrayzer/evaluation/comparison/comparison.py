@@ -81,7 +81,7 @@ def compare(
     """Compare folders; each other folder is paired with the first.
 
     Args:
-        folders: run folders, and folders that tools/evaluate.py has written.
+        folders: run folders, and folders that `openrayzer evaluate` has written.
         metric: metric of curves and pairs, e.g. psnr.
         method: method to compare, e.g. joint; empty takes the first placement of each folder.
         flops: FLOPs of one optimizer step of the run in a folder.

@@ -1,4 +1,4 @@
-"""One side of a comparison: a run folder, or a folder that tools/evaluate.py has written."""
+"""One side of a comparison: a run folder, or a folder that `openrayzer evaluate` has written."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,7 +91,7 @@ def read_side(folder: Path) -> Side:
         return _of_run(folder)
     if (folder / METRICS).is_file():
         return _of_evaluation(folder, read_metrics(folder / METRICS), run=None)
-    raise InputError(f"{folder} is neither a run ({LOG}) nor an evaluation ({METRICS}, as tools/evaluate.py writes it)")
+    raise InputError(f"{folder} is neither a run ({LOG}) nor an evaluation ({METRICS} of `openrayzer evaluate`)")
 
 
 def _of_run(folder: Path) -> Side:
@@ -143,7 +143,7 @@ def _of_evaluation(folder: Path, values: Mapping[str, Any], *, run: Path | None)
         labels = values.get("metrics") or {}
         definitions = _definitions(labels, settings)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{folder}: {METRICS} is no evaluation as tools/evaluate.py writes it: {error}") from error
+        raise InputError(f"{folder}: {METRICS} is no evaluation as `openrayzer evaluate` writes it: {error}") from error
     if settings.get("crop") == VAGUE_CROP:
         del settings["crop"]
     run = run or (path if (path / LOG).is_file() else None)

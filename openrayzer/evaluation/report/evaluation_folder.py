@@ -81,7 +81,7 @@ def read_results(folder: Path) -> Results:
     if values.get("format") != FORMAT:
         raise InputError(
             f"{folder / METRICS}: format {values.get('format')!r} is not known; this version reads format {FORMAT}, "
-            "which tools/evaluate.py writes"
+            "which `openrayzer evaluate` writes"
         )
     if missing := [name for name in REQUIRED if not isinstance(values.get(name), dict)]:
         raise InputError(f"{folder / METRICS}: no object {', '.join(missing)}")

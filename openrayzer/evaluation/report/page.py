@@ -47,7 +47,7 @@ def write_report(folder: Path | str, *, picture_bytes: int = PICTURE_BYTES) -> P
     """Write report.html into an evaluation folder from its metrics.json, per_view.csv and pictures.
 
     Args:
-        folder: the folder that tools/evaluate.py has written.
+        folder: the folder that `openrayzer evaluate` has written.
         picture_bytes: most bytes of embedded pictures. The page shows the other pictures from the folder, as long as it
             stays there, and gives their number.
 

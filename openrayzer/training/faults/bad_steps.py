@@ -1,7 +1,7 @@
 """Bad steps: losses that jump, log messages about skipped steps, and dumps of them.
 
 A dump is a folder such as ``bad_steps/step_00000012/``, complete or absent. It holds the micro-batches and random
-generators of every process, the weights, the experiment, loss and gradient norm. ``tools/replay_step.py`` repeats the
+generators of every process, the weights, the experiment, loss and gradient norm. ``openrayzer replay`` repeats the
 step from it.
 """
 
@@ -131,7 +131,7 @@ def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[
         (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")
         (unfinished / EXPERIMENT).write_text(json.dumps(record, indent=2, default=str), encoding="utf-8")
         unfinished.rename(final)
-        LOG.warning("the step was written to %s; repeat it with: python tools/replay_step.py %s", final, final)
+        LOG.warning("the step was written to %s; repeat it with: openrayzer replay %s", final, final)
 
     try:
         process.by_first(_explaining(lambda: _create_folder(unfinished, final)))

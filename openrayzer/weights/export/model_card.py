@@ -118,7 +118,7 @@ def _usage(facts: Facts) -> Iterator[str]:
     yield "scene = model.reconstruct(images, cameras)  # once per scene"
     yield "views = model.render(scene, cameras)  # as often as wanted\n```"
     yield "\nTo continue training, with clips in ROOT:\n\n```bash"
-    yield "python tools/train.py --exp config.json --set train.initial_weights=model.safetensors --data ROOT\n```"
+    yield "openrayzer train --exp config.json --set train.initial_weights=model.safetensors --data ROOT\n```"
 
 
 def _training(facts: Facts) -> Iterator[str]:

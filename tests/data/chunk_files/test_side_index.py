@@ -86,7 +86,7 @@ def test_index_of_changed_chunks_is_named_and_not_used(indexed, make_scene, chan
     assert not uses_index(dataset)
     assert f"{FRAME_INDEX_NAME} is not used: the chunks have changed since: " in dataset.problems[0]
     assert said in dataset.problems[0]
-    assert "prepare_data.py index" in dataset.problems[0]
+    assert "openrayzer prepare index" in dataset.problems[0]
 
 
 def test_chunk_of_equal_size_with_other_cameras_is_noticed(indexed, make_scene):
