@@ -16,8 +16,9 @@ from openrayzer.data.pixels.resizing import to_bytes
 from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable
 from openrayzer.types import Cameras
+from openrayzer.video.animation import AnimationWriter, check_output, open_video
 from openrayzer.video.camera_files import check_exports, export_cameras, write_cameras
-from openrayzer.video.mp4 import Mp4Writer, Quality, check_output
+from openrayzer.video.mp4 import Mp4Writer, Quality
 from openrayzer.video.named_paths import PathChoice, named_path
 from openrayzer.video.placing import PlacedScene, render_frames, render_map_frames
 from openrayzer.video.run_inputs import InputRequest, check_inputs, open_inputs
@@ -33,11 +34,11 @@ class VideoRequest(InputRequest):
     """A video to make.
 
     Attributes:
-        output: the .mp4 file.
+        output: an .mp4, .webp or .gif file.
         path: the path of the camera.
         fps: frames per second.
         maps: names of maps of the model, such as depth; each gets its own video, see ``map_outputs``.
-        side_by_side: a second .mp4 file that shows the inputs beside the new views.
+        side_by_side: a second file of one of these kinds that shows the inputs beside the new views.
         export: outputs for the cameras of the views; see ``export_cameras``.
         export_path: a .json file for the cameras of the frames.
         quality: quality of the videos.
@@ -54,9 +55,9 @@ class VideoRequest(InputRequest):
 
     @property
     def map_outputs(self) -> dict[str, Path]:
-        """The .mp4 file of each map: ``out.depth.mp4`` beside ``out.mp4``."""
+        """The file of each map: ``out.depth.mp4`` beside ``out.mp4``."""
         output = Path(self.output)
-        return {name: output.with_name(f"{output.stem}.{_SYMBOLS.sub('_', name)}.mp4") for name in self.maps}
+        return {name: output.with_name(f"{output.stem}.{_SYMBOLS.sub('_', name)}{output.suffix}") for name in self.maps}
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def _check(request: VideoRequest) -> None:
     check_inputs(request, outputs, request.path.name)
     for video in (request.output, *request.map_outputs.values(), request.side_by_side):
         if video is not None:
-            check_output(video)
+            check_output(video, fps=request.fps)
     check_exports(request.export)
     if request.export_path is not None:
         if Path(request.export_path).suffix.lower() != ".json":
@@ -154,16 +155,16 @@ def _write(
 ) -> None:
     with ExitStack() as files:
 
-        def open_video(file: str | Path) -> Mp4Writer:
-            return files.enter_context(Mp4Writer(file, fps=request.fps, quality=request.quality))
+        def opened(file: str | Path) -> Mp4Writer | AnimationWriter:
+            return files.enter_context(open_video(file, fps=request.fps, quality=request.quality))
 
-        video = open_video(request.output)
-        map_videos = {name: open_video(file) for name, file in request.map_outputs.items()}
+        video = opened(request.output)
+        map_videos = {name: opened(file) for name, file in request.map_outputs.items()}
         beside = drawing = None
         if request.side_by_side is not None:
             nearest = nearest_views(frames, cameras).tolist()
             drawing = SideBySide(views.images, views.names, num_frames=frames.num_views)
-            beside = open_video(request.side_by_side)
+            beside = opened(request.side_by_side)
         for number, (image, maps) in enumerate(rendered):
             video.add(to_bytes(image).numpy())
             for name, picture in maps.items():

@@ -105,7 +105,7 @@ def check_output(path: str | Path) -> None:
     """
     path = Path(path)
     if path.suffix.lower() != ".mp4":
-        raise InputError(f"{path}: the name of a video must end in .mp4")
+        raise InputError(f"{path}: the name of a video must end in .mp4, .webp or .gif")
     if ENCODER not in _av().codecs_available:
         raise InputError(
             f"this PyAV cannot encode H.264 ({ENCODER}); the one on PyPI can: pip install 'openrayzer[video]'"

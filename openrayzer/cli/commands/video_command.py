@@ -84,7 +84,7 @@ def parser() -> ArgumentParser:
     parser = command_parser("video", __doc__)
     add_input_arguments(parser)
     add = parser.add_argument
-    add("--output", type=Path, required=True, metavar="FILE.mp4", help="video to write")
+    add("--output", type=Path, required=True, metavar="FILE", help="video to write: .mp4, .webp or .gif")
     add("--path", default="interpolate", metavar="NAME", help="interpolate (default), orbit, wobble, spiral, FILE.json")
     add(
         "--frames", type=int, metavar="N", help="number of frames (default: 120, or the number of cameras in FILE.json)"
