@@ -13,4 +13,11 @@ from openrayzer.data.sources import opencv_cameras as opencv_cameras
 from openrayzer.data.sources import processed as processed
 from openrayzer.data.sources import synthetic as synthetic
 from openrayzer.data.sources import video as video
+from openrayzer.data.sources import video_tars as video_tars
+from openrayzer.data.sources.captures import co3d as co3d
+from openrayzer.data.sources.captures import llff as llff
+from openrayzer.data.sources.captures import mapfree as mapfree
+from openrayzer.data.sources.captures import polycam as polycam
+from openrayzer.data.sources.captures import record3d as record3d
+from openrayzer.data.sources.nerfstudio import scannetpp as scannetpp
 from openrayzer.data.sources.nerfstudio import transforms as transforms

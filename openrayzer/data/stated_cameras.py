@@ -50,6 +50,33 @@ def camera_to_world(w2c: object) -> np.ndarray:
     return c2w
 
 
+def pose_of_quaternion(quaternion: Sequence[float], translation: Sequence[float]) -> np.ndarray:
+    """The pose (4, 4) with the rotation of a quaternion (w, x, y, z) and a translation.
+
+    Raises:
+        FileError: the length of the quaternion is below 0.5 or above 2, or a number is not finite.
+    """
+    length = np.linalg.norm(quaternion)
+    if not 0.5 < length < 2 or not np.isfinite(translation).all():
+        raise FileError(f"its pose has the quaternion {list(quaternion)} and the translation {list(translation)}")
+    w, x, y, z = np.array(quaternion) / length
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = translation
+    return pose
+
+
+def times_in_microseconds(seconds: Sequence[object]) -> np.ndarray:
+    """Times (f,) of frames in microseconds, int64; empty if one of them is not a number."""
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12 for value in seconds):
+        return np.zeros(0, np.int64)
+    return np.round(np.array(seconds, np.float64) * 1e6).astype(np.int64)
+
+
 def number(value: object, what: str) -> float:
     """A finite number from a table.
 

@@ -5,11 +5,13 @@ its class may have a static method ``example(folder)`` instead.
 """
 
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import capture_writers
 import cv2
 import numpy as np
 import timm
@@ -64,6 +66,22 @@ def _write_pictures(folder: Path, scene: int) -> list[str]:
     for frame, file in enumerate(files):
         cv2.imwrite(str(folder / file), picture(scene, frame))
     return files
+
+
+def _capture(form: str, root: Path) -> Mapping[str, Any]:
+    """Scenes in the form of another data set or of an app, see ``capture_writers``."""
+    if not (root / form).exists():
+        for scene, name in enumerate(SCENES):
+            pictures = np.stack([picture(scene, frame) for frame in range(NUM_FRAMES)])
+            getattr(capture_writers, form)(root / form / name, poses(), pictures)
+    return {"root": root / form}
+
+
+def _webdataset(root: Path) -> None:
+    _video(root)
+    with tarfile.open(root / "000000.tar", "w") as archive:
+        for name in SCENES:
+            archive.add(root / f"{name}.avi", f"{name}.avi")
 
 
 def _images(root: Path) -> None:
@@ -233,13 +251,21 @@ def _repa(_: Path) -> Mapping[str, Any]:
 
 EXAMPLES: dict[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("dataset", "chunks"): partial(_dataset, _chunks),
+    ("dataset", "co3d"): partial(_capture, "co3d"),
     ("dataset", "colmap"): partial(_dataset, _colmap),
     ("dataset", "dl3dv"): partial(_dataset, _dl3dv),
     ("dataset", "images"): partial(_dataset, _images),
+    ("dataset", "llff"): partial(_capture, "llff"),
+    ("dataset", "mapfree"): partial(_capture, "mapfree"),
     ("dataset", "opencv_cameras"): partial(_dataset, _opencv_cameras),
+    ("dataset", "polycam"): partial(_capture, "polycam"),
     ("dataset", "processed"): partial(_dataset, _processed),
+    ("dataset", "record3d"): partial(_capture, "record3d"),
+    ("dataset", "scannetpp"): partial(_capture, "scannetpp"),
     ("dataset", "synthetic"): _rooms,
+    ("dataset", "transforms"): partial(_capture, "nerfstudio"),
     ("dataset", "video"): partial(_dataset, _video),
+    ("dataset", "webdataset"): partial(_dataset, _webdataset),
     ("loss", "lpips"): lambda folder: {"backbone": alexnet(folder), "net": "alex"},
     ("loss", "perceptual"): lambda folder: {"weights": vgg19_mat(folder)},
     ("metric", "lpips_alex"): lambda folder: {"weights": alexnet(folder)},

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import numpy as np
-
 from openrayzer.data.pixels.lens_distortion import Lens, LensError, check_lens
 from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.colmap_model import ColmapCamera, ColmapImage, read_cameras, read_images
@@ -17,7 +15,7 @@ from openrayzer.data.sources.image_scenes import (
     posed_scene,
 )
 from openrayzer.data.sources.lazy_scenes import nothing_found
-from openrayzer.data.stated_cameras import image_sides
+from openrayzer.data.stated_cameras import camera_to_world, image_sides, pose_of_quaternion
 from openrayzer.interfaces import DATASETS
 from openrayzer.machine.plain_files import FileError, Listing, inner_name, natural_order
 
@@ -128,7 +126,11 @@ def _frame(
     lens = lenses.get(registered[0].camera, f"it has camera {registered[0].camera}, which the model does not have")
     if isinstance(lens, str):
         raise FileError(lens)
-    return PosedFrame(f"{images}/{file}", _camera_to_world(registered[0]), lens)
+    try:
+        c2w = camera_to_world(pose_of_quaternion(registered[0].quaternion, registered[0].translation))
+    except FileError as error:
+        raise FileError(f"{name} has no usable pose: {error}") from error
+    return PosedFrame(f"{images}/{file}", c2w, lens)
 
 
 def lens_of(camera: ColmapCamera) -> Lens | str:
@@ -152,22 +154,3 @@ def lens_of(camera: ColmapCamera) -> Lens | str:
     except (FileError, LensError) as error:
         return f"its camera cannot be used: {error}"
     return lens
-
-
-def _camera_to_world(image: ColmapImage) -> np.ndarray:
-    quaternion = np.array(image.quaternion)
-    length = np.linalg.norm(quaternion)
-    if not 0.5 < length < 2 or not np.isfinite(image.translation).all():
-        raise FileError(f"{image.name} has no usable pose: quaternion {quaternion.tolist()}")
-    w, x, y, z = quaternion / length
-    rotation = np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-        ]
-    )
-    c2w = np.eye(4)
-    c2w[:3, :3] = rotation.T
-    c2w[:3, 3] = -rotation.T @ image.translation
-    return c2w

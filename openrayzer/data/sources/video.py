@@ -11,7 +11,7 @@ import numpy as np
 from openrayzer.data.chunk_files.format import Origin
 from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
-from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoIndex, read_index
+from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoFile, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
 from openrayzer.machine.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
 
@@ -78,14 +78,19 @@ class Video(LazyScenes[VideoScene]):
         return [(relative_key(place, self.root), place) for place in places]
 
     def load(self, place: Path) -> VideoScene:
-        check_plain_file(place, root=None if self.follow_links else self._confines)
+        video = self.file_of(place)
+        check_plain_file(video.path, root=None if self.follow_links else self._confines)
         try:
-            index = read_index(place)
+            index = read_index(video)
         except VideoError as error:
             raise FileError(str(error)) from error
         times = index.times if self.fps is None else index.at_rate(self.fps)
         lost = f"it is cut short: {index.num_lost} frame(s) at its end are missing" if index.num_lost else ""
         return VideoScene(index, times, remark=lost)
+
+    def file_of(self, place: Path) -> VideoFile:
+        """Where the bytes of the video of a scene are."""
+        return VideoFile(place)
 
     @property
     def _confines(self) -> Path:
@@ -114,7 +119,7 @@ class Video(LazyScenes[VideoScene]):
             if self._decoder is not None:
                 self._decoder[2].close()
                 self._decoder = None
-            self._decoder = (os.getpid(), scene, VideoDecoder(self.place(scene), table.index))
+            self._decoder = (os.getpid(), scene, VideoDecoder(self.file_of(self.place(scene)), table.index))
         return self._decoder[2]
 
     def open(self) -> None:

@@ -51,7 +51,27 @@ class VideoIndex:
         return self.times[np.append(first[:-1] < first[1:], first[-1] <= np.floor(passed[-1] * fps + 1e-6))]
 
 
-def read_index(path: Path) -> VideoIndex:
+@dataclass(frozen=True)
+class VideoFile:
+    """Where the bytes of a video are: a file, or a part of a file such as a tar archive.
+
+    Attributes:
+        path: the file.
+        start, end: first byte of the part and the byte after its last; both 0 for the whole file.
+    """
+
+    path: Path
+    start: int = 0
+    end: int = 0
+
+    @property
+    def address(self) -> str:
+        """Address for FFmpeg, whose protocol "subfile" reads a part of a file."""
+        whole = f"file:{self.path.absolute()}"
+        return f"subfile,,start,{self.start},end,{self.end},,:{whole}" if self.end else whole
+
+
+def read_index(video: VideoFile) -> VideoIndex:
     """Read the index of a video from its packets; frames are decoded only if their times are doubtful.
 
     Raises:
@@ -59,7 +79,7 @@ def read_index(path: Path) -> VideoIndex:
         InputError: PyAV is not installed.
     """
     times, keys, end = [], [], 0
-    with _opened(path) as container:
+    with _opened(video) as container:
         stream = _video_stream(container)
         with contextlib.suppress(_av().error.FFmpegError):  # truncated: use the frames before the end
             for packet in container.demux(stream):
@@ -124,16 +144,16 @@ class VideoDecoder:
     """Decoder of one video; frames read in rising order are decoded only once.
 
     Args:
-        path: the file.
+        video: the file.
         index: the index of the file.
 
     Raises:
         VideoError: the file cannot be opened.
     """
 
-    def __init__(self, path: Path, index: VideoIndex) -> None:
+    def __init__(self, video: VideoFile, index: VideoIndex) -> None:
         self.index = index
-        self._container = _opened(path)
+        self._container = _opened(video)
         try:
             self._stream = _video_stream(self._container)
         except VideoError:
@@ -222,11 +242,11 @@ def _picture(frame: Any) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))  # both angles are counter-clockwise
 
 
-def _opened(path: Path) -> Any:
+def _opened(video: VideoFile) -> Any:
     av = _av()
-    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,subfile" if video.end else "file"}
     try:
-        return av.open(f"file:{path.absolute()}", options=options)
+        return av.open(video.address, options=options)
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(f"it cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 

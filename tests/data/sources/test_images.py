@@ -110,15 +110,17 @@ def test_a_broken_image_is_missing_and_shifts_nothing(tmp_path, kind):
 def test_an_image_of_a_kind_that_is_not_read_is_a_missing_frame(tmp_path):
     for frame in range(3):
         write(tmp_path / f"{frame}.png", frame)
-    (tmp_path / "1.png").rename(tmp_path / "1.heic")
+    (tmp_path / "1.png").rename(tmp_path / "1.dng")
     dataset = opened(tmp_path)
     assert dataset.num_frames(0) == 3
-    assert "1 frame(s) marked missing, the first is frame 1: 1.heic: images of this type" in dataset.problems[0]
+    assert "1 frame(s) marked missing, the first is frame 1: 1.dng: images of this type" in dataset.problems[0]
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"no images in .* looked for \.jpeg, \.jpg, \.png, \.webp"):
+    with pytest.raises(
+        InputError, match=r"no images in .* looked for \.avif, \.bmp, \.heic, \.heif, \.jpeg, \.jpg, \.png, "
+    ):
         opened(tmp_path)
 
 

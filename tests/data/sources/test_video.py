@@ -349,7 +349,7 @@ def test_many_videos_are_looked_into_once(tmp_path, monkeypatch):
         write_video(tmp_path / f"{place:02}.mp4", frames=2)
     looked = []
     read_index = video.read_index
-    monkeypatch.setattr(video, "read_index", lambda path: (looked.append(path.name), read_index(path))[1])
+    monkeypatch.setattr(video, "read_index", lambda file: (looked.append(file.path.name), read_index(file))[1])
     for limit in (5, 100):
         dataset = opened(tmp_path, scan_limit=limit)
         for _ in range(2):

@@ -65,15 +65,15 @@ class ImageFolders:
             FileError: no image is usable.
         """
         if self._size is None:
-            fault = FileError("it states no images")
+            fault = None
             for folder, names in self._listed.items():
                 for name in sorted(names):
                     try:
                         self._size = self.size_of(f"{folder}/{name}")
                         return self._size
                     except FileError as error:
-                        fault = error
-            raise FileError(f"it has no w and h, and no image gives the size: {fault}") from fault
+                        fault = fault or error
+            raise FileError(f"it has no w and h, and no image gives the size: {fault or 'it states no images'}")
         return self._size
 
     def _folder(self, stated: str) -> tuple[str, int]:

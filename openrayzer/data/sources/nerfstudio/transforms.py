@@ -21,7 +21,7 @@ from openrayzer.data.sources.image_scenes import (
 from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.sources.nerfstudio.image_folders import ImageFolders
 from openrayzer.data.sources.nerfstudio.stated_lenses import CAMERA_KEYS, original_world, stated_lens
-from openrayzer.data.stated_cameras import OPENGL_TO_OPENCV, pose_matrix
+from openrayzer.data.stated_cameras import OPENGL_TO_OPENCV, pose_matrix, times_in_microseconds
 from openrayzer.interfaces import DATASETS, InputError
 from openrayzer.machine.plain_files import FileError, inner_name, natural_order, read_json_object
 
@@ -120,11 +120,14 @@ def scene_of_tables(
             raise FileError(f"{name} is marked as bad by the data set")
         lens, world = shared[id(table)]
         if entry.keys() & CAMERA_KEYS:
-            lens = stated_lens(table | entry, lambda: images.size_of(name))
+            lens = stated_lens({**table, **entry}, lambda: images.size_of(name))
         return PosedFrame(file, world @ pose_matrix(entry.get("transform_matrix")) * OPENGL_TO_OPENCV, lens)
 
     ordered = _in_order(entries, folder)
-    return replace(posed_scene(folder, ordered, read), times=_times([entry for _, entry in ordered]))
+    return replace(
+        posed_scene(folder, ordered, read),
+        times=times_in_microseconds([entry.get("timestamp") for _, entry in ordered]),
+    )
 
 
 def _named(folder: Path, root: Path) -> Path:
@@ -192,11 +195,3 @@ def _in_order(
         keys.append((repeated, key))
     order = sorted(range(len(entries)), key=keys.__getitem__)
     return [entries[place] for place in order]
-
-
-def _times(entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Times (f,) in microseconds, int64; empty if an entry has none."""
-    stated = [entry.get("timestamp") for entry in entries]
-    if any(isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e12 for value in stated):
-        return np.zeros(0, np.int64)
-    return np.round(np.array(stated, np.float64) * 1e6).astype(np.int64)
