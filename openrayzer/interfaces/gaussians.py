@@ -13,6 +13,8 @@ from openrayzer.types import Cameras
 
 MAX_DEGREE = 3
 """Largest degree of spherical harmonics; a degree of l has (l + 1)^2 coefficients per colour channel."""
+TRANSPARENT = 1 / 255
+"""Gaussians of less opacity stop too little light to change a pixel."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from openrayzer.training.faults.bad_steps import StepRecord, report
 from openrayzer.training.faults.interruption import Interruption
 from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
 from openrayzer.training.logs.console import one_line, progress_bar
+from openrayzer.training.logs.gaussian_densities import GaussianDensities
 from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.run_outputs import Run
 from openrayzer.training.weighted_loss import WeightedLoss
@@ -45,17 +46,21 @@ def train_loop(
     engine, settings, meter, process = run.engine, run.experiment.train, run.meter, run.engine.process
     signal_number = 0
     bar = progress_bar(process, done=engine.steps, steps=settings.steps)
+    densities = GaussianDensities(engine.model)
     with Interruption() as interruption, bar:
         if evaluate_first:
             with watchdog.during(EVALUATION):
                 run.evaluate()
         meter.start()
         while engine.steps < settings.steps:
-            watched = run.statistics if _due(engine.steps + 1, settings.statistics_every) else None
-            with watched.watching() if watched else nullcontext():
+            number = engine.steps + 1
+            watched = run.statistics if _due(number, settings.statistics_every) else None
+            logged = number == settings.steps or _due(number, settings.log_every)
+            with watched.watching() if watched else nullcontext(), densities.watching(logged):
                 made = optimizer_step(run, batches, losses=losses, watched=watched)
             bar.update()
-            if engine.steps == settings.steps or _due(engine.steps, settings.log_every):
+            if logged:
+                run.meter.add(densities.figures())
                 record = _record(run)
                 run.loggers.record(record)
                 bar.set_postfix(loss=record.get("loss"), psnr=record.get("psnr"), refresh=False)

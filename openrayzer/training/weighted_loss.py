@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from openrayzer.interfaces import LOSSES, InputError
 from openrayzer.settings import LossTerm
+from openrayzer.training.logs.gaussian_densities import FIGURES
 from registry import RegistryError
 
 RECORDED = frozenset(
@@ -25,6 +26,7 @@ RECORDED = frozenset(
         "seconds",
         "views_per_second",
         "data_wait",
+        *FIGURES,
     }
 )
 """Names of other values in the records of ``metrics.jsonl``."""

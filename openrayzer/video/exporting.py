@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces import GaussianScene, InputError, Model, registered_name
+from openrayzer.interfaces.gaussians import TRANSPARENT
 from openrayzer.machine.writing import check_writable, refuse_filled, whole_folder
 from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_export, export_cameras
@@ -27,8 +28,7 @@ from openrayzer.video.splat_files import (
 from openrayzer.video.views import InputViews
 
 POINT_FORMATS = (".ply", ".glb")
-MIN_OPACITY = 1 / 255
-"""Gaussians of less opacity change no pixel."""
+MIN_OPACITY = TRANSPARENT
 DEPTH_STEPS = 1000
 """Steps of a 16-bit depth map for each unit of length."""
 DEEPEST = np.iinfo(np.uint16).max

@@ -14,6 +14,7 @@ from openrayzer.geometry.poses import invert
 from openrayzer.geometry.precision import full_precision, no_autocast
 from openrayzer.geometry.rotations import rotation_from_quaternion
 from openrayzer.interfaces import Gaussians
+from openrayzer.interfaces.gaussians import TRANSPARENT
 from openrayzer.types import Cameras, map_tensors, tensors_of
 
 Extent = Literal["box", "three_sigma"]
@@ -24,7 +25,7 @@ is gsplat 1.4.0's rule: the tiles of 16 pixels that a square with sides of 6 sta
 touches. It cuts strong, wide Gaussians at the borders of tiles, by up to 0.011 of their colour.
 """
 
-FAINTEST = 1 / 255
+FAINTEST = TRANSPARENT
 """A contribution below this share counts as 0."""
 
 BLUR = 0.3
