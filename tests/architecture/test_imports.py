@@ -59,11 +59,14 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     | {f"evaluation.{room}" for room in ("metrics", "results", "scenes")},
     "evaluation.comparison": JUDGES | {"evaluation.metrics", "evaluation.results", "evaluation.report"},
     "evaluation.studies": JUDGES
-    | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.report", "evaluation.comparison"},
+    | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.report", "evaluation.comparison"}
+    | {"weights.checkpoints"},
     "evaluation": JUDGES
     | {"openrayzer"}
     | {f"evaluation.{room}" for room in ("baselines", "metrics", "report", "results", "scenes", "trials")},
     "video": {"registry", *SOCKETS, "composer", "machine", "weights", *OF_DATA},
+    "web": {"registry", "interfaces", "types", "geometry", "video", "weights"}
+    | {"data.pixels", "data.sources", "data.synthetic_rooms"},
     "training.logs": TRAINS | {"training", "data.pixels", "data.sampling", "evaluation.metrics"},
     "training.checkpointing": TRAINS | {"training", "training.logs"},
     "training.faults": TRAINS | {"training", "training.logs"},
@@ -96,6 +99,8 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     "trimesh": {"video"},
     "pycolmap": {"data.sources", "data.pixels", "evaluation.baselines"},
     "huggingface_hub": {"weights", "weights.export"},
+    "gradio": {"web"},
+    "starlette": {"web"},
 }
 FILES = sorted([*ROOT.glob("registry/**/*.py"), *ROOT.glob("openrayzer/**/*.py")])
 

@@ -1,0 +1,1 @@
+"""Studies: many trainings that differ in planned ways, and the statistics of their differences."""

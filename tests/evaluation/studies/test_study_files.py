@@ -1,0 +1,116 @@
+"""Files of studies: variants of factors, budgets in steps, and messages about mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from openrayzer.cli.commands import evaluate_command
+from openrayzer.evaluation.studies.planned_runs import Variant, check_evaluations, check_variants, steps_of
+from openrayzer.evaluation.studies.study_file import Budget, Study, read_study
+from openrayzer.interfaces import InputError
+
+TINY = Path(__file__).parents[2] / "training/tiny_rayzer.json"
+TWO = {"base": (), "fast": ("train.optimizer.learning_rate=0.01",)}
+
+
+def study(**values) -> Study:
+    given = {"experiment": str(TINY), "budget": Budget(steps=4), "metrics": ("psnr",), "variants": TWO}
+    return Study(**(given | values))
+
+
+def test_every_combination_of_factors_is_a_variant():
+    factors = {"model.layout.type": ("global", "frame"), "train.batch_size": (2, 4)}
+    made = study(variants={}, factors=factors).all_variants
+    assert list(made) == [
+        "type=global batch_size=2", "type=global batch_size=4", "type=frame batch_size=2", "type=frame batch_size=4",
+    ]  # fmt: skip
+    assert made["type=frame batch_size=4"] == ("model.layout.type=frame", "train.batch_size=4")
+
+
+def test_without_comparisons_every_variant_is_compared_with_the_first():
+    assert study(variants=TWO | {"third": ("train.batch_size=2",)}).pairs == (("base", "fast"), ("base", "third"))
+
+
+def test_a_study_of_two_variants_needs_few_lines(tmp_path: Path):
+    file = tmp_path / "study.json"
+    lines = [
+        '{"experiment": "rayzer_demo",',
+        ' "variants": {"base": [], "many planes": ["model.renderer.planes=32"]},',
+        ' "budget": {"steps": 300},',
+        ' "metrics": ["psnr"]}',
+    ]
+    file.write_text("\n".join(lines))
+    read = read_study(file)
+    assert read.seeds == (0, 1, 2)
+    assert read.evaluations == {"held_out": ()}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"metrics": ()}, "needs metrics"),
+        ({"seeds": (1, 1)}, "seeds has a value twice"),
+        ({"variants": {"base": ()}}, "at least two variants"),
+        ({"variants": {"a/b": (), "c": ()}}, "cannot be the name of a folder"),
+        ({"factors": {"train.seed": ()}}, "the factor 'train.seed' has no values"),
+        ({"comparisons": (("base", "slow"),)}, "'slow' is no variant; known: base, fast"),
+        ({"comparisons": (("base", "base"),)}, "compared with itself"),
+    ],
+)
+def test_contradictions_are_refused(wrong: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        study(**wrong)
+
+
+@pytest.mark.parametrize("budget", [{}, {"steps": 3, "clips": 4}, {"steps": -1}])
+def test_a_budget_has_one_amount(budget: dict):
+    with pytest.raises(InputError, match="exactly one of steps, clips, flops and seconds"):
+        Budget(**budget)
+
+
+def test_all_problems_of_a_file_have_their_place(tmp_path: Path):
+    file = tmp_path / "study.json"
+    file.write_text(json.dumps({"experiment": 3, "budget": {"step": 1}, "metric": ["psnr"], "variants": {}}))
+    with pytest.raises(InputError) as caught:
+        read_study(file)
+    said = str(caught.value)
+    assert str(file) in said
+    for part in ("experiment: expected str", "budget.step: ", "did you mean 'steps'", "metric: ", "metrics: required"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("budget", "steps"),
+    [
+        (Budget(steps=7), (7, 7)),
+        (Budget(clips=40), (10, 5)),
+        (Budget(flops=600.0), (6, 3)),
+        (Budget(seconds=60.0), (30, 6)),
+    ],
+)
+def test_a_budget_gives_the_steps_of_each_variant(budget: Budget, steps: tuple[int, int]):
+    variants = {"small": Variant("small", (), 1, 100.0, 4), "large": Variant("large", (), 1, 200.0, 8)}
+    found = steps_of(study(budget=budget), variants, {"small": 2.0, "large": 10.0})
+    assert tuple(found.values()) == steps
+
+
+def test_the_mistakes_of_all_variants_are_listed_before_anything_starts(tmp_path: Path):
+    variants = {"a": ("model.layuot=1",), "b": ("train.batch_size=two",), "c": ()}
+    with pytest.raises(InputError) as caught:
+        check_variants(study(variants=variants), tmp_path / "study.json")
+    assert "a: model.layuot" in str(caught.value)
+    assert "b: train.batch_size: expected int" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--viewz", "3"), "evaluations.real: .*--viewz"),
+        (("--run", "x"), "the study itself gives --run"),
+        (("--protocol", "nothing"), "evaluations.real: "),
+    ],
+)
+def test_wrong_arguments_of_an_evaluation_name_it(given: tuple[str, ...], message: str):
+    with pytest.raises(InputError, match=message):
+        check_evaluations(study(evaluations={"real": given}), evaluate_command.parser(), evaluate_command.request_of)
