@@ -2,10 +2,12 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,6 +149,29 @@ def test_no_training_outlives_the_study(folder: Path, sent: signal.Signals, code
         time.sleep(0.05)
     assert not _alive(folder)
     assert len(calls()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder")
+def test_a_study_of_real_trainings_that_is_killed_twenty_times_ends_with_the_same_numbers():
+    study = STUDY | {
+        "seeds": [0, 1], "metrics": ["psnr", "rpa@15"], "evaluations": {"held_out": ["--baselines", "none"]},
+        "changes": ["train.checkpoint_every=1", "train.evaluate_every=2"],
+    }  # fmt: skip
+    Path("study.json").write_text(json.dumps(study))
+    command = [sys.executable, "-m", "openrayzer.cli", "study", "study.json", "--output"]
+    subprocess.run([*command, "whole"], check=True, capture_output=True)
+    generator = random.Random(0)
+    for _ in range(20):
+        killed = subprocess.Popen([*command, "killed"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with suppress(subprocess.TimeoutExpired):
+            killed.wait(generator.uniform(2, 15))
+        killed.kill()
+        killed.wait()
+    subprocess.run([*command, "killed"], check=True, capture_output=True)
+    whole, after = (json.loads(Path(name, "metrics.json").read_text()) for name in ("whole", "killed"))
+    assert after["means"] == whole["means"]
+    assert after["differences"] == whole["differences"]
 
 
 def _alive(folder: Path) -> bool:
