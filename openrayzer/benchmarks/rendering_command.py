@@ -61,7 +61,7 @@ def parser() -> ArgumentParser:
         "--against",
         type=Path,
         default=Path("lvsm_decoder_re10k"),
-        metavar="FILE",
+        metavar="EXPERIMENT",
         help="experiment of the model that starts from scratch (default: LVSM's decoder-only variant)",
     )
     parser.add_argument(

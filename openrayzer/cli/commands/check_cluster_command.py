@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
     parser.add_argument(
         "--exp",
         type=Path,
-        metavar="FILE",
+        metavar="EXPERIMENT",
         help="experiment, a file or a name; the tool also checks its data and the size of its checkpoints",
     )
     add_change_arguments(parser)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["ok", "warning", "FAILS"]
+Verdict = Literal["ok", "absent", "warning", "FAILS"]
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,8 @@ class Finding:
 
     Attributes:
         what: subject of the check in a few words.
-        verdict: with "warning" a run can start, with "FAILS" it should not.
+        verdict: "absent" is an optional part that is not installed; with "warning" a run can start, with "FAILS" it
+            should not.
         found: values with units, or the problem and its remedy.
     """
 
@@ -24,7 +25,7 @@ class Finding:
 
 def table(findings: Sequence[Finding]) -> str:
     """One line for each finding. Failures come last, so that they stand right above the prompt."""
-    order = {"ok": 0, "warning": 1, "FAILS": 2}
+    order = {"ok": 0, "absent": 1, "warning": 2, "FAILS": 3}
     rows = sorted(findings, key=lambda finding: order[finding.verdict])
     width = max(len(finding.what) for finding in rows)
     return "\n".join(f"{row.what:<{width}}  {row.verdict:<7}  {row.found}" for row in rows)

@@ -1,4 +1,4 @@
-"""Checks of the libraries that training uses: attention backends, xformers, the compiler and DeepSpeed."""
+"""Checks of the libraries that openrayzer uses: attention backends, xformers, the compiler, DeepSpeed and gsplat."""
 
 import os
 import shutil
@@ -8,8 +8,8 @@ from importlib import import_module
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openrayzer.interfaces import ATTENTION_BACKENDS
-from openrayzer.planning.cluster.findings import Finding
+from openrayzer.interfaces import ATTENTION_BACKENDS, RASTERISERS
+from openrayzer.planning.cluster.findings import Finding, Verdict
 from openrayzer.planning.cluster.installation import package_version
 
 DTYPES = (torch.bfloat16, torch.float32)
@@ -80,6 +80,28 @@ def check_deepspeed(load: Callable[[str], object] = import_module) -> Finding:
         found = f"{version}, cannot be imported: {type(error).__name__}: {error}: pip install 'deepspeed>=0.19,<0.20'"
         return Finding("deepspeed", "FAILS", found)
     return Finding("deepspeed", "ok", version)
+
+
+def check_operators() -> Finding:
+    """Which of DeepSpeed's own optimizers can be compiled here. openrayzer trains with those of PyTorch by default."""
+    from deepspeed.accelerator import get_accelerator
+
+    builders = {name: get_accelerator().create_op_builder(f"{name}Builder") for name in ("FusedAdam", "CPUAdam")}
+    works = [name for name, builder in builders.items() if builder and builder.is_compatible(verbose=False)]
+    compiler = shutil.which("g++") or shutil.which("c++")
+    what = "deepspeed operators"
+    if not (works and compiler):
+        found = "cannot be compiled; training works without them. They need g++, on a GPU also nvcc: apt install g++"
+        return Finding(what, "absent", found)
+    return Finding(what, "ok", f"{' and '.join(works)} can be compiled with {compiler}; training works without them")
+
+
+def check_gsplat(device: torch.device) -> Finding:
+    """Whether the kernels of gsplat draw a small scene on a GPU as our own rasteriser does."""
+    version = package_version("gsplat")
+    trouble = RASTERISERS["gsplat"]().refusal(device)
+    verdict: Verdict = "absent" if version == "not installed" else "warning" if trouble else "ok"
+    return Finding("gsplat", verdict, f"{version}; {trouble}" if trouble else f"{version}, draws a small scene")
 
 
 def _by_reason(refusals: dict[torch.dtype, str]) -> str:
