@@ -40,12 +40,17 @@ class Matches:
     originals: Int[Tensor, "b v"] | None = None
 
     @property
+    def first(self) -> Bool[Tensor, "b v"]:
+        """Whether a view is first among its copies."""
+        b, v, _ = self.neighbours.shape
+        every = torch.arange(v, device=self.neighbours.device).expand(b, v)
+        return torch.ones_like(every, dtype=torch.bool) if self.originals is None else self.originals == every
+
+    @property
     def counted(self) -> Bool[Tensor, "b v k"]:
         """Whether a view and its neighbour are both first among their copies."""
-        if self.originals is None:
-            return torch.ones_like(self.neighbours, dtype=torch.bool)
-        first = self.originals == torch.arange(self.originals.shape[1], device=self.originals.device)
-        return first[:, :, None] & select_views(first, self.neighbours.flatten(1)).view_as(self.neighbours)
+        there = select_views(self.first, self.neighbours.flatten(1)).view_as(self.neighbours)
+        return self.first[:, :, None] & there
 
 
 @dataclass(frozen=True)

@@ -110,15 +110,14 @@ class CorrespondenceNetwork(CameraSolver):
         with no_autocast(images):
             given, pictures = self._input(images, matches, known)
             bundles = self._rounds(given, pictures)
-            solved = self._solved(bundles[-1], given, images, known)
+            solved = self._solved(bundles[-1], given, images, known).with_copies(matches.originals)
         if self.training:
             taught = self.teacher(images, matches, known=known, held=held)
-            shown = self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
-            return shown.with_copies(matches.originals)
+            return self._taught(solved, bundles[1:], lesson_from(given, pictures, taught), taught)
         if known is not None and held is not None:
             solved = _aligned(solved, known, held)
         if not self.finish_steps:
-            return solved.with_copies(matches.originals)
+            return solved
         return self.teacher.refine(images, matches, solved, steps=self.finish_steps, known=known, held=held)
 
     def loss(self, solved: SolvedCameras) -> Float[Tensor, ""]:

@@ -91,8 +91,9 @@ class LearnedRound(nn.Module):
         seen = project(bundle, given.lens, matches.points.double(), matches.neighbours)
         misfit = self.of_misfit(_features(bundle, seen, given, at))
         hidden = self._over_image(misfit, bundle, given, hidden)
-        mean = hidden.mean(2)
-        view = self.of_view(torch.cat([mean, mean.mean(1, keepdim=True).expand_as(mean)], dim=-1))
+        mean, share = hidden.mean(2), matches.first.to(hidden.dtype)[..., None]
+        share = share / share.sum(1, keepdim=True)
+        view = self.of_view(torch.cat([mean, (share * mean).sum(1, keepdim=True).expand_as(mean)], dim=-1))
         there = select_views(torch.cat([view, mean], dim=-1), matches.neighbours.flatten(1)).unflatten(1, (v, k))
         parts = (misfit, hidden[:, :, None], view[:, :, None, None], there[..., None, : view.shape[-1]])
         joined = F.gelu(
@@ -108,23 +109,27 @@ class LearnedRound(nn.Module):
         log_focal = bundle.log_focal
         if self.focal is not None and given.free_focal:
             implied = _implied_focal(seen, places, weights)[:, None, None].expand(*view.shape[:2], 1)
-            change = torch.tanh(self.focal(torch.cat([view, mean, implied], dim=-1)).mean((1, 2)))
+            change = torch.tanh((share * self.focal(torch.cat([view, mean, implied], dim=-1))).sum((1, 2)))
             log_focal = (log_focal + _LONGEST_ZOOM * change).clamp(*LOG_FOCALS)
         turned = Bundle(turned.rotation, turned.translation, bundle.inverse_depth, log_focal)
         return self._with_depths(turned, given, places.double(), weights.double(), hidden), hidden
 
     def _over_image(self, misfit: Tensor, bundle: Bundle, given: RoundInput, hidden: Tensor) -> Tensor:
-        """Features of points, from all their matches and from the points around them."""
-        weights = given.matches.weights[..., None] + 0.02
-        pooled = (misfit * weights).sum(2) / weights.sum(2)
+        """Features of points, from all their matches and from the points around them; a copy has its original's."""
+        matches = given.matches
+        counted = matches.counted[..., None, None]
+        weights = (matches.weights[..., None] + 0.02) * counted
+        pooled = (misfit * weights).sum(2) / weights.sum(2).clamp(min=0.01)
+        largest = misfit.masked_fill(~counted, -1.0).amax(2)  # GELU is above -1
         depth, expected = bundle.inverse_depth.float().log()[..., None], given.expected.log()[..., None]
-        known = torch.cat([pooled, misfit.amax(2), hidden, depth, expected, depth - expected], dim=-1)
-        x = known.flatten(0, 1).mT.unflatten(2, given.matches.grid)
+        known = torch.cat([pooled, largest, hidden, depth, expected, depth - expected], dim=-1)
+        x = known.flatten(0, 1).mT.unflatten(2, matches.grid)
         first, *rest = self.over_image
         x = F.gelu(first(x))
         for layer in rest:
             x = x + F.gelu(layer(x))
-        return x.flatten(2).mT.unflatten(0, misfit.shape[:2])
+        features = x.flatten(2).mT.unflatten(0, misfit.shape[:2])
+        return features if matches.originals is None else select_views(features, matches.originals)
 
     def _twists(
         self, joined: Tensor, there: Tensor, here: Tensor, seen: Projection, places: Tensor, weights: Tensor

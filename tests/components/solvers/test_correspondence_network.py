@@ -130,12 +130,26 @@ def test_teachers_give_copies_of_a_view_one_camera(images):
 
 
 @torch.no_grad()
-def test_students_move_other_views_as_without_the_copy(images):
-    solver = student().eval()
-    before = solver(images[:, :3], matches_of(images[:, :3])).cameras
-    copied = images[:, [0, 1, 1, 2]]
-    after = solver(copied, matches_of(copied)).cameras.select(torch.tensor([[0, 1, 3]] * 2))
-    torch.testing.assert_close(relative(after), relative(before), atol=1e-5, rtol=0)
+def test_a_copy_changes_neither_the_other_cameras_nor_the_focal_length(images):
+    solver = trained(student())
+    before = solver(images[:, :3], matches_of(images[:, :3]))
+    copied = images[:, [0, 1, 1, 2, 0]]
+    after = solver(copied, matches_of(copied))
+    kept = after.cameras.select(torch.tensor([[0, 1, 3]] * 2))
+    torch.testing.assert_close(relative(kept), relative(before.cameras), atol=1e-5, rtol=0)
+    torch.testing.assert_close(after.log_focal, before.log_focal, atol=1e-5, rtol=0)
+    assert (before.log_focal - solver.log_focal).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_view_is_found_among_held_views_with_a_copy_as_without_it(images):
+    solver = trained(student())
+    known = solver(images, matches_of(images)).cameras
+    places, held = torch.tensor([[0, 1, 1, 2, 3]] * 2), torch.tensor([[True, True, True, True, False]] * 2)
+    copied = images[:, places[0]]
+    found = solver(copied, matches_of(copied), known=known.select(places), held=held).cameras
+    alone = solver(images, matches_of(images), known=known, held=held[:, 1:]).cameras
+    torch.testing.assert_close(found.c2w[:, -1], alone.c2w[:, -1], atol=1e-4, rtol=0)
 
 
 def test_students_approach_the_cameras_of_the_lesson():
