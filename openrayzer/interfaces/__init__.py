@@ -38,6 +38,7 @@ from openrayzer.interfaces.errors import concerning as concerning
 from openrayzer.interfaces.evaluation import Metric as Metric
 from openrayzer.interfaces.explicit_scenes import GaussianRenderer as GaussianRenderer
 from openrayzer.interfaces.explicit_scenes import GaussianScene as GaussianScene
+from openrayzer.interfaces.explicit_scenes import SurfaceRenderer as SurfaceRenderer
 from openrayzer.interfaces.gaussians import Gaussians as Gaussians
 from openrayzer.interfaces.gaussians import RasterisedViews as RasterisedViews
 from openrayzer.interfaces.gaussians import Rasteriser as Rasteriser
@@ -51,6 +52,7 @@ from openrayzer.interfaces.parts import AttentionLayout as AttentionLayout
 from openrayzer.interfaces.parts import CameraHead as CameraHead
 from openrayzer.interfaces.parts import ContextRenderer as ContextRenderer
 from openrayzer.interfaces.parts import Fusion as Fusion
+from openrayzer.interfaces.parts import GeometricRenderer as GeometricRenderer
 from openrayzer.interfaces.parts import ImageRenderer as ImageRenderer
 from openrayzer.interfaces.parts import PositionEncoding as PositionEncoding
 from openrayzer.interfaces.parts import RenderedViews as RenderedViews

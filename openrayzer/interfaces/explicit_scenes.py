@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.interfaces.gaussians import Gaussians, RasterisedViews
-from openrayzer.interfaces.parts import ContextRenderer
+from openrayzer.interfaces.parts import ContextRenderer, GeometricRenderer, RenderedViews
 from openrayzer.types import Cameras, Scene
 
 CONSTANT_HARMONIC = 0.28209479177387814
@@ -59,3 +59,28 @@ class GaussianRenderer(ContextRenderer):
     def losses(self, gaussians: Gaussians) -> Mapping[str, Float[Tensor, ""]]:
         """Losses on the Gaussians by name, which training adds with weight 1; none by default."""
         return {}
+
+
+class SurfaceRenderer(GeometricRenderer):
+    """Turns context views with cameras and rough depths into Gaussians, and draws these."""
+
+    @abstractmethod
+    def gaussians(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        cameras: Cameras,
+        inverse_depth: Float[Tensor, "b v rows cols"],
+        agreement: Float[Tensor, "b v rows cols"],
+    ) -> Gaussians:
+        """The Gaussians of the context views, in float32, in the world frame of ``cameras``.
+
+        Args:
+            images: the context views, in [0, 1].
+            cameras: their cameras.
+            inverse_depth: rough inverse z-depths on a regular grid of points of each view.
+            agreement: how well each of them explains the other views, 0 to 1.
+        """
+
+    @abstractmethod
+    def forward(self, gaussians: Gaussians, cameras: Cameras, image_size: tuple[int, int]) -> RenderedViews:
+        """Views of the Gaussians. Their maps include "depth" and "opacity"; the depth is above 0 everywhere."""

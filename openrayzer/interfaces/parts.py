@@ -252,7 +252,7 @@ class Fusion(nn.Module, ABC):
 
 
 class Renderer(nn.Module, ABC):
-    """Base class of all renderers. A model takes one of the two kinds: ``ContextRenderer`` or ``ImageRenderer``."""
+    """Base class of all renderers. A model takes one of the two kinds: ``ContextRenderer`` or ``GeometricRenderer``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -333,7 +333,17 @@ class RenderedViews(NamedTuple):
     maps: Mapping[str, Float[Tensor, "b v _ h w"]]
 
 
-class ImageRenderer(Renderer):
+class GeometricRenderer(Renderer):
+    """Base class of renderers that read the images and cameras of context views.
+
+    An ``ImageRenderer`` reads them for each target view. A ``SurfaceRenderer`` makes Gaussians of them and draws these.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class ImageRenderer(GeometricRenderer):
     """Computes target views from the images and cameras of context views. Target views do not influence each other."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Model ``rayzer_geometric``: cameras by matches and bundle adjustment, views by a plane sweep."""
+"""Model ``rayzer_geometric``: cameras by matches and bundle adjustment, views by a plane sweep or Gaussians."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +10,8 @@ from torch import Tensor
 from openrayzer.interfaces import (
     MODELS,
     CameraSolver,
+    GaussianScene,
+    GeometricRenderer,
     ImageRenderer,
     InputError,
     Matcher,
@@ -17,6 +19,7 @@ from openrayzer.interfaces import (
     Model,
     RenderedViews,
     SolvedCameras,
+    SurfaceRenderer,
 )
 from openrayzer.interfaces.model import with_each_view
 from openrayzer.types import Cameras, Prediction, Scene, Views
@@ -38,17 +41,21 @@ class ContextScene(Scene):
 
 
 @MODELS.register("rayzer_geometric")
-class RayZerGeometric(Model[ContextScene]):
-    """Self-supervised like RayZer, but it finds cameras by optimisation and renders by comparing context views.
+class RayZerGeometric(Model[ContextScene | GaussianScene]):
+    """Self-supervised like RayZer, but it finds cameras by optimisation and renders by projection.
 
     A matcher finds the points of each view in other views, a solver finds the cameras and depths that explain the
-    matches and the pixels, and a renderer reads colours from the context views. All three have weights. A photometric
-    loss trains them; no true camera is used. The order of the views has no influence.
+    matches and the pixels, and a renderer reads colours from the context views, or makes Gaussians of them. All three
+    have weights. A photometric loss trains them; no true camera is used. The order of the views has no influence.
+
+    With a ``SurfaceRenderer``, a scene consists of Gaussians. The solver then also finds the depths of the context
+    views from these views and their cameras alone.
 
     Args:
         matcher: images to matches.
         solver: matches and images to cameras.
-        renderer: context views and cameras to target views.
+        renderer: context views and cameras to target views, directly ("plane_sweep") or by Gaussians
+            ("surface_gaussians").
         matching_loss: weight of the loss that teaches the matcher the places that the solved cameras imply.
         prior_loss: weight of the loss that teaches the solver's priors the depths and focal lengths that it found.
     """
@@ -61,7 +68,7 @@ class RayZerGeometric(Model[ContextScene]):
         *,
         matcher: Matcher,
         solver: CameraSolver,
-        renderer: ImageRenderer,
+        renderer: GeometricRenderer,
         matching_loss: float = 0.002,
         prior_loss: float = 0.01,
     ) -> None:
@@ -87,18 +94,27 @@ class RayZerGeometric(Model[ContextScene]):
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
-    ) -> ContextScene:
-        return ContextScene(images, cameras, image_size=(images.shape[-2], images.shape[-1]))
+    ) -> ContextScene | GaussianScene:
+        image_size = (images.shape[-2], images.shape[-1])
+        if not isinstance(self.renderer, SurfaceRenderer):
+            return ContextScene(images, cameras, image_size=image_size)
+        with torch.no_grad():
+            held = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
+            matches, solved = self.solve(images, known=cameras, held=held)
+        rough = [maps.float().unflatten(2, matches.grid) for maps in (solved.inverse_depth, solved.point_agreement)]
+        return GaussianScene(self.renderer.gaussians(images, cameras, *rough), image_size=image_size)
 
-    def render(self, scene: ContextScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
+    def render(self, scene: ContextScene | GaussianScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         return self._rendering(scene, cameras).images
 
-    def render_maps(self, scene: ContextScene, cameras: Cameras) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
+    def render_maps(
+        self, scene: ContextScene | GaussianScene, cameras: Cameras
+    ) -> Mapping[str, Float[Tensor, "b v _ h w"]]:
         return self._rendering(scene, cameras).maps
 
     def locate(
         self,
-        scene: ContextScene,
+        scene: ContextScene | GaussianScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         context_images: Float[Tensor, "b vc 3 h w"],
@@ -122,11 +138,16 @@ class RayZerGeometric(Model[ContextScene]):
 
     def extend(
         self,
-        scene: ContextScene,
+        scene: ContextScene | GaussianScene,
         images: Float[Tensor, "b v 3 h w"],
         cameras: Cameras,
         index: Int[Tensor, "b v"] | None = None,
-    ) -> ContextScene:
+    ) -> ContextScene | GaussianScene:
+        if not isinstance(scene, ContextScene):
+            raise InputError(
+                "a scene of Gaussians cannot be extended, because their depths follow from all views together; "
+                "reconstruct the scene anew from all views"
+            )
         self.check_extension(scene, images)
         joined = Cameras(
             torch.cat([scene.cameras.c2w, cameras.c2w], dim=1),
@@ -134,12 +155,14 @@ class RayZerGeometric(Model[ContextScene]):
         )
         prepared: tuple[Tensor, ...] = ()
         if scene.prepared:
-            later = self.renderer.prepare(images)
+            later = self._image_renderer.prepare(images)
             prepared = tuple(torch.cat(pair, dim=1) for pair in zip(scene.prepared, later, strict=True))
         return replace(scene, images=torch.cat([scene.images, images], dim=1), cameras=joined, prepared=prepared)
 
-    def prepare(self, scene: ContextScene) -> ContextScene:
-        return scene if scene.prepared else replace(scene, prepared=self.renderer.prepare(scene.images))
+    def prepare(self, scene: ContextScene | GaussianScene) -> ContextScene | GaussianScene:
+        if not isinstance(scene, ContextScene) or scene.prepared:
+            return scene
+        return replace(scene, prepared=self._image_renderer.prepare(scene.images))
 
     def check_size(self, image_size: tuple[int, int]) -> None:
         if min(image_size) < 16:
@@ -157,5 +180,13 @@ class RayZerGeometric(Model[ContextScene]):
         }
         return Prediction(rendered.images, solved.cameras, extra_losses=losses)
 
-    def _rendering(self, scene: ContextScene, cameras: Cameras) -> RenderedViews:
-        return self.renderer(scene.images, scene.cameras, cameras, prepared=scene.prepared)
+    def _rendering(self, scene: ContextScene | GaussianScene, cameras: Cameras) -> RenderedViews:
+        if isinstance(scene, ContextScene):
+            return self._image_renderer(scene.images, scene.cameras, cameras, prepared=scene.prepared)
+        assert isinstance(self.renderer, SurfaceRenderer)
+        return self.renderer(scene.gaussians, cameras, scene.image_size)
+
+    @property
+    def _image_renderer(self) -> ImageRenderer:
+        assert isinstance(self.renderer, ImageRenderer)
+        return self.renderer

@@ -26,7 +26,7 @@ from openrayzer.interfaces import (
     ContextRenderer,
     Fusion,
     GaussianRenderer,
-    ImageRenderer,
+    GeometricRenderer,
     Matcher,
     Model,
     PositionEncoding,
@@ -52,7 +52,7 @@ SMALLER = {"head_width": 8, "state_width": 4, "starts": 2, "focal_starts": 2, "f
 USUAL: dict[type, str] = {
     Tokenizer: "linear", PositionEncoding: "rope2d", AttentionLayout: "global", AttentionBackend: "sdpa",
     CameraHead: "se3", Fusion: "pixel", ContextRenderer: "joint", TokenRenderer: "joint",
-    GaussianRenderer: "gaussians", ImageRenderer: "plane_sweep",
+    GaussianRenderer: "gaussians", GeometricRenderer: "plane_sweep",
     Matcher: "patch_correlation", CameraSolver: "bundle_adjustment", Rasteriser: "torch", Model: "rayder",
 }  # fmt: skip
 """Names of the parts of small models by base class; they go together in every model."""
