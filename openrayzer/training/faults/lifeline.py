@@ -49,7 +49,10 @@ class Lifeline:
             self._peers = {0: _connect(port, process.rank)}
         # Loading processes are forks of this one. Their copies would keep the connections open.
         os.register_at_fork(after_in_child=partial(_close_copy, weakref.ref(self)))
-        threading.Thread(target=self._listen, name="lifeline", daemon=True).start()
+        selector = selectors.DefaultSelector()
+        for rank, connection in self._peers.items():  # here, because ``close`` may run before the thread does
+            selector.register(connection, selectors.EVENT_READ, rank)
+        threading.Thread(target=self._listen, args=(selector,), name="lifeline", daemon=True).start()
 
     def say_goodbye(self) -> None:
         """Tell the others that this process will end as planned. From now on it ignores their ends as well."""
@@ -63,10 +66,8 @@ class Lifeline:
         for connection in self._peers.values():
             connection.close()
 
-    def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for rank, connection in self._peers.items():
-                selector.register(connection, selectors.EVENT_READ, rank)
+    def _listen(self, selector: selectors.BaseSelector) -> None:
+        with selector:
             while selector.get_map() and not self._over.is_set():
                 for key, _ in selector.select(timeout=_POLL):
                     message = _receive(self._peers[key.data])

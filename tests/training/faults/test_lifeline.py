@@ -20,7 +20,7 @@ import torch
 
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import TrainingStopped
-from openrayzer.training.faults import watchdog
+from openrayzer.training.faults import lifeline, watchdog
 from openrayzer.training.faults.lifeline import Lifeline
 from openrayzer.training.faults.watchdog import Watchdog
 
@@ -71,8 +71,8 @@ def run() -> Iterator[tuple[list[Lifeline], list[Losses]]]:
         made = [pool.submit(Lifeline, rank, lost=loss) for rank, loss in zip(ranks(3), losses, strict=True)]
         lifelines = [one.result(10) for one in made]
     yield lifelines, losses
-    for lifeline in lifelines:
-        lifeline.close()
+    for one in lifelines:
+        one.close()
 
 
 @pytest.mark.parametrize("victim", [0, 1, 2])
@@ -119,6 +119,20 @@ def test_processes_that_close_on_the_first_goodbye_are_not_lost(
     monkeypatch.setattr(lifelines[0], "_send_to_all", slowly)
     lifelines[0].say_goodbye()
     assert [loss.ranks for loss in losses] == [[], [], []]
+
+
+def test_a_lifeline_may_close_before_its_thread_has_begun(monkeypatch: pytest.MonkeyPatch):
+    held: list[threading.Thread] = []
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: held.append(thread))
+    near, far = socket.socketpair()
+    monkeypatch.setattr(lifeline, "_connect", lambda port, rank: near)
+    process, loss = ranks(2)[1], Losses()
+    process.said.set_result(0)
+    made = Lifeline(process, lost=loss)
+    made.close()
+    held[0].run()
+    far.close()
+    assert loss.ranks == []
 
 
 def test_copies_of_a_process_do_not_keep_its_connections_open(run: tuple[list[Lifeline], list[Losses]]):
@@ -220,7 +234,7 @@ def test_processes_that_end_together_say_goodbye(first, error: Exception | None,
     def join() -> socket.socket:
         line = socket.create_connection(("127.0.0.1", rank.said.result(10)))
         line.sendall(struct.pack("!i", 1))
-        line.settimeout(1)
+        line.settimeout(30)
         return line
 
     with ThreadPoolExecutor(1) as pool:
@@ -229,12 +243,9 @@ def test_processes_that_end_together_say_goodbye(first, error: Exception | None,
             line = joined.result(10)
             if error:
                 raise error
-        with line:
-            if goodbye:
-                assert line.recv(4) == struct.pack("!i", -1)
-            else:
-                with pytest.raises(TimeoutError):
-                    line.recv(4)
+        dog._lifeline.close()  # as the end of the process does, so that the stream ends
+        with line, line.makefile("rb") as stream:
+            assert stream.read() == (struct.pack("!i", -1) if goodbye else b"")
 
 
 def test_other_connections_to_the_port_are_closed():
