@@ -1,5 +1,6 @@
 """Fixtures that several test folders need."""
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,9 @@ from small import small_component
 from openrayzer.types import Cameras, Views
 
 ROOT = Path(__file__).parents[1]
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
+torch.set_num_threads(1)  # tensors of tests are small: a second thread waits more than it computes
 
 
 @pytest.fixture
