@@ -40,6 +40,7 @@ _COMMANDS = (
     Command("train", "train an experiment", f"{_HERE}.train_command"),
     Command("evaluate", "evaluate a model and simple baselines on held-out clips", f"{_HERE}.evaluate_command"),
     Command("video", "make a video of new views from images or from a video", f"{_HERE}.video_command"),
+    Command("demo", "open a web page for photos and videos", "openrayzer.web.server"),
     Command("compare", "compare runs and evaluations in one table", f"{_HERE}.compare_command"),
     Command("study", "train and evaluate the variants of a study", f"{_HERE}.study_command"),
     Command("prepare", "index, verify, convert and split data; find pairs and overlaps", f"{_HERE}.prepare_command"),
