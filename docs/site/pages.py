@@ -29,9 +29,12 @@ COMPONENTS = "COMPONENTS"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of the components into the navigation."""
+    """Put the pages of the components into the navigation, and new guides at the end of the guides."""
     config.nav = [{title: component_navigation()} if value == COMPONENTS else {title: value}
                   for entry in config.nav or [] for title, value in entry.items()]  # fmt: skip
+    listed = set(re.findall(r"'([^']+\.md)'", str(config.nav)))
+    guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
+    guides += sorted({file.name for file in (ROOT / "docs").glob("*.md")} - listed)
     return config
 
 

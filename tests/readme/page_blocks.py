@@ -18,7 +18,7 @@ PAGES = (
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "experiments/README.md", "ds_configs/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
 )
-NOT_TESTED = re.compile(r"<!-- not tested: (.+?) -->")
+SKIPPED = re.compile(r"<!-- (?:not tested|tested): (.+?) -->")
 BLOCK = re.compile(r"(?:^ *(<!--[^\n]*-->)\n+)?^( *)```(\w+)\n(.*?)^ *```$", flags=re.MULTILINE | re.DOTALL)
 TOOL = re.compile(r"(?:^|/)tools/(\w+)\.(py|sh)$")
 COMMAND_OF_TOOL = re.compile(r'COMMANDS\["([\w-]+)"\]')
@@ -36,7 +36,8 @@ class Block:
         line: line number of its first line.
         language: bash, python, json or text.
         text: its lines, without their indentation.
-        reason: why no test checks it, from a comment ``<!-- not tested: ... -->`` before it; else empty.
+        reason: from a comment before it, why no test checks it (``<!-- not tested: needs SLURM -->``), or the file with
+            its own test (``<!-- tested: tests/... -->``); else empty.
         before: the text before it on the page.
     """
 
@@ -59,7 +60,7 @@ def blocks_of(file: Path) -> list[Block]:
     found = []
     for match in BLOCK.finditer(page):
         marker, indent, language, code = match.groups()
-        reason = NOT_TESTED.search(marker or "")
+        reason = SKIPPED.search(marker or "")
         text = "".join(line.removeprefix(indent) for line in code.splitlines(keepends=True))
         line = page.count("\n", 0, match.start(4)) + 1
         name = str(file.relative_to(ROOT))
