@@ -224,7 +224,15 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         Raises:
             UnposedInputError: as ``cameras_of``.
         """
-        cameras = self.cameras_of(views)
+        return self.predict(views, self.cameras_of(views))
+
+    def predict(self, views: Views, cameras: Cameras) -> Prediction:
+        """The part of ``forward`` after the estimate of the cameras, with any cameras of all views.
+
+        Args:
+            views: the views; the model does not read their true cameras.
+            cameras: their cameras, in a frame and a unit of length to which the model is used.
+        """
         scene = self.reconstruct(views.context_images, cameras.select(views.context), views.context)
         targets = cameras.select(views.target)
         images = self.render(scene, targets)

@@ -111,12 +111,12 @@ class ERayZer(RayZer):
 
     def _cameras(
         self,
+        images: Float[Tensor, "b v 3 h w"],
         tokens: Float[Tensor, "b v n d"],
-        image_size: tuple[int, int],
         intrinsics: Float[Tensor, "b v 4"] | None,
     ) -> Cameras:
         v = tokens.shape[1]
         copies = tokens[:, -1:].expand(-1, max(self.min_estimated_views - v, 0), -1, -1)
-        cameras = super()._cameras(torch.cat([tokens, copies], dim=1), image_size, None)
+        cameras = super()._cameras(images, torch.cat([tokens, copies], dim=1), None)
         cameras = Cameras(cameras.c2w[:, :v], cameras.intrinsics[:, :v])
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))

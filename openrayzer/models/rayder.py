@@ -204,6 +204,13 @@ class RayDer(Model[RayDerScene]):
         """
         cameras, states = self.observe(views.images)
         added = self._dropped(select_views(states, views.target)) if self.training else None
+        return self._predict(views, cameras, added)
+
+    def predict(self, views: Views, cameras: Cameras) -> Prediction:
+        """As ``forward``, but with the given cameras and without states."""
+        return self._predict(views, cameras, None)
+
+    def _predict(self, views: Views, cameras: Cameras, added: Float[Tensor, "b v d"] | None) -> Prediction:
         given, wanted = cameras.select(views.context), cameras.select(views.target)
         if self.training and self.targets_see == "prefix":
             _check_counts(views.context, views.target)

@@ -20,12 +20,14 @@ from openrayzer.interfaces import (
     Fusion,
     GaussianRenderer,
     InputError,
+    Matcher,
     PositionEncoding,
     Tokenizer,
     TokenRenderer,
     UnposedInputError,
 )
 from openrayzer.layers.init import learned_tokens
+from openrayzer.layers.pair_tokens import PairTokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
 from openrayzer.models.gaussian_scenes import GaussianScenes
@@ -71,6 +73,10 @@ class RayZer(LatentSceneModel):
             without "predict_fov".
         share_ray_tokens: whether context and target rays become tokens by the same weights, like Open-RayZer with
             "decoder_as_canonical". The fusion must have weights for rays alone.
+        matcher: finds matches between the views for the camera estimator, see ``estimator_sees``. It is not trained.
+        estimator_sees: the input of the camera estimator: the patch tokens ("patches"), as published; or, with a
+            matcher, camera tokens to which a network adds a token of the matches of the view with all others
+            ("matches"); or both ("both").
         poses_from_single_images: accept a layout and a camera head that compute each pose from one image alone, like
             Open-RayZer without "rope" and "vggstyle".
         activation_checkpointing: n recomputes every n-th block in the backward pass, to save memory; 0 recomputes none.
@@ -109,6 +115,8 @@ class RayZer(LatentSceneModel):
         pixel_norm_gain: bool = True,
         intrinsics: Literal["predicted", "given"] = "predicted",
         share_ray_tokens: bool = False,
+        matcher: Matcher | None = None,
+        estimator_sees: Literal["patches", "matches", "both"] = "patches",
         poses_from_single_images: bool = False,
         activation_checkpointing: int = 0,
     ) -> None:
@@ -131,6 +139,9 @@ class RayZer(LatentSceneModel):
             input_norm=input_norms,
         )
         self.estimator = stack(depth=estimator_depth)
+        _check_matches(matcher, estimator_sees, num_camera_tokens)
+        self.pair_tokens = None if matcher is None else PairTokens(matcher, width=width)
+        self.sees_patches = estimator_sees != "matches"
         self.needs_intrinsics = intrinsics == "given"
         self.has_losses = any(getattr(renderer, "loss_weights", {}).values())  # of the Gaussians of a scene
         self.camera_head, self.fusion, self.backend = camera_head, fusion, attention
@@ -171,7 +182,7 @@ class RayZer(LatentSceneModel):
         if self.needs_intrinsics and intrinsics is None:
             raise UnposedInputError("this RayZer needs true intrinsics: call estimate(images, intrinsics)")
         tokens = self._image_tokens(images, view_index(images))
-        return self._cameras(tokens, image_size_of(images), intrinsics)
+        return self._cameras(images, tokens, intrinsics)
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
@@ -183,7 +194,12 @@ class RayZer(LatentSceneModel):
         """``estimate``, ``reconstruct`` and ``render`` in one call; it computes the image tokens only once."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
         tokens = self._image_tokens(views.images, view_index(views.images))
-        cameras = self._cameras(tokens, image_size_of(views.images), intrinsics)
+        return self._predict(views, tokens, self._cameras(views.images, tokens, intrinsics))
+
+    def predict(self, views: Views, cameras: Cameras) -> Prediction:
+        return self._predict(views, self._image_tokens(views.images, view_index(views.images)), cameras)
+
+    def _predict(self, views: Views, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Prediction:
         context_tokens = select_views(tokens, views.context)
         scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
         targets = cameras.select(views.target)
@@ -198,15 +214,19 @@ class RayZer(LatentSceneModel):
 
     def _cameras(
         self,
+        images: Float[Tensor, "b v 3 h w"],
         tokens: Float[Tensor, "b v n d"],
-        image_size: tuple[int, int],
         intrinsics: Float[Tensor, "b v 4"] | None,
     ) -> Cameras:
-        b, v = tokens.shape[:2]
+        (b, v), image_size = tokens.shape[:2], image_size_of(images)
         positions, learned = patch_positions(patch_grid(image_size, self.patch_size), tokens.device), 0
+        if not self.sees_patches:
+            tokens, positions = tokens[:, :, :0], positions[:0]
         if self.camera_tokens is not None:
             learned = self.camera_tokens.shape[0]
             extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
+            if self.pair_tokens is not None:
+                extra = extra + self.pair_tokens(images)[:, :, None].to(tokens.dtype)
             tokens = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
             positions = torch.cat([positions.new_zeros(learned, 2), positions])
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
@@ -227,6 +247,15 @@ def _check_views_meet(layout: AttentionLayout, camera_head: CameraHead, depth: i
             f"in layout {type(layout).__name__} with estimator_depth {depth}, views do not attend to each other, and "
             f"camera head {type(camera_head).__name__} reads each view alone, so each pose would depend on one image; "
             "take the layout 'global' or 'vggt_alternating', more blocks, or the camera head 'rot6d'"
+        )
+
+
+def _check_matches(matcher: Matcher | None, estimator_sees: str, num_camera_tokens: int) -> None:
+    wanted = estimator_sees != "patches"
+    if wanted != (matcher is not None) or (wanted and not num_camera_tokens):
+        raise InputError(
+            "estimator_sees 'matches' and 'both' need a matcher and one camera token or more, and 'patches' needs no "
+            f"matcher; got {estimator_sees!r}, {type(matcher).__name__} and num_camera_tokens {num_camera_tokens}"
         )
 
 
