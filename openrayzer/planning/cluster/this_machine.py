@@ -35,6 +35,7 @@ def _findings(output: Path) -> Iterator[Finding]:
         ):  # otherwise all checks would fail
             device = torch.device("cuda", 0)
             yield from working_libraries.check_attention(device)
+            yield from working_libraries.check_rasterisers(device)
             yield working_libraries.check_compiler(device)
             yield gpus.check_pinned_memory()
     yield working_libraries.check_xformers()

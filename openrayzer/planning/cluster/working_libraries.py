@@ -1,4 +1,4 @@
-"""Checks of the libraries that openrayzer uses: attention backends, xformers, the compiler, DeepSpeed and gsplat."""
+"""Checks of the libraries that openrayzer uses: attention, xformers, the compiler, DeepSpeed and rasterisers."""
 
 import os
 import shutil
@@ -8,12 +8,15 @@ from importlib import import_module
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from openrayzer.interfaces import ATTENTION_BACKENDS, RASTERISERS
+from openrayzer.interfaces import ATTENTION_BACKENDS, RASTERISERS, Gaussians
 from openrayzer.planning.cluster.findings import Finding, Verdict
 from openrayzer.planning.cluster.installation import package_version
+from openrayzer.types import Cameras
 
 DTYPES = (torch.bfloat16, torch.float32)
 CHOOSE = "auto"
+AGREEMENT = 1e-3
+"""Largest relative difference between two devices; a wrong order of Gaussians gives more."""
 HEAD_WIDTH = 64
 """Head width of the full-size experiments."""
 
@@ -96,12 +99,42 @@ def check_operators() -> Finding:
     return Finding(what, "ok", f"{' and '.join(works)} can be compiled with {compiler}; training works without them")
 
 
+def check_rasterisers(device: torch.device) -> Iterator[Finding]:
+    """Whether a device draws Gaussians as the CPU does, forward and backward, and the choice of ``auto``."""
+    what, difference = "rasteriser torch", _difference_from_cpu(device)
+    if difference < AGREEMENT:
+        yield Finding(what, "ok", f"images and gradients are those of the CPU, up to {difference:.1g}")
+    else:
+        yield Finding(what, "FAILS", f"images or gradients differ from those of the CPU by {difference:.1g}")
+    yield check_gsplat(device)
+
+
 def check_gsplat(device: torch.device) -> Finding:
-    """Whether the kernels of gsplat draw a small scene on a GPU as our own rasteriser does."""
+    """Whether the kernels of gsplat draw a small scene as "torch" does, and the choice of "auto"."""
     version = package_version("gsplat")
     trouble = RASTERISERS["gsplat"]().refusal(device)
     verdict: Verdict = "absent" if version == "not installed" else "warning" if trouble else "ok"
-    return Finding("gsplat", verdict, f"{version}; {trouble}" if trouble else f"{version}, draws a small scene")
+    if trouble:
+        return Finding("rasteriser gsplat", verdict, f"{version}; {trouble}; 'auto' takes 'torch'")
+    return Finding(
+        "rasteriser gsplat", verdict, f"{version}, images and gradients are those of 'torch'; 'auto' takes 'gsplat'"
+    )
+
+
+def _difference_from_cpu(device: torch.device) -> float:
+    """Largest difference of images and gradients of a small scene, relative to their largest entry."""
+    generator = torch.Generator().manual_seed(0)
+    parts = [torch.rand(1, 16, *tail, generator=generator) for tail in ((3,), (3,), (4,), (), (4, 3))]
+    parts[0] = 2 * parts[0] + torch.tensor([-1.0, -1.0, 2.0])
+    found = []
+    for place in (torch.device("cpu"), device):
+        given = [part.to(place).requires_grad_() for part in parts]
+        cameras = Cameras(torch.eye(4)[None, None], torch.tensor([[[1.0, 1.5, 0.5, 0.5]]])).to(place)
+        background = torch.ones(1, 1, 3, device=place)
+        images = RASTERISERS["torch"]().rasterise(Gaussians(*given), cameras, (20, 28), background=background).images
+        gradients = torch.autograd.grad(images.square().mean(), given)
+        found.append([part.detach().cpu() for part in (images, *gradients)])
+    return max(float((one - other).abs().max() / one.abs().max()) for one, other in zip(*found, strict=True))
 
 
 def _by_reason(refusals: dict[torch.dtype, str]) -> str:

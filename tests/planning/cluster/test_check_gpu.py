@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from openrayzer.components.attention import xformers_operators
-from openrayzer.interfaces import InputError
+from openrayzer.interfaces import RASTERISERS, InputError
 from openrayzer.planning.cluster import gpus, installation, working_libraries
 from openrayzer.planning.cluster.findings import Finding
 
@@ -119,6 +119,20 @@ def test_every_attention_backend_and_the_choice_of_auto_are_checked():
     assert xformers.verdict == "warning"
     assert xformers.found.startswith("not in bfloat16 and float32: its operators need a CUDA device")
     assert findings["auto in float32"].found == "training uses 'sdpa'"
+
+
+def test_rasterisers_are_compared_and_the_choice_of_auto_is_shown(monkeypatch: pytest.MonkeyPatch):
+    tiles, kernels = working_libraries.check_rasterisers(CPU)
+    assert (tiles.what, tiles.verdict) == ("rasteriser torch", "ok")
+    assert kernels.what == "rasteriser gsplat"
+    assert kernels.found.endswith("; 'auto' takes 'torch'")
+    monkeypatch.setattr(RASTERISERS["gsplat"], "refusal", lambda self, device: "")
+    monkeypatch.setattr(working_libraries, "package_version", lambda name: "1.5.3")
+    monkeypatch.setattr(working_libraries, "_difference_from_cpu", lambda device: 0.2)
+    tiles, kernels = working_libraries.check_rasterisers(CPU)
+    assert (tiles.verdict, tiles.found) == ("FAILS", "images or gradients differ from those of the CPU by 0.2")
+    assert kernels.verdict == "ok"
+    assert kernels.found == "1.5.3, images and gradients are those of 'torch'; 'auto' takes 'gsplat'"
 
 
 def test_wrong_compiled_results_fail_and_compiler_errors_give_a_warning(monkeypatch: pytest.MonkeyPatch):
