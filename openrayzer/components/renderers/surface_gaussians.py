@@ -37,6 +37,10 @@ _VALUES = (1, 3, 1, 3)
 """Values of a Gaussian: logarithms of depth and scales, logit of the opacity, colour; all as changes."""
 _LOG_SCALES = (-2.0, 1.5)
 """Limits of the logarithms of scales in pixels."""
+_SMOOTHING = 0.8
+"""Blur of the rough inverse depths, in points of their grid."""
+_SUSPECT = 0.02
+"""Weight of a rough depth with an agreement of 0."""
 _LARGEST_CHANGE = 0.5
 """Limit of the last change of the logarithm of a depth."""
 _NEAREST = 0.1
@@ -47,9 +51,9 @@ _NEAREST = 0.1
 class SurfaceGaussians(SurfaceRenderer):
     """Gaussians on the surfaces that the context views show, one for each pixel, drawn by a rasteriser.
 
-    1. A sweep of ``planes`` inverse depths around the rough one compares the features of the context views, on a grid
-       of half the image size. A network corrects the costs, a Gaussian prior prefers the rough depth, and a softmax
-       gives the expected depth. The rough depth already is that of the solver, so that few planes suffice.
+    1. The rough inverse depths are blurred; those that explain the other views count more. A sweep of ``planes``
+       inverse depths around them compares the features of the context views, on a grid of half the image size. A
+       network corrects the costs, a Gaussian prior prefers the rough depth, and a softmax gives the expected depth.
     2. A network in full resolution predicts for each pixel a last change of the depth, three scales in units of the
        footprint of the pixel, an opacity, and a change of the colour of the pixel. The axes of a Gaussian are those of
        its camera. Before training, all Gaussians are equal up to their footprint and have the colour of their pixel.
@@ -159,8 +163,7 @@ class SurfaceGaussians(SurfaceRenderer):
         features = features_of(images, self.feature, self.feature_scale)
         with no_autocast(images):
             size = (features.shape[-2], features.shape[-1])
-            rough = torch.stack([full_precision(inverse_depth).log(), full_precision(agreement)], dim=2)
-            rough = enlarged(rough.flatten(0, 1), size)
+            rough = enlarged(_smoothed(inverse_depth, agreement), size)
             log_planes = rough[:, :1] + self.log_factors[:, None, None]
             planes = log_planes.exp().unflatten(0, images.shape[:2])
             mean, cost, count = (
@@ -178,6 +181,16 @@ class SurfaceGaussians(SurfaceRenderer):
             log_inverse = (shares * log_planes).sum(1, keepdim=True)
             spread = (shares * (log_planes - log_inverse).square()).sum(1, keepdim=True).sqrt()
             return hidden, log_inverse, torch.exp(-4 * spread)
+
+
+def _smoothed(
+    inverse_depth: Float[Tensor, "b v rows cols"], agreement: Float[Tensor, "b v rows cols"]
+) -> Float[Tensor, "n 2 rows cols"]:
+    """Logarithms of the blurred inverse depths, in which points of high agreement count more, and the agreement."""
+    inverse_depth, agreement = (full_precision(maps.flatten(0, 1)[:, None]) for maps in (inverse_depth, agreement))
+    weights = agreement + _SUSPECT
+    mean = blurred(weights * inverse_depth, _SMOOTHING) / blurred(weights, _SMOOTHING)
+    return torch.cat([mean.log(), agreement], dim=1)
 
 
 def _focal_lengths(cameras: Cameras, size: tuple[int, int]) -> Float[Tensor, "b v 3 1 1"]:
