@@ -156,8 +156,12 @@ class _Live(LiveBytes):
         super().__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.prim.device.default:  # two of three calls; fake tensors know the answer
+            return args[0].fake_device
         if func is torch.ops.aten._local_scalar_dense.default:  # code reads a number; a fake tensor has none
             return _ZEROS.get(args[0].dtype, 0.0)
+        if func is torch.ops.aten._unsafe_view.default:  # the same result, found faster
+            func = torch.ops.aten.view.default
         result = super().__torch_dispatch__(func, types, args, kwargs)
         if func.namespace not in _OF_TORCH and func._overloadpacket not in flop_registry:
             self.uncounted.add(func._schema.name)

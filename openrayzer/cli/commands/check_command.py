@@ -22,12 +22,15 @@ Exit code: 0 if every file is correct, otherwise 2.
 import json
 import os
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from openrayzer.cli import INPUT_WRONG, add_change_arguments, command_parser, print_error
 from openrayzer.composer import Plan, load_experiment
+from openrayzer.data.commands.source_options import add_processes, processes_of
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.interfaces import InputError
 from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, parameter_lines
 from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
@@ -66,27 +69,38 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="read clips from the training sources and print the bytes of a step and the number of epochs",
     )
+    add_processes(parser)
     return parser
 
 
 def run(arguments: Namespace) -> int:
-    """Check the files."""
+    """Check the files, several at a time."""
     code = 0
-    for file in arguments.files:
-        try:
-            check(
-                file,
-                overrides=arguments.set,
-                data_roots=arguments.data,
-                ranks=arguments.ranks,
-                device=arguments.device,
-                gpu=gpu_named(arguments.roofline) if arguments.roofline else None,
-                open_data=arguments.open_data,
-            )
-        except (InputError, RegistryError) as error:
-            print_error(error)
+    work, processes = partial(_text_and_error, arguments=arguments), processes_of(arguments)
+    for _, (text, error) in parallel_results(work, arguments.files, processes=processes):
+        if text:
+            print(text, flush=True)
+        else:
+            print_error(InputError(error))
             code = INPUT_WRONG
     return code
+
+
+def _text_and_error(file: Path, *, arguments: Namespace) -> tuple[str, str]:
+    """The text about a correct experiment, or the error of a wrong one. The other one is empty."""
+    try:
+        lines = check(
+            file,
+            overrides=arguments.set,
+            data_roots=arguments.data,
+            ranks=arguments.ranks,
+            device=arguments.device,
+            gpu=gpu_named(arguments.roofline) if arguments.roofline else None,
+            open_data=arguments.open_data,
+        )
+    except (InputError, RegistryError) as error:
+        return "", str(error)
+    return "\n".join(lines), ""
 
 
 def check(
@@ -98,8 +112,8 @@ def check(
     device: Device,
     gpu: Gpu | None,
     open_data: bool,
-) -> None:
-    """Print the resolved experiment and its costs.
+) -> list[str]:
+    """The resolved experiment and its costs as lines of text.
 
     Raises:
         InputError: the experiment is wrong; the message lists every problem.
@@ -119,7 +133,7 @@ def check(
     deepspeed = load_deepspeed_config(Path(experiment.deepspeed), train, world_size=ranks)
     setting = Setting(experiment, deepspeed, ranks, micro_batch_size(train, world_size=ranks), device)
     volume = data_volume(planned.build().data, seed=train.seed) if open_data else None
-    lines = [
+    return [
         str(file),
         json.dumps(planned.resolved, indent=2),
         *parameter_lines(experiment.model, experiment.train.objective),
@@ -130,7 +144,6 @@ def check(
         *(f"note: {problem}" for problem in (volume.problems if volume else ())),
         *data_notes(planned.plan),
     ]
-    print("\n".join(lines), flush=True)
 
 
 def data_notes(planned: Plan) -> list[str]:
