@@ -106,7 +106,14 @@ GEOMETRIC = {
 """Experiments of this project, and the published ones with the same clips and the same optimisation."""
 SIZES = {"uplvsm_re10k_224_little": 76, "uplvsm_re10k_224_medium": 304, "uplvsm_re10k_224_large": 1216}
 """Experiments on some of the 4,866 chunks of RealEstate10K, and the number of these chunks."""
-DEMOS = {"rayzer_demo", "rayzer_latent_demo", "rayzer_taught_demo", "rayder_demo", "erayzer_demo"}
+DEMOS = {
+    "rayzer_demo",
+    "rayzer_latent_demo",
+    "rayzer_taught_demo",
+    "rayder_demo",
+    "erayzer_demo",
+    "erayzer_latent_demo",
+}
 
 
 @cache
