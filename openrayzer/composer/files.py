@@ -132,7 +132,7 @@ def _missing(path: Path, given: Path | str) -> str:
     if _is_name(given):
         return f"there is no experiment named {str(given)!r}{did_you_mean(str(given), [*shipped, *files])}"
     if path.suffix == ".json" and path.stem in shipped:
-        return f"there is no file {path}; openrayzer ships an experiment of this name: {path.stem}"
+        return f"there is no file {path}; the name {path.stem} alone selects the experiment that openrayzer ships"
     if not path.parent.is_dir():
         return f"there is no file {path}, nor a folder {path.parent}"
     return f"there is no file {path}{did_you_mean(path.name, files)}"

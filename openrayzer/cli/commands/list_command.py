@@ -1,9 +1,9 @@
 """List the registered components: name, description, file and parameters.
 
-openrayzer list                        # all components
-openrayzer list camera_head loss       # some kinds
-openrayzer list --markdown             # as Markdown tables
-openrayzer list --plugins my_head.py   # with the components of a plugin
+    openrayzer list                        # all components
+    openrayzer list camera_head loss       # some kinds
+    openrayzer list --markdown             # as Markdown tables
+    openrayzer list --plugins my_head.py   # with the components of a plugin
 """
 
 from argparse import ArgumentParser, Namespace
