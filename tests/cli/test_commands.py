@@ -86,3 +86,11 @@ def test_the_module_runs_as_a_script():
     done = subprocess.run(command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: openrayzer has no command 'trian'; did you mean 'train'?")
+
+
+def test_the_page_lists_every_command_with_its_tool():
+    page = (ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| (?:`(tools/\w+\.py)`)? ?\| (.*) \|$", page, flags=re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(COMMANDS)
+    started = {re.findall(r'COMMANDS\["([\w-]+)"\]', tool.read_text())[0]: f"tools/{tool.name}" for tool in TOOLS}
+    assert {name: tool for name, tool, _ in rows if tool} == started
