@@ -26,6 +26,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from openrayzer.cli import command_parser
 from openrayzer.interfaces import InputError
@@ -77,7 +78,7 @@ def _heads(text: str) -> tuple[int, int]:
 def parser() -> ArgumentParser:
     """The parser of the command."""
     parser = command_parser("benchmark-attention", __doc__)
-    counts = {"type": _positive, "metavar": "N"}
+    counts: dict[str, Any] = {"type": _positive, "metavar": "N"}
     parser.add_argument("--views", nargs="+", default=[4, 8], help="number of views (default: 4 8)", **counts)
     parser.add_argument("--tokens", nargs="+", default=[64, 256], help="tokens of one view (default: 64 256)", **counts)
     parser.add_argument("--latents", default=512, help="tokens of the memory (default: 512)", **counts)

@@ -127,8 +127,8 @@ def _growing(arguments: Namespace) -> int:
     print("".join(f"{title:>{len(title) + 2}}" for title in titles))
     for line in found:
         extended, scratch = line.extended.median * 1e3, line.scratch.median * 1e3
-        cells = (f"{line.views}", f"{extended:.1f}", f"{scratch:.1f}", f"{line.faster:.1f}")
-        cells += (f"{line.scene_bytes / 1e6:.1f}", f"{line.difference:.1e}")
+        cells = [f"{line.views}", f"{extended:.1f}", f"{scratch:.1f}", f"{line.faster:.1f}"]
+        cells += [f"{line.scene_bytes / 1e6:.1f}", f"{line.difference:.1e}"]
         print("".join(f"{cell:>{len(title) + 2}}" for cell, title in zip(cells, titles, strict=True)))
     if arguments.output is not None:
         write_json(arguments.output, [asdict(line) | {"faster": line.faster} for line in found])

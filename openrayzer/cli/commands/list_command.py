@@ -4,6 +4,8 @@
     openrayzer list camera_head loss       # some kinds
     openrayzer list --markdown             # as Markdown tables
     openrayzer list --plugins my_head.py   # with the components of a plugin
+
+Exit code: 0 done; 2 there is no such kind or plugin.
 """
 
 from argparse import ArgumentParser, Namespace
