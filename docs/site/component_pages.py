@@ -14,6 +14,17 @@ from registry import Entry, Registry, annotation_text
 
 ROOT = Path(__file__).parents[2]
 FOLDER = "components"
+OVERVIEW = """\
+# Components
+
+A component is a class with a name. An experiment selects it by this name, as `type`. The other entries of its JSON
+object are the parameters of its constructor. A required parameter stands beside `type`, or in the section `shared` of
+the experiment, which gives it to every component that needs it. `python tools/list_components.py` prints this list, and
+[Add a component](../tasks/add_a_component.md) shows how to write one.
+
+| kind | components | purpose |
+|---|---|---|
+"""
 KINDS = {registry.interface: registry.kind for registry in REGISTRIES}
 
 
@@ -45,19 +56,7 @@ def _overview() -> str:
         f"| [{_title(registry)}]({registry.kind}/index.md) | {len(list(registry))} | {_first_line(registry)} |"
         for registry in REGISTRIES
     ]
-    return "\n".join(
-        [
-            "# Components",
-            "",
-            "A component is a class with a name. An experiment selects it by this name, as `type`. The other entries",
-            "of its JSON object are the parameters of its constructor. `python tools/list_components.py` prints this",
-            "list, and [Add a component](../tasks/add_a_component.md) shows how to write one.",
-            "",
-            "| kind | components | purpose |",
-            "|---|---|---|",
-            *rows,
-        ]
-    )
+    return OVERVIEW + "\n".join(rows)
 
 
 def _kind_page(registry: Registry) -> str:
@@ -91,7 +90,7 @@ def _page(registry: Registry, entry: Entry) -> str:
 
 
 def _required(entry: Entry) -> dict[str, str]:
-    """Parameters without a default, apart from those that the section ``shared`` of an experiment usually gives."""
+    """Parameters without a default."""
     required = [parameter.name for parameter in entry.parameters if parameter.default is parameter.empty]
     return dict.fromkeys(required, "...")
 
@@ -106,14 +105,14 @@ def _parameter_table(entry: Entry) -> Iterator[str]:
     yield "|---|---|---|---|"
     for parameter in entry.parameters:
         default = "required" if parameter.default is parameter.empty else f"`{_json(parameter.default)}`"
-        kind = f"`{annotation_text(parameter.annotation)}`".replace("|", "\\|") + _links(hints[parameter.name])
+        kind = f"`{annotation_text(parameter.annotation)}`" + _links(hints[parameter.name])
         yield f"| `{parameter.name}` | {kind} | {default} | {meanings.get(parameter.name, '')} |"
 
 
 def _json(value: object) -> str:
     """A default as an experiment file writes it."""
     try:
-        return json.dumps(value).replace("|", "\\|")
+        return json.dumps(value)
     except TypeError:
         return str(value)
 

@@ -54,10 +54,10 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     """Insert sections of README.md, and turn names of pages, such as ``docs/data.md``, into links with their titles."""
     markdown = README_SECTION.sub(lambda match: readme_section(match[1]), markdown)
     parts = FENCE.split(markdown)
-    return "".join(part if FENCE.match(part) else _linked(part, page.file.src_uri) for part in parts)
+    return "".join(part if FENCE.match(part) else linked(part, page.file.src_uri) for part in parts)
 
 
-def _linked(text: str, source: str) -> str:
+def linked(text: str, source: str) -> str:
     def link(match: re.Match) -> str:
         name = match[1]
         target = OUTSIDE.get(name, name.removeprefix("docs/"))
