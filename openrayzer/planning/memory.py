@@ -99,22 +99,30 @@ def bucket_bytes(model: nn.Module, deepspeed: Mapping[str, Any], *, stage: int) 
     if not zero.get("contiguous_gradients", True) and not (offloaded and stage < 3):
         return 0
     width = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
-    widths = _sent_widths(model, deepspeed, width=width)
+    widths = set(_widths(model, deepspeed).values())
     numbers = int(zero.get("reduce_bucket_size", _BUCKET))
     if stage >= 3:
         return numbers * sum(widths)
     return numbers * width * len(widths) * (2 if zero.get("overlap_comm", False) else 1)
 
 
-def _sent_widths(model: nn.Module, deepspeed: Mapping[str, Any], *, width: int) -> set[int]:
-    """The widths in bytes at which gradients are sent."""
+def sent_bytes(model: nn.Module, deepspeed: Mapping[str, Any]) -> int:
+    """Bytes of all gradients as DeepSpeed sends them; see ``bucket_bytes``."""
+    widths = _widths(model, deepspeed)
+    return sum(width * weight.numel() for weight, width in widths.items())
+
+
+def _widths(model: nn.Module, deepspeed: Mapping[str, Any]) -> dict[nn.Parameter, int]:
+    """The width in bytes at which the gradient of each trainable weight is sent."""
+    usual = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
+    trainable = [weight for weight in model.parameters() if weight.requires_grad]
     autocast = deepspeed.get("torch_autocast", {})
     if not autocast.get("enabled", False):
-        return {width}
+        return dict.fromkeys(trainable, usual)
     named = autocast.get("lower_precision_safe_modules")
     lower = _LOWER if named is None else tuple(locate(name) for name in named)
     inside = {weight for module in model.modules() if type(module) in lower for weight in module.parameters(False)}
-    return {2 if weight in inside else FLOAT for weight in model.parameters() if weight.requires_grad}
+    return {weight: 2 if weight in inside else FLOAT for weight in trainable}
 
 
 def checkpoint_bytes(

@@ -16,6 +16,11 @@ order of the views.
 
 --roofline prints a model of the time of a step on a GPU, without and with train.compile.
 
+    openrayzer check rayzer_dl3dv --gpus 64 --gpu h200
+
+--gpus plans a run on GPUs that need not be here: time of a step with communication, memory and GPU hours of every ZeRO
+stage, micro-batch and choice of recomputation, the fastest first.
+
 Exit code: 0 if every file is correct, otherwise 2.
 """
 
@@ -34,7 +39,10 @@ from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.interfaces import InputError
 from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, parameter_lines
 from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
+from openrayzer.planning.links import Machines
 from openrayzer.planning.roofline_report import roofline_lines
+from openrayzer.planning.run_plan import plan_run
+from openrayzer.planning.run_plan_report import run_plan_lines
 from openrayzer.planning.trace import Device
 from openrayzer.planning.view_order import view_order_warnings
 from registry import RegistryError
@@ -64,6 +72,16 @@ def parser() -> ArgumentParser:
         metavar="GPU",
         help=f"model the time of a step on a GPU: {', '.join(GPUS)} (default: h100)",
     )
+    parser.add_argument("--gpus", type=int, metavar="N", help="plan a run on this number of GPUs")
+    parser.add_argument(
+        "--gpu", default="h100", metavar="GPU", help=f"kind of the GPUs of --gpus: {', '.join(GPUS)} (default: h100)"
+    )
+    parser.add_argument("--gpus_per_node", type=int, default=8, metavar="N", help="for --gpus (default: 8)")
+    parser.add_argument(
+        "--network", type=float, default=50.0, metavar="GB/S",
+        help="for --gpus: gigabytes a second in one direction between nodes for each GPU (default: 50, a port of 400 "
+        "Gbit/s)",
+    )  # fmt: skip
     parser.add_argument(
         "--open_data",
         action="store_true",
@@ -96,11 +114,19 @@ def _text_and_error(file: Path, *, arguments: Namespace) -> tuple[str, str]:
             ranks=arguments.ranks,
             device=arguments.device,
             gpu=gpu_named(arguments.roofline) if arguments.roofline else None,
+            machines=_machines(arguments),
             open_data=arguments.open_data,
         )
     except (InputError, RegistryError) as error:
         return "", str(error)
     return "\n".join(lines), ""
+
+
+def _machines(arguments: Namespace) -> Machines | None:
+    """The GPUs of ``--gpus``."""
+    if arguments.gpus is None:
+        return None
+    return Machines(gpu_named(arguments.gpu), arguments.gpus, arguments.gpus_per_node, 1e9 * arguments.network)
 
 
 def check(
@@ -111,6 +137,7 @@ def check(
     ranks: int,
     device: Device,
     gpu: Gpu | None,
+    machines: Machines | None,
     open_data: bool,
 ) -> list[str]:
     """The resolved experiment and its costs as lines of text.
@@ -139,6 +166,7 @@ def check(
         *parameter_lines(experiment.model, experiment.train.objective),
         *cost_lines(setting),
         *(roofline_lines(setting, gpu) if gpu else ()),
+        *(run_plan_lines(plan_run(setting, machines), machines) if machines else ()),
         *data_lines(setting, volume),
         *(f"warning: {sentence}" for sentence in view_order_warnings(planned.plan, experiment)),
         *(f"note: {problem}" for problem in (volume.problems if volume else ())),
