@@ -69,13 +69,32 @@ def similarity_between(moving: Float[Tensor, "b v 4 4"], fixed: Float[Tensor, "b
     """
     with no_autocast(fixed):
         moving, fixed = full_precision(moving), full_precision(fixed)
-        relative = product(fixed[..., :3, :3], moving[..., :3, :3].mT)
-        total = rearrange(relative.sum(dim=1), "b row column -> b (row column)")
-        rotation = rotation_from_9d(total, normalise_rows=False)
-        rotated = transform(rotation[:, None], moving[..., :3, 3])
+        rotation, rotated = _rotated(moving, fixed)
         scale = _scale(rotated, fixed[..., :3, 3])
         translation = fixed[..., :3, 3].mean(dim=1) - scale[:, None] * rotated.mean(dim=1)
         return Similarity(rotation, translation, scale)
+
+
+def motion_between(moving: Float[Tensor, "b v 4 4"], fixed: Float[Tensor, "b v 4 4"]) -> Similarity:
+    """The similarity of scale 1 that maps the poses ``moving`` to ``fixed``, as ``similarity_between`` does.
+
+    Args:
+        moving: camera to world, at least one view.
+        fixed: the same views in the other frame.
+    """
+    with no_autocast(fixed):
+        moving, fixed = full_precision(moving), full_precision(fixed)
+        rotation, rotated = _rotated(moving, fixed)
+        translation = fixed[..., :3, 3].mean(dim=1) - rotated.mean(dim=1)
+        return Similarity(rotation, translation, torch.ones_like(translation[:, 0]))
+
+
+def _rotated(moving: Tensor, fixed: Tensor) -> tuple[Float[Tensor, "b 3 3"], Float[Tensor, "b v 3"]]:
+    """The chordal mean of the rotations from ``moving`` to ``fixed``, and the centres of ``moving`` after it."""
+    relative = product(fixed[..., :3, :3], moving[..., :3, :3].mT)
+    total = rearrange(relative.sum(dim=1), "b row column -> b (row column)")
+    rotation = rotation_from_9d(total, normalise_rows=False)
+    return rotation, transform(rotation[:, None], moving[..., :3, 3])
 
 
 def _scale(moving: Float[Tensor, "b v 3"], fixed: Float[Tensor, "b v 3"]) -> Float[Tensor, " b"]:

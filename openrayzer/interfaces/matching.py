@@ -150,6 +150,29 @@ class CameraSolver(nn.Module, ABC):
             held: views that keep their pose in ``known``, in its world frame; none by default.
         """
 
+    def depths_of(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        matches: Matches,
+        cameras: Cameras,
+        *,
+        known: Cameras | None = None,
+    ) -> SolvedCameras:
+        """Given cameras with the depths that explain the matches; ``refine`` can start from the result.
+
+        Poses keep their rotations. Their positions get the unit of length of the solver.
+
+        Args:
+            images: as for ``forward``.
+            matches: as for ``forward``.
+            cameras: cameras of the same views, from any model.
+            known: as for ``forward``.
+
+        Raises:
+            InputError: the solver cannot start from given cameras, which is the default.
+        """
+        raise InputError(f"{type(self).__name__} cannot refine cameras; take the solver 'bundle_adjustment'")
+
     def refine(
         self,
         images: Float[Tensor, "b v 3 h w"],

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from openrayzer.geometry.rotations import pose_from, se3_exp, so3_exp
-from openrayzer.geometry.similarity import SMALLEST_SCALE, Similarity, similarity_between
+from openrayzer.geometry.similarity import SMALLEST_SCALE, Similarity, motion_between, similarity_between
 from openrayzer.types import Cameras
 
 
@@ -130,3 +130,12 @@ def test_batch_elements_do_not_mix_and_float32_is_precise_enough():
         torch.testing.assert_close(similarity_between(moving, fixed).poses(moving), together.poses(moving))
     exact = similarity_between(moving.double(), fixed.double()).poses(moving.double())
     torch.testing.assert_close(together.poses(moving).double(), exact, atol=1e-5, rtol=1e-5)
+
+
+def test_a_motion_keeps_the_unit_of_length():
+    moving, known = random_poses(3, 4), random_similarity(3)
+    fixed = known.poses(moving)
+    found = motion_between(moving, fixed)
+    assert (found.scale == 1).all()
+    torch.testing.assert_close(found.rotation, known.rotation)
+    torch.testing.assert_close(found.poses(moving)[..., :3, 3].mean(1), fixed[..., :3, 3].mean(1))

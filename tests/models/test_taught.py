@@ -1,15 +1,19 @@
 """Model ``taught``: the loss that a solver's cameras add to another model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from painted_room import painted_rooms
 
+from openrayzer.components.matchers.patch_correlation import PatchCorrelation
 from openrayzer.components.solvers.bundle_adjustment import BundleAdjustment
+from openrayzer.evaluation.metrics.camera_metrics import rotation_errors
+from openrayzer.geometry.rotations import so3_exp
 from openrayzer.interfaces import CAMERA_SOLVERS, MATCHERS, MODELS, InputError, Model
 from openrayzer.models.taught import Taught
-from openrayzer.types import Views
+from openrayzer.types import Cameras, Views
 from openrayzer.weights.weight_folder import write_weights
 
 
@@ -86,3 +90,93 @@ def test_a_posed_student_is_refused(parts, small):
 def test_weights_below_zero_are_refused(parts):
     with pytest.raises(InputError, match="must be 0 or more"):
         Taught(**parts, end_weight=-1.0)
+
+
+def test_the_teacher_stops_when_the_weight_is_0(parts, views, monkeypatch):
+    model = Taught(**parts, end_weight=0.0, fade_batches=1).train()
+    assert "taught_cameras" in model(views).extra_losses
+    monkeypatch.setattr(BundleAdjustment, "forward", None)
+    assert "taught_cameras" not in model(views).extra_losses
+
+
+def test_a_resumed_run_goes_on_with_its_weight(parts, views):
+    model = Taught(**parts, end_weight=0.0, fade_batches=2).train()
+    model(views)
+    model.load_state_dict(model.state_dict() | {"step": torch.tensor(2)})
+    assert "taught_cameras" not in model(views).extra_losses
+
+
+def cameras_of_renders(model: Taught, views: Views, monkeypatch) -> Cameras:
+    """The cameras with which a training batch is rendered."""
+    seen = []
+    predict = type(model.student).predict
+    monkeypatch.setattr(type(model.student), "predict", lambda *given: (seen.append(given[2]), predict(*given))[1])
+    model(views)
+    return seen[0]
+
+
+def test_the_first_batches_are_rendered_with_the_cameras_of_the_teacher(parts, monkeypatch):
+    views = painted_rooms(1, image_size=(32, 32), num_views=4)
+    model = Taught(**parts, forced_batches=10).train()
+    wanted, shown = model._solved(views.images), cameras_of_renders(model, views, monkeypatch)
+    torch.testing.assert_close(shown.intrinsics, wanted.intrinsics)
+    torch.testing.assert_close(distances(shown.c2w), distances(wanted.c2w), atol=1e-5, rtol=1e-4)
+    assert distances(wanted.c2w).amax() > 0.01
+    torch.testing.assert_close(
+        shown.c2w[..., :3, 3].mean(1), model.student.estimate(views.images).c2w[..., :3, 3].mean(1)
+    )
+
+
+def distances(c2w: torch.Tensor) -> torch.Tensor:
+    return torch.cdist(c2w[..., :3, 3], c2w[..., :3, 3])
+
+
+def test_later_batches_are_rendered_with_the_cameras_of_the_student(parts, views):
+    model = Taught(**parts, forced_batches=1).train()
+    first = model(views).extra_losses
+    torch.manual_seed(3)
+    shown = model(views).images
+    torch.manual_seed(3)
+    torch.testing.assert_close(shown, parts["student"](views).images)
+    assert first["taught_cameras"] > 0
+
+
+def test_direct_steps_improve_rough_cameras(parts):
+    views = painted_rooms(1, image_size=(64, 64), num_views=4)
+    parts |= {"matcher": PatchCorrelation(), "teacher": BundleAdjustment()}
+    model = Taught(**parts, finish_steps=6).eval()
+    turned = views.cameras.c2w.clone()
+    turned[:, 1::2, :3, :3] = so3_exp(torch.tensor([0.0, 0.06, 0.0])) @ turned[:, 1::2, :3, :3]
+    turned[..., :3, 3] *= 5
+    rough = Cameras(turned, views.cameras.intrinsics)
+    model.student.estimate = lambda images, intrinsics=None: rough
+    finished = model.estimate(views.images, views.cameras.intrinsics)
+    before, after = (rotation_errors(cameras.c2w, views.cameras.c2w).mean() for cameras in (rough, finished))
+    assert after < before / 3
+    torch.testing.assert_close(finished.intrinsics, views.cameras.intrinsics)
+
+
+def test_checkpoints_of_a_model_with_direct_steps_hold_the_teacher(parts):
+    model = Taught(**parts, finish_steps=3).train()
+    names = set(model.state_dict())
+    assert {f"teacher.{name}" for name in parts["teacher"].state_dict()} <= names
+    assert {f"matcher.{name}" for name in parts["matcher"].state_dict()} <= names
+    assert not model.teacher.training
+    assert not any(weight.requires_grad for weight in model.teacher.parameters())
+
+
+def test_more_than_six_direct_steps_are_refused(parts):
+    with pytest.raises(InputError, match="finish_steps 0 to 6"):
+        Taught(**parts, finish_steps=7)
+
+
+def test_lessons_repeat_earlier_batches_without_the_teacher(parts, views, monkeypatch):
+    model, seen = Taught(**parts, lessons=2).train(), []
+    estimate = model.student.estimate
+    monkeypatch.setattr(model.student, "estimate", lambda images: (seen.append(images), estimate(images))[1])
+    first, second = (replace(views, images=views.images * share) for share in (1.0, 0.5))
+    alone = model(first).extra_losses["taught_cameras"]
+    assert not seen
+    both = model(second).extra_losses["taught_cameras"]
+    assert [images is first.images for images in seen] == [True, True]
+    assert both > 2 * alone

@@ -23,6 +23,7 @@ from openrayzer.components.solvers.photometric import (
 )
 from openrayzer.components.solvers.projection import Bundle, Lenses, project
 from openrayzer.components.solvers.reprojection import SUPPORTED, certainty, match_evidence
+from openrayzer.components.solvers.rough_cameras import rough_bundle
 from openrayzer.components.solvers.starts import NUM_SHAPES, depth_shapes, lowest, repeated
 from openrayzer.geometry.precision import no_autocast
 from openrayzer.interfaces import CAMERA_SOLVERS, CameraSolver, InputError, Matches, SolvedCameras
@@ -148,6 +149,27 @@ class BundleAdjustment(CameraSolver):
                 fixed_focal=known is not None,
             )
             return _solved(bundle, problem, images, known, held)
+
+    @torch.no_grad()
+    def depths_of(
+        self,
+        images: Float[Tensor, "b v 3 h w"],
+        matches: Matches,
+        cameras: Cameras,
+        *,
+        known: Cameras | None = None,
+    ) -> SolvedCameras:
+        with no_autocast(images), exact_float32():
+            all_held = torch.ones(images.shape[:2], dtype=torch.bool, device=images.device)
+            _, problem = self._problem(images, matches, known, all_held)
+            bundle = rough_bundle(
+                cameras, problem.priors.inverse_depth, problem.lens, matches,
+                image_size=(images.shape[-2], images.shape[-1]), known_lens=known is not None,
+            )  # fmt: skip
+            problem = problem._replace(priors=replace(problem.priors, log_focal=bundle.log_focal))
+            for sigma in _MATCH_SIGMAS[-3:]:
+                bundle = _match_step(bundle, problem, sigma)
+            return _solved(bundle, problem, images, known, all_held)
 
     def refine(
         self,

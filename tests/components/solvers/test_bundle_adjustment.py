@@ -152,3 +152,17 @@ def test_numbers_out_of_range_are_refused():
         BundleAdjustment(starts=0)
     with pytest.raises(InputError, match="focal"):
         BundleAdjustment(focal=0.0)
+
+
+@torch.no_grad()
+def test_given_cameras_get_depths_in_the_unit_of_the_solver(rooms):
+    torch.manual_seed(0)
+    matcher, solver = PatchCorrelation().eval(), BundleAdjustment().eval()
+    matches, poses = matcher(rooms.images), rooms.cameras.c2w.clone()
+    poses[..., :3, 3] = 20 * poses[..., :3, 3] + 3
+    result = solver.depths_of(rooms.images, matches, Cameras(poses, rooms.cameras.intrinsics))
+    assert result.supported.all()
+    assert rotation_errors(result.cameras.c2w, poses).amax() < 0.1
+    assert direction_errors(result.cameras.c2w, poses).amax() < 0.1
+    assert 0.5 < result.inverse_depth.mean() < 2
+    torch.testing.assert_close(result.cameras.intrinsics, rooms.cameras.intrinsics)
