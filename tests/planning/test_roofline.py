@@ -17,8 +17,8 @@ from openrayzer.planning.roofline import BUCKET_BYTES, STEP_BYTES, Roofline, roo
 from openrayzer.planning.trace import trace_micro_batch
 
 TINY = Path(__file__).parents[2] / "tests/training/tiny_rayzer.json"
-SLOW_MEMORY = Gpu("slow memory", 1.0, 1e30, 1e30, 1e30)
-SLOW_PRODUCTS = Gpu("slow products", 1e30, 4.0, 2.0, 1.0)
+SLOW_MEMORY = Gpu("slow memory", 1.0, 1e30, 1e30, 1e30, 1.0, 1.0)
+SLOW_PRODUCTS = Gpu("slow products", 1e30, 4.0, 2.0, 1.0, 1.0, 1.0)
 WIDTH, ROWS = 16, 32
 BYTES = WIDTH * ROWS * 4
 WEIGHT = WIDTH * WIDTH * 4
