@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -172,9 +173,11 @@ class Taught(Model[Scene]):
         wanted = self._solved(views.images)
         prediction = self._forced(views, wanted, forced) if forced else self.student(views)
         loss = self._loss(prediction.cameras, wanted)
-        for images, cameras in self._earlier():
+        known = [*self._lessons, (views.images, wanted)]
+        for images, cameras in Random(batch).choices(known, k=self.lessons):
             loss = loss + self._loss(self.student.estimate(images), cameras)
-        self._lessons.append((views.images, wanted))
+        if self.lessons and type(views.images) is Tensor:  # a plan computes with tensors without content
+            self._lessons.append((views.images.clone(), wanted))
         losses = dict(prediction.extra_losses) | {"taught_cameras": weight * loss}
         return replace(prediction, extra_losses=losses)
 
@@ -187,11 +190,6 @@ class Taught(Model[Scene]):
             torch.where(chosen, wanted.intrinsics, own.intrinsics),
         )
         return replace(self.student.predict(views, shown), cameras=own)
-
-    def _earlier(self) -> list[tuple[Tensor, Cameras]]:
-        """Images and teacher's cameras of the lessons of a batch."""
-        chosen = torch.randint(len(self._lessons), (self.lessons,)).tolist() if self._lessons else []
-        return [self._lessons[number] for number in chosen]
 
     def _loss(self, own: Cameras, wanted: Cameras) -> Float[Tensor, ""]:
         total = pose_differences(own.c2w, wanted.c2w).total()

@@ -110,6 +110,7 @@ DEMOS = {
     "rayzer_demo",
     "rayzer_latent_demo",
     "rayzer_taught_demo",
+    "rayzer_latent_taught_demo",
     "rayder_demo",
     "erayzer_demo",
     "erayzer_latent_demo",
