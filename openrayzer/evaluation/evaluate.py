@@ -29,6 +29,7 @@ from openrayzer.evaluation.scenes.pose_trials import (
     transfer_table,
     transfers_of,
 )
+from openrayzer.evaluation.scenes.rendering import RenderingTime
 from openrayzer.evaluation.scenes.scene_pictures import Extremes
 from openrayzer.evaluation.scenes.views_sweep import counts_that_fit, sweep
 from openrayzer.evaluation.trials.transfer import TransferResult
@@ -55,6 +56,7 @@ class Tally:
         transfers: results of each pair of clips.
         problems: faults that were worked around, one sentence each.
         seconds: duration of each baseline.
+        rendering: time of the rendered views of the model.
     """
 
     results: list[SceneResult] = field(default_factory=list)
@@ -62,6 +64,7 @@ class Tally:
     transfers: list[dict[str, list[TransferResult]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    rendering: RenderingTime = field(default_factory=RenderingTime)
 
 
 def evaluate(request: EvaluationRequest, process: Process) -> dict[str, Any]:
@@ -102,6 +105,7 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
         numbers={scene: number for number, scene in enumerate(clips.choices)},
         extremes=Extremes(first=request.pictures),
         with_cameras=sum(len(choice.frames) for choice in clips.choices.values()) <= MOST_CAMERAS,
+        rendering=tally.rendering,
     )
     tally.problems += counts.problems
     for views in _with_progress(clips, process):
@@ -209,7 +213,8 @@ def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], 
         clips=opened.clips,
         skipped=skipped,
         problems=[*opened.notes, *sorted({problem for part in parts for problem in part.problems})],
-        seconds={"total": round(time.monotonic() - started, 3)} | baseline_seconds(opened.baselines, results, seconds),
+        seconds={"total": round(time.monotonic() - started, 3), "rendering": _rendering(parts)}
+        | baseline_seconds(opened.baselines, results, seconds),
         transfer=transfer_table(transfers, oracle=str(request.transfer_oracle)),
         baselines=baseline_table(opened.baselines, results),
         bootstrap_seed=request.seed or 0,
@@ -218,6 +223,12 @@ def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], 
         write_evaluation(folder, metrics, results, columns=opened.scores.names)
         write_report(folder)
     return metrics
+
+
+def _rendering(parts: Sequence[Tally]) -> dict[str, float]:
+    """Seconds of all renderings of the model, and views per second of one process."""
+    seconds, views = (sum(getattr(part.rendering, name) for part in parts) for name in ("seconds", "views"))
+    return {"total": round(seconds, 3), "views_per_second": round(views / seconds, 2) if seconds else 0.0}
 
 
 def _drop_pictures(results: Sequence[SceneResult], first: int) -> None:

@@ -496,9 +496,10 @@ def test_depth_maps_are_measured_where_the_data_has_true_depth(
 
     monkeypatch.setattr(RayZer, "render_maps", render_maps)
     metrics = evaluate(rayzer, pictures=0)
-    assert list(metrics["depth"]) == ["joint", "context_only"]
+    assert list(metrics["depth"]) == ["joint", "context_only", "plane"]
     joint = metrics["depth"]["joint"]
     assert joint == metrics["depth"]["context_only"]
+    assert joint["depth_abs_rel"]["mean"] == pytest.approx(metrics["depth"]["plane"]["depth_abs_rel"]["mean"], rel=1e-5)
     assert (joint["depth_abs_rel"]["scenes"], joint["depth_abs_rel"]["not_finite"]) == (3, 0)
     assert 0.02 < joint["depth_abs_rel"]["mean"] < 0.6  # a plane in front of the camera is no room
     assert 0.2 < joint["depth_delta_1.25"]["mean"] < 0.95

@@ -38,6 +38,10 @@ DEPTH_METRICS = {
     "depth_abs_rel": MetricStyle("Depth, AbsRel", 3, "lower"),
     "depth_delta_1.25": MetricStyle("Depth, share below 1.25", 3, "higher"),
 }
+GAUSSIAN_NUMBERS = {
+    "gaussians": MetricStyle("Gaussians", 0),
+    "gaussians_transparent": MetricStyle("Share that is transparent", 3),
+}
 POSE_MEASURES = {
     "rra": "RRA",
     "rta": "RTA",
@@ -54,6 +58,7 @@ METHODS = {
     "context_only": "Context only",
     "nearest_context": "Nearest context view",
     "mean_context": "Mean of context views",
+    "plane": "Plane",
     "constant_pose": "Constant pose",
     "straight_line": "Straight line",
     "random_poses": "Random poses",
@@ -69,7 +74,7 @@ def metric_style(name: str, described: Mapping[str, Any] | None = None) -> Metri
     """How the metric ``name`` is written.
 
     Args:
-        name: an image metric, a pose metric or a depth metric.
+        name: an image metric, a pose metric, a depth metric or a number of Gaussians.
         described: section ``metrics`` of metrics.json, which describes image metrics even if their plugin is not loaded
             here. Older files have none; then the registry describes them.
     """
@@ -80,7 +85,7 @@ def metric_style(name: str, described: Mapping[str, Any] | None = None) -> Metri
     measure, at, threshold = name.partition("@")
     if at and measure in POSE_MEASURES:
         return MetricStyle(f"{POSE_MEASURES[measure]} @ {threshold}°", 3, "higher")
-    return (POSE_METRICS | DEPTH_METRICS).get(name, MetricStyle(name.replace("_", " "), 3))
+    return (POSE_METRICS | DEPTH_METRICS | GAUSSIAN_NUMBERS).get(name, MetricStyle(name.replace("_", " "), 3))
 
 
 def _styled(name: str, about: Mapping[str, Any]) -> MetricStyle:

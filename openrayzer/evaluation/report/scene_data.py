@@ -37,8 +37,10 @@ def scene_data(results: Results, album: Album, *, most_numbers: int) -> tuple[Ma
                 "metrics": _rounded(values.get("metrics") or {}),
                 "poses": _rounded(values.get("poses") or {}),
                 "depth": _rounded(values.get("depth") or {}),
+                "gaussians": _rounded(values.get("gaussians") or {}),
                 "views": _views(results.views.get(name, {}), values.get("pictures") or {}),
                 "cameras": cameras,
+                "centres": (values.get("gaussian_centres") or {}) if cameras else {},
                 "pictures": _pictures(values.get("pictures"), album),
             }
         )
@@ -54,7 +56,7 @@ def for_script(values: Any) -> Markup:
 def _vocabulary(results: Results) -> dict[str, Any]:
     """Labels, kinds and digits of the methods and metrics of all scenes."""
     scenes = results.values["per_scene"].values()
-    tables = [scene.get(section) or {} for scene in scenes for section in ("metrics", "poses", "depth")]
+    tables = [scene.get(section) or {} for scene in scenes for section in ("metrics", "poses", "depth", "gaussians")]
     methods = dict.fromkeys([*results.placements, *(name for table in tables for name in table)])
     metrics = dict.fromkeys(name for table in tables for row in table.values() for name in row)
     styles = {name: results.style(name) for name in metrics}

@@ -77,6 +77,11 @@ def depth_table(results: Results) -> Table:
     return _by_metric(results, "depth", "true depth")
 
 
+def gaussian_table(results: Results) -> Table:
+    """Numbers of Gaussians by placements."""
+    return _by_metric(results, "gaussians", "Gaussians")
+
+
 def _by_metric(results: Results, section: str, needs: str) -> Table:
     values = results.section(section)
     names = list(dict.fromkeys(name for row in values.values() for name in row))

@@ -19,6 +19,7 @@ def result_table(metrics: Mapping[str, Any], output: Path) -> str:
         lines.append(_row(name.replace("_", " "), {key: value["mean"] for key, value in columns.items()}, signed=True))
     lines += _poses(metrics["poses"])
     lines += _depth(metrics["depth"])
+    lines += _gaussians(metrics["gaussians"], metrics["seconds"]["rendering"])
     lines += ["", "model minus baseline, 95 % intervals over scenes", *verdicts(metrics["against_baselines"])]
     lines += _baselines(metrics["baselines"] or {}, metrics["seconds"])
     lines += _sanity(metrics["sanity"] or {})
@@ -64,6 +65,14 @@ def _depth(depth: Mapping[str, Any]) -> list[str]:
     names = list(next(iter(depth.values())))
     lines = ["", f"{'depth':<34}" + "".join(f"{name:>{_width(name)}}" for name in names)]
     return lines + [_row(method, {name: row[name]["mean"] for name in names}) for method, row in depth.items()]
+
+
+def _gaussians(gaussians: Mapping[str, Any], rendering: Mapping[str, float]) -> list[str]:
+    return [
+        f"{name}: {row['gaussians']['mean']:.0f} Gaussians for each scene, "
+        f"{row['gaussians_transparent']['mean']:.1%} transparent; {rendering['views_per_second']:g} views per second"
+        for name, row in gaussians.items()
+    ]
 
 
 def _sanity(table: Mapping[str, Any]) -> list[str]:

@@ -32,6 +32,8 @@ class SceneResult:
         quality: larger for scenes that are rendered better; None if nothing was measured.
         poses: method -> pose metric -> value; empty without true cameras, and for a model that is given poses.
         depth: method -> depth metric -> value; empty without true depth, and for a model without depth maps.
+        gaussians: placement -> numbers of the Gaussians of its scene; empty for a model without Gaussians.
+        centres: placement -> positions and colours of some Gaussians for plots, in the frame of ``cameras``.
         cameras: cameras of all views for plots: frames, true cameras, and those of each placement.
         pictures: kind -> frame number -> path, for metrics.json.
         files: path -> encoded picture.
@@ -48,6 +50,8 @@ class SceneResult:
     quality: float | None = None
     poses: dict[str, dict[str, float]] = field(default_factory=dict)
     depth: dict[str, dict[str, float]] = field(default_factory=dict)
+    gaussians: dict[str, dict[str, float]] = field(default_factory=dict)
+    centres: dict[str, Any] = field(default_factory=dict)
     cameras: dict[str, Any] = field(default_factory=dict)
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)

@@ -58,6 +58,11 @@ def pose_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
     return _means([result.poses for result in results if result.poses])
 
 
+def gaussian_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
+    """The same for numbers of Gaussians, over all scenes of a model with Gaussians."""
+    return _means([result.gaussians for result in results if result.gaussians])
+
+
 def depth_summary(results: Sequence[SceneResult]) -> dict[str, dict[str, Any]]:
     """The same for depth metrics, over the scenes with true depth."""
     return _means([result.depth for result in results if result.depth])
@@ -133,8 +138,10 @@ def scene_entry(result: SceneResult, metrics: Sequence[str]) -> dict[str, Any]:
     }
     optional = {
         "depth": _plain_table(result.depth),
+        "gaussians": _plain_table(result.gaussians),
         "baselines": {name: row for name, numbers in result.baselines.items() if (row := _without_seconds(numbers))},
         "cameras": result.cameras,
+        "gaussian_centres": result.centres,
         "pictures": result.pictures,
     }
     return entry | {name: value for name, value in optional.items() if value}

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,16 @@ from openrayzer.evaluation.metrics.depth_metrics import depth_metrics
 from openrayzer.evaluation.metrics.image_scores import ImageScores
 from openrayzer.evaluation.placements import PLACEMENTS, PlacedViews
 from openrayzer.evaluation.results.scene_result import MetricRow, SceneResult, method_means
-from openrayzer.evaluation.scenes.rendering import Rendered, all_cameras, render_and_judge
-from openrayzer.evaluation.scenes.scene_cameras import camera_baselines, judged_poses, written_cameras
+from openrayzer.evaluation.scenes.gaussian_figures import gaussian_centres, gaussian_numbers
+from openrayzer.evaluation.scenes.rendering import Rendered, RenderingTime, all_cameras, render_and_judge
+from openrayzer.evaluation.scenes.scene_cameras import alignment, camera_baselines, judged_poses, written_cameras
 from openrayzer.evaluation.scenes.scene_pictures import Extremes, draw, drawn_views
 from openrayzer.interfaces import METRICS, Model
 from openrayzer.machine import FittingBatches
 from openrayzer.types import Cameras, Scene, Views
+
+PLANE = "plane"
+"""Baseline of depth: a plane before each camera, which the metrics move to the right median depth."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,7 @@ class Measurer:
         numbers: position of each scene in the evaluation, by name.
         extremes: decides which scenes are drawn.
         with_cameras: whether the results of scenes without pictures contain their cameras.
+        rendering: the time of all renderings so far.
     """
 
     model: Model
@@ -42,6 +48,7 @@ class Measurer:
     numbers: dict[str, int]
     extremes: Extremes
     with_cameras: bool = True
+    rendering: RenderingTime = field(default_factory=RenderingTime)
 
     @torch.no_grad()
     def __call__(self, views: Views) -> list[SceneResult]:
@@ -61,8 +68,10 @@ class Measurer:
             result.quality = self._quality(result)
             result.poses = self.pose_table(views, placed, row)
             result.depth = self.depth_table(views, placed, scenes, row)
+            result.gaussians = gaussian_numbers(scenes, row)
             if self.extremes.wants(result):
                 self._draw(result, views, rendered, self._maps(placed, scenes, row, shown), row, shown)
+                result.centres = self._centres(views, placed, scenes, row)
                 self.extremes.add(result)
             if self.with_cameras or result.pictures:
                 self._add_cameras(result, views, placed, row)
@@ -106,6 +115,7 @@ class Measurer:
             batches=self.batches,
             shown=shown,
             exchanged=exchanged,
+            clock=self.rendering,
         )
 
     def pose_table(self, views: Views, placed: Mapping[str, PlacedViews], row: int) -> dict[str, dict[str, float]]:
@@ -126,12 +136,21 @@ class Measurer:
         if not (true > 0).any():
             return {}
         maps = self._maps(placed, scenes, row, tuple(range(len(true))))
-        return {name: depth_metrics(each["depth"][:, 0], true) for name, each in maps.items() if "depth" in each}
+        table = {name: depth_metrics(each["depth"][:, 0], true) for name, each in maps.items() if "depth" in each}
+        return table | {PLANE: depth_metrics(torch.ones_like(true), true)} if table else {}
 
     def _add_cameras(self, result: SceneResult, views: Views, placed: Mapping[str, PlacedViews], row: int) -> None:
         estimated = {name: row_of(all_cameras(views, each), row) for name, each in placed.items()}
         true = None if views.cameras is None else row_of(views.cameras, row)
         result.cameras = written_cameras(estimated, true, views.frames[row].tolist())
+
+    def _centres(
+        self, views: Views, placed: Mapping[str, PlacedViews], scenes: Mapping[str, Scene], row: int
+    ) -> dict[str, Any]:
+        true = None if views.cameras is None else row_of(views.cameras, row)
+        aligned = {name: alignment(row_of(all_cameras(views, each), row), true) for name, each in placed.items()}
+        found = {name: gaussian_centres(scene, row, aligned[name]) for name, scene in scenes.items()}
+        return {name: centres for name, centres in found.items() if centres}
 
     def _quality(self, result: SceneResult) -> float | None:
         """The first metric of the first placement, negated if lower is better."""

@@ -1,7 +1,8 @@
 """Rendering of target views and their metrics, a few views at a time, to bound the memory."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,6 +20,34 @@ EXCHANGED = "exchanged_cameras"
 """``<placement>_exchanged_cameras`` is the method that renders each target with the camera of another target."""
 BASELINES: Mapping[str, Callable[[Views], Tensor]] = {"nearest_context": nearest_context, "mean_context": mean_context}
 """Predictions without a model, by the name of their method."""
+
+
+@dataclass
+class RenderingTime:
+    """The time of renderings.
+
+    Attributes:
+        views: number of rendered views.
+        seconds: their time, until the device has finished.
+    """
+
+    views: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def of(self, cameras: Cameras) -> Iterator[None]:
+        """Add the time of the ``with`` block, which renders the views of ``cameras``."""
+        _wait_for(cameras.c2w.device)
+        begin = time.perf_counter()
+        yield
+        _wait_for(cameras.c2w.device)
+        self.seconds += time.perf_counter() - begin
+        self.views += cameras.c2w.shape[:2].numel()
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)
@@ -46,6 +75,7 @@ def render_and_judge(
     shown: tuple[int, ...] = (),
     exchanged: bool = True,
     free: Mapping[str, Callable[[Views], Tensor]] = BASELINES,
+    clock: RenderingTime | None = None,
 ) -> Rendered:
     """Render all targets with the cameras of each placement, and measure them beside the baselines.
 
@@ -60,12 +90,14 @@ def render_and_judge(
         shown: positions of the targets to return as images.
         exchanged: whether to render with exchanged target cameras as well.
         free: predictions without a model to measure as well.
+        clock: counts the rendered views and their time; None: nobody needs them.
 
     Raises:
         InputError: memory does not suffice for one target.
     """
     targets = torch.arange(views.target.shape[1])
     wanted = torch.tensor(shown, dtype=torch.int64)
+    clock = clock or RenderingTime()
 
     def judged(some: slice) -> Rendered:
         chunk = targets[some]
@@ -73,7 +105,7 @@ def render_and_judge(
         target, values, kept = part.target_images, {}, {}
         for name, each in placed.items():
             for method, cameras in _cameras_of(name, each.target, chunk, exchanged=exchanged):
-                with autocast():
+                with autocast(), clock.of(cameras):
                     images = model.render(scenes[name], cameras)
                 values[method] = scores(images, target)
                 if method == name and shown:

@@ -6,7 +6,7 @@ from typing import Any
 
 from openrayzer.evaluation.metrics.camera_baselines import CAMERA_BASELINES
 from openrayzer.evaluation.metrics.camera_metrics import pose_metrics
-from openrayzer.geometry.similarity import similarity_between
+from openrayzer.geometry.similarity import Similarity, similarity_between
 from openrayzer.types import Cameras, Views
 
 _DIGITS = 6  # significant digits of written cameras, enough for plots
@@ -39,16 +39,21 @@ def is_finite(cameras: Cameras) -> bool:
     return bool(cameras.c2w.isfinite().all() and cameras.intrinsics.isfinite().all())
 
 
+def alignment(cameras: Cameras, true: Cameras | None) -> Similarity | None:
+    """The similarity to the true cameras of the same views; None without true cameras, and for broken cameras."""
+    return None if true is None or not is_finite(cameras) else similarity_between(cameras.c2w, true.c2w)
+
+
 def written_cameras(estimated: Mapping[str, Cameras], true: Cameras | None, frames: list[int]) -> dict[str, Any]:
     """The cameras of one scene as plain numbers; a similarity aligns estimated cameras with the true ones, if any."""
     written: dict[str, Any] = {"frames": frames, "true": None if true is None else _plain(true)}
     for name, cameras in estimated.items():
         if not is_finite(cameras):
             written[name] = None
-        elif true is None:
-            written[name] = _plain(cameras) | {"aligned": False}
         else:
-            written[name] = _plain(similarity_between(cameras.c2w, true.c2w).cameras(cameras)) | {"aligned": True}
+            similarity = alignment(cameras, true)
+            placed = cameras if similarity is None else similarity.cameras(cameras)
+            written[name] = _plain(placed) | {"aligned": similarity is not None}
     return written
 
 

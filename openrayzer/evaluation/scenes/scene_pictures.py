@@ -108,7 +108,7 @@ class Extremes:
         kept = {-number for _, number in (*self._worst, *self._best)}
         for number in [number for number in self._drawn if number >= self.first and number not in kept]:
             dropped = self._drawn.pop(number)
-            dropped.pictures, dropped.files = {}, {}
+            dropped.pictures, dropped.files, dropped.centres = {}, {}, {}
 
     def _entries(self, result: SceneResult) -> tuple[tuple[list[tuple[float, int]], tuple[float, int]], ...]:
         quality, number = result.quality, result.number

@@ -25,8 +25,9 @@ const cameraPlot = (() => {
 
   const RATIO = 1.4; // width to height
 
-  // cameras: {frames, groups: {name: {c2w, intrinsics}}}; kinds: [{name, label, kind, element}], element has the colour.
-  return function plot(canvas, { cameras, context, kinds }) {
+  // cameras: {frames, groups: {name: {c2w, intrinsics}}}; centres: {name: {positions, colours}} of Gaussians;
+  // kinds: [{name, label, kind, element}], element has the colour.
+  return function plot(canvas, { cameras, centres, context, kinds }) {
     const shown = new Set(kinds.map(({ name }) => name));
     const all = kinds.flatMap(({ name }) => cameras.groups[name].c2w);
     const reference = cameras.groups[kinds[0].name].c2w;
@@ -89,6 +90,7 @@ const cameraPlot = (() => {
       floor(stroke, line);
       axes(pen, height, soft);
       const drawn = kinds.filter(({ name }) => shown.has(name));
+      dots(pen, project, drawn);
       const bodies = [];
       for (const { name, element } of drawn) {
         const own = getComputedStyle(element).color, group = cameras.groups[name];
@@ -107,6 +109,19 @@ const cameraPlot = (() => {
           const { x, y } = project(add(centre(pose), base.up, 0.12 * extent / near));
           pen.strokeText(cameras.frames[i], x, y); pen.fillText(cameras.frames[i], x, y);
         });
+      }
+    }
+
+    // Centres of Gaussians, the farthest first; those behind the viewer are left out.
+    function dots(pen, project, drawn) {
+      const found = drawn.filter(({ name }) => name in centres).flatMap(({ name }) =>
+        centres[name].positions.map((place, i) => ({ ...project(place), colour: centres[name].colours[i] })));
+      found.sort((a, b) => b.depth - a.depth);
+      for (const { x, y, depth, colour } of found) {
+        if (depth < 0.3 * extent) continue;
+        const side = Math.min(5, Math.max(1.5, 9 * extent / depth));
+        pen.fillStyle = colour;
+        pen.fillRect(x - side / 2, y - side / 2, side, side);
       }
     }
 

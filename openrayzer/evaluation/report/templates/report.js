@@ -147,7 +147,7 @@
     const column = make("div");
     split.append(column);
     for (const [title, rows] of [["Metrics of this scene", scene.metrics], ["Poses of this scene", scene.poses],
-      ["Depth of this scene", scene.depth]]) {
+      ["Depth of this scene", scene.depth], ["Gaussians of this scene", scene.gaussians]]) {
       const methods = Object.keys(rows);
       if (!methods.length) continue;
       const names = [...new Set(methods.flatMap((name) => Object.keys(rows[name])))];
@@ -179,7 +179,7 @@
       tools.append(element);
       return { name, label, kind, element, box };
     });
-    const own = cameraPlot(canvas, { cameras: scene.cameras, context: scene.context, kinds });
+    const own = cameraPlot(canvas, { cameras: scene.cameras, centres: scene.centres, context: scene.context, kinds });
     plot = own;
     const update = () => kinds.forEach(({ name, box }) => own.show(name, box.checked));
     kinds.forEach(({ box }) => box.addEventListener("change", update));
@@ -194,7 +194,7 @@
       : "true" in groups ? "" : comparable ? "There are no true cameras." : "There are no true cameras. Each placement has its own frame, so the plot shows one placement at a time.";
     canvas.setAttribute("aria-label", `Cameras of ${scene.name}: frames ${scene.cameras.frames.join(", ")}; ${kinds.map(({ label }) => label).join(", ")}. ${note} Arrow keys turn, plus and minus zoom.`);
     split.append(make("div", { class: "camera-plot" }, make("h3", {}, "true" in groups ? "Cameras, predicted and true" : "Cameras, as predicted"), canvas, tools,
-      make("p", { class: "note" }, `${note} A square of the grid is ${Number(own.square().toPrecision(2))} units wide. Context views are filled. Drag or press arrow keys to turn.`)));
+      make("p", { class: "note" }, `${note} A square of the grid is ${Number(own.square().toPrecision(2))} units wide. Context views are filled.${Object.keys(scene.centres).length ? " Dots are centres of Gaussians, with their colours." : ""} Drag or press arrow keys to turn.`)));
     update();
   }
   const redraw = () => plot && plot.draw();
