@@ -6,8 +6,8 @@
 #     python -m openrayzer.benchmarks.gpu_tables results/gpu --page docs/speed.md
 #
 # Parts, in this order: the machine; attention backends; the step of rayzer_re10k and rayzer_dl3dv at the largest batch
-# that fits; rendering; the loader feeding the GPU; ZeRO-2 and DDP; the other full-size experiments while time is left.
-# If a part fails or takes too long, the script names it and continues. It needs neither data nor weights.
+# that fits; rendering; rasterisers; the loader feeding the GPU; ZeRO-2 and DDP; the other full-size experiments while
+# time is left. If a part fails or takes too long, the script names it and continues. It needs neither data nor weights.
 #
 # Environment variables: OUT (output folder), SECONDS_IN_ALL (480, time limit), LEAST (10, no part starts with fewer
 # seconds left), PYTHON, FIRST and REST (names of experiments), CHANGES (of every experiment, as for --set), CONTEXTS,
@@ -60,6 +60,8 @@ for experiment in $FIRST; do
 done
 part rendering 45 "$PYTHON" tools/benchmark_rendering.py "experiments/$head.json" --contexts "$CONTEXTS" \
     --targets "$TARGETS" --rounds "$ROUNDS" --output "$OUT/rendering.json" --set "$MSE" "${CHANGED[@]}"
+part rasterisers 45 "$PYTHON" tools/benchmark_rendering.py --rasterisers 16384 65536 --image_size 256 --targets 5 \
+    --batch 4 --rounds "$ROUNDS" --output "$OUT/rasterisers.json"
 clips=$(mktemp -d) && trap 'rm -rf "$clips"' EXIT
 part clips 45 "$PYTHON" -c "from pathlib import Path
 from openrayzer.benchmarks.sample_scenes import write_scenes

@@ -29,8 +29,8 @@ def tables(folder: Path) -> str:
     Raises:
         InputError: a file is not valid JSON.
     """
-    parts = (_machine(folder), _attention(folder), _steps(folder), _zero(folder), _rendering(folder), _loading(folder))
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    parts = (_machine, _attention, _steps, _zero, _rendering, _rasterisers, _loading)
+    return "\n\n".join("\n".join(part(folder)) for part in parts) + "\n"
 
 
 def replaced(page: str, folder: Path) -> str:
@@ -128,6 +128,23 @@ def _rendering(folder: Path) -> Iterator[str]:
         yield _row(one["name"], f"{1e3 * one['seconds']['median'] / one['views']:.2f}", f"{one['faster']:.2f}")
     if not _read(folder / "rendering.json"):
         yield _row("", UNKNOWN, "")
+
+
+def _rasterisers(folder: Path) -> Iterator[str]:
+    """A row for each rasteriser and number of Gaussians."""
+    yield "Rasterisers, 4 scenes with 5 views of 256 x 256, three context views of Gaussians:"
+    yield ""
+    yield _row("rasteriser", "Gaussians of a scene", "forward, ms", "with backward, ms", "difference of gradients")
+    yield _line(5)
+    found = _read(folder / "rasterisers.json")
+    for one in found or []:
+        measured = ["", "", one["refusal"]]
+        if one["step"]:
+            times = (f"{1e3 * one[name]['median']:.1f}" for name in ("forward", "step"))
+            measured = [*times, f"{one['gradient']:.1e}"]
+        yield _row(one["name"], f"{one['gaussians']:,}", *measured)
+    if not found:
+        yield _row(UNKNOWN, "", "", "", "")
 
 
 def _loading(folder: Path) -> Iterator[str]:

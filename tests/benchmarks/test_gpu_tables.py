@@ -29,6 +29,10 @@ ATTENTION = [
 ]
 ATTENTION.append(ATTENTION[-1] | {"backend": "cudnn", "seconds": None})
 RENDERING = [{"name": "reading, 8 views per call", "seconds": TIMING, "views": 50, "faster": 3.0}]
+RASTERISERS = [
+    {"name": "torch", "gaussians": 49152, "refusal": "", "forward": TIMING, "step": TIMING, "gradient": 0.0},
+    {"name": "gsplat", "gaussians": 49152, "refusal": "no gsplat", "forward": None, "step": None, "gradient": None},
+]
 # Stands for Python and the tools: writes the requested file and records its call. A call with a name in FAILING fails.
 DOUBLE = """#!{python}
 import json, os, sys, time
@@ -46,13 +50,15 @@ if any(name in " ".join(arguments) for name in os.environ.get("FAILING", "").spl
 if any(name in " ".join(arguments) for name in os.environ.get("SLOW", "").split()):
     time.sleep(60)
 place = arguments[arguments.index("--json" if "--json" in arguments else "--output") + 1]
-content = json.loads(os.environ["CONTENT"])[Path(arguments[0]).stem]
+name = "rasterisers" if "--rasterisers" in arguments else Path(arguments[0]).stem
+content = json.loads(os.environ["CONTENT"])[name]
 file = Path(place) if place.endswith(".json") else Path(place + ".json")
 file.write_text(json.dumps(content * (2 if "ddp" in arguments else 1) if isinstance(content, list) else content))
 """
 CONTENT = {
     "check_gpu": {"installation": {"torch": "2.14.1", "GPU 0": "NVIDIA H200"}},
     "benchmark_attention": ATTENTION, "benchmark_rendering": RENDERING, "benchmark_training": [STEP],
+    "rasterisers": RASTERISERS,
 }  # fmt: skip
 
 
@@ -93,6 +99,8 @@ def test_every_part_is_measured_and_fills_a_table(measure: Any, tmp_path: Path):
     assert "| step, median, ms | 500 | 500 | 1.00 |" in output
     assert "| reading, 8 views per call | 10.00 | 3.00 |" in output
     assert "| 16 | 500 | 320 | 1.2 % of the step |" in output
+    assert "| torch | 49,152 | 500.0 | 500.0 | 0.0e+00 |" in output
+    assert "| gsplat | 49,152 |  |  | no gsplat |" in output
     assert (tmp_path / "out/summary.md").read_text() in output
     steps = [call for call in calls if call[0] == "tools/benchmark_training.py"]
     assert [call[1] for call in steps[:2]] == ["experiments/rayzer_re10k.json", "experiments/rayzer_dl3dv.json"]
