@@ -11,6 +11,8 @@ from launching import clean_environment
 import openrayzer
 from openrayzer.cli import COMMANDS
 from openrayzer.cli.__main__ import help_text, main
+from openrayzer.cli.commands.completion_command import actions_of
+from openrayzer.cli.commands.init_command import TEMPLATES
 from registry import UnknownNameError
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +96,24 @@ def test_the_page_lists_every_command_with_its_tool():
     assert [name for name, _, _ in rows] == list(COMMANDS)
     started = {re.findall(r'COMMANDS\["([\w-]+)"\]', tool.read_text())[0]: f"tools/{tool.name}" for tool in TOOLS}
     assert {name: tool for name, tool, _ in rows if tool} == started
+
+
+def test_the_commands_and_options_that_pages_show_exist():
+    pages = [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/tasks/*.md"), TEMPLATES / "README.md"]
+    call = re.compile(
+        r"^(?:cd \S+ && )?(?:.*openrayzer\.cli|openrayzer) ([a-z][\w-]*)((?:.*\\\n)*.*)$", flags=re.MULTILINE
+    )
+    calls = [
+        (page.name, *found)
+        for page in pages
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for found in call.findall(block)
+    ]
+    assert len(calls) > 10
+    wrong = [f"{page}: openrayzer {name}" for page, name, _ in calls if name not in COMMANDS]
+    for page, name, rest in calls:
+        if name in COMMANDS:
+            known = {option for action in actions_of(COMMANDS[name].parser()) for option in action.option_strings}
+            shown = re.findall(r"(?<=\s)--[a-z]\w*", rest.partition("#")[0])
+            wrong += [f"{page}: openrayzer {name} {option}" for option in shown if option not in known | {"--help"}]
+    assert wrong == []
