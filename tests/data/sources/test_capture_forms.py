@@ -122,6 +122,8 @@ def test_splits_of_nerfstudio_are_lists_of_file_names(tmp_path):
     assert reds(opened("transforms", root, split="test"), range(2)) == [60, 140]
     with pytest.raises(InputError, match="it has no split 'val': neither val_filenames in"):
         opened("transforms", root, split="val")
+    with pytest.raises(InputError, match=r"split must be a name such as train, got '\.\./test'"):
+        opened("transforms", root, split="../test")
 
 
 def test_splits_of_scannetpp_are_two_lists(tmp_path):

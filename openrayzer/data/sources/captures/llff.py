@@ -68,7 +68,7 @@ def _cameras(content: bytes) -> np.ndarray:
     """The rows (n, 17) of a table."""
     try:
         rows = np.load(BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, MemoryError) as error:
         raise FileError(f"{TABLE} is not an array of NumPy: {error}") from error
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.shape[1] != _NUMBERS or not len(rows):
         raise FileError(f"{TABLE} has shape {list(np.shape(rows))}, not [n, {_NUMBERS}]")

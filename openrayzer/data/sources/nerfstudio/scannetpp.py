@@ -68,7 +68,8 @@ class ScanNetPlusPlus(ImageScenes):
         folder = place / DSLR if (place / DSLR).is_dir() else place
         root = None if self.follow_links else self.root
         table = read_json_object(folder / INNER / self.table_name, root=root)
-        listed = [entry for name in _LISTS[self.split] for entry in table.get(name) or []]
+        lists = [table.get(name) for name in _LISTS[self.split]]
+        listed = [entry for entries in lists if isinstance(entries, list) for entry in entries]
         if not listed:
             raise FileError(f"{self.table_name} lists no {' and no '.join(_LISTS[self.split])}")
         frames = [self._inside(entry) for entry in listed]

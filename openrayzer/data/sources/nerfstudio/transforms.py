@@ -73,12 +73,15 @@ class Transforms(ImageScenes):
         super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
         if not reductions or min(reductions) < 1:
             raise InputError(f"reductions must be whole numbers of 1 or more, got {list(reductions)}")
+        if split is not None and (not split or set(split) & set("/\\\0")):
+            raise InputError(f"split must be a name such as train, got {split!r}")
         if background not in BACKGROUNDS:
             raise InputError(f"background must be white or black, got {background!r}")
         self.split, self.reductions, self.behind = split, reductions, BACKGROUNDS[background]
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        names = [TABLE, *(f"transforms_{split}.json" for split in (*SPLITS, self.split))]
+        splits = SPLITS if self.split is None else (*SPLITS, self.split)
+        names = [TABLE, *(f"transforms_{split}.json" for split in splits)]
         found = find_posed(self, lambda files: any(name in files for name in names), problems, table=TABLE)
         places = [(relative_key(_named(folder, self.root), self.root), _first(folder, names)) for folder in found]
         if not places:
