@@ -98,6 +98,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
     "av": {"data", "data.sources", "video", "benchmarks"},
     "trimesh": {"video"},
     "pycolmap": {"data.sources", "data.pixels", "evaluation.baselines"},
+    "pillow_heif": {"data.pixels"},
     "huggingface_hub": {"weights", "weights.export"},
     "gradio": {"web"},
     "starlette": {"web"},
