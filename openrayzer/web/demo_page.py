@@ -10,6 +10,7 @@ import gradio as gr
 
 from openrayzer.web.answers import Refused, Step
 from openrayzer.web.limits import EXAMPLES, MOST_VIEWS
+from openrayzer.web.studio_process import StudioProcess
 
 ASSETS = Path(__file__).parent / "assets"
 TITLE = "openrayzer"
@@ -19,16 +20,16 @@ KEPT_SECONDS = 3600
 """Age at which uploaded files are deleted, even if their tab is still open."""
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 CODE_FONTS = ["ui-monospace", "Menlo", "Consolas", "monospace"]
-JOB = {"concurrency_id": "job", "concurrency_limit": 1, "show_progress": "hidden"}
+JOB = {"concurrency_id": "job", "concurrency_limit": 1, "show_progress": "minimal"}
 VIEWS = [("as in training", 0), *((str(count), count) for count in (2, 3, 4, 5, 6, 8, 12, 16, 24, MOST_VIEWS))]
 UPLOADED, EXAMPLE = "Photos or video", "Example"
 
 
-def build_page(studio: Callable[[], Any], runs: Sequence[str], *, hub: bool) -> gr.Blocks:
+def build_page(worker: StudioProcess, runs: Sequence[str], *, hub: bool) -> gr.Blocks:
     """The page.
 
     Args:
-        studio: returns the ``Studio``.
+        worker: the process that computes.
         runs: names of the models to choose from.
         hub: whether the visitor may type the name of a model on the Hugging Face hub.
     """
@@ -74,7 +75,7 @@ def build_page(studio: Callable[[], Any], runs: Sequence[str], *, hub: bool) -> 
 
         def show_facts(name: str | None) -> str:
             try:
-                return _facts(studio().describe(name or ""))
+                return _facts(worker.studio.describe(name or ""))
             except Refused as error:
                 return _refusal(error)
 
@@ -82,7 +83,8 @@ def build_page(studio: Callable[[], Any], runs: Sequence[str], *, hub: bool) -> 
             kind: str, files: list[str] | None, example: str, model: str | None, views: int, request: gr.Request
         ) -> Iterator[tuple[Any, Any]]:
             yield from _steps(
-                lambda: studio().reconstruct(
+                worker,
+                lambda: worker.studio.reconstruct(
                     str(request.session_hash),
                     model or "",
                     files=files or [],
@@ -95,11 +97,13 @@ def build_page(studio: Callable[[], Any], runs: Sequence[str], *, hub: bool) -> 
         def film(event: gr.EventData) -> Iterator[tuple[Any, Any]]:
             token, path, shown = (str(getattr(event, name)) for name in ("token", "course", "shown"))
             yield from _steps(
-                lambda: studio().film(token, path, shown), lambda result: gr.update(film=json.dumps(result))
+                worker,
+                lambda: worker.studio.film(token, path, shown),
+                lambda result: gr.update(film=json.dumps(result)),
             )
 
         def leave(request: gr.Request) -> None:
-            studio().forget(str(request.session_hash))
+            worker.studio.forget(str(request.session_hash))
 
         kind.change(
             lambda kind: (gr.update(visible=kind == UPLOADED), gr.update(visible=kind == EXAMPLE)),
@@ -109,8 +113,8 @@ def build_page(studio: Callable[[], Any], runs: Sequence[str], *, hub: bool) -> 
         )
         page.load(show_facts, model, facts, show_progress="hidden")
         model.change(show_facts, model, facts, show_progress="hidden")
-        run.click(reconstruct, [kind, files, example, model, views], [status, viewer], **JOB)
-        viewer.film(film, None, [status, viewer], **JOB)
+        run.click(reconstruct, [kind, files, example, model, views], [status, viewer], show_progress_on=status, **JOB)
+        viewer.film(film, None, [status, viewer], show_progress_on=status, **JOB)
         page.unload(leave)
     page.queue(max_size=QUEUE)
     return page
@@ -125,16 +129,25 @@ def page_style() -> dict[str, Any]:
     }
 
 
-def _steps(job: Callable[[], Iterator[Step]], finished: Callable[[Any], Any]) -> Iterator[tuple[Any, Any]]:
-    """Updates of the status and the viewer for each step of a job. A closed tab ends the job after its step."""
+def _steps(
+    worker: StudioProcess, job: Callable[[], Iterator[Step]], finished: Callable[[Any], Any]
+) -> Iterator[tuple[Any, Any]]:
+    """Updates of the status and the viewer for each step of a job. A closed tab ends the job after its step.
+
+    If the worker crashes, for example in a decoder, a new one starts.
+    """
     steps: Any = None
     try:
-        yield _status(Step("Waiting for the model to load", 0.0)), gr.skip()
+        yield _status(Step("Starting", 0.0)), gr.skip()
         steps = job()
         for step in steps:
             yield _status(step), gr.skip() if step.result is None else finished(step.result)
     except Refused as error:
         yield _refusal(error), gr.skip()
+    except (EOFError, ConnectionError):
+        worker.restart()
+        steps = None
+        yield _refusal(Refused("The program crashed over these views and starts again. Try others.")), gr.skip()
     finally:
         if steps is not None:
             steps.close()

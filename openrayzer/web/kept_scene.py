@@ -169,7 +169,7 @@ class KeptScene:
             "maps": [COLOUR, *self.maps],
         }
 
-    def _drawn_points(self) -> list[list[float]]:
+    def _drawn_points(self) -> list[list[float | int]]:
         """Rows of x, y, z, red, green, blue; empty without depth."""
         cloud = self.points
         if cloud is None or not cloud.num_points:

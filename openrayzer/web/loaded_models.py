@@ -88,7 +88,10 @@ class ModelShelf:
         if name in self.runs:
             return self.runs[name]
         if not name:
-            raise Refused("Choose a model first.")
+            train = (
+                "" if self.runs else " There is none in runs/ yet; this trains one: openrayzer train --exp rayzer_demo"
+            )
+            raise Refused(f"Choose a model first.{train}")
         if self.hub and is_hub_name(name) and not Path(name).exists():
             return name
         others = " or type owner/name of a model on the Hugging Face hub" if self.hub else ""

@@ -6,15 +6,20 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from openrayzer.web.answers import Refused
 from openrayzer.web.limits import MOST_VIDEO_BYTES
+from openrayzer.web.page_speed import measure_page
+from openrayzer.web.studio_process import StudioProcess
 
 PORT = 7860
 INPUT_WRONG, INTERRUPTED = 2, 130
+STARTED = time.monotonic()
 RUNS = Path("runs")
 DESCRIPTION = """Open a web page that turns photos or a video into cameras, a scene to move in, a video, and files.
 
@@ -49,24 +54,28 @@ def run(arguments: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace, runs: dict[str, str]) -> int:
     """Start the worker and the page, say where it is, and wait."""
-    from openrayzer.web.studio_process import StudioProcess
-
-    folder = tempfile.mkdtemp(prefix="openrayzer_web_")
+    folder = tempfile.mkdtemp(prefix=f"openrayzer_web_{os.getpid()}_")
     hub = options.hub and not options.share
     worker = StudioProcess(runs, folder=folder, device=options.device, hub=hub)
     try:
         page = opened_page(options, worker, list(runs), folder=folder, hub=hub)
         print(f"openrayzer: {page.local_url}", flush=True)
+        if options.measure and runs:
+            served = time.monotonic() - STARTED
+            print(measure_page(page.local_url, worker.studio, next(iter(runs)), served=served))
+            return 0
         if options.share:
             print(f"openrayzer, for everybody: {page.share_url}", flush=True)
-        page.block_thread()
+        threading.Event().wait()
     finally:
         worker.close()
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def opened_page(options: argparse.Namespace, worker: Any, runs: Sequence[str], *, folder: str, hub: bool) -> Any:
+def opened_page(
+    options: argparse.Namespace, worker: StudioProcess, runs: Sequence[str], *, folder: str, hub: bool
+) -> Any:
     """The page, served; the models may still be loading.
 
     Raises:
@@ -81,10 +90,7 @@ def opened_page(options: argparse.Namespace, worker: Any, runs: Sequence[str], *
     from openrayzer.web.demo_page import build_page, page_style
     from openrayzer.web.routes import scene_routes, upload_limit
 
-    def studio() -> Any:
-        return worker.studio
-
-    page = build_page(studio, runs, hub=hub)
+    page = build_page(worker, runs, hub=hub)
     try:
         page.launch(
             server_name=options.host,
@@ -95,7 +101,7 @@ def opened_page(options: argparse.Namespace, worker: Any, runs: Sequence[str], *
             inbrowser=options.browser,
             show_error=False,
             max_file_size=MOST_VIDEO_BYTES,
-            app_kwargs={"routes": scene_routes(studio), "middleware": [upload_limit()]},
+            app_kwargs={"routes": scene_routes(lambda: worker.studio), "middleware": [upload_limit()]},
             **page_style(),
         )
     except OSError as error:
@@ -151,4 +157,5 @@ def parser() -> argparse.ArgumentParser:
     add("--no_hub", dest="hub", action="store_false", help="visitors cannot name models on the Hugging Face hub")
     add("--browser", action="store_true", help="open the page in a browser")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--measure", action="store_true", help="measure the start and the latency of a view, print them, and end")
     return parser

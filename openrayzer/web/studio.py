@@ -50,6 +50,10 @@ class Studio:
         self.owners: dict[str, str] = {}
         self._job = threading.Lock()
 
+    def processor_seconds(self) -> float:
+        """Processor time that this process has used."""
+        return time.process_time()
+
     def describe(self, model: str) -> dict[str, Any]:
         """Load a model and return what the page says about it, see ``LoadedModel.facts``."""
         with plain_words(), self._job:

@@ -41,8 +41,12 @@ class StudioProcess:
     """
 
     def __init__(self, runs: Mapping[str, str], *, folder: str, device: str | None, hub: bool) -> None:
-        self._manager = StudioManager(ctx=multiprocessing.get_context("spawn"))
         self._arguments = (dict(runs), folder, device, hub)
+        self.restart()
+
+    def restart(self) -> None:
+        """Start the process, also in place of one that crashed. Its scenes are gone then."""
+        self._manager = StudioManager(ctx=multiprocessing.get_context("spawn"))
         self._studio: Any = None
         self._failure: BaseException | None = None
         self._ready = threading.Thread(target=self._start, daemon=True)
@@ -95,6 +99,6 @@ StudioManager.register("steps", proxytype=StepsProxy, create_method=False)
 StudioManager.register(
     "make_studio",
     callable=make_studio,
-    exposed=("describe", "view", "photo", "file", "forget", *_JOBS),
+    exposed=("processor_seconds", "describe", "view", "photo", "file", "forget", *_JOBS),
     method_to_typeid=dict.fromkeys(_JOBS, "steps"),
 )

@@ -27,22 +27,24 @@ function startDrawing() {
   const depth = Math.min(scene.distance, 6 * scene.extent), points = scene.points.map((p) => p.slice(0, 3));
   const seen = points.length ? average(points) : add(mean, forward, depth);
   target = average([mean, seen]);
-  const all = [...points, ...centres, seen], far = Math.max(...all.map((p) => Math.hypot(...add(p, target, -1))));
-  orbit = { yaw: 0.5, pitch: 0.5, distance: 2 * far, start: 2 * far };
-  for (let i = 0; i < 3; i++) fit(all);
+  const frame = [...centres, seen], far = Math.max(...frame.map((p) => Math.hypot(...add(p, target, -1))), 0.5 * depth);
+  orbit = { yaw: 0.5, pitch: 0.5, distance: 3 * far, start: 3 * far };
+  for (let i = 0; i < 4; i++) fit(frame, points);
 }
 
-// Move the eye so that the points fill the picture; 2 % of them may lie outside on each side.
-function fit(all) {
+// Move the eye so that the cameras and the points fill the picture; 2 % of the points may lie outside on each side.
+function fit(frame, points) {
   const shape = canvas.getBoundingClientRect(), width = shape.width || 400, height = shape.height || 400;
-  const { project, right, up, focal } = projection(width, height), seen = all.map(project).filter(Boolean);
+  const { project, right, up, focal } = projection(width, height);
+  const [inside, cloud] = [frame, points].map((all) => all.map(project).filter(Boolean));
   const ends = [0, 1].map((axis) => {
-    const sorted = seen.map((q) => q[axis]).sort((a, b) => a - b), rest = Math.floor(0.02 * sorted.length);
-    return [sorted[rest], sorted[sorted.length - 1 - rest]];
+    const sorted = cloud.map((q) => q[axis]).sort((a, b) => a - b), rest = Math.floor(0.02 * sorted.length);
+    const all = [...inside.map((q) => q[axis]), ...sorted.slice(rest, sorted.length - rest)];
+    return [Math.min(...all), Math.max(...all)];
   });
   const [x, y] = ends.map(([low, high]) => (low + high) / 2), scale = orbit.distance / focal;
   target = add(add(target, right, (x - width / 2) * scale), up, (height / 2 - y) * scale);
-  orbit.distance *= 1.15 * Math.max((ends[0][1] - ends[0][0]) / width, (ends[1][1] - ends[1][0]) / height);
+  orbit.distance *= 1.2 * Math.max((ends[0][1] - ends[0][0]) / width, (ends[1][1] - ends[1][0]) / height);
   orbit.start = orbit.distance;
 }
 
@@ -77,7 +79,7 @@ function draw() {
   const accent = style.getPropertyValue('--color-accent').trim() || '#e8590c', ink = getComputedStyle(find('.orz')).color;
   const faint = getComputedStyle(find('.orz-hint')).color;
   const far = scene.points.map((p) => [project(p), p]).filter(([q]) => q).sort((a, b) => b[0][2] - a[0][2]);
-  const dab = Math.max(1.5, Math.min(8, 0.011 * box.width * orbit.start / orbit.distance));
+  const dab = Math.max(1.5, Math.min(9, 0.015 * box.width * orbit.start / orbit.distance));
   for (const [q, p] of far) {
     pen.fillStyle = `rgb(${p[3]},${p[4]},${p[5]})`;
     pen.fillRect(q[0] - dab / 2, q[1] - dab / 2, dab, dab);
