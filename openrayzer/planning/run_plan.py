@@ -7,8 +7,8 @@ from torch import nn
 
 from openrayzer.layers.stack import checkpoint_activations, recomputing
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
+from openrayzer.planning.communication import Machines, communication
 from openrayzer.planning.cost_report import STAGES, Setting, reason
-from openrayzer.planning.links import Machines, communication
 from openrayzer.planning.memory import checkpoint_bytes, memory
 from openrayzer.planning.operations import Operations
 from openrayzer.planning.roofline import roofline

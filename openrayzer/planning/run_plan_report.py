@@ -1,7 +1,7 @@
 """The plan of a run on GPUs that need not be here, as lines of text."""
 
+from openrayzer.planning.communication import LINK_SHARE, Machines
 from openrayzer.planning.gpu_rates import ATTENTION_SHARE, PRODUCT_SHARE
-from openrayzer.planning.links import LINK_SHARE, Machines
 from openrayzer.planning.run_plan import DISK, RESERVED, Choice, RunPlan
 
 _SHOWN = 6

@@ -9,9 +9,9 @@ from torch import nn
 
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
+from openrayzer.planning.communication import LINK_SHARE, Machines, communication
 from openrayzer.planning.cost_report import Setting
 from openrayzer.planning.gpu_rates import GPUS
-from openrayzer.planning.links import LINK_SHARE, Machines, communication
 from openrayzer.planning.memory import sent_bytes
 from openrayzer.planning.run_plan import RESERVED, plan_run
 from openrayzer.planning.run_plan_report import run_plan_lines

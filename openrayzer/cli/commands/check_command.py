@@ -37,9 +37,9 @@ from openrayzer.composer import Plan, load_experiment
 from openrayzer.data.commands.source_options import add_processes, processes_of
 from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.interfaces import InputError
+from openrayzer.planning.communication import Machines
 from openrayzer.planning.cost_report import Setting, cost_lines, data_lines, parameter_lines
 from openrayzer.planning.gpu_rates import GPUS, Gpu, gpu_named
-from openrayzer.planning.links import Machines
 from openrayzer.planning.roofline_report import roofline_lines
 from openrayzer.planning.run_plan import plan_run
 from openrayzer.planning.run_plan_report import run_plan_lines
