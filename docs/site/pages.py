@@ -11,7 +11,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
+README, DOCS = ROOT / "README.md", ROOT / "docs"
 OUTSIDE = {
     "experiments/README.md": "experiments.md",
     "ds_configs/README.md": "deepspeed_files.md",
@@ -29,12 +29,13 @@ COMPONENTS = "COMPONENTS"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages of the components into the navigation, and new guides at the end of the guides."""
+    """Put the pages of the components into the navigation, and new guides and notes at the ends of theirs."""
     config.nav = [{title: component_navigation()} if value == COMPONENTS else {title: value}
                   for entry in config.nav or [] for title, value in entry.items()]  # fmt: skip
     listed = set(re.findall(r"'([^']+\.md)'", str(config.nav)))
-    guides = next(entry["Guides"] for entry in config.nav if "Guides" in entry)
-    guides += sorted({file.name for file in (ROOT / "docs").glob("*.md")} - listed)
+    for section, pattern in (("Guides", "*.md"), ("Notes", "notes/*.md")):
+        found = {str(file.relative_to(DOCS)) for file in DOCS.glob(pattern)}
+        next(entry[section] for entry in config.nav if section in entry).extend(sorted(found - listed))
     return config
 
 
@@ -43,7 +44,7 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     made = component_pages()
     for file, page in OUTSIDE.items():
         made[page] = (ROOT / file).read_text(encoding="utf-8")
-    for notebook in sorted((ROOT / "docs/notebooks").glob("*.ipynb")):
+    for notebook in sorted((DOCS / "notebooks").glob("*.ipynb")):
         made[f"notebooks/{notebook.stem}.md"] = notebook_page(notebook)
     for page, content in made.items():
         files.append(File.generated(config, page, content=content))

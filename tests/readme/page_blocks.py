@@ -24,7 +24,7 @@ TOOL = re.compile(r"(?:^|/)tools/(\w+)\.(py|sh)$")
 COMMAND_OF_TOOL = re.compile(r'COMMANDS\["([\w-]+)"\]')
 DEVELOPMENT = {"ruff", "mypy", "mkdocs"}
 """Programs of the extras ``dev`` and ``docs`` that ``.ci/run`` calls."""
-SHELL = {"diff"}
+SHELL = {"cd", "diff"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def commands_of(script: str) -> list[list[str]]:
                 commands.append([])
             elif commands[-1] or not re.fullmatch(r"[A-Z_]+=.*", word):
                 commands[-1].append(word)
-    return [words for words in commands if words]
+    return [words[: words.index(">")] if ">" in words else words for words in commands if words]
 
 
 def problem_of(words: list[str]) -> str:
@@ -149,10 +149,11 @@ def _command_problem(name: str, arguments: list[str]) -> str:
             parsed = _parser(name).parse_args(arguments)
     except SystemExit as ended:
         return said.getvalue().strip().rpartition("\n")[2] if ended.code else ""
-    file = ROOT / str(getattr(parsed, "exp", None) or "")
-    if not (file.suffix == ".json" and file.is_file()):
-        return ""
-    return _experiment_problem(file, list(parsed.set), list(parsed.data))
+    experiment = str(getattr(parsed, "exp", None) or "")
+    shipped = "/" not in experiment and not experiment.endswith(".json")
+    if not experiment.strip(".") or not (shipped or (ROOT / experiment).is_file()):
+        return ""  # a file of the reader
+    return _experiment_problem(experiment if shipped else ROOT / experiment, list(parsed.set), list(parsed.data))
 
 
 @cache
@@ -160,7 +161,7 @@ def _parser(name: str) -> ArgumentParser:
     return COMMANDS[name].parser()
 
 
-def _experiment_problem(file: Path, changes: list[str], roots: list[Path]) -> str:
+def _experiment_problem(file: str | Path, changes: list[str], roots: list[Path]) -> str:
     try:
         load_experiment(file, overrides=changes, data_roots=roots)
     except Exception as error:  # any problem is one of the page
