@@ -44,7 +44,7 @@ def example_photos(name: str, folder: Path) -> Path:
         room.open()
         unfinished.mkdir()
         for frame, image in enumerate(room.read(0, range(FRAMES)).images):
-            path = unfinished / f"{name.lower().replace(' ', '_')}_{frame:02}.png"
+            path = unfinished / f"frame_{frame:02}.png"
             cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         unfinished.rename(photos)
     return photos

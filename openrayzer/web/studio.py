@@ -76,7 +76,7 @@ class Studio:
             loaded = self.models.load(model)
             if loaded.refusal:
                 raise Refused(loaded.refusal)
-            yield Step("Reading the photos" if example is None else "Rendering the example rooms", 0.15)
+            yield Step("Reading the photos" if example is None else "Rendering the example", 0.15)
             token = secrets.token_urlsafe(16)
             folder = self.folder / "scenes" / token
             try:
