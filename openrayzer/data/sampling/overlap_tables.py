@@ -103,7 +103,8 @@ def _read_json(path: Path) -> Any:
     try:
         return read_json(path, root=None, limit=MAX_FILE_BYTES)
     except FileError as error:
-        raise InputError(f"the overlap table {path} cannot be used: {error}") from error
+        make = "" if path.exists() else "; `openrayzer prepare overlap` makes one"
+        raise InputError(f"the overlap table {path} cannot be used: {error}{make}") from error
 
 
 def _curve(table: Any) -> OverlapCurve | str:

@@ -259,3 +259,23 @@ def test_with_pruning_a_scene_that_is_not_finite_gives_nan_and_leaves_the_others
         images = rasteriser.rasterise(right, cameras, (9, 14), background=background).images
     assert images[0].isnan().all()
     assert torch.equal(images[1], clean[1])
+
+
+def test_millions_of_gaussians_are_drawn_on_a_cpu_view_by_view():
+    """Twelve Gaussians among a million behind the camera give the image of the twelve alone."""
+    few, cameras, background = map_tensors(random_scene(b=1, v=2, degree=0), torch.Tensor.detach)
+    behind = few.means.new_tensor([0.0, 0.0, -9.0]).expand(1, 2**20, 3)
+    many = Gaussians(
+        means=torch.cat([behind, few.means], dim=1),
+        **{
+            name: torch.cat([values[:, :1].expand(-1, 2**20, *values.shape[2:]), values], dim=1)
+            for name, values in vars(few).items()
+            if name != "means"
+        },
+    )
+    rasteriser = TiledRasteriser(chunk=2**20, prune=True)
+    seen = rasteriser.seen(many, cameras, (16, 16))[0].nonzero()[:, 0]
+    assert 0 < len(seen) <= 12
+    images = rasteriser.rasterise(many, cameras, (16, 16), background=background).images
+    alone = TiledRasteriser().rasterise(few, cameras, (16, 16), background=background).images
+    torch.testing.assert_close(images, alone, atol=1e-6, rtol=0)

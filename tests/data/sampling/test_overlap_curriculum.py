@@ -123,7 +123,7 @@ def test_malformed_table_is_named_when_read(tmp_path, content, message):
 
 
 def test_missing_tables_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.json cannot be used: there is no such file"):
+    with pytest.raises(InputError, match=r"nowhere\.json .* no such file; `openrayzer prepare overlap` makes"):
         read_overlap_tables(tmp_path / "nowhere.json")
     with pytest.raises(InputError, match=r"has no <scene>/covisibility\.json"):
         read_overlap_tables(tmp_path)
