@@ -45,7 +45,7 @@ const cameraPlot = (() => {
       // Extent of the cameras in the first view, in units of half the plot.
       const project = projector(2 * RATIO, 2, first, 1);
       const reach = used.map(project).flatMap(({ x, y }) => [Math.abs(x - RATIO) / RATIO, Math.abs(y - 1)]);
-      near = 0.84 / Math.max(...reach, 0.12);
+      near = (Object.keys(centres).length ? 0.5 : 0.84) / Math.max(...reach, 0.12); // Gaussians are farther away
     }
     const first = { turn: -0.55, tilt: 0.42, zoom: 1 };
     const reset = () => { view = { ...first }; };
