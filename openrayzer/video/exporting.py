@@ -7,17 +7,23 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.interfaces import GaussianScene, InputError, Model, registered_name
+from openrayzer.interfaces import GaussianScene, InputError, registered_name
 from openrayzer.interfaces.gaussians import TRANSPARENT
 from openrayzer.machine.writing import check_writable, refuse_filled, whole_folder
-from openrayzer.types import Cameras
 from openrayzer.video.camera_files import check_export, export_cameras
 from openrayzer.video.placing import PlacedScene
-from openrayzer.video.points import PointsRequest, check_points_output, check_share, points_of_scene, write_points
+from openrayzer.video.points import (
+    MadePoints,
+    NoDepthError,
+    PointsRequest,
+    check_points_output,
+    check_share,
+    points_of_scene,
+    write_points,
+)
 from openrayzer.video.run_inputs import RunInputs, check_inputs, open_inputs
 from openrayzer.video.splat_files import (
     GAUSSIAN_FORMATS,
@@ -82,11 +88,10 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
     _check_request(request)
     opened = open_inputs(request, say=say)
     placed = opened.place()
-    explicit = _wants_gaussians(request, opened, placed)
-    beside = request.depth is not None or (request.cameras_output is not None and _has_depth(opened.model, placed))
-    own = isinstance(placed.scene, GaussianScene)
-    made = points_of_scene(request, opened, placed) if beside or not (explicit and own) else None
-    if made is None or (explicit and own):
+    explicit = _wants_gaussians(request, placed)
+    own = explicit and isinstance(placed.scene, GaussianScene)
+    made = _points(request, opened, placed, explicit=explicit, own=own)
+    if made is None or own:
         summary = _write_gaussians(request, placed)
     else:
         cloud = made.cloud
@@ -143,31 +148,40 @@ def _check_request(request: SceneRequest) -> None:
         refuse_filled(Path(request.depth), option="--depth")
     if request.cameras_output is not None:
         check_export(request.cameras_output)
+    if request.content == "points" or suffix not in GAUSSIAN_FORMATS:
+        check_points_output(request.output, POINT_FORMATS)
     check_writable(Path(request.output))
 
 
-def _has_depth(model: Model, placed: PlacedScene) -> bool:
-    first = Cameras(placed.cameras.c2w[:, :1], placed.cameras.intrinsics[:, :1])
-    with torch.inference_mode():
-        return "depth" in model.render_maps(placed.scene, first)
-
-
-def _wants_gaussians(request: SceneRequest, opened: RunInputs, placed: PlacedScene) -> bool:
+def _wants_gaussians(request: SceneRequest, placed: PlacedScene) -> bool:
+    """Whether the file holds Gaussians; if not, the check of a file of points has passed."""
     suffix = Path(request.output).suffix.lower()
     if request.content == "points" or suffix not in GAUSSIAN_FORMATS:
-        check_points_output(request.output, POINT_FORMATS)
         return False
-    if isinstance(placed.scene, GaussianScene):
+    if request.content == "gaussians" or suffix not in POINT_FORMATS or isinstance(placed.scene, GaussianScene):
         return True
-    if request.content == "gaussians" or suffix not in POINT_FORMATS:
-        if _has_depth(opened.model, placed):
-            return True
-        raise InputError(
-            f"the scenes of the model {registered_name(opened.model)!r} have neither Gaussians nor depth; "
-            "take a run of 'erayzer' or 'rayzer_geometric'"
-        )
     check_points_output(request.output, POINT_FORMATS)
     return False
+
+
+def _points(
+    request: SceneRequest, opened: RunInputs, placed: PlacedScene, *, explicit: bool, own: bool
+) -> MadePoints | None:
+    """The points of the scene; None if no file has them. They are an addition to cameras, where there is depth."""
+    needed = not own or request.depth is not None
+    if not needed and request.cameras_output is None:
+        return None
+    try:
+        return points_of_scene(request, opened, placed)
+    except NoDepthError as error:
+        if not needed:
+            return None
+        if explicit and not own:
+            raise InputError(
+                f"the scenes of the model {registered_name(opened.model)!r} have neither Gaussians nor depth; "
+                "take a run of 'erayzer' or 'rayzer_geometric'"
+            ) from error
+        raise
 
 
 def _write_gaussians(request: SceneRequest, placed: PlacedScene) -> str:

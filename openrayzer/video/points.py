@@ -1,6 +1,6 @@
 """Coloured points of a scene: the depth of each context view, unprojected with its camera, in a PLY file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from openrayzer.interfaces import InputError, Model, registered_name
 from openrayzer.machine.writing import check_writable, unwritable, whole_file
 from openrayzer.types import Cameras
 from openrayzer.video.placing import PlacedScene, render_map_frames
-from openrayzer.video.run_inputs import InputRequest, RunInputs, check_inputs, open_inputs
+from openrayzer.video.run_inputs import InputRequest, RunInputs
 from openrayzer.video.views import InputViews
 
 MIN_CONFIDENCE = 0.5
@@ -43,6 +43,10 @@ class PointsRequest(InputRequest):
     output: str | Path
     min_confidence: float | None = None
     draw_cameras: bool = False
+
+
+class NoDepthError(InputError):
+    """The model has no map of depth."""
 
 
 @dataclass(frozen=True)
@@ -97,25 +101,6 @@ def check_share(option: str, value: float | None) -> None:
         raise InputError(f"--{option} must be from 0 to 1, got {value:g}")
 
 
-def make_points(request: PointsRequest, *, say: Callable[[str], None]) -> MadePoints:
-    """Write the points of a request.
-
-    Args:
-        request: the request.
-        say: receives each note for the user, one sentence each.
-
-    Raises:
-        InputError: the request cannot be fulfilled; no file is written then.
-    """
-    check_inputs(request, [request.output])
-    check_points_output(request.output)
-    check_share("min_confidence", request.min_confidence)
-    opened = open_inputs(request, say=say)
-    made = points_of_scene(request, opened, opened.place())
-    write_points(request.output, made.cloud, made.frustums)
-    return made
-
-
 def points_of_scene(request: PointsRequest, opened: RunInputs, placed: PlacedScene) -> MadePoints:
     """The points of a scene, by the depth of its context views.
 
@@ -125,7 +110,8 @@ def points_of_scene(request: PointsRequest, opened: RunInputs, placed: PlacedSce
         placed: their scene.
 
     Raises:
-        InputError: the model has no depth, or no pixel has enough confidence.
+        NoDepthError: the model has no depth.
+        InputError: no pixel has enough confidence.
     """
     depth, confidence = depth_maps(opened.model, placed, batch=request.batch)
     least, kept = request.min_confidence, depth.isfinite() & (depth > 0)
@@ -227,14 +213,16 @@ def depth_maps(
     """Depth of the context views, and its confidence if the model has a map of it.
 
     Raises:
-        InputError: the model has no map of depth.
+        NoDepthError: the model has no map of depth.
     """
-    maps = list(render_map_frames(model, placed.scene, placed.cameras, batch=batch))
-    if "depth" not in maps[0]:
-        known = ", ".join(maps[0]) or "(none)"
-        raise InputError(
+    frames = render_map_frames(model, placed.scene, placed.cameras, batch=batch)
+    first = next(frames)
+    if "depth" not in first:
+        known = ", ".join(first) or "(none)"
+        raise NoDepthError(
             f"the model {registered_name(model)!r} has no map 'depth', so its scenes have no points; its maps: {known}"
         )
+    maps = [first, *frames]
     depth = torch.cat([of_view["depth"] for of_view in maps])[None]
     if "confidence" not in maps[0]:
         return depth, None

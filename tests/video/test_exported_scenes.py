@@ -159,6 +159,22 @@ def test_a_model_with_gaussians_writes_those_of_its_scene(tool: Tool, tmp_path: 
     assert kept_gaussians(scene.gaussians, kept).num_gaussians == int(kept.sum())
 
 
+def test_each_view_is_rendered_once(tool: Tool, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("trimesh")
+    model = load_model(make_run(tmp_path / "run", experiment=POINTS))
+    rendered, render = [], type(model).render_maps
+
+    def counted(self, scene, cameras):
+        rendered.append(cameras.num_views)
+        return render(self, scene, cameras)
+
+    monkeypatch.setattr(type(model), "render_maps", counted)
+    options = ("--content", "gaussians", "--depth", "depth", "--export_cameras", "colmap", "--batch", "3")
+    code, _, errors = tool(*BASE, "--output", "scene.ply", "--num_views", "6", *options)
+    assert code == 0, errors
+    assert (rendered.count(3), len(rendered) <= 3) == (2, True)  # and at most one trial of the memory of one view
+
+
 def test_points_are_written_as_glb_with_y_up_and_z_backward(tool: Tool, tmp_path: Path, photos: Path):
     trimesh = pytest.importorskip("trimesh")
     make_run(tmp_path / "run", experiment=POINTS)

@@ -152,7 +152,7 @@ def test_points_of_low_confidence_are_left_out(
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ("--output scene.obj", "must end in .ply"),
+        ("--output scene.obj", "a file of points must end in .ply or .glb"),
         ("--min_confidence 2", "--min_confidence must be from 0 to 1, got 2"),
         ("--min_confidence 0.5", "the model 'points' has no map 'confidence'; leave out --min_confidence"),
         ("--run none", "none"),

@@ -55,7 +55,17 @@ def run(arguments: Namespace) -> int:
 
 def parser() -> ArgumentParser:
     """The parser of the command."""
-    parser = command_parser("export-scene", __doc__)
+    return scene_parser("export-scene", __doc__)
+
+
+def scene_parser(name: str, description: str | None) -> ArgumentParser:
+    """The parser of a command that writes a scene.
+
+    Args:
+        name: the command.
+        description: for its help.
+    """
+    parser = command_parser(name, description)
     add_input_arguments(parser)
     add = parser.add_argument
     add("--output", type=Path, required=True, metavar="FILE", help="file to write; an existing one is replaced")
