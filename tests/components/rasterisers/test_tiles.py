@@ -261,6 +261,7 @@ def test_with_pruning_a_scene_that_is_not_finite_gives_nan_and_leaves_the_others
     assert torch.equal(images[1], clean[1])
 
 
+@pytest.mark.slow
 def test_millions_of_gaussians_are_drawn_on_a_cpu_view_by_view():
     """Twelve Gaussians among a million behind the camera give the image of the twelve alone."""
     few, cameras, background = map_tensors(random_scene(b=1, v=2, degree=0), torch.Tensor.detach)
