@@ -4,7 +4,6 @@ import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import NoneType
 from typing import get_args, get_type_hints
 
 from griffe import Docstring, DocstringSectionKind
@@ -80,7 +79,7 @@ def _kind_page(registry: Registry) -> str:
 
 def _page(registry: Registry, entry: Entry) -> str:
     lines = [f"# {entry.name}", "", f"{_title(registry)}. {entry.summary}", ""]
-    lines += ["```json", json.dumps({"type": entry.name, **_required(entry)}), "```", ""]
+    lines += ["```json", _example(entry), "```", ""]
     lines += _prose(entry.target.__doc__ or "", skip_summary=True)
     lines += ["", "## Parameters", "", *_parameter_table(entry), ""]
     file = Path(inspect.getfile(entry.target)).relative_to(ROOT)
@@ -89,10 +88,10 @@ def _page(registry: Registry, entry: Entry) -> str:
     return "\n".join([*lines, *(f"    {line}".rstrip() for line in source), "    ```"])
 
 
-def _required(entry: Entry) -> dict[str, str]:
-    """Parameters without a default."""
+def _example(entry: Entry) -> str:
+    """The JSON object of a component with its required parameters."""
     required = [parameter.name for parameter in entry.parameters if parameter.default is parameter.empty]
-    return dict.fromkeys(required, "...")
+    return json.dumps({"type": entry.name, **dict.fromkeys(required, "...")}, indent=2 if len(required) > 2 else None)
 
 
 def _parameter_table(entry: Entry) -> Iterator[str]:
@@ -119,7 +118,8 @@ def _json(value: object) -> str:
 
 def _links(hint: object) -> str:
     """Links to the pages of the kinds of components that a parameter takes."""
-    kinds = {KINDS[part] for part in (hint, *get_args(hint)) if part in KINDS and part is not NoneType}
+    classes = [part for part in (hint, *get_args(hint)) if inspect.isclass(part)]
+    kinds = {kind for base, kind in KINDS.items() if any(issubclass(part, base) for part in classes)}
     return "".join(f" ([{kind}](../{kind}/index.md))" for kind in sorted(kinds))
 
 

@@ -35,6 +35,7 @@ def test_a_row_has_type_default_and_meaning(pages: dict[str, str]):
     assert "| `width` | `int` | required | token width d. |" in page
     assert "| `max_focal` | `float | None` | `null` | upper bound on the focal length, in the same unit;" in page
     assert "([camera_head](../camera_head/index.md))" in pages["components/model/rayzer.md"]
+    assert "`ContextRenderer` ([renderer](../renderer/index.md))" in pages["components/model/rayzer.md"]
 
 
 def test_every_page_of_a_component_is_in_the_navigation(pages: dict[str, str]):
