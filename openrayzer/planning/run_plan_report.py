@@ -4,6 +4,10 @@ from openrayzer.planning.communication import LINK_SHARE, Machines
 from openrayzer.planning.gpu_rates import ATTENTION_SHARE, PRODUCT_SHARE
 from openrayzer.planning.run_plan import DISK, RESERVED, Choice, RunPlan
 
+_HEADS = (
+    ("train.accumulation", 20), ("clips", 8), ("ZeRO", 6), ("activations", 13), ("GiB", 8), ("ms a step", 12),
+    ("waiting", 9), ("GPU hours", 12),
+)  # fmt: skip
 _SHOWN = 6
 """Number of choices that fit, and of those that do not."""
 
@@ -18,9 +22,7 @@ def run_plan_lines(plan: RunPlan, machines: Machines) -> list[str]:
         *(f"  note: {note}" for note in plan.notes),
     ]
     if plan.fitting:
-        heads = (("train.accumulation", 20), ("clips", 8), ("ZeRO", 6), ("activations", 13), ("GiB", 8))
-        heads += (("ms a step", 12), ("waiting", 9), ("GPU hours", 12))
-        lines.append("  " + "".join(f"{name:>{width}}" for name, width in heads))
+        lines.append("  " + "".join(f"{name:>{width}}" for name, width in _HEADS))
         lines += [_row(one, plan, machines) for one in plan.fitting[:_SHOWN]]
         lines += _costs(plan, plan.fitting[0], machines)
     if plan.too_large:

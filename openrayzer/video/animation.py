@@ -69,7 +69,9 @@ class AnimationWriter:
 
 def open_video(path: str | Path, *, fps: float, quality: Quality) -> Mp4Writer | AnimationWriter:
     """The writer for the suffix of ``path``: .mp4, .webp or .gif."""
-    writer = AnimationWriter if Path(path).suffix.lower() in SUFFIXES else Mp4Writer
+    writer: type[Mp4Writer] | type[AnimationWriter] = (
+        AnimationWriter if Path(path).suffix.lower() in SUFFIXES else Mp4Writer
+    )
     return writer(path, fps=fps, quality=quality)
 
 

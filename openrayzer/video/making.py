@@ -156,7 +156,9 @@ def _write(
     with ExitStack() as files:
 
         def opened(file: str | Path) -> Mp4Writer | AnimationWriter:
-            return files.enter_context(open_video(file, fps=request.fps, quality=request.quality))
+            writer = open_video(file, fps=request.fps, quality=request.quality)
+            files.enter_context(writer)
+            return writer
 
         video = opened(request.output)
         map_videos = {name: opened(file) for name, file in request.map_outputs.items()}

@@ -48,7 +48,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "weights.interop": SOCKETS | {"registry", "composer", "machine", "weights"},
     "weights.export": {"interfaces", "settings", "composer", "machine", "weights"},
     "planning": {"interfaces", "types", "layers", "settings", "composer", "data.loading", "machine", "weights"},
-    "planning.cluster": {"interfaces", "settings", "data.loading", "machine"},
+    "planning.cluster": {"interfaces", "types", "settings", "data.loading", "machine"},
     "evaluation.metrics": SOCKETS,
     "evaluation.report": {"interfaces", "machine", "evaluation.metrics"},
     "evaluation.results": {"interfaces", "machine", "evaluation.metrics", "evaluation.report"},
@@ -73,9 +73,17 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "training": TRAINS
     | {"data.loading", "training.logs", "training.checkpointing", "training.faults"}
     | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.scenes"},
-    "cli.commands": {"evaluation.studies", "registry", "interfaces", "settings", "composer", "machine", "weights", "planning", "cli", "video"}
+    "cli.commands": {"registry", "interfaces", "settings", "composer", "machine", "weights", "planning", "cli", "video"}
     | {"data.chunk_files", "data.commands", "data.preparing", "evaluation", "evaluation.comparison"}
-    | {"evaluation.results", "planning.cluster", "training", "training.faults", "weights.export", "weights.interop"},
+    | {
+        "evaluation.results",
+        "evaluation.studies",
+        "planning.cluster",
+        "training",
+        "training.faults",
+        "weights.export",
+        "weights.interop",
+    },
     "benchmarks": SOCKETS
     | OF_DATA
     | {"cli", "components.attention", "composer", "data.commands", "data.preparing", "machine", "planning", "settings"}
@@ -89,6 +97,7 @@ ONLY_THERE = {  # third-party package -> the only rooms that may import it
         "training.logs",
         "machine",
         "weights.checkpoints",
+        "planning.cluster",
     },
     "jsonargparse": {"composer"},
     "xformers": {"components.attention"},
