@@ -19,7 +19,7 @@ from openrayzer.video.splat_files import kept_gaussians, write_gaussians
 from openrayzer.web.answers import Refused
 from openrayzer.web.kept_scene import COLOUR, KeptScene
 
-FPS = 30
+FPS = 30.0
 NEEDS_DEPTH = "this model has neither depth nor Gaussians"
 
 

@@ -29,6 +29,7 @@ MOST_SCENES = 8
 """Number of scenes that stay in memory; the one that was unused for the longest time goes first."""
 _PATH = re.compile(r"(?<![\w:/])/(?:[^\s/:;,'\"()]+/)*([^\s/:;,'\"()]+)")
 _ADVICE = re.compile(r"; use --num_views for more|; use the --num_views [^;.]*")
+_SIZES = re.compile(r"images have \d+ different sizes \([^)]*\)")
 
 logger = logging.getLogger(__name__)
 
@@ -216,4 +217,5 @@ def _plain(message: str, folder: Path | None) -> str:
     if folder is not None:
         message = message.replace(f"{folder}/", "")
     message = _ADVICE.sub("; choose more views to use more", message, count=1)
+    message = _SIZES.sub("photos have different sizes", message)  # their sizes may be those of reduced copies
     return _PATH.sub(r"\1", message)
