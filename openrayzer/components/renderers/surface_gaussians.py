@@ -35,8 +35,8 @@ from openrayzer.types import Cameras
 _SQUEEZED = 16
 _VALUES = (1, 3, 1, 3)
 """Values of a Gaussian: logarithms of depth and scales, logit of the opacity, colour; all as changes."""
-_LOG_SCALES = (-2.0, 1.5)
-"""Limits of the logarithms of scales in pixels."""
+_LARGEST_SCALE = 4.0
+"""Upper limit of scales, in sides of a cell."""
 _SMOOTHING = 0.8
 """Blur of the rough inverse depths, in points of their grid."""
 _SUSPECT = 0.02
@@ -67,6 +67,9 @@ class SurfaceGaussians(SurfaceRenderer):
         pixels_per_gaussian: side in pixels of the square cell that each Gaussian stands for. 1 gives one Gaussian per
             pixel, 2 a quarter of them.
         scale: standard deviation of a Gaussian before training, in units of the side of its cell.
+        min_scale: lower limit of scales in the same unit, without a gradient below it. A rasteriser widens every
+            Gaussian to about a pixel, so that training with small images makes them narrower than their cells. A
+            program that draws such a scene with more pixels shows gaps; 0.5 closes them, at some cost in PSNR.
         opacity: opacity of all Gaussians before training, in (0, 1).
 
     Raises:
@@ -87,6 +90,7 @@ class SurfaceGaussians(SurfaceRenderer):
         width: int = 48,
         pixels_per_gaussian: int = 1,
         scale: float = 0.35,
+        min_scale: float = 0.13,
         opacity: float = 0.9,
     ) -> None:
         super().__init__()
@@ -95,12 +99,14 @@ class SurfaceGaussians(SurfaceRenderer):
                 "surface_gaussians needs 2 or more planes, a span above 1 and 1 or more pixels per Gaussian, "
                 f"got {planes}, {span} and {pixels_per_gaussian}"
             )
-        if scale <= 0 or not 0 < opacity < 1:
+        if not 0 < min_scale < _LARGEST_SCALE or not 0 < scale < _LARGEST_SCALE or not 0 < opacity < 1:
             raise InputError(
-                f"surface_gaussians needs a scale above 0 and an opacity between 0 and 1, got {scale} and {opacity}"
+                f"surface_gaussians needs a scale and a min_scale between 0 and {_LARGEST_SCALE:g}, and an opacity "
+                f"between 0 and 1; got {scale}, {min_scale} and {opacity}"
             )
         self.rasteriser, self.pixels_per_gaussian = rasteriser, pixels_per_gaussian
         self.log_scale, self.opacity_logit = math.log(scale), math.log(opacity / (1 - opacity))
+        self.log_scales = (math.log(min_scale), math.log(_LARGEST_SCALE))
         factors = torch.linspace(-math.log(span), math.log(span), planes)
         self.register_buffer("log_factors", factors, persistent=False)
         self.feature, self.feature_scale = feature_network(), nn.Parameter(torch.tensor([0.1]))
@@ -138,7 +144,7 @@ class SurfaceGaussians(SurfaceRenderer):
             rotations = quaternion_from_rotation(cameras.c2w[..., :3, :3])[..., None, None].expand(-1, -1, -1, *size)
             return Gaussians(
                 means=_listed(unproject(depth[:, :, 0], cameras)),
-                scales=_listed(pixel * (scales + self.log_scale).clamp(*_LOG_SCALES).exp()),
+                scales=_listed(pixel * (scales + self.log_scale).clamp(*self.log_scales).exp()),
                 rotations=_listed(rotations),
                 opacities=_listed((logits + self.opacity_logit).sigmoid())[..., 0],
                 harmonics=_listed((flat.unflatten(0, views) + colours - 0.5) / CONSTANT_HARMONIC)[:, :, None],

@@ -12,6 +12,7 @@ from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.geometry.rays import project
 from openrayzer.geometry.rotations import so3_exp
 from openrayzer.interfaces import RASTERISERS, Gaussians, InputError
+from openrayzer.layers.image_sampling import blurred
 from openrayzer.types import Cameras, Views
 
 SIZE = (24, 32)
@@ -66,14 +67,23 @@ def test_each_gaussian_is_on_the_ray_of_its_cell_and_has_its_colour_and_size(vie
 
 
 @torch.no_grad()
-def test_without_other_views_the_rough_depth_remains(views):
+def test_no_gaussian_is_narrower_than_the_limit(views):
+    narrow, limited = (
+        scene_of(awake(built(scale=0.2, min_scale=least)), views, views.cameras).scales for least in (0.13, 0.3)
+    )
+    assert (limited >= narrow).all()
+    assert (limited[..., 0] / narrow[..., 0]).max() > 1.2
+
+
+@torch.no_grad()
+def test_without_other_views_the_blurred_rough_depth_remains(views):
     """A sweep of a single view sees no difference between planes, and the prior is symmetric."""
     rough = 1 + 0.5 * torch.rand(1, 1, 6, 8, generator=torch.Generator().manual_seed(2))
     single = replace(views, context=views.context[:, :1])
     gaussians = scene_of(built(), single, views.cameras, inverse_depth=rough, agreement=torch.ones_like(rough))
     camera = views.cameras.c2w[:, 0]
     depth = ((gaussians.means - camera[:, None, :3, 3]) * camera[:, None, :3, 2]).sum(-1)
-    wanted = torch.nn.functional.interpolate(rough.log(), (12, 16), mode="bilinear")
+    wanted = torch.nn.functional.interpolate(blurred(rough, 0.8).log(), (12, 16), mode="bilinear")
     wanted = torch.nn.functional.interpolate(wanted, SIZE, mode="bilinear")
     torch.testing.assert_close(-depth.log(), wanted.flatten(1), atol=1e-4, rtol=0)
 
@@ -140,7 +150,8 @@ def test_all_weights_and_all_cameras_get_gradients(views):
         ({"planes": 1}, "2 or more planes"),
         ({"span": 1.0}, "a span above 1"),
         ({"pixels_per_gaussian": 0}, "1 or more pixels per Gaussian"),
-        ({"scale": 0.0}, "a scale above 0"),
+        ({"scale": 0.0}, "a scale and a min_scale between 0 and 4"),
+        ({"min_scale": 5.0}, "a scale and a min_scale between 0 and 4"),
         ({"opacity": 1.0}, "an opacity between 0 and 1"),
     ],
 )
