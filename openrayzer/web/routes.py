@@ -67,6 +67,8 @@ def _answering(answer: Callable[[Request], Response]) -> Callable[[Request], Res
             return answer(request)
         except Refused as error:
             return PlainTextResponse(str(error), status_code=404, headers=_PRIVATE)
+        except (EOFError, ConnectionError):
+            return PlainTextResponse("The program starts again. Press Run.", status_code=503, headers=_PRIVATE)
         except (ValueError, OverflowError):
             return PlainTextResponse("A number of this address cannot be read.", status_code=400, headers=_PRIVATE)
 
