@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from openrayzer.data.loading.held_out_clips import EvaluationClips, evaluation_views
+from openrayzer.data.loading.held_out_clips import evaluation_views
 from openrayzer.evaluation.baselines.baseline import Baseline, baseline_seconds, baseline_table
 from openrayzer.evaluation.metrics_file import metrics_of
 from openrayzer.evaluation.opening import Opened, open_evaluation
@@ -38,6 +37,7 @@ from openrayzer.interfaces import InputError, UnposedInputError
 from openrayzer.machine import FittingBatches
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process, local_size
+from openrayzer.machine.progress import with_progress
 from openrayzer.machine.writing import whole_folder
 from openrayzer.types import Views
 
@@ -108,7 +108,7 @@ def _measure_all(request: EvaluationRequest, opened: Opened, process: Process) -
         rendering=tally.rendering,
     )
     tally.problems += counts.problems
-    for views in _with_progress(clips, process):
+    for views in with_progress(clips, total=len(clips), unit="batches", title="evaluate"):
         tally.problems += views.problems
         views = views.to(process.device)
         try:
@@ -174,7 +174,7 @@ def _add_transfers(
         world_size=process.world_size,
         dealt="batches",
     )
-    for views in _with_progress(pairs, process):
+    for views in with_progress(pairs, total=len(pairs), unit="batches", title="transfer"):
         try:
             if views.target.shape[1] > 1:
                 pair, oracle = views.to(process.device), opened.oracle
@@ -186,11 +186,6 @@ def _add_transfers(
 def _autocast(request: EvaluationRequest, process: Process) -> Callable[[], AbstractContextManager]:
     dtype = torch.bfloat16 if request.precision == "bfloat16" else None
     return partial(autocast_to, process.device.type, dtype)
-
-
-def _with_progress(clips: EvaluationClips, process: Process) -> Iterable[Views]:
-    silent = None if process.is_first else True  # None: the bar is shown if the output is a terminal
-    return tqdm(clips, total=len(clips), unit="batch", disable=silent, dynamic_ncols=True)
 
 
 def _finish(request: EvaluationRequest, opened: Opened, parts: Sequence[Tally], started: float) -> dict[str, Any]:

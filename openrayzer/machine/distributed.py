@@ -117,6 +117,11 @@ class Process:
         return box[0]
 
 
+def current_rank() -> int:
+    """The rank that the launcher gave to this process, known before ``started``; 0 without a launcher."""
+    return int(os.environ.get("RANK") or 0)
+
+
 def check_local_processes() -> None:
     """Refuse to start more processes than this machine has cores, if it has no GPU. Call it before building anything.
 

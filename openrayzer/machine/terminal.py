@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tqdm import tqdm
-
 from openrayzer.machine.distributed import Process
 
 
@@ -32,7 +30,7 @@ def logging_to_terminal(process: Process, *others: logging.Handler) -> Iterator[
 
 
 class _TerminalHandler(logging.Handler):
-    """Prints messages above the progress bar."""
+    """Prints messages to the current stderr, which a progress bar replaces so that it stays below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        print(self.format(record), file=sys.stderr)

@@ -14,7 +14,7 @@ from openrayzer.training.engine import TrainingStopped
 from openrayzer.training.faults.bad_steps import StepRecord, report
 from openrayzer.training.faults.interruption import Interruption
 from openrayzer.training.faults.watchdog import CHECKPOINT, EVALUATION, PICTURE, Watchdog
-from openrayzer.training.logs.console import one_line, progress_bar
+from openrayzer.training.logs.console import one_line, step_counter
 from openrayzer.training.logs.gaussian_densities import GaussianDensities
 from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.run_outputs import Run
@@ -45,9 +45,9 @@ def train_loop(
     """
     engine, settings, meter, process = run.engine, run.experiment.train, run.meter, run.engine.process
     signal_number = 0
-    bar = progress_bar(process, done=engine.steps, steps=settings.steps)
+    counter = step_counter(done=engine.steps, steps=settings.steps)
     densities = GaussianDensities(engine.model)
-    with Interruption() as interruption, bar:
+    with Interruption() as interruption, counter:
         if evaluate_first:
             with watchdog.during(EVALUATION):
                 run.evaluate()
@@ -58,13 +58,13 @@ def train_loop(
             logged = number == settings.steps or _due(number, settings.log_every)
             with watched.watching() if watched else nullcontext(), densities.watching(logged):
                 made = optimizer_step(run, batches, losses=losses, watched=watched)
-            bar.update()
+            counter.advance()
             if logged:
                 run.meter.add(densities.figures())
                 record = _record(run)
                 run.loggers.record(record)
-                bar.set_postfix(loss=record.get("loss"), psnr=record.get("psnr"), refresh=False)
-                if process.is_first and bar.disable:
+                counter.note = " ".join(f"{name} {record[name]:.4g}" for name in ("loss", "psnr") if name in record)
+                if process.is_first and not counter.drawn:
                     LOG.info(one_line(record, steps=settings.steps))
             with meter.paused():
                 signal_number = interruption.agreed(process)

@@ -28,8 +28,6 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from openrayzer.cli import add_input_arguments, command_parser, exit_at_sigterm, input_arguments
 
 
@@ -75,8 +73,10 @@ def run(arguments: Namespace) -> int:
 
 
 def bar(frames: Iterator, total: int) -> Iterable:
-    """Show a progress bar on stderr."""
-    return tqdm(frames, total=total, unit="frame", disable=None)
+    """Show the progress on stderr."""
+    from openrayzer.machine.progress import with_progress
+
+    return with_progress(frames, total=total, unit="frames", title="render")
 
 
 def parser() -> ArgumentParser:

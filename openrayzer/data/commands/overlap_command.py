@@ -18,9 +18,10 @@ from openrayzer.data.commands.source_options import (
     report_problems,
 )
 from openrayzer.data.preparing.overlap import KeypointOverlap, OverlapMeasure, TokenOverlap, scene_overlap
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.sampling.overlap_tables import write_overlap_tables
 from openrayzer.interfaces import InputError, Tokenizer
+from openrayzer.machine.progress import with_progress
 
 _SHOWN = 20  # scenes that the message lists if no scene has a table
 
@@ -63,10 +64,7 @@ def overlap(arguments: Namespace) -> int:
         scene_overlap, dataset, measure=measure, samples=arguments.samples, max_interval=arguments.max_interval
     )
     measuring = parallel_results(measured, range(len(dataset)), processes=processes)
-    with_bar, scenes = bar(measuring, total=len(dataset), unit="scene", title="overlap"), []
-    for _, found in with_bar:
-        scenes.append(found)
-        with_bar.advance(1)
+    scenes = [found for _, found in with_progress(measuring, total=len(dataset), unit="scenes", title="overlap")]
     tables = {scene.scene: scene.table for scene in scenes if scene.table}
     if not tables:
         raise NoUsableSceneError("; ".join(scene.problem for scene in scenes[:_SHOWN]))

@@ -31,11 +31,12 @@ from openrayzer.data.preparing.estimate import Estimate, divide, sample_frames
 from openrayzer.data.preparing.folders import require_apart, write_json
 from openrayzer.data.preparing.indexing import index_chunks
 from openrayzer.data.preparing.locking import locked
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.recoding import Recoding, recode_scene
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.machine.plain_files import FileError, read_json_object
+from openrayzer.machine.progress import ProgressCounter
 
 _LEAST_CHUNK = 8e6  # bytes
 _CHUNKS_PER_PROCESS = 4
@@ -192,12 +193,12 @@ class Conversion:
             first += len(chunk)
         work = partial(_convert_chunk, self.dataset, self.recoding, self.output)
         done = parallel_results(work, tasks, processes=self.processes, ordered=False)
-        with_bar = bar(done, total=size.num_frames - size.num_done, unit="frame", title="convert")
-        for (_, converted), fault in with_bar:
-            if fault:
-                raise InputError(fault)
-            touch()
-            with_bar.advance(sum(scene.num_frames for scene in converted))
+        with ProgressCounter(total=size.num_frames - size.num_done, unit="frames", title="convert") as counter:
+            for (_, converted), fault in done:
+                if fault:
+                    raise InputError(fault)
+                touch()
+                counter.advance(sum(scene.num_frames for scene in converted))
 
     def _finish(self, plan: Sequence[Any], problems: list[str]) -> dict[str, Any]:
         records = [record for number in range(len(plan)) if (record := self._record(number))]

@@ -22,9 +22,10 @@ from openrayzer.data.chunk_files.side_index import FRAME, ChunkState, chunk_stat
 from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError, content_offset
 from openrayzer.data.pixels.decoding import stated_size
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
+from openrayzer.machine.progress import BYTES, with_progress
 
 _BEGINNING = 2048
 """First bytes of an image that usually include its size; long EXIF data may move the size further back."""
@@ -71,8 +72,9 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
     try:
         with writing_frame_index(output, posed=posed) as writer:
             looked = parallel_results(partial(_look_at, chunks, posed), range(len(chunks)), processes=processes)
-            with_bar = bar(looked, total=sum(sizes), unit="B", title=f"index {folder.name}")
-            for number, chunk in with_bar:
+            for number, chunk in with_progress(
+                looked, total=sum(sizes), unit=BYTES, title=f"index {folder.name}", amount=lambda item: sizes[item[0]]
+            ):
                 writer.chunks.append(chunk.state)
                 for place in names.choose(number, chunk.checked):
                     rows, cameras = chunk.scenes[place]
@@ -80,7 +82,6 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
                     writer.add(key, number, rows, cameras)
                     problems += _image_problems(chunks[number], key, rows)
                     num_scenes, num_frames = num_scenes + 1, num_frames + len(rows)
-                with_bar.advance(sizes[number])
             if not num_scenes:
                 raise NoUsableSceneError(
                     f"no usable scene in {folder}: {shortened(problems) or 'its chunks are empty'}"

@@ -1,19 +1,18 @@
-"""Parallel work in processes, with a progress bar; the processes end when their parent ends."""
+"""Parallel work in processes; the processes end when their parent ends."""
 
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import torch
-from tqdm import tqdm
 
 from openrayzer.interfaces import InputError
 
@@ -61,37 +60,6 @@ def parallel_results(
         if not done:
             stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def bar(items: Iterable[Item], *, total: int, unit: str, title: str) -> "Bar[Item]":
-    """A progress bar on standard error, shown only on a terminal."""
-    return Bar(items, total=total, unit=unit, title=title)
-
-
-class Bar(Generic[Item]):
-    """An iterable of items with a progress bar; ``advance`` moves the bar.
-
-    Args:
-        items: the items.
-        total: total amount of work.
-        unit: unit of the amount.
-        title: name of the work.
-    """
-
-    def __init__(self, items: Iterable[Item], *, total: int, unit: str, title: str) -> None:
-        self.items = items
-        tqdm.monitor_interval = 0  # forking is not safe with the thread of tqdm
-        self._shown = tqdm(total=total, unit=unit, desc=title, disable=None, dynamic_ncols=True)
-
-    def __iter__(self) -> Iterator[Item]:
-        try:
-            yield from self.items
-        finally:
-            self._shown.close()
-
-    def advance(self, amount: int) -> None:
-        """Add to the amount of work done."""
-        self._shown.update(amount)
 
 
 _work: Callable[[Any], Any] | None = None

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from openrayzer.data.pixels.resizing import fit_image
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames
+from openrayzer.machine.progress import with_progress
 
 THUMBNAIL = (96, 128)
 """Height and width of a thumbnail on the contact sheet in pixels."""
@@ -58,14 +59,12 @@ def gather(dataset: Dataset, *, sample: int, processes: int) -> tuple[list[Scene
         scenes[place] for place in np.unique(np.linspace(0, len(scenes) - 1, min(sample, len(scenes))).astype(int))
     ]
     looked = parallel_results(partial(_look_at, dataset), chosen, processes=processes)
-    with_bar = bar(looked, total=len(chosen), unit="scene", title="stats")
     found = []
-    for _, result in with_bar:
+    for _, result in with_progress(looked, total=len(chosen), unit="scenes", title="stats"):
         if isinstance(result, str):
             problems.append(result)
         else:
             found.append(result)
-        with_bar.advance(1)
     return found, [scene.num_frames for scene in scenes], problems
 
 

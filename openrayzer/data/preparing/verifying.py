@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, read_all, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset
+from openrayzer.machine.progress import ProgressCounter
 
 ROTATION_TOLERANCE = 1e-3
 """Largest deviation of R R^T from the identity; float32 stays below 1e-6, six printed digits below 1e-5."""
@@ -111,10 +112,11 @@ def verify(dataset: Dataset, *, processes: int) -> SourceReport:
     ]
     reports = {scene.key: SceneReport(scene.key, scene.num_frames) for scene in scenes}
     looked = parallel_results(partial(_look_at, dataset), blocks, processes=processes)
-    with_bar = bar(looked, total=sum(scene.num_frames for scene in scenes), unit="frame", title="verify")
-    for (scene, first, last), part in with_bar:
-        reports[scene.key] = _joined(reports[scene.key], part)
-        with_bar.advance(last - first)
+    num_frames = sum(scene.num_frames for scene in scenes)
+    with ProgressCounter(total=num_frames, unit="frames", title="verify") as counter:
+        for (scene, first, last), part in looked:
+            reports[scene.key] = _joined(reports[scene.key], part)
+            counter.advance(last - first)
     return SourceReport([_with_remarks(report) for report in reports.values()], problems)
 
 

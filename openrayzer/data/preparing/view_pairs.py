@@ -7,9 +7,10 @@ from functools import partial
 import numpy as np
 
 from openrayzer.data.loading.held_out_clips import scene_generator
-from openrayzer.data.preparing.processes import bar, parallel_results
+from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset, Frames, InputError
+from openrayzer.machine.progress import with_progress
 
 DEPTHS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Depths at which overlap is measured, relative to the extent of the cameras of a scene."""
@@ -72,11 +73,9 @@ def make_pairs(dataset: Dataset, rule: PairRule, *, processes: int) -> tuple[dic
     problems = list(dataset.problems)
     scenes = scene_lengths(dataset, problems)
     chosen = parallel_results(partial(_choose, dataset, rule), scenes, processes=processes)
-    with_bar = bar(chosen, total=len(scenes), unit="scene", title="pairs")
-    pairs: dict[str, Choice | None] = {}
-    for scene, choice in with_bar:
-        pairs[scene.key] = choice
-        with_bar.advance(1)
+    pairs = {
+        scene.key: choice for scene, choice in with_progress(chosen, total=len(scenes), unit="scenes", title="pairs")
+    }
     return pairs, problems
 
 

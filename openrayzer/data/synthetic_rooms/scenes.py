@@ -3,18 +3,17 @@
 import logging
 import multiprocessing
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import get_args
 
 import cv2
 import numpy as np
 from jaxtyping import Float
-from tqdm import tqdm
 
 from openrayzer.data.chunk_files.depth_maps import depth_png
 from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, write_chunk, write_index
@@ -22,6 +21,7 @@ from openrayzer.data.synthetic_rooms.camera_paths import NoPathError, camera_pat
 from openrayzer.data.synthetic_rooms.exposures import Exposure, exposures
 from openrayzer.data.synthetic_rooms.motions import Motion
 from openrayzer.data.synthetic_rooms.room import Room, make_room
+from openrayzer.machine.progress import with_progress
 
 SPLITS = ("train", "test")
 SCENES_PER_CHUNK = 16
@@ -135,19 +135,19 @@ def write_rooms(folder: Path, settings: FilmSettings, *, processes: int) -> None
         OSError: the files cannot be written, e.g. because the disk is full.
     """
     numbers = [number for split in SPLITS for number in settings.rooms(split)]
-    quiet = not sys.stderr.isatty()
-    scenes = iter(tqdm(_filmed(settings, numbers, processes), total=len(numbers), unit="room", disable=quiet))
+    scenes = with_progress(_filmed(settings, numbers, processes), total=len(numbers), unit="rooms", title="film rooms")
     for split in SPLITS:
         index: dict[str, str] = {}
         count = len(settings.rooms(split))
         (folder / split).mkdir(parents=True, exist_ok=True)
         for chunk, first in enumerate(range(0, count, SCENES_PER_CHUNK)):
-            content = [next(scenes) for _ in range(min(SCENES_PER_CHUNK, count - first))]
+            content = list(islice(scenes, min(SCENES_PER_CHUNK, count - first)))
             name = f"{chunk:06d}.torch"
             write_chunk(folder / split / name, content)
             index |= {scene.key: name for scene in content}
-            logger.info("synthetic rooms: %s %d of %d", split, first + len(content), count)
         write_index(folder / split, index)
+        logger.info("synthetic rooms: %s: %d rooms", split, count)
+    next(scenes, None)  # counts the last room
 
 
 def _filmed(settings: FilmSettings, numbers: list[int], processes: int) -> Iterator[ChunkScene]:

@@ -1,15 +1,13 @@
 """train.log, the terminal and the progress bar."""
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from openrayzer.machine.distributed import Process
+from openrayzer.machine.progress import ProgressCounter
 from openrayzer.machine.terminal import logging_to_terminal
 from openrayzer.weights.run_layout import LOG_FILE
 
@@ -36,10 +34,9 @@ class _LogFile(logging.FileHandler):
         """Ignore the error; the standard library would print a traceback for every line."""
 
 
-def progress_bar(process: Process, *, done: int, steps: int) -> "tqdm[Any]":
-    """A progress bar over optimizer steps, on rank 0 and if stderr is a terminal; otherwise silent."""
-    silent = not process.is_first or not sys.stderr.isatty()
-    return tqdm(total=steps, initial=done, disable=silent, unit="step", dynamic_ncols=True)
+def step_counter(*, done: int, steps: int) -> ProgressCounter:
+    """A progress bar over optimizer steps on a terminal; elsewhere the lines of metrics show the progress."""
+    return ProgressCounter(total=steps, done=done, unit="steps", lines=False)
 
 
 def one_line(record: Mapping[str, Any], *, steps: int) -> str:
