@@ -57,7 +57,8 @@ def test_problems_are_printed_where_the_terminal_has_no_utf_8(clips):
     assert r"clips/caf\udce9: scene" in done.stdout
 
 
-def test_logs_take_such_names(tmp_path):
+def test_logs_take_such_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("openrayzer"), "propagate", False)  # pytest-xdist cannot send such a name
     with logging_to(tmp_path, Process(0, 0, 1, torch.device("cpu"))):
         logging.getLogger("openrayzer").info("scene %s", NAME)
     assert (tmp_path / "train.log").read_text(encoding="utf-8").endswith("scene caf\\udce9\n")
