@@ -89,7 +89,15 @@ class Schedule(ABC):
 
 
 class Logger(ABC):
-    """Receives numbers and pictures of a run, on rank 0 only. If a logger fails, the run continues without it."""
+    """Receives numbers and pictures of a run on rank 0. If a logger fails, the run continues without it.
+
+    Attributes:
+        on_every_rank: whether the other ranks open this logger as well; they only open and close it.
+        takes_model_card: whether the model card is written for this logger at the end of the run.
+    """
+
+    on_every_rank: bool = False
+    takes_model_card: bool = False
 
     def __init__(self) -> None: ...
 
@@ -108,6 +116,18 @@ class Logger(ABC):
 
     def picture(self, step: int, path: Path) -> None:
         """Record a picture, a file in the run folder. By default, nothing happens."""
+
+    def table(self, step: int, split: str, path: Path) -> None:
+        """Record the table of an evaluation, a CSV file in the run folder. By default, nothing happens.
+
+        Args:
+            step: optimizer step of the evaluated weights.
+            split: ``split`` of the line of ``metrics.jsonl``: ``test``, or ``test_ema`` for averaged weights.
+            path: the file, with one line for each target view.
+        """
+
+    def model_card(self, path: Path) -> None:
+        """Record the model card, a Markdown file in the run folder. By default, nothing happens."""
 
     def close(self) -> None:
         """Finish the records. Training calls it once at the end, after errors as well. By default, nothing happens."""

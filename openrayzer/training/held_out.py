@@ -106,11 +106,16 @@ def evaluate(
             problems=everything.problems,
             seconds={"total": round(time.monotonic() - started, 3)},
         )
-        folder = run_folder / EVALUATED / (AVERAGED if averaged else "")
+        folder = per_view_file(run_folder, line["split"]).parent
         _write(folder / METRICS, lambda: as_json(metrics))
         _write(folder / PER_VIEW, lambda: per_view_lines(results, scores.names))
         _write(folder / INDEX, lambda: json.dumps({**clips.index(), **dict.fromkeys(skipped)}, indent=1))
     return line
+
+
+def per_view_file(run_folder: Path, split: str) -> Path:
+    """The table of the target views, for the ``split`` of a line of metrics.jsonl: ``test`` or ``test_ema``."""
+    return run_folder / EVALUATED / (AVERAGED if split == f"test_{AVERAGED}" else "") / PER_VIEW
 
 
 def merged(parts: Sequence[HeldOutResults]) -> HeldOutResults:

@@ -116,6 +116,8 @@ def _train(
                 watchdog=watchdog,
                 evaluate_first=evaluate_first,
             )
+        if not signal_number:
+            run.describe()
     finally:
         try:
             run.checkpoints.close()

@@ -18,7 +18,7 @@ from openrayzer.training.checkpointing.restoring import load_checkpoint
 from openrayzer.training.checkpointing.saving import CheckpointWriter
 from openrayzer.training.engine import Engine
 from openrayzer.training.faults.bad_steps import LossWatch, StepRecord, dump
-from openrayzer.training.held_out import evaluate
+from openrayzer.training.held_out import evaluate, per_view_file
 from openrayzer.training.initial_weights import warn_of_other_model
 from openrayzer.training.logs.console import one_line
 from openrayzer.training.logs.loggers import Jsonl, LoggerGroup, finite
@@ -27,7 +27,8 @@ from openrayzer.training.logs.module_statistics import Statistics
 from openrayzer.training.logs.sample_pictures import draw_samples
 from openrayzer.types import Prediction, Views
 from openrayzer.weights.checkpoints.manifest import checkpoint_name, manifests
-from openrayzer.weights.run_layout import CHECKPOINTS, SAMPLES, STATISTICS
+from openrayzer.weights.export.export_folder import card_of
+from openrayzer.weights.run_layout import CHECKPOINTS, MODEL_CARD, SAMPLES, STATISTICS
 
 LOG = logging.getLogger(__name__)
 
@@ -66,16 +67,14 @@ class Run:
 
     @cached_property
     def loggers(self) -> LoggerGroup:
-        """metrics.jsonl and the loggers of the experiment; rank 0 only."""
-        if not self.engine.process.is_first:
-            return LoggerGroup(())
+        """metrics.jsonl and the loggers of the experiment."""
         own = Jsonl()
         others = [
             logger
             for logger in self.experiment.logging
             if not (isinstance(logger, Jsonl) and logger.filename == own.filename)
         ]
-        return LoggerGroup((own, *others))
+        return LoggerGroup((own, *others), first=self.engine.process.is_first)
 
     @cached_property
     def statistics(self) -> Statistics:
@@ -157,6 +156,7 @@ class Run:
         records = self._measure(self.test_clips)
         for record in records:
             self.loggers.record(record)
+            self.loggers.table(record["step"], record["split"], per_view_file(self.folder, record["split"]))
             if self.engine.process.is_first:
                 LOG.info(one_line(record, steps=self.experiment.train.steps))
         metrics = finite(records[-1])
@@ -194,6 +194,20 @@ class Run:
         settings = self.experiment.train
         metric = RENAMED.get(settings.best_metric, settings.best_metric)
         return BestRule(metric, settings.best_mode) if metric else None
+
+    def describe(self) -> None:
+        """Write the model card of the last checkpoint for the loggers that take it; an error is a warning."""
+        if not self.loggers.take_model_card:
+            return
+        path = self.folder / MODEL_CARD
+        try:
+            text = card_of(self.folder)
+            written = write_or_warn(path, lambda file: file.write_text(text, encoding="utf-8"))
+        except Exception as error:  # a page is not worth a run
+            LOG.warning("%s could not be written: %s: %s", path, type(error).__name__, error)
+        else:
+            if written:
+                self.loggers.model_card(path)
 
     @random_state.kept()
     def draw_samples(self, views: Views) -> None:

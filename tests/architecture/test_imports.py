@@ -71,7 +71,7 @@ MAY_IMPORT = {  # room -> the rooms that it may import besides itself; openrayze
     "training.checkpointing": TRAINS | {"training", "training.logs"},
     "training.faults": TRAINS | {"training", "training.logs"},
     "training": TRAINS
-    | {"data.loading", "training.logs", "training.checkpointing", "training.faults"}
+    | {"data.loading", "training.logs", "training.checkpointing", "training.faults", "weights.export"}
     | {"evaluation", "evaluation.metrics", "evaluation.results", "evaluation.scenes"},
     "cli.commands": {"registry", "interfaces", "settings", "composer", "machine", "weights", "planning", "cli", "video"}
     | {"data.chunk_files", "data.commands", "data.preparing", "evaluation", "evaluation.comparison"}

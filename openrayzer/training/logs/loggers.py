@@ -3,10 +3,9 @@
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from openrayzer.interfaces import LOGGERS, InputError, Logger
 from openrayzer.weights.run_layout import METRICS
@@ -47,64 +46,6 @@ class Jsonl(Logger):
             self._pending = ""
 
 
-@LOGGERS.register("wandb")
-class WeightsAndBiases(Logger):
-    """Weights & Biases. It is offline by default, so that a run never waits for a server.
-
-    The key comes from the environment (WANDB_API_KEY) or from ``wandb login``, never from a file of this project.
-    Upload an offline run with ``wandb sync``.
-
-    Args:
-        project: project on the server.
-        entity: user or team; empty takes the default of the account.
-        name: name of the run; empty takes the name of the run folder.
-        mode: "offline" writes into the run folder, "online" needs a key and a server.
-    """
-
-    def __init__(
-        self,
-        *,
-        project: str = "openrayzer",
-        entity: str = "",
-        name: str = "",
-        mode: Literal["offline", "online"] = "offline",
-    ) -> None:
-        super().__init__()
-        self.project, self.entity, self.name, self.mode = project, entity, name, mode
-        self._run: Any = None
-
-    def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
-        """Start a run, or resume the run of this run folder."""
-        import wandb
-
-        self._run = wandb.init(
-            project=self.project,
-            entity=self.entity or None,
-            name=self.name or run_folder.name,
-            id=_stable_id(run_folder),
-            resume="allow" if self.mode == "online" else None,
-            dir=str(run_folder),
-            mode=self.mode,
-            config=dict(experiment),
-            settings=wandb.Settings(silent=True, init_timeout=60),
-        )
-
-    def record(self, values: Mapping[str, Any]) -> None:
-        """Numbers as ``train/loss``, ``test/psnr``."""
-        self._run.log(_flat(values), step=values["step"])
-
-    def picture(self, step: int, path: Path) -> None:
-        """The picture under ``samples``."""
-        import wandb
-
-        self._run.log({"samples": wandb.Image(str(path))}, step=step)
-
-    def close(self) -> None:
-        """Finish the run."""
-        if self._run is not None:
-            self._run.finish()
-
-
 @LOGGERS.register("tensorboard")
 class TensorBoard(Logger):
     """TensorBoard event files, in ``tensorboard/`` of the run folder."""
@@ -122,7 +63,7 @@ class TensorBoard(Logger):
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Numbers as ``train/loss``, ``test/psnr``."""
-        for name, value in _flat(values).items():
+        for name, value in named_numbers(values).items():
             self._writer.add_scalar(name, value, values["step"])
 
     def picture(self, step: int, path: Path) -> None:
@@ -142,11 +83,19 @@ class LoggerGroup:
     """Several loggers as one. A logger that fails is logged once and left out from then on.
 
     Args:
-        loggers: called in this order; empty on ranks other than 0.
+        loggers: called in this order; on ranks other than 0 those with ``on_every_rank``, which are only opened and
+            closed there.
+        first: whether this is rank 0.
     """
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
-        self._loggers = list(loggers)
+    def __init__(self, loggers: Sequence[Logger], *, first: bool = True) -> None:
+        self._loggers = [logger for logger in loggers if first or logger.on_every_rank]
+        self._first = first
+
+    @property
+    def take_model_card(self) -> bool:
+        """Whether a logger takes the model card."""
+        return self._first and any(logger.takes_model_card for logger in self._loggers)
 
     def open(self, run_folder: Path, experiment: Mapping[str, Any]) -> None:
         """Open all loggers."""
@@ -154,15 +103,27 @@ class LoggerGroup:
 
     def record(self, values: Mapping[str, Any]) -> None:
         """Send one line of metrics to all loggers."""
-        self._each("record", values)
+        self._tell("record", values)
 
     def picture(self, step: int, path: Path) -> None:
         """Send one picture to all loggers."""
-        self._each("picture", step, path)
+        self._tell("picture", step, path)
+
+    def table(self, step: int, split: str, path: Path) -> None:
+        """Send the table of an evaluation to all loggers."""
+        self._tell("table", step, split, path)
+
+    def model_card(self, path: Path) -> None:
+        """Send the model card to the loggers that take it."""
+        self._tell("model_card", path)
 
     def close(self) -> None:
         """Close all loggers."""
         self._each("close")
+
+    def _tell(self, method: str, *arguments: Any) -> None:
+        if self._first:
+            self._each(method, *arguments)
 
     def _each(self, method: str, *arguments: Any) -> None:
         for logger in tuple(self._loggers):
@@ -181,14 +142,7 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, float]:
+def named_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a line of metrics.jsonl by their names ``train/loss``, ``test/psnr``."""
     numbers = {key: value for key, value in values.items() if isinstance(value, (int, float)) and key != "step"}
     return {f"{values['split']}/{key}": float(value) for key, value in numbers.items()}
-
-
-def _stable_id(run_folder: Path) -> str:
-    """An identifier of the run folder, so that a resumed run continues the same run on the server."""
-    file = run_folder / "wandb_id.txt"
-    if not file.exists():
-        file.write_text(os.urandom(8).hex(), encoding="utf-8")
-    return file.read_text(encoding="utf-8").strip()

@@ -82,14 +82,35 @@ def export_weights(
     name = name or output.resolve().name
     _check(output, license=license, name=name)
     place = find_weights(run, checkpoint=checkpoint)
+    facts, record = _facts(place, weights=weights, license=license, name=name), record_beside(place)
+    with whole_folder(output) as unfinished:
+        write_weights(facts.model, unfinished / WEIGHTS)
+        plugins = _copy_plugins(facts.resolved.get("plugins", []), unfinished)
+        config = _portable(facts.resolved, record, facts) | plugins
+        (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        (unfinished / README).write_text(model_card(facts), encoding="utf-8")
+    return Exported(facts.name, facts.num_weights, facts.steps, _notes(facts, given=license))
+
+
+def card_of(run: Path) -> str:
+    """The model card of the latest checkpoint of a run folder.
+
+    Raises:
+        InputError: there are no weights, or they cannot be read.
+    """
+    return model_card(
+        _facts(find_weights(run, checkpoint=LATEST), weights="auto", license=None, name=run.resolve().name)
+    )
+
+
+def _facts(place: Path, *, weights: WeightKind, license: str | None, name: str) -> Facts:
     folder = place if place.is_dir() else place.parent
     saved, record = open_model(folder, weights=weights), record_beside(place)
-    resolved, model = saved.plan.resolved, saved.model
     steps = step_of_weights(place, record)
-    facts = Facts(
+    return Facts(
         name=name if "/" in name else f"owner/{name}",
-        resolved=resolved,
-        model=model,
+        resolved=saved.plan.resolved,
+        model=saved.model,
         steps=steps,
         test=_last_test(
             place.parents[1] if place.is_dir() else place.parent,
@@ -100,12 +121,6 @@ def export_weights(
         started_from=_without_path(record.get(RUN, {}).get(STARTED_FROM)),
         license=license or origin_of(record).get("license"),
     )
-    with whole_folder(output) as unfinished:
-        write_weights(model, unfinished / WEIGHTS)
-        config = _portable(resolved, record, facts) | _copy_plugins(resolved.get("plugins", []), unfinished)
-        (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (unfinished / README).write_text(model_card(facts), encoding="utf-8")
-    return Exported(facts.name, facts.num_weights, steps, _notes(facts, given=license))
 
 
 def _check(output: Path, *, license: str | None, name: str) -> None:
