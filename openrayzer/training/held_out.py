@@ -106,7 +106,7 @@ def evaluate(
             problems=everything.problems,
             seconds={"total": round(time.monotonic() - started, 3)},
         )
-        folder = per_view_file(run_folder, line["split"]).parent
+        folder = per_view_file(run_folder, str(line["split"])).parent
         _write(folder / METRICS, lambda: as_json(metrics))
         _write(folder / PER_VIEW, lambda: per_view_lines(results, scores.names))
         _write(folder / INDEX, lambda: json.dumps({**clips.index(), **dict.fromkeys(skipped)}, indent=1))

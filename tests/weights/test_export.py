@@ -18,6 +18,7 @@ from openrayzer.cli import run_tool
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError, Model
 from openrayzer.weights.export import export_weights
+from openrayzer.weights.export.export_folder import card_of
 from openrayzer.weights.weight_folder import WEIGHTS
 
 ROOT = Path(__file__).parents[2]
@@ -279,3 +280,8 @@ def test_the_tool_explains_itself_and_its_refusals(run: Path, tmp_path: Path, mo
             run_tool(tool.main)
         output = "".join(capsys.readouterr())
         assert (caught.value.code, said in output) == (code, True), output
+
+
+def test_the_card_of_a_run_is_the_card_of_its_export(run: Path, tmp_path: Path):
+    export_weights(run, tmp_path / "exported" / run.name)
+    assert card_of(run) == (tmp_path / "exported" / run.name / "README.md").read_text()

@@ -102,7 +102,7 @@ class WeightsAndBiases(Logger):
             with path.open(encoding="utf-8", newline="") as file:
                 columns, *rows = csv.reader(file)
             data = [[_number(cell) for cell in row] for row in rows]
-            table = wandb.Table(columns=columns, data=data, allow_mixed_types=True)
+            table = wandb.Table(columns=[*columns], data=data, allow_mixed_types=True)
             self._run.log({f"{split}/per_view": table, "step": step})
 
     def model_card(self, path: Path) -> None:
