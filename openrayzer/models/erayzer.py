@@ -116,7 +116,7 @@ class ERayZer(RayZer):
         intrinsics: Float[Tensor, "b v 4"] | None,
     ) -> Cameras:
         v = tokens.shape[1]
-        copies = tokens[:, -1:].expand(-1, max(self.min_estimated_views - v, 0), -1, -1)
-        cameras = super()._cameras(images, torch.cat([tokens, copies], dim=1), None)
+        padded = torch.arange(max(v, self.min_estimated_views), device=tokens.device).clamp(max=v - 1)
+        cameras = super()._cameras(images[:, padded], tokens[:, padded], None)
         cameras = Cameras(cameras.c2w[:, :v], cameras.intrinsics[:, :v])
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))

@@ -72,11 +72,11 @@ def test_images_of_different_sizes_are_cropped_each_with_a_note(photos: Path, ma
 
 def test_a_broken_image_is_left_out_and_named(photos: Path):
     (photos / "photo_3.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    (photos / "photo_9.tif").write_bytes(b"")
+    (photos / "photo_9.dng").write_bytes(b"")
     views = read(photos, num_views=6)
     assert views.frames == (0, 1, 2, 4, 5)
     assert any("photo_3.png" in note and "left out" in note for note in views.notes)
-    assert any("photo_9.tif" in note for note in views.notes)
+    assert any("photo_9.dng" in note for note in views.notes)
 
 
 def spoil(photos: Path, clip: Path, make_image) -> None:
