@@ -27,7 +27,7 @@ the experiment, which gives it to every component that needs it. `python tools/l
 KINDS = {registry.interface: registry.kind for registry in REGISTRIES}
 
 
-def _own(registry: Registry) -> list[Entry]:
+def own_entries(registry: Registry) -> list[Entry]:
     """The entries of openrayzer; plugins have pages of their own."""
     return [entry for entry in registry if entry.target.__module__.startswith("openrayzer.")]
 
@@ -37,7 +37,7 @@ def component_pages() -> dict[str, str]:
     pages = {f"{FOLDER}/index.md": _overview()}
     for registry in REGISTRIES:
         pages[f"{FOLDER}/{registry.kind}/index.md"] = _kind_page(registry)
-        for entry in _own(registry):
+        for entry in own_entries(registry):
             pages[f"{FOLDER}/{registry.kind}/{entry.name}.md"] = _page(registry, entry)
     return pages
 
@@ -46,7 +46,7 @@ def component_navigation() -> list:
     """The pages as mkdocs takes them under ``nav``."""
     kinds: list = [f"{FOLDER}/index.md"]
     for registry in REGISTRIES:
-        names = [{entry.name: f"{FOLDER}/{registry.kind}/{entry.name}.md"} for entry in _own(registry)]
+        names = [{entry.name: f"{FOLDER}/{registry.kind}/{entry.name}.md"} for entry in own_entries(registry)]
         kinds.append({_title(registry): [f"{FOLDER}/{registry.kind}/index.md", *names]})
     return kinds
 
@@ -57,14 +57,14 @@ def _title(registry: Registry) -> str:
 
 def _overview() -> str:
     rows = [
-        f"| [{_title(registry)}]({registry.kind}/index.md) | {len(_own(registry))} | {_first_line(registry)} |"
+        f"| [{_title(registry)}]({registry.kind}/index.md) | {len(own_entries(registry))} | {_first_line(registry)} |"
         for registry in REGISTRIES
     ]
     return OVERVIEW + "\n".join(rows)
 
 
 def _kind_page(registry: Registry) -> str:
-    rows = [f"| [`{entry.name}`]({entry.name}.md) | {entry.summary} |" for entry in _own(registry)]
+    rows = [f"| [`{entry.name}`]({entry.name}.md) | {entry.summary} |" for entry in own_entries(registry)]
     base = registry.interface
     return "\n".join(
         [
