@@ -230,5 +230,11 @@ def local_size() -> int:
 def _die_with_launcher() -> None:
     """Have the kernel send SIGTERM to this rank when DeepSpeed's launcher dies, so that no rank outlives it."""
     launched = any(argument.startswith("--local_rank") for argument in sys.argv)
-    if sys.platform == "linux" and launched:
+    if launched:
+        die_with_parent()
+
+
+def die_with_parent() -> None:
+    """Have Linux send SIGTERM to this process when its parent dies; other systems do nothing."""
+    if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,6 +1,6 @@
 """The estimated costs of an experiment as lines of text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,7 +133,7 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
     lines = [
         f"memory on each of {ranks} rank(s) in GiB, {clips} clip(s) at once; * marks the stage of this experiment",
         f"  {'':<8}{'weights':>10}{'gradients':>11}{'optimizer':>11}{'buffers':>9}{'sum':>9}"
-        + "".join(f"{f'+ {_kind(again)}':>16}" for again in traces),
+        + "".join(f"{f'+ {kind_of(again)}':>16}" for again in traces),
     ]
     for stage in STAGES:
         needed = memory(
@@ -152,7 +152,7 @@ def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> lis
     lines += [setting.state_note] * bool(setting.state_note)
     for again, trace in traces.items():
         lines.append(
-            f"  {_kind(again)}: activations up to {_gib(trace.peak)} GiB, {_flops(trace.total).strip()} a micro-batch"
+            f"  {kind_of(again)}: activations up to {_gib(trace.peak)} GiB, {_flops(trace.total).strip()} a micro-batch"
         )
     if traces:
         lines.append(f"  activations as on {_DEVICES[setting.device]}")
@@ -193,12 +193,9 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCo
     """Traces without and, if the model can, with recomputed activations; notes about failed traces."""
     model, size = setting.experiment.model, setting.experiment.data.image_size
     losses = [term.loss for term in setting.experiment.loss if term.weight > 0]
-    modules = recomputing(model)
     traces: dict[bool, MicroBatchCost] = {}
     notes: list[str] = []
-    for again in (False, True) if modules else (False,):
-        before = [module.checkpoint_every for module in modules]
-        checkpoint_activations(model, every=max([1, *before]) if again else 0)
+    for again in recomputations(model):
         for counted, what in ((losses, "the losses"), ([], "activations")):
             try:
                 traces[again] = trace_micro_batch(
@@ -207,9 +204,7 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCo
                 )  # fmt: skip
                 break
             except Exception as error:  # as above; an operation may read numbers, which fake tensors lack
-                notes.append(f"  {_kind(again)}: {what} not counted ({reason(error)})")
-        for module, every in zip(modules, before, strict=True):
-            module.checkpoint_every = every
+                notes.append(f"  {kind_of(again)}: {what} not counted ({reason(error)})")
     return traces, notes
 
 
@@ -223,7 +218,24 @@ def _offloaded(deepspeed: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _kind(again: bool) -> str:
+def recomputations(model: nn.Module) -> Iterator[bool]:
+    """False, while the model keeps all activations; then True, while it recomputes them, if it can.
+
+    Afterwards the model has its own setting again.
+    """
+    modules = recomputing(model)
+    before = [module.checkpoint_every for module in modules]
+    try:
+        for again in (False, True) if modules else (False,):
+            checkpoint_activations(model, every=max([1, *before]) if again else 0)
+            yield again
+    finally:
+        for module, every in zip(modules, before, strict=True):
+            module.checkpoint_every = every
+
+
+def kind_of(again: bool) -> str:
+    """Words for whether activations are recomputed."""
     return "recomputed" if again else "all kept"
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from openrayzer.layers.stack import checkpoint_activations, recomputing
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.communication import Machines, communication
-from openrayzer.planning.cost_report import STAGES, Setting, reason
+from openrayzer.planning.cost_report import STAGES, Setting, kind_of, reason, recomputations
 from openrayzer.planning.memory import checkpoint_bytes, memory
 from openrayzer.planning.operations import Operations
 from openrayzer.planning.roofline import roofline
@@ -109,11 +108,11 @@ def plan_run(setting: Setting, machines: Machines) -> RunPlan:
     if train.batch_size % machines.gpus:
         notes.append(_other_batches(train.batch_size, machines.gpus))
     else:
-        for recomputed in (False, True) if recomputing(setting.experiment.model) else (False,):
+        for recomputed in recomputations(setting.experiment.model):
             try:
-                peak, seconds = _traced(setting, shape, machines, recomputed=recomputed)
+                peak, seconds = _traced(setting, shape, machines)
             except Exception as error:  # models and losses may come from plugins, and this is only an estimate
-                notes.append(f"{'recomputed' if recomputed else 'all kept'}: not estimated ({reason(error)})")
+                notes.append(f"{kind_of(recomputed)}: not estimated ({reason(error)})")
                 continue
             choices += _choices(setting, machines, peak, seconds, recomputed=recomputed)
     limit = (1 - RESERVED) * machines.gpu.memory
@@ -144,36 +143,29 @@ def _choices(setting: Setting, machines: Machines, peak: _Line, seconds: _Line, 
                 weights=trainable // machines.gpus, state=setting.state,
             ).seconds  # fmt: skip
             sent = communication(model, deepspeed, machines, stage=stage, micro_batches=times)
-            waited = sent.waited(seconds.at(clips), micro_batches=times, overlap=overlap) if machines.gpus > 1 else 0.0
+            waited = sent.waited(seconds.at(clips), micro_batches=times, overlap=overlap)
             compute = times * seconds.at(clips) + optimizer
             found.append(Choice(stage, recomputed, clips, times, fixed + peak.at(clips), compute, waited))
     return found
 
 
-def _traced(setting: Setting, shape: ClipShape, machines: Machines, *, recomputed: bool) -> tuple[_Line, _Line]:
+def _traced(setting: Setting, shape: ClipShape, machines: Machines) -> tuple[_Line, _Line]:
     """Bytes of activations and seconds of a micro-batch by its clips."""
     experiment = setting.experiment
     model, losses = experiment.model, [term.loss for term in experiment.loss if term.weight > 0]
-    modules = recomputing(model)
-    before = [module.checkpoint_every for module in modules]
-    checkpoint_activations(model, every=max([1, *before]) if recomputed else 0)
     peaks, times = [], []
-    try:
-        for clips in (1, 2):
-            operations = Operations(nn.ModuleList([model, *losses]))
-            cost = trace_micro_batch(
-                model, shape, experiment.data.image_size, batch=clips, bf16=setting.bf16, losses=losses,
-                objective=experiment.train.objective, watching=operations,
-            )  # fmt: skip
-            time = roofline(
-                operations.recorded, gpu=machines.gpu, compiled=experiment.train.compile is not False,
-                tf32=setting.bf16 and experiment.train.tf32, results=operations.results,
-            )  # fmt: skip
-            peaks.append(float(cost.peak))
-            times.append(time.seconds)
-    finally:
-        for module, every in zip(modules, before, strict=True):
-            module.checkpoint_every = every
+    for clips in (1, 2):
+        operations = Operations(nn.ModuleList([model, *losses]))
+        cost = trace_micro_batch(
+            model, shape, experiment.data.image_size, batch=clips, bf16=setting.bf16, losses=losses,
+            objective=experiment.train.objective, watching=operations,
+        )  # fmt: skip
+        time = roofline(
+            operations.recorded, gpu=machines.gpu, compiled=experiment.train.compile is not False,
+            tf32=setting.bf16 and experiment.train.tf32, results=operations.results,
+        )  # fmt: skip
+        peaks.append(float(cost.peak))
+        times.append(time.seconds)
     return _line(peaks), _line(times)
 
 

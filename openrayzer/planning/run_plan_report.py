@@ -1,6 +1,7 @@
 """The plan of a run on GPUs that need not be here, as lines of text."""
 
 from openrayzer.planning.communication import LINK_SHARE, Machines
+from openrayzer.planning.cost_report import kind_of
 from openrayzer.planning.gpu_rates import ATTENTION_SHARE, PRODUCT_SHARE
 from openrayzer.planning.run_plan import DISK, RESERVED, Choice, RunPlan
 
@@ -33,10 +34,9 @@ def run_plan_lines(plan: RunPlan, machines: Machines) -> list[str]:
 
 
 def _row(one: Choice, plan: RunPlan, machines: Machines) -> str:
-    kind = "recomputed" if one.recomputed else "all kept"
     return (
-        f"  {one.accumulation:>20}{one.micro_batch:>8}{one.stage:>6}{kind:>13}{one.memory / 2**30:>8,.1f}"
-        f"{1000 * one.seconds:>12,.0f}{one.waited / one.seconds:>9.0%}{plan.gpu_hours(one, machines):>12,.0f}"
+        f"  {one.accumulation:>20}{one.micro_batch:>8}{one.stage:>6}{kind_of(one.recomputed):>13}"
+        f"{one.memory / 2**30:>8,.1f}{1000 * one.seconds:>12,.0f}{one.waited / one.seconds:>9.0%}{plan.gpu_hours(one, machines):>12,.0f}"
     )
 
 
@@ -52,7 +52,4 @@ def _costs(plan: RunPlan, one: Choice, machines: Machines) -> list[str]:
 
 
 def _name(one: Choice) -> str:
-    return (
-        f"ZeRO {one.stage}, {one.micro_batch} clip(s) at once, activations "
-        f"{'recomputed' if one.recomputed else 'all kept'}"
-    )
+    return f"ZeRO {one.stage}, {one.micro_batch} clip(s) at once, activations {kind_of(one.recomputed)}"

@@ -1,8 +1,6 @@
 """Running the trainings and evaluations of a study as processes of their own."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +16,7 @@ from openrayzer.evaluation.comparison.run_log import read_run_log
 from openrayzer.evaluation.results.output_folder import METRICS
 from openrayzer.evaluation.studies.planned_runs import PlannedRun
 from openrayzer.interfaces import InputError
-from openrayzer.machine.distributed import PR_SET_PDEATHSIG
+from openrayzer.machine.distributed import die_with_parent
 from openrayzer.weights.checkpoints.manifest import manifests
 from openrayzer.weights.run_layout import CHECKPOINTS, EXPERIMENT
 from openrayzer.weights.run_layout import METRICS as LOG
@@ -104,7 +102,7 @@ class Execution:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a", encoding="utf-8") as file, subprocess.Popen(
             [*self.launch, MODULE, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            env=self._environment(), preexec_fn=_die_with_parent,
+            env=self._environment(), preexec_fn=die_with_parent,  # so that a second start finds no rival
         ) as process:  # fmt: skip
             _RUNNING.add(process)
             process.wait()
@@ -204,9 +202,3 @@ def seconds_of_a_step(run: PlannedRun) -> float | None:
     records = [line.get("seconds") for line in read_run_log(file).train[1:]]
     values = sorted(value for value in records if isinstance(value, int | float))
     return values[len(values) // 2] if values else None
-
-
-def _die_with_parent() -> None:
-    """Have the kernel end this process when the study is killed, so that a second start finds no rival."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
