@@ -36,7 +36,8 @@ def run_plan_lines(plan: RunPlan, machines: Machines) -> list[str]:
 def _row(one: Choice, plan: RunPlan, machines: Machines) -> str:
     return (
         f"  {one.accumulation:>20}{one.micro_batch:>8}{one.stage:>6}{kind_of(one.recomputed):>13}"
-        f"{one.memory / 2**30:>8,.1f}{1000 * one.seconds:>12,.0f}{one.waited / one.seconds:>9.0%}{plan.gpu_hours(one, machines):>12,.0f}"
+        f"{one.memory / 2**30:>8,.1f}{1000 * one.seconds:>12,.0f}{one.waited / one.seconds:>9.0%}"
+        f"{plan.gpu_hours(one, machines):>12,.0f}"
     )
 
 
