@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ Item = TypeVar("Item")
 
 BYTES = "bytes"
 """The unit that is written as kB, MB or GB."""
+_STAGES = "stages"
+"""The unit without a rate, because stages take different times."""
 _REDRAW = 0.1
 """Shortest time between two drawings of the bar, in seconds."""
 _LINES = 10.0
@@ -38,6 +41,21 @@ def with_progress(
         for item in items:
             yield item
             counter.advance(amount(item) if amount else 1)
+
+
+@contextmanager
+def stages_of(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
+    """Show the stages of a job whose parts cannot be counted, such as reading one large file.
+
+    Yields a function that begins the next stage; its argument says what the job does now.
+
+    Args:
+        title: name of the job.
+        total: number of stages.
+    """
+    with ProgressCounter(total=total, unit=_STAGES, title=title) as counter:
+        yield counter.next_stage
+        counter.next_stage()
 
 
 class ProgressCounter:
@@ -113,6 +131,13 @@ class ProgressCounter:
         elif self._lines and waited >= _LINES and not self._bars.finished:
             self._print()
 
+    def next_stage(self, name: str = "") -> None:
+        """Count the stage that ends now, if there is one, and show the name of the next one before it starts."""
+        ended, self.note = int(bool(self.note)), name
+        self.advance(ended)
+        if self.drawn:
+            self._draw()
+
     def _draw(self) -> None:
         self._shown = self._clock()
         self._bars.update(self._number, text=self._text(), refresh=True)
@@ -124,12 +149,12 @@ class ProgressCounter:
     def _text(self) -> str:
         """For example ``120/800 rooms, 3.4 rooms/s, 0:03:20 left``."""
         task = self._bars.tasks[self._number]
-        words = [self._amounts(task)]
-        if task.speed:
+        words, measured = [self._amounts(task)], self._unit != _STAGES
+        if task.speed and measured:
             words.append(self._rate(task.speed))
         if task.finished:
             words.append(f"took {_duration(float(task.elapsed or 0))}")
-        elif task.time_remaining is not None:
+        elif task.time_remaining is not None and measured:
             words.append(f"{_duration(float(task.time_remaining))} left")
         return ", ".join([*words, self.note] if self.note else words)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from openrayzer.interfaces import GaussianScene, InputError, registered_name
 from openrayzer.interfaces.gaussians import TRANSPARENT
+from openrayzer.machine.progress import stages_of
 from openrayzer.machine.writing import check_writable, refuse_filled, whole_folder
 from openrayzer.video.camera_files import check_export, export_cameras
 from openrayzer.video.placing import PlacedScene
@@ -86,11 +87,30 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
     """
     check_inputs(request, [request.output, request.depth, request.cameras_output])
     _check_request(request)
-    opened = open_inputs(request, say=say)
-    placed = opened.place()
-    explicit = _wants_gaussians(request, placed)
-    own = explicit and isinstance(placed.scene, GaussianScene)
-    made = _points(request, opened, placed, explicit=explicit, own=own)
+    with stages_of("export", total=4) as begin:
+        begin("loading the model and the views")
+        opened = open_inputs(request, say=say)
+        begin("estimating the cameras and the scene")
+        placed = opened.place()
+        explicit = _wants_gaussians(request, placed)
+        own = explicit and isinstance(placed.scene, GaussianScene)
+        begin("rendering depth")
+        made = _points(request, opened, placed, explicit=explicit, own=own)
+        begin(f"writing {Path(request.output).name}")
+        summary = _write(request, opened.views, placed, made, explicit=explicit, own=own)
+    return WrittenScene(summary, opened.views)
+
+
+def _write(
+    request: SceneRequest,
+    views: InputViews,
+    placed: PlacedScene,
+    made: MadePoints | None,
+    *,
+    explicit: bool,
+    own: bool,
+) -> str:
+    """Write all files of the request; returns what the file of the scene holds."""
     if made is None or own:
         summary = _write_gaussians(request, placed)
     else:
@@ -100,14 +120,13 @@ def export_scene(request: SceneRequest, *, say: Callable[[str], None]) -> Writte
         else:
             write_points(request.output, cloud, made.frustums)
         summary = made.summary("Gaussians" if explicit else "points")
-    views = opened.views
     if made is not None and request.depth is not None:
         write_depth_maps(request.depth, made.depth, views.names, form=request.depth_format)
     if request.cameras_output is not None:
         points = None if made is None else (made.cloud.positions, made.cloud.colours)
         cameras = placed.cameras.to("cpu")
         export_cameras(request.cameras_output, cameras, names=views.names, images=views.images, points=points)
-    return WrittenScene(summary, views)
+    return summary
 
 
 def write_depth_maps(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from openrayzer.machine.distributed import Process
-from openrayzer.machine.progress import BYTES, ProgressCounter, with_progress
+from openrayzer.machine.progress import BYTES, ProgressCounter, stages_of, with_progress
 from openrayzer.machine.terminal import logging_to_terminal
 from openrayzer.training.logs.console import step_counter
 
@@ -132,6 +132,41 @@ def test_items_pass_unchanged_and_count_after_their_use(monkeypatch: pytest.Monk
         assert "8/8" not in terminal.getvalue()
     assert passed == [3, 5]
     assert "8/8 frames" in terminal.getvalue()
+
+
+def test_a_stage_is_named_before_it_starts(monkeypatch: pytest.MonkeyPatch):
+    terminal = on_terminal(monkeypatch)
+    with stages_of("import", total=2) as begin:
+        begin("reading a.pt")
+        assert terminal.getvalue().rstrip().endswith("0/2 stages, reading a.pt")
+        begin("writing b.pt")
+        assert terminal.getvalue().rstrip().endswith("1/2 stages, writing b.pt")
+    assert "2/2 stages, took 0:00:00" in terminal.getvalue()
+    assert "left" not in terminal.getvalue()
+
+
+def test_a_pipe_gets_a_line_after_a_long_stage(capsys: pytest.CaptureFixture[str]):
+    clock = Clock()
+    with ProgressCounter(total=3, unit="stages", title="export", clock=clock) as counter:
+        for name, seconds in (("reading", 20.0), ("building", 1.0), ("writing", 1.0)):
+            counter.next_stage(name)
+            clock.now += seconds
+        counter.next_stage()
+    assert capsys.readouterr().err.splitlines() == ["export: 1/3 stages, building", "export: 3/3 stages, took 0:00:22"]
+
+
+def test_a_stage_that_fails_keeps_its_name(monkeypatch: pytest.MonkeyPatch):
+    terminal = on_terminal(monkeypatch)
+
+    def fail() -> None:
+        with stages_of("import", total=1) as begin:
+            begin("writing")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert "0/1 stages, writing" in terminal.getvalue()
+    assert "1/1" not in terminal.getvalue()
 
 
 def test_training_draws_a_bar_only_on_a_terminal(monkeypatch: pytest.MonkeyPatch):

@@ -96,6 +96,19 @@ def test_a_training_checkpoint_becomes_a_run_folder(tool: Command, weights: Path
     assert torch.equal(model.scene.target_rays.linear.weight, published["target_pose_tokenizer.1.weight"])
 
 
+def test_a_terminal_gets_the_stages_of_an_import(
+    tool: Command, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    given = ("model.image_tokenizer.image_size=64", "model.image_tokenizer.patch_size=2")
+    code, _, errors = tool("--arch", "lvsm-d", "--weights", weights, "--given", *given, "--output", tmp_path / "run")
+    assert code == 0
+    for stage in ("0/3 stages, reading ckpt.pt", "2/3 stages, writing model.safetensors", "3/3 stages, took 0:00:0"):
+        assert stage in errors
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -159,6 +159,20 @@ def test_a_model_with_gaussians_writes_those_of_its_scene(tool: Tool, tmp_path: 
     assert kept_gaussians(scene.gaussians, kept).num_gaussians == int(kept.sum())
 
 
+def test_a_terminal_gets_the_stages_of_an_export(
+    tool: Tool, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    make_run(tmp_path / "run", *EXPLICIT)
+    code, said, errors = tool(*BASE, "--output", "scene.ply", "--num_views", "2")
+    assert code == 0
+    assert "scene.ply: " in said
+    assert "0/4 stages, loading the model and the views" in errors
+    assert "4/4 stages, took 0:00:0" in errors
+
+
 def test_each_view_is_rendered_once(tool: Tool, tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("trimesh")
     model = load_model(make_run(tmp_path / "run", experiment=POINTS))

@@ -58,6 +58,18 @@ def run(imported: Path, add_checkpoint) -> Path:
     return folder
 
 
+def test_a_terminal_gets_the_stages_of_an_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    export_weights(run, tmp_path / "exported")
+    drawn = capsys.readouterr().err
+    assert "0/2 stages, reading step_00000008" in drawn
+    assert "2/2 stages, took 0:00:0" in drawn
+
+
 def test_an_export_has_the_files_that_the_hub_expects_and_the_same_weights(
     run: Path, make_model: MakeModel, tmp_path: Path
 ):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.progress import stages_of
 from openrayzer.machine.writing import refuse_filled, whole_folder
 from openrayzer.settings import current_names
 from openrayzer.weights.export.model_card import Facts, model_card
@@ -82,13 +83,16 @@ def export_weights(
     name = name or output.resolve().name
     _check(output, license=license, name=name)
     place = find_weights(run, checkpoint=checkpoint)
-    facts, record = _facts(place, weights=weights, license=license, name=name), record_beside(place)
-    with whole_folder(output) as unfinished:
-        write_weights(facts.model, unfinished / WEIGHTS)
-        plugins = _copy_plugins(facts.resolved.get("plugins", []), unfinished)
-        config = _portable(facts.resolved, record, facts) | plugins
-        (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        (unfinished / README).write_text(model_card(facts), encoding="utf-8")
+    with stages_of("export", total=2) as begin:
+        begin(f"reading {place.name}")
+        facts, record = _facts(place, weights=weights, license=license, name=name), record_beside(place)
+        begin(f"writing {WEIGHTS}")
+        with whole_folder(output) as unfinished:
+            write_weights(facts.model, unfinished / WEIGHTS)
+            plugins = _copy_plugins(facts.resolved.get("plugins", []), unfinished)
+            config = _portable(facts.resolved, record, facts) | plugins
+            (unfinished / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (unfinished / README).write_text(model_card(facts), encoding="utf-8")
     return Exported(facts.name, facts.num_weights, facts.steps, _notes(facts, given=license))
 
 

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from openrayzer.composer import ExperimentPlan, construct, load_experiment
 from openrayzer.interfaces import InputError, Model
+from openrayzer.machine.progress import stages_of
 from openrayzer.machine.writing import refuse_filled, whole_folder
 from openrayzer.weights.interop.golden import fill_imported
 from openrayzer.weights.interop.published_files import read_configuration, read_weights_file
@@ -59,21 +61,18 @@ def import_weights(
     """
     weights, output, base = Path(weights), Path(output), Path(base)
     refuse_filled(output)
-    imported = read_published(system, weights, config=config, given=given)
-    planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=[*map(Path, data_roots)])
-    model: Model = construct(planned.plan.arguments["model"])
-    fill_imported(model, imported, source=weights)
-    origin = {
-        "system": system.name,
-        "title": system.title,
-        "source": weights.name,
-        "license": system.license,
-        "notes": list(imported.notes),
-    }
-    record = planned.resolved | {"run": {IMPORTED: origin}}
-    with whole_folder(output) as folder:
-        write_weights(model, folder / WEIGHTS)
-        (folder / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
+    with stages_of("import", total=3) as begin:
+        begin(f"reading {weights.name}")
+        imported = read_published(system, weights, config=config, given=given)
+        begin("building the model")
+        planned = _plan(system, imported, output, base=base, overrides=overrides, data_roots=[*map(Path, data_roots)])
+        model: Model = construct(planned.plan.arguments["model"])
+        fill_imported(model, imported, source=weights)
+        begin(f"writing {WEIGHTS}")
+        record = planned.resolved | {"run": {IMPORTED: _origin(system, weights, imported)}}
+        with whole_folder(output) as folder:
+            write_weights(model, folder / WEIGHTS)
+            (folder / EXPERIMENT).write_text(json.dumps(record, indent=2), encoding="utf-8")
     return ImportReport(sum(weight.numel() for weight in model.parameters()), imported.notes)
 
 
@@ -95,6 +94,16 @@ def read_published(system: System, weights: Path, *, config: str | Path | None, 
         raise InputError(f"{weights} as {system.name}:\n{error}") from error
     notes = (*published.notes, *imported.notes, *configuration.notes)
     return Imported(imported.model, imported.weights, imported.published, imported.experiment, notes)
+
+
+def _origin(system: System, weights: Path, imported: Imported) -> dict[str, Any]:
+    return {
+        "system": system.name,
+        "title": system.title,
+        "source": weights.name,
+        "license": system.license,
+        "notes": list(imported.notes),
+    }
 
 
 def _plan(
