@@ -9,7 +9,7 @@ from typing import Any
 from openrayzer.interfaces import Model, registered_name
 from openrayzer.video.run_inputs import trained_views
 from openrayzer.web.answers import Refused
-from openrayzer.weights.hub import is_hub_name
+from openrayzer.weights.hub import HubError, is_hub_name
 from openrayzer.weights.loading import open_model
 
 MOST_MODELS = 2
@@ -73,7 +73,7 @@ class ModelShelf:
         """The model of a name.
 
         Raises:
-            Refused: there is no such name. Visitors cannot name a path of the server.
+            Refused: there is no such name here or on the hub. Visitors cannot name a path of the server.
             InputError: the model cannot be loaded.
         """
         name = name.strip()
@@ -98,7 +98,10 @@ class ModelShelf:
         raise Refused(f"There is no model {name!r} here. Choose one of the list{others}.")
 
     def _open(self, place: str) -> LoadedModel:
-        saved = open_model(place)
+        try:
+            saved = open_model(place)
+        except HubError as error:
+            raise Refused(f"{error.plain} Or choose a model of the list.") from error
         data = saved.plan.resolved["data"]
         height, width = data["image_size"]
         return LoadedModel(

@@ -1,6 +1,7 @@
 """Start the web page: arguments, temporary folder, worker, server."""
 
 import argparse
+import io
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +67,7 @@ def serve(options: argparse.Namespace, runs: dict[str, str]) -> int:
             print(measure_page(page.local_url, worker.studio, next(iter(runs)), served=served))
             return 0
         if options.share:
-            print(f"openrayzer, for everybody: {page.share_url}", flush=True)
+            print(public_address(page.share_url, options.port), flush=True)
         threading.Event().wait()
     finally:
         worker.close()
@@ -83,6 +85,8 @@ def opened_page(
     """
     os.environ["GRADIO_TEMP_DIR"] = str(Path(folder) / "uploads")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    others = os.environ.get("no_proxy") or os.environ.get("NO_PROXY", "")
+    os.environ["no_proxy"] = f"{others},{options.host},localhost".lstrip(",")  # gradio opens the page itself once
     try:
         import gradio  # noqa: F401 - slow to import, and optional
     except ImportError as error:
@@ -92,21 +96,35 @@ def opened_page(
 
     page = build_page(worker, runs, hub=hub)
     try:
-        page.launch(
-            server_name=options.host,
-            server_port=options.port,
-            share=options.share,
-            prevent_thread_lock=True,
-            quiet=True,
-            inbrowser=options.browser,
-            show_error=False,
-            max_file_size=MOST_VIDEO_BYTES,
-            app_kwargs={"routes": scene_routes(lambda: worker.studio), "middleware": [upload_limit()]},
-            **page_style(),
-        )
+        with redirect_stdout(io.StringIO()):  # gradio prints advice on its tunnel; ``public_address`` says more
+            page.launch(
+                server_name=options.host,
+                server_port=options.port,
+                share=options.share,
+                prevent_thread_lock=True,
+                quiet=True,
+                inbrowser=options.browser,
+                show_error=False,
+                max_file_size=MOST_VIDEO_BYTES,
+                app_kwargs={"routes": scene_routes(lambda: worker.studio), "middleware": [upload_limit()]},
+                **page_style(),
+            )
     except OSError as error:
-        raise Refused(f"--port {options.port}: {error}; choose another one") from error
+        raise Refused(
+            f"the page cannot listen at {options.host}, port {options.port}: another program uses the port, or this "
+            f"machine has no such address; choose another one, e.g. --port {options.port + 1}"
+        ) from error
     return page
+
+
+def public_address(address: str | None, port: int) -> str:
+    """The line about the public address of ``--share``; None: gradio could not open one."""
+    if address:
+        return f"openrayzer, for everybody: {address}"
+    return (
+        "note: --share: gradio's servers cannot be reached, so the page has only the address above; to open it on "
+        f"another machine, run there: ssh -L {port}:127.0.0.1:{port} NAME_OF_THIS_MACHINE"
+    )
 
 
 def chosen_runs(given: Sequence[Path] | None) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The command's arguments, and the modules of the page, which start without torch."""
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,15 +38,24 @@ def test_without_run_all_runs_with_weights_are_offered(tmp_path: Path, monkeypat
         chosen_runs([Path("missing")])
 
 
+def test_a_public_address_that_cannot_be_opened_has_a_remedy():
+    assert server.public_address("https://a1.gradio.live", 7860) == "openrayzer, for everybody: https://a1.gradio.live"
+    note = server.public_address(None, 7861)
+    assert note.startswith("note: --share: gradio's servers cannot be reached")
+    assert "ssh -L 7861:127.0.0.1:7861" in note
+
+
 def test_without_gradio_the_command_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setitem(sys.modules, "gradio", None)
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # the environment is restored afterwards
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "")
+    monkeypatch.setenv("no_proxy", "example.org")
     unstarted = StudioProcess.__new__(StudioProcess)
     with pytest.raises(Refused, match=r"pip install 'openrayzer\[web\]'"):
         server.opened_page(parser().parse_args([]), unstarted, [], folder=str(tmp_path), hub=True)
+    assert os.environ["no_proxy"] == "example.org,127.0.0.1,localhost", "gradio's own request avoids proxies"
     assert server.main(["--run", str(tmp_path / "missing")]) == 2
     assert capsys.readouterr().err.startswith("error: --run ")
 

@@ -186,6 +186,19 @@ def test_visitors_cannot_open_folders_of_the_server(tmp_path: Path, monkeypatch:
                 shelf.load(name)
 
 
+def test_a_model_that_the_hub_does_not_provide_is_refused_without_commands(monkeypatch: pytest.MonkeyPatch):
+    def offline(name: str, **more: object) -> str:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
+    with pytest.raises(Refused) as refused:
+        ModelShelf({}, device="cpu", hub=True).load("somebody/rayzer")
+    assert str(refused.value) == (
+        "somebody/rayzer cannot be loaded from the Hugging Face hub: the hub could not be reached, or the download "
+        "failed; try again later. Or choose a model of the list."
+    )
+
+
 def test_a_posed_model_is_refused_with_the_reason(tmp_path: Path):
     run = make_run(tmp_path / "lvsm", f"model={LVSM}")
     loaded = ModelShelf({"lvsm": str(run)}, device="cpu", hub=False).load("lvsm")
