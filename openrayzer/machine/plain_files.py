@@ -1,15 +1,23 @@
-"""Reading of untrusted files and folders: size limits, links, regular files only, JSON, natural order."""
+"""Reading of untrusted files and folders: size limits, links, regular files only, JSON, natural order.
+
+The paths may be remote, see ``remote_paths``.
+"""
 
 import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from openrayzer.interfaces import InputError
+from openrayzer.machine.opened_files import FileError, opened
+from openrayzer.machine.remote_paths import RemotePath, entries_of
+from openrayzer.machine.remote_requests import WEB, FilePart, fetched
 
 MAX_FILE_BYTES = 1 << 28
 """Default size limit in bytes; images and tables of one scene are much smaller."""
@@ -20,11 +28,11 @@ MAX_TABLE_BYTES = 1 << 25
 MAX_DEPTH = 6
 """Number of levels below the root that are searched for scenes."""
 
+Listed = tuple[list[str], list[str]]
+"""Names of files and of folders."""
+
 _NAMED = 5  # folders that one message lists
-
-
-class FileError(ValueError):
-    """A file that cannot be used; the message gives the reason without the name of the file."""
+_LISTING_THREADS = 16
 
 
 def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTES) -> bytes:
@@ -38,55 +46,96 @@ def read_plain_file(path: Path, *, root: Path | None, limit: int = MAX_FILE_BYTE
     Raises:
         FileError: the file is missing, not a regular file, too large, outside of ``root``, or cannot be read.
     """
-    try:
-        if root is not None and not within(path, root):
-            raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
-        with opened_plain(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
-            size = os.fstat(descriptor).st_size
-            if size > limit:
-                raise FileError(f"it has {size} bytes, more than the {limit} allowed")
-            return file.read(size)
-    except FileNotFoundError as error:
-        raise FileError("there is no such file") from error
-    except OSError as error:
-        raise FileError(f"it cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a zero byte in the name
-        raise error if isinstance(error, FileError) else FileError(f"it cannot be read: {error}") from error
+    return next(read_plain_files([path], root=root, limit=limit))
 
 
-@contextmanager
-def opened_plain(path: Path) -> Iterator[int]:
-    """Open a regular file for reading and yield its descriptor.
+def read_plain_files(paths: Sequence[Path], *, root: Path | None, limit: int = MAX_FILE_BYTES) -> Iterator[bytes]:
+    """Contents of regular files of one file system, in order; see ``read_plain_file``.
+
+    Remote files are requested at the same time; files of the local disk are read one by one, when they are asked for.
 
     Raises:
-        FileError: it is not a regular file.
-        OSError: it cannot be opened.
+        FileError: see ``read_plain_file``; for the first file that cannot be used.
     """
-    # without O_NONBLOCK, opening a pipe would block
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise FileError("it is not a regular file")
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    remote = [path for path in paths if isinstance(path, RemotePath)]
+    parts: list[FilePart] = []
+    with _as_file_errors():
+        for file, entry in zip(remote, entries_of(remote), strict=True):
+            _check_inside(file, root)
+            _check_size(entry.size, limit)
+            parts.append(FilePart(file.address, 0, None if entry.size < 0 else entry.size))
+        contents = fetched(parts)
+    for path in paths:
+        with _as_file_errors():
+            if isinstance(path, RemotePath):
+                content = contents.pop(0)
+                if isinstance(content, OSError):
+                    raise content
+                _check_size(len(content), limit)
+            else:
+                _check_inside(path, root)
+                with opened(path) as local:
+                    size = local.size
+                    _check_size(size, limit)
+                    content = local.read(0, size)
+        yield content
 
 
 def check_plain_file(path: Path, *, root: Path | None) -> None:
     """Raise FileError unless ``path`` is a regular file and, if ``root`` is given, lies inside it."""
-    try:
-        if root is not None and not within(path, root):
-            raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
+    with _as_file_errors():
+        _check_inside(path, root)
         if not stat.S_ISREG(path.stat().st_mode):
             raise FileError("it is not a regular file")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file.
+
+    Raises:
+        InputError: the answer is unknown, because access is denied or the disk fails.
+    """
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _as_file_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileError("there is no such file") from error
     except OSError as error:
         raise FileError(f"it cannot be read: {error.strerror or error}") from error
+    except (FileError, InputError):
+        raise
+    except ValueError as error:  # a zero byte in the name
+        raise FileError(f"it cannot be read: {error}") from error
+
+
+def _check_inside(path: Path, root: Path | None) -> None:
+    if root is not None and not within(path, root):
+        raise FileError(f"it is a link to {os.path.realpath(path)}, outside of {root} (follow_links allows that)")
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise FileError(f"it has {size} bytes, more than the {limit} allowed")
 
 
 def file_state(path: Path) -> str:
-    """Size, time of the last change and inode of a file, a text that changes with the file; empty if it is missing."""
+    """A text that changes with a file; empty if the file is missing, or if its server states no such thing.
+
+    For a local file: size, time of the last change and inode. For a remote file: size, and time or checksum.
+    """
     try:
+        if isinstance(path, RemotePath):
+            return path.entry().state
         status = path.stat()
+    except InputError:
+        raise
     except (OSError, ValueError):
         return ""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
@@ -121,7 +170,9 @@ def read_json_object(path: Path, *, root: Path | None, limit: int = MAX_TABLE_BY
 
 
 def within(path: Path, root: Path) -> bool:
-    """Whether a path lies in a folder after all links are followed."""
+    """Whether a path lies in a folder after all links are followed; remote file systems have no links."""
+    if isinstance(path, RemotePath) or isinstance(root, RemotePath):
+        return ".." not in path.parts and path.is_relative_to(root)
     real, folder = os.path.realpath(path), os.path.realpath(root)
     return real == folder or real.startswith(folder.rstrip(os.sep) + os.sep)
 
@@ -161,19 +212,23 @@ def find_folders(
         nested: whether to search the folders of scenes for other scenes.
         others: called with each folder that is no scene and the names of its files.
     """
-    waiting, seen = [(root, 0)], {os.path.realpath(root)}
-    while waiting:
-        folder, depth = waiting.pop()
-        try:
-            files, folders = list_folder(folder)
-        except OSError as error:
-            problems.append(f"{folder} cannot be listed: {error.strerror or error}")
-            continue
-        if is_scene(files):
-            yield folder
-        elif others is not None:
-            others(folder, files)
-        if depth < MAX_DEPTH and (nested or not is_scene(files)):
+    remote = isinstance(root, RemotePath)
+    waiting: list[tuple[Path, int, Callable[[], Listed]]] = [(root, 0, partial(list_folder, root))]
+    seen = set() if remote else {os.path.realpath(root)}
+    with ThreadPoolExecutor(_LISTING_THREADS) as pool:
+        while waiting:
+            folder, depth, listing = waiting.pop()
+            try:
+                files, folders = listing()
+            except OSError as error:
+                problems.append(f"{folder} cannot be listed: {error.strerror or error}")
+                continue
+            if is_scene(files):
+                yield folder
+            elif others is not None:
+                others(folder, files)
+            if depth >= MAX_DEPTH or not (nested or not is_scene(files)):
+                continue
             for name in reversed(folders):
                 below = folder / name
                 if below.is_symlink():
@@ -183,10 +238,12 @@ def find_folders(
                     if not follow_links or (real := os.path.realpath(below)) in seen:
                         continue
                     seen.add(real)
-                waiting.append((below, depth + 1))
+                # a server is asked for many listings at the same time
+                later = pool.submit(list_folder, below).result if remote else partial(list_folder, below)
+                waiting.append((below, depth + 1, later))
 
 
-def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+def list_folder(folder: Path) -> Listed:
     """Names of the files and of the folders in a folder, each in natural order, without hidden ones.
 
     A link counts as its target; a broken link counts as a file.
@@ -196,11 +253,18 @@ def list_folder(folder: Path) -> tuple[list[str], list[str]]:
     """
     files: list[str] = []
     folders: list[str] = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                (folders if _is_folder(entry) else files).append(entry.name)
+    for name, is_folder in _entries(folder):
+        if not name.startswith("."):
+            (folders if is_folder else files).append(name)
     return sorted(files, key=natural_order), sorted(folders, key=natural_order)
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, bool]]:
+    if isinstance(folder, RemotePath):
+        yield from ((name, entry.folder) for name, entry in folder.listed().items())
+        return
+    with os.scandir(folder) as entries:
+        yield from ((entry.name, _is_folder(entry)) for entry in entries)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -228,7 +292,10 @@ class Listing:
 
     def __contains__(self, name: str) -> bool:
         path = PurePosixPath(name)
-        return path.name in self.files(path.parent.as_posix())
+        files = self.files(path.parent.as_posix())
+        if not files and isinstance(self.scene, RemotePath) and self.scene.protocol in WEB:
+            return (self.scene / name).is_file()  # few web servers list folders
+        return path.name in files
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -242,16 +309,37 @@ def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
 
 
 def require_folder(root: Path) -> None:
-    """Raise InputError unless ``root`` is a folder; the message names what exists instead."""
-    if root.is_dir():
-        return
-    if root.exists():
-        raise InputError(f"{root} is a file, not a folder")
-    near = next(parent for parent in root.absolute().parents if parent.exists())
-    raise InputError(f"there is no folder {root}; the nearest that exists is {near}, with {_folders(near)}")
+    """Raise InputError unless ``root`` is a folder that can be listed; the message names what exists instead."""
+    try:
+        if isinstance(root, RemotePath):
+            root.listed()
+            return
+        if root.is_dir():
+            return
+        if root.exists():
+            raise NotADirectoryError
+    except NotADirectoryError as error:
+        raise InputError(f"{root} is a file, not a folder") from error
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InputError(f"{root} cannot be listed: {error.strerror or error}") from error
+    raise InputError(f"there is no folder {root}; {nearest_folder(root)}")
 
 
-def _folders(folder: Path) -> str:
+def nearest_folder(path: Path) -> str:
+    """The part of a sentence that names the nearest folder above a path, and the folders in it."""
+    for parent in path.absolute().parents:
+        try:
+            if parent.exists():
+                return f"the nearest that exists is {parent}, with {folders_in(parent)}"
+        except OSError:
+            continue
+    return "no folder above it exists or can be listed"
+
+
+def folders_in(folder: Path) -> str:
+    """The part of a sentence that names the first folders in a folder."""
     names = list_folder(folder)[1]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return f"the folders {', '.join(names[:_NAMED])}{more}" if names else "no folders"

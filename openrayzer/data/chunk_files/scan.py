@@ -9,8 +9,11 @@ from pathlib import Path
 from openrayzer.data.chunk_files.format import INDEX_NAME
 from openrayzer.data.chunk_files.table import SceneTable
 from openrayzer.interfaces import BrokenSceneError, InputError
-from openrayzer.machine.plain_files import FileError, read_json_object
+from openrayzer.machine.plain_files import FileError, folders_in, is_file, list_folder, nearest_folder, read_json_object
+from openrayzer.machine.remote_paths import RemotePath
+from openrayzer.machine.remote_requests import WEB
 
+SUFFIX = ".torch"
 _NAMED = 5  # names that one message lists
 
 
@@ -96,20 +99,39 @@ class SceneNames:
             self.problems += _index_problems(path, {scene.key for scene in checked.scenes}, self._expected[chunk])
 
 
-def find_chunks(folder: Path) -> list[Path]:
+def find_chunks(folder: Path, *, indexed: Callable[[], Sequence[str]] = tuple) -> list[Path]:
     """The chunks of a folder, sorted by name.
+
+    Args:
+        folder: the folder.
+        indexed: names of the chunks by a side index, for a web server that lists no folders.
 
     Raises:
         InputError: the folder has no chunks; the message lists the files that it has.
     """
     try:
-        chunks = sorted(folder.glob("*.torch"))
-        if chunks:
-            return chunks
-        there = ", ".join(sorted(path.name for path in folder.iterdir())[:_NAMED]) or "nothing"
+        files, folders = list_folder(folder)
+        names = [*files, *folders]
+        fault = f"found {', '.join(sorted(names)[:_NAMED]) or 'nothing'}"
     except OSError as error:
-        raise InputError(f"{folder} cannot be listed: {error.strerror or error}") from error
-    raise InputError(f"no chunks: looked for {folder / '*.torch'}, found {there}")
+        if not isinstance(folder, RemotePath):
+            raise InputError(f"{folder} cannot be listed: {error.strerror or error}") from error
+        names, fault = [], f"it cannot be listed: {error.strerror or error}"
+    chunks = sorted(folder / name for name in names if name.endswith(SUFFIX))
+    if not chunks and isinstance(folder, RemotePath) and folder.protocol in WEB:
+        listed = {*indexed(), *_stated_names(folder)}
+        chunks = sorted(folder / name for name in listed if name.endswith(SUFFIX) and "/" not in name)
+        fault += f"; a web server that lists no folders needs {INDEX_NAME} or a side index there"
+    if chunks:
+        return chunks
+    raise InputError(f"no chunks: looked for {folder / '*.torch'}, {fault}")
+
+
+def _stated_names(folder: Path) -> Iterable[str]:
+    try:
+        return [name for name in read_json_object(folder / INDEX_NAME, root=None).values() if isinstance(name, str)]
+    except FileError:
+        return []
 
 
 def chunk_folder(root: Path, split: str) -> Path:
@@ -118,18 +140,29 @@ def chunk_folder(root: Path, split: str) -> Path:
     Raises:
         InputError: there is no such folder; the message lists the folders that exist.
     """
-    if not root.exists():
-        near = next(parent for parent in root.absolute().parents if parent.exists())
-        raise InputError(f"there is no folder {root}; the nearest that exists is {near}, with {_folders(near)}")
-    if not root.is_dir():
-        raise InputError(f"{root} is a file; root must be the folder that holds the folders train and test")
     folder = root / split
-    if folder.is_dir():
+    if isinstance(root, RemotePath):
+        if root.protocol in WEB:
+            return folder  # its files tell whether it exists
+        try:
+            files, folders = list_folder(root)
+        except FileNotFoundError as error:
+            raise InputError(f"there is no folder {root}, or it is empty; {nearest_folder(root)}") from error
+        except OSError as error:
+            raise InputError(f"{root} cannot be listed: {error.strerror or error}") from error
+        found = split in folders
+    else:
+        if not root.exists():
+            raise InputError(f"there is no folder {root}; {nearest_folder(root)}")
+        if not root.is_dir():
+            raise InputError(f"{root} is a file; root must be the folder that holds the folders train and test")
+        files, found = [path.name for path in root.iterdir()], folder.is_dir()
+    if found:
         return folder
     hint = ""
-    if any(root.glob("*.torch")):
+    if any(name.endswith(SUFFIX) for name in files):
         hint = f"; {root} itself holds chunks, so root should be {root.absolute().parent} if its name is train or test"
-    raise InputError(f"{root} has no folder {split!r}; it has {_folders(root)}{hint}")
+    raise InputError(f"{root} has no folder {split!r}; it has {folders_in(root)}{hint}")
 
 
 def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dict[str, int]:
@@ -138,7 +171,7 @@ def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dic
     A missing or damaged file gives an empty dict; ``problems`` gets a sentence on a damaged one.
     """
     path = folder / INDEX_NAME
-    if not os.path.lexists(path):
+    if not is_there(path):
         return {}
     try:
         index = read_json_object(path, root=None)
@@ -155,6 +188,11 @@ def read_names(folder: Path, chunks: Sequence[Path], problems: list[str]) -> dic
         if name not in numbers:
             problems.append(f"{path}: scene {key!r} should be in {name!r}, which does not exist")
     return {key: numbers[name] for key, name in index.items() if name in numbers}
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file, or a link even if it is broken."""
+    return is_file(path) if isinstance(path, RemotePath) else os.path.lexists(path)
 
 
 def scene_problem(path: Path, table: SceneTable) -> str:
@@ -176,9 +214,3 @@ def _index_problems(path: Path, found: set[str], expected: set[str]) -> Iterable
     if found - expected:
         some = ", ".join(map(repr, sorted(found - expected)[:_NAMED]))
         yield f"{index}: {len(found - expected)} scene(s) of {path.name} are not listed: {some}"
-
-
-def _folders(folder: Path) -> str:
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return f"the folders {', '.join(names[:_NAMED])}{more}" if names else "no folders"

@@ -8,7 +8,6 @@ file, rows against their checksum and the size of the chunk, images against thei
 
 import hashlib
 import json
-import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +20,16 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS
-from openrayzer.data.chunk_files.table import SceneTable, open_descriptor
+from openrayzer.data.chunk_files.table import SceneTable, open_chunk
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError
 from openrayzer.data.pixels.decoding import MAX_PIXELS
 from openrayzer.data.scene_names import is_usable_key
 from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine.opened_files import OpenFile
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
+from openrayzer.machine.remote_copies import local_copy
+from openrayzer.machine.remote_paths import RemotePath
 from openrayzer.machine.writing import whole_file
 
 FRAME_INDEX_NAME = "frame_index.bin"
@@ -60,9 +62,13 @@ class ChunkState:
 class IndexedTable(SceneTable):
     """One scene of a side index; its ``images`` are rows of ``FRAME``."""
 
-    def image_bytes(self, descriptor: int, frame: int) -> bytes:
+    def image_range(self, frame: int) -> tuple[int, int]:
+        offset, size, *_ = self.images[frame].tolist()
+        return offset, size
+
+    def image_bytes(self, file: OpenFile, frame: int) -> bytes:
         offset, size, crc, _, _ = self.images[frame].tolist()
-        data = os.pread(descriptor, size, offset)
+        data = file.read(offset, size)
         if len(data) < size:
             raise ZipFormatError(f"the {size} bytes from byte {offset} are not complete")
         if zlib.crc32(data) != crc:
@@ -76,6 +82,7 @@ class FrameIndex:
 
     Attributes:
         path: the file.
+        copy: the file, or its local copy if it is remote.
         keys: names of the scenes.
         chunk_of: number of the chunk of each scene, in the list of chunks given to ``read_frame_index``.
         num_frames: number of frames of each scene.
@@ -88,6 +95,7 @@ class FrameIndex:
     """
 
     path: Path
+    copy: Path
     keys: list[str]
     chunk_of: list[int]
     num_frames: list[int]
@@ -105,8 +113,8 @@ class FrameIndex:
             BrokenSceneError: the index is damaged or has changed.
         """
         count, chunk_size = self.num_frames[scene], self.chunk_sizes[self.chunk_of[scene]]
-        with open_descriptor(self.path) as descriptor:
-            block = os.pread(descriptor, count * _FRAME_BYTES, self.starts[scene])
+        with open_chunk(self.copy) as file:
+            block = file.read(self.starts[scene], count * _FRAME_BYTES)
         if len(block) < count * _FRAME_BYTES or zlib.crc32(block) != self.checksums[scene]:
             raise BrokenSceneError(f"{self.path}: scene {self.keys[scene]!r} does not match its checksum; {REMEDY}")
         rows = np.frombuffer(block, FRAME, count)
@@ -180,28 +188,49 @@ def read_frame_index(path: Path, chunks: Sequence[Path], *, posed: bool) -> Fram
     Raises:
         FrameIndexError: the index is damaged, or the chunks have changed since it was made.
     """
+    copy, head, body = _copied_head(path)
     try:
-        with open_descriptor(path) as descriptor:
-            head, body = _read_head(descriptor)
-    except BrokenSceneError as error:
-        raise FrameIndexError(str(error).removeprefix(f"{path}: ")) from error
-    try:
-        return _checked_index(path, head, body, chunks, posed=posed)
+        return _checked_index(path, copy, head, body, chunks, posed=posed)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise error if isinstance(error, FrameIndexError) else FrameIndexError("its table is malformed") from error
 
 
-def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
+def indexed_chunks(path: Path) -> list[str]:
+    """Names of the chunks that a side index lists.
+
+    Raises:
+        FrameIndexError: the index is damaged or cannot be read.
+    """
+    _, head, _ = _copied_head(path)
+    try:
+        return [str(state[0]) for state in head["chunks"]]
+    except (LookupError, TypeError) as error:
+        raise FrameIndexError("its table is malformed") from error
+
+
+def _copied_head(path: Path) -> tuple[Path, dict[str, Any], int]:
+    """The local copy of an index, its JSON object and the number of bytes before it."""
+    try:
+        copy = local_copy(path)
+        with open_chunk(copy) as file:
+            return copy, *_read_head(file)
+    except BrokenSceneError as error:
+        raise FrameIndexError(str(error).removeprefix(f"{copy}: ")) from error
+    except OSError as error:
+        raise FrameIndexError(f"it cannot be read: {error.strerror or error}") from error
+
+
+def _read_head(file: OpenFile) -> tuple[dict[str, Any], int]:
     """The JSON object and the number of bytes before it."""
-    length = os.fstat(descriptor).st_size
-    trailer = os.pread(descriptor, _TRAILER.size, max(length - _TRAILER.size, 0))
-    if length < len(_BEGIN) + _TRAILER.size or os.pread(descriptor, len(_BEGIN), 0) != _BEGIN:
+    length = file.size
+    trailer = file.read(max(length - _TRAILER.size, 0), _TRAILER.size)
+    if length < len(_BEGIN) + _TRAILER.size or file.read(0, len(_BEGIN)) != _BEGIN:
         raise FrameIndexError("it is not a side index of this version")
     size, checksum, end = _TRAILER.unpack(trailer)
     body = length - _TRAILER.size - size
     if end != _END or body < len(_BEGIN):
         raise FrameIndexError("it is cut short")
-    text = os.pread(descriptor, size, body)
+    text = file.read(body, size)
     if len(text) < size or zlib.crc32(text) != checksum:
         raise FrameIndexError("its table does not match its checksum")
     try:
@@ -214,7 +243,7 @@ def _read_head(descriptor: int) -> tuple[dict[str, Any], int]:
 
 
 def _checked_index(
-    path: Path, head: Mapping[str, Any], body: int, chunks: Sequence[Path], *, posed: bool
+    path: Path, copy: Path, head: Mapping[str, Any], body: int, chunks: Sequence[Path], *, posed: bool
 ) -> FrameIndex:
     if head["posed"] is not posed:
         raise FrameIndexError("it was made without cameras" if posed else "it was made for scenes with cameras")
@@ -233,7 +262,7 @@ def _checked_index(
     problems = tuple(f"{path.parent}: {problem}" for problem in head["problems"])
     chunk_sizes = [sizes[number] for number in range(len(chunks))]
     return FrameIndex(
-        path, keys, chunk_of, counts, problems, posed, starts, checksums, chunk_sizes, bytearray(len(keys))
+        path, copy, keys, chunk_of, counts, problems, posed, starts, checksums, chunk_sizes, bytearray(len(keys))
     )
 
 
@@ -268,17 +297,19 @@ def chunk_state(path: Path) -> ChunkState:
     Raises:
         BrokenSceneError: the chunk cannot be read.
     """
-    with open_descriptor(path) as descriptor:
-        status = os.fstat(descriptor)
-        return ChunkState(path.name, status.st_size, status.st_mtime_ns, _fingerprint(descriptor, status.st_size))
+    with open_chunk(path) as file:
+        return ChunkState(path.name, file.size, path.stat().st_mtime_ns, _fingerprint(file))
 
 
 def is_unchanged(path: Path, state: ChunkState) -> bool:
     """Whether size and time of the last change of a chunk are the same as in ``state``.
 
     If only the time differs, as after copying, the fingerprint decides; it covers the zip directory with the checksums
-    of all entries.
+    of all entries. A remote chunk has the same content if a listing states the same size, or none, because asking for
+    the ends of every chunk would take minutes; the checksums of the frames notice other content.
     """
+    if isinstance(path, RemotePath):
+        return path.stated_size in (-1, state.size)
     try:
         status = path.stat()
         if status.st_size != state.size or status.st_mtime_ns == state.modified:
@@ -288,6 +319,6 @@ def is_unchanged(path: Path, state: ChunkState) -> bool:
         return False
 
 
-def _fingerprint(descriptor: int, size: int) -> str:
-    ends = os.pread(descriptor, _ENDS, 0), os.pread(descriptor, _ENDS, max(size - _ENDS, 0))
+def _fingerprint(file: OpenFile) -> str:
+    ends = file.read(0, _ENDS), file.read(max(file.size - _ENDS, 0), _ENDS)
     return hashlib.sha256(b"".join(ends)).hexdigest()[:32]

@@ -3,7 +3,6 @@
 The tables check everything that the file states, so a cached table is safe to use.
 """
 
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,11 +14,11 @@ import numpy as np
 
 from openrayzer.data.chunk_files.format import CAMERA_COLUMNS, Origin
 from openrayzer.data.chunk_files.tensor_pickle import MAX_PICKLE_BYTES, PickleRefusedError, TensorRecord, read_tree
-from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, read_directory, read_entry
+from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, entry_range, read_directory, read_entry
 from openrayzer.data.scene_names import is_usable_key
 from openrayzer.data.stated_cameras import camera_faults
 from openrayzer.interfaces import BrokenSceneError
-from openrayzer.machine.plain_files import FileError, opened_plain
+from openrayzer.machine.opened_files import FileError, OpenFile, opened
 
 _RECORD_BYTES = 64
 """Smallest number of bytes of a scene or image in the object tree of a file."""
@@ -29,6 +28,8 @@ _USES = 4
 repeated frames share one image."""
 
 _MAX_URL = 2048  # characters; many scenes may share one long text, and a conversion would write it for each scene
+
+_MAX_SMALL = 1 << 20  # bytes of the cameras of a scene that are prefetched; 15,000 cameras
 
 _LOCATION = [
     ("header", np.int64),
@@ -66,38 +67,51 @@ class SceneTable:
         """Number of frames, including missing frames."""
         return len(self.images)
 
-    def image_bytes(self, descriptor: int, frame: int) -> bytes:
+    def image_range(self, frame: int) -> tuple[int, int]:
+        """First byte and number of bytes of a frame in its chunk."""
+        return _stored_range(self.images, frame)
+
+    def depth_range(self, frame: int) -> tuple[int, int]:
+        """First byte and number of bytes of the depth map of a frame in its chunk."""
+        return _stored_range(self.depths, frame)
+
+    def image_bytes(self, file: OpenFile, frame: int) -> bytes:
         """Read the encoded image of a frame from its opened chunk.
 
         Raises:
             ZipFormatError: the file is damaged or has changed.
         """
-        return _stored_bytes(descriptor, self.images, frame)
+        return _stored_bytes(file, self.images, frame)
 
-    def depth_bytes(self, descriptor: int, frame: int) -> bytes:
+    def depth_bytes(self, file: OpenFile, frame: int) -> bytes:
         """Read the encoded depth map of a frame of a scene with depth from its opened chunk.
 
         Raises:
             ZipFormatError: the file is damaged or has changed.
         """
-        return _stored_bytes(descriptor, self.depths, frame)
+        return _stored_bytes(file, self.depths, frame)
 
 
-def _stored_bytes(descriptor: int, rows: np.ndarray, frame: int) -> bytes:
+def _stored_range(rows: np.ndarray, frame: int) -> tuple[int, int]:
     header, entry_size, crc, start, size = rows[frame].tolist()
-    return read_entry(descriptor, ZipEntry(header, entry_size, crc), start=start, size=size)
+    return entry_range(ZipEntry(header, entry_size, crc), start=start, size=size)
+
+
+def _stored_bytes(file: OpenFile, rows: np.ndarray, frame: int) -> bytes:
+    header, entry_size, crc, start, size = rows[frame].tolist()
+    return read_entry(file, ZipEntry(header, entry_size, crc), start=start, size=size)
 
 
 @contextmanager
-def open_descriptor(path: Path) -> Iterator[int]:
-    """Open a file and yield its descriptor.
+def open_chunk(path: Path, *, size: int | None = None) -> Iterator[OpenFile]:
+    """Open a chunk or a side index; ``size`` is its number of bytes if known, see ``opened``.
 
     Raises:
         BrokenSceneError: it is not a regular file, or cannot be opened or read.
     """
     try:
-        with opened_plain(path) as descriptor:
-            yield descriptor
+        with opened(path, size=size) as file:
+            yield file
     except FileError as error:
         raise BrokenSceneError(f"{path}: {error}") from error
     except OSError as error:
@@ -114,11 +128,11 @@ def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
     Raises:
         BrokenSceneError: the whole file cannot be used; the message names the file and the fault.
     """
-    with open_descriptor(path) as descriptor:
+    with open_chunk(path) as file:
         try:
-            _check_kind(descriptor)
-            entries = _tensor_entries(descriptor)
-            scenes = read_tree(read_entry(descriptor, entries.pop("data.pkl")))
+            _check_kind(file)
+            entries = _tensor_entries(file)
+            scenes = read_tree(read_entry(file, entries.pop("data.pkl")))
         except (ZipFormatError, PickleRefusedError) as error:
             raise BrokenSceneError(f"{path}: {error}") from error
         if not isinstance(scenes, list):
@@ -127,11 +141,12 @@ def read_chunk_table(path: Path, *, posed: bool = True) -> list[SceneTable]:
             )
         keys = [scene.get("key") if isinstance(scene, dict) else None for scene in scenes]
         try:
-            chunk = _Chunk(descriptor, entries, _USES * os.fstat(descriptor).st_size)
+            chunk = _Chunk(file, entries, _USES * file.size)
             stated = sum(_RECORD_BYTES + (len(key) if isinstance(key, str) else 0) for key in keys)
             chunk.claim(stated, f"its {len(scenes)} scenes")
         except _SceneFaultError as error:
             raise BrokenSceneError(f"{path}: {error}") from error
+        file.prefetch(_small_ranges(scenes, entries))
         return [_scene_table(chunk, scene, place, posed=posed) for place, scene in enumerate(scenes)]
 
 
@@ -143,12 +158,12 @@ class _Chunk:
     the scenes is therefore counted before it is allocated, so that time and memory stay proportional to the file.
 
     Attributes:
-        descriptor: descriptor of the open file.
+        file: the open file.
         entries: entries of the file by name, without the folder that torch adds.
         unclaimed: bytes that the scenes may still need.
     """
 
-    descriptor: int
+    file: OpenFile
     entries: Mapping[str, ZipEntry]
     unclaimed: int
 
@@ -163,8 +178,8 @@ class _Chunk:
         self.unclaimed -= num_bytes
 
 
-def _check_kind(descriptor: int) -> None:
-    start = os.pread(descriptor, 4, 0)
+def _check_kind(file: OpenFile) -> None:
+    start = file.read(0, 4)
     if not start:
         raise ZipFormatError("the file is empty")
     if start != b"PK\x03\x04":
@@ -174,9 +189,9 @@ def _check_kind(descriptor: int) -> None:
         )
 
 
-def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
+def _tensor_entries(file: OpenFile) -> dict[str, ZipEntry]:
     """The entries ``data.pkl`` and ``data/<storage>`` of a file, named without the folder that torch adds."""
-    entries = read_directory(descriptor)
+    entries = read_directory(file)
     pickles = [name for name in entries if name.endswith("/data.pkl")]
     if len(pickles) != 1:
         raise ZipFormatError(f"it is not a torch file: it holds {len(pickles)} entries named data.pkl instead of 1")
@@ -185,7 +200,7 @@ def _tensor_entries(descriptor: int) -> dict[str, ZipEntry]:
     if inner["data.pkl"].size > MAX_PICKLE_BYTES:
         raise ZipFormatError(f"its object tree is larger than the {MAX_PICKLE_BYTES} bytes allowed")
     order = inner.get("byteorder")
-    if order is not None and read_entry(descriptor, order) != b"little":
+    if order is not None and read_entry(file, order) != b"little":
         raise ZipFormatError("it was written on a big-endian machine; load and save it on this one")
     return inner
 
@@ -221,6 +236,15 @@ def _scene_table(chunk: _Chunk, scene: Any, position: int, *, posed: bool) -> Sc
 
 class _SceneFaultError(ValueError):
     pass
+
+
+def _small_ranges(scenes: list[Any], entries: Mapping[str, ZipEntry]) -> Iterator[tuple[int, int]]:
+    """Where the cameras and timestamps of the scenes are."""
+    for scene in scenes:
+        for name in ("cameras", "timestamps") if isinstance(scene, dict) else ():
+            tensor = scene.get(name)
+            if isinstance(tensor, TensorRecord) and (entry := entries.get(f"data/{tensor.storage}")):
+                yield entry_range(entry, size=min(entry.size, _MAX_SMALL))
 
 
 def _origin(chunk: _Chunk, scene: Mapping[str, Any], frames: int) -> Origin:
@@ -269,7 +293,7 @@ def _byte_range(entries: Mapping[str, ZipEntry], tensor: TensorRecord, what: str
 
 def _tensor_bytes(chunk: _Chunk, tensor: TensorRecord, what: str) -> bytes:
     start, size = _byte_range(chunk.entries, tensor, what)
-    return read_entry(chunk.descriptor, chunk.entries[f"data/{tensor.storage}"], start=start, size=size)
+    return read_entry(chunk.file, chunk.entries[f"data/{tensor.storage}"], start=start, size=size)
 
 
 def _checked_cameras(cameras: Any, frames: int) -> TensorRecord:

@@ -17,11 +17,11 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from openrayzer.data.loading.retries import with_retries
 from openrayzer.data.pixels.resizing import as_float, fit_depth, fit_frames
 from openrayzer.data.pixels.scaled_decoding import decoding_for
 from openrayzer.geometry.poses import normalise_poses
 from openrayzer.interfaces import Augmentation, Clip, Dataset, InputError, ViewChoice
+from openrayzer.machine.retries import with_retries
 from openrayzer.settings import DataSettings
 from openrayzer.types import Cameras, Views
 

@@ -1,13 +1,13 @@
 """Folders of chunks to read, and checks that no output overwrites a source."""
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from openrayzer.interfaces import Dataset, InputError
-from openrayzer.machine.plain_files import require_folder, within
+from openrayzer.machine.plain_files import list_folder, require_folder, within
+from openrayzer.machine.remote_paths import located
 from openrayzer.machine.writing import unwritable, whole_file
 
 
@@ -17,12 +17,12 @@ def chunk_folders(root: Path | str) -> list[Path]:
     Raises:
         InputError: there are no chunks.
     """
-    root = Path(root)
+    root = located(root)
     require_folder(root)
     try:
         if _has_chunks(root):
             return [root]
-        found = [folder for folder in sorted(root.iterdir()) if folder.is_dir() and _has_chunks(folder)]
+        found = [root / name for name in sorted(list_folder(root)[1]) if _has_chunks(root / name)]
     except OSError as error:
         raise InputError(f"{error.filename or root} cannot be listed: {error.strerror or error}") from error
     if not found:
@@ -31,9 +31,7 @@ def chunk_folders(root: Path | str) -> list[Path]:
 
 
 def _has_chunks(folder: Path) -> bool:
-    return any(
-        name.endswith(".torch") for name in os.listdir(folder)
-    )  # glob would ignore a folder that cannot be listed
+    return any(name.endswith(".torch") for name in list_folder(folder)[0])
 
 
 def require_apart(output: Path, source: Path) -> None:

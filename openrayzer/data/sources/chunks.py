@@ -1,10 +1,10 @@
 """Dataset ``chunks``: RealEstate10K, ACID and DL3DV in pixelSplat's ``.torch`` files, read in place."""
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fnmatch import filter as matching
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from openrayzer.data.chunk_files.scan import (
     check_tables,
     chunk_folder,
     find_chunks,
+    is_there,
     read_names,
     scene_problem,
     shortened,
@@ -28,15 +29,17 @@ from openrayzer.data.chunk_files.side_index import (
     REMEDY,
     FrameIndex,
     FrameIndexError,
+    indexed_chunks,
     read_frame_index,
 )
-from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
+from openrayzer.data.chunk_files.table import SceneTable, open_chunk, read_chunk_table
 from openrayzer.data.chunk_files.zip_entries import ZipFormatError
 from openrayzer.data.pixels.decoding import ImageError, decode_image
 from openrayzer.data.pixels.scaled_decoding import wanted_size
 from openrayzer.data.scene_names import read_lines
 from openrayzer.interfaces import DATASETS, BrokenSceneError, Dataset, Frames, InputError
 from openrayzer.machine.plain_files import file_state
+from openrayzer.machine.remote_paths import forget_listings, located
 
 LOG = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ class Chunks(Dataset):
     this; an index of other chunks is ignored.
 
     Args:
-        root: folder with the folders train and test.
+        root: folder with the folders train and test; it may be remote, such as ``s3://bucket/re10k``.
         split: name of the folder in ``root``.
         scan_limit: largest number of chunks that opening checks; about 0.1 s per chunk of 100 MB with small frames.
         frame_index: the side index; None uses frame_index.bin beside the chunks if it exists.
@@ -77,9 +80,9 @@ class Chunks(Dataset):
     ) -> None:
         if scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {scan_limit}")
-        self.root, self.split, self.scan_limit, self.posed = Path(root), split, scan_limit, posed
-        self.frame_index = None if frame_index is None else Path(frame_index)
-        self.scenes = None if scenes is None else Path(scenes)
+        self.root, self.split, self.scan_limit, self.posed = located(root), split, scan_limit, posed
+        self.frame_index = None if frame_index is None else located(frame_index)
+        self.scenes = None if scenes is None else located(scenes)
         self.chunks = tuple(chunks)
         self._index: FrameIndex | None = None
         self._place_in_index: list[int] = []
@@ -91,8 +94,9 @@ class Chunks(Dataset):
         self._cached_bytes = 0
 
     def open(self) -> None:
+        forget_listings(self.root)
         folder = chunk_folder(self.root, self.split)
-        self._chunks = find_chunks(folder)
+        self._chunks = find_chunks(folder, indexed=partial(self._indexed_chunks, folder))
         self._keys, self._chunk_of, self._num_frames = [], [], []
         self._tables.clear()
         self._cached_bytes = 0
@@ -136,10 +140,12 @@ class Chunks(Dataset):
             if fault:
                 raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {fault}")
         cameras = rows_to_cameras(table.cameras[list(frames)]) if self.posed else (None, None)
-        with open_descriptor(path) as descriptor:
+        size = None if self._index is None else self._index.chunk_sizes[self._chunk_of[scene]]
+        with open_chunk(path, size=size) as file:
+            file.prefetch(map(table.image_range, dict.fromkeys(frames)))
             for place, frame in enumerate(frames):
                 try:
-                    image = decode_image(table.image_bytes(descriptor, frame), covering=wanted_size())
+                    image = decode_image(table.image_bytes(file, frame), covering=wanted_size())
                 except (ImageError, ZipFormatError) as error:
                     raise BrokenSceneError(f"{path}: scene {table.key!r}, frame {frame}: {error}") from error
                 one = slice(place, place + 1)
@@ -151,10 +157,11 @@ class Chunks(Dataset):
         if not len(table.depths):
             return None
         maps = []
-        with open_descriptor(path) as descriptor:
+        with open_chunk(path) as file:
+            file.prefetch(map(table.depth_range, dict.fromkeys(frames)))
             for frame in frames:
                 try:
-                    maps.append(read_depth(table.depth_bytes(descriptor, frame)))
+                    maps.append(read_depth(table.depth_bytes(file, frame)))
                 except (ImageError, ZipFormatError) as error:
                     raise BrokenSceneError(f"{path}: scene {table.key!r}, depth of frame {frame}: {error}") from error
         return maps
@@ -199,14 +206,22 @@ class Chunks(Dataset):
 
     def _read_index(self, folder: Path, problems: list[str]) -> FrameIndex | None:
         """The side index, or None without a usable one; ``problems`` gets a sentence on an unusable index."""
-        path = self.frame_index or folder / FRAME_INDEX_NAME
-        if self.frame_index is None and not os.path.lexists(path):
+        path = self._index_path(folder)
+        if self.frame_index is None and not is_there(path):
             return None
         try:
             return read_frame_index(path, self._chunks, posed=self.posed)
         except FrameIndexError as error:
             problems.append(f"{path} is not used: {error}; {REMEDY}")
             return None
+
+    def _index_path(self, folder: Path) -> Path:
+        return self.frame_index or folder / FRAME_INDEX_NAME
+
+    def _indexed_chunks(self, folder: Path) -> list[str]:
+        with suppress(FrameIndexError):
+            return indexed_chunks(self._index_path(folder))
+        return []
 
     def _choose(self, problems: list[str]) -> None:
         """Keep only the scenes that ``scenes`` lists, in the chunks that ``chunks`` lists."""

@@ -14,7 +14,7 @@ from openrayzer.data.pixels.scaled_decoding import wanted_size
 from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.stated_cameras import pose_faults
 from openrayzer.interfaces import Frames
-from openrayzer.machine.plain_files import FileError, file_state, find_folders, read_plain_file, require_folder
+from openrayzer.machine.plain_files import FileError, file_state, find_folders, read_plain_files, require_folder
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".bmp"})
 NO_LENS = Lens((1.0, 1.0, 0.5, 0.5))
@@ -71,11 +71,13 @@ class ImageScenes(LazyScenes[ImageScene]):
         root = None if self.follow_links else self.confines(table)
         for frame in frames:
             self.check_frame(scene, frame)
+        contents = read_plain_files([table.folder / table.files[frame] for frame in frames], root=root)
+        for frame in frames:
             intrinsics = None
             lens = table.lenses[frame] if table.lenses else None
             covering = None if lens is not None and lens.distorts else wanted_size()
             try:
-                data = read_plain_file(table.folder / table.files[frame], root=root)
+                data = next(contents)
                 image = decode_image(data, upright=self.upright, covering=covering, background=self.behind)
                 if lens is not None:
                     image, normalised = undistort(image, lens, stored=image_size(data))

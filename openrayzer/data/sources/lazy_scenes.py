@@ -12,8 +12,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 from openrayzer.data.scene_names import is_usable_key, read_lines
 from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
 from openrayzer.machine.plain_files import FileError, file_state
+from openrayzer.machine.remote_paths import RemotePath, forget_listings, located
 
 _CACHED_TABLES = 16
+_CACHED_REMOTE_TABLES = 512
 _SCAN_THREADS = 8
 _NAMED = 5  # faults that one message lists
 
@@ -49,7 +51,8 @@ class LazyScenes(Dataset, Generic[Contents]):
         keep_tables: whether the contents of all scenes stay in memory; for contents that are small and slow to read.
 
     Args:
-        root: the folder of the scenes, or a file for some datasets.
+        root: the folder of the scenes, or a file for some datasets; it may be remote, such as
+            ``s3://bucket/photos``.
         scenes: text file with the names of the scenes to use, one per line; None for all scenes.
         scan_limit: largest number of scenes that opening checks.
         follow_links: whether links may lead out of ``root``.
@@ -59,12 +62,17 @@ class LazyScenes(Dataset, Generic[Contents]):
 
     def __init__(self, *, root: Path | str, scenes: Path | str | None, scan_limit: int, follow_links: bool) -> None:
         super().__init__()
-        self.root, self.scenes = Path(root), None if scenes is None else Path(scenes)
+        self.root, self.scenes = located(root), None if scenes is None else located(scenes)
         self.scan_limit, self.follow_links = scan_limit, follow_links
         self._keys: list[str] = []
         self._places: list[str] = []
         self._num_frames: list[int] = []  # -1 until the scene is loaded
         self._tables: OrderedDict[int, Contents] = OrderedDict()
+
+    @property
+    def _cached_tables(self) -> int:
+        """Number of scenes whose contents stay in memory; a remote scene takes requests to load again."""
+        return _CACHED_REMOTE_TABLES if isinstance(self.root, RemotePath) else _CACHED_TABLES
 
     @abstractmethod
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
@@ -89,6 +97,7 @@ class LazyScenes(Dataset, Generic[Contents]):
     def open(self) -> None:
         if self.scan_limit < 0:
             raise InputError(f"scan_limit must be 0 or more, got {self.scan_limit}")
+        forget_listings(self.root)
         problems: list[str] = []
         found: dict[str, Path] = {}
         for key, place in self.find(problems):
@@ -134,20 +143,20 @@ class LazyScenes(Dataset, Generic[Contents]):
             BrokenSceneError: the scene cannot be used.
         """
         if scene not in self._tables:
-            place = Path(self._places[scene])
+            place = self.place(scene)
             try:
                 table = self.load(place)
             except FileError as error:
                 raise BrokenSceneError(f"{place}: scene {self._keys[scene]!r} is left out: {error}") from error
             self._tables[scene] = table
-            while len(self._tables) > _CACHED_TABLES and not self.keep_tables:
+            while len(self._tables) > self._cached_tables and not self.keep_tables:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(scene)
         return self._tables[scene]
 
     def place(self, scene: int) -> Path:
         """Path of a scene."""
-        return Path(self._places[scene])
+        return type(self.root)(self._places[scene])
 
     def version(self, scene: int, frame: int) -> tuple[str, str]:
         """For a scene that is one file: a frame depends on the file and the arguments of the dataset."""

@@ -10,7 +10,7 @@ from openrayzer.data.sources.image_scenes import ImageScene, ImageScenes, PosedF
 from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.stated_cameras import camera_to_world, number
 from openrayzer.interfaces import DATASETS, InputError
-from openrayzer.machine.plain_files import FileError, Listing, read_json_object
+from openrayzer.machine.plain_files import FileError, Listing, is_file, read_json_object
 
 LIST = "full_list.txt"
 METADATA = "metadata"
@@ -26,7 +26,7 @@ class Processed(ImageScenes):
     of the folder ``metadata``. Frames have the order of the file of their scene.
 
     Args:
-        root: the folder with full_list.txt, or such a list with another name.
+        root: the folder with full_list.txt, or such a list with another name; it may be remote.
         scenes: text file with the names of the scenes to use, one per line; None for all scenes.
         scan_limit: largest number of scenes that opening checks; about 5 ms each.
         follow_links: whether links may lead out of the folder of a scene.
@@ -45,8 +45,8 @@ class Processed(ImageScenes):
         super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        path = self.root if self.root.is_file() else self.root / LIST
-        if not path.is_file():
+        path = self.root if is_file(self.root) else self.root / LIST
+        if not is_file(path):
             raise InputError(f"there is no {path}; root must be the folder with {LIST}, or a file of this format")
         places = []
         for line, number_ in read_lines(path).items():
@@ -77,7 +77,7 @@ class Processed(ImageScenes):
 def _find_table(line: str, folder: Path) -> Path | None:
     tails = [Path(*PurePosixPath(line).parts[-count:]) for count in (2, 3, 1)]
     candidates = [folder / line, *(folder / tail for tail in tails if ".." not in tail.parts)]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if is_file(path)), None)
 
 
 def _folder_of(place: Path) -> Path:

@@ -19,6 +19,7 @@ from openrayzer.data.synthetic_rooms.motions import Motion
 from openrayzer.data.synthetic_rooms.scenes import FilmSettings, usable_cores, write_rooms
 from openrayzer.interfaces import DATASETS, Dataset, Frames, InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json
+from openrayzer.machine.remote_paths import RemotePath, located
 
 MANIFEST_NAME = "rooms.json"
 FORMAT_VERSION = 2
@@ -91,7 +92,9 @@ class SyntheticRooms(Dataset):
             raise InputError(f"synthetic rooms: motions must name one or more of {', '.join(get_args(Motion))}")
         if not 0 <= exposure <= 1:
             raise InputError(f"synthetic rooms: exposure must be 0 to 1, got {exposure}")
-        self.root = Path(root)
+        self.root = located(root)
+        if isinstance(self.root, RemotePath):
+            raise InputError(f"synthetic rooms: root must be a folder of the local disk, got {self.root}")
         smallest, largest = map(float, focal_range)
         self.settings = FilmSettings(
             num_train, num_test, num_frames, image_size, float(motion), seed,

@@ -13,7 +13,14 @@ from openrayzer.data.scene_names import relative_key
 from openrayzer.data.sources.lazy_scenes import LazyScenes, SceneContents
 from openrayzer.data.sources.video_decoder import VideoDecoder, VideoError, VideoFile, VideoIndex, read_index
 from openrayzer.interfaces import DATASETS, Frames, InputError
-from openrayzer.machine.plain_files import FileError, check_plain_file, find_folders, list_folder, require_folder
+from openrayzer.machine.plain_files import (
+    FileError,
+    check_plain_file,
+    find_folders,
+    is_file,
+    list_folder,
+    require_folder,
+)
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"})
 
@@ -66,7 +73,7 @@ class Video(LazyScenes[VideoScene]):
         self._decoder: tuple[int, int, VideoDecoder] | None = None  # process number, scene, decoder
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        if self.root.is_file():
+        if is_file(self.root):
             return [(self.root.name, self.root)]
         require_folder(self.root)
         folders = find_folders(self.root, _has_videos, follow_links=self.follow_links, problems=problems, nested=True)

@@ -1,6 +1,7 @@
 """Random access to the frames of a video: an index without decoding, and exact decoding of any frame."""
 
 import contextlib
+import io
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ import numpy as np
 
 from openrayzer.data.pixels.decoding import MAX_PIXELS
 from openrayzer.interfaces import InputError
+from openrayzer.machine.opened_files import RemoteFile
+from openrayzer.machine.remote_paths import RemotePath
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 """Containers that may be opened. Playlists are not among them, because they refer to other files."""
 
 
 _ENCODE = "ffmpeg -i IN -c:v libx264 -crf 17 OUT.mp4"
+_PREFETCHED = 1 << 26  # bytes; usually the whole of a remote clip
 _TRIED = 64  # frames decoded to check times that may be in the order of decoding
 _UNSURE = 3  # frames by which a stated duration may be wrong
 _REORDERING = frozenset({"h264", "hevc"})  # FFmpeg knows their times only from the container
@@ -63,6 +67,19 @@ class VideoFile:
     path: Path
     start: int = 0
     end: int = 0
+
+    def contents(self) -> io.BufferedReader | None:
+        """The bytes of a remote video for FFmpeg, with the first ones fetched; None for a local video.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        if not isinstance(self.path, RemotePath):
+            return None
+        file = RemoteFile(self.path)
+        end = self.end or file.size
+        file.prefetch([(self.start, min(end - self.start, _PREFETCHED))])
+        return file.stream(self.start, end)
 
     @property
     def address(self) -> str:
@@ -246,7 +263,11 @@ def _opened(video: VideoFile) -> Any:
     av = _av()
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file,subfile" if video.end else "file"}
     try:
-        return av.open(video.address, options=options)
+        return av.open(video.contents() or video.address, options=options)
+    except InputError:
+        raise
+    except OSError as error:
+        raise VideoError(f"it cannot be read: {error.strerror or error}") from error
     except (av.error.FFmpegError, ValueError) as error:
         raise VideoError(f"it cannot be opened: {getattr(error, 'strerror', None) or error}") from error
 

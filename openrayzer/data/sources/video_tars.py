@@ -12,14 +12,18 @@ from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.sources.video import VIDEO_SUFFIXES, Video
 from openrayzer.data.sources.video_decoder import VideoFile
 from openrayzer.interfaces import DATASETS, InputError
+from openrayzer.machine.opened_files import opened
 from openrayzer.machine.plain_files import (
     FileError,
     check_plain_file,
     file_state,
     find_folders,
+    is_file,
     list_folder,
     require_folder,
 )
+from openrayzer.machine.remote_copies import remembered
+from openrayzer.machine.remote_paths import RemotePath
 
 SUFFIX = ".tar"
 _RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}")
@@ -40,7 +44,7 @@ class VideoTars(Video):
 
     Args:
         root: an archive, a folder with archives up to 6 levels below it, or a pattern such as
-            ``/data/clips-{000000..000127}.tar``.
+            ``/data/clips-{000000..000127}.tar`` or ``https://host/clips-{000000..000127}.tar``.
         fps: frames per second to use; each is the frame that a player shows at this time. None uses every frame.
         scenes: text file with the names of the scenes to use, one per line; None for all scenes.
         scan_limit: largest number of videos that opening checks.
@@ -93,12 +97,8 @@ class VideoTars(Video):
     def _archives(self, problems: list[str]) -> Iterator[tuple[str, Path]]:
         """Name and path of each archive."""
         if _RANGE.search(self.root.name):
-            for path in _expanded(self.root):
-                if path.is_file():
-                    yield path.stem, path
-                else:
-                    problems.append(f"{path}: there is no such file")
-        elif self.root.is_file():
+            yield from ((path.stem, path) for path in _expanded(self.root))
+        elif self.root.suffix == SUFFIX and is_file(self.root):
             yield self.root.stem, self.root
         else:
             require_folder(self.root)
@@ -133,31 +133,45 @@ def _expanded(pattern: Path) -> Iterator[Path]:
         yield from _expanded(pattern.with_name(name))
 
 
-def _is_packed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(6).startswith(_PACKED)
-
-
 def _videos(path: Path, *, root: Path | None) -> tuple[dict[PurePosixPath, tuple[int, int]], str]:
     """First byte and the byte after the last of each video in an archive, and the fault of the archive or of a name."""
-    videos: dict[PurePosixPath, tuple[int, int]] = {}
-    fault = ""
     try:
         check_plain_file(path, root=root)
-        end = path.stat().st_size
-        if _is_packed(path):
-            return {}, "it is compressed; unpack it, because frames are read where they lie"
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                name = PurePosixPath(member.name.removeprefix("./"))
-                if not member.isreg() or name.suffix.lower() not in VIDEO_SUFFIXES or _META.match(str(name)):
-                    continue
-                if name.is_absolute() or ".." in name.parts or name in videos:
-                    fault = fault or f"{member.name!r:.120} is left out: its name stands twice or leaves the archive"
-                elif member.sparse is not None or member.offset_data + member.size > end:
-                    fault = fault or f"{member.name!r:.120} is left out: the archive is cut short"
-                elif member.size:
-                    videos[name] = (member.offset_data, member.offset_data + member.size)
-    except (tarfile.TarError, FileError, OSError, EOFError, ValueError) as error:
+        found, fault = remembered(path, partial(_members, path))
+    except (FileError, OSError) as error:
+        return {}, getattr(error, "strerror", None) or str(error)
+    return {PurePosixPath(name): (start, end) for name, (start, end) in found.items()}, fault
+
+
+def _members(path: Path) -> tuple[dict[str, tuple[int, int]], str]:
+    """The same, with names as texts.
+
+    Raises:
+        OSError: a remote archive cannot be read.
+    """
+    videos: dict[str, tuple[int, int]] = {}
+    fault = ""
+    try:
+        with opened(path) as file, file.stream() as stream:
+            if file.read(0, 6).startswith(_PACKED):
+                return {}, "it is compressed; unpack it, because frames are read where they lie"
+            with tarfile.open(fileobj=stream, mode="r:") as archive:
+                for member in archive:
+                    name = PurePosixPath(member.name.removeprefix("./"))
+                    if not member.isreg() or name.suffix.lower() not in VIDEO_SUFFIXES or _META.match(str(name)):
+                        continue
+                    if name.is_absolute() or ".." in name.parts or str(name) in videos:
+                        fault = (
+                            fault or f"{member.name!r:.120} is left out: its name stands twice or leaves the archive"
+                        )
+                    elif member.sparse is not None or member.offset_data + member.size > file.size:
+                        fault = fault or f"{member.name!r:.120} is left out: the archive is cut short"
+                    elif member.size:
+                        videos[str(name)] = (member.offset_data, member.offset_data + member.size)
+    except InputError:
+        raise
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        if isinstance(path, RemotePath) and isinstance(error, OSError) and not isinstance(error, tarfile.TarError):
+            raise
         fault = fault or f"it cannot be read to its end: {error}"
     return videos, fault

@@ -130,14 +130,14 @@ def test_tool_says_what_is_not_there(prepare, tmp_path):
 
 def test_folder_that_cannot_be_listed_is_named(prepare, write_root, make_scene, monkeypatch):
     root = write_root([make_scene("a")])
-    listdir = os.listdir
+    scandir = os.scandir
 
     def refuse(path):
         if str(path).endswith("train"):
             raise PermissionError(13, "Permission denied", str(path))
-        return listdir(path)
+        return scandir(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     done = prepare("index", root)
     assert done.returncode == 2
     assert "train cannot be listed: Permission denied" in done.stderr

@@ -136,7 +136,7 @@ def test_many_scenes_are_opened_without_a_look_at_their_images(tmp_path, monkeyp
     for scene in range(50):
         (tmp_path / str(scene)).mkdir()
         (tmp_path / str(scene) / "x.png").touch()
-    monkeypatch.setattr("openrayzer.data.sources.image_scenes.read_plain_file", None)
+    monkeypatch.setattr("openrayzer.data.sources.image_scenes.read_plain_files", None)
     dataset = opened(tmp_path, scan_limit=10)
     assert len(dataset) == 50
     assert dataset.num_frames(49) == 1

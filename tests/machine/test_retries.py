@@ -1,16 +1,16 @@
 """A network file system that errors for a while."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from openrayzer.data.chunk_files import table
-from openrayzer.data.loading import retries
-from openrayzer.data.loading.retries import WAITS, with_retries
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.interfaces import BrokenSceneError
+from openrayzer.machine import retries
+from openrayzer.machine.retries import WAITS, with_retries
 
 
 class Flaky:
@@ -74,14 +74,14 @@ def test_a_clip_of_a_chunk_survives_errors_of_the_file_system(tmp_path: Path, mo
     dataset.open()
     choice = ViewChoice((0, 2), (1,))
     expected = read_clip(dataset, 0, choice, image_size=(8, 8))
-    real, failures = table.os.pread, [errno.EIO, errno.ESTALE]
+    real, failures = os.pread, [errno.EIO, errno.ESTALE]
 
     def pread(descriptor: int, size: int, offset: int) -> bytes:
         if failures:
             raise OSError(failures.pop(0), "Stale file handle")
         return real(descriptor, size, offset)
 
-    monkeypatch.setattr(table.os, "pread", pread)
+    monkeypatch.setattr(os, "pread", pread)
     monkeypatch.setattr(retries, "WAITS", (0.0, 0.0, 0.0))
     again = read_clip(dataset, 0, choice, image_size=(8, 8))
     assert not failures

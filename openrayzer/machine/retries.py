@@ -3,7 +3,7 @@
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from openrayzer.interfaces import BrokenSceneError
@@ -14,7 +14,7 @@ TRANSIENT = frozenset(
     {
         errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EINTR, errno.EREMOTEIO, errno.ENOTCONN,
         errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN,
-        errno.ENETUNREACH, errno.ENETRESET,
+        errno.ENETUNREACH, errno.ENETRESET, errno.EPIPE,
     }
 )  # fmt: skip
 """Errors of servers that restart and connections that break. A missing or forbidden file is not a transient error."""
@@ -22,23 +22,32 @@ WAITS = (0.2, 1.0, 3.0, 8.0, 20.0)
 """Seconds of waiting before each retry; half a minute in total."""
 
 
-def with_retries(read: Callable[[], T], *, sleep: Callable[[float], object] = time.sleep) -> T:
-    """Call ``read`` until it succeeds; after a transient error, up to ``len(WAITS)`` times more.
+def with_retries(
+    read: Callable[[], T],
+    *,
+    of: type[Exception] = BrokenSceneError,
+    waits: Sequence[float] | None = None,
+    sleep: Callable[[float], object] = time.sleep,
+) -> T:
+    """Call ``read`` until it succeeds; after a transient error, once more for each number of ``waits``.
 
     Args:
         read: reads files; a second call must do the same as the first.
+        of: type of the errors that may be transient; an error counts by the ``OSError`` among its causes.
+        waits: seconds of waiting before each retry; None for ``WAITS``.
         sleep: waits for a number of seconds.
 
     Raises:
-        BrokenSceneError: the last retry failed, or an error was not transient.
+        Exception: the error of ``read``: the last retry failed, or the error was not transient.
     """
-    for attempt, wait in enumerate(WAITS, start=1):
+    waits = WAITS if waits is None else waits
+    for attempt, wait in enumerate(waits, start=1):
         try:
             return read()
-        except BrokenSceneError as error:
+        except of as error:
             if not any(number in TRANSIENT for number in _numbers(error)):
                 raise
-            LOG.warning("%s; trying again in %g s (%d of %d)", error, wait, attempt, len(WAITS))
+            LOG.warning("%s; trying again in %g s (%d of %d)", error, wait, attempt, len(waits))
             sleep(wait)
     return read()
 

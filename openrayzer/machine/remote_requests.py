@@ -1,0 +1,206 @@
+"""Requests to remote file systems through fsspec: with retries, checked lengths, and messages without secrets.
+
+Every failure becomes an ``OSError`` whose number and text are like those of a local file, so that callers need no
+second kind of error handling. Clients take their credentials from their own environment.
+"""
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+import fsspec
+
+from openrayzer.interfaces import InputError
+from openrayzer.machine.retries import TRANSIENT, WAITS, with_retries
+
+T = TypeVar("T")
+PATIENCE = (*WAITS, 40.0)
+"""Seconds of waiting before each retry; a lost connection of a minute is waited out."""
+
+WEB = frozenset({"http", "https"})
+_THREADS = 16  # requests at a time to a file system that is not asynchronous
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+_LONGEST = 200  # characters of a client's text in a message
+_SECRETS = re.compile(r"(?<=://)[^/\s@'\"]*@|\?[^\s'\"<>)\]]+")
+"""The user and password of an address, and its query, which holds the signature of a presigned address."""
+
+
+class LostConnectionError(InputError):
+    """A remote file system that did not answer for the whole patience; the message names the address."""
+
+
+class WrongLengthError(OSError):
+    """A server that sent another number of bytes than was asked for."""
+
+
+class FilePart(NamedTuple):
+    """A part of a remote file: its address, first byte and number of bytes; None for a whole file of unknown size."""
+
+    address: str
+    start: int
+    size: int | None
+
+
+def filesystem(protocol: str) -> Any:
+    """The file system of a protocol, made once per process; fsspec makes a new one after a fork.
+
+    Raises:
+        InputError: its client is not installed.
+    """
+    try:
+        return fsspec.filesystem(protocol, **_settings(protocol))
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        remedy = f"pip install 'openrayzer[{extra}]'" if extra else str(error)
+        raise InputError(f"{protocol}:// needs a package that is not installed: {remedy}") from None
+
+
+def asked(address: str, ask: Callable[[Any], T]) -> T:
+    """The answer of a file system to ``ask``, which gets the file system of the address; retried while it fails.
+
+    Raises:
+        LostConnectionError: it did not answer for the whole ``PATIENCE``.
+        OSError: another failure, such as a missing file or a missing permission.
+    """
+    protocol = address.partition(":")[0]
+
+    def once() -> T:
+        try:
+            return ask(filesystem(protocol))
+        except InputError:
+            raise
+        except Exception as error:
+            raise failure_of(error, address) from None
+
+    try:
+        return with_retries(once, of=OSError, waits=PATIENCE)
+    except OSError as error:
+        if error.errno not in TRANSIENT:
+            raise
+        raise LostConnectionError(
+            f"{address} was asked {len(PATIENCE) + 1} times within {sum(PATIENCE):.0f} s or more and did not answer: "
+            f"{error.strerror}"
+        ) from None
+
+
+def fetched(parts: Sequence[FilePart]) -> list[bytes | OSError]:
+    """The bytes of each part, or its failure; all parts are requested at the same time.
+
+    All parts must be of one file system. A part of the wrong length is requested once more.
+
+    Raises:
+        LostConnectionError: see ``asked``.
+    """
+    found: dict[int, bytes | OSError] = {}
+    tried: set[int] = set()
+
+    def ask(system: Any) -> None:
+        missing = [place for place in range(len(parts)) if place not in found]
+        transient: OSError | None = None
+        for place, answer in zip(missing, _answers(system, [parts[place] for place in missing]), strict=True):
+            checked = _checked(parts[place], answer)
+            if isinstance(checked, WrongLengthError) and place not in tried:
+                tried.add(place)
+                transient = OSError(errno.EIO, str(checked.strerror))
+            elif isinstance(checked, OSError) and checked.errno in TRANSIENT:
+                transient = checked
+            else:
+                found[place] = checked
+        if transient is not None:
+            raise transient
+
+    if parts:
+        asked(parts[0].address, ask)
+    return [found[place] for place in range(len(parts))]
+
+
+def failure_of(error: BaseException, address: str) -> OSError:
+    """A client's error as an ``OSError`` with a number, and with a text without passwords and signatures."""
+    for cause in _causes(error):  # fsspec reports any failure of an HTTP server as a missing file, with its cause
+        status = _status(cause)
+        if status in (401, 403):
+            return _denied(address)
+        if status in (404, 410):
+            return _missing(address)
+        if status is not None:
+            number = errno.EIO if status >= 500 or status in (408, 429) else errno.EPROTO
+            return OSError(number, f"the server answered with status {status}", address)
+    first = list(_causes(error))[-1]
+    if isinstance(first, TimeoutError):
+        return OSError(errno.ETIMEDOUT, "the server did not answer in time", address)
+    if isinstance(first, FileNotFoundError):
+        return _missing(address)
+    if isinstance(first, PermissionError) or "Credentials" in type(first).__name__:
+        return _denied(address)
+    known = first.errno if isinstance(first, OSError) else None
+    number = errno.EIO if known in (None, errno.EBUSY) else known
+    text = _SECRETS.sub("", getattr(first, "strerror", None) or str(first))[:_LONGEST]
+    return OSError(number, " ".join(f"{type(first).__name__}: {text}".split()), address)
+
+
+def _settings(protocol: str) -> dict[str, Any]:
+    if protocol not in WEB:
+        return {}
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=600, sock_connect=15, sock_read=30)
+    # trust_env: passwords from ~/.netrc and proxies from the environment
+    return {"encoded": True, "simple_links": False, "client_kwargs": {"trust_env": True, "timeout": timeout}}
+
+
+def _answers(system: Any, parts: Sequence[FilePart]) -> list[Any]:
+    """What a file system answers for each part, bytes or an exception."""
+    ends = [None if part.size is None else part.start + part.size for part in parts]
+    starts = [None if part.size is None else part.start for part in parts]
+    addresses = [part.address for part in parts]
+    if system.async_impl:
+        return list(system.cat_ranges(addresses, starts, ends, on_error="return"))
+    with ThreadPoolExecutor(min(_THREADS, len(parts))) as pool:
+        return list(pool.map(partial(_one, system), addresses, starts, ends))
+
+
+def _one(system: Any, address: str, start: int | None, end: int | None) -> Any:
+    try:
+        return system.cat_file(address, start=start, end=end)
+    except Exception as error:
+        return error
+
+
+def _checked(part: FilePart, answer: Any) -> bytes | OSError:
+    if isinstance(answer, BaseException):
+        return failure_of(answer, part.address)
+    if part.size is None or len(answer) == part.size:
+        return bytes(answer)
+    more = "; it may not support range requests" if len(answer) > part.size else ""
+    text = f"the server sent {len(answer)} bytes instead of the {part.size} from byte {part.start}{more}"
+    return WrongLengthError(errno.EBADMSG, text, part.address)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of an error of aiohttp, requests or httpx."""
+    for holder, name in ((error, "status"), (getattr(error, "response", None), "status_code")):
+        status = getattr(holder, name, None)
+        if isinstance(status, int) and status >= 400:
+            return status
+    return None
+
+
+def _missing(address: str) -> OSError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), address)
+
+
+def _denied(address: str) -> OSError:
+    protocol = address.partition(":")[0]
+    text = f"access is denied; the client of {protocol}:// takes its credentials from its own environment"
+    return PermissionError(errno.EACCES, text, address)
