@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def whole_file(path: Path, *, flush: bool = True) -> Iterator[Path]:
     Raises:
         OSError: the file cannot be written, e.g. because the disk is full.
     """
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -102,7 +103,7 @@ def check_writable(path: Path) -> None:
         if not above.is_dir():
             raise NotADirectoryError(f"{above} is not a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe = _temporary(path)
+        probe = temporary_name(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -155,9 +156,9 @@ def real_path(output: Path, *, option: str = "--output") -> Path:
         raise unwritable_output(output, error, option=option) from error
 
 
-def _temporary(path: Path) -> Path:
-    """Name of an unfinished file; no other process on this machine uses it."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def temporary_name(path: Path) -> Path:
+    """Name of an unfinished file beside ``path``, ``.NAME.NUMBER.tmp``; no other process uses it, on any machine."""
+    return path.with_name(f".{path.name}.{os.getpid()}{secrets.randbelow(10**9):09}.tmp")
 
 
 def _beside(output: Path, word: str) -> Path:

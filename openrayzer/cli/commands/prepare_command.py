@@ -7,10 +7,11 @@
     openrayzer prepare pairs --from chunks /data/re10k --split test --output index.json
     openrayzer prepare overlap --from chunks /data/re10k --output overlap.json
     openrayzer prepare stats --from chunks /data/re10k --output stats
+    openrayzer prepare merge /data/dl3dv_256
 
 Every command explains its options with --help. A command writes only its output and never runs code from a file.
 
-Exit code: 0 done; 1 the data have a fault; 2 an option is wrong; 130 interrupted.
+Exit code: 0 done; 1 the data have a fault; 2 an option is wrong; 130 and 143 interrupted.
 """
 
 import sys
@@ -18,11 +19,12 @@ from argparse import ArgumentParser, Namespace
 from io import TextIOWrapper
 from typing import Any
 
-from openrayzer.cli import command_parser, print_error
+from openrayzer.cli import command_parser, exit_at_sigterm, print_error
 from openrayzer.composer import construct, plan
 from openrayzer.data.chunk_files.scan import NoUsableSceneError
 from openrayzer.data.commands.convert_command import add_convert
 from openrayzer.data.commands.index_commands import add_index, add_process
+from openrayzer.data.commands.merge_command import add_merge
 from openrayzer.data.commands.overlap_command import add_overlap
 from openrayzer.data.commands.pairs_command import add_pairs
 from openrayzer.data.commands.source_options import DATA_WRONG
@@ -37,7 +39,8 @@ def parser() -> ArgumentParser:
     parser = command_parser("prepare", __doc__)
     parser.set_defaults(build=build)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_index, add_verify, add_convert, add_split, add_pairs, add_overlap, add_stats, add_process):
+    adders = (add_index, add_verify, add_convert, add_split, add_pairs, add_overlap, add_stats, add_merge, add_process)
+    for add in adders:
         add(commands)
     return parser
 
@@ -47,7 +50,8 @@ def run(arguments: Namespace) -> int:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # file names may not be UTF-8
     try:
-        return arguments.run(arguments)
+        with exit_at_sigterm():  # a preempted command removes its unfinished files and its lock
+            return arguments.run(arguments)
     except NoUsableSceneError as error:
         print_error(error)
         return DATA_WRONG

@@ -2,15 +2,18 @@
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from openrayzer.data.commands.source_options import (
     Commands,
     add_command,
+    add_part,
     add_processes,
     add_respelt_option,
     add_source,
     check_split,
     open_source,
+    part_of,
     processes_of,
     report_problems,
     source_of,
@@ -32,7 +35,8 @@ time and space from a sample and prints them before it writes anything.
 
 To continue after an interruption, run the same command again. Two conversions to one output are refused. A dataset
 without cameras gives chunks without cameras: {"type": "chunks", "root": OUTPUT, "posed": false}. Chunks with images of
-the right size need no conversion, only an index."""
+the right size need no conversion, only an index. --part K/N converts a part, on one of several machines; merge joins
+the parts."""
 
 
 def add_convert(commands: Commands) -> None:
@@ -53,11 +57,12 @@ def add_convert(commands: Commands) -> None:
         help="largest size of a chunk (default: 100)",
     )
     add_processes(parser)
+    add_part(parser)
 
 
 def convert(arguments: Namespace) -> int:
     """Convert a dataset, or continue a conversion."""
-    source, processes = source_of(arguments, split_of_any=True), processes_of(arguments)
+    source, processes, part = source_of(arguments, split_of_any=True), processes_of(arguments), part_of(arguments)
     named = source.get("split") if arguments.split is None else arguments.split
     check_split(named)
     output = arguments.output / (named or "train")
@@ -69,8 +74,21 @@ def convert(arguments: Namespace) -> int:
         chunk_bytes=arguments.chunk_megabytes * 1e6,
         processes=processes,
     )
-    manifest = conversion.run(lambda text: print(text, flush=True))
-    print(f"{output}: {manifest['num_scenes']} scenes, {manifest['num_frames']} frames, "
-          f"{manifest['num_missing_frames']} of them missing, {manifest['num_bytes'] / 1e6:.1f} MB in "
-          f"{len(manifest['chunks'])} chunks")  # fmt: skip
+    if part:
+        return report_problems(conversion.run_part(part, _say))
+    manifest = conversion.run(_say)
+    print(conversion_line(output, manifest))
     return report_problems(manifest["problems"])
+
+
+def conversion_line(output: Path, manifest: dict[str, Any]) -> str:
+    """A line about a finished conversion."""
+    return (
+        f"{output}: {manifest['num_scenes']} scenes, {manifest['num_frames']} frames, "
+        f"{manifest['num_missing_frames']} of them missing, {manifest['num_bytes'] / 1e6:.1f} MB in "
+        f"{len(manifest['chunks'])} chunks"
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -5,15 +5,19 @@ from argparse import Namespace
 from pathlib import Path
 
 from openrayzer.data.chunk_files.scan import NoUsableSceneError, chunk_folder
+from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
 from openrayzer.data.commands.source_options import (
     Commands,
     add_command,
+    add_part,
     add_processes,
+    part_of,
     processes_of,
     report_problems,
 )
 from openrayzer.data.preparing.folders import chunk_folders
-from openrayzer.data.preparing.indexing import index_chunks
+from openrayzer.data.preparing.indexing import IndexReport, index_chunks
+from openrayzer.data.preparing.parts.index_parts import index_part
 from openrayzer.interfaces import InputError
 
 INDEX = """Write a side index, frame_index.bin, into each folder of chunks.
@@ -52,30 +56,40 @@ def add_index(commands: Commands) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="write the index of ROOT/train to DIR/train")
     parser.add_argument("--unposed", action="store_true", help="index the scenes without cameras")
     add_processes(parser)
+    add_part(parser)
 
 
 def index(arguments: Namespace) -> int:
     """Write the side index of every folder."""
-    output, roots = arguments.output, arguments.roots
+    output, roots, part = arguments.output, arguments.roots, part_of(arguments)
+    processes, posed = processes_of(arguments), not arguments.unposed
     if output is not None and len(roots) > 1:
         raise InputError(f"--output works with one ROOT, got {len(roots)}")
     problems: list[str] = []
     for root in roots:
         for folder in chunk_folders(root):
             target = folder if output is None else output / folder.relative_to(root)
+            if part:
+                result = index_part(folder, target / FRAME_INDEX_NAME, part, processes=processes, posed=posed)
+                print(f"{part} of {target / FRAME_INDEX_NAME}: {len(result.content['chunks'])} chunks")
+                problems += result.problems
+                continue
             try:
-                report = index_chunks(
-                    folder, target / "frame_index.bin", processes=processes_of(arguments), posed=not arguments.unposed
-                )
+                report = index_chunks(folder, target / FRAME_INDEX_NAME, processes=processes, posed=posed)
             except NoUsableSceneError as error:
                 problems.append(str(error))
                 continue
-            share = report.num_bytes / report.chunk_bytes
-            print(f"{target / 'frame_index.bin'}: {report.num_scenes} scenes, {report.num_frames} frames "
-                  f"in {report.num_chunks} chunks; {report.num_bytes / 1e6:.2f} MB, {share:.2%} of the "
-                  "chunks")  # fmt: skip
+            print(index_line(target / FRAME_INDEX_NAME, report))
             problems += report.problems
     return report_problems(problems)
+
+
+def index_line(path: Path, report: IndexReport) -> str:
+    """A line about a side index."""
+    return (
+        f"{path}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks; "
+        f"{report.num_bytes / 1e6:.2f} MB, {report.num_bytes / report.chunk_bytes:.2%} of the chunks"
+    )
 
 
 def add_process(commands: Commands) -> None:
@@ -103,7 +117,7 @@ def process(arguments: Namespace) -> int:
     folder = chunk_folder(arguments.base_path, arguments.mode)
     if arguments.chunk_size is not None:
         print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read in place")
-    target = arguments.output_dir / arguments.mode / "frame_index.bin"
+    target = arguments.output_dir / arguments.mode / FRAME_INDEX_NAME
     report = index_chunks(folder, target, processes=processes_of(arguments))
     dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}
     print(f"{target}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks")

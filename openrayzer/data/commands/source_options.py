@@ -4,6 +4,7 @@ The tool puts a function ``build`` into the parsed options, which makes a compon
 data knows the composer.
 """
 
+import hashlib
 import json
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter, _SubParsersAction
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from openrayzer.data.chunk_files.scan import NoUsableSceneError
 from openrayzer.data.preparing.folders import require_no_overwriting
+from openrayzer.data.preparing.parts.division import Part
 from openrayzer.data.preparing.processes import usable_processes
 from openrayzer.interfaces import DATASETS, Dataset, InputError
 
@@ -62,6 +64,24 @@ def processes_of(arguments: Namespace) -> int:
     if arguments.processes is not None and arguments.processes < 1:
         raise InputError(f"--processes must be 1 or more, got {arguments.processes}")
     return arguments.processes or usable_processes()
+
+
+def add_part(parser: ArgumentParser) -> None:
+    """Add ``--part``, see ``part_of``."""
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="do only part K of N, as one of several machines; the command merge joins all parts",
+    )
+
+
+def part_of(arguments: Namespace) -> Part | None:
+    """The part to do; None for everything.
+
+    Raises:
+        InputError: the option is malformed or out of range.
+    """
+    return None if arguments.part is None else Part.parse(arguments.part)
 
 
 def add_source(parser: ArgumentParser) -> None:
@@ -126,6 +146,12 @@ def open_source(arguments: Namespace, *written: Path, split_of_any: bool = False
             raise NoUsableSceneError(str(error)) from error
         raise
     return dataset
+
+
+def source_settings(arguments: Namespace, dataset: Dataset) -> dict[str, Any]:
+    """The source and the names of its scenes, which all parts of a preparation share."""
+    names = json.dumps([dataset.key(scene) for scene in range(len(dataset))]).encode()
+    return {"source": source_of(arguments), "scenes": hashlib.sha256(names).hexdigest()}
 
 
 def json_object(option: str, text: str) -> dict[str, Any]:

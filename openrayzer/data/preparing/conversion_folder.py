@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from openrayzer.data.chunk_files.format import INDEX_NAME
 from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
-from openrayzer.data.preparing.locking import LOCK_NAME
+from openrayzer.data.preparing.parts.locking import LOCK_NAME, PART_LOCK, part_locks
 from openrayzer.interfaces import InputError
 from openrayzer.machine.plain_files import MAX_FILE_BYTES, FileError, read_json_object
 
@@ -15,14 +16,16 @@ MANIFEST_NAME = "manifest.json"
 WORK = ".convert"
 PLAN = "plan.json"
 
-_TEMPORARY = re.compile(r"\.(\d{6,}\.torch|\d{6,}\.json|(index|plan|manifest)\.json|frame_index\.bin)\.\d+\.tmp")
+_TEMPORARY = re.compile(
+    r"\.((?P<chunk>\d{6,})\.(torch|json)|(index|plan|manifest)\.json|\.plan\.json\.\d+\.tmp|frame_index\.bin)\.\d+\.tmp"
+)
 _WORKED = re.compile(r"\d{6,}\.json|plan\.json")
 
 
 def require_ours(output: Path) -> None:
     """Raise InputError unless a folder is missing, empty, or the output of a conversion; it is not changed."""
     work = output / WORK
-    there = _listed(output) - {LOCK_NAME}
+    there = {name for name in _listed(output) if name != LOCK_NAME and not PART_LOCK.fullmatch(name)}
     if MANIFEST_NAME in there:
         if not isinstance(read_object(output / MANIFEST_NAME).get("settings"), dict):
             raise InputError(f"{output / MANIFEST_NAME} does not belong to a conversion; give an empty folder")
@@ -37,16 +40,24 @@ def require_ours(output: Path) -> None:
         raise InputError(f"{output} holds {min(there)!r} and is not the output of a conversion; give an empty folder")
 
 
-def clear_temporary(output: Path) -> None:
-    """Delete the temporary files of a killed conversion, found by their names."""
+def clear_temporary(output: Path, numbers: Container[int] | None = None) -> None:
+    """Delete the temporary files of a killed conversion, found by their names.
+
+    Args:
+        output: the folder of the conversion.
+        numbers: delete only the files of these chunks; None deletes all.
+    """
     for folder in (output, output / WORK):
         for name in _listed(folder):
-            if _TEMPORARY.fullmatch(name):
+            found = _TEMPORARY.fullmatch(name)
+            if found and (numbers is None or (found["chunk"] and int(found["chunk"]) in numbers)):
                 (folder / name).unlink(missing_ok=True)
 
 
 def clear_work(output: Path) -> None:
-    """Delete the plan and the records of a finished conversion, and no other files."""
+    """Delete the plan, the records and the locks of the parts of a finished conversion, and no other files."""
+    for lock in part_locks(output):
+        lock.unlink(missing_ok=True)
     work = output / WORK
     if work.is_symlink() or not work.is_dir():
         return

@@ -1,4 +1,4 @@
-"""Conversion of any dataset to chunks, in parallel; an interrupted conversion continues.
+"""Conversion of any dataset to chunks, in parallel or in parts on several machines; it continues if interrupted.
 
 The output folder holds the chunks, ``index.json``, ``frame_index.bin`` and ``manifest.json``. An unfinished conversion
 also has ``.convert/``, with the plan and one record per finished chunk, and ``.lock``.
@@ -8,15 +8,15 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from openrayzer.data.chunk_files.format import write_chunk, write_index
-from openrayzer.data.chunk_files.scan import NoUsableSceneError
-from openrayzer.data.chunk_files.side_index import FRAME_INDEX_NAME
+from openrayzer.data.chunk_files.format import write_chunk
 from openrayzer.data.preparing.conversion_folder import (
     MANIFEST_NAME,
     PLAN,
@@ -27,19 +27,26 @@ from openrayzer.data.preparing.conversion_folder import (
     read_object,
     require_ours,
 )
+from openrayzer.data.preparing.conversion_plan import (
+    ConversionPlan,
+    chunk_record,
+    finish_conversion,
+    read_plan,
+    record_name,
+    unfinished,
+)
 from openrayzer.data.preparing.estimate import Estimate, divide, sample_frames
 from openrayzer.data.preparing.folders import require_apart, write_json
-from openrayzer.data.preparing.indexing import index_chunks
-from openrayzer.data.preparing.locking import locked
+from openrayzer.data.preparing.parts.division import Part
+from openrayzer.data.preparing.parts.locking import Lock, locked
 from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.recoding import Recoding, recode_scene
-from openrayzer.data.preparing.whole_scenes import SceneLength, scene_lengths
-from openrayzer.interfaces import BrokenSceneError, Dataset, InputError
-from openrayzer.machine.plain_files import FileError, read_json_object
+from openrayzer.data.preparing.whole_scenes import SceneLength, contents, scene_lengths
+from openrayzer.interfaces import Dataset, InputError
 from openrayzer.machine.progress import ProgressCounter
 
 _LEAST_CHUNK = 8e6  # bytes
-_CHUNKS_PER_PROCESS = 4
+_CHUNKS = 256  # so many chunks at least, if they are not below the least size: work for many processes and machines
 _NAMED = 5  # files that one message lists
 _SPARE = 1.1  # free space that is required, relative to the estimate
 
@@ -80,9 +87,9 @@ class Conversion:
         where = {"root": os.path.realpath(root)} if isinstance(root, Path) else {}
         names = hashlib.sha256(json.dumps([dataset.key(scene) for scene in range(len(dataset))]).encode()).hexdigest()
         self.settings = {"source": source | where, "posed": dataset.posed, "scenes": names,
-                         "contents": _contents(dataset), **asdict(recoding)}  # fmt: skip
+                         "contents": contents(dataset, range(len(dataset))), **asdict(recoding)}  # fmt: skip
 
-    def run(self, say: Any) -> dict[str, Any]:
+    def run(self, say: Callable[[str], object]) -> dict[str, Any]:
         """Convert all scenes that are left; return the manifest.
 
         Args:
@@ -92,25 +99,41 @@ class Conversion:
             InputError: another process uses the output, it belongs to another conversion, or the disk is full.
             NoUsableSceneError: the dataset has no usable frame.
         """
-        require_ours(self.output)
-        with locked(self.output) as lock:
-            require_ours(self.output)
-            finished = self._finished(say)
-            if finished is not None:
-                say(f"{self.output} is complete already")
-                return finished
-            problems = list(self.dataset.problems)
-            scenes = scene_lengths(self.dataset, problems)
-            begun = self._begun(scenes)
-            estimate, plan = self._estimate(scenes, begun)
-            say(str(estimate))
-            if estimate.num_bytes * _SPARE > estimate.free_bytes:
-                raise InputError(f"{self.output}: not enough space on its disk: {estimate}")
-            self._write(PLAN, {"settings": self.settings, "chunks": plan})
-            self._convert(scenes, plan, lock.touch, estimate)
-            return self._finish(plan, problems)
+        with self._opened(None) as lock:
+            manifest = self._finished(say)
+            if manifest is None:
+                plan = self._convert(None, say, lock.touch)
+                manifest = finish_conversion(self.output, plan, processes=self.processes)
+            return manifest
 
-    def _finished(self, say: Any) -> dict[str, Any] | None:
+    def run_part(self, part: Part, say: Callable[[str], object]) -> list[str]:
+        """Convert one part of the chunks; return the problems of its scenes. ``merge_conversion`` completes the parts.
+
+        Args:
+            part: the part.
+            say: as for ``run``.
+
+        Raises:
+            InputError: as for ``run``, or the conversion has another number of parts.
+        """
+        with self._opened(part) as lock:
+            manifest = self._finished(say)
+            if manifest is not None:
+                return manifest["problems"]
+            plan = self._convert(part, say, lock.touch)
+            left = len(unfinished(self.output, plan.numbers(None)))
+            say(f"{part} of {self.output} is done; {left} of all {len(plan.chunks)} chunks are left")
+            records = [chunk_record(self.output, number) for number in plan.numbers(part)]
+            return [problem for record in records if record for problem in record["problems"]]
+
+    @contextmanager
+    def _opened(self, part: Part | None) -> Iterator[Lock]:
+        require_ours(self.output)  # before the lock is written into it
+        with locked(self.output, part) as lock:
+            require_ours(self.output)
+            yield lock
+
+    def _finished(self, say: Callable[[str], object]) -> dict[str, Any] | None:
         """The manifest of a finished conversion; None if chunks are missing or damaged."""
         path = self.output / MANIFEST_NAME
         if not path.exists():
@@ -119,32 +142,51 @@ class Conversion:
         self._require_same(manifest.get("settings"), path)
         whole, damaged = manifest_chunks(self.output, manifest)
         if not damaged:
+            say(f"{self.output} is complete already")
             clear_work(self.output)
             return manifest
         say(f"{self.output}: these files are missing or changed and are made again: {', '.join(damaged[:_NAMED])}"
             + (f" and {len(damaged) - _NAMED} more" if len(damaged) > _NAMED else ""))  # fmt: skip
         for record in whole:
-            self._write(f"{Path(record['name']).stem}.json", record)
-        self._write(PLAN, {"settings": self.settings, "chunks": manifest["plan"]})
+            write_json(self.output / WORK / record_name(int(Path(record["name"]).stem)), record)
+        ConversionPlan(self.settings, manifest["plan"], [], None).publish(self.output)
         return None
 
-    def _begun(self, scenes: Sequence[SceneLength]) -> list[list[list[Any]]]:
-        """The plan of an interrupted conversion; empty if there is none."""
-        clear_temporary(self.output)
+    def _convert(self, part: Part | None, say: Callable[[str], object], touch: Callable[[], object]) -> ConversionPlan:
+        """Write the chunks of a part, or all chunks, that are not finished."""
+        problems = list(self.dataset.problems)
+        scenes = scene_lengths(self.dataset, problems)
+        bytes_per_frame, seconds = sample_frames(self.dataset, scenes, self.recoding)
+        plan = self._begun(scenes, part) or self._new_plan(scenes, bytes_per_frame)
+        estimate = self._estimate(plan, part, bytes_per_frame, seconds)
+        say(f"{part}: {estimate}" if part else str(estimate))
+        if estimate.num_bytes * _SPARE > estimate.free_bytes:
+            raise InputError(f"{self.output}: not enough space on its disk: {estimate}")
+        there = replace(plan, problems=problems, parts=part.total if part else plan.parts).publish(self.output)
+        plan = replace(there, problems=problems, parts=part.total if part else there.parts)
+        if plan != there:  # a plan that was begun as a whole, or by an older version
+            plan.write(self.output)
+        clear_temporary(self.output, plan.numbers(part) if part else None)
+        self._write_chunks(plan, scenes, plan.numbers(part), estimate, touch)
+        return plan
+
+    def _begun(self, scenes: Sequence[SceneLength], part: Part | None) -> ConversionPlan | None:
+        """The plan of an interrupted conversion; None if there is none."""
+        plan = read_plan(self.output)
+        if plan is None:
+            return None
         path = self.output / WORK / PLAN
-        if not path.exists():
-            return []
-        found = read_object(path)
-        self._require_same(found.get("settings"), path)
-        chunks = found.get("chunks")
-        if not isinstance(chunks, list) or not all(isinstance(chunk, list) for chunk in chunks):
-            raise InputError(f"{path} is damaged; convert into a new folder")
-        planned = [scene for chunk in chunks for scene in chunk]
-        if planned != [[scene.key, scene.num_frames] for scene in scenes]:
+        self._require_same(plan.settings, path)
+        if [scene for chunk in plan.chunks for scene in chunk] != [[scene.key, scene.num_frames] for scene in scenes]:
             raise InputError(
                 f"the source has other scenes than when {self.output} was begun; convert into a new folder"
             )
-        return chunks
+        if part and plan.parts not in (None, part.total):
+            raise InputError(
+                f"{self.output} is converted in {plan.parts} parts; give --part K/{plan.parts}, or no --part to "
+                "convert the rest on this machine"
+            )
+        return plan
 
     def _require_same(self, settings: Any, path: Path) -> None:
         if settings == self.settings:
@@ -158,39 +200,30 @@ class Conversion:
                    if was.get(name) != value]  # fmt: skip
         raise InputError(f"{path} is of another conversion: {'; '.join(changes)}; convert into a new folder")
 
-    def _estimate(
-        self, scenes: Sequence[SceneLength], begun: list[list[list[Any]]]
-    ) -> tuple[Estimate, list[list[list[Any]]]]:
-        bytes_per_frame, seconds = sample_frames(self.dataset, scenes, self.recoding)
+    def _new_plan(self, scenes: Sequence[SceneLength], bytes_per_frame: float) -> ConversionPlan:
+        """A plan that depends on the source and the format only, so that all machines make the same."""
         num_frames = sum(scene.num_frames for scene in scenes)
-        size = min(
-            self.chunk_bytes, max(bytes_per_frame * num_frames / self.processes / _CHUNKS_PER_PROCESS, _LEAST_CHUNK)
-        )
-        plan = begun or divide(scenes, size / bytes_per_frame)
-        done = sum(length for number, chunk in enumerate(plan) if self._record(number) for _, length in chunk)
-        free = shutil.disk_usage(self.output).free
-        used = min(self.processes, len(plan))
-        return Estimate(len(scenes), num_frames, done, bytes_per_frame, seconds, used, free), plan
+        size = min(self.chunk_bytes, max(bytes_per_frame * num_frames / _CHUNKS, _LEAST_CHUNK))
+        chunks = divide(scenes, size / bytes_per_frame)
+        return ConversionPlan(self.settings, chunks, [], None)
 
-    def _record(self, number: int) -> dict[str, Any] | None:
-        """The record of a finished chunk; None if it is not finished."""
-        path = self.output / WORK / f"{number:06}.json"
-        try:
-            record = read_json_object(path, root=None)
-            whole = record["bytes"] == 0 or (self.output / record["name"]).stat().st_size == record["bytes"]
-            counted = isinstance(record["scenes"], dict) and isinstance(record["problems"], list)
-            return record if whole and counted else None
-        except (FileError, KeyError, OSError, TypeError):
-            return None
+    def _estimate(self, plan: ConversionPlan, part: Part | None, bytes_per_frame: float, seconds: float) -> Estimate:
+        chunks = {number: plan.chunks[number] for number in plan.numbers(part)}
+        frames = {number: sum(length for _, length in chunk) for number, chunk in chunks.items()}
+        num_left = sum(frames[number] for number in unfinished(self.output, chunks))
+        num_frames = sum(frames.values())
+        return Estimate(
+            sum(map(len, chunks.values())), num_frames, num_frames - num_left, bytes_per_frame, seconds,
+            max(min(self.processes, len(chunks)), 1), shutil.disk_usage(self.output).free,
+        )  # fmt: skip
 
-    def _convert(
-        self, scenes: Sequence[SceneLength], plan: Sequence[Sequence[Any]], touch: Any, size: Estimate
-    ) -> None:
-        tasks, first = [], 0
-        for number, chunk in enumerate(plan):
-            if self._record(number) is None:
-                tasks.append((number, tuple(scenes[first : first + len(chunk)])))
-            first += len(chunk)
+    def _write_chunks(
+        self, plan: ConversionPlan, scenes: Sequence[SceneLength], numbers: range, size: Estimate,
+        touch: Callable[[], object],
+    ) -> None:  # fmt: skip
+        firsts = [0, *accumulate(len(chunk) for chunk in plan.chunks)]
+        tasks = [(number, tuple(scenes[firsts[number] : firsts[number + 1]]))
+                 for number in unfinished(self.output, numbers)]  # fmt: skip
         work = partial(_convert_chunk, self.dataset, self.recoding, self.output)
         done = parallel_results(work, tasks, processes=self.processes, ordered=False)
         with ProgressCounter(total=size.num_frames - size.num_done, unit="frames", title="convert") as counter:
@@ -199,42 +232,6 @@ class Conversion:
                     raise InputError(fault)
                 touch()
                 counter.advance(sum(scene.num_frames for scene in converted))
-
-    def _finish(self, plan: Sequence[Any], problems: list[str]) -> dict[str, Any]:
-        records = [record for number in range(len(plan)) if (record := self._record(number))]
-        if len(records) < len(plan):
-            raise InputError(
-                f"{self.output}: chunks changed while they were written; run the same command again to continue"
-            )
-        chunks = [record for record in records if record["bytes"]]
-        for record in records:
-            problems += record["problems"]
-        if not chunks:
-            raise NoUsableSceneError(f"no usable scene: {'; '.join(problems[:3])}")
-        index = {key: record["name"] for record in chunks for key in record["scenes"]}
-        counts = [counted for record in chunks for counted in record["scenes"].values()]
-        manifest = {
-            "settings": self.settings,
-            "num_scenes": len(index),
-            "num_frames": sum(counted["num_frames"] for counted in counts),
-            "num_missing_frames": sum(len(counted["missing"]) for counted in counts),
-            "num_bytes": sum(record["bytes"] for record in chunks),
-            "problems": problems,
-            "chunks": chunks,
-            "plan": plan,
-        }
-        try:
-            write_index(self.output, index)
-        except OSError as error:
-            raise InputError(f"{self.output} cannot be written to: {error.strerror or error}") from error
-        target = self.output / FRAME_INDEX_NAME
-        index_chunks(self.output, target, processes=self.processes, posed=self.dataset.posed)
-        write_json(self.output / MANIFEST_NAME, manifest)
-        clear_work(self.output)
-        return manifest
-
-    def _write(self, name: str, content: Any) -> None:
-        write_json(self.output / WORK / name, content)
 
 
 def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tuple[int, Sequence[SceneLength]]) -> str:
@@ -255,31 +252,12 @@ def _convert_chunk(dataset: Dataset, recoding: Recoding, output: Path, task: tup
                 scene.scene.key: {"num_frames": len(scene.scene.images), "missing": sorted(scene.missing)}
                 for scene in kept
             }
-        write_json(output / WORK / f"{number:06}.json", record)
+        write_json(output / WORK / record_name(number), record)
     except OSError as error:
         return f"{path} cannot be written: {error.strerror or error}; run the same command again to continue"
     except InputError as error:
         return str(error)
     return ""
-
-
-def _contents(dataset: Dataset) -> str:
-    """A digest that changes with the files of the dataset, as far as ``Dataset.version`` reports them."""
-    found = hashlib.sha256()
-    for scene in range(len(dataset)):
-        try:
-            for frame in range(dataset.num_frames(scene)):
-                found.update(repr(_version(dataset, scene, frame)).encode())
-        except BrokenSceneError as error:
-            found.update(str(error).encode())
-    return found.hexdigest()
-
-
-def _version(dataset: Dataset, scene: int, frame: int) -> tuple[str, str]:
-    try:
-        return dataset.version(scene, frame)
-    except BrokenSceneError:
-        return "", ""
 
 
 def _problem(key: str, missing: dict[int, str], count: int) -> str:

@@ -1,13 +1,15 @@
 """Verification of a dataset: every frame and every depth map is decoded, and every camera checked."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from openrayzer.data.chunk_files.scan import NoUsableSceneError
+from openrayzer.data.preparing.parts.division import Part
 from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.data.preparing.whole_scenes import SceneLength, read_all, scene_lengths
 from openrayzer.interfaces import BrokenSceneError, Dataset
@@ -100,11 +102,39 @@ class SourceReport:
             "scenes": scenes,
         }
 
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "SourceReport":
+        """The report from the values of ``as_json``, possibly read from a JSON file."""
+        return SourceReport([_scene_from_json(scene) for scene in values["scenes"]], list(values["problems"]))
 
-def verify(dataset: Dataset, *, processes: int) -> SourceReport:
-    """Verify every frame of an opened dataset."""
-    problems = list(dataset.problems)
-    scenes = scene_lengths(dataset, problems)
+
+def joined_reports(reports: Iterable[SourceReport]) -> SourceReport:
+    """The report on a whole dataset from reports on its parts, in order.
+
+    Raises:
+        NoUsableSceneError: no scene is usable.
+    """
+    reports = list(reports)
+    problems = [problem for report in reports for problem in report.source_problems]
+    scenes = [scene for report in reports for scene in report.scenes]
+    if not scenes:
+        raise NoUsableSceneError(f"no usable scene: {'; '.join(problems[:3])}")
+    return SourceReport(scenes, problems)
+
+
+def verify(dataset: Dataset, *, processes: int, part: Part | None = None) -> SourceReport:
+    """Verify every frame of an opened dataset.
+
+    Args:
+        dataset: the dataset.
+        processes: largest number of processes.
+        part: verify only the scenes of this part; ``joined_reports`` joins the reports of all parts.
+
+    Raises:
+        NoUsableSceneError: no scene of the whole dataset is usable.
+    """
+    problems = list(dataset.problems) if part is None or part.number == 1 else []
+    scenes = scene_lengths(dataset, problems, part.numbers(len(dataset)) if part else None)
     blocks = [
         (scene, first, min(first + _BLOCK, scene.num_frames))
         for scene in scenes
@@ -114,8 +144,8 @@ def verify(dataset: Dataset, *, processes: int) -> SourceReport:
     looked = parallel_results(partial(_look_at, dataset), blocks, processes=processes)
     num_frames = sum(scene.num_frames for scene in scenes)
     with ProgressCounter(total=num_frames, unit="frames", title="verify") as counter:
-        for (scene, first, last), part in looked:
-            reports[scene.key] = _joined(reports[scene.key], part)
+        for (scene, first, last), of_block in looked:
+            reports[scene.key] = _joined(reports[scene.key], of_block)
             counter.advance(last - first)
     return SourceReport([_with_remarks(report) for report in reports.values()], problems)
 
@@ -180,6 +210,13 @@ def _depth_fault(dataset: Dataset, scene: int, frame: int, size: tuple[int, int]
         return ""
     height, width = depths[0].shape
     return f"its depth map has {width} x {height} pixels, its image {size[1]} x {size[0]}"
+
+
+def _scene_from_json(values: Mapping[str, Any]) -> SceneReport:
+    faults = {
+        name: {int(frame): fault for frame, fault in values[name].items()} for name in ("broken", "cameras", "depths")
+    }
+    return SceneReport(values["key"], values["num_frames"], values["sizes"], remarks=tuple(values["remarks"]), **faults)
 
 
 def _joined(report: SceneReport, part: SceneReport) -> SceneReport:

@@ -1,6 +1,7 @@
 """Reading of whole scenes, frame by frame, including broken frames."""
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,18 +68,42 @@ class SceneLength:
     num_frames: int
 
 
-def scene_lengths(dataset: Dataset, problems: list[str]) -> list[SceneLength]:
+def scene_lengths(dataset: Dataset, problems: list[str], numbers: Iterable[int] | None = None) -> list[SceneLength]:
     """The usable scenes of a dataset; ``problems`` gets a sentence on each unusable scene.
 
+    Args:
+        dataset: an opened dataset.
+        problems: list to extend.
+        numbers: the scenes to look at, of which all may be unusable; None looks at all scenes.
+
     Raises:
-        NoUsableSceneError: no scene is usable.
+        NoUsableSceneError: no scene of the whole dataset is usable.
     """
     found = []
-    for scene in range(len(dataset)):
+    for scene in range(len(dataset)) if numbers is None else numbers:
         try:
             found.append(SceneLength(scene, dataset.key(scene), dataset.num_frames(scene)))
         except BrokenSceneError as error:
             problems.append(str(error))
-    if not found:
+    if not found and numbers is None:
         raise NoUsableSceneError(f"no usable scene: {'; '.join(problems[:3])}")
     return found
+
+
+def contents(dataset: Dataset, scenes: Iterable[int]) -> str:
+    """A digest that changes with the files of some scenes, as far as ``Dataset.version`` reports them."""
+    found = hashlib.sha256()
+    for scene in scenes:
+        try:
+            for frame in range(dataset.num_frames(scene)):
+                found.update(repr(_version(dataset, scene, frame)).encode())
+        except BrokenSceneError as error:
+            found.update(str(error).encode())
+    return found.hexdigest()
+
+
+def _version(dataset: Dataset, scene: int, frame: int) -> tuple[str, str]:
+    try:
+        return dataset.version(scene, frame)
+    except BrokenSceneError:
+        return "", ""

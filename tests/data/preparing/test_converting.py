@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from openrayzer.data.preparing import converting, locking
+from openrayzer.data.preparing import converting
 from openrayzer.data.preparing.converting import Conversion
-from openrayzer.data.preparing.locking import locked
+from openrayzer.data.preparing.parts import locking
+from openrayzer.data.preparing.parts.locking import locked
 from openrayzer.data.preparing.recoding import Recoding
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.images import Images

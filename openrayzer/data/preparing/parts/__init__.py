@@ -1,0 +1,1 @@
+"""Preparation in parts, on several machines, and the merging of their results."""
