@@ -19,13 +19,15 @@ from openrayzer.data.chunk_files.scan import (
     shortened,
 )
 from openrayzer.data.chunk_files.side_index import FRAME, ChunkState, chunk_state, image_faults, writing_frame_index
-from openrayzer.data.chunk_files.table import SceneTable, open_descriptor, read_chunk_table
-from openrayzer.data.chunk_files.zip_entries import ZipFormatError, content_offset
+from openrayzer.data.chunk_files.table import SceneTable, open_chunk, read_chunk_table
+from openrayzer.data.chunk_files.zip_entries import ZipEntry, ZipFormatError, content_offset, entry_range
 from openrayzer.data.pixels.decoding import stated_size
 from openrayzer.data.preparing.processes import parallel_results
 from openrayzer.interfaces import BrokenSceneError, InputError
+from openrayzer.machine.opened_files import OpenFile
 from openrayzer.machine.plain_files import MAX_FILE_BYTES
 from openrayzer.machine.progress import BYTES, with_progress
+from openrayzer.machine.remote_paths import located
 
 _BEGINNING = 2048
 """First bytes of an image that usually include its size; long EXIF data may move the size further back."""
@@ -63,9 +65,9 @@ def index_chunks(folder: Path | str, output: Path | str, *, processes: int, pose
         NoUsableSceneError: the folder has no usable scene; no index is written.
         InputError: there are no chunks, or the index cannot be written.
     """
-    chunks = find_chunks(Path(folder))
+    chunks = find_chunks(located(folder))
     looked = look_at_chunks(chunks, range(len(chunks)), processes=processes, posed=posed)
-    return write_chunk_index(Path(folder), Path(output), chunks, looked, posed=posed)
+    return write_chunk_index(located(folder), Path(output), chunks, looked, posed=posed)
 
 
 def write_chunk_index(
@@ -142,8 +144,8 @@ def _look_at(chunks: Sequence[Path], posed: bool, number: int) -> LookedAtChunk:
         state = chunk_state(path)  # before the tables, so that a change in between is noticed later
         tables = read_chunk_table(path, posed=posed)
         checked = check_tables(path, lambda _: tables)
-        with open_descriptor(path) as descriptor:
-            return LookedAtChunk(state, checked, [(_rows(descriptor, table), table.cameras) for table in tables])
+        with open_chunk(path) as file:
+            return LookedAtChunk(state, checked, [(_rows(file, table), table.cameras) for table in tables])
     except (BrokenSceneError, ZipFormatError) as error:
         fault = str(error) if isinstance(error, BrokenSceneError) else f"{path}: {error}"
         return LookedAtChunk(_state_or_none(path), CheckedChunk(fault=fault))
@@ -174,18 +176,26 @@ def _state_or_none(path: Path) -> ChunkState:
         return ChunkState(path.name, -1, 0, "")  # ``is_unchanged`` is False for this state
 
 
-def _rows(descriptor: int, table: SceneTable) -> np.ndarray:
+def _rows(file: OpenFile, table: SceneTable) -> np.ndarray:
     rows = np.zeros(table.num_frames, FRAME)
+    file.prefetch(_beginnings(table))
     for frame, (header, entry_size, crc, start, size) in enumerate(table.images.tolist()):
-        content, begin = content_offset(descriptor, header, start=start, size=min(size, _BEGINNING))
+        content, begin = content_offset(file, header, start=start, size=min(size, _BEGINNING))
         height, width = stated_size(begin)
         if not height and size > _BEGINNING:
-            height, width = stated_size(os.pread(descriptor, min(size, _LONG_BEGINNING), content + start))
+            height, width = stated_size(file.read(content + start, min(size, _LONG_BEGINNING)))
         if size != entry_size:  # several images share an entry, and its checksum covers all of them
-            crc = _checksum(descriptor, content + start, size)
+            crc = _checksum(file, content + start, size)
         rows[frame] = (content + start, min(size, 0xFFFFFFFF), crc, height, width)
     return rows
 
 
-def _checksum(descriptor: int, offset: int, size: int) -> int:
-    return zlib.crc32(os.pread(descriptor, size, offset)) if size <= MAX_FILE_BYTES else 0
+def _beginnings(table: SceneTable) -> Iterator[tuple[int, int]]:
+    """The ranges of a chunk that ``_rows`` reads."""
+    for header, entry_size, crc, start, size in table.images.tolist():
+        entry = ZipEntry(header, entry_size, crc)
+        yield entry_range(entry, start=start, size=min(size, _BEGINNING if size == entry_size else MAX_FILE_BYTES))
+
+
+def _checksum(file: OpenFile, offset: int, size: int) -> int:
+    return zlib.crc32(file.read(offset, size)) if size <= MAX_FILE_BYTES else 0
