@@ -191,6 +191,10 @@ class TrainSettings:
         steps: length of the run.
         batch_size: scenes per optimizer step, over all ranks and accumulated micro-batches.
         accumulation: micro-batches per optimizer step.
+        sequence_parallel: number of ranks that share the views of each clip; a divisor of the number of ranks. Each of
+            them keeps the activations of its views only, so that longer clips and larger images fit. The number must
+            also divide the attention heads, the latents of a scene, and the views of a clip. It changes no loss and no
+            gradient, up to rounding.
         optimizer: updates the weights.
         schedule: factor of the learning rate over the run.
         objective: how a step makes the predictions that ``loss`` compares with the true views; None calls the model.
@@ -231,6 +235,7 @@ class TrainSettings:
     optimizer: Optimizer
     schedule: Schedule
     accumulation: int = 1
+    sequence_parallel: int = 1
     objective: Objective | None = None
     clip_norm: float = 1.0
     bad_steps: BadSteps = field(default_factory=BadSteps)
@@ -251,7 +256,7 @@ class TrainSettings:
     initial_weights: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation", "log_every", "keep_checkpoints"):
+        for name in ("steps", "batch_size", "accumulation", "sequence_parallel", "log_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be 1 or more, got {getattr(self, name)}")
         for name in ("sample_every", "evaluate_every", "checkpoint_every", "statistics_every", "focal_detached_steps"):
@@ -322,9 +327,22 @@ class Experiment:
         with concerning("data.image_size"):
             self.model.check_size(self.data.image_size)
         self._check_cameras()
+        if self.train.sequence_parallel > 1:
+            with concerning("train.sequence_parallel"):
+                self._check_sharing(self.train.sequence_parallel)
         if self.train.objective is not None:
             with concerning("train.objective"):
                 self.train.objective.check_model(self.model)
+
+    def _check_sharing(self, processes: int) -> None:
+        """Refuse to divide the views of a clip if the model or the objective cannot."""
+        self.model.check_sharing(processes)
+        objective = self.train.objective
+        if objective is not None and not objective.shares_views:
+            raise InputError(
+                f"objective {type(objective).__name__} reads the tokens of all views, which cannot be divided "
+                "among processes; take sequence_parallel 1 or the objective 'photometric'"
+            )
 
     def _check_cameras(self) -> None:
         """Refuse sources without cameras if the model needs them."""

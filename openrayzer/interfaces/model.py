@@ -202,6 +202,20 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
                 f"there are new images of {images.shape[0]} scenes for the extension of {scene.batch_size} scenes"
             )
 
+    def check_sharing(self, processes: int) -> None:
+        """Refuse to divide the views of a clip among processes in training; by default, refuse always.
+
+        A model that can divide views does so in its methods: each process calls them with all views and gets all
+        cameras and images (``layers.view_shares``).
+
+        Args:
+            processes: number of processes that share each clip, 2 or more.
+
+        Raises:
+            InputError: the model or one of its parts cannot divide views; the message names it.
+        """
+        raise InputError(f"{type(self).__name__} cannot divide the views of a clip among processes; 1 would work")
+
     def check_roles(self, context: Int[Tensor, "b vc"], target: Int[Tensor, "b vt"], scenes: Sequence[str]) -> None:
         """Refuse clips whose context and target views do not suit training; by default, accept all.
 

@@ -227,6 +227,8 @@ class Fusion(nn.Module, ABC):
     Attributes:
         reads_tokens: whether the fusion reads image tokens; other fusions read the pixels.
         keeps_views_apart: whether the tokens of a view depend on this view alone, and not on its place in the list.
+        shares_views: whether ``forward`` gives the right tokens where each of several processes has a share of the
+            views, see ``layers.view_shares``. A fusion that keeps views apart does.
     """
 
     reads_tokens: ClassVar[bool]
@@ -234,6 +236,10 @@ class Fusion(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+
+    @property
+    def shares_views(self) -> bool:
+        return self.keeps_views_apart
 
     @abstractmethod
     def forward(
@@ -276,9 +282,12 @@ class TokenRenderer(ContextRenderer):
             For more, ``forward`` and ``prepare`` also take the keyword ``earlier``: the same tokens after
             ``num_layers`` - 1 earlier encoder blocks. The blocks are spread evenly over the encoder, and the last one
             is the encoder's last.
+        reads_shares: whether ``forward`` takes a memory of which each process has a share, if processes share the views
+            of a clip (``layers.view_shares``). Other renderers get the whole memory on each process.
     """
 
     num_layers: int = 1
+    reads_shares: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

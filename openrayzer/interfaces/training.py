@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -18,7 +18,14 @@ class Objective(nn.Module, ABC):
 
     Only training uses an objective. Evaluation and every other use call the model itself. The weights of an objective
     are trained and saved in checkpoints beside the model's, but they are no part of the model: nothing exports them.
+
+    Attributes:
+        shares_views: whether the objective suits a model that divides the views of a clip among processes. An objective
+            that calls the public methods of a model does. One that reads tokens of the model's blocks does not, because
+            a process has only the tokens of its views.
     """
+
+    shares_views: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +46,13 @@ class Loss(nn.Module, ABC):
     """Computes one number from rendered and true images, in float32 even under autocast.
 
     Networks in a loss are frozen and stay in evaluation mode.
+
+    Attributes:
+        mean_over_views: whether the loss of a batch is the mean of the losses of its views. Processes that share clips
+            then divide the views. Otherwise, each process computes the loss of all views.
     """
+
+    mean_over_views: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()

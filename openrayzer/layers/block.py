@@ -83,6 +83,7 @@ class ReadingBlock(nn.Module):
         rotate_memory: Rotation,
         backend: AttentionBackend,
         keys_values: tuple[Float[Tensor, "b k h e"], Float[Tensor, "b k h e"]] | None = None,
+        memory_backend: AttentionBackend | None = None,
     ) -> Float[Tensor, "b v n d"]:
         """Tokens of all views after the block.
 
@@ -94,13 +95,16 @@ class ReadingBlock(nn.Module):
             rotate_memory: position encoding of the memory.
             backend: computes attention.
             keys_values: keys and values of the memory, if they are known. The block then ignores ``memory``.
+            memory_backend: computes the attention to the memory; ``backend`` by default.
         """
         b, v = tokens.shape[:2]
         tokens = rearrange(tokens, "b v n d -> (b v) n d")
         tokens = tokens + self.attention(self.attention_norm(tokens), rotate, backend)
         tokens = rearrange(tokens, "(b v) n d -> b (v n) d", b=b)  # all views attend to the same memory
         keys_values = self.keys_values(memory, rotate_memory) if keys_values is None else keys_values
-        tokens = tokens + self.reading(self.reading_norm(tokens), keys_values, rotate_targets, backend)
+        tokens = tokens + self.reading(
+            self.reading_norm(tokens), keys_values, rotate_targets, memory_backend or backend
+        )
         tokens = tokens + self.mlp(self.mlp_norm(tokens))
         return rearrange(tokens, "b (v n) d -> b v n d", v=v)
 

@@ -13,6 +13,7 @@ from openrayzer.interfaces import AttentionBackend, AttentionLayout, PositionEnc
 from openrayzer.layers.block import Block
 from openrayzer.layers.init import init_blocks
 from openrayzer.layers.norm import layer_norm
+from openrayzer.layers.view_shares import SharesViews
 
 
 class Stack(nn.Module):
@@ -67,7 +68,7 @@ def call_block(block: nn.Module, recompute: bool, *inputs: Any) -> Any:
     return checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
 
 
-class SelfStack(Stack):
+class SelfStack(Stack, SharesViews):
     """Stack of self-attention blocks, on sequences or on views.
 
     Args:
@@ -140,7 +141,10 @@ class SelfStack(Stack):
         position_encoding: PositionEncoding,
         backend: AttentionBackend,
     ) -> Float[Tensor, "b v n d"]:
-        """Tokens of views after all blocks; ``layout`` decides which tokens see each other in each block."""
+        """Tokens of views after all blocks; ``layout`` decides which tokens see each other in each block.
+
+        If processes share the views, these are the views of this process.
+        """
         sizes = {"b": tokens.shape[0], "v": tokens.shape[1], "n": tokens.shape[2]}
         rotations: dict[str, Rotation] = {}
         tokens = self.input_norm(tokens)
@@ -149,7 +153,8 @@ class SelfStack(Stack):
             if groups not in rotations:
                 grouped = rearrange(positions, f"b v n two -> {groups} two")
                 rotations[groups] = position_encoding.rotation(grouped, self.head_width)
-            sequences = self.run(number, rearrange(tokens, f"b v n d -> {groups} d"), rotations[groups], backend)
+            attention = backend if groups == "(b v) n" else self.shares.attention(backend)
+            sequences = self.run(number, rearrange(tokens, f"b v n d -> {groups} d"), rotations[groups], attention)
             tokens = rearrange(sequences, f"{groups} d -> b v n d", **sizes)
         return tokens
 

@@ -24,6 +24,7 @@ from openrayzer.layers.merged_attention import (
     merged_attention,
     with_query_pairs,
 )
+from openrayzer.layers.view_shares import ViewShares
 
 
 def own_view(backend: AttentionBackend) -> Attend:
@@ -58,6 +59,19 @@ def contexts_and_targets(backend: AttentionBackend, mask: Any = None) -> Attend:
     return partial(_contexts_and_targets, backend=backend, mask=mask)
 
 
+def among_processes(attend: Attend, shares: ViewShares) -> Attend:
+    """``attend`` for the views of all processes that share a clip; queries, keys and values are those of this process.
+
+    Keys and values that ``attend`` holds must be those of all views, with the share of heads of this process.
+    """
+    return attend if shares.count == 1 else partial(_among_processes, attend=attend, shares=shares)
+
+
+def with_own_heads(keys_values: KeyValue, shares: ViewShares) -> KeyValue:
+    """Keys and values of the views of all processes, with the share of heads of this process."""
+    return KeyValue(*shares.by_heads(keys_values.key, keys_values.value))
+
+
 def pair_mask(pairs: int, tokens: int, heads: Float[Tensor, "b n heads e"], backend: AttentionBackend) -> Any:
     """The mask of ``contexts_and_targets`` as a ``BlockMask`` of FlexAttention; None if FlexAttention does not run.
 
@@ -84,6 +98,11 @@ def _block_mask(pairs: int, tokens: int, device: str) -> Any:
         ),
         None, None, length, length, device=device,
     )  # fmt: skip
+
+
+def _among_processes(query: Heads, keys_values: KeyValue, *, attend: Attend, shares: ViewShares) -> Heads:
+    queries, keys, values = shares.by_heads(query, keys_values.key, keys_values.value)
+    return shares.by_views(attend(queries, KeyValue(keys, values)))
 
 
 def _own_view(query: Heads, keys_values: KeyValue, *, backend: AttentionBackend) -> Heads:

@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -40,6 +40,8 @@ class Process:
         world_size: number of processes.
         device: device of this process.
         messages: process group for small exchanges on the CPU, which never wait for a GPU; None with one process.
+        clip_size: number of processes that share each clip, with consecutive ranks; a divisor of ``world_size``.
+        clip_group: their process group; None if ``clip_size`` is 1.
     """
 
     rank: int
@@ -47,6 +49,33 @@ class Process:
     world_size: int
     device: torch.device
     messages: Any = None
+    clip_size: int = 1
+    clip_group: Any = None
+
+    @property
+    def clip_number(self) -> int:
+        """Number of the group of processes with the same clips as this one."""
+        return self.rank // self.clip_size
+
+    @property
+    def clip_numbers(self) -> int:
+        """Number of these groups."""
+        return self.world_size // self.clip_size
+
+    @property
+    def leads_clip(self) -> bool:
+        """Whether this is the first of the processes that share its clips."""
+        return self.rank % self.clip_size == 0
+
+    def sharing_clips(self, size: int) -> "Process":
+        """The same process, with ``clip_size`` ``size``, a divisor of ``world_size``. All processes call this."""
+        if size == 1:
+            return self
+        groups = [
+            dist.new_group(list(range(first, first + size)), timeout=COLLECTIVE_TIMEOUT)
+            for first in range(0, self.world_size, size)
+        ]
+        return replace(self, clip_size=size, clip_group=groups[self.rank // size])
 
     @property
     def is_first(self) -> bool:

@@ -25,20 +25,23 @@ from openrayzer.interfaces import (
 from openrayzer.layers.init import learned_tokens
 from openrayzer.layers.patches import PatchLinear, PatchPixels, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack
+from openrayzer.layers.view_shares import SharesViews, check_heads
 from openrayzer.models.scene_network import SceneNetwork
 from openrayzer.models.token_scene import TokenScene
-from openrayzer.types import Cameras, Scene
+from openrayzer.types import Cameras, Scene, map_tensors
 
 EncoderKind = Literal["joint", "per_view", "alternating"]
 """The tokens that attend to each other in an encoder: all, those of one view, or each in turn, one view first."""
 
 
-class LatentScene(SceneNetwork[TokenScene]):
+class LatentScene(SceneNetwork[TokenScene], SharesViews):
     """Encodes context tokens into a scene, and renders views of it.
 
     With ``num_latents`` above 0, the scene consists of this number of learned latents, after blocks in which they
     attend to the context tokens. With 0, the scene consists of the context tokens. For a renderer that reads several
     layers, the scene also has the same tokens after earlier blocks.
+
+    If processes share the views of a clip, each has its share of the latents, of the context tokens and of the scene.
 
     Args:
         width: token width d.
@@ -125,8 +128,8 @@ class LatentScene(SceneNetwork[TokenScene]):
         positions = rearrange(self._positions(cameras, image_size), f"b v n two -> {groups} two")
         kept = sequence.shape[1]
         if self.latents is not None:
-            kept = self.latents.shape[0]
-            latents = repeat(self.latents, "k d -> b k d", b=b).to(tokens.dtype)
+            latents = self.shares.own(repeat(self.latents, "k d -> b k d", b=b), "latents").to(tokens.dtype)
+            kept = latents.shape[1]
             sequence = torch.cat([latents, sequence], dim=1)
             positions = torch.cat([positions.new_zeros(b, kept, 2), positions], dim=1)
         layers = self._layers(sequence, positions)
@@ -140,12 +143,17 @@ class LatentScene(SceneNetwork[TokenScene]):
         """Tokens after the blocks that the renderer reads, in order; the last block is always the last of them."""
         blocks, layers = len(self.encoder.blocks), self.renderer.num_layers
         read = [math.ceil(number * blocks / layers) for number in range(1, layers + 1)]
-        steps = self.encoder.each_block(sequence, positions, self.position_encoding, self.backend)
+        backend = self.backend if self.per_view else self.shares.attention(self.backend)
+        steps = self.encoder.each_block(sequence, positions, self.position_encoding, backend)
         after = {number: tokens for number, tokens in enumerate(steps) if number in read}
         return [after[number] for number in read]
 
     def render(self, scene: TokenScene, cameras: Cameras) -> Float[Tensor, "b v 3 h w"]:
         """Views of a scene, in [0, 1], float32."""
+        num_views = cameras.num_views
+        cameras = self.shares.own(cameras, fill=True)  # no view has influence on another one
+        if not self.renderer.reads_shares:
+            scene = map_tensors(scene, self.shares.whole)
         known = {"prepared": scene.prepared} if scene.prepared else _earlier(scene)
         tokens = self.renderer(
             self.target_rays(plucker_rays(cameras, scene.image_size)),
@@ -156,7 +164,7 @@ class LatentScene(SceneNetwork[TokenScene]):
             backend=self.backend,
             **known,
         )
-        return self.pixels(tokens, scene.image_size)
+        return self.shares.whole(self.pixels(tokens, scene.image_size))[:, :num_views]
 
     def prepare(self, scene: TokenScene) -> TokenScene:
         """The scene with the tensors that its renderings share, in place of the layers from which they come."""
@@ -184,7 +192,7 @@ class LatentScene(SceneNetwork[TokenScene]):
         return repeat(patches, "n two -> b v n two", b=cameras.c2w.shape[0], v=cameras.num_views)
 
 
-class LatentSceneModel(Model[Any]):
+class LatentSceneModel(Model[Any], SharesViews):
     """A model with a ``SceneNetwork``, which renders, prepares and extends."""
 
     scene: SceneNetwork[Any]
@@ -216,6 +224,28 @@ class LatentSceneModel(Model[Any]):
 
     def prepare(self, scene: Scene) -> Scene:
         return self.scene.prepare(scene)
+
+
+def check_sharing_of(model: LatentSceneModel, processes: int) -> None:
+    """``Model.check_sharing`` of a model that divides its context views.
+
+    Raises:
+        InputError: its scenes, its fusion, its number of latents or its number of heads do not allow it.
+    """
+    name, scene, fusion = type(model).__name__, model.scene, model.fusion
+    if not isinstance(scene, LatentScene):
+        raise InputError(
+            f"{name} with scenes of Gaussians cannot divide the views of a clip among processes; 1 would work, and so "
+            "would a renderer of tokens, e.g. 'reading'"
+        )
+    if not fusion.shares_views:
+        raise InputError(
+            f"fusion {type(fusion).__name__} cannot divide the views of a clip among processes; 1 would work, and so "
+            "would the fusion 'token_mlp'"
+        )
+    check_heads(model, processes)
+    if scene.latents is not None and scene.latents.shape[0] % processes:
+        raise InputError(f"{processes} does not divide the {scene.latents.shape[0]} latents of a scene (num_latents)")
 
 
 def _earlier(scene: TokenScene) -> dict[str, tuple[Tensor, ...]]:

@@ -18,7 +18,14 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import patch_grid
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.models.latent_scene import EncoderKind, LatentScene, LatentSceneModel, check_sizes, view_index
+from openrayzer.models.latent_scene import (
+    EncoderKind,
+    LatentScene,
+    LatentSceneModel,
+    check_sharing_of,
+    check_sizes,
+    view_index,
+)
 from openrayzer.models.token_scene import TokenScene
 from openrayzer.types import Cameras
 
@@ -100,16 +107,20 @@ class LVSMEncoderDecoder(LatentSceneModel):
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
+    def check_sharing(self, processes: int) -> None:
+        check_sharing_of(self, processes)
+
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         raise UnposedInputError("LVSM cannot estimate cameras; give it true cameras, or train 'rayzer'")
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> TokenScene:
+        index = view_index(images) if index is None else index
+        images, cameras, places = self.shares.own((images, cameras, index), "context views")
         b, v, _, height, width = images.shape
         tokens = images.new_zeros(b, v, 0, self.width)
         if self.tokenizer is not None:
-            places = view_index(images) if index is None else index
             grid = patch_grid((height, width), self.patch_size)
             tokens = self.position_encoding.embed_patches(self.tokenizer(images), grid, places)
         fused = self.fusion(images, tokens, plucker_rays(cameras, (height, width)))

@@ -23,11 +23,14 @@ from openrayzer.layers.roles import LearnedCodes, RoleCode, TableCodes, alternat
 from openrayzer.layers.stack import checkpoint_activations
 from openrayzer.layers.view_attention import (
     all_views,
+    among_processes,
     contexts_and_targets,
     earlier_views,
     memory_and_own_view,
     pair_mask,
+    with_own_heads,
 )
+from openrayzer.layers.view_shares import SharesViews
 from openrayzer.models.latent_scene import check_sizes
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
@@ -50,7 +53,7 @@ class RayDerScene(Scene):
 
 
 @MODELS.register("rayder")
-class RayDer(Model[RayDerScene]):
+class RayDer(Model[RayDerScene], SharesViews):
     """RayDer: one hourglass transformer estimates cameras, encodes context views and renders target views.
 
     The network has three roles. From images, it estimates a camera and a dynamic state for each view. From images and
@@ -145,6 +148,10 @@ class RayDer(Model[RayDerScene]):
         check_sizes(self, width=width, patch_size=self.patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
+    def check_sharing(self, processes: int) -> None:
+        if self.num_heads % processes:
+            raise InputError(f"{processes} does not divide the {self.num_heads} attention heads of the middle")
+
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         cameras, _ = self.observe(images)
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
@@ -153,11 +160,12 @@ class RayDer(Model[RayDerScene]):
         """Cameras and dynamic states of any number of views, from their images."""
         size = image_size_of(images)
         self.check_size(size)
-        tokens = self.backbone.image_patches(_colours(images))
-        attends = [all_views(self.backend)] * self.depth
+        tokens = self.backbone.image_patches(_colours(self.shares.own(images)))
+        attends = [among_processes(all_views(self.backend), self.shares)] * self.depth
         code = self.codes("camera", tokens.device)
         seen = self._descend(code, tokens, _each(self.camera_token, tokens), size, attends, unrotated)
-        return self.camera_head(seen.registers[:, :, None], size), self.state(self.state_norm(seen.registers))
+        registers = self.shares.whole(seen.registers)
+        return self.camera_head(registers[:, :, None], size), self.state(self.state_norm(registers))
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
@@ -229,14 +237,17 @@ class RayDer(Model[RayDerScene]):
 
         ``_encode`` and ``_show`` compute the same in two passes.
         """
-        size = image_size_of(images)
+        size, num_targets = image_size_of(images), wanted.num_views
+        # Copies of the last context and target may follow, because no earlier view attends to them.
+        images, given, wanted, added = self.shares.own((images, given, wanted, added), fill=True)
         contexts = self._context_tokens(images, given)
         targets = self.backbone.ray_patches(plucker_rays(wanted, size))
         registers = _each(self.view_token, contexts)
         of_targets = registers if added is None else registers + added
         cameras = Cameras(_paired(given.c2w, wanted.c2w), _paired(given.intrinsics, wanted.intrinsics))
         code = alternating(*(self.codes(role, images.device) for role in ("context", "target")))
-        attends = [contexts_and_targets(self.backend, self._mask(contexts, size))] * self.depth
+        attend = contexts_and_targets(self.backend, self._mask(contexts, size))
+        attends = [among_processes(attend, self.shares)] * self.depth
         seen = self._descend(
             code,
             _paired(contexts, targets),
@@ -248,7 +259,7 @@ class RayDer(Model[RayDerScene]):
         seen = MiddleTokens(
             seen.patches[:, 1::2], seen.registers[:, 1::2], [tokens[:, 1::2] for tokens in seen.skips], seen.keys_values
         )
-        return self._colours_of(seen, size)
+        return self.shares.whole(self._colours_of(seen, size))[:, :num_targets]
 
     def _mask(self, contexts: Float[Tensor, "b v n fine"], image_size: tuple[int, int]) -> Any:
         """Mask for one attention call of contexts and targets, for compiled blocks on a GPU; otherwise None."""
@@ -257,16 +268,17 @@ class RayDer(Model[RayDerScene]):
         dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else contexts.dtype
         heads = torch.empty(1, 2, 1, self.backbone.middle.head_width, dtype=dtype, device=contexts.device)
         rows, columns = self.backbone.grids(image_size)[-1]
-        return pair_mask(contexts.shape[1], rows * columns + 1, heads, self.backend)
+        return pair_mask(self.shares.count * contexts.shape[1], rows * columns + 1, heads, self.backend)
 
     def _encode(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, earlier: Sequence[KeyValue] | None = None
     ) -> list[KeyValue]:
         """Keys and values of contexts in each middle block. Each context attends to all earlier contexts."""
         size = image_size_of(images)
+        images, cameras = self.shares.own((images, cameras), "context views")
         tokens = self._context_tokens(images, cameras)
-        known = [None] * self.depth if earlier is None else earlier
-        attends = [earlier_views(self.backend, block) for block in known]
+        known = [None] * self.depth if earlier is None else [with_own_heads(block, self.shares) for block in earlier]
+        attends = [among_processes(earlier_views(self.backend, block), self.shares) for block in known]
         code = self.codes("context", tokens.device)
         return self._descend(
             code, tokens, _each(self.view_token, tokens), size, attends, self._rotation(cameras, size)
@@ -286,13 +298,16 @@ class RayDer(Model[RayDerScene]):
         added: Float[Tensor, "b v d"] | None,
     ) -> Float[Tensor, "b v 3 h w"]:
         """Images of targets. ``added``, computed from their states, is added to their register tokens."""
+        num_targets = cameras.num_views
+        cameras, added = self.shares.own((cameras, added), fill=True)  # no view has influence on another one
         tokens = self.backbone.ray_patches(plucker_rays(cameras, image_size))
         registers = _each(self.view_token, tokens)
-        attends = [memory_and_own_view(block, backend=self.backend) for block in memory]
+        known = [with_own_heads(block, self.shares) for block in memory]
+        attends = [among_processes(memory_and_own_view(block, backend=self.backend), self.shares) for block in known]
         registers = registers if added is None else registers + added
         code = self.codes("target", tokens.device)
         seen = self._descend(code, tokens, registers, image_size, attends, self._rotation(cameras, image_size))
-        return self._colours_of(seen, image_size)
+        return self.shares.whole(self._colours_of(seen, image_size))[:, :num_targets]
 
     def _colours_of(self, targets: MiddleTokens, image_size: tuple[int, int]) -> Float[Tensor, "b v 3 h w"]:
         """Images in [0, 1], from the tokens of targets after the middle blocks."""

@@ -31,7 +31,14 @@ from openrayzer.layers.pair_tokens import PairTokens
 from openrayzer.layers.patches import PatchLinear, image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
 from openrayzer.models.gaussian_scenes import GaussianScenes
-from openrayzer.models.latent_scene import EncoderKind, LatentScene, LatentSceneModel, check_sizes, view_index
+from openrayzer.models.latent_scene import (
+    EncoderKind,
+    LatentScene,
+    LatentSceneModel,
+    check_sharing_of,
+    check_sizes,
+    view_index,
+)
 from openrayzer.models.scene_network import SceneNetwork
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
@@ -178,35 +185,44 @@ class RayZer(LatentSceneModel):
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
+    def check_sharing(self, processes: int) -> None:
+        check_sharing_of(self, processes)
+
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         if self.needs_intrinsics and intrinsics is None:
             raise UnposedInputError("this RayZer needs true intrinsics: call estimate(images, intrinsics)")
-        tokens = self._image_tokens(images, view_index(images))
-        return self._cameras(images, tokens, intrinsics)
+        return self._cameras(images, self._tokens_of_all(images), intrinsics)
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> Scene:
-        tokens = self._image_tokens(images, view_index(images) if index is None else index)
-        return self._scene(images, tokens, cameras)
+        index = view_index(images) if index is None else index
+        images, cameras, index = self.shares.own((images, cameras, index), "context views")
+        return self._scene(images, self._image_tokens(images, index), cameras)
 
     def forward(self, views: Views) -> Prediction:
         """``estimate``, ``reconstruct`` and ``render`` in one call; it computes the image tokens only once."""
         intrinsics = self._known_cameras(views, "intrinsics").intrinsics if self.needs_intrinsics else None
-        tokens = self._image_tokens(views.images, view_index(views.images))
+        tokens = self._tokens_of_all(views.images)
         return self._predict(views, tokens, self._cameras(views.images, tokens, intrinsics))
 
     def predict(self, views: Views, cameras: Cameras) -> Prediction:
-        return self._predict(views, self._image_tokens(views.images, view_index(views.images)), cameras)
+        return self._predict(views, self._tokens_of_all(views.images), cameras)
 
-    def _predict(self, views: Views, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Prediction:
-        context_tokens = select_views(tokens, views.context)
-        scene = self._scene(views.context_images, context_tokens, cameras.select(views.context))
+    def _predict(self, views: Views, tokens: Float[Tensor, "b own n d"], cameras: Cameras) -> Prediction:
+        """Prediction from the tokens of the images of this process and the cameras of all views."""
+        context = self.shares.own(views.context, "context views")
+        of_context = select_views(self.shares.whole(tokens), context)
+        scene = self._scene(select_views(views.images, context), of_context, cameras.select(context))
         targets = cameras.select(views.target)
         if self.training:
             return Prediction(self.render(scene, targets), cameras, extra_losses=self.scene.losses(scene))
         images, maps = self.scene.views(scene, targets)
         return Prediction(images, cameras, extra_images=maps)
+
+    def _tokens_of_all(self, images: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, "b own n d"]:
+        """Tokens of all views of a clip; if processes share the views, those of this process."""
+        return self._image_tokens(*self.shares.own((images, view_index(images))))
 
     def _image_tokens(self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v n d"]:
         grid = patch_grid(image_size_of(images), self.patch_size)
@@ -215,9 +231,10 @@ class RayZer(LatentSceneModel):
     def _cameras(
         self,
         images: Float[Tensor, "b v 3 h w"],
-        tokens: Float[Tensor, "b v n d"],
+        tokens: Float[Tensor, "b own n d"],
         intrinsics: Float[Tensor, "b v 4"] | None,
     ) -> Cameras:
+        """Cameras of all views, from all images and the tokens of the images of this process."""
         (b, v), image_size = tokens.shape[:2], image_size_of(images)
         positions, learned = patch_positions(patch_grid(image_size, self.patch_size), tokens.device), 0
         if not self.sees_patches:
@@ -226,13 +243,14 @@ class RayZer(LatentSceneModel):
             learned = self.camera_tokens.shape[0]
             extra = repeat(self.camera_tokens, "c d -> b v c d", b=b, v=v).to(tokens.dtype)
             if self.pair_tokens is not None:
-                extra = extra + self.pair_tokens(images)[:, :, None].to(tokens.dtype)
-            tokens = torch.cat([self.position_encoding.embed_cameras(extra, view_index(tokens)), tokens], dim=2)
+                extra = extra + self.shares.own(self.pair_tokens(images))[:, :, None].to(tokens.dtype)
+            index = self.shares.own(view_index(images))
+            tokens = torch.cat([self.position_encoding.embed_cameras(extra, index), tokens], dim=2)
             positions = torch.cat([positions.new_zeros(learned, 2), positions])
         positions = repeat(positions, "n two -> b v n two", b=b, v=v)
         seen = self.estimator.over_views(tokens, positions, self.layout, self.position_encoding, self.backend)
         read = seen[:, :, : self.num_camera_tokens] if self.num_camera_tokens else seen[:, :, learned:]
-        cameras = self.camera_head(read, image_size)
+        cameras = self.camera_head(self.shares.whole(read), image_size)
         return cameras if intrinsics is None else replace(cameras, intrinsics=full_precision(intrinsics))
 
     def _scene(self, images: Tensor, tokens: Float[Tensor, "b v n d"], cameras: Cameras) -> Scene:

@@ -103,6 +103,9 @@ class Taught(Model[Scene]):
             part.eval()
         return self
 
+    def check_sharing(self, processes: int) -> None:
+        self.student.check_sharing(processes)
+
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         cameras = self.student.estimate(images, intrinsics)
         if not self.finish_steps or self.training:

@@ -22,7 +22,13 @@ from openrayzer.interfaces import (
 )
 from openrayzer.layers.patches import image_size_of, patch_grid, patch_positions
 from openrayzer.layers.stack import SelfStack, checkpoint_activations
-from openrayzer.models.latent_scene import LatentScene, LatentSceneModel, check_sizes, view_index
+from openrayzer.models.latent_scene import (
+    LatentScene,
+    LatentSceneModel,
+    check_sharing_of,
+    check_sizes,
+    view_index,
+)
 from openrayzer.models.token_scene import TokenScene
 from openrayzer.types import Cameras, Prediction, Views, select_views
 
@@ -107,16 +113,23 @@ class UPLVSM(LatentSceneModel):
         check_sizes(self, width=width, patch_size=patch_size)
         checkpoint_activations(self, every=activation_checkpointing)
 
+    def check_sharing(self, processes: int) -> None:
+        check_sharing_of(self, processes)
+
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         """Cameras of the views, each found in the scene of all of them."""
-        known, tokens = self._known(intrinsics), self._image_tokens(images, None)
-        return self._located(self._scene(images, tokens, known), tokens, known)
+        known = self._known(intrinsics)
+        images, own, index = self.shares.own((images, known, view_index(images)))
+        tokens = self._image_tokens(images, index)
+        return self._located(self._scene(images, tokens, own), tokens, known)
 
     def reconstruct(
         self, images: Float[Tensor, "b v 3 h w"], cameras: Cameras, index: Int[Tensor, "b v"] | None = None
     ) -> TokenScene:
         """The scene that the context views show; their poses have no influence."""
-        return self._scene(images, self._image_tokens(images, index), cameras.intrinsics)
+        index = view_index(images) if index is None else index
+        images, intrinsics, index = self.shares.own((images, cameras.intrinsics, index), "context views")
+        return self._scene(images, self._image_tokens(images, index), intrinsics)
 
     def locate(
         self,
@@ -130,7 +143,8 @@ class UPLVSM(LatentSceneModel):
         context_index: Int[Tensor, "b vc"] | None = None,
     ) -> Cameras:
         """Cameras of further views, each from its own image and the scene. The context views have no influence."""
-        return self._located(scene, self._image_tokens(images, index), self._known(intrinsics))
+        index = view_index(images) if index is None else index
+        return self._located(scene, self._image_tokens(*self.shares.own((images, index))), self._known(intrinsics))
 
     def cameras_of(self, views: Views) -> Cameras:
         """Cameras of all views, found in the scene of the context views alone."""
@@ -143,9 +157,10 @@ class UPLVSM(LatentSceneModel):
 
     def _placed(self, views: Views) -> tuple[TokenScene, Cameras]:
         known = self._known_cameras(views, "intrinsics").intrinsics
-        tokens = self._image_tokens(views.images, None)
-        of_context = select_views(tokens, views.context)
-        scene = self._scene(views.context_images, of_context, select_views(known, views.context))
+        tokens = self._image_tokens(*self.shares.own((views.images, view_index(views.images))))
+        context = self.shares.own(views.context, "context views")
+        of_context = select_views(self.shares.whole(tokens), context)
+        scene = self._scene(select_views(views.images, context), of_context, select_views(known, context))
         return scene, self._located(scene, tokens, known)
 
     def _known(self, intrinsics: Float[Tensor, "b v 4"] | None) -> Float[Tensor, "b v 4"]:
@@ -153,12 +168,9 @@ class UPLVSM(LatentSceneModel):
             raise UnposedInputError("UP-LVSM needs true intrinsics: call estimate(images, intrinsics)")
         return intrinsics
 
-    def _image_tokens(
-        self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"] | None
-    ) -> Float[Tensor, "b v n d"]:
+    def _image_tokens(self, images: Float[Tensor, "b v 3 h w"], index: Int[Tensor, "b v"]) -> Float[Tensor, "b v n d"]:
         grid = patch_grid(image_size_of(images), self.patch_size)
-        places = view_index(images) if index is None else index
-        return self.position_encoding.embed_patches(self.tokenizer(images), grid, places)
+        return self.position_encoding.embed_patches(self.tokenizer(images), grid, index)
 
     def _scene(
         self, images: Float[Tensor, "b v 3 h w"], tokens: Float[Tensor, "b v n d"], intrinsics: Float[Tensor, "b v 4"]
@@ -169,9 +181,10 @@ class UPLVSM(LatentSceneModel):
         return self.scene.encode(self.fusion(images, tokens, plucker_rays(cameras, size)), images, cameras)
 
     def _located(
-        self, scene: TokenScene, tokens: Float[Tensor, "b v n d"], intrinsics: Float[Tensor, "b v 4"]
+        self, scene: TokenScene, tokens: Float[Tensor, "b own n d"], intrinsics: Float[Tensor, "b v 4"]
     ) -> Cameras:
-        b, v, n = tokens.shape[:3]
+        """Cameras of all views, from the image tokens of this process and the intrinsics of all views."""
+        (b, v, n), scene = tokens.shape[:3], self.shares.whole(scene)
         memory = repeat(scene.tokens, "b k d -> (b v) k d", v=v)
         sequence = torch.cat([rearrange(tokens, "b v n d -> (b v) n d").to(memory.dtype), memory], dim=1)
         patches = patch_positions(patch_grid(scene.image_size, self.patch_size), tokens.device)
@@ -184,7 +197,7 @@ class UPLVSM(LatentSceneModel):
         )
         seen = self.estimator(sequence, positions, self.position_encoding, self.backend)[:, :n]
         cameras = self.camera_head(rearrange(seen, "(b v) n d -> b v n d", b=b), scene.image_size)
-        return replace(cameras, intrinsics=full_precision(intrinsics))
+        return replace(self.shares.whole(cameras), intrinsics=full_precision(intrinsics))
 
 
 def _check_head(camera_head: CameraHead) -> None:

@@ -17,6 +17,7 @@ from registry.errors import did_you_mean
 OWNED_BY_EXPERIMENT = {
     "train_batch_size": "train.batch_size",
     "train_micro_batch_size_per_gpu": "train.batch_size",
+    "sequence_parallel_size": "train.sequence_parallel",
     "gradient_accumulation_steps": "train.accumulation",
     "gradient_clipping": "train.clip_norm",
     "optimizer": "train.optimizer",
@@ -56,6 +57,7 @@ def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_si
         "train_batch_size": settings.batch_size,
         "train_micro_batch_size_per_gpu": micro_batch_size(settings, world_size=world_size),
         "gradient_accumulation_steps": settings.accumulation,
+        **_sequence_parallel(settings),
         "gradient_clipping": settings.clip_norm,
         "steps_per_print": NEVER,
     }
@@ -64,20 +66,41 @@ def load_deepspeed_config(path: str | Path, settings: TrainSettings, *, world_si
 
 
 def micro_batch_size(settings: TrainSettings, *, world_size: int) -> int:
-    """Number of scenes in a micro-batch of one process.
+    """Number of scenes in a micro-batch of one process, or of the processes that share their clips.
 
     Raises:
-        InputError: the batch size is no multiple of the number of processes times ``accumulation``.
+        InputError: ``sequence_parallel`` does not divide the number of processes, or the batch size is no multiple of
+            the number of groups of processes times ``accumulation``.
     """
-    unit = world_size * settings.accumulation
+    shared = settings.sequence_parallel
+    if world_size % shared:
+        works = [str(size) for size in range(1, world_size + 1) if world_size % size == 0]
+        raise InputError(
+            f"train.sequence_parallel {shared} does not divide the {world_size} process(es); {' or '.join(works)} "
+            "would work"
+        )
+    groups = world_size // shared
+    unit = groups * settings.accumulation
     if settings.batch_size % unit:
-        lower = settings.batch_size // unit * unit
+        lower, kind = (
+            settings.batch_size // unit * unit,
+            "process(es)" if shared == 1 else f"group(s) of {shared} processes",
+        )
         works = [str(size) for size in (lower, lower + unit) if size]
         raise InputError(
-            f"train.batch_size {settings.batch_size} cannot be split evenly over {world_size} process(es) x "
+            f"train.batch_size {settings.batch_size} cannot be split evenly over {groups} {kind} x "
             f"train.accumulation {settings.accumulation}; {' or '.join(works)} would work"
         )
     return settings.batch_size // unit
+
+
+def _sequence_parallel(settings: TrainSettings) -> dict[str, int]:
+    """The key by which DeepSpeed counts each clip once, and not once for every process that shares it.
+
+    It has no other effect without the key ``data_parallel_size``. With both, DeepSpeed would multiply the mean gradient
+    by the number of processes that share a clip, which is wrong for the losses of ``layers.view_shares``.
+    """
+    return {"sequence_parallel_size": settings.sequence_parallel} if settings.sequence_parallel > 1 else {}
 
 
 def _find(path: Path) -> Path:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from openrayzer.interfaces import Model, Objective
 from openrayzer.layers.tf32 import exact_float32, tf32_products
+from openrayzer.layers.view_shares import share_views
 from openrayzer.machine.autocast import autocast_to
 from openrayzer.machine.distributed import Process
 from openrayzer.settings import TrainSettings
@@ -20,6 +21,7 @@ from openrayzer.training.checkpointing.zero_partition import ZeroPartition, shar
 from openrayzer.training.compiling import compile_blocks, compiling, uncompiled
 from openrayzer.training.faults.skip_rule import Objection, SkipRule, no_objection
 from openrayzer.training.focal_warm_up import hold_focal_lengths
+from openrayzer.training.sequence_parallel import shares_of
 from openrayzer.training.weight_average import WeightAverage
 from openrayzer.types import Cameras, Prediction, Views
 
@@ -98,6 +100,7 @@ class Engine:
             not.
         why_skipped: the reason why the last skipped step was skipped, in a few words.
         compiled: whether the model's blocks are compiled.
+        shares: the division of the views of a clip among processes.
         average: exponential moving average of the weights; None without ``ema_decay``.
     """
 
@@ -113,6 +116,8 @@ class Engine:
         pure_bf16 = bool(config.get("bf16", {}).get("enabled"))
         autocast = bool(config.get("torch_autocast", {}).get("enabled"))
         self._evaluation_dtype = torch.bfloat16 if pure_bf16 or autocast else None
+        self.shares = shares_of(process)
+        share_views(model, self.shares)
         trainee = Trainee(model, objective=settings.objective, autocast=torch.bfloat16 if pure_bf16 else None)
 
         reason = process.by_first(lambda: compiling(settings.compile, stage=self.stage, device=process.device))

@@ -147,7 +147,7 @@ def optimizer_step(
         run.count_problems(views)
         views = views.to(engine.process.device)
         micro_batches.append(views)
-        seen += views.images.shape[0] * views.images.shape[1]
+        seen += views.images.shape[0] * views.images.shape[1] * engine.process.leads_clip
         prediction = engine(views)
         target = views.target_images
         terms = losses(prediction.images, target, step=step, extra=prediction.extra_losses)

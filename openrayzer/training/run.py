@@ -82,6 +82,7 @@ def _train(
 ) -> int:
     settings = experiment.train
     config = load_deepspeed_config(experiment.deepspeed, settings, world_size=process.world_size)
+    process = process.sharing_clips(settings.sequence_parallel)
     record = run_record(resolved, deepspeed=config, world_size=process.world_size)
     start = process.by_first(lambda: choose_start(run_folder, resume, record))
     step = process.by_first(lambda: step_of(start))
@@ -97,11 +98,11 @@ def _train(
     test_clips = open_test_clips(experiment, process, stage=config["zero_optimization"]["stage"])
     engine = Engine(experiment.model, settings=settings, config=config, process=process)
     run = Run(experiment, engine, test_clips, record, run_folder, Meter(), _loss_watch(settings))
-    random_state.seed_all(settings.seed + 1 + process.rank)
+    random_state.seed_all(settings.seed + 1 + process.clip_number)
     if start is not None:
         run.load(start)
     run.announce(start, weights)
-    losses = WeightedLoss(experiment.loss).to(process.device)
+    losses = WeightedLoss(experiment.loss, shares=engine.shares).to(process.device)
     if engine.compiled:
         losses.compile_losses()
     process.by_first(lambda: take_over(run_folder, start, record, evaluated=not evaluate_first))
@@ -137,8 +138,8 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
     loader = build_loader(
         experiment.data,
         batch_size_per_rank=micro_batch_size(settings, world_size=process.world_size),
-        rank=process.rank,
-        world_size=process.world_size,
+        rank=process.clip_number,
+        world_size=process.clip_numbers,
         seed=settings.seed,
         start=step * settings.accumulation,
         accumulation=settings.accumulation,

@@ -100,7 +100,9 @@ class Run:
             LOG.info("starting with random weights, %d steps", settings.steps)
 
     def count_problems(self, views: Views) -> None:
-        """Log and count the broken scenes and frames behind a micro-batch."""
+        """Log and count the broken scenes and frames behind a micro-batch, once if processes share it."""
+        if not self.engine.process.leads_clip:
+            return
         for problem in views.problems:
             LOG.warning("step %d: %s", self.engine.steps + 1, problem)
         self.problems += len(views.problems)
@@ -132,7 +134,8 @@ class Run:
         state = load_checkpoint(self.engine, path)
         if state["random"] is None:
             LOG.info("rank %d did not write to %s: its random generators are new", process.rank, path.name)
-        restore_random(state["random"], seed=self.experiment.train.seed + 1 + process.rank, step=self.engine.steps)
+        seed = self.experiment.train.seed + 1 + process.clip_number
+        restore_random(state["random"], seed=seed, step=self.engine.steps)
         self.meter.load(state["meter"], process.device)
         self.problems = state["problems"]
         self.loss_watch.load(state.get("losses", []))

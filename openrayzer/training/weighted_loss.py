@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from openrayzer.interfaces import LOSSES, InputError
+from openrayzer.interfaces import LOSSES, InputError, Loss
+from openrayzer.layers.view_shares import UNSHARED, ViewShares
 from openrayzer.settings import LossTerm
 from openrayzer.training.logs.gaussian_densities import FIGURES
 from registry import RegistryError
@@ -37,11 +38,13 @@ class WeightedLoss(nn.Module):
 
     Args:
         terms: the section ``loss`` of the experiment.
+        shares: processes that share each clip; the mean of their losses is the loss of the clip. Terms that are means
+            over views divide the target views, see ``Loss.mean_over_views``.
     """
 
-    def __init__(self, terms: Sequence[LossTerm]) -> None:
+    def __init__(self, terms: Sequence[LossTerm], *, shares: ViewShares = UNSHARED) -> None:
         super().__init__()
-        self.terms = tuple(terms)
+        self.terms, self.shares = tuple(terms), shares
         self.losses = nn.ModuleList(term.loss for term in terms)
         self.names = _names(terms)
         self._extra_names: list[str] | None = None
@@ -63,7 +66,7 @@ class WeightedLoss(nn.Module):
         """The loss and its terms.
 
         Args:
-            prediction: rendered target views.
+            prediction: rendered target views, all of them on each process.
             target: their true images.
             step: optimizer step, counted from 0; weights of terms may depend on it.
             extra: ``Prediction.extra_losses``, each added with weight 1.
@@ -90,13 +93,24 @@ class WeightedLoss(nn.Module):
             for name, term in zip(self.names, self.terms, strict=True):
                 weight = term.weight_at(step)
                 if weight > 0:
-                    value = term.loss(prediction, target)
+                    value = self._value(term.loss, prediction, target)
                     total = total + weight * value
                     values[name] = value.detach()
             for name in names:
                 total = total + extra[name].float()
                 values[name] = extra[name].detach().float()
         return {"loss": total, **values}
+
+    def _value(
+        self, loss: Loss, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
+    ) -> Float[Tensor, ""]:
+        """The part of this process in a term; the mean of the parts of all processes is the term."""
+        views, shares = prediction.shape[1], self.shares
+        if shares.count == 1 or not loss.mean_over_views:
+            return loss(prediction, target)
+        first, after = (number * views // shares.count for number in (shares.number, shares.number + 1))
+        own = slice(first, max(after, first + 1))  # a process without views compares one view with weight 0
+        return loss(prediction[:, own], target[:, own]) * ((after - first) * shares.count / views)
 
 
 def _names(terms: Sequence[LossTerm]) -> list[str]:

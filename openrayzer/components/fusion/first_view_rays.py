@@ -6,10 +6,11 @@ from torch import Tensor
 
 from openrayzer.interfaces import FUSIONS, Fusion
 from openrayzer.layers.patches import PatchLinear
+from openrayzer.layers.view_shares import SharesViews
 
 
 @FUSIONS.register("first_view_rays")
-class FirstViewRays(Fusion):
+class FirstViewRays(Fusion, SharesViews):
     """Image tokens, with the ray tokens of the first context view added to its tokens.
 
     The poses and intrinsics of the other context views have no influence. The order of these views has none either.
@@ -29,12 +30,16 @@ class FirstViewRays(Fusion):
         self.width, self.patch_size = width, patch_size
         self.rays = PatchLinear(channels=6, patch_size=patch_size, width=width)
 
+    @property
+    def shares_views(self) -> bool:
+        return True
+
     def forward(
         self,
         images: Float[Tensor, "b v 3 h w"],
         tokens: Float[Tensor, "b v t d"],
         plucker: Float[Tensor, "b v 6 h w"],
     ) -> Float[Tensor, "b v n d"]:
-        marker = self.rays(plucker[:, :1])
+        marker = self.rays(plucker[:, :1]) * (self.shares.number == 0)  # that process has the first view of all
         tokens = tokens.to(marker.dtype)
         return torch.cat([tokens[:, :1] + marker, tokens[:, 1:]], dim=1)

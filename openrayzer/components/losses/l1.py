@@ -11,6 +11,8 @@ from openrayzer.interfaces import LOSSES, Loss
 class MeanAbsoluteError(Loss):
     """Mean absolute difference of pixel values in [0, 1]."""
 
+    mean_over_views = True
+
     def forward(self, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]) -> Float[Tensor, ""]:
         with no_autocast(prediction):
             return (prediction.float() - target.float()).abs().mean()

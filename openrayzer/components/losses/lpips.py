@@ -23,6 +23,8 @@ class LpipsLoss(Loss):
         InputError: the file is missing, damaged, or holds weights of another network.
     """
 
+    mean_over_views = True
+
     def __init__(self, *, backbone: Path | str, net: Literal["vgg", "alex"] = "vgg") -> None:
         super().__init__()
         self.distance = Lpips(net=net, backbone=backbone)

@@ -77,6 +77,8 @@ class Perceptual(Loss):
     of the terms as in Li et al. 2020, "Crowdsampling the Plenoptic Function", which RayZer and LVSM adopted.
     """
 
+    mean_over_views = True
+
     mean_rgb: Tensor
 
     def __init__(self, *, weights: Path | str, precision: Literal["auto", "float32", "bfloat16"] = "auto") -> None:

@@ -37,6 +37,8 @@ class MaskSwap(Objective):
     5 % of the clips whole, and augmentation of the poses' images alone.
     """
 
+    shares_views = True
+
     def __init__(self, *, whole: float = 0.05, pose_brightness: float = 0.0, pose_contrast: float = 0.0) -> None:
         super().__init__()
         if not (0 <= whole <= 1 and 0 <= pose_brightness <= 1 and 0 <= pose_contrast < 1):

@@ -8,5 +8,7 @@ from openrayzer.types import Prediction, Views
 class Photometric(Objective):
     """Calls the model: cameras from all images, the scene from the context views, images of the target views."""
 
+    shares_views = True
+
     def forward(self, model: Model, views: Views) -> Prediction:
         return model(views)

@@ -11,9 +11,10 @@ from openrayzer.interfaces import RENDERERS, AttentionBackend, PositionEncoding,
 from openrayzer.layers.block import ReadingBlock
 from openrayzer.layers.norm import layer_norm
 from openrayzer.layers.stack import Stack
+from openrayzer.layers.view_shares import SharesViews
 
 
-class TargetStream(TokenRenderer):
+class TargetStream(TokenRenderer, SharesViews):
     """Base of renderers that consist of ``ReadingBlock``.
 
     Args:
@@ -23,6 +24,8 @@ class TargetStream(TokenRenderer):
         width: token width d.
         num_heads: attention heads.
     """
+
+    reads_shares = True
 
     def __init__(
         self, norm: nn.Module, memory_norm: nn.Module, blocks: Sequence[ReadingBlock], *, width: int, num_heads: int
@@ -49,12 +52,13 @@ class TargetStream(TokenRenderer):
             rearrange(positions, "b v n two -> b (v n) two"),
             memory_positions,
         ]
+        of_memory = self.shares.attention(backend)
         rotations = [position_encoding.rotation(place, self.head_width) for place in places]
         tokens = self.norm(rays)
         memories = self.memories(memory, earlier) if not prepared else [memory] * len(self.stack.blocks)
         for number, of_block in enumerate(memories):
             keys_values = (prepared[2 * number], prepared[2 * number + 1]) if prepared else None
-            tokens = self.stack.run(number, tokens, of_block, *rotations, backend, keys_values)
+            tokens = self.stack.run(number, tokens, of_block, *rotations, backend, keys_values, of_memory)
         return tokens
 
     def prepare(

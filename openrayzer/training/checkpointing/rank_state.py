@@ -15,7 +15,7 @@ def rank_state(meter: Meter, *, problems: int, losses: Sequence[float]) -> dict[
     return {"random": random_state.capture(), "meter": meter.state(), "problems": problems, "losses": list(losses)}
 
 
-def merge_states(states: Sequence[Mapping[str, Any]], *, rank: int) -> dict[str, Any]:
+def merge_states(states: Sequence[Mapping[str, Any]], *, rank: int, random_from: int | None = None) -> dict[str, Any]:
     """The state of a process when the number of processes has changed.
 
     Former processes keep their random generators; additional ones get None. Sums of measured values become their means
@@ -25,12 +25,14 @@ def merge_states(states: Sequence[Mapping[str, Any]], *, rank: int) -> dict[str,
     Args:
         states: of all former processes, by rank.
         rank: of the process now.
+        random_from: rank of the former process whose random generators this process takes; the same rank by default.
     """
     meters = [state["meter"] for state in states]
     names = meters[0]["sums"]
     sums = {name: sum(meter["sums"][name] for meter in meters) / len(meters) for name in names}
     problems = sum(state["problems"] for state in states) if rank == 0 else 0
-    random = states[rank]["random"] if rank < len(states) else None
+    source = rank if random_from is None else random_from
+    random = states[source]["random"] if source < len(states) else None
     merged = {"random": random, "meter": {"sums": sums, "counts": meters[0]["counts"]}, "problems": problems}
     return merged | {"losses": states[0].get("losses", [])}  # all processes have the same
 

@@ -41,6 +41,7 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
     process = engine.process
     manifest = process.by_first(lambda: read_manifest(path))
     stage, world_size = int(manifest["zero_stage"]), int(manifest["world_size"])
+    clip_size = int(manifest.get("sequence_parallel", 1))
     if (stage, world_size) == (engine.stage, process.world_size):
         process.by_all(
             lambda: check_readable(path, stage=stage, rank=process.rank)
@@ -57,9 +58,10 @@ def load_checkpoint(engine: Engine, path: Path) -> dict[str, Any]:
                 "%s was written by %d process(es) with ZeRO stage %d: divided again for %d with stage %d",
                 path.name, world_size, stage, process.world_size, engine.stage,
             )  # fmt: skip
-            if process.world_size > world_size:
-                LOG.info("ranks from %d on begin with new random generators", world_size)
-    state = process.by_all(lambda: _read_own_state(path, process, world_size=world_size))
+            if process.clip_numbers > world_size // clip_size:
+                first = world_size // clip_size * process.clip_size
+                LOG.info("ranks from %d on begin with new random generators", first)
+    state = process.by_all(lambda: _read_own_state(path, process, world_size=world_size, clip_size=clip_size))
     if not process.by_all(lambda: _load_average(engine, path, world_size=world_size)):
         LOG.warning("%s holds no averaged weights: the average begins with the weights", path.name)
     engine.go_on_from(
@@ -93,10 +95,12 @@ def _load_safely(engine: Engine) -> None:
     engine.deepspeed.checkpoint_engine.__class__ = SafeCheckpointEngine
 
 
-def _read_own_state(path: Path, process: Process, *, world_size: int) -> dict[str, Any]:
-    if world_size == process.world_size:
+def _read_own_state(path: Path, process: Process, *, world_size: int, clip_size: int) -> dict[str, Any]:
+    """The state of this process. Processes that share their clips have the same random generators."""
+    if (world_size, clip_size) == (process.world_size, process.clip_size):
         return _read_state(path, process.rank)
-    return merge_states([_read_state(path, rank) for rank in range(world_size)], rank=process.rank)
+    states = [_read_state(path, rank) for rank in range(world_size)]
+    return merge_states(states, rank=process.rank, random_from=process.clip_number * clip_size)
 
 
 def _read_state(path: Path, rank: int) -> dict[str, Any]:

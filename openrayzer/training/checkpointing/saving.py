@@ -144,6 +144,7 @@ class CheckpointWriter:
             "skipped": engine.skipped,
             "skipped_in_a_row": engine.skipped_in_a_row,
             "world_size": self._process.world_size,
+            "sequence_parallel": self._process.clip_size,
             "zero_stage": engine.stage,
             METRICS: dict(metrics or {}),
         }

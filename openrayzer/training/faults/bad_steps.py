@@ -93,14 +93,17 @@ class StepRecord:
 
 def report(engine: Engine, made: StepRecord) -> None:
     """Log a skipped step with its scenes on all processes. All processes must call this."""
-    everywhere = engine.process.gather([scene for views in made.micro_batches for scene in views.scenes])
-    if engine.process.is_first:
-        scenes = ", ".join(scene for one in everywhere for scene in one)
-        LOG.warning("step %d skipped: %s; its scenes: %s", engine.steps, engine.why_skipped, scenes)
+    process, scenes = engine.process, [scene for views in made.micro_batches for scene in views.scenes]
+    everywhere = process.gather(scenes)[:: process.clip_size]
+    if process.is_first:
+        text = ", ".join(scene for one in everywhere for scene in one)
+        LOG.warning("step %d skipped: %s; its scenes: %s", engine.steps, engine.why_skipped, text)
 
 
 def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[str, Any]) -> None:
     """Write a dump of a skipped step. All processes must call this. Errors are warnings.
+
+    Processes that share their clips count as one process. ``replay`` computes with all views of a clip.
 
     An existing dump of the step stays as it is, and a run folder holds at most ``MOST`` dumps.
 
@@ -112,20 +115,23 @@ def dump(engine: Engine, made: StepRecord, *, run_folder: Path, record: Mapping[
     """
     process, final = engine.process, run_folder / BAD_STEPS / f"step_{made.step + 1:08d}"
     unfinished = final.with_name(f"{final.name}.tmp")
-    losses = [float(loss) for loss in made.losses]
-    all_losses = [loss for one in process.gather(losses) for loss in one]
+    everywhere = torch.tensor(process.gather([float(loss) for loss in made.losses]), dtype=torch.float64)
+    of_clips = everywhere.unflatten(0, (process.clip_numbers, process.clip_size)).mean(dim=1)
     facts = {
         "step": made.step,
-        "world_size": process.world_size,
+        "world_size": process.clip_numbers,
         "reason": engine.why_skipped,
-        "loss": sum(all_losses) / len(all_losses),
+        "loss": float(of_clips.mean()),
         "grad_norm": float(engine.last_norm),
     }
 
     def write_own() -> None:
+        if not process.leads_clip:
+            return
         micro_batches = [_plain(views.to("cpu")) for views in made.micro_batches]
+        losses = of_clips[process.clip_number].tolist()
         content = {"micro_batches": micro_batches, "random": dict(made.random), "losses": losses}
-        torch.save(content, unfinished / rank_file(process.rank))
+        torch.save(content, unfinished / rank_file(process.clip_number))
 
     def finish() -> None:
         (unfinished / FACTS).write_text(json.dumps(finite(facts), indent=1), encoding="utf-8")

@@ -46,7 +46,7 @@ class Meter:
         """Count one optimizer step.
 
         Args:
-            views: images that this process has read.
+            views: images that this process has read; 0 if another process counts the same clips.
             waited: seconds that this process has waited for them.
         """
         self._views, self._waited, self._steps = self._views + views, self._waited + waited, self._steps + 1
