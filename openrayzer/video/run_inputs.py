@@ -93,10 +93,7 @@ def check_inputs(request: InputRequest, outputs: Iterable[str | Path | None], *a
         raise InputError("--scene names a scene of --data; leave it out with --images")
     if request.data is not None and request.cameras is not None:
         raise InputError("the scenes of --data have cameras; leave out --cameras")
-    try:
-        torch.empty(1, device=request.device)
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        raise InputError(f"--device {request.device}: {str(error).partition(chr(10))[0]}") from error
+    check_device(request.device)
     if request.batch < 1:
         raise InputError(f"--batch must be 1 or more, got {request.batch}")
     if request.image_size is not None and min(request.image_size) < 1:
@@ -131,6 +128,18 @@ def open_inputs(request: InputRequest, *, say: Callable[[str], None]) -> RunInpu
 def default_device() -> str:
     """Return "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def check_device(device: str) -> None:
+    """Check that tensors can be on a device.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        raise InputError(f"--device {device}: {str(error).partition(chr(10))[0]}") from error
 
 
 def _read(request: InputRequest, image_size: tuple[int, int], *, most: int, posed: bool) -> InputViews:

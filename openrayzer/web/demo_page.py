@@ -1,6 +1,7 @@
 """The layout of the page and what its buttons do. gradio is imported here, and torch is not."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -23,6 +24,8 @@ CODE_FONTS = ["ui-monospace", "Menlo", "Consolas", "monospace"]
 JOB = {"concurrency_id": "job", "concurrency_limit": 1, "show_progress": "minimal"}
 VIEWS = [("as in training", 0), *((str(count), count) for count in (2, 3, 4, 5, 6, 8, 12, 16, 24, MOST_VIEWS))]
 UPLOADED, EXAMPLE = "Photos or video", "Example"
+
+logger = logging.getLogger(__name__)
 
 
 def build_page(worker: StudioProcess, runs: Sequence[str], *, hub: bool) -> gr.Blocks:
@@ -148,6 +151,9 @@ def _steps(
         worker.restart()
         steps = None
         yield _refusal(Refused("The program crashed over these views and starts again. Try others.")), gr.skip()
+    except RuntimeError:
+        logger.exception("the worker of the page did not start")
+        yield _refusal(Refused("The program does not start. The log of the server has the details.")), gr.skip()
     finally:
         if steps is not None:
             steps.close()

@@ -62,6 +62,7 @@ def serve(options: argparse.Namespace, runs: dict[str, str]) -> int:
     try:
         page = opened_page(options, worker, list(runs), folder=folder, hub=hub)
         print(f"openrayzer: {page.local_url}", flush=True)
+        worker.studio.check()
         if options.measure and runs:
             served = time.monotonic() - STARTED
             print(measure_page(page.local_url, worker.studio, next(iter(runs)), served=served))

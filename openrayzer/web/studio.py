@@ -15,6 +15,7 @@ from openrayzer.data.pixels.scaled_decoding import decoding_for
 from openrayzer.interfaces import BrokenSceneError, InputError, UnposedInputError
 from openrayzer.video.named_paths import NAMES
 from openrayzer.video.placing import place
+from openrayzer.video.run_inputs import check_device
 from openrayzer.video.views import InputViews, read_views
 from openrayzer.web.answers import Picture, Refused, Step
 from openrayzer.web.examples import example_photos
@@ -45,11 +46,18 @@ class Studio:
     """
 
     def __init__(self, runs: Mapping[str, str], *, folder: str, device: str, hub: bool) -> None:
+        self.device = device
         self.models = ModelShelf(runs, device=device, hub=hub)
         self.folder = Path(folder)
         self.scenes: dict[str, KeptScene] = {}
         self.owners: dict[str, str] = {}
         self._job = threading.Lock()
+        self._visitor = ""  # of the scene in work; empty once its tab is closed
+
+    def check(self) -> None:
+        """Raise ``Refused`` if the device does not exist."""
+        with plain_words():
+            check_device(self.device)
 
     def processor_seconds(self) -> float:
         """Processor time that this process has used."""
@@ -73,6 +81,7 @@ class Studio:
             num_views: number of views that the model sees, evenly chosen; None: as many as in training.
         """
         with plain_words(), self._job:
+            self._visitor = session
             yield Step("Loading the model", 0.0)
             loaded = self.models.load(model)
             if loaded.refusal:
@@ -92,11 +101,13 @@ class Studio:
                 notes = tuple(_plain(note, self.folder) for note in (*upload.problems, *views.notes))
                 scene = KeptScene(loaded, views, placed, folder, notes, seconds)
                 result = self._result(token, scene)
+                if self._visitor != session:
+                    raise Refused("The page was closed.")
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(folder / "upload", ignore_errors=True)
-            self.forget(session)
+            self._drop_all(session)
             self._keep(token, session, scene)
             yield Step(f"Done in {seconds:.1f} seconds", 1.0, result)
 
@@ -141,7 +152,12 @@ class Studio:
                 return str(write_file(scene, name))
 
     def forget(self, session: str) -> None:
-        """Delete the scenes and files of a visitor."""
+        """Delete the scenes and files of a visitor, also the scene in work."""
+        if self._visitor == session:
+            self._visitor = ""
+        self._drop_all(session)
+
+    def _drop_all(self, session: str) -> None:
         for token in [token for token, owner in self.owners.items() if owner == session]:
             self._drop(token)
 

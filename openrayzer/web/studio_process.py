@@ -42,10 +42,16 @@ class StudioProcess:
 
     def __init__(self, runs: Mapping[str, str], *, folder: str, device: str | None, hub: bool) -> None:
         self._arguments = (dict(runs), folder, device, hub)
+        self._closed = False
         self.restart()
 
     def restart(self) -> None:
-        """Start the process, also in place of one that crashed. Its scenes are gone then."""
+        """Start the process, also in place of one that crashed. Its scenes are gone then. After ``close``, do nothing.
+
+        A job that runs while the server ends loses its worker, too, and nothing would end a new one.
+        """
+        if self._closed:
+            return
         self._manager = StudioManager(ctx=multiprocessing.get_context("spawn"))
         self._studio: Any = None
         self._failure: BaseException | None = None
@@ -69,6 +75,7 @@ class StudioProcess:
 
     def close(self) -> None:
         """End the process."""
+        self._closed = True
         self._ready.join()
         if self._failure is None:
             self._manager.shutdown()
@@ -99,6 +106,6 @@ StudioManager.register("steps", proxytype=StepsProxy, create_method=False)
 StudioManager.register(
     "make_studio",
     callable=make_studio,
-    exposed=("processor_seconds", "describe", "view", "photo", "file", "forget", *_JOBS),
+    exposed=("check", "processor_seconds", "describe", "view", "photo", "file", "forget", *_JOBS),
     method_to_typeid=dict.fromkeys(_JOBS, "steps"),
 )

@@ -1,11 +1,20 @@
-"""A model of constant depth, photos of visitors, and a studio that offers the model."""
+"""A model of constant depth, photos of visitors, a studio that offers the model, and a served page in a browser."""
 
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from tool_runs import make_run
 from torch import Tensor, nn
 
 from openrayzer.interfaces import Model
@@ -15,6 +24,12 @@ from openrayzer.web.loaded_models import LoadedModel
 from openrayzer.web.studio import Studio
 
 DEPTH = 2.0
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 
 
 class WallModel(Model):
@@ -70,3 +85,59 @@ def studio(tmp_path: Path) -> Studio:
             model=WallModel(depth=depth).eval(), name=name, image_size=(16, 24), num_views=3, scene_scale=None
         )
     return studio
+
+
+@dataclass(frozen=True)
+class Served:
+    """A served page.
+
+    Attributes:
+        address: its address.
+        folder: the temporary folder of the server, which holds the folders of visitors.
+    """
+
+    address: str
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A page with a geometric model and a model without depth, both with random weights, and without a network."""
+    pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[web]'")
+    folder = tmp_path_factory.mktemp("page")
+    run = make_run(folder / "geometric", "data.workers=0", experiment=ROOT / "experiments/rayzer_demo.json")
+    flat = make_run(folder / "flat")
+    (folder / "temporary").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = (sys.executable, "-u", "-m", "openrayzer.cli", "demo", "--port", port, "--device", "cpu", "--run")
+    environment = os.environ | {"TMPDIR": str(folder / "temporary"), "HF_HUB_OFFLINE": "1"}
+    with subprocess.Popen(
+        [*command, str(run), str(flat)], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
+    ) as server:
+        assert server.stdout is not None
+        try:
+            yield Served(server.stdout.readline().split()[-1], folder / "temporary")
+        finally:
+            server.terminate()
+            assert server.wait(timeout=120) == 143
+            assert not [*(folder / "temporary").glob("openrayzer_web_*")]
+
+
+@pytest.fixture(scope="session")
+def address(served: Served) -> str:
+    """The address of the served page."""
+    return served.address
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()

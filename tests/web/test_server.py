@@ -67,6 +67,7 @@ def test_the_process_of_the_page_does_not_import_torch():
 
 
 def test_the_worker_answers_streams_and_ends(tmp_path: Path):
+    before = set(multiprocessing.active_children())
     run = make_run(tmp_path / "run")
     worker = StudioProcess({"tiny": str(run)}, folder=str(tmp_path / "studio"), device="cpu", hub=False)
     try:
@@ -80,6 +81,8 @@ def test_the_worker_answers_streams_and_ends(tmp_path: Path):
         steps.close()
     finally:
         worker.close()
+    worker.restart()
+    assert set(multiprocessing.active_children()) == before, "no worker starts after the end"
 
 
 @pytest.mark.slow

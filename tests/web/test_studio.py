@@ -135,6 +135,15 @@ def test_a_video_gives_views_and_a_single_frame_is_refused(studio: Studio, tmp_p
     assert str(tmp_path) not in str(refused.value)
 
 
+def test_a_photo_of_40_megapixels_is_used(studio: Studio, photos: list[Path], tmp_path: Path):
+    assert cv2.imwrite(str(tmp_path / "large.jpg"), np.full((5500, 7300, 3), 90, np.uint8))
+    result = made(studio, [photos[0], tmp_path / "large.jpg"])
+    assert result["names"] == ["a_1.jpg", "large.jpg"]
+    large = pixels(studio.photo(result["token"], 1))
+    assert large.shape == (16, 24, 3)
+    assert abs(int(large.mean()) - 90) <= 1
+
+
 def test_an_upload_is_deleted_after_the_job_and_a_scene_with_its_visitor(studio: Studio, photos: list[Path]):
     first = made(studio, photos, session="anna")
     other = made(studio, photos, session="bert")
@@ -160,6 +169,18 @@ def test_a_job_that_is_closed_leaves_no_files_and_frees_its_place(studio: Studio
     while "Finding" not in next(job).text:
         pass
     job.close()
+    assert os.listdir(studio.folder / "scenes") == []
+    made(studio, photos)
+
+
+def test_a_visitor_who_leaves_in_mid_run_leaves_no_scene(studio: Studio, photos: list[Path]):
+    job = studio.reconstruct("visitor", "wall", files=[str(file) for file in photos], num_views=None)
+    while "Finding" not in next(job).text:
+        pass
+    studio.forget("visitor")
+    with pytest.raises(Refused, match="The page was closed"):
+        list(job)
+    assert studio.scenes == {}
     assert os.listdir(studio.folder / "scenes") == []
     made(studio, photos)
 
