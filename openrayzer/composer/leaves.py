@@ -106,6 +106,8 @@ def _parse_literal(value: Any, literals: tuple[Any, ...]) -> Any:
 
 
 def _parse_union(value: Any, members: tuple[Any, ...]) -> Any:
+    if isinstance(value, str) and "://" in value and str in members:
+        return value  # a Path would join the slashes of an address
     for member in members:
         try:
             return _parse(value, member)

@@ -142,8 +142,9 @@ class RemoteFile(OpenFile):
         return b"" if held is None else held
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
-        wanted = [(start, min(start + size, self.size) - start) for start, size in ranges]
-        self._blocks = self._fetched([(start, size) for start, size in wanted if size > 0])
+        ends = [(start, min(start + size, self.size)) for start, size in ranges]
+        if any(self._held(start, end) is None for start, end in ends):
+            self._blocks = self._fetched([(start, end - start) for start, end in ends if end > start])
 
     def _held(self, start: int, end: int) -> bytes | None:
         for first, block in self._blocks:

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path, PosixPath
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
@@ -23,6 +24,7 @@ _ADDRESS = re.compile(r"\A([a-z][a-z0-9+.-]+):/+(?=[^/])")
 _STATES = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "Last-Modified", "updated", "mtime", "created")
 """Keys by which clients state that a file has changed."""
 
+_NOT_ASKED = -2  # size of a file in a listing without sizes, as web servers make them
 _THREADS = 16
 _REMEMBERED = 100_000
 """Largest number of files in the listings that a process remembers; about 200 bytes each."""
@@ -81,7 +83,9 @@ class RemotePath(PosixPath):
             OSError: it does not exist, or the server cannot be asked.
         """
         known = _LISTINGS.known(self)
-        if known is None:
+        if _LISTINGS.lacks(self) or not _ADDRESS.match(str(self)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+        if known is None or known.size == _NOT_ASKED:
             known = _entry(asked(self.address, lambda system: system.info(self.address)))
             _LISTINGS.keep(self.parent, {self.name: known}, whole=False)
         return known
@@ -90,7 +94,7 @@ class RemotePath(PosixPath):
     def stated_size(self) -> int:
         """Bytes of the file by the last listing of its folder; -1 without one. It asks for nothing."""
         known = _LISTINGS.known(self)
-        return -1 if known is None else known.size
+        return -1 if known is None else max(known.size, -1)
 
     def listed(self) -> Mapping[str, Entry]:
         """The files and folders in a folder, by name.
@@ -99,22 +103,23 @@ class RemotePath(PosixPath):
             OSError: it is no folder, or cannot be listed.
         """
         infos = asked(self.address, lambda system: system.ls(self.address, detail=True))
-        names = [info["name"].split("?")[0].rstrip("/") for info in infos]
-        if self.protocol in WEB:
-            inside = self.address + "/"
+        names = [info["name"].rstrip("/") for info in infos]
+        if self.protocol in WEB:  # the links of a page, some of which lead elsewhere
+            inside = f"{self.address}/"
             names = [unquote(name.removeprefix(inside)) if name.startswith(inside) else "" for name in names]
+            names = ["" if {"?", "#"} & set(info["name"]) else name for name, info in zip(names, infos, strict=True)]
         own = str(self).partition("://")[2].strip("/")
         if [name.strip("/") for name in names] == [own] and infos[0]["type"] != "directory":
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self))
-        found = {name.rpartition("/")[2]: _entry(info) for name, info in zip(names, infos, strict=True)
-                 if name and name.strip("/") != own}  # fmt: skip
-        _LISTINGS.keep(self, found, whole=True)
+        entries = zip(names, (_entry(info, unknown=_NOT_ASKED) for info in infos), strict=True)
+        found = {name.rpartition("/")[2]: entry for name, entry in entries if name and name.strip("/") != own}
+        _LISTINGS.keep(self, found, whole=self.protocol not in WEB)
         return found
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         entry = self.entry()
         mode = (stat.S_IFDIR if entry.folder else stat.S_IFREG) | 0o444
-        return os.stat_result((mode, 0, 0, 1, 0, 0, max(entry.size, 0), 0, 0, 0))
+        return os.stat_result((mode, 0, 0, 1, 0, 0, max(entry.size, 0), 0, 0, 0), {"st_mtime_ns": 0})
 
     def iterdir(self) -> Generator[Any, None, None]:
         return (self / name for name in self.listed())
@@ -134,12 +139,20 @@ class _Listings:
 
     def __init__(self) -> None:
         self._folders: OrderedDict[str, dict[str, Entry]] = OrderedDict()
+        self._whole: set[str] = set()  # folders whose listing is complete
         self._files = 0
         self._lock = threading.Lock()
 
     def renew_lock(self) -> None:
         """Another thread may have held the lock when this process was forked."""
         self._lock = threading.Lock()
+
+    def lacks(self, path: RemotePath) -> bool:
+        """Whether a listing of a folder above the path shows that there is no such file or folder."""
+        return any(
+            str(parent) in self._whole and child.name not in self._folders[str(parent)]
+            for child, parent in zip((path, *path.parents), path.parents, strict=False)
+        )
 
     def known(self, path: RemotePath) -> Entry | None:
         return self._folders.get(str(path.parent), {}).get(path.name)
@@ -150,14 +163,20 @@ class _Listings:
             old = self._folders.pop(key, {})
             self._folders[key] = new = dict(entries) if whole else {**old, **entries}
             self._files += len(new) - len(old)
+            if whole:
+                self._whole.add(key)
             while self._files > _REMEMBERED and len(self._folders) > 1:
-                self._files -= len(self._folders.popitem(last=False)[1])
+                self._drop(next(iter(self._folders)))
 
     def forget(self, root: Path) -> None:
         inside = f"{root}/"
         with self._lock:
             for folder in [folder for folder in self._folders if f"{folder}/".startswith(inside)]:
-                self._files -= len(self._folders.pop(folder))
+                self._drop(folder)
+
+    def _drop(self, folder: str) -> None:
+        self._files -= len(self._folders.pop(folder))
+        self._whole.discard(folder)
 
 
 _LISTINGS = _Listings()
@@ -170,13 +189,21 @@ def forget_listings(root: Path) -> None:
         _LISTINGS.forget(root)
 
 
+def list_if_remote(folder: Path) -> None:
+    """List a remote folder, so that questions about its files need no requests; nothing if it cannot be listed."""
+    if isinstance(folder, RemotePath):
+        with suppress(OSError):
+            folder.listed()
+
+
 def entries_of(paths: Sequence[RemotePath]) -> list[Entry]:
     """What the server states about each file; those that no listing names are asked for at the same time.
 
     Raises:
         OSError: a file does not exist, or the server cannot be asked.
     """
-    if len(paths) < 2 or all(_LISTINGS.known(path) for path in paths):
+    known = [_LISTINGS.known(path) for path in paths]
+    if len(paths) < 2 or all(entry is not None and entry.size != _NOT_ASKED for entry in known):
         return [path.entry() for path in paths]
     with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
         return list(pool.map(RemotePath.entry, paths))
@@ -211,12 +238,16 @@ def located(place: Path | str) -> Path:
     return RemotePath(f"{protocol}:/{unquote(rest) if protocol in WEB else rest}")
 
 
-def _entry(info: Mapping[str, Any]) -> Entry:
+def _entry(info: Mapping[str, Any], *, unknown: int = -1) -> Entry:
     # a web server answers for a folder with a page
     folder = info["type"] == "directory" or (info.get("mimetype") == "text/html" and "." not in _last(info["name"]))
     size = info.get("size")
     stated = [f"{info[key]}" for key in _STATES if info.get(key) is not None]
-    return Entry(folder, -1 if size is None else int(size), " ".join([str(size), *stated]) if stated else "")
+    return Entry(
+        folder,
+        unknown if size is None and not folder else int(size or 0),
+        " ".join([str(size), *stated]) if stated else "",
+    )
 
 
 def _last(name: str) -> str:

@@ -11,6 +11,7 @@ from openrayzer.data.sources.lazy_scenes import nothing_found
 from openrayzer.data.stated_cameras import camera_to_world, number
 from openrayzer.interfaces import DATASETS, InputError
 from openrayzer.machine.plain_files import FileError, Listing, is_file, read_json_object
+from openrayzer.machine.remote_paths import RemotePath, list_if_remote
 
 LIST = "full_list.txt"
 METADATA = "metadata"
@@ -45,9 +46,13 @@ class Processed(ImageScenes):
         super().__init__(root=root, scenes=scenes, scan_limit=scan_limit, follow_links=follow_links)
 
     def find(self, problems: list[str]) -> Iterable[tuple[str, Path]]:
-        path = self.root if is_file(self.root) else self.root / LIST
+        # a web server may deny its folders, or answer for them with a page
+        is_list = self.root.suffix if isinstance(self.root, RemotePath) else self.root.is_file()
+        path = self.root if is_list else self.root / LIST
         if not is_file(path):
             raise InputError(f"there is no {path}; root must be the folder with {LIST}, or a file of this format")
+        for folder in (path.parent, path.parent / METADATA):
+            list_if_remote(folder)
         places = []
         for line, number_ in read_lines(path).items():
             place = _find_table(line, path.parent)
