@@ -15,6 +15,7 @@ from openrayzer.composer.build import ExperimentError
 from openrayzer.composer.files import parse_json
 from openrayzer.composer.leaves import shown
 from openrayzer.composer.schema import Schema, without_none
+from openrayzer.interfaces import InputError
 
 _STEP = re.compile(r"([^\[\]]*)((?:\[\d+\])*)")
 
@@ -73,6 +74,23 @@ def with_data_roots(values: dict[str, Any], roots: Sequence[Path | str]) -> dict
 
 class _OverrideError(ValueError):
     """An override is malformed or does not fit the experiment."""
+
+
+def number_at(values: dict[str, Any], place: str) -> float:
+    """The number at the path ``place``, written as for ``--set``.
+
+    Raises:
+        InputError: there is no number.
+    """
+    found: Any = values
+    try:
+        for key in _keys(place):
+            found = found[key]
+    except (_OverrideError, LookupError, TypeError) as error:
+        raise InputError(f"the experiment has no {place}") from error
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise InputError(f"{place} is {found!r:.60} and not a number")
+    return float(found)
 
 
 def _apply(values: dict[str, Any], override: str, hint: Any, schema: Schema) -> None:

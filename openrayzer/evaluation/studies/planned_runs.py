@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ import torch
 
 from openrayzer.composer import ExperimentPlan, experiment_file, load_experiment
 from openrayzer.composer.build import ExperimentError
+from openrayzer.composer.overrides import number_at
 from openrayzer.evaluation.studies.study_file import Study
 from openrayzer.interfaces import InputError
 from openrayzer.planning.flops import count_flops
 
 RUNS, PROBES = "runs", "speed"
+STEPS, CLIPS = "steps", "clips"
+"""The sizes that grow while a run trains."""
 PROBE_STEPS = 20
 """Steps of the short training that measures the speed of a variant."""
 _QUIET = (
@@ -35,6 +38,7 @@ class Variant:
         weights: number of weights of its model.
         step_flops: floating point operations of one optimizer step; None if they cannot be counted.
         batch_size: clips of one optimizer step.
+        sizes: value of each size of the study's scaling; ``steps`` and ``clips`` are those of one step.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Variant:
     weights: int
     step_flops: float | None
     batch_size: int
+    sizes: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def check_variants(study: Study, file: Path) -> dict[str, Variant]:
         changes = (*study.changes, *own)
         try:
             plan = load_experiment(base, overrides=[*changes, "train.steps=1"])
-            found[name] = _variant(name, changes, plan, need_flops=study.budget.flops > 0)
+            found[name] = _variant(study, name, changes, plan)
         except InputError as error:
             known = error.problems if isinstance(error, ExperimentError) else [str(error)]
             problems += [f"{name}: {problem}" for problem in known]
@@ -145,7 +150,8 @@ def steps_of(study: Study, variants: Mapping[str, Variant], seconds: Mapping[str
             "flops": budget.flops / (variant.step_flops or 1.0),
             "seconds": budget.seconds / seconds.get(name, 1.0),
         }
-        found[name] = max(1, round(next(value for value in exact.values() if value)))
+        multiple = study.forecast.get(name, 1.0)
+        found[name] = max(1, round(multiple * next(value for value in exact.values() if value)))
     return found
 
 
@@ -172,14 +178,22 @@ def check_evaluations(study: Study, parser: ArgumentParser, request_of: Callable
             raise InputError(f"evaluations.{name}: {error}") from error
 
 
-def _variant(name: str, changes: tuple[str, ...], plan: ExperimentPlan, *, need_flops: bool) -> Variant:
+def _variant(study: Study, name: str, changes: tuple[str, ...], plan: ExperimentPlan) -> Variant:
     with torch.device("meta"):
         experiment = plan.build()
     try:
         flops = float(count_flops(experiment).step)
     except Exception as error:  # samplers and models may come from plugins
-        if need_flops:
+        if study.budget.flops:
             raise InputError(f"its FLOPs cannot be counted: {type(error).__name__}: {error}") from error
         flops = None
     weights = sum(weight.numel() for weight in experiment.model.parameters())
-    return Variant(name, changes, weights, flops, experiment.train.batch_size)
+    batch_size = experiment.train.batch_size
+    known = {"weights": float(weights), STEPS: 1.0, CLIPS: float(batch_size)}
+    sizes = {
+        size: known[size] if size in known else number_at(plan.resolved, size)
+        for size in (study.scaling.sizes if study.scaling else ())
+    }
+    if wrong := [size for size, value in sizes.items() if value <= 0]:
+        raise InputError(f"scaling: {wrong[0]} is {sizes[wrong[0]]:g} and must be above 0")
+    return Variant(name, changes, weights, flops, batch_size, sizes)

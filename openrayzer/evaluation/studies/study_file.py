@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from openrayzer.composer.build import ExperimentError, construct, plan
-from openrayzer.composer.files import read_object
+from openrayzer.composer.files import read_chain
 from openrayzer.interfaces import InputError
 
 _BASE = "base"
@@ -34,6 +34,29 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scaling:
+    """A fit of the held-out error to sizes, and its forecast for larger sizes.
+
+    The error is the mean squared error on held-out clips while training. Use a constant learning rate, because every
+    evaluated step is a point of the fit.
+
+    Attributes:
+        sizes: ``weights``, ``steps``, ``clips``, or keys of the experiment whose values are numbers above 0, such as
+            ``shared.width``.
+        forecast: variant -> multiple of the budget. These variants are not part of the fit, which predicts their error.
+    """
+
+    sizes: tuple[str, ...]
+    forecast: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.sizes or len(set(self.sizes)) < len(self.sizes):
+            raise InputError("scaling needs sizes, each of them once")
+        if wrong := [name for name, multiple in self.forecast.items() if multiple <= 0]:
+            raise InputError(f"scaling: the multiple of the budget of {wrong[0]!r} must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A study: variants of one experiment, each trained with several seeds and evaluated alike.
 
@@ -41,14 +64,17 @@ class Study:
         experiment: the base experiment: a path, relative to the folder of the study, or the name of a shipped one.
         budget: the amount of training that is equal for all runs.
         metrics: the judged numbers: image metrics (``psnr``), pose metrics (``rpa@15``), depth metrics
-            (``depth_abs_rel``), and shares of passed checks of the sanity battery (``sanity.shuffled_order``).
+            (``depth_abs_rel``), shares of passed checks of the sanity battery (``sanity.shuffled_order``), transfer
+            scores (``transfer.auc@20``), and ``camera_gain``, the PSNR minus the PSNR with exchanged target cameras.
+        reported: further numbers that are shown, but not compared.
         changes: changes of the base experiment for all variants, as for ``--set``.
         variants: name -> changes of this variant.
         factors: key -> values; every combination is a variant, beside those in ``variants``.
         seeds: seeds of the runs of each variant.
         evaluations: name -> arguments of ``openrayzer evaluate`` besides ``--run`` and ``--output``.
         comparisons: planned pairs of variants; the second is compared with the first. Empty compares every variant with
-            the first.
+            the first, or none if there is ``scaling``.
+        scaling: the fit of the error to sizes; None for none.
         description: a sentence for the page.
 
     Raises:
@@ -58,20 +84,23 @@ class Study:
     experiment: str
     budget: Budget
     metrics: tuple[str, ...]
+    reported: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
     variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
     factors: dict[str, tuple[str | int | float | bool, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     evaluations: dict[str, tuple[str, ...]] = field(default_factory=lambda: {"held_out": ()})
     comparisons: tuple[tuple[str, str], ...] = ()
+    scaling: Scaling | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("metrics", "seeds", "evaluations"):
+        for name in ("metrics", "seeds", "evaluations", "shown"):
             values = list(getattr(self, name))
             if not values:
                 raise InputError(f"a study needs {name}")
             if len(set(values)) < len(values):
+                name = "metrics and reported together" if name == "shown" else name
                 raise InputError(f"{name} has a value twice: {', '.join(map(str, values))}")
         if empty := [key for key, values in self.factors.items() if not values]:
             raise InputError(f"the factor {empty[0]!r} has no values")
@@ -85,6 +114,8 @@ class Study:
                 raise InputError(f"comparisons: {unknown[0]!r} is no variant; known: {', '.join(self.all_variants)}")
             if pair[0] == pair[1]:
                 raise InputError(f"comparisons: {pair[0]!r} is compared with itself")
+        if unknown := [name for name in self.forecast if name not in self.all_variants]:
+            raise InputError(f"scaling: {unknown[0]!r} is no variant; known: {', '.join(self.all_variants)}")
 
     @property
     def all_variants(self) -> dict[str, tuple[str, ...]]:
@@ -102,19 +133,34 @@ class Study:
         return self.variants | combined
 
     @property
+    def forecast(self) -> dict[str, float]:
+        """Variant outside the fit -> multiple of the budget."""
+        return self.scaling.forecast if self.scaling else {}
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """All numbers of the page, compared or not."""
+        return self.metrics + self.reported
+
+    @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
         """The planned comparisons."""
+        if self.comparisons or self.scaling:
+            return self.comparisons
         first, *others = self.all_variants
-        return self.comparisons or tuple((first, other) for other in others)
+        return tuple((first, other) for other in others)
 
 
 def read_study(path: Path) -> Study:
     """Read and check the file of a study.
 
+    Its keys replace those of the file that it ``extends``, if it has one.
+
     Raises:
         ExperimentError: the file has problems; the message lists all with their JSON paths.
     """
-    values = read_object(path)
+    values = {key: value for document in read_chain(path) for key, value in document.values.items()}
+    values.pop("extends", None)
     try:
         planned = plan(values, Study, registries=())
     except ExperimentError as error:

@@ -23,6 +23,7 @@ from openrayzer.evaluation.studies.study_tables import (
     markdown,
     mean_tables,
     run_table,
+    scaling_tables,
 )
 from openrayzer.interfaces import InputError
 from openrayzer.machine.writing import whole_file
@@ -69,6 +70,8 @@ def render(results: StudyResults, folder: Path) -> str:
         cost=cost_table(results),
         differences=difference_tables(results),
         runs=run_table(results),
+        scaling=scaling_tables(results),
+        fit=scaling_plot(results),
         how=HOW,
         curves=learning_curves(results),
         albums=[_album(results, name, folder) for name in results.study.evaluations],
@@ -115,6 +118,40 @@ def learning_curves(results: StudyResults) -> Markup | None:
         line = BOTTOM + 54 + 18 * place
         drawing.line(LEFT, line - 4, LEFT + 24, line - 4, f"curve {kind}")
         drawing.text(LEFT + 32, line, name)
+    return drawing.markup()
+
+
+def scaling_plot(results: StudyResults) -> Markup | None:
+    """Left-out and forecast PSNR against the measured one, at the last step of each variant; None without a fit."""
+    fit = results.scaling
+    if fit is None:
+        return None
+    dots = [(name, measured, predicted, "v0") for name, (measured, predicted) in fit.left_out.items()]
+    dots += [(each.variant, each.measured, each.predicted, "v1") for each in fit.forecasts if each.measured is not None]
+    values = [value for _, one, other, _ in dots for value in (one, other)]
+    low, high = min(values) - 0.2, max(values) + 0.2
+    side = BOTTOM - TOP
+    described = "; ".join(f"{name}: {one:.2f} measured, {other:.2f} predicted" for name, one, other, _ in dots)
+    drawing = Drawing(LEFT + side + 200, BOTTOM + 48, title="Predicted against measured PSNR", description=described)
+
+    def across(value: float) -> float:
+        return LEFT + side * (value - low) / (high - low)
+
+    def up(value: float) -> float:
+        return BOTTOM - side * (value - low) / (high - low)
+
+    for value, text in ticks(low, high):
+        drawing.line(LEFT, up(value), LEFT + side, up(value), "grid")
+        drawing.text(LEFT - 6, up(value) + 4, text, anchor="end")
+        drawing.text(across(value), BOTTOM + 17, text, anchor="middle")
+    drawing.line(across(low), up(low), across(high), up(high), "grid")
+    for name, measured, predicted, kind in dots:
+        drawing.circle(across(measured), up(predicted), 4, f"dot {kind}", hint=f"{name}: {measured:.2f} dB")
+    drawing.text(LEFT + side / 2, BOTTOM + 36, "measured PSNR in dB", anchor="middle")
+    drawing.text(LEFT + side + 14, TOP + 14, "predicted PSNR in dB by")
+    for place, (kind, text) in enumerate((("v0", "a fit to the other variants"), ("v1", "the forecast"))):
+        drawing.circle(LEFT + side + 20, TOP + 34 + 20 * place, 4, f"dot {kind}")
+        drawing.text(LEFT + side + 32, TOP + 38 + 20 * place, text)
     return drawing.markup()
 
 

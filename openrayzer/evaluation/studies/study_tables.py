@@ -1,5 +1,6 @@
 """The tables of a study as rows of text, for the page and for Markdown."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,7 @@ def mean_tables(results: StudyResults) -> list[StudyTable]:
     """For each evaluation and placement, the metrics of all variants with their intervals."""
     tables = []
     for evaluation, placement in dict.fromkeys((key[0], key[1]) for key in results.means):
-        metrics = [name for name in results.study.metrics if (evaluation, placement, name) in results.means]
+        metrics = [name for name in results.study.shown if (evaluation, placement, name) in results.means]
         rows = [
             [name, *(_mean(results.means[evaluation, placement, metric].get(name), results.style(metric))
                      for metric in metrics)]
@@ -70,6 +71,40 @@ def difference_tables(results: StudyResults) -> list[StudyTable]:
     return tables
 
 
+def scaling_tables(results: StudyResults) -> list[StudyTable]:
+    """The fitted law, its residuals, and its forecasts; none without a fit."""
+    fit = results.scaling
+    if fit is None:
+        return []
+    floor = -10 * math.log10(fit.law.floor)
+    law = [
+        [name, f"{exponent:.2f} ({low:.2f} to {high:.2f})", f"{scale:.3g}"]
+        for name, exponent, scale, (low, high) in zip(
+            fit.sizes, fit.law.exponents, fit.law.scales, fit.exponent_intervals, strict=True
+        )
+    ]
+    off = [
+        [name, written(fit.residuals[name], 2, sign=True), written(measured - predicted, 2, sign=True)]
+        for name, (measured, predicted) in fit.left_out.items()
+    ]
+    ahead = [
+        [each.variant, f"{each.predicted:.2f} ({each.low:.2f} to {each.high:.2f})", written(each.measured, 2),
+         DASH if each.measured is None else written(each.measured - each.predicted, 2, sign=True)]
+        for each in fit.forecasts
+    ]  # fmt: skip
+    title = (
+        f"Fit: error = floor + sum of (scale / size) ** exponent; {fit.points} points, root mean square of the "
+        f"residuals {fit.deviation:.2f} dB, limit of the PSNR {floor:.1f} dB"
+    )
+    return [
+        StudyTable(title, ("size", "exponent", "scale"), law),
+        StudyTable("Forecast, PSNR in dB", ("variant", "predicted", "measured", "measured minus predicted"), ahead),
+        StudyTable(
+            "Residuals, PSNR in dB", ("variant", "measured minus fitted", "last step, fit without this variant"), off
+        ),
+    ]
+
+
 def run_table(results: StudyResults) -> StudyTable:
     """All runs with their folders."""
     rows = [
@@ -88,7 +123,9 @@ def run_table(results: StudyResults) -> StudyTable:
 def markdown(results: StudyResults) -> str:
     """All tables but that of the runs, and the runs that are not complete."""
     lines = []
-    for table in (*mean_tables(results), cost_table(results), *difference_tables(results)):
+    for table in (
+        *mean_tables(results), cost_table(results), *difference_tables(results), *scaling_tables(results)
+    ):  # fmt: skip
         lines += [
             f"**{table.title}**",
             "",
