@@ -32,6 +32,7 @@ PAGE, TABLE = "study.html", "study.md"
 SCENES = 6
 """Scenes with pictures of each evaluation."""
 WIDTH, LEFT, TOP, BOTTOM = 640.0, 52.0, 12.0, 262.0
+DOT = 4.0
 COLOURS = 7
 """Number of colours in the style sheet; further curves are dashed."""
 
@@ -146,11 +147,11 @@ def scaling_plot(results: StudyResults) -> Markup | None:
         drawing.text(across(value), BOTTOM + 17, text, anchor="middle")
     drawing.line(across(low), up(low), across(high), up(high), "grid")
     for name, measured, predicted, kind in dots:
-        drawing.circle(across(measured), up(predicted), 4, f"dot {kind}", hint=f"{name}: {measured:.2f} dB")
+        drawing.circle(across(measured), up(predicted), DOT, f"dot {kind}", hint=f"{name}: {measured:.2f} dB")
     drawing.text(LEFT + side / 2, BOTTOM + 36, "measured PSNR in dB", anchor="middle")
     drawing.text(LEFT + side + 14, TOP + 14, "predicted PSNR in dB by")
     for place, (kind, text) in enumerate((("v0", "a fit to the other variants"), ("v1", "the forecast"))):
-        drawing.circle(LEFT + side + 20, TOP + 34 + 20 * place, 4, f"dot {kind}")
+        drawing.circle(LEFT + side + 20, TOP + 34 + 20 * place, DOT, f"dot {kind}")
         drawing.text(LEFT + side + 32, TOP + 38 + 20 * place, text)
     return drawing.markup()
 

@@ -34,8 +34,12 @@ if command == "train":
 else:
     rate, seed = json.loads((Path(words[words.index("--run") + 1]) / "rate.json").read_text())
     psnr = {f"scene_{number}": 20.0 + number + rate + 0.1 * seed for number in range(4)}
-    scenes = {name: {"metrics": {"joint": {"psnr": value}}, "poses": {}} for name, value in psnr.items()}
+    scenes = {
+        name: {"metrics": {"joint": {"psnr": value}, "joint_exchanged_cameras": {"psnr": value - 2}}, "poses": {}}
+        for name, value in psnr.items()
+    }
+    transfer = {"joint": {"driven": {"auc@20": 0.75}}}
     sanity = {"joint": {"shuffled_order": {"passed": 0.5}}}
     output.mkdir(parents=True, exist_ok=True)
-    content = {"format": 1, "placements": {"joint": {}}, "per_scene": scenes, "sanity": sanity, "metrics": {}}
+    content = {"format": 1, "placements": {"joint": {}}, "per_scene": scenes, "sanity": sanity, "transfer": transfer}
     (output / "metrics.json").write_text(json.dumps(content))

@@ -71,6 +71,36 @@ def test_a_study_gives_means_differences_and_their_origin():
 
 
 @pytest.mark.usefixtures("folder")
+def test_reported_numbers_have_means_and_no_comparisons():
+    reported = {"camera_gain": 2.0, "transfer.auc@20": 0.75}
+    Path("study.json").write_text(json.dumps(STUDY | {"reported": list(reported)}))
+    results, _ = go()
+    for name, value in reported.items():
+        assert results.means["held_out", "joint", name]["slow"].mean == pytest.approx(value)
+    assert {metric for _, _, metric in results.differences} == {"psnr", "sanity.shuffled_order"}
+    assert "PSNR lost when cameras are exchanged, dB" in Path("results/study.md").read_text()
+
+
+@pytest.mark.usefixtures("folder")
+def test_scaling_forecasts_a_variant_with_a_larger_budget():
+    variants = {f"rate {rate}": [f"train.optimizer.learning_rate={rate}"] for rate in (1, 2, 3, 4, 9)}
+    scaling = {"sizes": ["train.optimizer.learning_rate"], "forecast": {"rate 9": 2.5}}
+    Path("study.json").write_text(
+        json.dumps(STUDY | {"variants": variants, "scaling": scaling, "metrics": ["psnr"], "seeds": [0, 1]})
+    )
+    results, _ = go()
+    assert results.steps == {name: 10 if name == "rate 9" else 4 for name in variants}
+    assert results.scaling.points == 4
+    (forecast,) = results.scaling.forecasts
+    assert forecast.measured == 29.5  # 20 + 9 and the mean of the seeds
+    assert not results.differences
+    page = Path("results/study.html").read_text()
+    assert "measured minus predicted" in page
+    assert "Planned comparisons" not in page
+    assert json.loads(Path("results/metrics.json").read_text())["scaling"]["forecasts"][0]["variant"] == "rate 9"
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_second_start_repeats_nothing_and_writes_the_same_files():
     go()
     first, before = written(), calls()

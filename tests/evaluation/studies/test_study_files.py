@@ -7,7 +7,7 @@ import pytest
 
 from openrayzer.cli.commands import evaluate_command
 from openrayzer.evaluation.studies.planned_runs import Variant, check_evaluations, check_variants, steps_of
-from openrayzer.evaluation.studies.study_file import Budget, Study, read_study
+from openrayzer.evaluation.studies.study_file import Budget, Scaling, Study, read_study
 from openrayzer.interfaces import InputError
 
 TINY = Path(__file__).parents[2] / "training/tiny_rayzer.json"
@@ -46,9 +46,28 @@ def test_a_study_of_two_variants_needs_few_lines(tmp_path: Path):
     assert read.evaluations == {"held_out": ()}
 
 
+def test_a_study_extends_another_one(tmp_path: Path):
+    (tmp_path / "small.json").write_text(
+        '{"experiment": "rayzer_demo", "variants": {"a": [], "b": []}, "budget": {"steps": 3}, "metrics": ["psnr"]}'
+    )
+    (tmp_path / "large.json").write_text('{"extends": "small.json", "budget": {"clips": 9}}')
+    large = read_study(tmp_path / "large.json")
+    assert (large.budget, list(large.variants)) == (Budget(clips=9), ["a", "b"])
+
+
+def test_the_sizes_of_scaling_are_numbers_of_the_experiment():
+    scaled = study(scaling=Scaling(sizes=("weights", "clips", "train.optimizer.learning_rate")))
+    assert check_variants(scaled, TINY)["fast"].sizes["train.optimizer.learning_rate"] == 0.01
+    for size, message in (("model.layout", "is {.* and not a number"), ("model.depths", "has no model.depths")):
+        with pytest.raises(InputError, match=message):
+            check_variants(study(scaling=Scaling(sizes=(size,))), TINY)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"reported": ("psnr",)}, "metrics and reported together has a value twice"),
+        ({"scaling": Scaling(sizes=("weights",), forecast={"far": 2.0})}, "'far' is no variant; known: base, fast"),
         ({"metrics": ()}, "needs metrics"),
         ({"seeds": (1, 1)}, "seeds has a value twice"),
         ({"variants": {"base": ()}}, "at least two variants"),
