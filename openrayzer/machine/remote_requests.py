@@ -37,6 +37,10 @@ class WrongLengthError(OSError):
     """A server that sent another number of bytes than was asked for."""
 
 
+class _PassingError(OSError):
+    """A failure that a repeated request may get over."""
+
+
 class FilePart(NamedTuple):
     """A part of a remote file: its address, first byte and number of bytes; None for a whole file of unknown size."""
 
@@ -71,7 +75,7 @@ def asked(address: str, ask: Callable[[Any], T]) -> T:
     def once() -> T:
         try:
             return ask(filesystem(protocol))
-        except InputError:
+        except (InputError, _PassingError):
             raise
         except Exception as error:
             raise failure_of(error, address) from None
@@ -100,18 +104,18 @@ def fetched(parts: Sequence[FilePart]) -> list[bytes | OSError]:
 
     def ask(system: Any) -> None:
         missing = [place for place in range(len(parts)) if place not in found]
-        transient: OSError | None = None
+        passing: _PassingError | None = None
         for place, answer in zip(missing, _answers(system, [parts[place] for place in missing]), strict=True):
             checked = _checked(parts[place], answer)
             if isinstance(checked, WrongLengthError) and place not in tried:
                 tried.add(place)
-                transient = OSError(errno.EIO, str(checked.strerror))
+                passing = _PassingError(errno.EIO, checked.strerror, parts[place].address)
             elif isinstance(checked, OSError) and checked.errno in TRANSIENT:
-                transient = checked
+                passing = _PassingError(*checked.args, parts[place].address)
             else:
                 found[place] = checked
-        if transient is not None:
-            raise transient
+        if passing is not None:
+            raise passing
 
     if parts:
         asked(parts[0].address, ask)
@@ -188,9 +192,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status of an error of aiohttp, requests or httpx."""
-    for holder, name in ((error, "status"), (getattr(error, "response", None), "status_code")):
-        status = getattr(holder, name, None)
+    """The HTTP status of an error of aiohttp, requests, httpx or botocore."""
+    response = getattr(error, "response", None)
+    stated = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
+    for status in (getattr(error, "status", None), getattr(response, "status_code", None), stated):
         if isinstance(status, int) and status >= 400:
             return status
     return None

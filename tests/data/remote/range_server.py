@@ -1,9 +1,10 @@
 """A web server on loopback for tests: range requests, listings, and faults on request."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +31,18 @@ class RangeServer(ThreadingHTTPServer):
         self.folder, self.lists, self.ranges = folder, True, True
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, str]] = []
+        self.connections: list[socket.socket] = []
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        connection, address = super().get_request()
+        self.connections.append(connection)
+        return connection, address
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open."""
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def address(self) -> str:
@@ -135,5 +148,6 @@ def serving(folder: Path) -> Iterator[RangeServer]:
         yield server
     finally:
         server.shutdown()
+        server.hang_up()
         server.server_close()
         thread.join()

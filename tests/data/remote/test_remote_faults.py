@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from openrayzer.data.loading.loader import build_loader
 from openrayzer.data.sampling.view_samplers import Window
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.images import Images
-from openrayzer.data.sources.synthetic import Synthetic
+from openrayzer.data.sources.synthetic import SyntheticRooms
 from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.remote_copies import local_copy
 from openrayzer.machine.remote_paths import located
@@ -85,8 +86,7 @@ def test_a_run_whose_server_goes_away_ends_with_its_name(library: Path, impatien
         loader = build_loader(settings, batch_size_per_rank=1, rank=0, world_size=1, seed=0)
         next(loader)
     with pytest.raises(InputError, match=r"^http://127.0.0.1:\d+/.*torch was asked 4 times .* and did not answer: "):
-        for _ in range(5):
-            next(loader)
+        list(islice(loader, 5))
 
 
 def test_a_server_that_is_not_there_ends_the_opening(impatient, library: Path):
@@ -225,4 +225,4 @@ def test_an_unknown_protocol_and_a_missing_client_are_named(monkeypatch):
 
 def test_synthetic_rooms_are_written_to_the_local_disk_only():
     with pytest.raises(InputError, match="root must be a folder of the local disk, got s3://bucket/rooms"):
-        Synthetic(root="s3://bucket/rooms")
+        SyntheticRooms(root="s3://bucket/rooms")
