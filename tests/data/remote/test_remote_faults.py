@@ -13,7 +13,7 @@ import pytest
 from range_server import RangeServer, cuts, denies, fails, lies, serving, shortens, waits
 
 from openrayzer.data.loading.frame_cache import CachedScenes, FrameCache
-from openrayzer.data.loading.loader import build_loader
+from openrayzer.data.loading.loader import ClipLoader, build_loader
 from openrayzer.data.sampling.view_samplers import Window
 from openrayzer.data.sources.chunks import Chunks
 from openrayzer.data.sources.images import Images
@@ -85,6 +85,14 @@ def test_a_run_whose_server_goes_away_ends_with_its_name(library: Path, impatien
         )
         loader = build_loader(settings, batch_size_per_rank=1, rank=0, world_size=1, seed=0)
         next(loader)
+        server.faults = [fails] * 1000
+        if workers:
+            assert_ends(loader)
+    if not workers:  # a worker inherits the open port of a server in this process
+        assert_ends(loader)
+
+
+def assert_ends(loader: ClipLoader) -> None:
     with pytest.raises(InputError, match=r"^http://127.0.0.1:\d+/.*torch was asked 4 times .* and did not answer: "):
         list(islice(loader, 5))
 
