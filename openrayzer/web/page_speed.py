@@ -22,8 +22,9 @@ def measure_page(address: str, studio: Any, model: str, *, served: float) -> str
         model: name of the model.
         served: seconds from the start of the program until the page was served.
     """
-    page = time.process_time()
+    page, begun = time.process_time(), time.perf_counter()
     studio.describe(model)
+    ready = served + time.perf_counter() - begun
     worker = studio.processor_seconds()
     example = next(iter(EXAMPLES))
     *_, last = studio.reconstruct("measure", model, example=example, num_views=None)
@@ -39,7 +40,7 @@ def measure_page(address: str, studio: Any, model: str, *, served: float) -> str
     return "\n".join(
         [
             f"page served after {served:.1f} s; processor time {page:.1f} s",
-            f"model {model} ready; processor time of the worker {worker:.1f} s",
+            f"model {model} ready after {ready:.1f} s; processor time of the worker {worker:.1f} s",
             f"cameras and scene of {len(scene['names'])} views: {scene['seconds']:.1f} s",
             f"a view of {width} x {height} pixels: {wait:.0f} ms until received; processor time of the worker "
             f"{cost:.0f} ms (medians of {VIEWS} views)",

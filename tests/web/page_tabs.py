@@ -54,18 +54,6 @@ def run_example(tab: Any) -> None:
     tab.wait_for_function("document.querySelector('#orz-image').dataset.step === '0'")
 
 
-def started_jobs(tab: Any) -> list[str]:
-    """A list that grows by one when the tab asks for a scene of photos."""
-    jobs: list[str] = []
-
-    def note(request: Any) -> None:
-        if "queue/join" in request.url and "Photos or video" in (request.post_data or ""):
-            jobs.append(request.url)
-
-    tab.on("request", note)
-    return jobs
-
-
 def picture(tab: Any, name: str) -> None:
     """Keep a picture of the whole page if somebody wants it."""
     if folder := os.environ.get("PAGE_PICTURES"):
