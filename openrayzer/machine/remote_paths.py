@@ -130,6 +130,9 @@ class RemotePath(PosixPath):
     def absolute(self) -> Any:
         return self
 
+    def resolve(self, strict: bool = False) -> Any:
+        return self
+
     def exists(self) -> bool:
         return len(self.parts) > 1 and super().exists()
 

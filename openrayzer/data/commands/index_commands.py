@@ -19,12 +19,14 @@ from openrayzer.data.preparing.folders import chunk_folders
 from openrayzer.data.preparing.indexing import IndexReport, index_chunks
 from openrayzer.data.preparing.parts.index_parts import index_part
 from openrayzer.interfaces import InputError
+from openrayzer.machine.remote_paths import RemotePath, located
 
 INDEX = """Write a side index, frame_index.bin, into each folder of chunks.
 
     openrayzer prepare index /data/re10k               # the folders train and test in it
     openrayzer prepare index /data/re10k/test /data/dl3dv_chunked/1K
     openrayzer prepare index /readonly/re10k --output /scratch/re10k
+    openrayzer prepare index s3://bucket/re10k --output /scratch/re10k
 
 The index holds the position, size, checksum and camera of each frame. No image is decoded. The index takes less than
 1 % of the space of the chunks and can be moved with them. With it, the dataset "chunks" opens without searching the
@@ -66,7 +68,12 @@ def index(arguments: Namespace) -> int:
     if output is not None and len(roots) > 1:
         raise InputError(f"--output works with one ROOT, got {len(roots)}")
     problems: list[str] = []
-    for root in roots:
+    for root in map(located, roots):
+        if output is None and isinstance(root, RemotePath):
+            raise InputError(
+                f"the index of {root} needs --output with a folder of the local disk; put the index beside the chunks "
+                "later, or give it to the dataset as frame_index"
+            )
         for folder in chunk_folders(root):
             target = folder if output is None else output / folder.relative_to(root)
             if part:
@@ -114,12 +121,13 @@ def add_process(commands: Commands) -> None:
 
 def process(arguments: Namespace) -> int:
     """Index the chunks of one mode and print the dataset for an experiment."""
-    folder = chunk_folder(arguments.base_path, arguments.mode)
+    root = located(arguments.base_path)
+    folder = chunk_folder(root, arguments.mode)
     if arguments.chunk_size is not None:
         print(f"--chunk_size {arguments.chunk_size} is ignored: chunks are read in place")
     target = arguments.output_dir / arguments.mode / FRAME_INDEX_NAME
     report = index_chunks(folder, target, processes=processes_of(arguments))
-    dataset = {"type": "chunks", "root": str(arguments.base_path), "split": arguments.mode, "frame_index": str(target)}
+    dataset = {"type": "chunks", "root": str(root), "split": arguments.mode, "frame_index": str(target)}
     print(f"{target}: {report.num_scenes} scenes, {report.num_frames} frames in {report.num_chunks} chunks")
     print(f"in an experiment: {json.dumps({'dataset': dataset})}")
     return report_problems(report.problems)

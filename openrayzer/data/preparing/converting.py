@@ -6,7 +6,6 @@ also has ``.convert/``, with the plan and one record per finished chunk, and ``.
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +83,7 @@ class Conversion:
             require_apart(output, root)
         self.dataset, self.output, self.recoding = dataset, output, recoding
         self.processes, self.chunk_bytes = processes, chunk_bytes
-        where = {"root": os.path.realpath(root)} if isinstance(root, Path) else {}
+        where = {"root": str(root.resolve())} if isinstance(root, Path) else {}
         names = hashlib.sha256(json.dumps([dataset.key(scene) for scene in range(len(dataset))]).encode()).hexdigest()
         self.settings = {"source": source | where, "posed": dataset.posed, "scenes": names,
                          "contents": contents(dataset, range(len(dataset))), **asdict(recoding)}  # fmt: skip

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from openrayzer.data.preparing.indexing import IndexReport, LookedAtChunk, look_
 from openrayzer.data.preparing.parts.division import Part
 from openrayzer.data.preparing.parts.part_files import Merging, PartFolder, PartResult
 from openrayzer.interfaces import InputError
+from openrayzer.machine.remote_paths import located
 
 
 def index_part(folder: Path, output: Path, part: Part, *, processes: int, posed: bool = True) -> PartResult:
@@ -28,7 +28,7 @@ def index_part(folder: Path, output: Path, part: Part, *, processes: int, posed:
     return PartFolder(output).run(
         part, lambda: _packed(list(look_at_chunks(chunks, numbers, processes=processes, posed=posed))),
         command="index",
-        settings={"folder": os.path.realpath(folder), "chunks": _digest([path.name for path in chunks]),
+        settings={"folder": str(folder.resolve()), "chunks": _digest([path.name for path in chunks]),
                   "posed": posed},
         contents=_digest([_state(chunks[number]) for number in numbers]),
     )  # fmt: skip
@@ -41,7 +41,7 @@ def merge_index(merging: Merging, output: Path) -> IndexReport:
         NoUsableSceneError: the folder has no usable scene.
         InputError: the folder has other chunks now, a part is damaged, or the index cannot be written.
     """
-    folder = Path(merging.settings["folder"])
+    folder = located(merging.settings["folder"])
     chunks = find_chunks(folder)
     if _digest([path.name for path in chunks]) != merging.settings["chunks"]:
         raise InputError(f"{folder} has other chunks than when its parts were indexed; delete {merging.folder}, and "
