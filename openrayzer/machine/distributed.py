@@ -1,7 +1,7 @@
 """The processes of a run: start-up, rank and device, and small exchanges among them.
 
-No other file reads rank, world size or device. It works with ``deepspeed``, ``torchrun`` and plain ``python``, on GPUs
-and on the CPU.
+No other file reads rank, world size or device. It works with ``deepspeed``, ``torchrun``, ``srun`` and plain
+``python``, on GPUs and on the CPU.
 """
 
 import ctypes
@@ -22,6 +22,7 @@ from torch import Tensor
 from openrayzer.interfaces import InputError
 from openrayzer.layers.tf32 import exact_float32
 from openrayzer.machine.cpu import prepare_cpu
+from openrayzer.machine.slurm_ranks import slurm_ranks
 
 T = TypeVar("T")
 PR_SET_PDEATHSIG = 1
@@ -157,9 +158,9 @@ def check_local_processes() -> None:
     Two processes are always allowed, so that distributed code can be tested.
 
     Raises:
-        InputError: there are more processes than cores, or SLURM started them without ranks.
+        InputError: there are more processes than cores, or the process is none of the tasks of its SLURM job.
     """
-    _refuse_tasks_without_rank()
+    os.environ.update(slurm_ranks(os.environ))
     if torch.cuda.is_available():
         return  # ``started`` checks that each process has its own GPU
     started_here, cores = local_size(), len(os.sched_getaffinity(0))
@@ -175,7 +176,8 @@ def started() -> Iterator[Process]:
     """Join the processes of the run for the length of a ``with`` block. Inside, float32 on GPUs is exact, without TF32.
 
     Raises:
-        InputError: there are more processes on this machine than GPUs, or SLURM started them without ranks.
+        InputError: there are more processes on this machine than GPUs, or the process is none of the tasks of its SLURM
+            job.
     """
     _fill_environment()
     rank, local_rank, world_size = (int(os.environ[name]) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
@@ -201,8 +203,8 @@ def started() -> Iterator[Process]:
 
 
 def _fill_environment() -> None:
-    """Set a launcher's variables for plain ``python``; without them DeepSpeed looks for MPI."""
-    _refuse_tasks_without_rank()
+    """Set a launcher's variables for ``srun`` and for plain ``python``; without them DeepSpeed looks for MPI."""
+    os.environ.update(slurm_ranks(os.environ))
     if "RANK" in os.environ:
         return
     with socket.socket() as probe:
@@ -210,24 +212,6 @@ def _fill_environment() -> None:
         port = probe.getsockname()[1]
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_SIZE": "1"}
     os.environ.update(alone, MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-
-
-def _refuse_tasks_without_rank() -> None:
-    """Refuse SLURM tasks without ``RANK``: each would run alone, all of them on the same GPU and run folder.
-
-    Raises:
-        InputError: SLURM has several tasks and ``RANK`` is not set.
-    """
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    if "RANK" in os.environ or tasks == "1":
-        return
-    raise InputError(
-        f"SLURM has {tasks} tasks here (SLURM_NTASKS) and RANK is not set, so each task would run alone. "
-        "For one process per task: srun bash -c 'RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID "
-        "WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE exec python ...', with MASTER_ADDR and "
-        "MASTER_PORT exported as in docs/clusters.md. For a single process: srun --ntasks=1 python ..., or "
-        "SLURM_NTASKS=1 python ..."
-    )
 
 
 def _choose_device(local_rank: int) -> tuple[torch.device, str]:

@@ -62,7 +62,7 @@ def test_the_loss_of_the_project_is_the_mean_difference_of_image_gradients(proje
 def test_the_job_for_slurm_is_a_valid_script_that_trains_the_experiment(project: Path):
     text = (project / "train.slurm").read_text()
     assert subprocess.run(["bash", "-n"], input=text, text=True, check=False).returncode == 0
-    assert "exec openrayzer train --exp experiment.json'" in text
+    assert "srun --cpus-per-task=12 openrayzer train --exp experiment.json" in text
     (options,) = [line for line in (ROOT / "docs/clusters.md").read_text().splitlines() if "--requeue --open" in line]
     assert options in text
 

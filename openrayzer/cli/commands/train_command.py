@@ -4,6 +4,8 @@
     openrayzer train --exp my_experiment.json --data /data/re10k
     deepspeed --module openrayzer.cli train --exp rayzer_dl3dv --data /data/dl3dv
     torchrun --nproc_per_node 8 -m openrayzer.cli train --exp rayzer_dl3dv --data /data/dl3dv
+    srun --ntasks-per-node 8 openrayzer train --exp rayzer_dl3dv --data /data/dl3dv
+    openrayzer train --exp rayzer_dl3dv --slurm partition=gpu nodes=4 gpus_per_node=8 hours=24
 
 The output folder receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/ and train.log. The same
 command again goes on where the run stopped.
@@ -33,6 +35,14 @@ def parser() -> ArgumentParser:
         help="auto (default): go on with the run in the output folder, if there is one; none: refuse an output folder "
         "that holds a run; PATH: go on from this checkpoint or run folder",
     )
+    parser.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="submit the training to SLURM, and again at its time limit until it is finished; values as for sbatch: "
+        "partition=gpu nodes=4 gpus_per_node=8 hours=24 account=NAME ...; dry prints the script and submits nothing",
+    )
     parser.add_argument("--local_rank", type=int, help=SUPPRESS)  # given by the deepspeed launcher
     return parser
 
@@ -42,11 +52,16 @@ def run(arguments: Namespace) -> int:
     from openrayzer.composer import load_experiment
     from openrayzer.machine.distributed import check_local_processes
 
-    check_local_processes()
+    if not arguments.slurm:
+        check_local_processes()
     plan = load_experiment(arguments.exp, overrides=arguments.set, data_roots=arguments.data)
+    run_folder = arguments.output or Path("runs") / arguments.exp.stem
+    if arguments.slurm:
+        from openrayzer.cli.commands.slurm_training import train_on_slurm
+
+        return train_on_slurm(arguments, run_folder, plan)
     from openrayzer.machine.random_state import seed_all  # slow imports come after the experiment is checked
     from openrayzer.training.run import train
 
     seed_all(plan.resolved["train"]["seed"])  # the same weights on every process
-    run_folder = arguments.output or Path("runs") / arguments.exp.stem
     return train(plan.build(), resolved=plan.resolved, run_folder=run_folder, resume=arguments.resume)

@@ -17,6 +17,7 @@ from openrayzer.evaluation.results.output_folder import METRICS
 from openrayzer.evaluation.studies.planned_runs import PlannedRun
 from openrayzer.interfaces import InputError
 from openrayzer.machine.distributed import die_with_parent
+from openrayzer.machine.slurm_jobs import submitit_module
 from openrayzer.weights.checkpoints.manifest import manifests
 from openrayzer.weights.run_layout import CHECKPOINTS, EXPERIMENT
 from openrayzer.weights.run_layout import METRICS as LOG
@@ -181,10 +182,7 @@ def submitit_jobs(folder: Path, settings: Mapping[str, str]) -> Iterator[Submit]
     Raises:
         InputError: submitit is not installed, or it refuses a setting.
     """
-    try:
-        import submitit
-    except ModuleNotFoundError as error:
-        raise InputError("--submitit needs submitit: pip install 'openrayzer[slurm]'") from error
+    submitit = submitit_module("--submitit")
     values: dict[str, Any] = {key: int(value) if value.isdigit() else value for key, value in settings.items()}
     try:
         executor = submitit.AutoExecutor(folder, cluster=values.pop("cluster", None))
