@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from openrayzer.cli.commands import evaluate_command
+from openrayzer.composer import experiment_file, load_experiment
 from openrayzer.evaluation.studies.planned_runs import Variant, check_evaluations, check_variants, steps_of
 from openrayzer.evaluation.studies.study_file import Budget, Scaling, Study, read_study
 from openrayzer.interfaces import InputError
 
-TINY = Path(__file__).parents[2] / "training/tiny_rayzer.json"
+ROOT = Path(__file__).parents[3]
+TINY = ROOT / "tests/training/tiny_rayzer.json"
+STUDIES = [file for file in sorted(ROOT.glob("docs/studies/*/*.json")) if not file.stem.startswith("results")]
 TWO = {"base": (), "fast": ("train.optimizer.learning_rate=0.01",)}
 
 
@@ -133,3 +136,12 @@ def test_the_mistakes_of_all_variants_are_listed_before_anything_starts(tmp_path
 def test_wrong_arguments_of_an_evaluation_name_it(given: tuple[str, ...], message: str):
     with pytest.raises(InputError, match=message):
         check_evaluations(study(evaluations={"real": given}), evaluate_command.parser(), evaluate_command.request_of)
+
+
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
+def test_the_studies_of_the_docs_are_right(file: Path):
+    read = read_study(file)
+    base = experiment_file(read.experiment, folder=file.parent)
+    for changes in read.all_variants.values():
+        load_experiment(base, overrides=[*read.changes, *changes])
+    check_evaluations(read, evaluate_command.parser(), evaluate_command.request_of)
