@@ -17,7 +17,7 @@ from openrayzer.machine.remote_requests import FilePart, fetched
 Range = tuple[int, int]
 """First byte and number of bytes."""
 
-_GAP = 1 << 16
+_GAP = 1 << 17
 """Largest number of unwanted bytes between two ranges that one request fetches."""
 
 _REQUEST = 1 << 23

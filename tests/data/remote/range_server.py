@@ -75,16 +75,20 @@ class Handler(BaseHTTPRequestHandler):
             page = f'<html><a href="?C=N">by name</a><a href="../">up</a>{links}</html>'.encode()
             self.answer(200, page, "text/html") if self.server.lists else self.answer(403, b"")
         elif place.is_file():
-            self.send_file(place.read_bytes())
+            self.send_file(place)
         else:
             self.answer(404, b"")
 
-    def send_file(self, content: bytes) -> None:
+    def send_file(self, place: Path) -> None:
         part = self.headers.get("Range", "").removeprefix("bytes=")
-        status, body, stated = 200, content, ""
+        status, stated, first, length = 200, "", 0, place.stat().st_size
         if part and self.server.ranges:
             first, last = (int(number) for number in part.split("-"))
-            status, body, stated = 206, content[first : last + 1], f"bytes {first}-{last}/{len(content)}"
+            status, stated = 206, f"bytes {first}-{last}/{length}"
+            length = min(last + 1, length) - first
+        with place.open("rb") as file:
+            file.seek(first)
+            body = file.read(length)
         if self.command == "GET" and self.server.faults and self.server.faults.pop(0)(self, body):
             return
         self.answer(status, body, "application/octet-stream", stated)
