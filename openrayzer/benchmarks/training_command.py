@@ -5,6 +5,7 @@
     openrayzer benchmark-training rayzer_latent_demo --against ddp --set shared.width=384
     openrayzer benchmark-training rayzer_demo --against HEAD~20
     openrayzer benchmark-training rayzer_demo --curves
+    openrayzer benchmark-training rayzer_latent_demo --planned 2 4 --set train.batch_size=4
     openrayzer benchmark-training rayzer_dl3dv --clips noise --set train.batch_size=1 --steps 1
     openrayzer benchmark-training rayzer_dl3dv --clips noise --largest_batch
 
@@ -42,6 +43,8 @@ def run(arguments: Namespace) -> int:
     )
     if arguments.curves:
         return _curves(arguments)
+    if arguments.planned:
+        return _planned(arguments)
     if arguments.other and arguments.against:
         raise InputError("give another experiment or --against, not both")
     with ExitStack() as stack:
@@ -61,6 +64,24 @@ def run(arguments: Namespace) -> int:
     if arguments.output is not None:
         figures = [asdict(speed) | asdict(rate) for speed, rate in zip(measured, bare, strict=True)]
         write_json(arguments.output, figures)
+    return 0
+
+
+def _planned(arguments: Namespace) -> int:
+    from openrayzer.benchmarks.planned_steps import planned_steps, planned_table
+    from openrayzer.composer import experiment_file, load_experiment
+    from openrayzer.data.preparing.folders import write_json
+
+    if arguments.other or arguments.against or arguments.ranks or min(arguments.planned) < 2:
+        raise InputError("--planned takes one experiment and numbers of ranks from 2 on, without --against and --ranks")
+    resolved = load_experiment(arguments.experiment, overrides=arguments.set).resolved
+    found = planned_steps(
+        experiment_file(arguments.experiment).resolve(), arguments.planned, clips=resolved["train"]["batch_size"],
+        overrides=arguments.set, rounds=arguments.rounds, steps=arguments.steps, warm_up=arguments.warm_up,
+    )  # fmt: skip
+    print("\n".join(planned_table(found)), flush=True)
+    if arguments.output is not None:
+        write_json(arguments.output, [asdict(one) for one in found])
     return 0
 
 
@@ -113,6 +134,11 @@ def parser() -> ArgumentParser:
         action="store_true",
         help="measure instead how the cost of a step and of a frame grows with views, resolution and width",
     )
+    parser.add_argument(
+        "--planned", type=int, nargs="+", default=[], metavar="N",
+        help="hold the plan of openrayzer check --gpus against steps of N processes of one thread, each with "
+        "train.batch_size clips, after a calibration on one process",
+    )  # fmt: skip
     parser.add_argument(
         "--limit", type=float, default=0.5, metavar="TFLOP", help="largest step that --curves measures (default: 0.5)"
     )

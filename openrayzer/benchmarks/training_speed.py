@@ -39,6 +39,7 @@ class TrainingSide:
         clips: "data" loads clips as training does; "noise" needs no data and no loading time.
         largest_batch: whether a micro-batch has as many clips of noise as fit into a GPU, instead of the
             experiment's number.
+        threads: threads of each process; 0 divides the cores among the processes.
         source: folder of the package to measure; its own ``training_worker.py`` runs.
 
     Raises:
@@ -53,6 +54,7 @@ class TrainingSide:
     ranks: int = 1
     clips: str = "data"
     largest_batch: bool = False
+    threads: int = 0
     source: Path = _HERE
 
     def __post_init__(self) -> None:
@@ -269,7 +271,7 @@ def _environments(side: TrainingSide) -> Iterator[dict[str, str]]:
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
             "PYTHONPATH": str(side.source),
-            "OMP_NUM_THREADS": str(_threads(side.ranks)),
+            "OMP_NUM_THREADS": str(side.threads or _threads(side.ranks)),
         }
 
 
