@@ -168,7 +168,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _album(results: StudyResults, evaluation: str, folder: Path) -> dict[str, Any]:
-    """Pictures of the first target of some scenes: the true view, then the render of the first seed of each variant."""
+    """Pictures of the first target of some scenes: the true view, then the render of the first seed of each variant.
+
+    Only scenes with pictures of all variants are shown.
+    """
     found: dict[str, Mapping[str, Any]] = {}
     places: dict[str, Path] = {}
     for each in results.runs:
@@ -179,7 +182,10 @@ def _album(results: StudyResults, evaluation: str, folder: Path) -> dict[str, An
     if not found:
         return {"name": evaluation, "heads": [], "rows": []}
     first = next(iter(found))
-    scenes = [name for name, entry in found[first]["per_scene"].items() if entry.get("pictures")][:SCENES]
+    shown = [
+        {name for name, entry in values["per_scene"].items() if entry.get("pictures")} for values in found.values()
+    ]
+    scenes = [name for name in found[first]["per_scene"] if all(name in names for names in shown)][:SCENES]
     placement = next(iter(found[first]["placements"]))
     rows = []
     for scene in scenes:
