@@ -17,6 +17,9 @@ _ROBUST = 0.02
 """Residuals of the logarithm of the error above this count linearly."""
 _EXPONENTS = (0.1, 0.3, 1.0)
 """First guesses of all exponents."""
+_TYPICAL = 0.5
+"""Mean and standard deviation of the prior of the exponents, which keeps those finite that the points leave open. It
+counts as much as one residual of size ``_ROBUST``."""
 _SEED = 0
 
 
@@ -165,7 +168,9 @@ def fit_law(points: Points, near: Law | None = None) -> Law:
 
     def residuals(values: Float[np.ndarray, " p"]) -> Float[np.ndarray, " n"]:
         terms = values[1 : 1 + count] - values[1 + count :] * sizes
-        return np.logaddexp.reduce(np.concatenate([np.full((len(sizes), 1), values[0]), terms], 1), axis=1) - target
+        parts = np.concatenate([np.full((len(sizes), 1), values[0]), terms], 1)
+        prior = (values[1 + count :] / _TYPICAL - 1) * _ROBUST
+        return np.concatenate([np.logaddexp.reduce(parts, axis=1) - target, prior])
 
     share = target.min() - np.log(1 + count)
     starts = [np.array([share] * (1 + count) + [exponent] * count) for exponent in _EXPONENTS]
