@@ -2,8 +2,9 @@
 
 All times are processor time of the busiest rank: the ranks of one machine share its cores, and processor time is the
 time of a step in which each rank has a core of its own. One rank trains with one and with two times the clips. The
-difference is the computation of the clips, and the rest is the optimizer, which ZeRO divides among ranks. An all-reduce
-of the gradients gives the rate of the link. The formulas of the plan do the rest (``planning/communication.py``).
+difference is the computation of the clips, and the rest is the optimizer, which ZeRO divides in part
+(``planning/roofline.py``). An all-reduce of the gradients gives the rate of the link. The formulas of the plan do the
+rest (``planning/communication.py``).
 """
 
 import os
@@ -24,6 +25,8 @@ from openrayzer.composer import load_experiment
 from openrayzer.planning.communication import LINK_SHARE, Communication, Machines, communication
 from openrayzer.planning.gpu_rates import Gpu
 from openrayzer.planning.memory import sent_bytes
+from openrayzer.planning.optimizer_state import ADAM
+from openrayzer.planning.roofline import optimizer_bytes
 from openrayzer.training.deepspeed_config import load_deepspeed_config
 
 _CALLS = 8  # measured all-reduces
@@ -53,18 +56,18 @@ class PlannedStep:
         return self.planned / self.measured - 1
 
 
-def planned_seconds(one: float, two: float, *, ranks: int, sent: Communication) -> tuple[float, float]:
+def planned_seconds(one: float, two: float, *, optimizer: float, sent: Communication) -> tuple[float, float]:
     """Planned seconds of a step, and the seconds of communication in them.
 
     Args:
         one: seconds of a step on one rank.
         two: the same with twice the clips.
-        ranks: number of processes, each with the clips of ``one``.
+        optimizer: time of the optimizer, relative to that on one rank.
         sent: the communication of a step.
     """
-    clips, optimizer = two - one, 2 * one - two
+    clips, rest = two - one, 2 * one - two
     waited = sent.waited(clips, micro_batches=1, overlap=False)
-    return clips + max(optimizer, 0.0) / ranks + waited, waited
+    return clips + max(rest, 0.0) * optimizer + waited, waited
 
 
 def planned_steps(
@@ -107,7 +110,8 @@ def planned_steps(
         machines = Machines(replace(_CPU, link=link / LINK_SHARE), ranks, per_node=ranks)
         stage = config["zero_optimization"]["stage"]
         sent = communication(model, config, machines, stage=stage, micro_batches=1)
-        planned, waited = planned_seconds(one, two, ranks=ranks, sent=sent)
+        optimizer = optimizer_bytes(ADAM, 1, ranks) / optimizer_bytes(ADAM, 1, 1)
+        planned, waited = planned_seconds(one, two, optimizer=optimizer, sent=sent)
         found.append(PlannedStep(ranks, measured, planned, waited, link))
     return found
 

@@ -76,6 +76,7 @@ def roofline(
     results: Iterable[int] = (),
     micro_batches: int = 1,
     weights: int = 0,
+    ranks: int = 1,
     state: float = ADAM,
 ) -> Roofline:
     """Model an optimizer step from the operations of one micro-batch.
@@ -87,7 +88,8 @@ def roofline(
         tf32: whether float32 products may use TF32. Convolutions never do, as in training.
         results: storages that are needed after the last operation, such as gradients of weights.
         micro_batches: number of micro-batches of a step.
-        weights: number of trainable weights that this GPU's optimizer updates.
+        weights: number of trainable weights.
+        ranks: number of GPUs among which ZeRO divides the optimizer.
         state: bytes of optimizer state for each trainable weight.
     """
     model = Roofline()
@@ -99,12 +101,24 @@ def roofline(
             total = _moving(_bytes_of_run(run, needed, end=start + len(run)), gpu)
             launches = min(len(run), FUSED_LAUNCHES)
         _add(model, run, times, total, launches)
-    return _step(model, gpu, micro_batches=micro_batches, weights=weights, state=state)
+    return _step(model, gpu, micro_batches=micro_batches, moved=weights * optimizer_bytes(state, micro_batches, ranks))
 
 
-def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, weights: int, state: float) -> Roofline:
+def optimizer_bytes(state: float, micro_batches: int, ranks: int) -> float:
+    """Bytes that a GPU moves for each trainable weight in an optimizer step, besides communication.
+
+    ZeRO divides the optimizer among the GPUs. But each GPU copies the gradients of all weights, whoever updates them.
+
+    Args:
+        state: bytes of optimizer state for each trainable weight.
+        micro_batches: number of micro-batches of a step.
+        ranks: number of GPUs among which ZeRO divides the optimizer.
+    """
+    return (STEP_BYTES + 2 * state) / ranks + micro_batches * BUCKET_BYTES
+
+
+def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, moved: float) -> Roofline:
     """The time of all micro-batches and of the optimizer, from the time of one micro-batch."""
-    moved = weights * (STEP_BYTES + 2 * state + micro_batches * BUCKET_BYTES)
     kinds = {kind: micro_batches * seconds for kind, seconds in model.kinds.items()} | {KINDS[4]: _moving(moved, gpu)}
     places = {place: micro_batches * seconds for place, seconds in model.places.items()}
     return Roofline(kinds, places, micro_batches * model.flops, micro_batches * model.launches)

@@ -70,7 +70,8 @@ def _modelled(setting: Setting, operations: Operations, gpu: Gpu, *, compiled: b
         tf32=setting.bf16 and train.tf32,
         results=operations.results,
         micro_batches=train.accumulation,
-        weights=trainable // setting.ranks,
+        weights=trainable,
+        ranks=setting.ranks,
         state=setting.state,
     )
 

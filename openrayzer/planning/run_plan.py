@@ -140,7 +140,7 @@ def _choices(setting: Setting, machines: Machines, peak: _Line, seconds: _Line, 
             times = of_gpu // clips
             optimizer = roofline(
                 [], gpu=machines.gpu, compiled=False, tf32=False, micro_batches=times,
-                weights=trainable // machines.gpus, state=setting.state,
+                weights=trainable, ranks=machines.gpus, state=setting.state,
             ).seconds  # fmt: skip
             sent = communication(model, deepspeed, machines, stage=stage, micro_batches=times)
             waited = sent.waited(seconds.at(clips), micro_batches=times, overlap=overlap)

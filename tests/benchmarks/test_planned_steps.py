@@ -18,7 +18,7 @@ WIDE = (
 
 
 def test_clips_take_the_same_time_the_optimizer_is_divided_and_communication_is_added():
-    planned, waited = planned_seconds(3.0, 5.0, ranks=4, sent=Communication(gradients=0.2, weights=0.1))
+    planned, waited = planned_seconds(3.0, 5.0, optimizer=0.25, sent=Communication(gradients=0.2, weights=0.1))
     assert waited == pytest.approx(0.3)
     assert planned == pytest.approx(2.0 + 1.0 / 4 + 0.3)
 
@@ -35,9 +35,9 @@ def test_one_rank_is_the_calibration_and_nothing_to_plan(words: list[str]):
 
 
 @pytest.mark.slow
-def test_a_plan_from_one_rank_is_within_25_percent_of_measured_steps():
+def test_a_plan_from_one_rank_is_within_15_percent_of_measured_steps():
     found = planned_steps(
         ROOT / "tests/training/tiny_rayzer.json", [2, 4], clips=4, overrides=WIDE, rounds=4, steps=2, warm_up=3
     )
-    assert all(abs(one.error) < 0.25 for one in found), planned_table(found)
+    assert all(abs(one.error) < 0.15 for one in found), planned_table(found)
     assert link_rate(2, 1_000_000) > 0
