@@ -35,12 +35,12 @@ class ForkServer:
         assert self._read() == "ready"
 
     def start(self, *argv: str, log: Path, world_size: int = 2) -> "Run":
-        """A run of ``world_size`` ranks, with ``tools/train.py``'s arguments."""
+        """A run of ``world_size`` ranks, with ``tools/train.py``'s arguments; two ranks seem to be one machine."""
         port, pids = free_port(), []
         for rank in range(world_size):
             env = {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size),
-                "LOCAL_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                "RANK": str(rank), "LOCAL_RANK": str(rank % 2), "WORLD_SIZE": str(world_size),
+                "LOCAL_SIZE": str(min(world_size, 2)), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
             }  # fmt: skip
             request = {"argv": list(argv), "env": env, "log": str(log), "cwd": str(self.folder)}
             pids.append(self._ask(request))
