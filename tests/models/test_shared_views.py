@@ -8,7 +8,7 @@ import pytest
 import torch
 from learning import awake
 from small import names
-from threads_as_processes import shared
+from threads_as_processes import in_threads, shared
 
 from openrayzer.components.losses.mse import MeanSquaredError
 from openrayzer.interfaces import (
@@ -27,7 +27,7 @@ from openrayzer.interfaces import (
     Objective,
 )
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.layers.view_shares import UNSHARED, ViewShares
+from openrayzer.layers.view_shares import UNSHARED, ViewShares, share_views
 from openrayzer.settings import LossTerm
 from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Cameras, Views
@@ -192,3 +192,46 @@ def test_views_that_do_not_divide_are_refused(small):
     odd = Views(views.images[:, :7], views.frames[:, :7], views.context % 7, views.target % 7, views.scenes)
     with pytest.raises(InputError, match="sequence_parallel 2 does not divide the 7 views of a clip; 1 or 7 would"):
         shared(model, SIZE, lambda copied, _: copied(odd))
+
+
+def saved_bytes(model: Model, views: Views) -> int:
+    """Bytes that the forward pass keeps for the backward pass, without weights; each storage counts once."""
+    weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        prediction = model(views)
+    del prediction
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+@pytest.mark.parametrize("renderer", ["reading", "joint", "layered"])
+def test_activations_of_32_views_are_divided(small: Small, renderer: str):
+    generator = torch.Generator().manual_seed(0)
+    views = Views(
+        images=torch.rand(1, 32, 3, 64, 64, generator=generator),
+        frames=torch.arange(32)[None],
+        context=torch.arange(0, 32, 2)[None],
+        target=torch.arange(1, 32, 2)[None],
+        scenes=("attic",),
+        cameras=Cameras(torch.eye(4).repeat(1, 32, 1, 1), torch.tensor([0.8, 1.2, 0.5, 0.5]).repeat(1, 32, 1)),
+    )
+    heads = {"num_heads": 4}
+    scene = {"num_latents": 0, "encoder": "per_view"} if renderer == "layered" else {}
+    model = rayzer(small, renderer=small(RENDERERS, renderer, **heads), **heads, **scene)
+    whole = saved_bytes(model, views)
+
+    def part(shares: ViewShares) -> int:
+        own = copy.deepcopy(model)
+        share_views(own, shares)
+        return saved_bytes(own, views)
+
+    for processes, limit in ((2, 0.6), (4, 0.35)):
+        parts = in_threads(processes, part)
+        assert max(parts) < limit * whole, [each / whole for each in parts]
