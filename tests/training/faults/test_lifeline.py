@@ -60,7 +60,7 @@ class Losses:
 
 def ranks(count: int) -> list[Rank]:
     said: Future = Future()
-    return [Rank(rank, rank, count, torch.device("cpu"), None, said) for rank in range(count)]
+    return [Rank(rank, rank, count, torch.device("cpu"), said=said) for rank in range(count)]
 
 
 @pytest.fixture
