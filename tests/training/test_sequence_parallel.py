@@ -65,10 +65,10 @@ def experiment(case: str) -> dict[str, Any]:
     sampler = {"min_frame_distance": 8, "max_frame_distance": 8}
     sampler |= {"num_views": 8} if case == "rayder" else {"num_context": 4, "num_target": 4}
     content["data"]["view_sampler"] |= sampler
-    for split in ("train", "test"):
-        content["data"][split][0]["dataset"] |= {"num_frames": 9, "image_size": [16, 24], "root": "rooms_of_nine"}
+    content["data"]["train"][0]["dataset"] |= {"num_frames": 9, "image_size": [16, 24], "root": "rooms_of_nine"}
     content["data"] |= {"image_size": [16, 24], "workers": 0}
     content["shared"]["width"] = 32
+    content["data"]["test"] = []
     if case != "rayder":
         content["shared"]["num_heads"] = 4
     content["train"] |= {"steps": 10, "sample_every": 0, "evaluate_every": 0, "checkpoint_every": 5}
@@ -154,7 +154,8 @@ def test_a_run_goes_on_with_another_number_of_ranks_per_clip(trained: Trained):
 @pytest.mark.slow
 def test_evaluations_are_those_of_one_rank(trained: Trained):
     content = experiment("rayzer reading")
-    content["evaluation"]["view_sampler"] |= {"num_context": 3, "num_target": 2}
+    content["data"]["test"] = deepcopy(content["data"]["train"])
+    content["data"]["test"][0]["dataset"]["split"] = "test"
     settings = ("train.steps=5", "train.evaluate_every=5", "train.sample_every=5", "train.statistics_every=5")
     alone, _ = trained(content, "evaluated_alone", *settings)
     together, _ = trained(content, "evaluated", *settings, "train.sequence_parallel=2", ranks=2)
