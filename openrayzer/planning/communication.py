@@ -77,9 +77,10 @@ def communication(
 ) -> Communication:
     """Communication of one optimizer step.
 
-    A collective of n GPUs moves (n - 1) / n of its bytes through the link of each GPU. Stage 1 sums gradients once a
-    step, and stages 2 and 3 once a micro-batch. Stages 1 and 2 gather the weights once a step; stage 3 gathers them in
-    the forward and in the backward pass of every micro-batch.
+    A collective of n GPUs moves (n - 1) / n of its bytes through the link of each GPU, and an all-reduce moves twice as
+    many. Stages 1 and 2 all-reduce the gradients, stage 1 once a step and stage 2 once a micro-batch; each GPU then
+    keeps its part. Stage 3 sums the gradients of every micro-batch by reduce-scatter. Stages 1 and 2 gather the weights
+    once a step; stage 3 gathers them in the forward and in the backward pass of every micro-batch.
 
     Args:
         model: on any device.
@@ -89,11 +90,12 @@ def communication(
         micro_batches: number of micro-batches of a step.
 
     Source: Rajbhandari et al. 2020, "ZeRO", section 7; Patarasuk and Yuan 2009, "Bandwidth optimal all-reduce
-    algorithms for clusters of workstations".
+    algorithms for clusters of workstations"; DeepSpeed 0.19.8, ``average_tensor`` of zero/stage_1_and_2.py, with the
+    default ``use_multi_rank_bucket_allreduce``.
     """
     share = (machines.gpus - 1) / machines.gpus / machines.rate
     width = 2 if deepspeed.get("bf16", {}).get("enabled", False) else FLOAT
     weights = width * sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    sums = 1 if stage == 1 else micro_batches
+    sums = {1: 2, 2: 2 * micro_batches, 3: micro_batches}[stage]
     gathers = 2 * micro_batches if stage == 3 else 1
     return Communication(share * sums * sent_bytes(model, deepspeed), share * gathers * weights)

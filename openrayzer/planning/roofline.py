@@ -36,8 +36,12 @@ STEP_BYTES = 24
 """Bytes moved for each trainable weight and step, in float32, without the optimizer's state. The optimizer reads weight
 and gradient and writes the weight. The gradient is read for the norm, and read and written for clipping. The state is
 read and written once."""
-BUCKET_BYTES = 16
-"""Bytes moved for each trainable weight and micro-batch: the gradient goes to a bucket and then to the optimizer."""
+BUCKET_BYTES = 24
+"""Bytes moved for each trainable weight and micro-batch. The gradient goes to a bucket and is divided there by the number
+of GPUs. Then one GPU copies it to the optimizer, and several GPUs copy it for their all-reduce."""
+OWN_SUM_BYTES = 16
+"""Bytes moved for each weight that a GPU updates and each micro-batch, with several GPUs: the sum goes to the bucket and
+to the optimizer. Source: DeepSpeed 0.19.8, zero/stage_1_and_2.py."""
 KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
 
 
@@ -107,14 +111,16 @@ def roofline(
 def optimizer_bytes(state: float, micro_batches: int, ranks: int) -> float:
     """Bytes that a GPU moves for each trainable weight in an optimizer step, besides communication.
 
-    ZeRO divides the optimizer among the GPUs. But each GPU copies the gradients of all weights, whoever updates them.
+    ZeRO divides the optimizer among the GPUs. But each GPU copies the gradients of all weights into buckets, whoever
+    updates them. Its own part of the sum goes back to the bucket and on to the optimizer.
 
     Args:
         state: bytes of optimizer state for each trainable weight.
         micro_batches: number of micro-batches of a step.
         ranks: number of GPUs among which ZeRO divides the optimizer.
     """
-    return (STEP_BYTES + 2 * state) / ranks + micro_batches * BUCKET_BYTES
+    copies = BUCKET_BYTES + (OWN_SUM_BYTES / ranks if ranks > 1 else 0)
+    return (STEP_BYTES + 2 * state) / ranks + micro_batches * copies
 
 
 def _step(model: Roofline, gpu: Gpu, *, micro_batches: int, moved: float) -> Roofline:
