@@ -329,13 +329,17 @@ class Experiment:
         self._check_cameras()
         if self.train.sequence_parallel > 1:
             with concerning("train.sequence_parallel"):
-                self._check_sharing(self.train.sequence_parallel)
+                self.check_sharing(self.train.sequence_parallel)
         if self.train.objective is not None:
             with concerning("train.objective"):
                 self.train.objective.check_model(self.model)
 
-    def _check_sharing(self, processes: int) -> None:
-        """Refuse to divide the views of a clip if the model or the objective cannot."""
+    def check_sharing(self, processes: int) -> None:
+        """Refuse a number of processes that share each clip if the model or the objective cannot divide views so.
+
+        Raises:
+            InputError: the message gives what would work.
+        """
         self.model.check_sharing(processes)
         objective = self.train.objective
         if objective is not None and not objective.shares_views:

@@ -45,7 +45,11 @@ class Machines:
     @property
     def rate(self) -> float:
         """Bytes a second that each GPU sends and receives in a collective of all GPUs: that of the slowest link."""
-        return LINK_SHARE * (self.gpu.link if self.nodes == 1 else min(self.gpu.link, self.network))
+        return self.rate_among(self.gpus)
+
+    def rate_among(self, gpus: int) -> float:
+        """The same in a collective of ``gpus`` consecutive GPUs; their number divides that of a node or exceeds it."""
+        return LINK_SHARE * (self.gpu.link if gpus <= self.per_node else min(self.gpu.link, self.network))
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,7 @@ def _traces(setting: Setting, shape: ClipShape) -> tuple[dict[bool, MicroBatchCo
                 traces[again] = trace_micro_batch(
                     model, shape, size, batch=setting.micro_batch, bf16=setting.bf16, losses=counted,
                     device=setting.device, objective=setting.experiment.train.objective,
+                    processes=setting.experiment.train.sequence_parallel,
                 )  # fmt: skip
                 break
             except Exception as error:  # as above; an operation may read numbers, which fake tensors lack

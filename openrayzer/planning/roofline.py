@@ -37,11 +37,11 @@ STEP_BYTES = 24
 and gradient and writes the weight. The gradient is read for the norm, and read and written for clipping. The state is
 read and written once."""
 BUCKET_BYTES = 24
-"""Bytes moved for each trainable weight and micro-batch. The gradient goes to a bucket and is divided there by the number
-of GPUs. Then one GPU copies it to the optimizer, and several GPUs copy it for their all-reduce."""
+"""Bytes moved for each trainable weight and micro-batch. The gradient goes to a bucket and is divided there by the
+number of GPUs. Then one GPU copies it to the optimizer, and several GPUs copy it for their all-reduce."""
 OWN_SUM_BYTES = 16
-"""Bytes moved for each weight that a GPU updates and each micro-batch, with several GPUs: the sum goes to the bucket and
-to the optimizer. Source: DeepSpeed 0.19.8, zero/stage_1_and_2.py."""
+"""Bytes moved for each weight that a GPU updates and each micro-batch, with several GPUs: the sum goes to the bucket
+and to the optimizer. Source: DeepSpeed 0.19.8, zero/stage_1_and_2.py."""
 KINDS = ("products and attention", "convolutions", "elementwise and reductions", "launches", "optimizer")
 
 

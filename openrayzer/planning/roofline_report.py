@@ -42,6 +42,7 @@ def _recorded(setting: Setting, losses: Sequence[nn.Module]) -> Operations:
         bf16=setting.bf16,
         losses=losses,
         objective=setting.experiment.train.objective,
+        processes=setting.experiment.train.sequence_parallel,
         watching=operations,
     )
     return operations

@@ -1,10 +1,12 @@
 """Settings of DeepSpeed that a number of GPUs allows, with their estimated time and memory. Nothing is timed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
+from openrayzer.interfaces import InputError, concerning
 from openrayzer.planning.clip_shapes import ClipShape, clip_shapes
 from openrayzer.planning.communication import Machines, communication
 from openrayzer.planning.cost_report import STAGES, Setting, kind_of, reason, recomputations
@@ -26,7 +28,8 @@ class Choice:
     Attributes:
         stage: ZeRO stage.
         recomputed: whether the backward pass recomputes activations.
-        micro_batch: clips of a micro-batch on each GPU.
+        shared: number of GPUs that share each clip, ``train.sequence_parallel``.
+        micro_batch: clips of a micro-batch on each GPU; GPUs that share clips have the same ones.
         accumulation: micro-batches of an optimizer step.
         memory: bytes on each GPU.
         compute: seconds of computation of an optimizer step.
@@ -35,6 +38,7 @@ class Choice:
 
     stage: int
     recomputed: bool
+    shared: int
     micro_batch: int
     accumulation: int
     memory: float
@@ -92,30 +96,38 @@ class _Line:
         return self.constant + self.each * clips
 
 
+@dataclass(frozen=True)
+class _Traced:
+    """A micro-batch by its clips: bytes of activations, seconds of computation, seconds of exchanges."""
+
+    peak: _Line
+    seconds: _Line
+    exchanged: _Line
+
+
 def plan_run(setting: Setting, machines: Machines) -> RunPlan:
     """Estimate every ZeRO stage, micro-batch and choice of recomputation that keeps the batch of the experiment.
 
-    Activations and computation of a micro-batch are traced for one and for two clips and continued in proportion.
+    If none of them fits into a GPU with all activations kept, 2 GPUs of a node share each clip, then 4, and so on.
+    Activations, computation and exchanges of a micro-batch are traced for one and for two clips and continued in
+    proportion.
 
     Args:
-        setting: the experiment; its micro-batch, ranks and stage do not matter.
+        setting: the experiment; its micro-batch, ranks, stage and ``train.sequence_parallel`` do not matter.
         machines: the GPUs.
     """
     train = setting.experiment.train
     shape = clip_shapes(setting.experiment.data.view_sampler, steps=train.steps)[-1]
+    limit = (1 - RESERVED) * machines.gpu.memory
     notes: list[str] = []
     choices: list[Choice] = []
-    if train.batch_size % machines.gpus:
-        notes.append(_other_batches(train.batch_size, machines.gpus))
-    else:
-        for recomputed in recomputations(setting.experiment.model):
-            try:
-                peak, seconds = _traced(setting, shape, machines)
-            except Exception as error:  # models and losses may come from plugins, and this is only an estimate
-                notes.append(f"{kind_of(recomputed)}: not estimated ({reason(error)})")
-                continue
-            choices += _choices(setting, machines, peak, seconds, recomputed=recomputed)
-    limit = (1 - RESERVED) * machines.gpu.memory
+    for shared in _shared_by(machines):
+        try:
+            choices += _choices(setting, machines, shape, notes, shared=shared)
+        except InputError as error:
+            notes.append(str(error))
+        if any(one.memory <= limit and not one.recomputed for one in choices):
+            break
     every = train.checkpoint_every or train.steps
     return RunPlan(
         tuple(sorted((one for one in choices if one.memory <= limit), key=lambda one: (one.seconds, one.memory))),
@@ -126,12 +138,45 @@ def plan_run(setting: Setting, machines: Machines) -> RunPlan:
     )  # fmt: skip
 
 
-def _choices(setting: Setting, machines: Machines, peak: _Line, seconds: _Line, *, recomputed: bool) -> list[Choice]:
+def _shared_by(machines: Machines) -> Iterator[int]:
+    """Numbers of GPUs that may share a clip: those that divide the GPUs of each node."""
+    of_node = math.gcd(machines.gpus, machines.per_node)
+    return (number for number in range(1, of_node + 1) if of_node % number == 0)
+
+
+def _choices(
+    setting: Setting, machines: Machines, shape: ClipShape, notes: list[str], *, shared: int
+) -> Iterator[Choice]:
+    """All choices in which ``shared`` GPUs share each clip.
+
+    Raises:
+        InputError: the experiment does not allow this number.
+    """
+    train = setting.experiment.train
+    groups = machines.gpus // shared
+    if train.batch_size % groups:
+        raise InputError(_other_batches(train.batch_size, machines.gpus, shared))
+    if shared > 1:
+        with concerning("train.sequence_parallel"):
+            setting.experiment.check_sharing(shared)
+    for recomputed in recomputations(setting.experiment.model):
+        try:
+            traced = _traced(setting, shape, machines, shared)
+        except InputError:
+            raise
+        except Exception as error:  # models and losses may come from plugins, and this is only an estimate
+            notes.append(f"{kind_of(recomputed)}: not estimated ({reason(error)})")
+            continue
+        yield from _batches(setting, machines, traced, train.batch_size // groups, recomputed=recomputed, shared=shared)
+
+
+def _batches(
+    setting: Setting, machines: Machines, traced: _Traced, of_gpu: int, *, recomputed: bool, shared: int
+) -> Iterator[Choice]:
+    """A choice for each ZeRO stage and micro-batch; ``of_gpu`` is the number of clips of a GPU in a step."""
     model, deepspeed = setting.trained, setting.deepspeed
     trainable = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     overlap = bool(deepspeed.get("zero_optimization", {}).get("overlap_comm", False))
-    of_gpu = setting.experiment.train.batch_size // machines.gpus
-    found = []
     for stage in STAGES:
         fixed = memory(
             model, deepspeed, ranks=machines.gpus, stage=stage, averaged=setting.averaged, state=setting.state
@@ -143,22 +188,23 @@ def _choices(setting: Setting, machines: Machines, peak: _Line, seconds: _Line, 
                 weights=trainable, ranks=machines.gpus, state=setting.state,
             ).seconds  # fmt: skip
             sent = communication(model, deepspeed, machines, stage=stage, micro_batches=times)
-            waited = sent.waited(seconds.at(clips), micro_batches=times, overlap=overlap)
-            compute = times * seconds.at(clips) + optimizer
-            found.append(Choice(stage, recomputed, clips, times, fixed + peak.at(clips), compute, waited))
-    return found
+            seconds = traced.seconds.at(clips)
+            waited = sent.waited(seconds, micro_batches=times, overlap=overlap) + times * traced.exchanged.at(clips)
+            yield Choice(
+                stage, recomputed, shared, clips, times, fixed + traced.peak.at(clips), times * seconds + optimizer,
+                waited,
+            )  # fmt: skip
 
 
-def _traced(setting: Setting, shape: ClipShape, machines: Machines) -> tuple[_Line, _Line]:
-    """Bytes of activations and seconds of a micro-batch by its clips."""
+def _traced(setting: Setting, shape: ClipShape, machines: Machines, shared: int) -> _Traced:
     experiment = setting.experiment
     model, losses = experiment.model, [term.loss for term in experiment.loss if term.weight > 0]
-    peaks, times = [], []
+    peaks, times, exchanges = [], [], []
     for clips in (1, 2):
         operations = Operations(nn.ModuleList([model, *losses]))
         cost = trace_micro_batch(
             model, shape, experiment.data.image_size, batch=clips, bf16=setting.bf16, losses=losses,
-            objective=experiment.train.objective, watching=operations,
+            objective=experiment.train.objective, processes=shared, watching=operations,
         )  # fmt: skip
         time = roofline(
             operations.recorded, gpu=machines.gpu, compiled=experiment.train.compile is not False,
@@ -166,7 +212,8 @@ def _traced(setting: Setting, shape: ClipShape, machines: Machines) -> tuple[_Li
         )  # fmt: skip
         peaks.append(float(cost.peak))
         times.append(time.seconds)
-    return _line(peaks), _line(times)
+        exchanges.append(cost.sent / machines.rate_among(shared))
+    return _Traced(_line(peaks), _line(times), _line(exchanges))
 
 
 def _line(values: Sequence[float]) -> _Line:
@@ -174,12 +221,14 @@ def _line(values: Sequence[float]) -> _Line:
     return _Line(values[0] - each, each)
 
 
-def _other_batches(batch: int, gpus: int) -> str:
+def _other_batches(batch: int, gpus: int, shared: int) -> str:
     """Numbers of GPUs that divide the batch, and batches that the GPUs divide."""
-    fitting = [number for number in range(1, gpus + 1) if batch % number == 0]
-    below, above = batch // gpus * gpus, -(-batch // gpus) * gpus
+    groups = gpus // shared
+    fitting = max(number for number in range(1, groups + 1) if batch % number == 0)
+    below, above = batch // groups * groups, -(-batch // groups) * groups
     batches = " or ".join(str(one) for one in (below, above) if one)
+    among = f"{gpus} GPUs" if shared == 1 else f"{groups} groups of {shared} GPUs"
     return (
-        f"train.batch_size {batch} cannot be divided among {gpus} GPUs; take --gpus {fitting[-1]}, or train.batch_size "
-        f"{batches}"
+        f"train.batch_size {batch} cannot be divided among {among}; take --gpus {fitting * shared}, or "
+        f"train.batch_size {batches}"
     )

@@ -6,8 +6,8 @@ from openrayzer.planning.gpu_rates import ATTENTION_SHARE, PRODUCT_SHARE
 from openrayzer.planning.run_plan import DISK, RESERVED, Choice, RunPlan
 
 _HEADS = (
-    ("train.accumulation", 20), ("clips", 8), ("ZeRO", 6), ("activations", 13), ("GiB", 8), ("ms a step", 12),
-    ("waiting", 9), ("GPU hours", 12),
+    ("train.sequence_parallel", 23), ("train.accumulation", 20), ("clips", 8), ("ZeRO", 6), ("activations", 13),
+    ("GiB", 8), ("ms a step", 12), ("waiting", 9), ("GPU hours", 12),
 )  # fmt: skip
 _SHOWN = 6
 """Number of choices that fit, and of those that do not."""
@@ -35,7 +35,7 @@ def run_plan_lines(plan: RunPlan, machines: Machines) -> list[str]:
 
 def _row(one: Choice, plan: RunPlan, machines: Machines) -> str:
     return (
-        f"  {one.accumulation:>20}{one.micro_batch:>8}{one.stage:>6}{kind_of(one.recomputed):>13}"
+        f"  {one.shared:>23}{one.accumulation:>20}{one.micro_batch:>8}{one.stage:>6}{kind_of(one.recomputed):>13}"
         f"{one.memory / 2**30:>8,.1f}{1000 * one.seconds:>12,.0f}{one.waited / one.seconds:>9.0%}"
         f"{plan.gpu_hours(one, machines):>12,.0f}"
     )
@@ -53,4 +53,5 @@ def _costs(plan: RunPlan, one: Choice, machines: Machines) -> list[str]:
 
 
 def _name(one: Choice) -> str:
-    return f"ZeRO {one.stage}, {one.micro_batch} clip(s) at once, activations {kind_of(one.recomputed)}"
+    shared = f", {one.shared} GPUs for each clip" * (one.shared > 1)
+    return f"ZeRO {one.stage}, {one.micro_batch} clip(s) at once, activations {kind_of(one.recomputed)}{shared}"

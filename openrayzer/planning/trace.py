@@ -14,6 +14,7 @@ from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model, O
 from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.cuda_autocast import cuda_casts
+from openrayzer.planning.exchanges import own_views, planned_shares
 from openrayzer.planning.flops import flops_of
 
 Device = Literal["cuda", "cpu"]
@@ -37,6 +38,7 @@ class MicroBatchCost:
         peak: most bytes in use at once during both passes, without weights and their gradients.
         forward: floating point operations of the forward pass, losses included.
         total: floating point operations of both passes, recomputed activations included.
+        sent: bytes that the process sends to others with the same clips.
         uncounted: operators from outside PyTorch, such as a rasteriser; ``forward`` and ``total`` leave them out.
     """
 
@@ -44,6 +46,7 @@ class MicroBatchCost:
     peak: int
     forward: int
     total: int
+    sent: float = 0.0
     uncounted: tuple[str, ...] = ()
 
 
@@ -57,6 +60,7 @@ def trace_micro_batch(
     losses: Sequence[nn.Module] = (),
     device: Device = "cuda",
     objective: Objective | None = None,
+    processes: int = 1,
     watching: AbstractContextManager[Any] = _NO_WATCH,
 ) -> MicroBatchCost:
     """Trace a micro-batch of a model on the ``meta`` device. This computes nothing and allocates nothing.
@@ -79,25 +83,34 @@ def trace_micro_batch(
             extra losses of the model are added.
         device: device of the planned micro-batch.
         objective: makes the prediction; None calls the model.
+        processes: number of processes that share each clip, as ``train.sequence_parallel``; the first one is traced.
         watching: context around both passes, entered after the weights have become fake tensors.
 
     Raises:
+        InputError: ``processes`` does not divide the views.
         RuntimeError: an operator from outside PyTorch has no rule for fake tensors (``register_fake``).
     """
     objectives = [] if objective is None else [objective, *_hidden(objective)]
     everything = nn.ModuleList([model, *losses, *_hidden(model), *objectives])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
-    with planned_for(model, everything, device=device), _Live(everything, block=block) as live, watching:
+    with (
+        planned_for(model, everything, device=device),
+        planned_shares(model, processes) as exchange,
+        _Live(everything, block=block) as live,
+        watching,
+    ):
         views = empty_views(shape, image_size, batch=batch)
         with autocast(bf16=bf16):
             prediction = model(views) if objective is None else objective(model, views)
         target = views.target_images
         images = prediction.images.float()
-        values = [loss(images, target) for loss in losses] or [images.mean()]
+        values = [loss(*(own_views(each, loss, processes) for each in (images, target))) for loss in losses]
+        values = values or [images.mean()]
         values += [value.float() for value in prediction.extra_losses.values()]
         kept, forward = live.bytes, live.flops
         torch.stack(values).sum().backward()
-        return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops, tuple(sorted(live.uncounted)))
+        uncounted = tuple(sorted(live.uncounted))
+        return MicroBatchCost(kept, live.peak + workspaces, forward, live.flops, exchange.bytes, uncounted)
 
 
 def trace_frame(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from learning import awake
 from small import names
-from threads_as_processes import in_threads, shared
+from threads_as_processes import Meeting, in_threads, shared
 
 from openrayzer.components.losses.mse import MeanSquaredError
 from openrayzer.interfaces import (
@@ -27,7 +27,9 @@ from openrayzer.interfaces import (
     Objective,
 )
 from openrayzer.layers.stack import checkpoint_activations
-from openrayzer.layers.view_shares import UNSHARED, ViewShares, share_views
+from openrayzer.layers.view_shares import UNSHARED, SharesViews, ViewShares, share_views
+from openrayzer.planning.clip_shapes import ClipShape
+from openrayzer.planning.trace import trace_micro_batch
 from openrayzer.settings import LossTerm
 from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Cameras, Views
@@ -192,6 +194,31 @@ def test_views_that_do_not_divide_are_refused(small):
     odd = Views(views.images[:, :7], views.frames[:, :7], views.context % 7, views.target % 7, views.scenes)
     with pytest.raises(InputError, match="sequence_parallel 2 does not divide the 7 views of a clip; 1 or 7 would"):
         shared(model, SIZE, lambda copied, _: copied(odd))
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_a_plan_has_the_exchanges_and_the_smaller_activations_of_one_process(small, monkeypatch, recomputed):
+    sent, exchange = [0.0, 0.0], Meeting.exchange
+
+    def counted(meeting: Meeting, number: int, rows: torch.Tensor) -> torch.Tensor:
+        sent[number] += rows.nbytes / 2
+        return exchange(meeting, number, rows)
+
+    monkeypatch.setattr(Meeting, "exchange", counted)
+    views, model = clips(), rayzer(small).train()
+    checkpoint_activations(model, every=int(recomputed))
+    shared(model, SIZE, lambda copied, _: copied(views).images.mean().backward())
+    with torch.device("meta"):
+        planned = rayzer(small)
+    checkpoint_activations(planned, every=int(recomputed))
+    alone, first = (
+        trace_micro_batch(planned, ClipShape(8, 4, 3), (16, 24), batch=2, bf16=False, device="cpu", processes=number)
+        for number in (1, 2)
+    )
+    assert first.sent == sent[0] == sent[1]
+    assert alone.sent == 0
+    assert first.kept < 0.75 * alone.kept
+    assert not any(module.given_shares.count > 1 for module in planned.modules() if isinstance(module, SharesViews))
 
 
 def saved_bytes(model: Model, views: Views) -> int:

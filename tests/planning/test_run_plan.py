@@ -1,6 +1,7 @@
 """The plan of a run on GPUs that are not here."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,42 @@ def test_a_batch_that_cannot_be_divided_names_batches_that_can():
     plan = plan_run(setting(), Machines(H100, 3))
     assert not plan.fitting
     assert "take --gpus 2, or train.batch_size 6 or 9" in plan.notes[0]
+
+
+def test_gpus_share_clips_if_one_gpu_cannot_hold_a_clip(of_two):
+    tiny = Machines(replace(H100, memory=1e3), 2)
+    plan = plan_run(setting("data.view_sampler.num_context=2", "train.batch_size=4"), tiny)
+    alone, shared = ([one for one in plan.too_large if one.shared == number] for number in (1, 2))
+    assert {one.shared for one in of_two.fitting} == {1}
+    assert {one.micro_batch * one.accumulation for one in alone} == {2}
+    assert {one.micro_batch * one.accumulation for one in shared} == {4}
+    assert min(one.memory for one in shared) < min(one.memory for one in alone)
+    assert "2 GPUs for each clip: " in "\n".join(run_plan_lines(plan, tiny))
+
+
+def test_gpus_share_clips_if_the_batch_has_fewer_clips_than_gpus():
+    plan = plan_run(setting("train.batch_size=2", "data.view_sampler.num_context=2"), Machines(H100, 4, per_node=4))
+    assert {one.shared for one in plan.fitting} == {2}
+    assert "train.batch_size 2 cannot be divided among 4 GPUs" in plan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("shared.num_heads=1", "2 does not divide the 1 attention heads"),
+        ("data.view_sampler.num_context=3", "2 does not divide the 5 views of a clip; 1 or 5 would work"),
+    ],
+)
+def test_a_number_of_gpus_that_cannot_share_clips_is_a_note(change: str, message: str):
+    plan = plan_run(setting("train.batch_size=1", change), Machines(H100, 2))
+    assert not plan.fitting
+    assert message in plan.notes[-1]
+
+
+def test_exchanges_between_nodes_take_the_network():
+    machines = Machines(H100, 16, per_node=8, network=25e9)
+    assert machines.rate_among(8) == LINK_SHARE * H100.link
+    assert machines.rate_among(16) == machines.rate == LINK_SHARE * 25e9
 
 
 def test_wrong_numbers_of_gpus_are_refused():
