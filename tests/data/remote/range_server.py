@@ -59,6 +59,8 @@ class RangeServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: RangeServer
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    """Without it, every answer takes 40 ms more."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
