@@ -1,5 +1,6 @@
 """Batches loaded by number, in this process or in workers, with the same result."""
 
+import gc
 import logging
 import signal
 import threading
@@ -147,6 +148,7 @@ def _start_worker(worker: int) -> None:
     it in an emergency. A timer also ends the worker, because a Python interpreter that exits sends two SIGTERMs in a
     row and then waits.
     """
+    gc.freeze()  # otherwise the garbage collector searches, and so copies, all that the training process had built
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
