@@ -136,7 +136,7 @@ def lies(request: Handler, body: bytes) -> bool:
 
 
 def waits(request: Handler, body: bytes) -> bool:
-    time.sleep(0.3)
+    time.sleep(0.1)
     return False
 
 
