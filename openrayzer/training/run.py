@@ -10,6 +10,7 @@ from openrayzer.data.loading.loader import build_loader
 from openrayzer.interfaces import InputError
 from openrayzer.machine import random_state
 from openrayzer.machine.distributed import Process, started
+from openrayzer.machine.fitting_batches import ran_out_of_memory
 from openrayzer.settings import Experiment, TrainSettings
 from openrayzer.training.checkpointing.resuming import (
     AUTO,
@@ -39,6 +40,11 @@ LOG = logging.getLogger(__name__)
 STOPPED = 3
 SIGNALLED = 128
 """Exit code of a signal minus the number of the signal, as in shells."""
+_MEMORY_IS_FULL = (
+    "the memory is full: raise train.accumulation, which makes micro-batches smaller, or set "
+    "model.activation_checkpointing=1; if one clip is too large, set train.sequence_parallel, so that several ranks "
+    "share it; `openrayzer check` estimates the memory of each choice"
+)
 
 
 def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Path, resume: str = AUTO) -> int:
@@ -74,6 +80,8 @@ def train(experiment: Experiment, *, resolved: Mapping[str, Any], run_folder: Pa
                     LOG.error("%s", lost)
                     leave_now(STOPPED)  # the other processes are gone, and Python's cleanup would wait for them
                 LOG.error("rank %d failed: %s: %s", process.rank, type(error).__name__, error)
+                if ran_out_of_memory(error):
+                    LOG.error(_MEMORY_IS_FULL)
                 raise
 
 

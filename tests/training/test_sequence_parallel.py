@@ -1,14 +1,17 @@
 """Runs whose ranks share the views of clips have the losses, gradient norms and checkpoints of other runs."""
 
 import json
+import resource
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ranks import fork_server
+from ranks import Run, fork_server
 from toy import settings
 
 from openrayzer.cli.commands import replay_command
@@ -142,6 +145,14 @@ def test_two_groups_of_two_ranks_train_as_one_rank_does_in_every_zero_stage(trai
 
 
 @pytest.mark.slow
+def test_compiled_blocks_exchange_as_others_do(trained: Trained):
+    content = experiment("rayzer reading")
+    written, _ = trained(content, "as_written", "train.sequence_parallel=2", ranks=2)
+    compiled, _ = trained(content, "compiled", "train.sequence_parallel=2", "train.compile=true", ranks=2)
+    assert_same(compiled, written)
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_ranks_per_clip(trained: Trained):
     content = experiment("rayzer reading")
     straight, _ = trained(content, "straight")
@@ -186,6 +197,63 @@ def test_ranks_that_cannot_share_clips_end_with_a_message(trained: Trained):
     _, log = trained(content, "seven", "train.sequence_parallel=2", ranks=2, code=2)
     assert "train.sequence_parallel 2 does not divide the 7 views of a clip; 1 or 7 would work" in log
     assert "Traceback" not in log
+
+
+def large_clip() -> dict[str, Any]:
+    """One clip of 32 views at 64 x 64 pixels; its activations are most of the memory of a process."""
+    content = experiment("rayzer reading")
+    content["shared"] |= {"width": 128, "patch_size": 4}
+    content["model"] |= {"estimator_depth": 10, "encoder_depth": 10}
+    content["model"]["renderer"]["depth"] = 10
+    sampler = {"min_frame_distance": 32, "max_frame_distance": 32, "num_context": 16, "num_target": 16}
+    content["data"]["view_sampler"] |= sampler
+    content["data"]["train"][0]["dataset"] |= {"num_frames": 33, "image_size": [64, 64], "root": "rooms_of_33"}
+    content["data"]["image_size"] = [64, 64]
+    content["train"] |= {"steps": 1, "batch_size": 1, "checkpoint_every": 0}
+    content["deepspeed"] = "small_buckets.json"
+    return content
+
+
+def peak(run: Run) -> int:
+    """Most bytes of private writable memory of the first rank, read until it ends."""
+    found = 0
+    while run.living():
+        with suppress(OSError):
+            fields = [line.split() for line in Path(f"/proc/{run.pids[0]}/status").read_text().splitlines()]
+            found = max([found, *(1024 * int(field[1]) for field in fields if field[0] == "VmData:")])
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.slow
+def test_a_clip_that_does_not_fit_into_one_process_trains_with_two(tmp_path: Path):
+    """Each process may use as much memory as the training on one process needed, less 400 MiB."""
+    file = tmp_path / "experiment.json"
+    file.write_text(json.dumps(large_clip()))
+    buckets = {"stage": 2, "reduce_bucket_size": 1_000_000, "allgather_bucket_size": 1_000_000}
+    (tmp_path / "small_buckets.json").write_text(json.dumps({"zero_optimization": buckets}))
+
+    def start(ranks: int, *, most: int = resource.RLIM_INFINITY) -> Run:
+        name = f"{ranks}_{most > 0}"
+        shared = f"train.sequence_parallel={ranks}"
+        run = server.start(
+            "--exp", str(file), "--output", name, "--set", shared, log=tmp_path / f"{name}.log", world_size=ranks
+        )
+        for pid in run.pids:
+            resource.prlimit(pid, resource.RLIMIT_DATA, (most, most))
+        return run
+
+    with fork_server(tmp_path) as server:
+        unlimited = start(1)
+        needed = peak(unlimited)
+        assert unlimited.wait() == (0,), unlimited.output()
+        most = needed - 400 * 2**20
+        alone, together = start(1, most=most), start(2, most=most)
+        assert alone.wait() != (0,)
+        assert "if one clip is too large, set train.sequence_parallel" in alone.output()
+        assert together.wait() == (0, 0), together.output()
+    numbers = [[line["loss"] for line in lines(tmp_path / name)] for name in ("1_False", "2_True")]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-5)
 
 
 def test_ranks_that_share_clips_have_one_micro_batch():
