@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from openrayzer.interfaces import InputError
-from openrayzer.machine.remote_requests import WEB, asked
+from openrayzer.machine.remote_requests import WEB, asked, filesystem
 
 _ADDRESS = re.compile(r"\A([a-z][a-z0-9+.-]+):/+(?=[^/])")
 """Protocol of an address; ``Path`` turns the two slashes into one."""
@@ -187,9 +187,14 @@ os.register_at_fork(after_in_child=_LISTINGS.renew_lock)
 
 
 def forget_listings(root: Path) -> None:
-    """Forget all listings of folders in ``root``, so that the server is asked again; nothing for a local path."""
+    """Forget all listings of folders in ``root``, so that the server is asked again; nothing for a local path.
+
+    Raises:
+        InputError: the client of the protocol is not installed.
+    """
     if isinstance(root, RemotePath):
         _LISTINGS.forget(root)
+        filesystem(root.protocol).invalidate_cache()  # clients remember listings, too
 
 
 def list_if_remote(folder: Path) -> None:

@@ -5,6 +5,7 @@ second kind of error handling. Clients take their credentials from their own env
 """
 
 import errno
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,12 @@ PATIENCE = (*WAITS, 40.0)
 WEB = frozenset({"http", "https"})
 _THREADS = 16  # requests at a time to a file system that is not asynchronous
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
+_CREDENTIALS = {
+    "s3": "AWS_PROFILE or AWS_ACCESS_KEY_ID",
+    "gs": "gcloud auth application-default login",
+    "hf": "HF_TOKEN or hf auth login",
+    "https": "~/.netrc",
+}
 _LONGEST = 200  # characters of a client's text in a message
 _SECRETS = re.compile(r"(?<=://)[^/\s@'\"]*@|\?[^\s'\"<>)\]]+")
 """The user and password of an address, and its query, which holds the signature of a presigned address."""
@@ -127,7 +134,7 @@ def failure_of(error: BaseException, address: str) -> OSError:
     for cause in _causes(error):  # fsspec reports any failure of an HTTP server as a missing file, with its cause
         status = _status(cause)
         if status in (401, 403):
-            return _denied(address)
+            return _denied(address, hidden=status == 401)
         if status in (404, 410):
             return _missing(address)
         if status is not None:
@@ -142,6 +149,8 @@ def failure_of(error: BaseException, address: str) -> OSError:
         return _denied(address)
     known = first.errno if isinstance(first, OSError) else None
     number = errno.EIO if known in (None, errno.EBUSY) else known
+    if isinstance(first, (ValueError, TypeError, NotImplementedError)) and not isinstance(first, json.JSONDecodeError):
+        number = errno.EINVAL  # a client that does not accept the address; a repeated request would not help
     text = _SECRETS.sub("", getattr(first, "strerror", None) or str(first))[:_LONGEST]
     return OSError(number, " ".join(f"{type(first).__name__}: {text}".split()), address)
 
@@ -168,8 +177,10 @@ def _answers(system: Any, parts: Sequence[FilePart]) -> list[Any]:
 
 
 def _one(system: Any, address: str, start: int | None, end: int | None) -> Any:
+    # the client of hf:// would otherwise ask for the size, and fetch 5 MB more than the part
+    options = {"cache_type": "none", "size": end} if "hf" in system.protocol and end is not None else {}
     try:
-        return system.cat_file(address, start=start, end=end)
+        return system.cat_file(address, start=start, end=end, **options)
     except Exception as error:
         return error
 
@@ -205,7 +216,11 @@ def _missing(address: str) -> OSError:
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), address)
 
 
-def _denied(address: str) -> OSError:
+def _denied(address: str, *, hidden: bool = False) -> OSError:
+    """The error for a missing permission; ``hidden`` if the server answers for a missing place in the same way."""
     protocol = address.partition(":")[0]
-    text = f"access is denied; the client of {protocol}:// takes its credentials from its own environment"
-    return PermissionError(errno.EACCES, text, address)
+    place = {"http": "https", "gcs": "gs", "s3a": "s3"}.get(protocol, protocol)
+    example = f", such as {_CREDENTIALS[place]}" if place in _CREDENTIALS else ""
+    missing = ", or there is no such repository" if hidden and protocol == "hf" else ""
+    text = f"access is denied{missing}; the client of {protocol}:// takes its credentials from its own environment"
+    return PermissionError(errno.EACCES, text + example, address)

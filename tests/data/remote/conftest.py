@@ -11,6 +11,7 @@ import cv2
 import fsspec
 import numpy as np
 import pytest
+from hub_server import TOKEN, HubServer
 from range_server import RangeServer, serving
 
 from openrayzer.data.chunk_files.depth_maps import depth_png
@@ -18,6 +19,7 @@ from openrayzer.data.chunk_files.format import ChunkScene, cameras_to_rows, writ
 from openrayzer.data.preparing.indexing import index_chunks
 
 SIZE = (48, 64)
+HUB = "hf://datasets/owner/library"
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -133,6 +135,16 @@ def bucket(library: Path) -> Iterator[str]:
     fsspec.filesystem("s3").clear_instance_cache()
 
 
+@pytest.fixture
+def hub(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]:
+    """The library as a data set of a server like the Hugging Face Hub; its address is ``HUB``."""
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with serving(library, HubServer) as server:
+        # as the variable HF_ENDPOINT would, which is read when huggingface_hub is imported
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": server.address})
+        yield server
+
+
 @pytest.fixture(scope="session")
 def memory(library: Path) -> Iterator[str]:
     """The library in the memory of this process, through a client that is not asynchronous."""
@@ -142,12 +154,11 @@ def memory(library: Path) -> Iterator[str]:
     system.rm("/library", recursive=True)
 
 
-@pytest.fixture(params=["memory", "s3", "http"])
+@pytest.fixture(params=["memory", "s3", "http", "hf"])
 def served(request: pytest.FixtureRequest) -> str:
     """Address of the library, by each kind of client."""
-    name = {"memory": "memory", "s3": "bucket", "http": "web"}[request.param]
-    found = request.getfixturevalue(name)
-    return found if isinstance(found, str) else found.address
+    found = request.getfixturevalue({"memory": "memory", "s3": "bucket", "http": "web", "hf": "hub"}[request.param])
+    return HUB if request.param == "hf" else getattr(found, "address", found)
 
 
 @pytest.fixture

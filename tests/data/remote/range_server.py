@@ -27,8 +27,8 @@ class RangeServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, folder: Path, handler: type["Handler"] | None = None) -> None:
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.folder, self.lists, self.ranges = folder, True, True
         self.faults: list[Fault] = []
         self.requests: list[tuple[str, str, str]] = []
@@ -64,9 +64,12 @@ class Handler(BaseHTTPRequestHandler):
     """Without it, every answer takes 40 ms more."""
 
     def do_HEAD(self) -> None:
-        self.do_GET()
+        self.respond()
 
     def do_GET(self) -> None:
+        self.respond()
+
+    def respond(self) -> None:
         path = unquote(self.path)
         self.server.requests.append((self.command, path, self.headers.get("Range", "")))
         place = self.server.folder / path.strip("/")
@@ -96,13 +99,17 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.answer(status, body, "application/octet-stream", stated)
 
-    def answer(self, status: int, body: bytes, kind: str = "text/plain", part: str = "", length: int = -1) -> None:
+    def answer(
+        self, status: int, body: bytes, kind: str = "text/plain", part: str = "", length: int = -1, **headers: str
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body) if length < 0 else length))
         self.send_header("ETag", '"1"')
         if part:
             self.send_header("Content-Range", part)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -146,9 +153,9 @@ def denies(request: Handler, body: bytes) -> bool:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[RangeServer]:
+def serving(folder: Path, kind: type[RangeServer] = RangeServer) -> Iterator[RangeServer]:
     """A running server of a folder."""
-    server = RangeServer(folder)
+    server = kind(folder)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:

@@ -131,7 +131,7 @@ def test_a_denied_bucket_is_named(bucket: str, impatient, web: RangeServer, monk
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", web.address)
     fsspec.filesystem("s3").clear_instance_cache()
-    monkeypatch.setattr("range_server.Handler.do_GET", lambda request: request.answer(403, b""))
+    monkeypatch.setattr("range_server.Handler.respond", lambda request: request.answer(403, b""))
     try:
         for dataset in (Chunks(root="s3://closed/re10k"), Images(root="s3://closed/photos")):
             with pytest.raises(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -145,6 +146,18 @@ def test_changed_remote_chunks_are_noticed(library: Path, tmp_path: Path):
         dataset = opened("chunks_indexed", server.address)
         with pytest.raises(BrokenSceneError, match="was it cut short"):
             dataset.depths(3, [5])
+
+
+def test_opening_again_notices_a_new_scene(bucket: str, library: Path):
+    system, root = fsspec.filesystem("s3"), bucket.replace("library", "growing")
+    system.put(str(library / "images/a b"), f"{root}/first", recursive=True)
+    dataset = Images(root=root)
+    dataset.open()
+    assert len(dataset) == 1
+    key = f"{root}/second/1.png".removeprefix("s3://bucket/")
+    system.call_s3("put_object", Bucket="bucket", Key=key, Body=(library / "images/a b/view 1.png").read_bytes())
+    dataset.open()
+    assert len(dataset) == 2
 
 
 @pytest.mark.parametrize("kind", ["chunks", "chunks_indexed", "processed", "images", "webdataset"])
