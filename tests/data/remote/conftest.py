@@ -20,7 +20,7 @@ from openrayzer.data.preparing.indexing import index_chunks
 
 SIZE = (48, 64)
 HUB = "hf://datasets/owner/library"
-ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 def image(seed: int) -> bytes:
@@ -147,17 +147,17 @@ def hub(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RangeServer]
 
 @pytest.fixture(scope="session")
 def memory(library: Path) -> Iterator[str]:
-    """The library in the memory of this process, through a client that is not asynchronous."""
+    """The library in the memory of this process, through the simplest client of fsspec."""
     system = fsspec.filesystem("memory")
     system.put(str(library), "/library", recursive=True)
     yield "memory://library"
     system.rm("/library", recursive=True)
 
 
-@pytest.fixture(params=["memory", "s3", "http", "hf"])
+@pytest.fixture(params=["s3", "http", "hf"])
 def served(request: pytest.FixtureRequest) -> str:
     """Address of the library, by each kind of client."""
-    found = request.getfixturevalue({"memory": "memory", "s3": "bucket", "http": "web", "hf": "hub"}[request.param])
+    found = request.getfixturevalue({"s3": "bucket", "http": "web", "hf": "hub"}[request.param])
     return HUB if request.param == "hf" else getattr(found, "address", found)
 
 
