@@ -3,8 +3,8 @@
 All times are processor time of the busiest rank: the ranks of one machine share its cores, and processor time is the
 time of a step in which each rank has a core of its own. One rank trains with one and with two times the clips. The
 difference is the computation of the clips, and the rest is the optimizer, which ZeRO divides in part
-(``planning/roofline.py``). An all-reduce of the gradients gives the rate of the link. The formulas of the plan do the
-rest (``planning/communication.py``).
+(``planning/roofline.py``). A measured all-reduce of the gradients gives the rate of the link. From these numbers, the
+formulas of the plan give the time on several ranks (``planning/communication.py``).
 """
 
 import os
@@ -151,7 +151,7 @@ def _reduce(rank: int, ranks: int, port: int, size: int, answers: "SimpleQueue[f
 
 def planned_table(found: Sequence[PlannedStep]) -> list[str]:
     """The steps as lines of text."""
-    lines = [f"{'ranks':>5}{'measured, ms':>14}{'planned, ms':>13}{'of it sent':>12}{'error':>8}{'link, GB/s':>12}"]
+    lines = [f"{'ranks':>5}{'measured, ms':>14}{'planned, ms':>13}{'waiting':>12}{'error':>8}{'link, GB/s':>12}"]
     return lines + [
         f"{one.ranks:>5}{1000 * one.measured:>14,.0f}{1000 * one.planned:>13,.0f}{one.waited / one.planned:>12.0%}"
         f"{one.error:>+8.1%}{one.link / 1e9:>12.2f}"

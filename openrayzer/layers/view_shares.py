@@ -1,12 +1,12 @@
 """Sequence parallelism: several processes compute with the same clips, each with a share of the views.
 
-Each process has consecutive views of every clip, and layers that treat views apart need no communication. Attention
+Each process has consecutive views of every clip. Layers that process each view alone need no communication. Attention
 among views exchanges two axes of queries, keys and values: before it, a process has all heads of the tokens of its
 views; inside, it has the tokens of all views and a share of the heads; afterwards, all heads of its own tokens again.
 
-All operations here come from one exchange of tensors, whose gradient is the same exchange in the other direction. So
-if the loss of a clip is the mean of the losses of its processes, the mean of their gradients is the gradient of the
-clip. Training takes this mean over all processes anyway, so the optimizer needs no special case.
+All operations here use one exchange of tensors, whose gradient is the same exchange in the other direction. If the loss
+of a clip is the mean of the losses of its processes, the mean of their gradients is the gradient of the clip. Training
+takes this mean over all processes anyway, so the optimizer needs no special case.
 
 Source: Jacobs et al. 2023, "DeepSpeed Ulysses".
 """

@@ -44,11 +44,11 @@ class Machines:
 
     @property
     def rate(self) -> float:
-        """Bytes a second that each GPU sends and receives in a collective of all GPUs: that of the slowest link."""
+        """Bytes a second that each GPU sends and receives in a collective of all GPUs: the rate of the slowest link."""
         return self.rate_among(self.gpus)
 
     def rate_among(self, gpus: int) -> float:
-        """The same in a collective of ``gpus`` consecutive GPUs; their number divides that of a node or exceeds it."""
+        """``rate`` of a collective of ``gpus`` consecutive GPUs. The number divides ``per_node`` or exceeds it."""
         return LINK_SHARE * (self.gpu.link if gpus <= self.per_node else min(self.gpu.link, self.network))
 
 

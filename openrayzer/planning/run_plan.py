@@ -56,9 +56,9 @@ class RunPlan:
     """All choices for a number of GPUs.
 
     Attributes:
-        fitting: those that fit into the memory of a GPU; the fastest first, of equals the one with the least memory.
+        fitting: those that fit into the memory of a GPU, the fastest first; of equally fast ones, the smallest first.
         too_large: the others, the smallest first.
-        notes: what could not be estimated.
+        notes: the reasons why choices have no estimate.
         steps: optimizer steps of the run.
         batch: clips of an optimizer step.
         views: views of the largest clip.
@@ -87,7 +87,7 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class _Line:
-    """A quantity that grows in proportion to the clips of a micro-batch, beside a constant part."""
+    """A constant, and a part in proportion to the clips of a micro-batch."""
 
     constant: float
     each: float

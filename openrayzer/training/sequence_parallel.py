@@ -1,9 +1,9 @@
 """Sequence parallelism: the exchange of tensors among the processes that share the views of a clip.
 
 The exchange is an operator of ``deepspeed.sequence``, which ``torch.compile`` can differentiate. ``layers.view_shares``
-says what is exchanged. The rest of DeepSpeed's sequence parallelism does not serve here: ``DistributedAttention``
-sends queries, keys and values one by one; ``deepspeed.runtime.sequence_parallel`` wraps models and data loaders of the
-library transformers; and the process groups that its engine builds change the mean of the gradients.
+uses it for the tensors of a model. The rest of DeepSpeed's sequence parallelism does not fit here:
+``DistributedAttention`` sends queries, keys and values one by one; ``deepspeed.runtime.sequence_parallel`` wraps models
+and data loaders of the library transformers; and the process groups of its engine change the mean of the gradients.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The layout of the page and what its buttons do. gradio is imported here, and torch is not."""
+"""The layout of the page and the actions of its buttons. This file imports gradio and not torch."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ from openrayzer.web.studio_process import StudioProcess
 ASSETS = Path(__file__).parent / "assets"
 TITLE = "openrayzer"
 QUEUE = 16
-"""Largest number of waiting jobs; further visitors are asked to come back."""
+"""Largest number of waiting jobs; the page asks further visitors to come back."""
 KEPT_SECONDS = 3600
 """Age at which uploaded files are deleted, even if their tab is still open."""
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]

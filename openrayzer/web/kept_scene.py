@@ -153,7 +153,7 @@ class KeptScene:
         return Picture(content, media_type, 0.0, ())
 
     def drawing(self) -> dict[str, Any]:
-        """What the page needs to draw the cameras, plain JSON: poses as 12 numbers, row by row."""
+        """The data for the drawing of the cameras, plain JSON: poses as 12 numbers, row by row."""
         extent = float(extent_of(self.cameras.c2w)[0])
         return {
             "size": list(self.loaded.image_size),

@@ -1,4 +1,4 @@
-"""What a visitor may upload and choose. Importing it does not import torch."""
+"""Limits of the uploads and choices of a visitor. Importing it does not import torch."""
 
 from typing import Literal
 

@@ -46,7 +46,7 @@ class LoadedModel:
         )
 
     def facts(self) -> dict[str, Any]:
-        """What the page says about the model, plain JSON."""
+        """Facts about the model for the page, plain JSON."""
         height, width = self.image_size
         return {
             "name": self.name,

@@ -1,4 +1,4 @@
-"""The addresses of pictures and files of a scene, and the limit on what a visitor uploads.
+"""The addresses of pictures and files of a scene, and the limit on uploads.
 
 The token of a scene is random, so only the visitor who made the scene knows its addresses.
 """
@@ -60,7 +60,7 @@ def scene_routes(studio: Callable[[], Any]) -> list[Route]:
 
 
 def _answering(answer: Callable[[Request], Response]) -> Callable[[Request], Response]:
-    """A refusal becomes a page with its message, and a number that is none becomes one too."""
+    """``answer``, but a refusal, a restart of the worker and an unreadable number give a page with a message."""
 
     def answered(request: Request) -> Response:
         try:

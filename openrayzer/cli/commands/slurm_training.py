@@ -26,7 +26,7 @@ _WARNING_SECONDS = 300
 
 @dataclass(frozen=True)
 class Training:
-    """What each task of the job does: one rank of the training.
+    """The work of each task of the job: one rank of the training.
 
     Attributes:
         words: arguments of ``openrayzer train``, without ``--resume``.
@@ -84,7 +84,7 @@ class Request:
         """Read ``KEY=VALUE`` and ``dry``.
 
         Args:
-            texts: the texts.
+            texts: the words after ``--slurm``.
             workers: loading processes of a rank, which need CPU cores of their own.
 
         Raises:
@@ -126,7 +126,7 @@ def train_on_slurm(arguments: Namespace, run_folder: Path, plan: ExperimentPlan)
         plan: the checked experiment.
 
     Raises:
-        InputError: a value of ``--slurm`` is wrong, the batch does not suit the number of ranks, or SLURM is not here.
+        InputError: a value of ``--slurm`` is wrong, the batch does not suit the number of ranks, or there is no SLURM.
     """
     from openrayzer.training.deepspeed_config import micro_batch_size
 
@@ -172,8 +172,8 @@ def _follow(job: Any) -> int:
 
 
 def _is_gone(job: Any) -> bool:
-    """Whether a job has ended. A job that waits for its next start has not. SLURM may lack accounting, so the queue is
-    asked."""
+    """Whether a job has ended. A job that waits for its next start has not ended. The answer comes from SLURM's queue,
+    because SLURM may have no accounting."""
     if isinstance(job, submitit_module(OPTION).LocalJob):
         return job.state in ("FINISHED", "INTERRUPTED")
     asked = subprocess.run(

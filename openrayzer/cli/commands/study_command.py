@@ -17,8 +17,8 @@ A study in a few lines:
 
 Every variant is checked completely before the first run starts. The output folder gets runs/VARIANT/seed_N (the run
 folder), runs/VARIANT/seed_N_EVALUATION, a log beside each run, metrics.json, study.md and study.html. The same command
-again goes on where it stopped and repeats nothing. A run that fails does not stop the others; the next start tries it
-again. docs/studies.md explains the file and the statistics.
+again continues where it stopped and repeats no complete run. A run that fails does not stop the others; the next start
+tries it again. docs/studies.md explains the file and the statistics.
 
 Exit code: 0 all runs are complete; 1 some failed; 2 the study is wrong; 130 and 143 interrupted.
 """

@@ -8,11 +8,11 @@
     openrayzer train --exp rayzer_dl3dv --slurm partition=gpu nodes=4 gpus_per_node=8 hours=24
 
 The output folder receives experiment.json, metrics.jsonl, checkpoints/, samples/, evaluation/ and train.log. The same
-command again goes on where the run stopped.
+command again continues the run where it stopped.
 
 Exit code: 0 finished; 1 an unexpected error, with a traceback; 2 the input is wrong or a checkpoint could not be
-written; 3 training stopped because it could not go on; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1 (SLURM's
-early signal), after a checkpoint. A second Ctrl-C ends the run at once.
+written; 3 bad steps, a hang or a lost process stopped the run; 130, 143, 138 interrupted by Ctrl-C, SIGTERM or SIGUSR1
+(SLURM's early signal), after a checkpoint. A second Ctrl-C ends the run at once.
 """
 
 from argparse import SUPPRESS, ArgumentParser, Namespace
@@ -32,8 +32,8 @@ def parser() -> ArgumentParser:
         "--resume",
         default="auto",
         metavar="auto|none|PATH",
-        help="auto (default): go on with the run in the output folder, if there is one; none: refuse an output folder "
-        "that holds a run; PATH: go on from this checkpoint or run folder",
+        help="auto (default): continue the run in the output folder, if there is one; none: refuse an output folder "
+        "that holds a run; PATH: continue from this checkpoint or run folder",
     )
     parser.add_argument(
         "--slurm",

@@ -37,15 +37,15 @@ def is_trained(run: PlannedRun) -> bool:
 
 
 def is_evaluated(run: PlannedRun, name: str) -> bool:
-    """Whether an evaluation of the run is there; it is written at once when it is complete."""
+    """Whether an evaluation of the run is complete. Its folder appears only then."""
     return (run.evaluated(name) / METRICS).is_file()
 
 
 def refuse_other_run(run: PlannedRun) -> None:
-    """Check that the run folder, if it exists, is of this run.
+    """Check that the run folder, if it exists, belongs to this run.
 
     Raises:
-        InputError: it belongs to other settings.
+        InputError: its run has other settings.
     """
     file = run.folder / EXPERIMENT
     if not file.is_file():
@@ -66,7 +66,7 @@ def refuse_other_run(run: PlannedRun) -> None:
 
 @dataclass(frozen=True)
 class Execution:
-    """Trains and evaluates a run as far as that is not done yet. Calling it again goes on where it stopped.
+    """Trains and evaluates a run, without the parts that are complete. A second call continues where the first stopped.
 
     Attributes:
         run: the run.
@@ -153,13 +153,13 @@ def execute(executions: Sequence[Execution], submit: Submit, told: Callable[[str
 
 @contextmanager
 def local_processes(parallel: int) -> Iterator[Submit]:
-    """Threads that each wait for one process. After an error or an interruption the processes end, too."""
+    """Threads that each wait for one process. An error or an interruption also ends the processes."""
     executor = ThreadPoolExecutor(parallel)
     try:
         yield executor.submit
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        asked = set[subprocess.Popen[bytes]]()  # once each, because a training that is asked twice writes no checkpoint
+        asked = set[subprocess.Popen[bytes]]()  # once each: a second signal would end a training without a checkpoint
         while _RUNNING:
             for process in _RUNNING - asked:
                 process.terminate()

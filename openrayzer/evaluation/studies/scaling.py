@@ -18,8 +18,8 @@ _ROBUST = 0.02
 _EXPONENTS = (0.1, 0.3, 1.0)
 """First guesses of all exponents."""
 _TYPICAL = 0.5
-"""Mean and standard deviation of the prior of the exponents, which keeps those finite that the points leave open. It
-counts as much as one residual of size ``_ROBUST``."""
+"""Mean and standard deviation of the prior of the exponents. It keeps an exponent finite if the points do not determine
+it, and counts as much as one residual of size ``_ROBUST``."""
 _SEED = 0
 
 
@@ -38,7 +38,7 @@ class Points:
     psnr: Float[np.ndarray, " n"]
 
     def of(self, variants: Sequence[str]) -> "Points":
-        """The points of some variants; those of a variant that is named twice are there twice."""
+        """The points of some variants, as often as each variant stands in ``variants``."""
         places = [place for name in variants for place, own in enumerate(self.variants) if own == name]
         return Points([self.variants[place] for place in places], self.sizes[places], self.psnr[places])
 
@@ -95,7 +95,7 @@ class ScalingFit:
         law: the fit to all variants but those of the forecast.
         exponent_intervals: 95 % interval of each exponent over resampled variants.
         residuals: variant -> measured minus fitted PSNR in dB, mean over its points.
-        left_out: variant -> measured PSNR at its last step, and the one that a fit without this variant predicts.
+        left_out: variant -> measured PSNR at its last step, and the prediction by a fit without this variant.
         points: number of points of the fit.
         deviation: root mean square of the residuals of all points in dB.
         forecasts: the predictions.

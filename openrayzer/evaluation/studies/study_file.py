@@ -13,7 +13,7 @@ _BASE = "base"
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """The amount that all runs of a study have in common; exactly one is given.
+    """The amount of training of every run of a study. Exactly one of the values is above 0.
 
     Attributes:
         steps: optimizer steps.
@@ -58,18 +58,18 @@ class Scaling:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study: variants of one experiment, each trained with several seeds and evaluated alike.
+    """A study: variants of one experiment, trained with several seeds and evaluated in the same way.
 
     Attributes:
         experiment: the base experiment: a path, relative to the folder of the study, or the name of a shipped one.
         budget: the amount of training that is equal for all runs.
-        metrics: the judged numbers: image metrics (``psnr``), pose metrics (``rpa@15``), depth metrics
+        metrics: the numbers to compare: image metrics (``psnr``), pose metrics (``rpa@15``), depth metrics
             (``depth_abs_rel``), shares of passed checks of the sanity battery (``sanity.shuffled_order``), transfer
             scores (``transfer.auc@20``), and ``camera_gain``, the PSNR minus the PSNR with exchanged target cameras.
         reported: further numbers that are shown, but not compared.
         changes: changes of the base experiment for all variants, as for ``--set``.
         variants: name -> changes of this variant.
-        factors: key -> values; every combination is a variant, beside those in ``variants``.
+        factors: key -> values; every combination is a variant, in addition to ``variants``.
         seeds: seeds of the runs of each variant.
         evaluations: name -> arguments of ``openrayzer evaluate`` besides ``--run`` and ``--output``.
         comparisons: planned pairs of variants; the second is compared with the first. Empty compares every variant with

@@ -40,7 +40,7 @@ COLOURS = 7
 def write_study(results: StudyResults, folder: Path) -> list[Path]:
     """Write metrics.json, study.md and study.html.
 
-    The same runs give the same files, whatever happened while they ran.
+    The files depend on the results of the runs alone, not on interruptions.
 
     Raises:
         InputError: a file cannot be written.

@@ -61,7 +61,7 @@ def mean_of(values: Values) -> StudyMean | None:
 def difference_of(first: Values, second: Values) -> Difference | None:
     """``second`` minus ``first`` over the seeds and scenes that both have; None if there are none.
 
-    Seeds and scenes are resampled independently of each other, because a seed changes all scenes and a scene is hard
+    Seeds and scenes are resampled independently of each other, because a seed affects all scenes and a scene is hard
     for all seeds.
 
     Source: Owen 2007, "The pigeonhole bootstrap"; Efron and Tibshirani 1993, "An Introduction to the Bootstrap",
@@ -95,7 +95,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def _common(values: Iterable[Mapping[str, float]]) -> list[str]:
-    """Scenes that all have, with finite values."""
+    """Scenes with a finite value in all mappings."""
     finite = [{scene for scene, value in each.items() if np.isfinite(value)} for each in values]
     return sorted(set.intersection(*finite)) if finite else []
 
@@ -120,7 +120,7 @@ def _estimate(table: Float[np.ndarray, "seeds scenes"]) -> tuple[StudyMean, Floa
 def _shares(generator: np.random.Generator, count: int) -> Float[np.ndarray, "resamples count"]:
     """The share of each of ``count`` seeds or scenes in each bootstrap sample.
 
-    A sample has one member less than there are, so that the variance is right for few seeds, too.
+    A sample has ``count`` - 1 members, so that the variance is right for few seeds, too.
 
     Source: McCarthy and Snowden 1985, "The bootstrap and finite population sampling".
     """

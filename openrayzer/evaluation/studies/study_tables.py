@@ -9,7 +9,7 @@ from openrayzer.evaluation.studies.results import StudyResults
 from openrayzer.evaluation.studies.study_statistics import Difference, StudyMean
 
 LEVEL = 0.05
-"""A corrected p-value below this is a difference."""
+"""A difference with a corrected p-value below this is significant."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def run_table(results: StudyResults) -> StudyTable:
 
 
 def markdown(results: StudyResults) -> str:
-    """All tables but that of the runs, and the runs that are not complete."""
+    """All tables except the table of runs, and a line for each run that is not complete."""
     lines = []
     for table in (
         *mean_tables(results), cost_table(results), *difference_tables(results), *scaling_tables(results)
