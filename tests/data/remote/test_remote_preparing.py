@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from openrayzer.cli import COMMANDS, run_tool
 from openrayzer.data.sources.chunks import Chunks
+from openrayzer.machine.remote_paths import forget_listings, located
 
 
 @pytest.fixture
@@ -40,6 +42,45 @@ def test_an_index_of_remote_chunks_is_made_whole_or_in_parts(bucket: str, librar
     assert index.read_bytes() == joined.read_bytes()
     root = f"{bucket}/chunks"
     assert keys(Chunks(root=root, frame_index=index)) == keys(Chunks(root=library / "chunks"))
+
+
+OPTIONS = {"verify": (), "overlap": ("--samples", 1, "--max_interval", 2), "convert": ("--short_side", 24)}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_parts_of_a_remote_source_merge_to_the_bytes_of_its_local_copy(
+    bucket: str, library: Path, tmp_path: Path, prepare, command: str
+):
+    made = []
+    for name, root in (("far", bucket), ("near", library)):
+        output = tmp_path / name / "result"
+        output.parent.mkdir()
+        for part in ("2/2", "1/2") if name == "far" else (None,):
+            options = (*OPTIONS[command], "--processes", 1, *(("--part", part) if part else ()))
+            code, said = prepare(command, "--from", "chunks", f"{root}/indexed", "--output", output, *options)
+            assert code == 0, said
+        if name == "far":
+            code, said = prepare("merge", output)
+            assert code == 0, said
+        files = sorted(output.rglob("*.torch")) or [output]
+        made.append([path.read_bytes().replace(str(root).encode(), b"ROOT") for path in files])
+    assert made[0] == made[1]
+
+
+def test_a_part_whose_remote_chunks_have_changed_is_indexed_again(bucket: str, library: Path, tmp_path: Path, prepare):
+    system, root = fsspec.filesystem("s3"), bucket.replace("library", "changing")
+    system.put(str(library / "chunks/train"), f"{root}/train", recursive=True)
+    command = ("index", root, "--output", tmp_path, "--part", "1/1")
+    part = tmp_path / "train/frame_index.bin.parts/part_1_of_1.npz"
+    made = []
+    for content in (None, None, "000001"):  # the chunks have the same size
+        forget_listings(located(root))  # as a new process
+        if content:
+            data = (library / f"chunks/train/{content}.torch").read_bytes()
+            system.pipe_file(f"{root}/train/000000.torch", data)
+        assert prepare(*command)[0] == 0
+        made.append(part.read_bytes())
+    assert made[0] == made[1] != made[2]
 
 
 def test_an_index_of_remote_chunks_needs_a_place_on_the_local_disk(bucket: str, prepare):

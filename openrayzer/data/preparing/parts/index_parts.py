@@ -14,7 +14,7 @@ from openrayzer.data.preparing.indexing import IndexReport, LookedAtChunk, look_
 from openrayzer.data.preparing.parts.division import Part
 from openrayzer.data.preparing.parts.part_files import Merging, PartFolder, PartResult
 from openrayzer.interfaces import InputError
-from openrayzer.machine.remote_paths import located
+from openrayzer.machine.remote_paths import RemotePath, located
 
 
 def index_part(folder: Path, output: Path, part: Part, *, processes: int, posed: bool = True) -> PartResult:
@@ -82,8 +82,10 @@ def _problems(checked: CheckedChunk) -> list[str]:
     return [text for text in (checked.fault, *(scene.problem for scene in checked.scenes)) if text]
 
 
-def _state(path: Path) -> list[int]:
+def _state(path: Path) -> list[int | str]:
     try:
+        if isinstance(path, RemotePath):
+            return [path.entry().size, path.entry().state]
         status = path.stat()
     except OSError:
         return []
