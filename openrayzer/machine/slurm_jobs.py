@@ -10,7 +10,7 @@ from openrayzer.interfaces import InputError
 SIGNAL = "USR1"
 """The signal before the time limit and at a preemption; a training writes a checkpoint and ends."""
 RESTARTS = 1000
-"""Number of time limits after which a job still starts again."""
+"""Largest number of time limits after which a job starts again."""
 _KNOWN = "partition, account, qos, constraint, cpus_per_task, mem, time"
 
 

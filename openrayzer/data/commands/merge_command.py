@@ -27,10 +27,10 @@ MERGE = """Join the parts of convert, index, verify or overlap into one result.
     openrayzer prepare merge /data/dl3dv_256
     openrayzer prepare merge report.json
 
-OUTPUT is the --output of the parts, or the ROOT of index without --output. Run each part once, on any machine that
-sees the source and the output under the same names, in any order. A part that is there is not made again, so an
-interrupted part is simply started again. merge names the parts that are missing. The result has the same content as
-that of one machine. A second merge at the same time is refused."""
+OUTPUT is the --output of the parts, or the ROOT of index without --output. Run each part once, in any order, on any
+machine that sees the source and the output under the same names. After an interruption, run the same part again; a
+finished part is not computed again. merge names the missing parts. The result has the same content as the result of
+one machine. A second merge at the same time is refused."""
 
 
 def add_merge(commands: Commands) -> None:
