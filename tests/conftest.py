@@ -1,12 +1,13 @@
 """Fixtures that several test folders need."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import slurm_daemons
 import torch
 from in_process import process, rooms  # noqa: F401  one process group for all tests
 from small import small_component
@@ -26,6 +27,16 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"needs real clips in {path}")
     return path
+
+
+@pytest.fixture
+def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """SLURM with this machine as its node, for those who have its daemons."""
+    if why := slurm_daemons.refusal():
+        pytest.skip(why)
+    with slurm_daemons.slurm_daemons(tmp_path_factory.mktemp("slurm")) as configuration:
+        monkeypatch.setenv("SLURM_CONF", str(configuration))
+        yield
 
 
 @pytest.fixture(scope="session")

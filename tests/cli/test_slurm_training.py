@@ -1,20 +1,18 @@
 """openrayzer train --slurm: the script, refusals, and a training that is interrupted and starts again by itself."""
 
-import getpass
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from kills import announced, losses
 from launching import clean_environment
-from ranks import EXPERIMENT, ROOT, TIMEOUT, free_port, wait_for
+from ranks import EXPERIMENT, ROOT, TIMEOUT, wait_for
 
 from openrayzer.cli import COMMANDS
 from openrayzer.interfaces import InputError
@@ -106,64 +104,8 @@ def test_an_interrupted_job_starts_again_and_ends_like_an_undisturbed_run(folder
     assert losses(folder / "run") == losses(folder / "straight")
 
 
-SLURM = """
-ClusterName=one
-SlurmctldHost=localhost
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/none
-CredType=cred/none
-MpiDefault=none
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-NodeName=localhost CPUs={cpus}
-PartitionName=one Nodes=localhost Default=YES
-"""
-
-
-@pytest.fixture
-def slurm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """SLURM on this machine alone, without accounts and without munge."""
-    folder = tmp_path_factory.mktemp("slurm")
-    for name in ("state", "spool"):
-        (folder / name).mkdir()
-    file, ports = folder / "slurm.conf", (free_port(), free_port())
-    file.write_text(SLURM.format(ports=ports, user=getpass.getuser(), folder=folder, cpus=os.cpu_count()))
-    monkeypatch.setenv("SLURM_CONF", str(file))
-    commands = (["slurmctld", "-D", "-i"], ["slurmd", "-D", "-N", "localhost"])
-    daemons = [subprocess.Popen(each, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for each in commands]
-    try:
-        wait_for(lambda: "localhost" in said("sinfo", "--states=idle", "--format=%n"), what="an idle node")
-        yield
-        wait_for(lambda: not said("squeue", "--noheader"), what="the end of the last job")
-    finally:
-        for daemon in daemons:
-            daemon.terminate()
-        for daemon in daemons:
-            daemon.wait(TIMEOUT)
-
-
-def said(*command: str) -> str:
-    """The output of a command, empty if it fails."""
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
-@pytest.mark.skipif(
-    not all(map(shutil.which, ("sbatch", "slurmctld", "slurmd"))) or os.cpu_count() < 2,
-    reason="needs SLURM's daemons (apt-get install slurmctld slurmd) and two cores",
-)
 def test_slurm_requeues_a_training_before_its_time_limit_and_starts_ranks_by_srun(folder: Path):
     changes = ("--set", FLOAT32, STEPS)
     log = folder / "log"

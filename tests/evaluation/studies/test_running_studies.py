@@ -154,6 +154,16 @@ def test_jobs_of_submitit_do_the_same(folder: Path):
     assert list((folder / "jobs/jobs").glob("*submitted.pkl"))
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("folder", "slurm")
+def test_jobs_of_slurm_do_the_same():
+    pytest.importorskip("submitit")
+    go()
+    go("jobs", submitit={"timeout_min": "2", "slurm_partition": "one"})
+    assert written("jobs") == written()
+    assert Path("jobs/jobs/1_submission.sh").is_file()  # numbered by SLURM
+
+
 @pytest.mark.usefixtures("folder")
 def test_an_unknown_parameter_of_submitit_is_a_message():
     pytest.importorskip("submitit")
