@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """``openrayzer.load_model``, imported when it is asked for, so that importing the package stays cheap."""
+    """``openrayzer.load_model``, imported at its first use, so that the import of the package stays fast."""
     if name != "load_model":
         raise AttributeError(f"module 'openrayzer' has no attribute {name!r}")
     from openrayzer.weights.loading import load_model

@@ -1,4 +1,4 @@
-"""Check experiment files without training, and print what a run would cost.
+"""Check experiment files without training, and print the cost of a run.
 
     python tools/check_experiment.py experiments/rayzer_dl3dv.json
     python tools/check_experiment.py experiments/*.json --ranks 8

@@ -16,7 +16,7 @@ class Command:
 
     Attributes:
         name: its name after ``openrayzer``.
-        summary: what it does, in a few words.
+        summary: its effect, in a few words.
         module: the module with its functions.
     """
 

@@ -47,7 +47,7 @@ def with_progress(
 def stages_of(title: str, *, total: int) -> Iterator[Callable[[str], None]]:
     """Show the stages of a job whose parts cannot be counted, such as reading one large file.
 
-    Yields a function that begins the next stage; its argument says what the job does now.
+    Yields a function that begins the next stage; its argument describes the stage.
 
     Args:
         title: name of the job.

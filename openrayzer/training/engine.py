@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 
 
 class TrainingStopped(RuntimeError):  # noqa: N818
-    """Training cannot go on; the message says why and what to do. Tools exit with code 3."""
+    """Training cannot continue; the message gives the reason and a remedy. Tools exit with code 3."""
 
 
 class Trainee(nn.Module):

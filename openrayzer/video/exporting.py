@@ -67,7 +67,7 @@ class WrittenScene:
     """Result of ``export_scene``.
 
     Attributes:
-        summary: what the file holds, e.g. "12000 Gaussians of 12288, with an opacity of 0.0039 or more".
+        summary: content of the file, e.g. "12000 Gaussians of 12288, with an opacity of 0.0039 or more".
         views: the context views.
     """
 
@@ -110,7 +110,7 @@ def _write(
     explicit: bool,
     own: bool,
 ) -> str:
-    """Write all files of the request; returns what the file of the scene holds."""
+    """Write all files of the request; returns a summary of the file of the scene."""
     if made is None or own:
         summary = _write_gaussians(request, placed)
     else:

@@ -13,7 +13,7 @@ class Step:
     """The state of a job.
 
     Attributes:
-        text: what the job does now, for the visitor.
+        text: the present work of the job, for the visitor.
         share: finished share of the job in [0, 1]; None if it is unknown.
         result: the result of a finished job, plain JSON; None before.
     """

@@ -1,4 +1,4 @@
-"""What the page computes: scenes of visitors, in the process of the worker. gradio has no part in it."""
+"""The computations of the page: scenes of visitors, in the process of the worker. This file does not import gradio."""
 
 import logging
 import re
@@ -64,14 +64,14 @@ class Studio:
         return time.process_time()
 
     def describe(self, model: str) -> dict[str, Any]:
-        """Load a model and return what the page says about it, see ``LoadedModel.facts``."""
+        """Load a model and return its facts for the page, see ``LoadedModel.facts``."""
         with plain_words(), self._job:
             return self.models.load(model).facts()
 
     def reconstruct(
         self, session: str, model: str, *, files: Sequence[str] = (), example: str | None = None, num_views: int | None
     ) -> Iterator[Step]:
-        """Make a scene of photos, a video or an example. The result of the last step is what the page draws.
+        """Make a scene of photos, a video or an example. The page draws the result of the last step.
 
         Args:
             session: the visitor; a new scene replaces the visitor's old one.

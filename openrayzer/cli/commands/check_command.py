@@ -1,4 +1,4 @@
-"""Check experiment files without training, and print what a run would cost.
+"""Check experiment files without training, and print the cost of a run.
 
     openrayzer check rayzer_dl3dv
     openrayzer check my_experiments/*.json --ranks 8

@@ -1,4 +1,4 @@
-"""Check this installation: what is there, what works, and the command that mends each problem.
+"""Check this installation: packages, devices and libraries, with a remedy for each problem.
 
     openrayzer doctor
     openrayzer doctor --output /data/runs

@@ -73,7 +73,7 @@ def scene_parser(name: str, description: str | None) -> ArgumentParser:
         "--content",
         choices=("auto", "gaussians", "points"),
         default="auto",
-        help="what the file holds (default: Gaussians if the scene has some and the format can hold them)",
+        help="content of the file (default: Gaussians if the scene has some and the format can hold them)",
     )
     add(
         "--min_confidence",

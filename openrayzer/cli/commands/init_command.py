@@ -4,7 +4,7 @@
     cd my_project && openrayzer train --exp experiment.json --set train.steps=20
 
 The folder gets an experiment, a plugin with a loss, a DeepSpeed file, a job for SLURM and a README.md. The experiment
-trains as it is.
+trains without changes.
 
 Exit code: 0 done; 2 the folder exists and is not empty, or cannot be written.
 """

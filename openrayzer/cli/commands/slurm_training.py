@@ -30,7 +30,7 @@ class Training:
 
     Attributes:
         words: arguments of ``openrayzer train``, without ``--resume``.
-        resume: value of ``--resume`` at the first start; a job that starts again goes on with its own run.
+        resume: value of ``--resume`` at the first start; a job that starts again continues its own run.
     """
 
     words: tuple[str, ...]
@@ -150,7 +150,7 @@ def train_on_slurm(arguments: Namespace, run_folder: Path, plan: ExperimentPlan)
     try:
         return _follow(job)
     except KeyboardInterrupt:
-        print(f"the job goes on; its log is {job.paths.stdout}", file=sys.stderr)
+        print(f"the job continues; its log is {job.paths.stdout}", file=sys.stderr)
         raise
 
 

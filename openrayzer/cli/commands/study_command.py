@@ -50,7 +50,7 @@ def parser() -> ArgumentParser:
 
 
 def run(arguments: Namespace) -> int:
-    """Check the study, execute what is missing, write the results."""
+    """Check the study, execute the missing runs, write the results."""
     from openrayzer.cli.commands import evaluate_command
     from openrayzer.evaluation.studies.study import Place, check_study, run_study
     from openrayzer.evaluation.studies.study_tables import markdown

@@ -31,7 +31,7 @@ _BIAS = {
 class Pi3Head(CameraHead):
     """The pose of each view from its own tokens, with the rotation by SVD of nine numbers; one field of view per scene.
 
-    The head treats all views alike, so it is equivariant to their order.
+    The head treats all views in the same way, so it is equivariant to their order.
 
     Args:
         width: token width d.

@@ -20,8 +20,8 @@ from openrayzer.types import Cameras
 class Se3Head(CameraHead):
     """The pose of each view as the exponential of a twist, from its own tokens; focal lengths as exponentials.
 
-    Twist and log focal length each have an RMSNorm and a linear layer. The head treats all views alike, so it is
-    equivariant to their order.
+    Twist and log focal length each have an RMSNorm and a linear layer. The head treats all views in the same way, so it
+    is equivariant to their order.
 
     Args:
         width: token width d.

@@ -83,7 +83,7 @@ class BundleAdjustment(CameraSolver):
     3. In the last steps, the focal length is free, and each point compares all pixels around it. The pixels choose
        the best of the results that are left.
 
-    All views are treated alike: damping instead of a reference view fixes the world frame. The mean of the inverse
+    No view is special: damping instead of a reference view fixes the world frame. The mean of the inverse
     depths fixes the unit of length. Only the last step has gradients; at the minimum they are those of the minimum.
 
     A network expects an inverse depth from each image alone. ``loss`` teaches this network and the prior of the focal

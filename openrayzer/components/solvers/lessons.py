@@ -1,4 +1,4 @@
-"""Solved clips from which a student learns: as they are, mirrored, and with fewer views."""
+"""Solved clips from which a student learns: unchanged, mirrored, and with fewer views."""
 
 from dataclasses import dataclass, replace
 

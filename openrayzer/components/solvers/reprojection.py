@@ -1,4 +1,4 @@
-"""Evidence of matches, and what the matches say about the cameras in the end."""
+"""Evidence of matches, and the measures of the final cameras that follow from the matches."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""Images that OpenCV does not decode as wanted: HEIC, AVIF, TIFF, BMP, and transparent images over a background."""
+"""Decoding without OpenCV: HEIC, AVIF, TIFF and BMP images, and transparent images over a background."""
 
 import warnings
 from importlib.util import find_spec

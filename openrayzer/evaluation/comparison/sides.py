@@ -25,7 +25,7 @@ Scenes = Mapping[str, Mapping[str, Mapping[str, float | None]]]
 
 @dataclass(frozen=True)
 class Definition:
-    """What a metric depends on besides the images: its definition and the name of its file of weights."""
+    """The definition of a metric and the name of its file of weights, on which it depends besides the images."""
 
     text: str = ""
     weights: str = ""

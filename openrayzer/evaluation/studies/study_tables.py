@@ -159,7 +159,7 @@ def _difference(each: Difference, style: MetricStyle) -> list[str]:
 
 
 def _reading(each: Difference, style: MetricStyle) -> str:
-    """What follows from a difference, in words."""
+    """The conclusion from a difference, in words."""
     estimate = each.estimate
     if each.corrected is None or estimate.low is None or estimate.high is None:
         return "one value, no interval"

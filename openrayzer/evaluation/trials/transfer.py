@@ -21,7 +21,7 @@ from openrayzer.interfaces import InputError, Model
 from openrayzer.types import Cameras, Views, select_views
 
 ACCURACY_THRESHOLDS = (3, 5, 10, 15, 20, 30)
-"""Error in degrees below which a pair of views counts as moved alike."""
+"""Error in degrees below which a pair of views counts as moved in the same way."""
 
 AREA_THRESHOLDS = (20, 30)
 """Upper ends, in degrees, of the area under the accuracy curve."""

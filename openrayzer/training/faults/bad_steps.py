@@ -37,7 +37,7 @@ WINDOW = 32
 
 
 class LossWatch:
-    """Notices a loss far above the usual one. Given the same losses, all processes decide alike.
+    """Notices a loss far above the usual one. Given the same losses, all processes decide the same.
 
     The usual loss is the median of the last finite losses, including jumps. So after half a window of jumps the higher
     loss is the usual one, e.g. when a term of the loss begins.

@@ -41,7 +41,7 @@ def missing_process(why: str) -> str:
     """The message for the user after another process of the run has ended.
 
     Args:
-        why: what was observed, in a few words.
+        why: the observation, in a few words.
     """
     return (
         f"another process of this run has ended or does not answer ({why}). Look for its own error message "

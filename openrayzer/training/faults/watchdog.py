@@ -51,7 +51,7 @@ class Progress:
     """The progress of one process.
 
     Attributes:
-        phase: what the main thread is doing.
+        phase: the present work of the main thread.
         step: number of micro-batches so far.
         seconds: time since the phase began.
         updates: number of updates of this process's watchdog; it stops growing when the process is gone.

@@ -59,7 +59,7 @@ class EfficientLVSMWeights(System):
         return Imported(model, weights, published_names(names), (*size, *view_counts(configuration)))
 
     def reproduce(self, model: Model, inputs: Mapping[str, Tensor], configuration: Configuration) -> dict[str, Tensor]:
-        """Compute render and loss, and what each call of the incremental inference renders."""
+        """Compute render and loss, and the renders of each call of the incremental inference."""
         missing = [f"in/{name}" for name in ("input_idx", "target_idx", "increments") if name not in inputs]
         if missing:
             raise InputError(f"the recording has no {' nor '.join(missing)}")
