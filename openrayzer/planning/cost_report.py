@@ -129,9 +129,10 @@ def flop_lines(experiment: Experiment, shapes: list[ClipShape]) -> list[str]:
 
 def memory_lines(setting: Setting, traces: Mapping[bool, MicroBatchCost]) -> list[str]:
     """A row for each ZeRO stage, with and without recomputed activations."""
-    ranks, clips = setting.ranks, setting.micro_batch
+    ranks, clips, sharing = setting.ranks, setting.micro_batch, setting.experiment.train.sequence_parallel
+    at_once = f"{clips} clip(s) at once" + f", each shared by {sharing} ranks" * (sharing > 1)
     lines = [
-        f"memory on each of {ranks} rank(s) in GiB, {clips} clip(s) at once; * marks the stage of this experiment",
+        f"memory on each of {ranks} rank(s) in GiB, {at_once}; * marks the stage of this experiment",
         f"  {'':<8}{'weights':>10}{'gradients':>11}{'optimizer':>11}{'buffers':>9}{'sum':>9}"
         + "".join(f"{f'+ {kind_of(again)}':>16}" for again in traces),
     ]
