@@ -136,7 +136,7 @@ def parser() -> ArgumentParser:
     )
     parser.add_argument(
         "--planned", type=int, nargs="+", default=[], metavar="N",
-        help="hold the plan of openrayzer check --gpus against steps of N processes of one thread, each with "
+        help="compare the plan of openrayzer check --gpus with measured steps of N processes of one thread, each with "
         "train.batch_size clips, after a calibration on one process",
     )  # fmt: skip
     parser.add_argument(

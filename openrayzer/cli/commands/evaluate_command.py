@@ -10,9 +10,9 @@
 The output folder gets metrics.json, per_view.csv, report.html (open it in a browser) and pictures/. An evaluation that
 is already there is replaced when the new one is complete. The tables show the model beside baselines: for images the
 nearest context view, the mean of the context views, and the model with exchanged target cameras; for poses a constant
-pose, a straight line and random poses; for both an untrained geometric model, and COLMAP if it is asked for
-(--baselines). The numbers do not depend on the number of processes. If memory is short and fewer targets are rendered
-together (--views_at_once), they change by rounding errors.
+pose, a straight line and random poses; for both an untrained geometric model and, with --baselines, COLMAP. The numbers
+do not depend on the number of processes. If memory is short and fewer targets are rendered together (--views_at_once),
+they change by rounding errors.
 
 A placement finds the camera of each target before it is rendered, and every result names its placement:
 
@@ -22,7 +22,7 @@ A placement finds the camera of each target before it is rendered, and every res
 
 By default, all placements that fit the model are evaluated. docs/evaluation.md explains each number.
 
-Exit code: 0 done; 2 an input is wrong, and the output folder is as it was; 130 interrupted.
+Exit code: 0 done; 2 an input is wrong, and the output folder is unchanged; 130 interrupted.
 """
 
 from argparse import SUPPRESS, ArgumentParser, Namespace, _ArgumentGroup

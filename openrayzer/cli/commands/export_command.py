@@ -5,8 +5,8 @@
     hf upload me/rayzer-re10k rayzer-re10k
 
 The folder holds model.safetensors (float32), config.json (the experiment with every default written out, which
-`openrayzer train` reads) and README.md (a model card with metrics). openrayzer.load_model takes the folder, and after
-the upload to the Hugging Face hub its name there.
+`openrayzer train` reads) and README.md (a model card with metrics). openrayzer.load_model takes the folder or, after
+the upload to the Hugging Face hub, its name there.
 
 Exit code: 0 done; 2 wrong input, nothing is written.
 """

@@ -5,7 +5,7 @@
     openrayzer export-scene --run runs/rayzer_geometric --images photos --output scene.glb --draw_cameras
 
 The tool chooses context views evenly from the images, estimates their cameras and reconstructs their scene, as
-`openrayzer video` does. The suffix of the output says what it writes:
+`openrayzer video` does. The suffix of the output sets its content:
 
     .ply    Gaussians as 3D Gaussian Splatting stores them, for SuperSplat, nerfstudio and Brush; coloured points for a
             model without Gaussians, or with --content points
