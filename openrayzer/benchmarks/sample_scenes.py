@@ -13,7 +13,7 @@ _STEP = 3  # pixels by which the picture moves from one frame to the next
 
 
 def write_scenes(root: Path, *, scenes: int, frames: int, chunks: int, size: tuple[int, int] = (360, 640)) -> None:
-    """Write ``root/train``: scenes of a moving picture with the size and detail of RealEstate10K's frames."""
+    """Write ``root/train``: scenes of a picture that moves, with the size and detail of RealEstate10K's frames."""
     index: dict[str, str] = {}
     for chunk in range(chunks):
         numbers = range(chunk, scenes, chunks)

@@ -1,4 +1,4 @@
-"""Write moving pictures, WebP or GIF, which web pages show without a player."""
+"""Write animated images, WebP or GIF, which web pages show without a player."""
 
 from pathlib import Path
 from types import TracebackType
@@ -48,7 +48,7 @@ class AnimationWriter:
         if kind is not None:
             return
         if not self._frames:
-            raise ValueError(f"{self.path}: a moving picture needs at least one frame")
+            raise ValueError(f"{self.path}: an animated image needs at least one frame")
         kind_of_file = self.path.suffix.lower().removeprefix(".")
         options = {"quality": WEBP_QUALITY[self.quality], "method": 6} if kind_of_file == "webp" else {}
         first, *others = self._frames
