@@ -94,7 +94,7 @@ def asked(address: str, ask: Callable[[Any], T]) -> T:
             raise
         raise LostConnectionError(
             f"{address} was asked {len(PATIENCE) + 1} times within {sum(PATIENCE):.0f} s or more and did not answer: "
-            f"{error.strerror}"
+            f"{error.strerror}; start the same command again when the server answers"
         ) from None
 
 

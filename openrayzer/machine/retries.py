@@ -47,7 +47,9 @@ def with_retries(
         except of as error:
             if not any(number in TRANSIENT for number in _numbers(error)):
                 raise
-            LOG.warning("%s; trying again in %g s (%d of %d)", error, wait, attempt, len(waits))
+            named = isinstance(error, OSError) and error.filename
+            text = f"{error.filename}: {error.strerror}" if named else error  # type: ignore[attr-defined]
+            LOG.warning("%s; trying again in %g s (%d of %d)", text, wait, attempt, len(waits))
             sleep(wait)
     return read()
 

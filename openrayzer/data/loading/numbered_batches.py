@@ -152,6 +152,7 @@ def _start_worker(worker: int) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
     keep_freed_memory()
+    signal.set_wakeup_fd(-1)  # which would report signals of the worker to the training process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, _DeferredEnd())

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from itertools import islice
 from pathlib import Path
@@ -93,6 +94,21 @@ def test_workers_that_always_die_end_the_pass(tmp_path: Path, monkeypatch):
     batches = load_batches(Deadly(tmp_path, (1,), always=True), numbers=range(4), workers=1, prefetch=1)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(batches)
+
+
+def _wakeup_descriptor(number: int) -> int:
+    return signal.set_wakeup_fd(-1)
+
+
+def test_a_signal_of_a_worker_is_not_reported_to_the_training_process():
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    with heard, told:
+        before = signal.set_wakeup_fd(told.fileno())
+        try:
+            assert next(load_batches(_wakeup_descriptor, numbers=range(1), workers=1, prefetch=1)) == -1
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def test_without_workers_it_is_the_same_stream():
