@@ -41,7 +41,7 @@ class PlannedStep:
         measured: processor time of a step in seconds, the median.
         planned: the same by the plan.
         waited: seconds of ``planned`` that are communication.
-        link: bytes a second and rank in a collective.
+        link: bytes a second through the link of a rank, in a collective.
     """
 
     ranks: int

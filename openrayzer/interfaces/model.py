@@ -80,8 +80,8 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
         """Further maps of the rendered views by name, such as depth or opacity; none by default.
 
         Maps have 1 or 3 channels. Sample pictures, reports and videos show them. Three names have a meaning: "depth" is
-        the distance along the optical axis in the unit of length of the cameras, "confidence" says in [0, 1] how
-        reliable the depth is, and "opacity" is the share in [0, 1] of the colour that comes from the scene.
+        the distance along the optical axis in the unit of length of the cameras, "confidence" is the reliability of
+        the depth in [0, 1], and "opacity" is the share in [0, 1] of the colour that comes from the scene.
         """
         return {}
 
@@ -245,7 +245,7 @@ class Model(nn.Module, ABC, Generic[SceneKind]):
 
         Args:
             views: the views; the model does not read their true cameras.
-            cameras: their cameras, in a frame and a unit of length to which the model is used.
+            cameras: their cameras, in a frame and a unit of length as in the training of the model.
         """
         scene = self.reconstruct(views.context_images, cameras.select(views.context), views.context)
         targets = cameras.select(views.target)

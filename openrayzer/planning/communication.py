@@ -35,7 +35,7 @@ class Machines:
 
     def __post_init__(self) -> None:
         if min(self.gpus, self.per_node) < 1 or self.network <= 0:
-            raise InputError("numbers of GPUs are at least 1, and the rate of the network is above 0")
+            raise InputError("the numbers of GPUs must be 1 or more, and the rate of the network above 0")
 
     @property
     def nodes(self) -> int:

@@ -147,5 +147,5 @@ def test_exchanges_between_nodes_take_the_network():
 
 
 def test_wrong_numbers_of_gpus_are_refused():
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="1 or more"):
         Machines(H100, 0)

@@ -57,7 +57,7 @@ def run(arguments: Namespace) -> int:
     from openrayzer.interfaces import InputError
 
     if arguments.parallel < 1:
-        raise InputError("--parallel is at least 1")
+        raise InputError(f"--parallel must be 1 or more, got {arguments.parallel}")
     if wrong := [text for text in arguments.submitit if not text.partition("=")[2]]:
         raise InputError(f"--submitit takes KEY=VALUE, got {wrong[0]!r}")
     place = Place(

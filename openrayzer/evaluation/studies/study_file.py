@@ -30,7 +30,7 @@ class Budget:
     def __post_init__(self) -> None:
         values = [getattr(self, each.name) for each in fields(self)]
         if min(values) < 0 or sum(value > 0 for value in values) != 1:
-            raise InputError("a budget has exactly one of steps, clips, flops and seconds, above 0")
+            raise InputError("a budget needs exactly one of steps, clips, flops and seconds, above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,7 +192,7 @@ def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
     if empty:
         raise InputError(
             f"{path}: {len(empty)} weight(s) have no values: {listed(empty)}; if DeepSpeed wrote it with ZeRO stage 3, "
-            "gather the weights first with the zero_to_fp32.py beside it"
+            "gather the weights first with the zero_to_fp32.py beside it, which runs code of the file"
         )
     wrong = []
     for name, value in state.items():
