@@ -16,10 +16,13 @@ from urllib.parse import quote, unquote
 import fsspec
 
 from openrayzer.interfaces import InputError
-from openrayzer.machine.remote_requests import WEB, asked, filesystem
+from openrayzer.machine.remote_requests import WEB, asked
 
-_ADDRESS = re.compile(r"\A([a-z][a-z0-9+.-]+):/+(?=[^/])")
+_ADDRESS = re.compile(r"\A([a-z][a-z0-9_+.-]+):/+(?=[^/])", re.IGNORECASE)
 """Protocol of an address; ``Path`` turns the two slashes into one."""
+
+_EMPTY = re.compile(r"\A[a-z][a-z0-9_+.-]+:/*\Z", re.IGNORECASE)
+"""A protocol and nothing else."""
 
 _STATES = ("ETag", "etag", "md5Hash", "blob_id", "LastModified", "Last-Modified", "updated", "mtime", "created")
 """Keys by which clients state that a file has changed."""
@@ -190,11 +193,12 @@ def forget_listings(root: Path) -> None:
     """Forget all listings of folders in ``root``, so that the server is asked again; nothing for a local path.
 
     Raises:
-        InputError: the client of the protocol is not installed.
+        InputError: the client of the protocol does not start.
     """
     if isinstance(root, RemotePath):
         _LISTINGS.forget(root)
-        filesystem(root.protocol).invalidate_cache()  # clients remember listings, too
+        with suppress(OSError):  # of which the next request tells
+            asked(root.address, lambda system: system.invalidate_cache())  # clients remember listings, too
 
 
 def list_if_remote(folder: Path) -> None:
@@ -221,16 +225,18 @@ def located(place: Path | str) -> Path:
     """The path of a file or folder: a ``RemotePath`` for an address such as ``s3://bucket/re10k``.
 
     Raises:
-        InputError: the protocol is unknown, or the address holds a password or a signature, which would be written
-            into run folders and logs.
+        InputError: the protocol is unknown, the address names no place or several, or it holds a password or a
+            signature, which would be written into run folders and logs.
     """
     if isinstance(place, RemotePath):
         return place
     text = str(place)
     found = _ADDRESS.match(text)
     if not found:
+        if _EMPTY.match(text):
+            raise InputError(f"{text} names no place; an address is like s3://bucket/re10k or https://host/re10k")
         return Path(place)
-    protocol, rest = found.group(1), text[found.end() :]
+    protocol, rest = found.group(1).lower(), text[found.end() :]
     if protocol in ("file", "local"):
         return Path("/" + rest)
     if protocol not in fsspec.available_protocols():
@@ -243,6 +249,8 @@ def located(place: Path | str) -> Path:
             f"an address of {protocol}:// must not hold a user, a password or a query, because run folders and logs "
             "keep it; the client takes credentials from its own environment, such as ~/.netrc for https"
         )
+    if "::" in rest:
+        raise InputError(f"{text} chains two addresses; give the address of a folder")
     return RemotePath(f"{protocol}:/{unquote(rest) if protocol in WEB else rest}")
 
 

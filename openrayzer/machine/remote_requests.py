@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -60,7 +61,7 @@ def filesystem(protocol: str) -> Any:
     """The file system of a protocol, made once per process; fsspec makes a new one after a fork.
 
     Raises:
-        InputError: its client is not installed.
+        InputError: its client is not installed, or needs options.
     """
     try:
         return fsspec.filesystem(protocol, **_settings(protocol))
@@ -68,6 +69,11 @@ def filesystem(protocol: str) -> Any:
         extra = _EXTRAS.get(protocol)
         remedy = f"pip install 'openrayzer[{extra}]'" if extra else str(error)
         raise InputError(f"{protocol}:// needs a package that is not installed: {remedy}") from None
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the client of {protocol}:// does not start: {error}; the variable FSSPEC_{protocol.upper()} gives it "
+            """options as a JSON object, such as '{"host": "example.org"}'"""
+        ) from None
 
 
 def asked(address: str, ask: Callable[[Any], T]) -> T:
@@ -148,9 +154,10 @@ def failure_of(error: BaseException, address: str) -> OSError:
     if isinstance(first, PermissionError) or "Credentials" in type(first).__name__:
         return _denied(address)
     known = first.errno if isinstance(first, OSError) else None
-    number = errno.EIO if known in (None, errno.EBUSY) else known
-    if isinstance(first, (ValueError, TypeError, NotImplementedError)) and not isinstance(first, json.JSONDecodeError):
-        number = errno.EINVAL  # a client that does not accept the address; a repeated request would not help
+    # without a network, the names of servers are unknown for a while
+    number = errno.EIO if known in (None, errno.EBUSY, socket.EAI_AGAIN) else known
+    if _refuses(first):
+        number = errno.EINVAL
     text = _SECRETS.sub("", getattr(first, "strerror", None) or str(first))[:_LONGEST]
     return OSError(number, " ".join(f"{type(first).__name__}: {text}".split()), address)
 
@@ -193,6 +200,14 @@ def _checked(part: FilePart, answer: Any) -> bytes | OSError:
     more = "; it may not support range requests" if len(answer) > part.size else ""
     text = f"the server sent {len(answer)} bytes instead of the {part.size} from byte {part.start}{more}"
     return WrongLengthError(errno.EBADMSG, text, part.address)
+
+
+def _refuses(error: BaseException) -> bool:
+    """Whether a client does not accept the address, so that a repeated request would not help."""
+    if isinstance(error, json.JSONDecodeError):  # of a server's answer
+        return False
+    kinds = (ValueError, TypeError, NotImplementedError)
+    return isinstance(error, kinds) or type(error).__name__ == "ParamValidationError"  # of botocore
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,8 +1,10 @@
 """Servers that fail, cut, lie or go away: each fault is named and bounded, and no message tells a secret."""
 
 import errno
+import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -22,6 +24,7 @@ from openrayzer.interfaces import BrokenSceneError, InputError
 from openrayzer.machine.remote_copies import local_copy
 from openrayzer.machine.remote_paths import located
 from openrayzer.machine.remote_requests import PATIENCE, failure_of
+from openrayzer.machine.retries import TRANSIENT
 from openrayzer.settings import DataSettings, Source
 
 aiohttp = pytest.importorskip("aiohttp")
@@ -222,6 +225,33 @@ def test_an_unknown_protocol_and_a_missing_client_are_named(monkeypatch):
     monkeypatch.setattr("fsspec.filesystem", lambda protocol: (_ for _ in ()).throw(ImportError("no gcsfs")))
     with pytest.raises(InputError, match=r"gs:// needs a package .*: pip install 'openrayzer\[gcs\]'"):
         Chunks(root="gs://bucket/re10k").open()
+
+
+@pytest.mark.parametrize(
+    ("root", "text"),
+    [
+        ("s3://", "s3:// names no place; an address is like s3://bucket/re10k"),
+        ("zip://re10k::s3://bucket/re10k.zip", "chains two addresses"),
+        ("ftp://host/re10k", "the client of ftp:// does not start: .* the variable FSSPEC_FTP gives it options"),
+        ("s3://Re 10k/chunks", "Re 10k/chunks cannot be listed: .* Invalid bucket name"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # fsspec's client of ftp://
+def test_an_address_that_no_client_accepts_is_named_at_once(bucket: str, root: str, text: str):
+    with pytest.raises(InputError, match=text):
+        Chunks(root=root).open()
+
+
+def test_protocols_may_be_in_capitals():
+    assert located("S3://Bucket/Re10k") == located("s3://Bucket/Re10k")
+
+
+@pytest.mark.parametrize(
+    "passing", [socket.gaierror(socket.EAI_AGAIN, "no network"), json.JSONDecodeError("cut", "{", 1), ConnectionError()]
+)
+def test_a_lost_network_is_waited_out(passing: Exception):
+    assert failure_of(passing, "https://host/x").errno in TRANSIENT
+    assert failure_of(socket.gaierror(socket.EAI_NONAME, "unknown"), "https://host/x").errno not in TRANSIENT
 
 
 def test_synthetic_rooms_are_written_to_the_local_disk_only():
