@@ -174,9 +174,14 @@ def check_heads(model: nn.Module, processes: int) -> None:
         InputError: the message gives numbers that do.
     """
     for module in model.modules():
-        heads = module.num_heads if isinstance(module, SelfAttention | CrossAttention) else processes
-        if heads % processes:
-            raise InputError(f"{processes} does not divide the {heads} attention heads; {_divisors(heads)} would work")
+        if isinstance(module, SelfAttention | CrossAttention):
+            check_number_of_heads(module.num_heads, processes)
+
+
+def check_number_of_heads(heads: int, processes: int) -> None:
+    """``check_heads`` for one attention layer."""
+    if heads % processes:
+        raise InputError(f"{processes} does not divide the {heads} attention heads; {_divisors(heads)} would work")
 
 
 def _divisors(number: int) -> str:

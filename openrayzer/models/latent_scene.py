@@ -245,7 +245,10 @@ def check_sharing_of(model: LatentSceneModel, processes: int) -> None:
         )
     check_heads(model, processes)
     if scene.latents is not None and scene.latents.shape[0] % processes:
-        raise InputError(f"{processes} does not divide the {scene.latents.shape[0]} latents of a scene (num_latents)")
+        raise InputError(
+            f"{processes} does not divide the {scene.latents.shape[0]} latents of a scene (model.num_latents); "
+            f"model.num_latents={-(-scene.latents.shape[0] // processes) * processes} would work"
+        )
 
 
 def _earlier(scene: TokenScene) -> dict[str, tuple[Tensor, ...]]:

@@ -30,7 +30,7 @@ from openrayzer.layers.view_attention import (
     pair_mask,
     with_own_heads,
 )
-from openrayzer.layers.view_shares import SharesViews
+from openrayzer.layers.view_shares import SharesViews, check_number_of_heads
 from openrayzer.models.latent_scene import check_sizes
 from openrayzer.types import Cameras, Prediction, Scene, Views, select_views
 
@@ -149,8 +149,7 @@ class RayDer(Model[RayDerScene], SharesViews):
         checkpoint_activations(self, every=activation_checkpointing)
 
     def check_sharing(self, processes: int) -> None:
-        if self.num_heads % processes:
-            raise InputError(f"{processes} does not divide the {self.num_heads} attention heads of the middle")
+        check_number_of_heads(self.num_heads, processes)
 
     def estimate(self, images: Float[Tensor, "b v 3 h w"], intrinsics: Float[Tensor, "b v 4"] | None = None) -> Cameras:
         cameras, _ = self.observe(images)

@@ -181,7 +181,11 @@ def test_scenes_of_gaussians_are_refused(small):
     ("processes", "parts", "message"),
     [
         (3, {}, "3 does not divide the 2 attention heads; 1 or 2 would work"),
-        (2, {"num_latents": 5}, r"2 does not divide the 5 latents of a scene \(num_latents\)"),
+        (
+            2,
+            {"num_latents": 5},
+            r"2 does not divide the 5 latents of a scene \(model.num_latents\); model.num_latents=6 would work",
+        ),
     ],
 )
 def test_numbers_of_processes_that_do_not_divide_are_refused(small, processes, parts, message):
