@@ -21,7 +21,7 @@ FOLDER_VARIABLE = "OPENRAYZER_CACHE"
 """Environment variable with the folder of the copies; without it, ``~/.cache/openrayzer``."""
 
 UNUSED_DAYS = 30
-"""Days after which a copy that no process has asked for is deleted."""
+"""Days without use after which a copy is deleted."""
 
 _REQUEST = 1 << 23  # bytes
 _AT_ONCE = 8  # requests
@@ -63,7 +63,7 @@ def local_copy(path: Path) -> Path:
 def remembered(path: Path, make: Callable[[], Any]) -> Any:
     """The result of ``make``, a JSON value that depends on one file alone; for a remote file it is made once.
 
-    A result that cannot be stored is returned all the same, and a warning tells so.
+    If it cannot be stored, a warning says so.
     """
     if not isinstance(path, RemotePath) or not path.entry().state:
         return make()

@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     Attributes:
         folder: whether it is a folder.
         size: bytes of a file; -1 if unknown.
-        state: text that changes with the content of the file; empty if the server states no such thing.
+        state: text that changes with the content of the file, such as its ETag; empty if the server states none.
     """
 
     folder: bool
@@ -80,7 +80,7 @@ class RemotePath(PosixPath):
         return f"{protocol}://{quote(rest, safe='/:@[]')}"
 
     def entry(self) -> Entry:
-        """What the server states about it, or what the last listing of its folder stated.
+        """Kind, size and state of the file or folder, from the last listing of its folder or from the server.
 
         Raises:
             OSError: it does not exist, or the server cannot be asked.
@@ -95,7 +95,7 @@ class RemotePath(PosixPath):
 
     @property
     def stated_size(self) -> int:
-        """Bytes of the file by the last listing of its folder; -1 without one. It asks for nothing."""
+        """Bytes of the file by the last listing of its folder, without a request; -1 if it is unknown."""
         known = _LISTINGS.known(self)
         return -1 if known is None else max(known.size, -1)
 
@@ -190,26 +190,26 @@ os.register_at_fork(after_in_child=_LISTINGS.renew_lock)
 
 
 def forget_listings(root: Path) -> None:
-    """Forget all listings of folders in ``root``, so that the server is asked again; nothing for a local path.
+    """Forget all listings of folders in ``root``, so that the server is asked again; a local path has none.
 
     Raises:
         InputError: the client of the protocol does not start.
     """
     if isinstance(root, RemotePath):
         _LISTINGS.forget(root)
-        with suppress(OSError):  # of which the next request tells
+        with suppress(OSError):  # the next request would raise it again
             asked(root.address, lambda system: system.invalidate_cache())  # clients remember listings, too
 
 
 def list_if_remote(folder: Path) -> None:
-    """List a remote folder, so that questions about its files need no requests; nothing if it cannot be listed."""
+    """List a remote folder, if it can be listed, so that questions about its files need no requests."""
     if isinstance(folder, RemotePath):
         with suppress(OSError):
             folder.listed()
 
 
 def entries_of(paths: Sequence[RemotePath]) -> list[Entry]:
-    """What the server states about each file; those that no listing names are asked for at the same time.
+    """Kind, size and state of each file; files without a known listing are asked for at the same time.
 
     Raises:
         OSError: a file does not exist, or the server cannot be asked.

@@ -1,7 +1,7 @@
 """Requests to remote file systems through fsspec: with retries, checked lengths, and messages without secrets.
 
-Every failure becomes an ``OSError`` whose number and text are like those of a local file, so that callers need no
-second kind of error handling. Clients take their credentials from their own environment.
+Every failure becomes an ``OSError`` whose number and text are like those of a local file, so that callers handle both
+in the same way. Clients take their credentials from their own environment.
 """
 
 import errno
@@ -38,7 +38,7 @@ _SECRETS = re.compile(r"(?<=://)[^/\s@'\"]*@|\?[^\s'\"<>)\]]+")
 
 
 class LostConnectionError(InputError):
-    """A remote file system that did not answer for the whole patience; the message names the address."""
+    """A remote file system that answered none of the repeated requests; the message names the address."""
 
 
 class WrongLengthError(OSError):
@@ -46,7 +46,7 @@ class WrongLengthError(OSError):
 
 
 class _PassingError(OSError):
-    """A failure that a repeated request may get over."""
+    """A failure that may pass, so that the request is repeated."""
 
 
 class FilePart(NamedTuple):
@@ -80,7 +80,7 @@ def asked(address: str, ask: Callable[[Any], T]) -> T:
     """The answer of a file system to ``ask``, which gets the file system of the address; retried while it fails.
 
     Raises:
-        LostConnectionError: it did not answer for the whole ``PATIENCE``.
+        LostConnectionError: it answered none of the requests, which are repeated after the waits of ``PATIENCE``.
         OSError: another failure, such as a missing file or a missing permission.
     """
     protocol = address.partition(":")[0]

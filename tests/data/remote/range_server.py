@@ -54,7 +54,7 @@ class RangeServer(ThreadingHTTPServer):
         return [part for method, path, part in self.requests if method == "GET" and path.endswith(ending)]
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away is no news."""
+        """A client that closes its connection is no error."""
 
 
 class Handler(BaseHTTPRequestHandler):
