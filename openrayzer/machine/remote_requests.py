@@ -185,7 +185,7 @@ def _answers(system: Any, parts: Sequence[FilePart]) -> list[Any]:
 
 def _one(system: Any, address: str, start: int | None, end: int | None) -> Any:
     # the client of hf:// would otherwise ask for the size, and fetch 5 MB more than the part
-    options = {"cache_type": "none", "size": end} if "hf" in system.protocol and end is not None else {}
+    options = {"cache_type": "none", "size": end} if address.startswith("hf:") and end is not None else {}
     try:
         return system.cat_file(address, start=start, end=end, **options)
     except Exception as error:
