@@ -38,6 +38,9 @@ KINDS: dict[str, Callable[[str], Dataset]] = {
 }
 
 
+VARIANTS = {"chunks_unchecked", "images_unchecked", "webdataset_pattern"}
+
+
 def opened(kind: str, root: str | Path) -> Dataset:
     if kind.startswith("webdataset"):
         pytest.importorskip("av")
@@ -65,7 +68,7 @@ def assert_equal(dataset: Dataset, other: Dataset) -> None:
             assert all((depth == right).all() for depth, right in zip(depths, expected_depths, strict=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in VARIANTS)) for kind in KINDS])
 def test_scenes_frames_and_cameras_are_those_of_the_local_copy(served: str, library: Path, kind: str):
     dataset, local = opened(kind, served), opened(kind, library)
     assert dataset.problems == local.problems == ()
@@ -77,7 +80,7 @@ def test_scenes_frames_and_cameras_are_those_of_the_local_copy(served: str, libr
     assert version != dataset.version(0, 1)
 
 
-@pytest.mark.parametrize("kind", ["chunks", "chunks_indexed", "processed", "webdataset_pattern"])
+@pytest.mark.parametrize("kind", ["chunks", "chunks_unchecked", "chunks_indexed", "processed", "webdataset_pattern"])
 def test_a_web_server_need_not_list_its_folders(web: RangeServer, library: Path, kind: str):
     web.lists = False
     dataset = opened(kind, web.address)
@@ -174,6 +177,7 @@ def test_the_frame_cache_answers_for_the_server(web: RangeServer, library: Path,
         assert epoch == 0 or not web.requests
 
 
+@pytest.mark.parametrize("served", ["s3", "hf"], indirect=True)
 def test_workers_load_the_clips_of_the_local_copy(served: str, library: Path):
     batches = []
     for root in (library, served):
