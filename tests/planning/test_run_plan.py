@@ -1,7 +1,6 @@
 """The plan of a run on GPUs that are not here."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from torch import nn
 
 from openrayzer.composer import load_experiment
 from openrayzer.interfaces import InputError
+from openrayzer.planning import run_plan
 from openrayzer.planning.communication import LINK_SHARE, Machines, communication
 from openrayzer.planning.cost_report import Setting
 from openrayzer.planning.gpu_rates import GPUS
@@ -110,19 +110,31 @@ def test_a_batch_that_cannot_be_divided_names_batches_that_can():
     assert "take --gpus 2, or train.batch_size 6 or 9" in plan.notes[0]
 
 
+@pytest.fixture
+def divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traces that are known: a clip takes 100 GB and a second, divided among the GPUs that share it."""
+
+    def traced(setting: Setting, shape: object, machines: Machines, shared: int) -> run_plan._Traced:
+        peak, seconds = run_plan._Line(0.0, 100e9 / shared), run_plan._Line(0.0, 1 / shared)
+        return run_plan._Traced(peak, seconds, run_plan._Line(0.0, 0.125 * (shared > 1)))
+
+    monkeypatch.setattr(run_plan, "_traced", traced)
+
+
+@pytest.mark.usefixtures("divided")
 def test_gpus_share_clips_if_one_gpu_cannot_hold_a_clip(of_two):
-    tiny = Machines(replace(H100, memory=1e3), 2)
-    plan = plan_run(setting("data.view_sampler.num_context=2", "train.batch_size=4"), tiny)
-    alone, shared = ([one for one in plan.too_large if one.shared == number] for number in (1, 2))
+    plan = plan_run(setting(), Machines(H100, 4))
     assert {one.shared for one in of_two.fitting} == {1}
-    assert {one.micro_batch * one.accumulation for one in alone} == {2}
-    assert {one.micro_batch * one.accumulation for one in shared} == {4}
-    assert min(one.memory for one in shared) < min(one.memory for one in alone)
-    assert "2 GPUs for each clip: " in "\n".join(run_plan_lines(plan, tiny))
+    assert {one.shared for one in plan.too_large if one.micro_batch == 1} == {1}
+    assert {(one.shared, one.micro_batch, one.accumulation) for one in plan.fitting} == {(2, 1, 4)}
+    assert plan.fitting[0].compute == pytest.approx(4 * 0.5, rel=1e-3)
+    assert plan.fitting[0].waited == pytest.approx(4 * 0.125, rel=1e-3)
+    assert run_plan_lines(plan, Machines(H100, 4))[3].split()[:4] == ["2", "4", "1", "1"]
 
 
+@pytest.mark.usefixtures("divided")
 def test_gpus_share_clips_if_the_batch_has_fewer_clips_than_gpus():
-    plan = plan_run(setting("train.batch_size=2", "data.view_sampler.num_context=2"), Machines(H100, 4, per_node=4))
+    plan = plan_run(setting("train.batch_size=2"), Machines(H100, 4))
     assert {one.shared for one in plan.fitting} == {2}
     assert "train.batch_size 2 cannot be divided among 4 GPUs" in plan.notes[0]
 
