@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
@@ -55,6 +56,17 @@ class FilePart(NamedTuple):
     address: str
     start: int
     size: int | None
+
+
+@dataclass
+class Traffic:
+    """Bytes that this process has received from remote file systems."""
+
+    received: int = 0
+
+
+TRAFFIC = Traffic()
+"""The traffic of this process."""
 
 
 def filesystem(protocol: str) -> Any:
@@ -127,6 +139,7 @@ def fetched(parts: Sequence[FilePart]) -> list[bytes | OSError]:
                 passing = _PassingError(*checked.args, parts[place].address)
             else:
                 found[place] = checked
+                TRAFFIC.received += 0 if isinstance(checked, OSError) else len(checked)
         if passing is not None:
             raise passing
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from openrayzer.data.loading.loader import build_loader
+from openrayzer.machine.remote_requests import TRAFFIC
 from openrayzer.settings import DataSettings
 
 _IO = Path("/proc/self/io")
@@ -15,7 +16,7 @@ class DataVolume:
 
     Attributes:
         epoch: number of clips of one epoch.
-        read: bytes read from files for one clip; None if the system does not count them.
+        read: bytes read from files and servers for one clip; None if the system does not count them.
         clips: number of clips that were read to measure this.
         problems: problems of the sources, one sentence each.
     """
@@ -49,9 +50,9 @@ def data_volume(data: DataSettings, *, seed: int, clips: int = 8) -> DataVolume:
 
 
 def _bytes_read() -> int | None:
-    """Bytes that this process has read, from disk or from the system's cache; None if the system does not count."""
+    """Bytes that this process has read, from disk, from the system's cache or from servers; None if it is unknown."""
     try:
         fields = dict(line.split(": ") for line in _IO.read_text().splitlines())
-        return int(fields["rchar"])
+        return int(fields["rchar"]) + TRAFFIC.received
     except (OSError, KeyError, ValueError):
         return None

@@ -24,6 +24,7 @@ from openrayzer.data.sources.processed import Processed
 from openrayzer.data.sources.video_tars import VideoTars
 from openrayzer.interfaces import REGISTRIES, BrokenSceneError, Dataset, InputError
 from openrayzer.machine.remote_paths import located
+from openrayzer.planning.data_volume import data_volume
 from openrayzer.settings import DataSettings, Source
 
 KINDS: dict[str, Callable[[str], Dataset]] = {
@@ -197,6 +198,17 @@ def test_workers_load_the_clips_of_the_local_copy(served: str, library: Path):
         assert torch.equal(expected.images, ours.images)
         assert torch.equal(expected.frames, ours.frames)
         assert not ours.problems
+
+
+def test_the_plan_of_a_run_counts_the_bytes_from_servers(web: RangeServer, library: Path):
+    volumes = []
+    for root in (web.address, library):
+        window = Window(num_context=2, num_target=1, min_frame_distance=2, max_frame_distance=2)
+        source = Source(dataset=Chunks(root=f"{root}/indexed"))
+        settings = DataSettings(train=(source,), view_sampler=window, image_size=(16, 16))
+        volumes.append(data_volume(settings, seed=0, clips=2).read)
+    far, near = volumes
+    assert near <= far < 3 * near  # requests also fetch the frames between
 
 
 def test_an_address_survives_paths_that_join_its_slashes():
