@@ -16,14 +16,15 @@ from openrayzer.settings import Experiment
 RUN = "run"
 """Key of the facts about the run, which are not part of the experiment."""
 MAY_CHANGE = (
-    "deepspeed", "description", "logging", "plugins", "run", "data.prefetch", "data.workers", "train.accumulation",
-    "train.bad_steps.dump", "train.best_metric", "train.best_mode", "train.checkpoint_every", "train.evaluate_every",
-    "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
+    "deepspeed", "description", "logging", "plugins", "run", "data.cache", "data.prefetch", "data.workers",
+    "train.accumulation", "train.bad_steps.dump", "train.best_metric", "train.best_mode", "train.checkpoint_every",
+    "train.evaluate_every", "train.initial_weights", "train.keep_checkpoints", "train.log_every", "train.sample_every",
     "train.sequence_parallel", "train.statistics_every", "train.steps", "train.watchdog_minutes",
 )  # fmt: skip
 """Settings that a resumed run may change. The path of the DeepSpeed file may change, because ``differences`` compares
-its precision by content. The initial weights may change, because the checkpoint holds the weights. The accumulation may
-change with the number of ranks, and so may the number of ranks that share a clip."""
+its precision by content. The cache of frames may change, because it changes no pixel. The initial weights may change,
+because the checkpoint holds the weights. The accumulation may change with the number of ranks, and so may the number of
+ranks that share a clip."""
 
 
 def run_record(resolved: Mapping[str, Any], *, deepspeed: Mapping[str, Any], world_size: int) -> dict[str, Any]:

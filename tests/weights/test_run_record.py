@@ -21,3 +21,12 @@ def test_the_commit_of_another_project_is_not_recorded(tmp_path: Path, monkeypat
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert recorded("") == head
     assert recorded("lib") is None
+
+
+def test_a_resumed_run_may_use_another_cache_but_no_other_image_size():
+    none, disk, larger = (
+        {"data": {"cache": cache, "image_size": [size, size]}}
+        for cache, size in ((None, 64), ({"folder": "/scratch/frames", "gigabytes": 9.0}, 64), (None, 128))
+    )
+    assert run_record.differences(none, disk) == run_record.differences(disk, none) == []
+    assert run_record.differences(none, larger) == ["data.image_size[0]: 64 -> 128", "data.image_size[1]: 64 -> 128"]
