@@ -1,5 +1,6 @@
-"""Two processes with one GPU each and NCCL between them: they train, and one notices when the other is killed."""
+"""Two processes with one GPU each and NCCL between them: they train, share clips, and one notices the other's end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -47,15 +48,28 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_two_processes_train(tmp_path: Path):
-    chosen = port()
-    ranks = [start(tmp_path, rank, chosen, "train.steps=5") for rank in (0, 1)]
+def losses(folder: Path, *changes: str) -> list[float]:
+    """Losses of a run of five steps, in float32."""
+    folder.mkdir()
+    chosen, float32 = port(), (f"deepspeed={ROOT / 'ds_configs/zero2_fp32.json'}", "train.tf32=false")
+    ranks = [start(folder, rank, chosen, "train.steps=5", *float32, *changes) for rank in (0, 1)]
     try:
         output = [rank.communicate(timeout=TIMEOUT)[0] for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()
     assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(output)
+    lines = map(json.loads, (folder / "run/metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if line["split"] == "train"]
+
+
+def test_two_processes_train_and_may_share_clips(tmp_path: Path, figure: Callable[[str], None]):
+    four_views = "data.view_sampler.num_context=2"
+    apart = losses(tmp_path / "apart", four_views)
+    shared = losses(tmp_path / "shared", four_views, "train.sequence_parallel=2")
+    figure(f"largest difference {max(abs(one / other - 1) for one, other in zip(apart, shared, strict=True)):.1g}")
+    assert len(apart) == 5
+    assert shared == pytest.approx(apart, rel=1e-3)
 
 
 def test_a_rank_ends_with_exit_code_3_when_the_other_is_killed(tmp_path: Path, figure: Callable[[str], None]):
