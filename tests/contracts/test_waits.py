@@ -12,6 +12,7 @@ from waits import Waits, on_fake_gpu
 from openrayzer.composer import load_experiment
 from openrayzer.evaluation.metrics.image_metrics import psnr
 from openrayzer.interfaces import CAMERA_HEADS
+from openrayzer.layers.view_shares import UNSHARED, ViewShares, share_views
 from openrayzer.machine.distributed import Process
 from openrayzer.training.engine import Trainee
 from openrayzer.training.logs.meter import Meter
@@ -74,9 +75,10 @@ def clips(name: str, patch_size: int) -> Views:
     return Views(images, numbers(views), numbers(context), numbers(target), ("one", "two"), cameras)
 
 
-def micro_batch(experiment, views: Views) -> None:
+def micro_batch(experiment, views: Views, shares: ViewShares = UNSHARED) -> None:
     """A micro-batch as in the training loop, without DeepSpeed."""
-    trainee, losses = Trainee(experiment.model, autocast=torch.bfloat16).train(), WeightedLoss(experiment.loss)
+    trainee = Trainee(experiment.model, autocast=torch.bfloat16).train()
+    losses = WeightedLoss(experiment.loss, shares=shares)
     images, c2w, intrinsics, *extra = trainee(views)
     loss = losses(images, views.target_images, step=0)["loss"]
     total = loss + 0 * c2w.sum() + 0 * intrinsics.sum() + sum(extra)
@@ -96,6 +98,16 @@ def waits_of_micro_batch(name: str, *overrides: str) -> list[str]:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_a_micro_batch_of_no_experiment_waits(name):
     assert waits_of_micro_batch(name) == []
+
+
+@pytest.mark.parametrize("name", ["rayzer_latent_demo", "rayder_demo", "lvsm_decoder_re10k", "efficient_lvsm_re10k"])
+def test_no_process_that_shares_clips_waits(name):
+    experiment = built(name)
+    shares = ViewShares(2, 0, torch.clone)
+    share_views(experiment.model, shares)
+    with on_fake_gpu(experiment.model, *(term.loss for term in experiment.loss)), Waits() as waits:
+        micro_batch(experiment, clips(name, experiment.model.patch_size), shares)
+    assert waits.found == []
 
 
 @pytest.mark.parametrize("head", [entry.name for entry in CAMERA_HEADS])
