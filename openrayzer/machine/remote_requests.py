@@ -9,6 +9,7 @@ import json
 import os
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from openrayzer.machine.retries import TRANSIENT, WAITS, with_retries
 T = TypeVar("T")
 PATIENCE = (*WAITS, 40.0)
 """Seconds of waiting before each retry; a lost connection of a minute is waited out."""
+
+_GIVE_UP = 240.0
+"""Seconds after the first request from which none is repeated. Clients have long time limits and own retries."""
 
 WEB = frozenset({"http", "https"})
 _THREADS = 16  # requests at a time to a file system that is not asynchronous
@@ -76,7 +80,10 @@ def filesystem(protocol: str) -> Any:
         InputError: its client is not installed, or needs options.
     """
     try:
-        return fsspec.filesystem(protocol, **_settings(protocol))
+        system = fsspec.filesystem(protocol, **_settings(protocol))
+        if protocol in ("s3", "s3a"):
+            system.retries = 1  # by default 25 requests, which take 7 minutes if the server hangs
+        return system
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         remedy = f"pip install 'openrayzer[{extra}]'" if extra else str(error)
@@ -105,13 +112,14 @@ def asked(address: str, ask: Callable[[Any], T]) -> T:
         except Exception as error:
             raise failure_of(error, address) from None
 
+    begin = time.monotonic()
     try:
-        return with_retries(once, of=OSError, waits=PATIENCE)
+        return with_retries(once, of=OSError, waits=PATIENCE, longest=_GIVE_UP)
     except OSError as error:
         if error.errno not in TRANSIENT:
             raise
         raise LostConnectionError(
-            f"{address} was asked {len(PATIENCE) + 1} times within {sum(PATIENCE):.0f} s or more and did not answer: "
+            f"{address} was asked for {time.monotonic() - begin:.0f} s and did not answer: "
             f"{error.strerror}; start the same command again when the server answers"
         ) from None
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -27,6 +28,7 @@ def with_retries(
     *,
     of: type[Exception] = BrokenSceneError,
     waits: Sequence[float] | None = None,
+    longest: float = math.inf,
     sleep: Callable[[float], object] = time.sleep,
 ) -> T:
     """Call ``read`` until it succeeds; after a transient error, once more for each number of ``waits``.
@@ -35,17 +37,18 @@ def with_retries(
         read: reads files; a second call must do the same as the first.
         of: type of the errors that may be transient; an error counts by the ``OSError`` among its causes.
         waits: seconds of waiting before each retry; None for ``WAITS``.
+        longest: seconds after the first call from which no call is repeated.
         sleep: waits for a number of seconds.
 
     Raises:
         Exception: the error of ``read``: the last retry failed, or the error was not transient.
     """
-    waits = WAITS if waits is None else waits
+    waits, begin = WAITS if waits is None else waits, time.monotonic()
     for attempt, wait in enumerate(waits, start=1):
         try:
             return read()
         except of as error:
-            if not any(number in TRANSIENT for number in _numbers(error)):
+            if time.monotonic() - begin > longest or not any(number in TRANSIENT for number in _numbers(error)):
                 raise
             named = isinstance(error, OSError) and error.filename
             text = f"{error.filename}: {error.strerror}" if named else error  # type: ignore[attr-defined]

@@ -45,6 +45,14 @@ def test_patience_has_an_end():
     assert sum(waited) < 60
 
 
+@pytest.mark.parametrize(("longest", "calls"), [(-1.0, 1), (60.0, 4)])
+def test_no_call_is_repeated_after_the_longest_time(longest: float, calls: int):
+    read = Flaky(1000, errno.EIO)
+    with pytest.raises(BrokenSceneError):
+        with_retries(read, waits=(0.0, 0.0, 0.0), longest=longest)
+    assert read.calls == calls
+
+
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EACCES])
 def test_other_errors_are_raised_without_waiting(number: int):
     read = Flaky(1, number)
