@@ -31,6 +31,7 @@ from openrayzer.training.logs.console import logging_to
 from openrayzer.training.logs.meter import Meter
 from openrayzer.training.loop import train_loop
 from openrayzer.training.run_outputs import Run
+from openrayzer.training.sequence_parallel import same_clips
 from openrayzer.training.weighted_loss import WeightedLoss
 from openrayzer.types import Views
 from openrayzer.weights.run_layout import HANG
@@ -155,7 +156,8 @@ def open_training_clips(experiment: Experiment, process: Process, *, step: int) 
         check=experiment.model.check_roles,
     )
     _report(loader.problems, process)
-    return _started_apart(loader)
+    batches = _started_apart(loader)
+    return batches if process.clip_size == 1 else same_clips(batches, process)
 
 
 def _started_apart(batches: Iterator[Views]) -> Generator[Views, None, None]:

@@ -1,4 +1,4 @@
-"""Sequence parallelism: the exchange of tensors among the processes that share the views of a clip.
+"""Sequence parallelism: the clips of processes that share them, and their exchange of tensors.
 
 The exchange is an operator of ``deepspeed.sequence``, which ``torch.compile`` can differentiate. ``layers.view_shares``
 uses it for the tensors of a model. The rest of DeepSpeed's sequence parallelism does not fit here:
@@ -6,12 +6,16 @@ uses it for the tensors of a model. The rest of DeepSpeed's sequence parallelism
 and data loaders of the library transformers; and the process groups of its engine change the mean of the gradients.
 """
 
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from openrayzer.layers.view_shares import UNSHARED, ViewShares
 from openrayzer.machine.distributed import Process
+from openrayzer.types import Views
 
 
 def shares_of(process: Process) -> ViewShares:
@@ -26,3 +30,23 @@ def shares_of(process: Process) -> ViewShares:
         return torch.ops.deepspeed.dim_zero_all_to_all(rows.contiguous(), group)
 
     return ViewShares(process.clip_size, process.rank % process.clip_size, exchange)
+
+
+def same_clips(batches: Iterator[Views], process: Process) -> Generator[Views, None, None]:
+    """``batches``, with the same clips on all processes that share clips. All processes must iterate.
+
+    A process that cannot read a scene replaces it by the next one. If another process can read this scene, for example
+    because only one machine has a faulty disk, their batches differ. Then all take the batch of the first process.
+    Each process keeps its own ``problems``.
+    """
+    size = process.clip_size
+    for views in batches:
+        read = process.gather((views.scenes, views.problems))
+        differs = [len(set(read[first : first + size])) > 1 for first in range(0, process.world_size, size)]
+        mine = differs[process.clip_number]
+        if any(differs):
+            sent = process.gather(views.to("cpu") if mine and process.leads_clip else None)
+            if mine and not process.leads_clip:
+                others = sent[process.clip_number * size].to(views.images.device)
+                views = replace(others, problems=views.problems)
+        yield views
