@@ -51,6 +51,8 @@ def test_the_script_starts_a_task_for_each_gpu_and_asks_for_a_signal_and_a_reque
         (["partition"], "takes KEY=VALUE and dry, got 'partition'"),
         (["nodes=0"], "nodes must be 1 or more, got 0"),
         (["hours=soon"], "hours must be above 0, got 'soon'"),
+        (["hours=inf"], "hours must be above 0, got 'inf'"),
+        (["cluster=lcoal"], "cluster must be slurm or local, got 'lcoal'"),
         (["nodes=1", "colour=red"], r"Unavailable parameter\(s\): \['colour'\]; known are partition"),
         (["nodes=4", "gpus_per_node=8"], r"train.batch_size \d+ cannot be split evenly over 32 process"),
         (["cluster=local", "nodes=2"], "nodes must be 1, got 2"),

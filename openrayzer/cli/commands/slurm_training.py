@@ -1,5 +1,6 @@
 """``openrayzer train --slurm``: a training as a job of SLURM that starts again until it is finished."""
 
+import math
 import os
 import shutil
 import signal
@@ -96,7 +97,10 @@ class Request:
                 f"{OPTION} takes KEY=VALUE and dry, got {wrong[0]!r}; e.g. {OPTION} partition=gpu hours=24"
             )
         values: dict[str, Any] = dict(text.split("=", 1) for text in given)
-        local = values.pop("cluster", "slurm") == "local"
+        cluster = values.pop("cluster", "slurm")
+        if cluster not in ("slurm", "local"):
+            raise InputError(f"{OPTION} cluster must be slurm or local, got {cluster!r}")
+        local = cluster == "local"
         hours = _number(values.pop("hours", "24"), "hours", whole=False)
         values = {key: int(value) if value.isdecimal() else value for key, value in values.items()}
         nodes = _number(values.get("nodes", 1), "nodes")
@@ -200,6 +204,6 @@ def _number(value: Any, name: str, *, whole: bool = True) -> Any:
         number = int(value) if whole else float(value)
     except (TypeError, ValueError):
         number = 0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise InputError(f"{OPTION} {name} must be {'1 or more' if whole else 'above 0'}, got {value!r}")
     return number
