@@ -36,17 +36,19 @@ def same_clips(batches: Iterator[Views], process: Process) -> Generator[Views, N
     """``batches``, with the same clips on all processes that share clips. All processes must iterate.
 
     A process that cannot read a scene replaces it by the next one. If another process can read this scene, for example
-    because only one machine has a faulty disk, their batches differ. Then all take the batch of the first process.
-    Each process keeps its own ``problems``.
+    because only one machine has a faulty disk, their batches differ. Then all take the batch of the first process, with
+    the ``problems`` of all.
     """
     size = process.clip_size
     for views in batches:
-        read = process.gather((views.scenes, views.problems))
-        differs = [len(set(read[first : first + size])) > 1 for first in range(0, process.world_size, size)]
-        mine = differs[process.clip_number]
+        everywhere = process.gather((views.scenes, views.problems))
+        groups = [everywhere[first : first + size] for first in range(0, process.world_size, size)]
+        differs = [len(set(group)) > 1 for group in groups]
         if any(differs):
+            mine = differs[process.clip_number]
             sent = process.gather(views.to("cpu") if mine and process.leads_clip else None)
-            if mine and not process.leads_clip:
-                others = sent[process.clip_number * size].to(views.images.device)
-                views = replace(others, problems=views.problems)
+            if mine:
+                shared = sent[process.clip_number * size].to(views.images.device)
+                problems = dict.fromkeys(problem for _, own in groups[process.clip_number] for problem in own)
+                views = replace(shared, problems=tuple(problems))
         yield views
