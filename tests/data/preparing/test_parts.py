@@ -199,7 +199,7 @@ def test_a_part_is_made_again_only_if_its_files_have_changed(prepare, source, tm
 def start(source: Path, output: Path, number: int, total: int) -> subprocess.Popen:
     command = [sys.executable, str(TOOL), "convert", "--from", "chunks", str(source), "--output", str(output), *SMALL]
     return subprocess.Popen(
-        [*command, "--short_side", "560", "--part", f"{number}/{total}"],
+        [*command, "--short_side", "840", "--part", f"{number}/{total}"],
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -207,14 +207,14 @@ def start(source: Path, output: Path, number: int, total: int) -> subprocess.Pop
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_four_machines_killed_at_random_leave_what_one_machine_makes(prepare, write_root, make_scene, tmp_path, seed):
-    source = write_root(*([make_scene(f"s{i}", frames=30, size=(600, 800))] for i in range(24)))
-    whole = prepare("convert", "--from", "chunks", source, *SMALL, "--short_side", 560, "--output", tmp_path / "whole")
+    source = write_root(*([make_scene(f"s{i}", frames=30, size=(900, 1200))] for i in range(24)))
+    whole = prepare("convert", "--from", "chunks", source, *SMALL, "--short_side", 840, "--output", tmp_path / "whole")
     assert whole.returncode == 0
     chance, kills = random.Random(seed), 0
     left = {number: start(source, tmp_path / "out", number, 4) for number in range(1, 5)}
     until = time.monotonic() + 400
     while left and time.monotonic() < until:
-        time.sleep(chance.uniform(0.5, 3))
+        time.sleep(chance.uniform(0.3, 1.2))
         number = chance.choice(list(left))
         process = left[number]
         if process.poll() is None and kills < 10:
