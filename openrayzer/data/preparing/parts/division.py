@@ -35,7 +35,8 @@ class Part:
             raise InputError(f"--part takes NUMBER/TOTAL, e.g. 3/16, got {text!r:.40}")
         part = Part(int(number), int(total))
         if not 1 <= part.number <= part.total:
-            raise InputError(f"--part {text}: parts are numbered from 1 to {max(part.total, 1)}")
+            wrong = f"parts are numbered from 1 to {part.total}" if part.total else "TOTAL must be 1 or more"
+            raise InputError(f"--part {text}: {wrong}")
         return part
 
     @property
