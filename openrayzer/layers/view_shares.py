@@ -75,6 +75,15 @@ class ViewShares:
             return values[:, start:stop]
         return values[:, torch.arange(start, stop, device=values.device).clamp(max=given - 1)]
 
+    def compared(self, views: int) -> tuple[slice, float]:
+        """The views that this process compares in a mean over ``views`` views, and the weight of its part.
+
+        S need not divide the number. A process without views compares one view with weight 0. The mean of the weighted
+        parts of all processes is the mean over all views.
+        """
+        first, after = (number * views // self.count for number in (self.number, self.number + 1))
+        return slice(first, max(after, first + 1)), (after - first) * self.count / views
+
     def whole(self, values: T) -> T:
         """The shares of all processes in order: tensors (b, v / S, ...) to (b, v, ...)."""
         return values if self.count == 1 else map_tensors(values, self._whole)

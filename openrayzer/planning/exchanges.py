@@ -43,17 +43,18 @@ class _Exchange(torch.autograd.Function):
 
 
 @contextmanager
-def planned_shares(model: nn.Module, processes: int) -> Iterator[CountedExchange]:
-    """Have ``model`` compute as the first of ``processes`` that share each clip; shapes are right, numbers are not."""
-    exchange = CountedExchange()
-    share_views(model, ViewShares(processes, 0, exchange))
+def sharing_views(model: nn.Module, shares: ViewShares) -> Iterator[None]:
+    """Have ``model`` divide views inside a ``with`` block."""
+    share_views(model, shares)
     try:
-        yield exchange
+        yield
     finally:
         share_views(model, UNSHARED)
 
 
-def own_views(images: Float[Tensor, "b v 3 h w"], loss: nn.Module, processes: int) -> Float[Tensor, "b own_v 3 h w"]:
-    """The target views that the first of ``processes`` compares in a term of the loss; see ``WeightedLoss``."""
+def own_views(
+    images: Float[Tensor, "b v 3 h w"], loss: nn.Module, shares: ViewShares
+) -> Float[Tensor, "b own_v 3 h w"]:
+    """The target views that a process compares in a term of the loss."""
     divided = isinstance(loss, Loss) and loss.mean_over_views
-    return images[:, : max(1, images.shape[1] // processes)] if divided else images
+    return images[:, shares.compared(images.shape[1])[0]] if divided else images

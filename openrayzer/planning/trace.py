@@ -11,10 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import flop_registry
 
 from openrayzer.interfaces import ATTENTION_BACKENDS, AttentionBackend, Model, Objective
+from openrayzer.layers.view_shares import ViewShares
 from openrayzer.machine.live_bytes import LiveBytes
 from openrayzer.planning.clip_shapes import ClipShape, empty_views
 from openrayzer.planning.cuda_autocast import cuda_casts
-from openrayzer.planning.exchanges import own_views, planned_shares
+from openrayzer.planning.exchanges import CountedExchange, own_views, sharing_views
 from openrayzer.planning.flops import flops_of
 
 Device = Literal["cuda", "cpu"]
@@ -93,9 +94,11 @@ def trace_micro_batch(
     objectives = [] if objective is None else [objective, *_hidden(objective)]
     everything = nn.ModuleList([model, *losses, *_hidden(model), *objectives])
     block, workspaces = (CUDA_BLOCK, CUBLAS_WORKSPACES) if device == "cuda" else (1, 0)
+    exchange = CountedExchange()
+    shares = ViewShares(processes, 0, exchange)
     with (
         planned_for(model, everything, device=device),
-        planned_shares(model, processes) as exchange,
+        sharing_views(model, shares),
         _Live(everything, block=block) as live,
         watching,
     ):
@@ -104,7 +107,7 @@ def trace_micro_batch(
             prediction = model(views) if objective is None else objective(model, views)
         target = views.target_images
         images = prediction.images.float()
-        values = [loss(*(own_views(each, loss, processes) for each in (images, target))) for loss in losses]
+        values = [loss(*(own_views(each, loss, shares) for each in (images, target))) for loss in losses]
         values = values or [images.mean()]
         values += [value.float() for value in prediction.extra_losses.values()]
         kept, forward = live.bytes, live.flops

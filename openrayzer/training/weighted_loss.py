@@ -105,12 +105,10 @@ class WeightedLoss(nn.Module):
         self, loss: Loss, prediction: Float[Tensor, "b v 3 h w"], target: Float[Tensor, "b v 3 h w"]
     ) -> Float[Tensor, ""]:
         """The part of this process in a term; the mean of the parts of all processes is the term."""
-        views, shares = prediction.shape[1], self.shares
-        if shares.count == 1 or not loss.mean_over_views:
+        if self.shares.count == 1 or not loss.mean_over_views:
             return loss(prediction, target)
-        first, after = (number * views // shares.count for number in (shares.number, shares.number + 1))
-        own = slice(first, max(after, first + 1))  # a process without views compares one view with weight 0
-        return loss(prediction[:, own], target[:, own]) * ((after - first) * shares.count / views)
+        own, weight = self.shares.compared(prediction.shape[1])
+        return loss(prediction[:, own], target[:, own]) * weight
 
 
 def _names(terms: Sequence[LossTerm]) -> list[str]:
