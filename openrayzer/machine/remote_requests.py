@@ -33,10 +33,11 @@ _THREADS = 16  # requests at a time to a file system that is not asynchronous
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 _CREDENTIALS = {
     "s3": "AWS_PROFILE or AWS_ACCESS_KEY_ID",
-    "gs": "gcloud auth application-default login",
+    "gcs": "gcloud auth application-default login",
     "hf": "HF_TOKEN or hf auth login",
-    "https": "~/.netrc",
+    "http": "~/.netrc",
 }
+"""Sources of credentials, by the extra of the client, or by the protocol if there is no extra."""
 _LONGEST = 200  # characters of a client's text in a message
 _SECRETS = re.compile(r"(?<=://)[^/\s@'\"]*@|\?[^\s'\"<>)\]]+")
 """The user and password of an address, and its query, which holds the signature of a presigned address."""
@@ -255,8 +256,8 @@ def _missing(address: str) -> OSError:
 def _denied(address: str, *, hidden: bool = False) -> OSError:
     """The error for a missing permission; ``hidden`` if the server answers for a missing place in the same way."""
     protocol = address.partition(":")[0]
-    place = {"http": "https", "gcs": "gs", "s3a": "s3"}.get(protocol, protocol)
-    example = f", such as {_CREDENTIALS[place]}" if place in _CREDENTIALS else ""
+    source = _CREDENTIALS.get(_EXTRAS.get(protocol, protocol))
+    example = f", such as {source}" if source else ""
     missing = ", or there is no such repository" if hidden and protocol == "hf" else ""
     text = f"access is denied{missing}; the client of {protocol}:// takes its credentials from its own environment"
     return PermissionError(errno.EACCES, text + example, address)
